@@ -1,0 +1,79 @@
+"""A set of images in memory, as uint8, with what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..noise import permutation
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images of one size, whole in memory.
+
+    pixels: uint8 ``N c height width``. labels: int64 ``N``, or None. classes: names, by label.
+    masks, boxes: for dense tasks only (see :mod:`minimae.data.shapes`).
+    ids: int64 ``N``, the sample ids that address all randomness; a subset keeps the ids of its images.
+    """
+
+    name: str
+    pixels: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    ids: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
+            raise ValueError(f"{self.name}: pixels are uint8 N c height width, not {self.pixels.dtype} {tuple(self.pixels.shape)}")
+        if len(self.pixels) == 0:
+            raise ValueError(f"{self.name} holds no images")
+        if self.labels is not None and len(self.labels) != len(self.pixels):
+            raise ValueError(f"{self.name}: {len(self.pixels)} images but {len(self.labels)} labels")
+        if self.ids is None:
+            object.__setattr__(self, "ids", torch.arange(len(self.pixels)))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def channels(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[3]
+
+    @cached_property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation per channel, of pixels in [0, 1]: two float32 ``c``. Exact, from a histogram."""
+        counts = torch.stack([torch.bincount(x.flatten().long(), minlength=256) for x in self.pixels.unbind(1)]).double()
+        share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
+        mean = share @ value
+        deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()
+        return mean.float(), deviation.clamp(min=1e-3).float()
+
+    def subset(self, index: Tensor | Sequence[int]) -> Images:
+        """The images at these places, with their own sample ids."""
+        index = torch.as_tensor(index, dtype=torch.int64)
+        labels = None if self.labels is None else self.labels[index]
+        assert self.ids is not None
+        return replace(self, pixels=self.pixels[index], labels=labels, ids=self.ids[index])
+
+    def few(self, count: int, *, seed: int = 0) -> Images:
+        """``count`` images chosen by the seed, the same number of each class (as nearly as it goes)."""
+        if self.labels is None:
+            raise ValueError(f"{self.name} has no labels to choose by")
+        if not 1 <= count <= len(self):
+            raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
+        order = permutation(seed, "split", 0, len(self))
+        labels = self.labels[order]
+        turn = torch.empty_like(labels)  # this image is the how-many-th of its class
+        for c in labels.unique():
+            turn[labels == c] = torch.arange(int((labels == c).sum()))
+        return self.subset(order[turn.argsort(stable=True)[:count]])

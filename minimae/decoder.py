@@ -1,0 +1,59 @@
+"""Paint the patches that the encoder never saw (paper, Section 3 "MAE decoder").
+
+The paper unshuffles the tokens into image order first. Attention has no order, so that can be skipped: here the
+tokens stay as [class | visible | mask tokens], each with the position of its own patch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .masking import Mask, take
+from .patches import Pair
+from .positions import resize_positions, sincos_2d
+from .sizes import Size
+from .vit import Block, initialise
+
+
+class Decoder(nn.Module):
+    """Latent tokens ``b t d`` and a mask → what is predicted for the masked patches: ``b m values``.
+
+    t is 1 + k, or 1 + n when the encoder saw mask tokens itself; then this decoder adds none.
+    values is the width of the target (p1·p2·c for pixels).
+    """
+
+    def __init__(self, size: Size, *, values: int | None = None, mask_token: bool = True) -> None:
+        super().__init__()
+        self.size = size
+        d = size.decoder_width
+        self.embed = nn.Linear(size.width, d)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_token else None
+        self.blocks = nn.ModuleList(Block(d, size.decoder_heads) for _ in range(size.decoder_depth))
+        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.predict = nn.Linear(d, size.values if values is None else values)
+        initialise(self)
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
+        self.positions = nn.Parameter(sincos_2d(d, size.grid), requires_grad=False)
+
+    def tokens(self, latent: Tensor, mask: Mask, grid: Pair) -> Tensor:
+        """The full set of tokens ``b (1 + k + m) d'``: [class | visible | masked], positions added."""
+        x = self.embed(latent)
+        if self.mask_token is not None:
+            x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), mask.masked.shape[1], -1)], dim=1)
+        class_place = torch.zeros_like(mask.keep[:, :1])
+        places = torch.cat([class_place, mask.keep + 1, mask.masked + 1], dim=1)
+        return x + take(resize_positions(self.positions, self.size.grid, grid), places)
+
+    def forward(self, latent: Tensor, mask: Mask, *, grid: Pair | None = None, every: bool = False) -> Tensor:
+        """→ ``b m values`` in the order of ``mask.masked``; with ``every=True`` → ``b n values`` in image order.
+
+        In the last block all tokens give keys and values, but only those that are predicted ask: exact, and cheaper.
+        """
+        x = self.tokens(latent, mask, self.size.grid if grid is None else grid)
+        wanted = mask.n if every else mask.masked.shape[1]
+        for block in self.blocks[:-1]:
+            x = block(x)
+        predicted = self.predict(self.norm(self.blocks[-1](x, queries=wanted)))
+        return take(predicted, mask.restore) if every else predicted

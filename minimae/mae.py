@@ -1,0 +1,88 @@
+"""The masked autoencoder: encode what is visible, paint what is not, score the painting (paper, Figure 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .decoder import Decoder
+from .masking import Mask, take
+from .patches import Pair, grid_of, patchify, unpatchify
+from .sizes import Size
+from .targets import TARGETS, patch_loss
+from .vit import Encoder
+
+
+@dataclass(frozen=True, eq=False)
+class MAEOutput:
+    """One forward pass, everything by name.
+
+    loss: scalar. predicted: ``b m values``, or ``b n values`` when the loss is on all patches.
+    patch_losses: ``b m`` or ``b n``. mask: the mask that was used. latent: ``b t d``.
+    """
+
+    loss: Tensor
+    predicted: Tensor
+    patch_losses: Tensor
+    mask: Mask
+    latent: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images ``b c height width`` of a reconstruction, in the units of the input.
+
+    masked: hidden patches set to 0 (the dataset's mean). painted: predictions in the hidden patches, and the
+    original in the visible ones, because those are not trained. predicted: predictions everywhere.
+    """
+
+    original: Tensor
+    masked: Tensor
+    painted: Tensor
+    predicted: Tensor
+
+
+class MAE(nn.Module):
+    """An asymmetric encoder and decoder, trained by filling in masked patches.
+
+    target: pixels, normalised (the paper's best) or pca. loss_on: masked (the paper's) or all.
+    mask_tokens_in_encoder: the ablation of Table 1c. Images are float, normalised by the dataset's mean and deviation.
+    """
+
+    def __init__(
+        self, size: Size, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False
+    ) -> None:
+        super().__init__()
+        if target not in TARGETS:
+            raise ValueError(f"unknown target {target!r}; choose one of {', '.join(TARGETS)}")
+        if loss_on not in ("masked", "all"):
+            raise ValueError(f"the loss is taken on 'masked' or on 'all' patches, not on {loss_on!r}")
+        self.size, self.loss_on = size, loss_on
+        self.target = TARGETS[target](size.values)
+        self.encoder = Encoder(size, mask_tokens=mask_tokens_in_encoder)
+        self.decoder = Decoder(size, values=self.target.values, mask_token=not mask_tokens_in_encoder)
+
+    def grid(self, images: Tensor) -> Pair:
+        """Rows and columns of patches in these images."""
+        return grid_of((images.shape[-2], images.shape[-1]), self.size.patch)
+
+    def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
+        """Images ``b c height width`` and a mask → loss and all that led to it (Equation-free in the paper: Section 3)."""
+        every = self.loss_on == "all"
+        latent = self.encoder(images, mask)
+        predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)
+        patches = patchify(images, self.size.patch)
+        target = self.target(patches if every else take(patches, mask.masked))
+        losses = patch_loss(predicted, target)
+        return MAEOutput(losses.mean(), predicted, losses, mask, latent)
+
+    def reconstruct(self, images: Tensor, mask: Mask) -> Pictures:
+        """Images and a mask → pictures to look at (Figures 2 to 4)."""
+        grid, patch = self.grid(images), self.size.patch
+        patches = patchify(images, patch)
+        predicted = self.decoder(self.encoder(images, mask), mask, grid=grid, every=True)
+        pixels = self.target.picture(predicted.to(patches.dtype), patches)
+        hidden = mask.binary[:, :, None].to(patches.dtype)
+        painted = patches * (1 - hidden) + pixels * hidden
+        return Pictures(images, *(unpatchify(x, patch, grid) for x in (patches * (1 - hidden), painted, pixels)))

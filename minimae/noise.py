@@ -1,0 +1,50 @@
+"""Random numbers that have an address: a hash of (seed, stream, epoch, sample id, index).
+
+Numbers drawn one after another depend on who drew before: on the batch size, the worker, the restart. A hash
+does not. The same five integers give the same number on every device, so a mask or a crop belongs to its image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# One stream per use, so that the mask of an image tells nothing about its crop.
+STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
+
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed 64-bit integer
+_MIX = (-4658895280553007687, -7723592293110705685)  # the two multipliers of the SplitMix64 finaliser
+
+
+def _finalise(x: Tensor) -> Tensor:
+    """SplitMix64's mixing of 64 bits; int64 products wrap, and ``>>`` is masked into a logical shift."""
+    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * _MIX[0]
+    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * _MIX[1]
+    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+
+
+def hashed(seed: int, stream: str, epoch: int, ids: Tensor, count: int) -> Tensor:
+    """64 hashed bits for each sample id and index: ids ``b`` → int64 ``b count``, on the device of ``ids``."""
+    if stream not in STREAMS:
+        raise ValueError(f"unknown random stream {stream!r}; known: {', '.join(STREAMS)}")
+    key = torch.zeros((), dtype=torch.int64, device=ids.device)
+    for part in (seed, STREAMS[stream], epoch):
+        key = _finalise((key ^ part) + _GOLDEN)
+    rows = _finalise((key ^ ids.to(torch.int64)) + _GOLDEN)
+    index = torch.arange(count, device=ids.device, dtype=torch.int64)
+    return _finalise((rows[:, None] ^ index) + _GOLDEN)
+
+
+def uniforms(seed: int, stream: str, epoch: int, ids: Tensor, count: int) -> Tensor:
+    """Uniform float32 numbers in [0, 1): ids ``b`` → ``b count``.
+
+    float32 holds 24 random bits. Half precision would hold 11, and ties would decide the masks.
+    """
+    top = (hashed(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
+    return top.to(torch.float32) * 2.0**-24
+
+
+def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
+    """A shuffled ``arange(length)`` that depends on (seed, stream, epoch) alone."""
+    ids = torch.arange(length)
+    return hashed(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)
