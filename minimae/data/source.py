@@ -17,8 +17,9 @@ class Images:
     """Images of one size, whole in memory.
 
     pixels: uint8 ``N c height width``. labels: int64 ``N``, or None. classes: names, by label.
-    masks, boxes: for dense tasks only (see :mod:`minimae.data.shapes`).
     ids: int64 ``N``, the sample ids that address all randomness; a subset keeps the ids of its images.
+    skipped: files that could not be read and were left out on request, each with the reason.
+    Semantic masks, instances and boxes belong to :class:`minimae.data.shapes.Scenes`.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Images:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     ids: Tensor | None = None
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
@@ -71,9 +73,19 @@ class Images:
             raise ValueError(f"{self.name} has no labels to choose by")
         if not 1 <= count <= len(self):
             raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
-        order = permutation(seed, "split", 0, len(self))
-        labels = self.labels[order]
-        turn = torch.empty_like(labels)  # this image is the how-many-th of its class
-        for c in labels.unique():
-            turn[labels == c] = torch.arange(int((labels == c).sum()))
-        return self.subset(order[turn.argsort(stable=True)[:count]])
+        return self.subset(choose(self.labels, len(self), count, seed=seed))
+
+
+def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> Tensor:
+    """Places of ``count`` out of ``total`` images, picked by the seed: int64 ``count``.
+
+    With labels ``total`` the same number of each class, as nearly as it goes. A smaller count picks a part of a larger one.
+    """
+    order = permutation(seed, "split", 0, total)
+    if labels is None:
+        return order[:count]
+    labels = labels[order]
+    turn = torch.empty_like(labels)  # this image is the how-many-th of its class
+    for c in labels.unique():
+        turn[labels == c] = torch.arange(int((labels == c).sum()))
+    return order[turn.argsort(stable=True)[:count]]

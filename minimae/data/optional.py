@@ -1,0 +1,32 @@
+"""Import a library only when it is needed, and say how to get it when it is not there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}  # where the two names differ
+
+
+def need(module: str, *, why: str, extra: str | None = None) -> ModuleType:
+    """Import ``module``, or raise ImportError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise _missing(module, why, extra) from error
+
+
+def folder_of(module: str, *, why: str, extra: str | None = None) -> Path:
+    """The folder where an installed package lies, without running any of its code. ImportError when it is not installed."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise _missing(module, why, extra)
+    return Path(spec.origin).parent
+
+
+def _missing(module: str, why: str, extra: str | None) -> ImportError:
+    library = DISTRIBUTIONS.get(module.split(".")[0], module.split(".")[0])
+    command = f'pip install "minimae[{extra}]"' if extra else f"pip install {library}"
+    return ImportError(f"{why} needs {library}, which is not installed or does not load: {command}")

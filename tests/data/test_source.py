@@ -1,0 +1,57 @@
+"""Images: what they check, what they know of themselves, and how a part of them is chosen."""
+
+import numpy as np
+import pytest
+import torch
+
+from minimae.data.source import Images, choose
+
+
+def some(n: int = 60, channels: int = 3, classes: int = 4) -> Images:
+    pixels = torch.randint(0, 256, (n, channels, 5, 7), dtype=torch.uint8)
+    return Images("some", pixels, torch.arange(n) % classes, tuple("abcd"[:classes]))
+
+
+def test_statistics_are_those_of_numpy():
+    images = some()
+    values = images.pixels.numpy().astype(np.float64) / 255
+    mean, deviation = images.statistics
+    np.testing.assert_allclose(mean, values.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(deviation, values.std((0, 2, 3)), rtol=1e-6)
+
+
+def test_a_constant_channel_has_a_deviation_one_can_divide_by():
+    assert Images("flat", torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)).statistics[1].item() > 0
+
+
+def test_a_subset_keeps_its_sample_ids_and_labels():
+    images = some()
+    part = images.subset([5, 17, 3]).subset([2, 0])
+    assert part.ids.tolist() == [3, 5]
+    assert torch.equal(part.pixels, images.pixels[[3, 5]]) and torch.equal(part.labels, images.labels[[3, 5]])
+
+
+def test_few_takes_as_many_of_each_class():
+    images = some()
+    assert images.few(20).labels.bincount().tolist() == [5, 5, 5, 5]
+    assert set(images.few(8).ids.tolist()) < set(images.few(20).ids.tolist())
+    assert images.few(20).ids.tolist() != images.few(20, seed=1).ids.tolist()
+
+
+def test_choose_without_labels_takes_different_places():
+    places = choose(None, 100, 30)
+    assert len(set(places.tolist())) == 30 and places.min() >= 0 and places.max() < 100
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pixels": torch.zeros(2, 1, 4, 4)}, "uint8"),
+        ({"pixels": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "N c height width"),
+        ({"pixels": torch.zeros(0, 1, 4, 4, dtype=torch.uint8)}, "no images"),
+        ({"pixels": torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "labels": torch.zeros(3)}, "2 images but 3 labels"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Images("odd", **given)
