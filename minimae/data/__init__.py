@@ -45,7 +45,7 @@ def load(
     skip_corrupt: bool = False,
     limit: int | None = None,
 ) -> Images:
-    """A named set (see ``NAMES``) or a folder of pictures → Images. For a folder named like a set write ``./cifar10``.
+    """A named set (see ``NAMES``) or a folder of pictures → Images. A folder named like a set is ``./cifar10`` or a Path.
 
     root: where datasets lie and are downloaded to; by default ``data/downloads`` under the current directory.
     image: height and width in pixels; sets of one size are resized, sets of varied sizes want it. channels: 1 (grey) or 3 (colour).
@@ -53,15 +53,15 @@ def load(
     limit: at most that many images, as many of each class as it goes, always the same ones; of ``shapes`` that many are drawn.
     Raises ValueError for an unknown name, split or value and for damaged data, FileNotFoundError for what is not there.
     """
-    name, root = str(name), DOWNLOADS if root is None else Path(root)
+    root = DOWNLOADS if root is None else Path(root)
     for what, value in (("image", image), ("limit", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{what} must be at least 1, not {value}")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
-    if name not in NAMES:
+    if isinstance(name, Path) or name not in NAMES:
         where = Path(name).expanduser()
-        if not where.exists() and not name.startswith((".", "~")) and len(where.parts) == 1:
+        if isinstance(name, str) and not where.exists() and not name.startswith((".", "~")) and len(where.parts) == 1:
             raise ValueError(f"unknown dataset {name!r}, and there is no such folder{nearest(name, NAMES)}")
         return folder.folder(where, split, image=image, channels=channels, skip_corrupt=skip_corrupt, limit=limit)
     if split not in splits(name):

@@ -41,6 +41,12 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert load(fill(tmp_path / "split", "train/0.png", "test/0.png"), "test").labels is None
 
 
+def test_a_folder_may_be_named_like_a_set(tmp_path, monkeypatch):
+    fill(tmp_path / "shapes", "0.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(load("./shapes")) == len(load(Path("shapes"))) == 1
+
+
 def test_other_and_hidden_files_are_not_looked_at(tmp_path):
     fill(tmp_path, "a/0.png", ".thumbnails/0.png", "a/.hidden.png", "a/.cache/0.png")
     for name in ("a/notes.txt", "README.md", "a/list.csv"):
