@@ -1,0 +1,63 @@
+"""minimae: masked autoencoders (He et al., arXiv 2111.06377), compact, complete and exact.
+
+    import torch, minimae
+
+    size = minimae.size("tiny", patch=4, image=32)
+    mae = minimae.MAE(size)
+    mask = minimae.make_mask(ids=torch.arange(8), grid=size.grid, ratio=0.75)
+    out = mae(torch.randn(8, 3, 32, 32), mask)
+    out.loss.backward()
+"""
+
+from .decoder import Decoder
+from .errors import Interrupted, MinimaeError
+from .mae import MAE, MAEOutput, Pictures
+from .masking import Mask, block_mask, grid_mask, keep_count, make_mask, mask_from_noise, random_mask, take, user_mask
+from .noise import uniforms
+from .patches import grid_of, patchify, unpatchify
+from .positions import resize_positions, sincos_1d, sincos_2d
+from .sizes import SIZES, Size, flops, parameters, size
+from .targets import NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
+from .vit import MLP, Attention, Block, Encoder, drop_path
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MAE",
+    "MLP",
+    "SIZES",
+    "Attention",
+    "Block",
+    "Decoder",
+    "Encoder",
+    "Interrupted",
+    "MAEOutput",
+    "Mask",
+    "MinimaeError",
+    "NormalisedTarget",
+    "PCATarget",
+    "Pictures",
+    "PixelTarget",
+    "Size",
+    "block_mask",
+    "drop_path",
+    "flops",
+    "grid_mask",
+    "grid_of",
+    "keep_count",
+    "make_mask",
+    "mask_from_noise",
+    "parameters",
+    "patch_loss",
+    "patch_statistics",
+    "patchify",
+    "random_mask",
+    "resize_positions",
+    "sincos_1d",
+    "sincos_2d",
+    "size",
+    "take",
+    "uniforms",
+    "unpatchify",
+    "user_mask",
+]

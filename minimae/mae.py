@@ -68,7 +68,7 @@ class MAE(nn.Module):
         return grid_of((images.shape[-2], images.shape[-1]), self.size.patch)
 
     def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
-        """Images ``b c height width`` and a mask → loss and all that led to it (Equation-free in the paper: Section 3)."""
+        """Images ``b c height width`` and a mask → loss and all that led to it (Section 3)."""
         every = self.loss_on == "all"
         latent = self.encoder(images, mask)
         predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)

@@ -104,13 +104,13 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 
 
 def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
-    """Keep one patch of every s×s, on a regular lattice (Figure 6, right); s is 2 for 75 %.
+    """Keep one patch of every s×s, on a regular lattice (Figure 6, right); s is 2 for 75 % and below.
 
     noise ``b (n + 1)``: one number per patch, and one that shifts the lattice. Where the lattice does not hit the
     exact keep count (odd grids, other ratios) single patches are added or removed at random.
     """
-    (h, w), n = grid, grid[0] * grid[1]
-    stride = max(1, round((1 - ratio) ** -0.5))
+    w, n = grid[1], grid[0] * grid[1]
+    stride = max(2, round((1 - ratio) ** -0.5))  # a stride of 1 would be random sampling
     shift = (noise[:, n] * stride**2).long()[:, None]
     index = torch.arange(n, device=noise.device)[None]
     on_lattice = (index // w % stride == shift // stride) & (index % w % stride == shift % stride)
@@ -124,7 +124,9 @@ SAMPLERS: dict[str, Callable[[Tensor, Pair, float], Mask]] = {
 }
 
 
-def make_mask(ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "random", seed: int = 0, epoch: int = 0) -> Mask:
+def make_mask(
+    ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "random", seed: int = 0, epoch: int | Tensor = 0
+) -> Mask:
     """The mask of each sample id ``b`` in an epoch: a pure function of (seed, epoch, sample id).
 
     It does not depend on the batch size, the order, the worker or the device. Sampling: random, block or grid.

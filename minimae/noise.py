@@ -23,8 +23,11 @@ def _finalise(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
 
 
-def hashed(seed: int, stream: str, epoch: int, ids: Tensor, count: int) -> Tensor:
-    """64 hashed bits for each sample id and index: ids ``b`` → int64 ``b count``, on the device of ``ids``."""
+def hashed(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
+    """64 hashed bits for each sample id and index: ids ``b`` → int64 ``b count``, on the device of ``ids``.
+
+    epoch: one number, or int64 ``b`` where a batch reaches over the end of an epoch.
+    """
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; known: {', '.join(STREAMS)}")
     key = torch.zeros((), dtype=torch.int64, device=ids.device)
@@ -35,7 +38,7 @@ def hashed(seed: int, stream: str, epoch: int, ids: Tensor, count: int) -> Tenso
     return _finalise((rows[:, None] ^ index) + _GOLDEN)
 
 
-def uniforms(seed: int, stream: str, epoch: int, ids: Tensor, count: int) -> Tensor:
+def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """Uniform float32 numbers in [0, 1): ids ``b`` → ``b count``.
 
     float32 holds 24 random bits. Half precision would hold 11, and ties would decide the masks.

@@ -10,5 +10,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: "; did you mean 'base'?" and the known names."""
     names = list(known)
     close = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
+    guess = f"; did you mean {close[0]!r}?" if close else "."
     return f"{guess} Known: {', '.join(names)}."

@@ -13,8 +13,10 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each patch, over all its pixels and channels together: ``b n (p1 p2 c)`` → two ``b n 1``.
 
     The variance is the unbiased one, and 1e-6 is added inside the square root. So predicting zero for normalised
-    pixels scores (values − 1) / values, not 1.
+    pixels scores (values − 1) / values, not 1. Raises ValueError for patches of a single value.
     """
+    if patches.shape[-1] < 2:
+        raise ValueError("a patch of one value has no deviation: choose target='pixels', or patches of at least 2 values")
     patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
@@ -52,6 +54,9 @@ class NormalisedTarget(PixelTarget):
 class PCATarget(PixelTarget):
     """The first coefficients of a patch in a principal component analysis of training patches (Table 1d; 96 there)."""
 
+    mean: Tensor
+    components: Tensor
+
     def __init__(self, values: int, coefficients: int = 96) -> None:
         super().__init__(min(coefficients, values))
         self.register_buffer("mean", torch.zeros(values))
@@ -69,11 +74,13 @@ class PCATarget(PixelTarget):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches ``b n (p1 p2 c)`` → coefficients ``b n values``."""
-        return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
+        with torch.autocast(patches.device.type, enabled=False):  # it would multiply in half precision
+            return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
         """Coefficients → pixels; what the left-out components held stays at its mean."""
-        return predicted @ self.components.T + self.mean
+        with torch.autocast(predicted.device.type, enabled=False):
+            return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 
 
 TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": NormalisedTarget, "pca": PCATarget}

@@ -112,7 +112,7 @@ class Encoder(nn.Module):
         self.project = nn.Linear(size.values, d)
         self.class_token = nn.Parameter(torch.empty(1, 1, d))
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_tokens else None
-        drops = torch.linspace(0, drop, size.depth).tolist()
+        drops = [drop * i / max(1, size.depth - 1) for i in range(size.depth)]
         self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio, drop=p) for p in drops)
         self.norm = nn.LayerNorm(d, eps=1e-6)
         initialise(self)

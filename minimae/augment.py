@@ -1,0 +1,95 @@
+"""Random crops and flips as pure functions of (seed, epoch, sample id), on the device (paper, Table 1e and Table 8).
+
+A crop is a pair of small matrices: ``resized = rows @ image @ columns``. The matrices hold the antialiased bicubic
+weights of each sample's own rectangle, so a whole batch is cropped, resized and flipped in two matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .noise import uniforms
+from .patches import Pair
+
+TRIES = 10  # a rectangle that sticks out is drawn again; after ten tries the whole image is taken, as torchvision does
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image. ``scale``: the share of the area that a crop keeps; None takes the whole image."""
+
+    scale: tuple[float, float] | None = (0.2, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"a crop keeps a share of the area between 0 and 1, smaller bound first, not {self.scale}")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ValueError(f"an aspect range is two positive numbers, the smaller first, not {self.aspect}")
+
+
+def crop_boxes(ids: Tensor, image: Pair, augmentation: Augmentation, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Rectangles (top, left, height, width) in whole pixels: ids ``b`` → float32 ``b 4``.
+
+    Area uniform in ``scale``, aspect log-uniform, place uniform: the distribution of torchvision's RandomResizedCrop.
+    """
+    height, width = image
+    whole = torch.tensor([0.0, 0.0, height, width], device=ids.device)
+    if augmentation.scale is None:
+        return whole.expand(len(ids), 4)
+    u = uniforms(seed, "crop", epoch, ids, 4 * TRIES).unflatten(1, (TRIES, 4))
+    (low, high), (narrow, broad) = augmentation.scale, (math.log(x) for x in augmentation.aspect)
+    area = height * width * (low + u[..., 0] * (high - low))
+    aspect = (narrow + u[..., 1] * (broad - narrow)).exp()
+    tall, wide = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
+    fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
+    top, left = (u[..., 2] * (height - tall + 1)).floor(), (u[..., 3] * (width - wide + 1)).floor()
+    first = fits.float().argmax(1)[:, None, None].expand(-1, 1, 4)
+    boxes = torch.stack([top, left, tall, wide], dim=-1).gather(1, first)[:, 0]
+    return torch.where(fits.any(1)[:, None], boxes, whole)
+
+
+def resize_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
+    """Antialiased bicubic weights that resize ``source[start : start + length]`` to ``target`` pixels: ``b`` → ``b target source``.
+
+    The kernel is Keys' cubic with a = −0.5 (Pillow's), widened when the crop is larger than the target.
+    """
+    scale = (length / target)[:, None, None]
+    wide = scale.clamp(min=1.0)
+    out = torch.arange(target, device=start.device, dtype=torch.float32)[None, :, None] + 0.5
+    pixel = torch.arange(source, device=start.device, dtype=torch.float32)[None, None, :] + 0.5
+    start, length = start[:, None, None], length[:, None, None]
+    x = ((pixel - start - out * scale) / wide).abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weight = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    weight = weight * ((pixel > start) & (pixel < start + length))  # a crop does not look beyond its edge
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor, size: Pair | None = None) -> Tensor:
+    """uint8 images ``b c height width`` → float32 in [0, 1], cropped, resized to ``size`` (default: as they were), flipped."""
+    height, width = pixels.shape[-2:]
+    rows, columns = (height, width) if size is None else size
+    images = pixels.float() / 255
+    if augmentation.scale is not None or (rows, columns) != (height, width):
+        box = crop_boxes(ids, (height, width), augmentation, seed=seed, epoch=epoch)
+        down = resize_matrix(box[:, 0], box[:, 2], height, rows)
+        across = resize_matrix(box[:, 1], box[:, 3], width, columns)
+        images = (down[:, None] @ images @ across[:, None].transpose(-2, -1)).clamp(0, 1)
+    if augmentation.flip:
+        turn = uniforms(seed, "flip", epoch, ids, 1)[:, 0] < 0.5
+        images = torch.where(turn[:, None, None, None], images.flip(-1), images)
+    return images
+
+
+def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """Images in [0, 1] (or uint8) ``b c height width`` → mean 0 and deviation 1 by the dataset's statistics, per channel."""
+    images = images.float() / 255 if images.dtype == torch.uint8 else images
+    mean, deviation = (x.to(images.device)[:, None, None] for x in statistics)
+    return (images - mean) / deviation

@@ -1,0 +1,45 @@
+"""The main job: pre-train without labels on the embedded photographs, then ask what was learned."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from . import data
+from .plots import comparison
+from .recipes import FEW_LABELS, recipe
+from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
+from .tasks.compare import Comparison, compare
+from .tasks.pretrain import Pretrained, pretrain
+
+CAPTION = (
+    "Test accuracy. k-NN: 20 neighbours, mean of the patch tokens. Linear probe: frozen encoder, all patch tokens side by side, "
+    "penalty chosen on training images for every row alike. 1,000 labels: the whole network trained on 100 labelled images of each class."
+)
+
+
+def demo(out: Path, *, seed: int = 0) -> Comparison:
+    """Pre-train, reconstruct, compare; prints as it goes, and leaves a page in ``out``."""
+    started = time.perf_counter()
+    chosen = replace(recipe("fashion-demo"), seed=seed)
+    few = replace(FEW_LABELS, seed=seed)
+    train, test = data.load("fashion", "train"), data.load("fashion", "test")
+    prepare(out, chosen, "cpu")
+    print(f"1. Pre-training on {len(train):,} photographs of clothes, without labels, on {environment('cpu')['processor']}.", flush=True)
+    model, result = pretrain(chosen, train, out)
+    trained = Pretrained(model, chosen, train.statistics)
+    parts = pretraining_parts(out, trained, train, test, result)
+    print(f"   loss {result.history[-1]['loss']:.3f} after {result.seen:,} images in {result.seconds:.0f} s")
+    print("2. What did it learn?", flush=True)
+    found = compare(model, train, test, train.statistics, few, seed=seed, say=lambda text: print(f"   {text}", flush=True))
+    seconds = time.perf_counter() - started
+    write_json(out / "comparison.json", {"table": found.table, "notes": found.notes, "seconds": seconds, **environment("cpu")})
+    lines = found.lines()
+    rows = [("", *found.table)]
+    for row in dict.fromkeys(row for column in found.table.values() for row in column):
+        rows.append((row, *(f"{column[row]:.1f} %" if row in column else "–" for column in found.table.values())))
+    parts += ["<h2>What did it learn?</h2>", table(rows), picture(comparison(found.table), out / "comparison.png", CAPTION)]
+    page = write_page(out, "A masked autoencoder in five minutes", [*parts, *settings_parts(chosen, "cpu")])
+    print("\n".join(["", *lines, "", f"{seconds:.0f} s in all, {len(test):,} test images, seed {seed}. Everything is on one page: {page}"]))
+    return found

@@ -1,0 +1,1 @@
+"""Each task is a recipe type and a step for the loop."""

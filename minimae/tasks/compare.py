@@ -1,0 +1,79 @@
+"""Is what the model learned worth anything? The same questions to raw pixels, an untrained encoder, and the trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.source import Images
+from ..mae import MAE
+from .features import extract, pixel_features
+from .finetune import Finetune, finetune, finetuned_accuracy
+from .knn import accuracy, knn_predict
+from .probe import probe_predict
+
+ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
+
+
+@dataclass
+class Comparison:
+    """Test accuracy in percent: ``table[question][row]``, and what belongs to a fair reading of it."""
+
+    table: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, question: str, row: str, percent: float) -> None:
+        self.table.setdefault(question, {})[row] = round(percent, 2)
+
+    def lines(self) -> list[str]:
+        """The table as text, one line a row."""
+        rows = [row for row in ROWS if any(row in column for column in self.table.values())]
+        head = f"{'':16}" + "".join(f"{question:>22}" for question in self.table)
+        return [head] + [
+            f"{row:16}" + "".join(f"{column[row]:>20.1f} %" if row in column else f"{'–':>22}" for column in self.table.values())
+            for row in rows
+        ]
+
+
+def compare(
+    model: MAE,
+    train: Images,
+    test: Images,
+    statistics: tuple[Tensor, Tensor],
+    recipe: Finetune,
+    *,
+    labels: int = 1000,
+    seed: int = 0,
+    say: Callable[[str], Any] = lambda text: None,
+) -> Comparison:
+    """k-NN and linear probe on all labels, fine-tuning on ``labels`` of them, for every row that can answer.
+
+    The random encoder has the initial weights of the trained one. k-NN uses the mean of the patch tokens, the probe
+    all patch tokens side by side; every probe chooses its penalty on training images.
+    """
+    assert train.labels is not None and test.labels is not None
+    torch.manual_seed(seed)
+    untrained = MAE(model.size).encoder.to(next(model.parameters()).device)
+    result = Comparison()
+    sources: dict[str, Callable[[Images, Any], Tensor]] = {
+        "raw pixels": lambda images, pool: pixel_features(images, statistics),
+        "random encoder": lambda images, pool: extract(untrained, images, statistics, pool=pool),
+        "MAE": lambda images, pool: extract(model.encoder, images, statistics, pool=pool),
+    }
+    for row, features in sources.items():
+        say(f"k-NN and linear probe: {row}")
+        predicted = knn_predict(features(train, "mean"), train.labels, features(test, "mean"))
+        result.add("k-NN", row, accuracy(predicted, test.labels))
+        predicted, penalty = probe_predict(features(train, "tokens"), train.labels, features(test, "tokens"))
+        result.add("linear probe", row, accuracy(predicted, test.labels))
+        result.notes.append(f"linear probe, {row}: penalty {penalty:g}")
+    few = train.few(labels, seed=seed)
+    for row, encoder in (("from scratch", untrained), ("MAE", model.encoder)):
+        say(f"fine-tuning on {labels} labels: {row}")
+        classifier, _ = finetune(recipe, encoder, few, statistics, quiet=True)
+        result.add(f"{labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
+    return result

@@ -1,0 +1,43 @@
+"""What a frozen encoder says about whole images, as one vector an image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..augment import normalise
+from ..data.source import Images
+from ..training.loop import device_of
+from ..vit import Encoder
+
+Pool = Literal["mean", "class", "blocks", "tokens"]
+
+
+@torch.no_grad()
+def extract(encoder: Encoder, images: Images, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500) -> Tensor:
+    """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode.
+
+    mean: of the patch tokens after the last norm (d values). class: the class token (d). blocks: the patch means after
+    every block, side by side (depth·d). tokens: all patch tokens after the last norm, side by side (n·d).
+    """
+    encoder.eval()
+    found = []
+    for pixels in images.pixels.split(batch):
+        x = normalise(pixels.to(device_of(encoder)), statistics)
+        if pool == "blocks":
+            found.append(torch.cat([tokens[:, 1:].mean(1) for tokens in encoder.features(x)], dim=1))
+            continue
+        tokens = encoder(x)
+        if pool == "tokens":
+            found.append(rearrange(tokens[:, 1:], "b n d -> b (n d)"))
+        else:
+            found.append(tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1))
+    return torch.cat(found).float().cpu()
+
+
+def pixel_features(images: Images, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """The baseline: raw pixels, normalised, ``N (c height width)``."""
+    return rearrange(normalise(images.pixels, statistics), "b c height width -> b (c height width)")

@@ -1,0 +1,157 @@
+"""Pre-training: the recipe, the step, and how a trained model is stored and read back (paper, Section 3 and Table 8)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..augment import Augmentation, augment, normalise
+from ..data.source import Images
+from ..errors import MinimaeError
+from ..mae import MAE
+from ..masking import keep_count, make_mask
+from ..patches import pair, patchify
+from ..sizes import Size, size
+from ..targets import PCATarget
+from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.loop import CHECKPOINT, Result, device_of, fit
+from ..training.optimisers import decay_groups
+from ..training.settings import Settings, from_dict
+
+Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Settings):
+    """Everything that decides a pre-training run."""
+
+    data: str = "fashion"
+    """A data set by name, or a folder of images."""
+    size: str = "nano"
+    """A named size; the fields below override parts of it."""
+    image: int | None = None
+    """Height and width in pixels; None takes the data set's."""
+    patch: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    decoder_width: int | None = None
+    decoder_depth: int | None = None
+    decoder_heads: int | None = None
+    ratio: float = 0.75
+    """Share of the patches that is hidden."""
+    sampling: Literal["random", "block", "grid"] = "random"
+    target: Literal["pixels", "normalised", "pca"] = "normalised"
+    loss_on: Literal["masked", "all"] = "masked"
+    mask_tokens_in_encoder: bool = False
+    crop: tuple[float, float] | None = (0.2, 1.0)
+    """Share of the area that a random crop keeps; None takes the whole image."""
+    flip: bool = True
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(scale=self.crop, flip=self.flip)
+
+    def size_for(self, images: Images) -> Size:
+        """The resolved size for these images. Raises ValueError when patch, image or widths do not go together."""
+        names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
+        changes: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        resolved = size(self.size, **changes, image=self.image or images.image, channels=images.channels)
+        keep_count(resolved.grid[0] * resolved.grid[1], self.ratio)
+        return resolved
+
+
+@dataclass
+class PretrainTask:
+    """The step of pre-training: crop, flip, normalise, mask, score. All from (seed, epoch, sample id)."""
+
+    recipe: Pretrain
+    source: Images
+    model: MAE
+    kind: str = field(default="pretrain", init=False)
+
+    def __post_init__(self) -> None:
+        self.images = len(self.source)
+        self.device = device_of(self.model)
+        self.pixels = self.source.pixels.to(self.device)
+        assert self.source.ids is not None
+        self.ids = self.source.ids.to(self.device)
+        self.statistics = self.source.statistics
+
+    def groups(self) -> list[dict[str, Any]]:
+        return decay_groups(self.model, self.recipe.weight_decay)
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint needs besides weights, so that it can be used without its data."""
+        return {"size": asdict(self.model.size), "statistics": self.statistics, "data": self.source.name}
+
+    def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
+        r = self.recipe
+        places, epochs = places.to(self.device), epochs.to(self.device)
+        ids, image = self.ids[places], pair(self.model.size.image)
+        images = augment(self.pixels[places], ids, r.augmentation, seed=r.seed, epoch=epochs, size=image)
+        images = normalise(images, self.statistics)
+        mask = make_mask(ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=epochs)
+        loss: Tensor = self.model(images, mask).loss
+        return loss
+
+
+def build(recipe: Pretrain, images: Images) -> MAE:
+    """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone."""
+    torch.manual_seed(recipe.seed)
+    model = MAE(
+        recipe.size_for(images),
+        target=recipe.target,
+        loss_on=recipe.loss_on,
+        mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
+    )
+    if isinstance(model.target, PCATarget):
+        sample = normalise(images.pixels[:2000], images.statistics)
+        model.target.fit(patchify(sample, model.size.patch))
+    return model
+
+
+def pretrain(
+    recipe: Pretrain, images: Images, out: Path | None = None, *, resume: bool = False, device: str = "cpu", quiet: bool = False
+) -> tuple[MAE, Result]:
+    """Pre-train on images (labels are not looked at); returns the model and how the run went."""
+    model = build(recipe, images).to(device)
+    return model, fit(PretrainTask(recipe, images, model), recipe, out, resume=resume, quiet=quiet)
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by."""
+
+    model: MAE
+    recipe: Pretrain
+    statistics: Statistics
+
+
+def load_pretrained(path: Path) -> Pretrained:
+    """Read a run folder or its checkpoint file. Raises MinimaeError when it is missing, damaged or of another task."""
+    file = path / CHECKPOINT if path.is_dir() else path
+    state = load_checkpoint(file, "pretrain")
+    try:
+        recipe: Pretrain = from_dict(Pretrain, state["settings"])
+        model = MAE(
+            from_dict(Size, state["size"]),
+            target=recipe.target,
+            loss_on=recipe.loss_on,
+            mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MinimaeError(f"{file} does not describe its model in a way this version knows ({error})") from None
+    load_weights(model, state["model"], file)
+    return Pretrained(model.eval(), recipe, state["statistics"])
+
+
+def baseline_loss(model: MAE, images: Images, count: int = 1000) -> float:
+    """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
+    pixels = normalise(images.pixels[:count], images.statistics)
+    target = model.target(patchify(pixels, model.size.patch))
+    return float((target - target.mean((0, 1))).square().mean())

@@ -1,0 +1,79 @@
+"""Hide most of a picture and let a trained model paint it (paper, Figures 2 to 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..augment import normalise, resize_matrix
+from ..masking import Mask, make_mask
+from ..patches import pair, unpatchify
+from ..plots import as_picture, masked_picture, reconstructions
+from .pretrain import Pretrained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CAPTIONS = {
+    "normalised": "The prediction is of normalised pixels; each patch's mean and contrast were taken from the original.",
+    "pixels": "The prediction is of pixels, shown as it is; nothing was taken from the hidden patches.",
+    "pca": "The prediction is of principal components of a patch, shown as pixels; nothing was taken from the hidden patches.",
+}
+
+
+def caption(trained: Pretrained, mask: Mask) -> str:
+    """What a reader has to know to judge the pictures."""
+    hidden = 100 * mask.masked.shape[1] / mask.n
+    told = CAPTIONS[trained.recipe.target]
+    return f"{hidden:.0f} % of the patches hidden. In the painted picture the visible patches are the original's, because they are not trained. {told}"
+
+
+@torch.no_grad()
+def reconstruct_batch(trained: Pretrained, pixels: Tensor, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None) -> tuple["Figure", str]:
+    """uint8 images ``b c height width`` → a figure (original, what the model saw, painted), and its caption."""
+    model, patch = trained.model.eval(), pair(trained.model.size.patch)
+    images = normalise(pixels, trained.statistics)
+    grid = model.grid(images)
+    ids = torch.arange(len(images)) if ids is None else ids
+    mask = make_mask(ids, grid, ratio=trained.recipe.ratio if ratio is None else ratio, seed=seed)
+    pictures = model.reconstruct(images, mask)
+    spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
+    hidden = unpatchify(spread, patch, grid)[:, 0] > 0.5
+    rows = [
+        [
+            as_picture(images[i], trained.statistics),
+            masked_picture(images[i], hidden[i], trained.statistics),
+            as_picture(pictures.painted[i], trained.statistics),
+        ]
+        for i in range(len(images))
+    ]
+    pairs = 1 if len(rows) < 4 else 2
+    return reconstructions(rows, ("original", "what it saw", "painted"), pairs=pairs), caption(trained, mask)
+
+
+def read_picture(path: Path, channels: int) -> Tensor:
+    """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3). Raises ValueError with the file's name."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture at {path}")
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error})") from None
+    data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return data.reshape(picture.height, picture.width, -1).permute(2, 0, 1)[None].contiguous()
+
+
+def fit_to_model(pixels: Tensor, trained: Pretrained) -> Tensor:
+    """Resize a picture so that its short side is the model's, and crop what the patch does not divide: any size will do."""
+    (p1, p2), (height, width) = pair(trained.model.size.patch), pixels.shape[-2:]
+    scale = min(pair(trained.model.size.image)) / min(height, width)
+    new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
+    whole = [resize_matrix(torch.zeros(1), torch.tensor([float(old)]), old, n)[0] for old, n in zip((height, width), new, strict=True)]
+    return (whole[0] @ pixels.float() @ whole[1].T).round().clamp(0, 255).to(torch.uint8)
+

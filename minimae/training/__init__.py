@@ -1,0 +1,1 @@
+"""One loop for every task: schedule, optimisers, checkpoints, logging."""

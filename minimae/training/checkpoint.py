@@ -1,0 +1,72 @@
+"""Checkpoints that are whole or not there: written to a temporary file, synced, then renamed over the old one.
+
+A checkpoint is a dictionary of tensors and plain values. Loading never runs code from the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import MinimaeError
+
+FORMAT = "minimae-1"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path`` atomically. Whatever goes wrong, the file that was there before stays as it was.
+
+    Raises MinimaeError for a full disk or a folder that cannot be written.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        kept = f"the checkpoint from before is untouched: {path}" if path.exists() else "there was none before"
+        raise MinimaeError(f"could not save {path} ({error}); {kept}. Free some space or choose another --out") from error
+
+
+def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; ``kind`` names the task it must come from.
+
+    Raises MinimaeError, with the file's name, when it is missing, truncated, not a checkpoint, or of another task.
+    """
+    if not path.is_file():
+        raise MinimaeError(f"there is no checkpoint at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise MinimaeError(f"{path} is not a checkpoint of tensors and plain values; it was not loaded") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise MinimaeError(f"{path} is truncated or damaged ({reason}): use another checkpoint, or train again") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise MinimaeError(f"{path} was not written by minimae (format {FORMAT})")
+    if kind is not None and state.get("kind") != kind:
+        raise MinimaeError(f"{path} holds a {state.get('kind')} run, but a {kind} run was wanted")
+    return state
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Copy weights into a model, strictly. Raises MinimaeError that lists what is missing, unexpected or of another shape."""
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    other = [f"{k} {tuple(weights[k].shape)} ≠ {tuple(own[k].shape)}" for k in own.keys() & weights.keys() if weights[k].shape != own[k].shape]
+    if missing or extra or other:
+        lists = (("missing", missing), ("unexpected", extra), ("of another shape", sorted(other)))
+        words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in lists if names)
+        raise MinimaeError(f"{source} is a checkpoint of another model ({words}); use the size and options it was trained with")
+    model.load_state_dict(weights)

@@ -1,0 +1,75 @@
+"""What every training run has to decide, whatever its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from ..suggest import nearest
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The part of a recipe that the loop reads. Learning rates are base rates: per 256 images of an optimiser step."""
+
+    epochs: float = 100.0
+    """How often the training images are seen, on average."""
+    batch: int = 256
+    """Images per forward pass."""
+    accumulate: int = 1
+    """Forward passes per optimiser step."""
+    base_lr: float = 1.5e-4
+    """Peak learning rate × 256 / (batch × accumulate)."""
+    floor_lr: float = 0.0
+    """Where the cosine ends."""
+    warmup_epochs: float = 10.0
+    """Epochs of linear warm-up."""
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of its two moments."""
+    clip: float | None = None
+    """Largest gradient norm; None does not clip, and then no norm is computed."""
+    precision: Precision = "auto"
+    """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
+    compile: bool = False
+    """Compile the blocks with torch.compile."""
+    seed: int = 0
+    log_every: int = 20
+    """Optimiser steps between two lines of metrics.jsonl."""
+    save_every: float = 60.0
+    """Seconds between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "base_lr", "log_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")
+        for name in ("floor_lr", "warmup_epochs", "weight_decay", "save_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be greater than 0, or None for no clipping, not {self.clip}")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
+
+    def steps(self, images: int) -> int:
+        """Optimiser steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
+        window = self.batch * self.accumulate
+        if window > images:
+            raise ValueError(
+                f"one optimiser step takes {self.batch} × {self.accumulate} = {window} images, but there are only {images}: "
+                f"lower --batch or --accumulate until their product is at most {images}"
+            )
+        return max(1, round(self.epochs * images / window))
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """A recipe back from JSON: lists become tuples. Fields that this version does not know are an error."""
+    known = {f.name for f in fields(cls)}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{cls.__name__} has no field {name!r}{nearest(name, known)}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
