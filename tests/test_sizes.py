@@ -121,7 +121,10 @@ def test_a_named_size_can_be_changed_and_says_its_grid_and_values():
 def test_an_unknown_name_suggests_the_nearest(typed):
     with pytest.raises(ValueError, match=r"did you mean 'base'. Known: nano, micro"):
         size(typed)
-    assert nearest("qqqq", SIZES).startswith(" Known")
+
+
+def test_a_name_like_no_other_gets_the_known_ones_and_no_guess():
+    assert nearest("qqqq", ["nano", "base"]) == ". Known: nano, base."
 
 
 @pytest.mark.parametrize(
