@@ -1,12 +1,12 @@
 """minimae: masked autoencoders (He et al., arXiv 2111.06377), compact, complete and exact.
 
-    import torch, minimae
+import torch, minimae
 
-    size = minimae.size("tiny", patch=4, image=32)
-    mae = minimae.MAE(size)
-    mask = minimae.make_mask(ids=torch.arange(8), grid=size.grid, ratio=0.75)
-    out = mae(torch.randn(8, 3, 32, 32), mask)
-    out.loss.backward()
+size = minimae.size("tiny", patch=4, image=32)
+mae = minimae.MAE(size)
+mask = minimae.make_mask(ids=torch.arange(8), grid=size.grid, ratio=0.75)
+out = mae(torch.randn(8, 3, 32, 32), mask)
+out.loss.backward()
 """
 
 from .decoder import Decoder

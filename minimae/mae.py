@@ -50,9 +50,7 @@ class MAE(nn.Module):
     mask_tokens_in_encoder: the ablation of Table 1c. Images are float, normalised by the dataset's mean and deviation.
     """
 
-    def __init__(
-        self, size: Size, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False
-    ) -> None:
+    def __init__(self, size: Size, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False) -> None:
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; choose one of {', '.join(TARGETS)}")

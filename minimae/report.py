@@ -113,9 +113,9 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Images, test: Image
     n = min(8, len(test))
     chosen = test.few(n, seed=3) if test.labels is not None else test.subset(list(range(n)))
     examples, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
-    speed = result.seen / max(1e-9, result.seconds)
+    speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     return [
-        f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {result.seconds:.0f} s ({speed:,.0f} images/s), seed {recipe.seed}.</p>",
+        f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}.</p>",
         picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
         picture(examples, out / "reconstructions.png", f"Test images that the model never saw. {told}"),
     ]
@@ -124,6 +124,8 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Images, test: Image
 def settings_parts(recipe: Any, device: str) -> list[str]:
     """The resolved recipe and the environment, folded."""
     return [
-        "<details><summary>Recipe</summary>" + table([("field", "value"), *((k, str(v)) for k, v in asdict(recipe).items())]) + "</details>",
+        "<details><summary>Recipe</summary>"
+        + table([("field", "value"), *((k, str(v)) for k, v in asdict(recipe).items())])
+        + "</details>",
         "<details><summary>Environment</summary>" + table([("what", "value"), *environment(device).items()]) + "</details>",
     ]

@@ -112,14 +112,19 @@ class Encoder(nn.Module):
         self.project = nn.Linear(size.values, d)
         self.class_token = nn.Parameter(torch.empty(1, 1, d))
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_tokens else None
-        drops = [drop * i / max(1, size.depth - 1) for i in range(size.depth)]
-        self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio, drop=p) for p in drops)
+        self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio) for _ in range(size.depth))
+        self.spread_drop_path(drop)
         self.norm = nn.LayerNorm(d, eps=1e-6)
         initialise(self)
         for token in (self.class_token, self.mask_token):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
         self.positions = nn.Parameter(sincos_2d(d, size.grid), requires_grad=False)
+
+    def spread_drop_path(self, probability: float) -> None:
+        """Give the first block a drop path of 0, the last one ``probability``, and those between a value on the line."""
+        for i, block in enumerate(self.blocks):
+            block.drop = probability * i / max(1, len(self.blocks) - 1)  # type: ignore[assignment]
 
     def positions_for(self, grid: Pair) -> Tensor:
         """The positions ``(1 + n) d`` for a grid: as they are, or resized."""

@@ -179,7 +179,7 @@ def test_nothing_tells_where_it_was_written() -> None:
     "text",
     [
         "open('/wor" + "k/main/data')",
-        "File \"/roo" + "t/.cache/x.py\"",
+        'File "/roo' + 't/.cache/x.py"',
         "cd /hom" + "e/ada/minimae",
         "/User" + "s/ada/minimae",
         "C:\\User" + "s\\ada\\minimae",

@@ -48,11 +48,10 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, classes: int, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
-        self.encoder.norm = nn.Identity()
+        self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.encoder.mask_token = None
         self.encoder.positions.requires_grad_(True)
-        for i, block in enumerate(self.encoder.blocks):
-            block.drop = drop_path * i / max(1, len(self.encoder.blocks) - 1)
+        self.encoder.spread_drop_path(drop_path)
         d = encoder.size.width
         self.norm = nn.LayerNorm(d, eps=1e-6)
         self.head = nn.Linear(d, classes)
@@ -89,7 +88,9 @@ class FinetuneTask:
     def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
         r, source = self.recipe, self.source
         assert source.ids is not None and source.labels is not None
-        pixels, ids, labels, epochs = (x.to(self.device) for x in (source.pixels[places], source.ids[places], source.labels[places], epochs))
+        pixels, ids, labels, epochs = (
+            x.to(self.device) for x in (source.pixels[places], source.ids[places], source.labels[places], epochs)
+        )
         recipe = Augmentation(scale=r.crop, flip=r.flip)
         images = augment(pixels, ids, recipe, seed=r.seed, epoch=epochs, size=pair(self.model.encoder.size.image))
         return F.cross_entropy(self.model(normalise(images, self.statistics)), labels, label_smoothing=r.label_smoothing)

@@ -27,12 +27,14 @@ CAPTIONS = {
 def caption(trained: Pretrained, mask: Mask) -> str:
     """What a reader has to know to judge the pictures."""
     hidden = 100 * mask.masked.shape[1] / mask.n
-    told = CAPTIONS[trained.recipe.target]
-    return f"{hidden:.0f} % of the patches hidden. In the painted picture the visible patches are the original's, because they are not trained. {told}"
+    pasted = "In the painted picture the visible patches are the original's, because they are not trained."
+    return f"{hidden:.0f} % of the patches hidden. {pasted} {CAPTIONS[trained.recipe.target]}"
 
 
 @torch.no_grad()
-def reconstruct_batch(trained: Pretrained, pixels: Tensor, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None) -> tuple["Figure", str]:
+def reconstruct_batch(
+    trained: Pretrained, pixels: Tensor, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None
+) -> tuple[Figure, str]:
     """uint8 images ``b c height width`` → a figure (original, what the model saw, painted), and its caption."""
     model, patch = trained.model.eval(), pair(trained.model.size.patch)
     images = normalise(pixels, trained.statistics)
@@ -76,4 +78,3 @@ def fit_to_model(pixels: Tensor, trained: Pretrained) -> Tensor:
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
     whole = [resize_matrix(torch.zeros(1), torch.tensor([float(old)]), old, n)[0] for old, n in zip((height, width), new, strict=True)]
     return (whole[0] @ pixels.float() @ whole[1].T).round().clamp(0, 255).to(torch.uint8)
-

@@ -64,7 +64,9 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
     """Copy weights into a model, strictly. Raises MinimaeError that lists what is missing, unexpected or of another shape."""
     own = model.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    other = [f"{k} {tuple(weights[k].shape)} ≠ {tuple(own[k].shape)}" for k in own.keys() & weights.keys() if weights[k].shape != own[k].shape]
+    other = [
+        f"{k} {tuple(weights[k].shape)} ≠ {tuple(own[k].shape)}" for k in own.keys() & weights.keys() if weights[k].shape != own[k].shape
+    ]
     if missing or extra or other:
         lists = (("missing", missing), ("unexpected", extra), ("of another shape", sorted(other)))
         words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in lists if names)

@@ -31,8 +31,10 @@ class Task(Protocol):
     """What the loop asks of a task: a model, its parameter groups, a number of images, and the loss of some of them."""
 
     kind: str
-    model: nn.Module
     images: int
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def groups(self) -> list[dict[str, Any]]: ...
 

@@ -51,7 +51,9 @@ class Settings:
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be greater than 0, or None for no clipping, not {self.clip}")
         if self.warmup_epochs > self.epochs:
-            raise ValueError(f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too")
+            raise ValueError(
+                f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too"
+            )
         if self.precision not in get_args(Precision):
             raise ValueError(f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
 

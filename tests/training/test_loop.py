@@ -84,7 +84,12 @@ def test_trap_19_layer_decay_scales_the_whole_lr_the_floor_included(images: Imag
     groups = layer_groups(classifier, 0.05, 0.5)
     assert sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in classifier.parameters())
     assert [layer_of(n, 2) for n in ("encoder.class_token", "encoder.positions", "encoder.project.weight")] == [0, 0, 0]
-    assert [layer_of(n, 2) for n in ("encoder.blocks.0.norm1.weight", "encoder.blocks.1.mlp.up.bias", "norm.weight", "head.bias")] == [1, 2, 3, 3]
+    assert [layer_of(n, 2) for n in ("encoder.blocks.0.norm1.weight", "encoder.blocks.1.mlp.up.bias", "norm.weight", "head.bias")] == [
+        1,
+        2,
+        3,
+        3,
+    ]
     optimiser = torch.optim.AdamW(groups, lr=1.0)
     set_lr(optimiser, 0.8)
     scales = {g["lr_scale"]: g["lr"] for g in optimiser.param_groups}
@@ -188,7 +193,9 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "minimae.cli", "pretrain", "fashion-demo", "--limit", "300", "--batch", "50", "--out", str(out)]
     for number, code in ((signal.SIGINT, 2), (signal.SIGTERM, 0)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         wait_for((out / "environment.json").exists)  # written just before the first step
         time.sleep(5)
         process.send_signal(number)
@@ -278,7 +285,12 @@ def test_metrics_tell_of_the_same_step_as_the_checkpoint(images: Images, tmp_pat
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("batch", 0, "batch must be greater"), ("clip", -1.0, "clip"), ("warmup_epochs", 9.0, "does not fit"), ("precision", "fp8", "unknown precision")],
+    [
+        ("batch", 0, "batch must be greater"),
+        ("clip", -1.0, "clip"),
+        ("warmup_epochs", 9.0, "does not fit"),
+        ("precision", "fp8", "unknown precision"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(field: str, value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
