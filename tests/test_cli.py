@@ -1,0 +1,158 @@
+"""The command line as a person uses it: every command on the embedded sample, and one clear line for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimae.cli import main
+from minimae.commands import COMMANDS
+from minimae.tasks.pretrain import load_pretrained
+
+FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "quick"
+    assert main(["pretrain", "fashion-demo", *FAST, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_run_folder_can_be_opened_by_a_person(run: Path) -> None:
+    names = {"recipe.json", "environment.json", "metrics.jsonl", "checkpoint.pt", "loss.png", "reconstructions.png", "report.html"}
+    assert {p.name for p in run.iterdir()} == names
+    assert json.loads((run / "recipe.json").read_text())["batch"] == 40
+    page = (run / "report.html").read_text()
+    assert page.count("<figure>") == 2 and page.count("alt=") == 2 and "http" not in page.replace("http-equiv", "")
+    for figure in ("loss.png", "reconstructions.png"):
+        with Image.open(run / figure) as picture:
+            assert picture.width > 600 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_every_question_can_be_asked_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = ["--weights", str(run), "--limit", "200", "--device", "cpu"]
+    assert main(["knn", *weights, "--k", "5"]) == 0
+    assert main(["probe", *weights, "--pool", "mean", "--labels", "100"]) == 0
+    assert main(["finetune", *weights, "--labels", "100", "--epochs", "1", "--warmup-epochs", "0", "--batch", "50"]) == 0
+    assert main(["finetune", *weights, "--scratch", "--epochs", "1", "--warmup-epochs", "0", "--out", str(run.parent / "tuned")]) == 0
+    told = capsys.readouterr().out
+    for words in ("5-NN, mean features:", "linear probe, mean features, 100 labels", "fine-tuned on 100 labels", "from scratch on 200 labels"):
+        assert words in told
+    assert (run.parent / "tuned" / "checkpoint.pt").is_file()
+
+
+def test_your_own_photo_of_any_size_is_reconstructed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "my-photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 133, 3), dtype=np.uint8)).save(photo)
+    out = tmp_path / "pictures" / "mine.png"
+    assert main(["reconstruct", str(photo), "--weights", str(run), "--out", str(out)]) == 0
+    assert out.is_file() and "% of the patches hidden" in capsys.readouterr().out
+    assert main(["reconstruct", str(photo), str(photo), "--weights", str(run / "checkpoint.pt"), "--out", str(out), "--ratio", "0.5"]) == 0
+    assert {p.name for p in out.parent.iterdir()} == {"mine.png", "mine-1.png", "mine-2.png"}
+
+
+def test_a_run_is_not_overwritten_but_resumed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "fashion-demo", *FAST, "--out", str(run)]) == 2
+    assert f"already holds a run: continue it with --resume {run}" in capsys.readouterr().err
+    before = (run / "checkpoint.pt").read_bytes()
+    assert main(["pretrain", "--resume", str(run), "--limit", "200", "--device", "cpu"]) == 0
+    assert load_pretrained(run).recipe.batch == 40
+    assert len((run / "checkpoint.pt").read_bytes()) == len(before)
+
+
+def test_flops_prints_the_papers_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["flops", "all"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
+    for name, values in {
+        "base": ("85.65 M", "111.91 M", "8.59 GF", "10.55 GF", "58.45 GF"),
+        "large": ("303.10 M", "329.54 M", "30.44 GF", "10.55 GF", "124.22 GF"),
+        "huge": ("630.44 M", "657.07 M", "82.48 GF", "14.02 GF", "290.98 GF"),
+    }.items():
+        assert all(value in rows[name] for value in values)
+
+
+def test_data_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0 and main(["data", "fashion"]) == 0
+    told = capsys.readouterr().out
+    assert "cifar10" in told and "fashion: 10,000 images, 1 × 28 × 28, 10 classes" in told
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert (COMMANDS[command].__doc__ or "").split(":")[0].split(",")[0][:30] in told.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pretrian"], "unknown command 'pretrian'; did you mean 'pretrain'?"),
+        (["pretrain"], "wants a recipe: fashion-demo"),
+        (["pretrain", "fashion-nanno"], "did you mean 'fashion-nano'?"),
+        (["pretrain", "fashion-demo", "--data", "fashio"], "did you mean 'fashion'?"),
+        (["pretrain", "fashion-demo", "--data", "./nowhere"], "nowhere"),
+        (["pretrain", "fashion-demo", "--patch", "5"], "resize or crop it to 25×25 or 30×30"),
+        (["pretrain", "fashion-demo", "--ratio", "0.999"], "keeps 0 of"),
+        (["pretrain", "fashion-demo", "--ratio", "0"], "between 0 and 1"),
+        (["pretrain", "fashion-demo", "--batch", "99999"], "there are only 10000"),
+        (["pretrain", "fashion-demo", "--width", "50"], "width of 50"),
+        (["pretrain", "fashion-demo", "--device", "cuda:99"], "--device cpu"),
+        (["pretrain", "cifar10"], "unknown recipe 'cifar10'; did you mean 'cifar10-tiny'?"),
+        (["pretrain", "cifar10-tiny", "--data-root", "empty"], "--download"),
+        (["knn", "--weights", "nowhere"], "no checkpoint at"),
+        (["reconstruct", "absent.jpg", "--weights", "nowhere"], "no checkpoint at"),
+        (["flops", "bas"], "did you mean 'base'?"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("minimae: ") and "Traceback" not in told
+
+
+def test_an_unwritable_folder_is_told_before_the_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["pretrain", "fashion-demo", *FAST, "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "choose another folder with --out" in capsys.readouterr().err
+
+
+def test_an_option_that_does_not_exist_leaves_with_2() -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["pretrain", "fashion-demo", "--bach", "3"])
+    assert stop.value.code == 2
+
+
+def test_corrupt_images_are_named_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(44):
+        folder = tmp_path / "set" / ("train" if i < 40 else "test") / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    (tmp_path / "set" / "train" / "a" / "00.png").write_bytes(b"broken")
+    arguments = ["pretrain", "fashion-demo", "--data", str(tmp_path / "set"), *FAST[2:], "--batch", "8", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "00.png" in told and "--skip-corrupt" in told
+    assert main([*arguments, "--skip-corrupt"]) == 0
+    assert "left out 1 damaged file" in capsys.readouterr().out
+
+
+def test_tracebacks_are_shown_on_request() -> None:
+    command = [sys.executable, "-m", "minimae.cli", "flops", "bas"]
+    quiet, loud = (
+        subprocess.run(command, capture_output=True, text=True, env=os.environ | extra) for extra in ({}, {"MINIMAE_TRACEBACK": "1"})
+    )
+    assert quiet.returncode == 2 and "Traceback" not in quiet.stderr
+    assert "Traceback" in loud.stderr
