@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tyro.conf import OmitArgPrefixes, Positional
 
-from . import data
+from . import data, weights
 from .data.source import Images
 from .demo import demo
 from .errors import MinimaeError
@@ -21,7 +21,7 @@ from .suggest import nearest
 from .tasks.features import Pool, extract
 from .tasks.finetune import Finetune, finetune, finetuned_accuracy
 from .tasks.knn import accuracy, knn_predict
-from .tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
+from .tasks.pretrain import Pretrain, Pretrained, pretrain
 from .tasks.probe import probe_predict
 from .tasks.reconstruct import fit_to_model, read_picture, reconstruct_batch
 
@@ -63,13 +63,13 @@ class Labelled:
     """A trained model and the labelled images to ask it about."""
 
     weights: Path
-    """A run folder, or its checkpoint.pt."""
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
     data: str | None = None
     """Data set or folder; by default the one the model was pre-trained on."""
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
 
     def open(self) -> tuple[Pretrained, Images, Images]:
-        trained = load_pretrained(self.weights)
+        trained = weights.load(self.weights)
         device = pick_device(self.where.device)
         trained.model.to(device)
         name = self.data or trained.recipe.data
@@ -159,7 +159,7 @@ class ReconstructCommand:
     pictures: Positional[tuple[Path, ...]]
     """One image file or more."""
     weights: Path
-    """A run folder, or its checkpoint.pt."""
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
     ratio: float | None = None
     """Share of the patches to hide; by default the model's own."""
     seed: int = 0
@@ -167,7 +167,7 @@ class ReconstructCommand:
     """Where the figure goes; with several pictures a number is added."""
 
     def __call__(self) -> None:
-        trained = load_pretrained(self.weights)
+        trained = weights.load(self.weights)
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
         for i, path in enumerate(self.pictures):

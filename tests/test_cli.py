@@ -42,8 +42,8 @@ def test_every_question_can_be_asked_of_the_run(run: Path, capsys: pytest.Captur
     assert main(["finetune", *weights, "--labels", "100", "--epochs", "1", "--warmup-epochs", "0", "--batch", "50"]) == 0
     assert main(["finetune", *weights, "--scratch", "--epochs", "1", "--warmup-epochs", "0", "--out", str(run.parent / "tuned")]) == 0
     told = capsys.readouterr().out
-    for words in ("5-NN, mean features:", "linear probe, mean features, 100 labels", "fine-tuned on 100 labels", "from scratch on 200 labels"):
-        assert words in told
+    assert "5-NN, mean features:" in told and "linear probe, mean features, 100 labels" in told
+    assert "fine-tuned on 100 labels" in told and "from scratch on 200 labels" in told
     assert (run.parent / "tuned" / "checkpoint.pt").is_file()
 
 

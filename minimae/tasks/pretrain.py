@@ -136,18 +136,24 @@ def load_pretrained(path: Path) -> Pretrained:
     """Read a run folder or its checkpoint file. Raises MinimaeError when it is missing, damaged or of another task."""
     file = path / CHECKPOINT if path.is_dir() else path
     state = load_checkpoint(file, "pretrain")
+    return rebuild(state, state["model"], file)
+
+
+def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> Pretrained:
+    """The model that belongs to these weights, from what was stored about it."""
     try:
-        recipe: Pretrain = from_dict(Pretrain, state["settings"])
+        recipe: Pretrain = from_dict(Pretrain, about["settings"])
         model = MAE(
-            from_dict(Size, state["size"]),
+            from_dict(Size, about["size"]),
             target=recipe.target,
             loss_on=recipe.loss_on,
             mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
         )
+        mean, deviation = (torch.as_tensor(x) for x in about["statistics"])
     except (KeyError, TypeError, ValueError) as error:
-        raise MinimaeError(f"{file} does not describe its model in a way this version knows ({error})") from None
-    load_weights(model, state["model"], file)
-    return Pretrained(model.eval(), recipe, state["statistics"])
+        raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
+    load_weights(model, weights, source)
+    return Pretrained(model.eval(), recipe, (mean, deviation))
 
 
 def baseline_loss(model: MAE, images: Images, count: int = 1000) -> float:
