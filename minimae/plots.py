@@ -40,8 +40,9 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
     axes = plain(fig.subplots())
     seen = np.asarray(steps) * images_per_step / 1000
     values = np.asarray(losses)
-    axes.plot(seen, values, color=BLUE, alpha=0.35, linewidth=1)
-    if len(values) >= 10:
+    many = len(values) >= 10
+    axes.plot(seen, values, color=BLUE, alpha=0.35 if many else 1.0, linewidth=1 if many else 2, label=None if many else "MAE")
+    if many:
         width = max(3, len(values) // 25)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(seen[width - 1 :], smooth, color=BLUE, linewidth=2, label=f"MAE (mean of {width} points)")
@@ -87,23 +88,23 @@ def reconstructions(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str],
     return fig
 
 
-def comparison(table: dict[str, dict[str, float]]) -> Figure:
-    """Accuracy by method: {column: {row: percent}} → one panel a column, one bar a row; missing values leave a gap."""
-    rows = list(dict.fromkeys(row for column in table.values() for row in column))
+def comparison(table: dict[str, dict[str, float]], rows: Sequence[str]) -> Figure:
+    """Accuracy by method: {question: {row: percent}} → one panel a question, one dot a row; a row without an answer has no dot."""
     colours = dict(zip(rows, (GREY, ORANGE, PURPLE, BLUE, GREEN), strict=False))
     fig = figure(2.5 * len(table) + 1.4, 0.42 * len(rows) + 1.1)
     panels = fig.subplots(1, len(table), squeeze=False, sharey=True)[0]
-    low = 5 * (min(v for column in table.values() for v in column.values()) // 5) - 5
+    values = [value for column in table.values() for value in column.values()]
+    low, high = 5 * (min(values) // 5) - 5, min(100, 5 * (max(values) // 5) + 10)
     for axes, (title, column) in zip(panels, table.items(), strict=True):
-        plain(axes, grid=False)
+        plain(axes)
         for i, row in enumerate(rows):
             if row in column:
-                axes.barh(i, column[row] - low, left=low, color=colours[row], height=0.7)
-                axes.text(column[row] + 0.4, i, f"{column[row]:.1f}", va="center", fontsize=9)
+                axes.plot(column[row], i, "o", color=colours[row], markersize=9)
+                axes.annotate(f"{column[row]:.1f}", (column[row], i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(low, 100)
+        axes.set_xlim(low, high)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("test accuracy (%)", fontsize=9)
-    panels[0].invert_yaxis()
     return fig

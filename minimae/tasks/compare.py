@@ -31,11 +31,10 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """The table as text, one line a row."""
-        rows = [row for row in ROWS if any(row in column for column in self.table.values())]
         head = f"{'':16}" + "".join(f"{question:>22}" for question in self.table)
         return [head] + [
             f"{row:16}" + "".join(f"{column[row]:>20.1f} %" if row in column else f"{'–':>22}" for column in self.table.values())
-            for row in rows
+            for row in ROWS
         ]
 
 
@@ -50,7 +49,7 @@ def compare(
     seed: int = 0,
     say: Callable[[str], Any] = lambda text: None,
 ) -> Comparison:
-    """k-NN and linear probe on all labels, fine-tuning on ``labels`` of them, for every row that can answer.
+    """k-NN, linear probe on all labels and on ``labels`` of them, fine-tuning on those: for every row that can answer.
 
     The random encoder has the initial weights of the trained one. k-NN uses the mean of the patch tokens, the probe
     all patch tokens side by side; every probe chooses its penalty on training images.
@@ -64,16 +63,20 @@ def compare(
         "random encoder": lambda images, pool: extract(untrained, images, statistics, pool=pool),
         "MAE": lambda images, pool: extract(model.encoder, images, statistics, pool=pool),
     }
+    few = train.few(labels, seed=seed)
+    everything, some = f"probe, {len(train):,} labels", f"probe, {labels:,} labels"
     for row, features in sources.items():
         say(f"k-NN and linear probe: {row}")
         predicted = knn_predict(features(train, "mean"), train.labels, features(test, "mean"))
         result.add("k-NN", row, accuracy(predicted, test.labels))
-        predicted, penalty = probe_predict(features(train, "tokens"), train.labels, features(test, "tokens"))
-        result.add("linear probe", row, accuracy(predicted, test.labels))
-        result.notes.append(f"linear probe, {row}: penalty {penalty:g}")
-    few = train.few(labels, seed=seed)
+        tested = features(test, "tokens")
+        for question, images in ((everything, train), (some, few)):
+            assert images.labels is not None
+            predicted, penalty = probe_predict(features(images, "tokens"), images.labels, tested)
+            result.add(question, row, accuracy(predicted, test.labels))
+            result.notes.append(f"{question}, {row}: penalty {penalty:g}")
     for row, encoder in (("from scratch", untrained), ("MAE", model.encoder)):
         say(f"fine-tuning on {labels} labels: {row}")
         classifier, _ = finetune(recipe, encoder, few, statistics, quiet=True)
-        result.add(f"{labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
+        result.add(f"tuned, {labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
     return result

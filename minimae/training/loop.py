@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -144,7 +145,8 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     model.train()
     started = saved = logged = time.perf_counter()
     before, last = state["seconds"], state["step"]
-    bar = tqdm(total=steps, initial=state["step"], disable=quiet, unit="step", dynamic_ncols=True, leave=True)
+    pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
+    bar = tqdm(total=steps, initial=state["step"], disable=quiet, unit="step", dynamic_ncols=True, mininterval=pause)
     with bar, stop_requests() as asked:
         while state["step"] < steps:
             step = state["step"]
@@ -179,7 +181,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
                 speed = (step + 1 - last) * window / (now - logged)
                 point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": float(total), "lr": lr, "images_per_s": speed}
                 state["history"].append(point)
-                bar.set_postfix_str(f"loss {point['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} images/s")
+                bar.set_postfix_str(f"loss {point['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} images/s", refresh=False)
                 logged, last = now, step + 1
             if asked:
                 save()

@@ -138,9 +138,9 @@ def test_fine_tuning_learns_and_leaves_the_given_encoder_alone(trained: Pretrain
 def test_the_comparison_asks_everyone_the_same(trained: Pretrained, images: Images) -> None:
     recipe = Finetune(epochs=4, warmup_epochs=1, batch=16)
     found = compare(trained.model, images, images, images.statistics, recipe, labels=40)
-    assert list(found.table) == ["k-NN", "linear probe", "40 labels"]
+    assert list(found.table) == ["k-NN", "probe, 160 labels", "probe, 40 labels", "tuned, 40 labels"]
     assert set(found.table["k-NN"]) == {"raw pixels", "random encoder", "MAE"}
-    assert set(found.table["40 labels"]) == {"from scratch", "MAE"}
+    assert set(found.table["tuned, 40 labels"]) == {"from scratch", "MAE"}
     assert all(0 <= v <= 100 for column in found.table.values() for v in column.values())
     raw = knn_predict(pixel_features(images, images.statistics), images.labels, pixel_features(images, images.statistics))
     assert found.table["k-NN"]["raw pixels"] == pytest.approx(accuracy(raw, images.labels), abs=0.01)
