@@ -15,6 +15,7 @@ from ..plots import as_picture, masked_picture, reconstructions
 from .pretrain import Pretrained
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 CAPTIONS = {
@@ -32,26 +33,27 @@ def caption(trained: Pretrained, mask: Mask) -> str:
 
 
 @torch.no_grad()
+def stages(trained: Pretrained, pixels: Tensor, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """uint8 images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, painted."""
+    model, patch, statistics = trained.model.eval(), pair(trained.model.size.patch), trained.statistics
+    images = normalise(pixels, statistics)
+    painted = model.reconstruct(images, mask).painted
+    spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
+    hidden = unpatchify(spread, patch, model.grid(images))[:, 0] > 0.5
+    return [
+        (as_picture(image, statistics), masked_picture(image, where, statistics), as_picture(paint, statistics))
+        for image, where, paint in zip(images, hidden, painted, strict=True)
+    ]
+
+
 def reconstruct_batch(
     trained: Pretrained, pixels: Tensor, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None
 ) -> tuple[Figure, str]:
     """uint8 images ``b c height width`` → a figure (original, what the model saw, painted), and its caption."""
-    model, patch = trained.model.eval(), pair(trained.model.size.patch)
-    images = normalise(pixels, trained.statistics)
-    grid = model.grid(images)
-    ids = torch.arange(len(images)) if ids is None else ids
-    mask = make_mask(ids, grid, ratio=trained.recipe.ratio if ratio is None else ratio, seed=seed)
-    pictures = model.reconstruct(images, mask)
-    spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
-    hidden = unpatchify(spread, patch, grid)[:, 0] > 0.5
-    rows = [
-        [
-            as_picture(images[i], trained.statistics),
-            masked_picture(images[i], hidden[i], trained.statistics),
-            as_picture(pictures.painted[i], trained.statistics),
-        ]
-        for i in range(len(images))
-    ]
+    ids = torch.arange(len(pixels)) if ids is None else ids
+    ratio = trained.recipe.ratio if ratio is None else ratio
+    mask = make_mask(ids, trained.model.grid(pixels), ratio=ratio, seed=seed)
+    rows = stages(trained, pixels, mask)
     pairs = 1 if len(rows) < 4 else 2
     return reconstructions(rows, ("original", "what it saw", "painted"), pairs=pairs), caption(trained, mask)
 
