@@ -8,15 +8,15 @@ from .suggest import nearest
 from .tasks.finetune import Finetune
 from .tasks.pretrain import Pretrain
 
-# The whole network on two CPU cores: patch 7 makes 16 tokens of a 28-pixel image, so four are visible. Small batches, many
-# steps and no augmentation did best in the trials that docs/choices.md lists. About 3 minutes for 500,000 images.
+# The main job, on two CPU cores. Patch 7 makes 16 tokens of a 28-pixel image, so four are visible. Small batches, many
+# steps and no augmentation did best in the trials of docs/choices.md.
 FASHION = Pretrain(
-    data="fashion", size="nano", patch=7, decoder_depth=1, batch=128, epochs=50, warmup_epochs=5, base_lr=4e-3, crop=None, flip=False
+    data="fashion", size="nano", patch=7, depth=4, decoder_depth=1, batch=128, epochs=50, warmup_epochs=5, base_lr=5e-3, crop=None, flip=False
 )  # fmt: skip
 
 PRETRAIN = {
     "fashion-demo": FASHION,
-    "fashion-nano": replace(FASHION, data="fashion-full", patch=4, epochs=12, warmup_epochs=0.5),
+    "fashion-nano": replace(FASHION, data="fashion-full", patch=4, depth=6, epochs=12, warmup_epochs=0.5, base_lr=4e-3),
     "cifar10-tiny": Pretrain(data="cifar10", size="tiny", patch=4, batch=512, epochs=400, warmup_epochs=20),
     "photos-micro": Pretrain(data="photos", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10),
     "shapes-micro": Pretrain(data="shapes", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10),
