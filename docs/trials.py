@@ -18,7 +18,7 @@ import torch
 
 from minimae import data
 from minimae.noise import permutation
-from minimae.recipes import FEW_LABELS, recipe
+from minimae.recipes import FEW_LABELS, SCRATCH, recipe
 from minimae.report import processor
 from minimae.tasks.compare import compare
 from minimae.tasks.pretrain import pretrain
@@ -47,7 +47,7 @@ def run(name: str) -> dict[str, object]:
     tried = replace(CHOSEN, **TRIALS[name])
     started = time.perf_counter()
     model, result = pretrain(tried, train)
-    found = compare(model, train, held_out, train.statistics, FEW_LABELS, labels=1000, seed=0)
+    found = compare(model, train, held_out, train.statistics, FEW_LABELS, SCRATCH, labels=1000, seed=0)
     return {
         "trial": name,
         "changed": {k: v for k, v in asdict(tried).items() if v != getattr(CHOSEN, k)},

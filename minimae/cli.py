@@ -12,9 +12,9 @@ from typing import Any
 import tyro
 
 from . import __version__
-from .commands import COMMANDS, PretrainCommand
+from .commands import COMMANDS, FinetuneCommand, PretrainCommand
 from .errors import Interrupted, MinimaeError
-from .recipes import PRETRAIN, recipe
+from .recipes import PRETRAIN, SCRATCH, recipe
 from .suggest import nearest
 from .tasks.pretrain import load_pretrained
 
@@ -36,6 +36,8 @@ def parse(arguments: Sequence[str]) -> Any:
     if name not in COMMANDS:
         raise ValueError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
     options: dict[str, Any] = {"prog": f"minimae {name}", "args": rest}
+    if name == "finetune" and "--scratch" in rest:
+        return tyro.cli(FinetuneCommand, default=FinetuneCommand(weights=tyro.MISSING, recipe=SCRATCH), **options)
     if name != "pretrain":
         return tyro.cli(COMMANDS[name], **options)
     chosen = rest.pop(0) if rest and not rest[0].startswith("-") else None

@@ -13,7 +13,7 @@ from . import data, weights
 from .data.source import Images
 from .demo import demo
 from .errors import MinimaeError
-from .options import Where, describe, pick_device
+from .options import Where, describe, new_run, pick_device
 from .recipes import FEW_LABELS
 from .report import picture, prepare, pretraining_parts, settings_parts, write_page
 from .sizes import SIZES, flops, parameters, size
@@ -40,8 +40,7 @@ class PretrainCommand:
     def __call__(self) -> None:
         device = pick_device(self.where.device)
         out = self.resume or self.out or Path("runs") / "pretrain"
-        if self.resume is None and (out / "checkpoint.pt").exists():
-            raise MinimaeError(f"{out} already holds a run: continue it with --resume {out}, or choose another folder with --out")
+        new_run(out, self.resume is not None, f"--resume {out}")
         train = self.where.load(self.recipe.data, "train", image=self.recipe.image)
         resolved = self.recipe.size_for(train)
         cost = flops(resolved, self.recipe.ratio, mask_tokens_in_encoder=self.recipe.mask_tokens_in_encoder)
@@ -130,7 +129,7 @@ class FinetuneCommand(Labelled):
     labels: int | None = None
     """Use this many labels only, the same number of each class."""
     scratch: bool = False
-    """Forget the trained weights and start from the initial ones."""
+    """Forget the trained weights and start from the initial ones, with one lr for all layers by default."""
     out: Path | None = None
     """Folder for checkpoint and metrics; by default nothing is kept."""
     resume: bool = False
@@ -144,6 +143,7 @@ class FinetuneCommand(Labelled):
             torch.manual_seed(self.recipe.seed)
             encoder = type(encoder)(trained.model.size).to(next(encoder.parameters()).device)
         if self.out is not None:
+            new_run(self.out, self.resume)
             prepare(self.out, self.recipe, pick_device(self.where.device))
         print(self.recipe)
         model, result = finetune(self.recipe, encoder, train, trained.statistics, self.out, resume=self.resume)

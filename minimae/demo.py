@@ -8,10 +8,11 @@ from pathlib import Path
 
 from . import data
 from .plots import comparison
-from .recipes import FEW_LABELS, recipe
+from .recipes import FEW_LABELS, SCRATCH, recipe
 from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
 from .tasks.compare import ROWS, Comparison, compare
 from .tasks.pretrain import Pretrained, pretrain
+from .training.loop import CHECKPOINT
 
 CAPTION = (
     "Test accuracy. k-NN: 20 neighbours, mean of the patch tokens. Probe: a linear classifier on all patch tokens of the frozen encoder "
@@ -20,19 +21,22 @@ CAPTION = (
 
 
 def demo(out: Path, *, seed: int = 0) -> Comparison:
-    """Pre-train, reconstruct, compare; prints as it goes, and leaves a page in ``out``."""
+    """Pre-train, reconstruct, compare; prints as it goes, and leaves a page in ``out``. A run that was stopped there goes on."""
     started = time.perf_counter()
     chosen = replace(recipe("fashion-demo"), seed=seed)
-    few = replace(FEW_LABELS, seed=seed)
+    few, scratch = replace(FEW_LABELS, seed=seed), replace(SCRATCH, seed=seed)
     train, test = data.load("fashion", "train"), data.load("fashion", "test")
+    resume = (out / CHECKPOINT).exists()
     prepare(out, chosen, "cpu")
     print(f"1. Pre-training on {len(train):,} photographs of clothes, without labels, on {environment('cpu')['processor']}.", flush=True)
-    model, result = pretrain(chosen, train, out)
+    if resume:
+        print(f"   continuing the run in {out}; remove that folder to start again")
+    model, result = pretrain(chosen, train, out, resume=resume)
     trained = Pretrained(model, chosen, train.statistics)
     parts = pretraining_parts(out, trained, train, test, result)
     print(f"   loss {result.history[-1]['loss']:.3f} after {result.seen:,} images in {result.seconds:.0f} s")
     print("2. What did it learn?", flush=True)
-    found = compare(model, train, test, train.statistics, few, seed=seed, say=lambda text: print(f"   {text}", flush=True))
+    found = compare(model, train, test, train.statistics, few, scratch, seed=seed, say=lambda text: print(f"   {text}", flush=True))
     seconds = time.perf_counter() - started
     write_json(out / "comparison.json", {"table": found.table, "notes": found.notes, "seconds": seconds, **environment("cpu")})
     lines = found.lines()

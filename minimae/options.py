@@ -10,6 +10,8 @@ import torch
 
 from . import data
 from .data.source import Images
+from .errors import MinimaeError
+from .training.loop import CHECKPOINT
 
 
 def pick_device(name: str) -> str:
@@ -21,6 +23,12 @@ def pick_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {name!r} cannot be used here ({str(error).splitlines()[0][:100]}); try --device cpu") from None
     return name
+
+
+def new_run(out: Path, resume: bool, option: str = "--resume") -> None:
+    """Refuse to write over a run. Raises MinimaeError that tells how to continue it."""
+    if not resume and (out / CHECKPOINT).exists():
+        raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
 
 
 def describe(images: Images) -> str:

@@ -11,8 +11,18 @@ from .tasks.pretrain import Pretrain
 # The main job, on two CPU cores. Patch 7 makes 16 tokens of a 28-pixel image, so four are visible. Small batches, many
 # steps and no augmentation did best in the trials of docs/choices.md.
 FASHION = Pretrain(
-    data="fashion", size="nano", patch=7, depth=4, decoder_depth=1, batch=128, epochs=50, warmup_epochs=5, base_lr=5e-3, crop=None, flip=False
-)  # fmt: skip
+    data="fashion",
+    size="nano",
+    patch=7,
+    depth=4,
+    decoder_depth=1,
+    batch=128,
+    epochs=50,
+    warmup_epochs=5,
+    base_lr=5e-3,
+    crop=None,
+    flip=False,
+)
 
 PRETRAIN = {
     "fashion-demo": FASHION,
@@ -22,7 +32,9 @@ PRETRAIN = {
     "shapes-micro": Pretrain(data="shapes", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10),
 }
 
+# A thousand labels. From scratch, the same network does best with one lr for all layers, and a lower one.
 FEW_LABELS = Finetune()
+SCRATCH = replace(FEW_LABELS, base_lr=5e-3, layer_decay=1.0)
 
 
 def recipe(name: str) -> Pretrain:

@@ -44,6 +44,7 @@ def compare(
     test: Images,
     statistics: tuple[Tensor, Tensor],
     recipe: Finetune,
+    scratch: Finetune,
     *,
     labels: int = 1000,
     seed: int = 0,
@@ -51,8 +52,9 @@ def compare(
 ) -> Comparison:
     """k-NN, linear probe on all labels and on ``labels`` of them, fine-tuning on those: for every row that can answer.
 
-    The random encoder has the initial weights of the trained one. k-NN uses the mean of the patch tokens, the probe
-    all patch tokens side by side; every probe chooses its penalty on training images.
+    From scratch, the same network starts at the trained one's initial weights and has its own recipe, ``scratch``.
+    k-NN uses the mean of the patch tokens, the probe all patch tokens side by side; every probe chooses its penalty
+    on training images.
     """
     assert train.labels is not None and test.labels is not None
     torch.manual_seed(seed)
@@ -75,8 +77,8 @@ def compare(
             predicted, penalty = probe_predict(features(images, "tokens"), images.labels, tested)
             result.add(question, row, accuracy(predicted, test.labels))
             result.notes.append(f"{question}, {row}: penalty {penalty:g}")
-    for row, encoder in (("from scratch", untrained), ("MAE", model.encoder)):
+    for row, encoder, how in (("from scratch", untrained, scratch), ("MAE", model.encoder, recipe)):
         say(f"fine-tuning on {labels} labels: {row}")
-        classifier, _ = finetune(recipe, encoder, few, statistics, quiet=True)
+        classifier, _ = finetune(how, encoder, few, statistics, quiet=True)
         result.add(f"tuned, {labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
     return result

@@ -137,7 +137,7 @@ def test_fine_tuning_learns_and_leaves_the_given_encoder_alone(trained: Pretrain
 
 def test_the_comparison_asks_everyone_the_same(trained: Pretrained, images: Images) -> None:
     recipe = Finetune(epochs=4, warmup_epochs=1, batch=16)
-    found = compare(trained.model, images, images, images.statistics, recipe, labels=40)
+    found = compare(trained.model, images, images, images.statistics, recipe, recipe, labels=40)
     assert list(found.table) == ["k-NN", "probe, 160 labels", "probe, 40 labels", "tuned, 40 labels"]
     assert set(found.table["k-NN"]) == {"raw pixels", "random encoder", "MAE"}
     assert set(found.table["tuned, 40 labels"]) == {"from scratch", "MAE"}
