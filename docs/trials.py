@@ -52,7 +52,7 @@ def run(name: str) -> dict[str, object]:
         "trial": name,
         "changed": {k: v for k, v in asdict(tried).items() if v != getattr(CHOSEN, k)},
         "table": found.table,
-        "loss": result.history[-1]["loss"],
+        "loss": result.loss,
         "images seen": result.seen,
         "pre-training seconds, one core": round(result.seconds),
         "seconds": round(time.perf_counter() - started),

@@ -54,7 +54,7 @@ class PretrainCommand:
         test = self.where.test_images(self.recipe.data, train, image=self.recipe.image)
         parts = pretraining_parts(out, trained, train, test, result)
         page = write_page(out, f"Pre-training on {train.name}", [*parts, *settings_parts(self.recipe, device)])
-        print(f"loss {result.history[-1]['loss']:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")
+        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
     model, result = pretrain(chosen, train, out, resume=resume)
     trained = Pretrained(model, chosen, train.statistics)
     parts = pretraining_parts(out, trained, train, test, result)
-    print(f"   loss {result.history[-1]['loss']:.3f} after {result.seen:,} images in {result.seconds:.0f} s")
+    print(f"   loss {result.loss:.3f} after {result.seen:,} images in {result.seconds:.0f} s")
     print("2. What did it learn?", flush=True)
     found = compare(model, train, test, train.statistics, few, scratch, seed=seed, say=lambda text: print(f"   {text}", flush=True))
     seconds = time.perf_counter() - started

@@ -103,7 +103,7 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Images, test: Image
     """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
     recipe: Pretrain = trained.recipe
     baseline = baseline_loss(trained.model, train)
-    last = result.history[-1]["loss"]
+    last = result.loss
     curve = loss_curve(
         [point["step"] for point in result.history],
         [point["loss"] for point in result.history],

@@ -57,6 +57,12 @@ class Result:
     seconds: float
     history: list[dict[str, float]]
 
+    @property
+    def loss(self) -> float:
+        """Mean loss of the last twentieth of the logged points: one batch alone is noisy."""
+        last = self.history[-max(1, len(self.history) // 20) :]
+        return sum(point["loss"] for point in last) / len(last)
+
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
