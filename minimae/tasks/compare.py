@@ -53,28 +53,26 @@ def compare(
     """k-NN, linear probe on all labels and on ``labels`` of them, fine-tuning on those: for every row that can answer.
 
     From scratch, the same network starts at the trained one's initial weights and has its own recipe, ``scratch``.
-    k-NN uses the mean of the patch tokens, the probe all patch tokens side by side; every probe chooses its penalty
-    on training images.
+    k-NN and probe see all patch tokens side by side; every probe chooses its penalty on training images.
     """
     assert train.labels is not None and test.labels is not None
     torch.manual_seed(seed)
     untrained = MAE(model.size).encoder.to(next(model.parameters()).device)
     result = Comparison()
-    sources: dict[str, Callable[[Images, Any], Tensor]] = {
-        "raw pixels": lambda images, pool: pixel_features(images, statistics),
-        "random encoder": lambda images, pool: extract(untrained, images, statistics, pool=pool),
-        "MAE": lambda images, pool: extract(model.encoder, images, statistics, pool=pool),
+    sources: dict[str, Callable[[Images], Tensor]] = {
+        "raw pixels": lambda images: pixel_features(images, statistics),
+        "random encoder": lambda images: extract(untrained, images, statistics, pool="tokens"),
+        "MAE": lambda images: extract(model.encoder, images, statistics, pool="tokens"),
     }
     few = train.few(labels, seed=seed)
     everything, some = f"probe, {len(train):,} labels", f"probe, {labels:,} labels"
     for row, features in sources.items():
         say(f"k-NN and linear probe: {row}")
-        predicted = knn_predict(features(train, "mean"), train.labels, features(test, "mean"))
-        result.add("k-NN", row, accuracy(predicted, test.labels))
-        tested = features(test, "tokens")
+        tested = features(test)
+        result.add("k-NN", row, accuracy(knn_predict(features(train), train.labels, tested), test.labels))
         for question, images in ((everything, train), (some, few)):
             assert images.labels is not None
-            predicted, penalty = probe_predict(features(images, "tokens"), images.labels, tested)
+            predicted, penalty = probe_predict(features(images), images.labels, tested)
             result.add(question, row, accuracy(predicted, test.labels))
             result.notes.append(f"{question}, {row}: penalty {penalty:g}")
     for row, encoder, how in (("from scratch", untrained, scratch), ("MAE", model.encoder, recipe)):
