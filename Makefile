@@ -30,8 +30,8 @@ test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.test-stamp ## all tests, notebooks included (WORKERS=2 processes)
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 
-lab: $(VENV)/.lab-stamp ## open the book in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+lab: $(VENV)/.lab-stamp ## open JupyterLab with minimae installed
+	$(VENV)/bin/jupyter lab
 
 lint: $(VENV)/.test-stamp ## ruff and mypy
 	$(PY) -m ruff check

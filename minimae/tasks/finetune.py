@@ -26,7 +26,7 @@ class Finetune(Settings):
     """Everything that decides a fine-tuning run. The defaults suit the small networks of the book and a thousand labels."""
 
     batch: int = 50
-    epochs: float = 40.0
+    epochs: float = 30.0
     warmup_epochs: float = 5.0
     base_lr: float = 2e-2
     floor_lr: float = 1e-6
