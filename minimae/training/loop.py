@@ -191,7 +191,8 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
                 logged, last = now, step + 1
             if asked:
                 save()
-                where = f"Saved at step {step + 1} of {steps}; continue with: --resume {out}" if out else "Nothing was saved (no --out)"
+                how = f"minimae pretrain --resume {out}" if task.kind == "pretrain" else f"the same command and --resume (--out {out})"
+                where = f"Saved at step {step + 1} of {steps}; continue with: {how}" if out else "Nothing was saved (no --out)"
                 raise Interrupted(f"stopped. {where}", asked[0])
             if now - saved > settings.save_every and reading:
                 save()

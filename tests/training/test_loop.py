@@ -203,7 +203,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path) -> None:
         process.send_signal(number)
         _, told = process.communicate(timeout=120)
         assert process.returncode == code, told
-        assert f"continue with: --resume {out}" in told and "Traceback" not in told
+        assert f"continue with: minimae pretrain --resume {out}" in told and "Traceback" not in told
 
 
 def wait_for(ready, seconds: float = 180) -> None:
