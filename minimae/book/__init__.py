@@ -1,0 +1,13 @@
+"""What the chapters in ``notebooks/`` use beside the package: guesses with reveals, and checks for the exercises.
+
+Everything else that a chapter needs, it builds, or imports from the package.
+"""
+
+from .checks import Checks
+from .predictions import predict, reveal
+from .reading import excerpt
+from .verdict import Verdict
+
+check = Checks()
+
+__all__ = ["Verdict", "check", "excerpt", "predict", "reveal"]

@@ -1,0 +1,52 @@
+"""What a check says about an exercise."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+SIGNS = {True: "✓", False: "✗", None: "…"}
+COLOURS = {True: "#009E73", False: "#D55E00", None: "#8A8A8A"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Right (``ok`` is True), wrong (False) or not written yet (``written`` is False), and one sentence that says why.
+
+    A verdict is what a check *returns*, not an exception: the notebook goes on. Notebooks show it in colour, terminals as text.
+    """
+
+    ok: bool
+    text: str
+    written: bool = True
+
+    @property
+    def word(self) -> str:
+        return "right" if self.ok else "wrong" if self.written else "not written yet"
+
+    def __repr__(self) -> str:
+        return f"{SIGNS[self._state]} {self.word}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        colour, said = COLOURS[self._state], html.escape(self.text)
+        style = f"border-left: 4px solid {colour}; padding: .4em .8em; margin: .3em 0"
+        return f'<div style="{style}"><b style="color: {colour}">{SIGNS[self._state]} {self.word}</b>: {said}</div>'
+
+    @property
+    def _state(self) -> bool | None:
+        return self.ok if self.written else None
+
+
+def right(text: str) -> Verdict:
+    """The exercise is solved; ``text`` says what it can now do."""
+    return Verdict(True, text)
+
+
+def wrong(text: str) -> Verdict:
+    """The exercise is not solved; ``text`` names the mistake."""
+    return Verdict(False, text)
+
+
+def unwritten() -> Verdict:
+    """The stub is still there."""
+    return Verdict(False, "replace the line `raise NotImplementedError` by your own code, then run both cells again", written=False)

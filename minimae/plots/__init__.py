@@ -1,0 +1,49 @@
+"""Every figure is a function here: it takes arrays and returns a matplotlib Figure. Nothing is shown or saved.
+
+One module a subject; the modules that only chapters use are named after what their chapters show.
+"""
+
+from .features import classes_in_a_plane, neighbours
+from .pictures import as_picture, masked_picture, picture_table, reconstructions
+from .results import comparison, curves
+from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
+from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
+from .tokens import before_and_after, encoder_and_decoder, token_strip, who_asks
+from .training import epoch_row, loss_against_marks, loss_curve, runs_apart, schedules
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "HEAT",
+    "ORANGE",
+    "PURPLE",
+    "SIGNED",
+    "as_picture",
+    "bare",
+    "before_and_after",
+    "box",
+    "classes_in_a_plane",
+    "comparison",
+    "curves",
+    "encoder_and_decoder",
+    "epoch_row",
+    "explained",
+    "figure",
+    "loss_against_marks",
+    "loss_curve",
+    "loss_levels",
+    "masked_picture",
+    "neighbours",
+    "patch_values",
+    "picture_table",
+    "plain",
+    "reconstructions",
+    "runs_apart",
+    "schedules",
+    "three_targets",
+    "token_strip",
+    "two_losses",
+    "where_the_loss_looks",
+    "who_asks",
+]

@@ -1,0 +1,107 @@
+"""Pictures in tables: what a model saw, what it painted, maps over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from .style import HEAT, ORANGE, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Cell = np.ndarray | Tensor | None
+
+
+def as_picture(image: Tensor, statistics: tuple[Tensor, Tensor]) -> np.ndarray:
+    """A normalised image ``c height width`` → ``height width c`` in [0, 1], ready for imshow. More than 3 channels: the first three."""
+    mean, deviation = (x.cpu()[:, None, None] for x in statistics)
+    picture = (image.detach().cpu().float() * deviation + mean).clamp(0, 1).numpy()
+    picture = picture if len(picture) in (1, 3) else picture[: 3 if len(picture) > 3 else 1]
+    return np.moveaxis(np.repeat(picture, 3, axis=0) if len(picture) == 1 else picture, 0, -1)
+
+
+def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tensor]) -> np.ndarray:
+    """Like :func:`as_picture`, with the hidden pixels (bool ``height width``) in a mid grey-blue that no photograph has."""
+    picture = as_picture(image, statistics)
+    picture[hidden.cpu().numpy()] = (0.62, 0.66, 0.74)
+    return picture
+
+
+def reconstructions(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
+    """A table of pictures: one row an image, one column a stage; with ``pairs`` the rows stand in that many column groups."""
+    columns, height = len(titles), -(-len(rows) // pairs)
+    tall, wide = rows[0][0].shape[:2]
+    side = 7.6 / (columns * pairs)
+    fig = figure(side * columns * pairs, side * tall / wide * height + 0.35)
+    grid = fig.subplots(height, columns * pairs, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, row in enumerate(rows):
+        group, line = divmod(i, height)
+        for j, picture in enumerate(row):
+            axes = grid[line, group * columns + j]
+            axes.imshow(picture, interpolation="nearest" if tall < 64 else "antialiased", vmin=0, vmax=1)
+            if line == 0:
+                axes.set_title(titles[j], fontsize=9, pad=3)
+    return fig
+
+
+def picture_table(
+    cells: Sequence[Sequence[Cell]],
+    *,
+    columns: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    frames: Mapping[tuple[int, int], str] | None = None,
+    marks: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+    scale: tuple[float, float] | None = None,
+    scale_label: str = "",
+    width: float = 7.4,
+) -> Figure:
+    """A table of pictures with names at its rows and columns; None leaves a cell empty.
+
+    A cell ``height width 3`` in [0, 1] is a picture; a cell ``h w`` is a map, drawn from dark (low) to bright (high) on one ``scale``
+    for all maps, by default from 0 to their largest value; ``scale_label`` adds its colour bar. ``frames`` colours the border of a
+    cell, ``marks`` puts a cross at a place (row, column) of it; both are addressed by (row, column) of the table.
+    """
+    frames, marks = frames or {}, marks or {}
+    arrays = [[None if cell is None else np.asarray(cell) for cell in row] for row in cells]
+    maps = [cell for row in arrays for cell in row if cell is not None and cell.ndim == 2]
+    low, high = scale or (0.0, max((float(m.max()) for m in maps), default=1.0))
+    wide, left = max(len(row) for row in arrays), 0.095 * max((len(name) for name in rows), default=0)
+    side = (width - left - (0.7 if scale_label else 0)) / wide
+    tall = max(cell.shape[0] / cell.shape[1] for row in arrays for cell in row if cell is not None)
+    fig = figure(width, side * tall * len(arrays) + (0.2 * (1 + max(t.count("\n") for t in columns)) if columns else 0) + 0.1)
+    grid = fig.subplots(len(arrays), wide, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+    drawn = None
+    for i, row in enumerate(arrays):
+        for j in range(wide):
+            axes, cell = grid[i, j], row[j] if j < len(row) else None
+            axes.set_xticks([])
+            axes.set_yticks([])
+            framed = (i, j) in frames
+            for spine in axes.spines.values():
+                spine.set(visible=framed, color=frames.get((i, j), "white"), linewidth=2.5)
+            if i == 0 and j < len(columns):
+                axes.set_title(columns[j], fontsize=9, pad=4)
+            if j == 0 and i < len(rows):
+                axes.set_ylabel(rows[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=5)
+            if cell is None:
+                axes.set_facecolor("white")
+            elif cell.ndim == 2:
+                drawn = axes.imshow(cell, cmap=HEAT, vmin=low, vmax=high, interpolation="nearest")
+            else:
+                axes.imshow(cell, interpolation="nearest", vmin=0, vmax=1)
+            if (i, j) in marks:
+                y, x = marks[i, j]
+                axes.plot(x, y, marker="x", color="white", markersize=9, markeredgewidth=3.4)
+                axes.plot(x, y, marker="x", color=ORANGE, markersize=8, markeredgewidth=1.8)
+    if drawn is not None and scale_label:
+        bar = fig.colorbar(drawn, ax=grid, fraction=0.03, pad=0.01)
+        bar.set_label(scale_label, fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    return fig

@@ -1,0 +1,58 @@
+"""What all figures have in common: colours that colour-blind readers can tell apart (Okabe and Ito), size, frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
+HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from little to much; from minus over zero to plus
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure in the style of the book, without touching matplotlib's global state. Sizes in inches.
+
+    In a notebook a figure that is the last value of a cell is drawn below it. The background is white, in dark mode too.
+    """
+    from matplotlib.figure import Figure
+
+    _drawn_in_notebooks()
+    return Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
+
+
+def _drawn_in_notebooks() -> None:
+    """Tell a running notebook how to show a Figure, as ``%matplotlib inline`` would. Nothing happens anywhere else."""
+    import sys
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and hasattr(shell, "kernel"):
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"png"}, bbox_inches=None)
+
+
+def plain(axes: Axes, *, grid: bool = True) -> Axes:
+    """No upper and right frame, and a light grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(color="#DDDDDD", linewidth=0.7)
+        axes.set_axisbelow(True)
+    return axes
+
+
+def bare(axes: Axes) -> Axes:
+    """No ticks and no numbers, only the frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return axes
+
+
+def box(axes: Axes, place: tuple[int, int], colour: str = ORANGE, *, scale: tuple[float, float] = (1, 1)) -> None:
+    """A frame around one patch (row, column) of a grid; ``scale`` is the size of a patch in what is drawn."""
+    from matplotlib.patches import Rectangle
+
+    corner = (place[1] * scale[1] - 0.5, place[0] * scale[0] - 0.5)
+    axes.add_patch(Rectangle(corner, scale[1], scale[0], fill=False, edgecolor=colour, linewidth=2.2))

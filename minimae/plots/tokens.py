@@ -1,0 +1,134 @@
+"""Figures of tokens on their way through the decoder: visible, blank, restored, and what they cost (chapter 05)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .style import BLUE, GREY, ORANGE, figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLANK = (0.86, 0.88, 0.92)  # the fill of a mask token
+
+
+def _token(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, *, visible: bool) -> None:
+    """One token: a frame one unit wide; inside it its patch, or a question mark if it is a mask token. Its place is written below."""
+    from matplotlib.patches import Rectangle
+
+    left, low, side = x - 0.42, y - 0.42, 0.84
+    if visible and picture is not None:
+        axes.imshow(picture, extent=(left, left + side, low, low + side), cmap="gray", vmin=0, vmax=1, interpolation="nearest", zorder=2)
+    fill = "none" if visible and picture is not None else ("white" if visible else BLANK)
+    axes.add_patch(Rectangle((left, low), side, side, facecolor=fill, edgecolor=BLUE if visible else GREY, linewidth=1.6, zorder=3))
+    if not visible:
+        axes.text(x, y, "?", ha="center", va="center", fontsize=11, color="#555555", zorder=4)
+    axes.text(x, y - 0.68, str(patch), ha="center", va="center", fontsize=8, color=BLUE if visible else "#555555", zorder=4)
+
+
+def token_strip(keep: Sequence[int], masked: Sequence[int], pictures: np.ndarray | None = None) -> Figure:
+    """Three rows of tokens: visible, with mask tokens appended, restored to image order; lines follow each token down.
+
+    keep, masked: patch numbers in the order of the shuffle. pictures: ``n p1 p2`` or ``n p1 p2 3`` in [0, 1], in image order.
+    The number below a token is the patch that it stands for. The class token is left out: it does not move.
+    """
+    order, k = [*keep, *masked], len(keep)
+    n, high = len(order), 2.6
+    fig = figure(min(10.0, 2.4 + 0.55 * n), 4.1)
+    axes = fig.subplots()
+    for row, tokens in enumerate((list(keep), order, sorted(order))):
+        for x, patch in enumerate(tokens):
+            picture = None if pictures is None else pictures[patch]
+            _token(axes, x, -high * row, patch, picture, visible=patch in keep)
+    for x, patch in enumerate(order):
+        if x < k:
+            axes.plot([x, x], [-0.9, -high + 0.45], color=BLUE, linewidth=1.2, zorder=1)
+        colour, strength = (BLUE, 1.6) if x < k else (GREY, 0.8)
+        axes.plot([x, patch], [-high - 0.9, -2 * high + 0.45], color=colour, linewidth=strength, alpha=0.9, zorder=1)
+    for row, words in enumerate(("visible", "with blanks", "restored")):
+        axes.text(-0.8, -high * row, words, ha="right", va="center", fontsize=10)
+    axes.set_xlim(-0.8 - 2.2, n - 0.4)
+    axes.set_ylim(-2 * high - 1.0, 0.6)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    return fig
+
+
+def who_asks(k: int, m: int) -> Figure:
+    """Which rows of the attention table are computed in the last block: all of them, or those of the masked tokens only."""
+    from matplotlib.patches import Rectangle
+
+    t = 1 + k + m
+    fig = figure(7.4, 3.7)
+    titles = (f"all {t} ask", f"only the {m} masked ask")
+    for axes, title, first in zip(fig.subplots(1, 2), titles, (0, 1 + k), strict=True):
+        axes.add_patch(Rectangle((0, 0), t, t, facecolor="#F2F2F2", edgecolor=GREY, hatch="///", linewidth=0.8))
+        axes.add_patch(Rectangle((0, first), t, t - first, facecolor="#CFE3F1", edgecolor=BLUE, linewidth=1.6))
+        for at in (1, 1 + k):
+            axes.plot([at, at], [0, t], color="white", linewidth=1.5)
+            axes.plot([0, t], [at, at], color="white", linewidth=1.5)
+        if first:
+            axes.text(t / 2, first / 2, "not computed", ha="center", va="center", fontsize=10, color="#333333",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+        axes.text(t / 2, (first + t) / 2, f"{t - first} × {t} weights", ha="center", va="center", fontsize=10)
+        places, names = [0.5, 1 + k / 2, 1 + k + m / 2], ["class", "visible", "masked"]
+        axes.set_xticks(places, ["", *names[1:]], fontsize=9)
+        axes.set_yticks(places, names, fontsize=9)
+        axes.set(xlim=(0, t), ylim=(t, 0), aspect="equal")
+        axes.set_xlabel("is looked at", fontsize=9)
+        axes.set_ylabel("asks", fontsize=9)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, fontsize=10)
+    return fig
+
+
+def encoder_and_decoder(panels: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """Pairs of bars: {panel title with its unit: {model: (encoder, decoder)}}; the decoder's share is written beside its bar."""
+    fig = figure(9.2, 0.62 * max(len(models) for models in panels.values()) + 1.3)
+    for axes, (title, models) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        plain(axes).grid(axis="y", visible=False)
+        top = max(max(pair) for pair in models.values())
+        for i, (encoder, decoder) in enumerate(models.values()):
+            for offset, value, colour, name in ((-0.19, encoder, BLUE, "encoder"), (0.19, decoder, ORANGE, "decoder")):
+                axes.barh(i + offset, value, 0.34, color=colour, label=name if i == 0 else None)
+            digits = 2 if top < 100 else 0
+            share = f"{decoder:,.{digits}f}  ({100 * decoder / encoder:.0f} %)"
+            axes.text(encoder + 0.015 * top, i - 0.19, f"{encoder:,.{digits}f}", va="center", fontsize=9)
+            axes.text(decoder + 0.015 * top, i + 0.19, share, va="center", fontsize=9)
+        axes.set_yticks(range(len(models)), list(models))
+        axes.set_ylim(len(models) - 0.45, -0.55)
+        axes.set_xlim(0, 1.22 * top)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    return fig
+
+
+def before_and_after(panels: Mapping[str, Sequence[float] | np.ndarray], *, unit: str, dots: Sequence[str] = ()) -> Figure:
+    """Differences on a log scale, one row of dots a question; zeros stand at the left edge. With ``dots``: what each dot of a row is."""
+    fig = figure(7.4, 0.5 * len(panels) + 1.1)
+    axes = plain(fig.subplots())
+    low = 1e-18
+    for i, values in enumerate(panels.values()):
+        values = np.maximum(np.asarray(values, dtype=float), low)
+        heights = i + (np.zeros(len(values)) if dots else np.linspace(-0.22, 0.22, len(values)))
+        for j, (value, height) in enumerate(zip(values, heights, strict=True)):
+            colour = (BLUE, ORANGE)[(j if dots else i) % 2]
+            label = dots[j] if dots and i == 0 else None
+            axes.plot(value, height, "o", markersize=7 if dots else 4, alpha=0.8, color=colour, label=label)
+    axes.axvline(1e-12, color=GREY, linestyle="--", linewidth=1)
+    axes.text(1.5e-12, -0.62, "1e-12", fontsize=9, color="#555555", va="center")
+    axes.set_xscale("log")
+    axes.set_xlim(low / 2, 100)
+    axes.set_ylim(len(panels) - 0.4, -0.85)
+    axes.set_yticks(range(len(panels)), list(panels))
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(unit, fontsize=9)
+    if dots:
+        axes.legend(frameon=False, fontsize=9, loc="upper right")
+    return fig

@@ -1,0 +1,123 @@
+"""Figures of a training run: loss, learning rate, which image comes when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import BLUE, GREEN, ORANGE, figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: float, images_per_step: int) -> Figure:
+    """Training loss against images seen, with the loss of predicting the mean as a dashed line."""
+    fig = figure(6.4, 3.6)
+    axes = plain(fig.subplots())
+    seen = np.asarray(steps) * images_per_step / 1000
+    values = np.asarray(losses)
+    many = len(values) >= 10
+    axes.plot(seen, values, color=BLUE, alpha=0.35 if many else 1.0, linewidth=1 if many else 2, label=None if many else "MAE")
+    if many:
+        width = max(3, len(values) // 25)
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes.plot(seen[width - 1 :], smooth, color=BLUE, linewidth=2, label=f"MAE (mean of {width} points)")
+    axes.axhline(baseline, color=ORANGE, linestyle="--", linewidth=1.5, label=f"predicting the mean: {baseline:.3f}")
+    axes.set_xlabel("images seen (thousands)")
+    axes.set_ylabel("loss on masked patches")
+    axes.set_ylim(0.9 * min(values.min(), baseline), 1.05 * max(np.quantile(values, 0.98), baseline))
+    axes.legend(frameon=False)
+    return fig
+
+
+def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
+    """Learning rates by optimiser step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
+    fig = figure(6.4, 3.0)
+    axes = plain(fig.subplots())
+    if warmup:
+        axes.axvspan(0, warmup, color="#F0F0F0", zorder=0)
+        axes.text(warmup / 2, 0.08, "warm-up", transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="#555555")
+    for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+        axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("learning rate")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+
+    def to_epochs(step: Any) -> Any:
+        return step / per_epoch
+
+    def to_steps(epoch: Any) -> Any:
+        return epoch * per_epoch
+
+    axes.secondary_xaxis("top", functions=(to_epochs, to_steps)).set_xlabel("epoch", fontsize=9)
+    axes.spines["top"].set_visible(False)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    return fig
+
+
+def epoch_row(places: Sequence[int], epochs: Sequence[int], *, batch: int) -> Figure:
+    """The endless row of shuffled epochs: one box an image (its place written inside), one colour an epoch, a bracket a batch."""
+    from matplotlib.patches import Rectangle
+
+    fig = figure(7.4, 1.25)
+    axes = fig.subplots()
+    axes.set_axis_off()
+    for i, (place, epoch) in enumerate(zip(places, epochs, strict=True)):
+        colour = (BLUE, ORANGE, GREEN)[epoch % 3]
+        axes.add_patch(Rectangle((i + 0.06, 0.06), 0.88, 0.88, facecolor=colour, alpha=0.25, edgecolor=colour, linewidth=1.2))
+        axes.text(i + 0.5, 0.5, str(int(place)), ha="center", va="center", fontsize=9)
+    for i, first in enumerate(range(0, len(places), batch)):
+        last = min(first + batch, len(places))
+        axes.plot([first + 0.1, first + 0.1, last - 0.1, last - 0.1], [1.15, 1.3, 1.3, 1.15], color="#555555", linewidth=1.2)
+        axes.text((first + last) / 2, 1.38, f"step {i}", ha="center", va="bottom", fontsize=8, color="#555555")
+    for epoch in sorted({int(e) for e in epochs}):
+        inside = [i for i, e in enumerate(epochs) if int(e) == epoch]
+        middle, colour = (inside[0] + inside[-1] + 1) / 2, (BLUE, ORANGE, GREEN)[epoch % 3]
+        axes.text(middle, -0.12, f"epoch {epoch}", ha="center", va="top", fontsize=8, color=colour)
+    axes.set_xlim(0, len(places))
+    axes.set_ylim(-0.6, 1.85)
+    return fig
+
+
+def loss_against_marks(
+    seen: Sequence[float],
+    losses: Sequence[float],
+    *,
+    zero: float,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """A measured loss curve with the loss of predicting zero above it; ``marks`` are (low, high) bands that others reported, in grey."""
+    fig = figure(6.6, 3.6)
+    axes = plain(fig.subplots())
+    axes.plot(np.asarray(seen) / 1000, losses, color=BLUE, linewidth=1.8, label="this run")
+    axes.axhline(zero, color=ORANGE, linestyle="--", linewidth=1.5, label=f"predicting zero: {zero:.3f}")
+    for name, (low, high) in (marks or {}).items():
+        axes.axhspan(low, high, color="#E4E4E4", zorder=0)
+        across = axes.get_yaxis_transform()
+        axes.text(0.985, (low + high) / 2, name, transform=across, ha="right", va="center", fontsize=8, color="#444444")
+    axes.set_xlabel("images seen (thousands)")
+    axes.set_ylabel("loss on masked patches")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0.25, 1.2)
+    axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
+def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel: str = "loss on masked patches") -> Figure:
+    """Loss curves of runs that differ in one thing, by optimiser step, with a line where each epoch begins."""
+    fig = figure(6.6, 3.4)
+    axes = plain(fig.subplots(), grid=False)
+    longest = max(len(losses) for losses in runs.values())
+    for epoch in np.arange(0, longest, per_epoch):
+        axes.axvline(epoch, color="#DDDDDD", linewidth=1, zorder=0)
+    for (name, losses), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=False):
+        axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, linestyle=style, linewidth=1.8, label=name)
+    axes.set_xlabel("optimiser step (a grey line: an epoch begins)")
+    axes.set_ylabel(ylabel)
+    axes.legend(frameon=False, fontsize=9)
+    return fig

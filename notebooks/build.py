@@ -1,0 +1,96 @@
+"""Make the notebooks from their scripts: ``python notebooks/build.py [NN …]`` (all chapters, or those whose names begin so).
+
+A chapter is edited as ``NN_name.py`` (jupytext's py:percent); this runs it from top to bottom and writes ``NN_name.ipynb`` with its
+outputs, and nothing in it that tells where or when it was made but the seconds it took. A chapter that stops, or that writes to
+stderr, is not written. ``--times`` prints what the committed notebooks took.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+CELL_TIMEOUT = 180  # seconds; no chapter may take longer as a whole
+
+
+def chapters(*beginnings: str) -> list[Path]:
+    """The scripts of the book in reading order; with arguments those whose names begin with one of them."""
+    found = sorted(path for path in HERE.glob("*.py") if re.match(r"\d\d_", path.name))
+    return [path for path in found if not beginnings or path.stem.startswith(beginnings)]
+
+
+def notebook_of(script: Path) -> Any:
+    """The notebook of a script, not yet run. Its cells are named by their place, so that a diff shows what changed."""
+    notebook = jupytext.read(script, fmt="py:percent")
+    for place, cell in enumerate(notebook.cells):
+        cell["id"] = f"{script.stem[:2]}-{place:03d}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            "jupytext": {"text_representation": {"extension": ".py", "format_name": "percent"}},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def script_of(notebook: Any) -> str:
+    """The text of the script that belongs to a notebook: what ``NN_name.py`` must hold."""
+    bare = nbformat.from_dict({**notebook, "metadata": {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "jupytext")}})
+    text = jupytext.writes(bare, fmt="py:percent")
+    return re.sub(r"(?m)^# +(?:jupytext_version|format_version): .*\n", "", text)
+
+
+def run(script: Path) -> Any:
+    """The notebook of a script with the outputs of a run in its own folder. Raises CellExecutionError, or ValueError for warnings."""
+    notebook = notebook_of(script)
+    started = time.perf_counter()
+    NotebookClient(
+        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(script.parent)}}
+    ).execute()
+    seconds = round(time.perf_counter() - started)
+    notebook.metadata["language_info"] = nbformat.from_dict({"name": "python"})
+    notebook.metadata["minimae"] = nbformat.from_dict({"seconds": seconds})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise ValueError(f"{script.name} writes to stderr:\n{output['text']}\nin the cell\n{cell.source}")
+    return notebook
+
+
+def times() -> str:
+    """A table of what each committed notebook took, and of what it may take."""
+    rows = []
+    for script in chapters():
+        seconds = nbformat.read(script.with_suffix(".ipynb"), 4).metadata["minimae"]["seconds"]
+        budget = int(re.search(r"BUDGET_SECONDS = (\d+)", script.read_text(encoding="utf-8")).group(1))
+        rows.append((script.stem, seconds, budget))
+    lines = [f"| {name} | {seconds} | {budget} |" for name, seconds, budget in rows]
+    total = f"| all | {sum(row[1] for row in rows)} | {sum(row[2] for row in rows)} |"
+    return "\n".join(["| chapter | seconds | budget |", "|---|---|---|", *lines, total])
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--times"]:
+        print(times())
+        return
+    chosen = chapters(*sys.argv[1:])
+    if not chosen:
+        sys.exit(f"no chapter begins with {' or '.join(sys.argv[1:])}; there are {', '.join(path.stem for path in chapters())}")
+    for script in chosen:
+        notebook = run(script)
+        nbformat.write(notebook, script.with_suffix(".ipynb"))
+        print(f"{script.stem}: {notebook.metadata['minimae']['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
