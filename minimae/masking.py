@@ -85,7 +85,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     A rectangle covers between 8 % of the image and what is left to mask; the last one is trimmed to the exact count.
     """
     (h, w), n = grid, grid[0] * grid[1]
-    ties, boxes = noise[:, :n], rearrange(noise[:, n:], "b (r four) -> r four b", four=4)
+    ties, boxes = noise[:, :n], rearrange(noise[:, n:], "b (rounds four) -> rounds four b", four=4)
     to_mask = n - keep_count(n, ratio)
     row = torch.arange(h, device=noise.device)[None, :, None]
     column = torch.arange(w, device=noise.device)[None, None, :]

@@ -54,7 +54,7 @@ class Attention(nn.Module):
             return q, k, v
         d = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
-        q = rearrange(F.linear(x[:, -queries:], weight[:d], bias[:d]), "b q (heads e) -> b heads q e", heads=self.heads)
+        q = rearrange(F.linear(x[:, -queries:], weight[:d], bias[:d]), "b queries (heads e) -> b heads queries e", heads=self.heads)
         k, v = rearrange(F.linear(x, weight[d:], bias[d:]), "b t (two heads e) -> two b heads t e", two=2, heads=self.heads)
         return q, k, v
 

@@ -2,14 +2,17 @@
 
 A chapter is edited as ``NN_name.py`` (jupytext's py:percent); this runs it from top to bottom and writes ``NN_name.ipynb`` with its
 outputs, and nothing in it that tells where or when it was made but the seconds it took. A chapter that stops, or that writes to
-stderr, is not written. ``--times`` prints what the committed notebooks took.
+stderr, is not written. ``--times`` prints what the committed notebooks took; ``--student FOLDER`` writes copies without solutions
+and outputs, ready for a course.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,23 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT = 180  # seconds; no chapter may take longer as a whole
+REPOSITORY = "minimae/minimae"  # on GitHub: where the badges and the install cell of every chapter point
+INSTALL = f"""\
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/{REPOSITORY}'")
+"""
+FOLDED = "*The solution is folded below. Open it when you have tried.*"
+METADATA = nbformat.from_dict(
+    {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "jupytext": {"text_representation": {"extension": ".py", "format_name": "percent"}},
+    }
+)
 
 
 def chapters(*beginnings: str) -> list[Path]:
@@ -27,18 +47,20 @@ def chapters(*beginnings: str) -> list[Path]:
     return [path for path in found if not beginnings or path.stem.startswith(beginnings)]
 
 
+def badges(chapter: str) -> str:
+    """The line under a chapter's title: where else it can be opened."""
+    colab = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{chapter}.ipynb"
+    binder = f"https://mybinder.org/v2/gh/{REPOSITORY}/main?labpath=notebooks%2F{chapter}.ipynb"
+    links = f"[![Open in Colab](images/open-in-colab.svg)]({colab}) [![Open in Binder](images/open-in-binder.svg)]({binder})"
+    return f"{links} *(neither has been tried yet)*"
+
+
 def notebook_of(script: Path) -> Any:
     """The notebook of a script, not yet run. Its cells are named by their place, so that a diff shows what changed."""
     notebook = jupytext.read(script, fmt="py:percent")
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{script.stem[:2]}-{place:03d}"
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-            "jupytext": {"text_representation": {"extension": ".py", "format_name": "percent"}},
-        }
-    )
+    notebook.metadata = deepcopy(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
 
@@ -67,6 +89,44 @@ def run(script: Path) -> Any:
     return notebook
 
 
+def student_copy(notebook: Any) -> Any:
+    """A chapter as a course hands it out: stubs to fill in, no solutions, no outputs; nbgrader can collect and grade it.
+
+    An exercise cell carries nbgrader's metadata in the chapter already. After each check comes a locked cell worth one point,
+    whose value is 1 when the check passes and 0 when it does not: nbgrader takes that number as the score, and "run all" goes on.
+    """
+    copy, cells, exercise = deepcopy(notebook), [], ""
+    for cell in copy.cells:
+        tags = cell.metadata.get("tags", [])
+        if "solution" in tags or cell.source.strip() == FOLDED:
+            continue
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+        cells.append(cell)
+        exercise = cell.metadata["nbgrader"]["grade_id"] if "exercise" in tags else exercise
+        if "exercise-check" in tags:
+            told = {"grade": True, "points": 1, "solution": False, "locked": True, "task": False, "schema_version": 3}
+            point = nbformat.v4.new_code_cell(f"int({cell.source.strip()}.ok)  # 1 point")
+            point.metadata = nbformat.from_dict({"tags": ["exercise-point"], "nbgrader": {**told, "grade_id": f"{exercise}-point"}})
+            cells.append({**point, "id": f"{exercise}-point"})
+    copy.cells = [nbformat.from_dict(cell) for cell in cells]
+    copy.metadata.pop("minimae", None)
+    copy.metadata.pop("jupytext", None)
+    return copy
+
+
+def write_student_copies(folder: Path, only: tuple[str, ...] = ()) -> list[Path]:
+    """Student copies of the committed notebooks, with the pictures they show. Files in the folder with other names are left alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(HERE / "images", folder / "images", dirs_exist_ok=True)
+    written = []
+    for script in chapters(*only):
+        path = folder / script.with_suffix(".ipynb").name
+        nbformat.write(student_copy(nbformat.read(script.with_suffix(".ipynb"), as_version=4)), path)
+        written.append(path)
+    return written
+
+
 def times() -> str:
     """A table of what each committed notebook took, and of what it may take."""
     rows = []
@@ -83,12 +143,18 @@ def main() -> None:
     if sys.argv[1:] == ["--times"]:
         print(times())
         return
+    if sys.argv[1:2] == ["--student"]:
+        folder = Path(sys.argv[2] if len(sys.argv) > 2 else "student")
+        print(f"{len(write_student_copies(folder))} student copies are in {folder}/")
+        return
     chosen = chapters(*sys.argv[1:])
     if not chosen:
         sys.exit(f"no chapter begins with {' or '.join(sys.argv[1:])}; there are {', '.join(path.stem for path in chapters())}")
     for script in chosen:
         notebook = run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
+        written = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+        script.write_text(script_of(written), encoding="utf-8")  # jupytext's own form: blank lines, order of metadata
         print(f"{script.stem}: {notebook.metadata['minimae']['seconds']} s", flush=True)
 
 

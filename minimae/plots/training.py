@@ -39,7 +39,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
     axes = plain(fig.subplots())
     if warmup:
         axes.axvspan(0, warmup, color="#F0F0F0", zorder=0)
-        axes.text(warmup / 2, 0.08, "warm-up", transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="#555555")
+        axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=8, color="#555555")
     for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
         axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
     axes.set_xlabel("optimiser step")

@@ -1,0 +1,63 @@
+"""Classic wrong answers to the exercises of chapter 05. The solutions are taken from the notebook."""
+
+from __future__ import annotations
+
+import torch
+
+
+def _gather(tokens, index):
+    return torch.gather(tokens, 1, index[:, :, None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _scatters(tokens, restore):
+    return torch.zeros_like(tokens).scatter(1, restore[:, :, None].expand_as(tokens), tokens)
+
+
+def _same_type(*parts):
+    return torch.cat(parts, dim=1)
+
+
+def _first(keep):
+    return torch.zeros_like(keep[:, :1])
+
+
+def _flips(layer, x):
+    return torch.allclose(layer(x.flip(1)), layer(x).flip(1))
+
+
+def _shuffles_the_batch(layer, x):
+    order = torch.arange(len(x)).flip(0)
+    return torch.allclose(layer(x[order]), layer(x)[order])
+
+
+ANSWERS = {
+    "ch05_unshuffle": {
+        "wrong": {
+            "scatters": (_scatters, "second time"),
+            "inverts again": (lambda t, r: _gather(t, r.argsort(dim=1)), "second time"),
+            "first image for all": (lambda t, r: t[:, r[0]], "its own restore"),
+            "indexes all by all": (lambda t, r: t[:, r], "gather"),
+            "one channel": (lambda t, r: torch.gather(t, 1, r[:, :, None]), "one channel"),
+            "does nothing": (lambda t, r: t, "still"),
+            "returns nothing": (lambda t, r: None, "return"),
+        }
+    },
+    "ch05_places_of": {
+        "wrong": {
+            "one off": (lambda k, m: _same_type(_first(k), k, m), "one row off"),
+            "no class token": (lambda k, m: _same_type(k + 1, m + 1), "class token"),
+            "masked first": (lambda k, m: _same_type(_first(k), m + 1, k + 1), "before"),
+            "image order": (lambda k, m: torch.arange(7).expand(2, 7), "image order"),
+            "floats": (lambda k, m: _same_type(torch.zeros(len(k), 1), k + 1.0, m + 1.0), "whole numbers"),
+        }
+    },
+    "ch05_minds_no_order": {
+        "wrong": {
+            "forgets the output": (lambda layer, x: torch.allclose(layer(x.roll(1, 1)), layer(x)), "output"),
+            "shuffles nothing": (lambda layer, x: torch.allclose(layer(x), layer(x)), "really move"),
+            "shuffles the batch": (_shuffles_the_batch, "really move"),
+            "turns round": (_flips, "flip"),
+            "returns nothing": (lambda layer, x: None, "return"),
+        }
+    },
+}

@@ -1,0 +1,138 @@
+"""Every chapter keeps what the book promises. (That its cells run and print what they print is nbval's test: see pyproject.toml.)"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import guards
+import nbformat
+import pytest
+
+from minimae.book.checks import names
+from notebooks import build
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = build.chapters()
+CORE = ["patches", "noise", "masking", "positions", "vit", "decoder", "targets", "mae"]
+NOT_BUILT = {
+    "suggest": "error messages",
+}
+
+chapter = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+
+
+def committed(script: Path) -> guards.Notebook:
+    return nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+
+
+def number(script: Path) -> int:
+    return int(script.stem[:2])
+
+
+def test_the_chapters_are_numbered_without_gaps() -> None:
+    assert [number(script) for script in SCRIPTS] == list(range(len(SCRIPTS)))
+    assert {path.stem for path in SCRIPTS} == {path.stem for path in build.HERE.glob("*.ipynb")}
+
+
+@chapter
+def test_notebook_and_script_are_one(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    assert build.script_of(committed(script)) == text, f"run: python notebooks/build.py {script.stem}"
+    assert [cell.id for cell in committed(script).cells] == [cell.id for cell in build.notebook_of(script).cells]
+    nbformat.validate(committed(script))
+
+
+@chapter
+def test_it_ran_from_top_to_bottom(script: Path) -> None:
+    assert guards.run_in_order(committed(script)) == []
+
+
+@chapter
+def test_it_promises_results(script: Path) -> None:
+    assert guards.promises_results(committed(script)) == []
+
+
+@chapter
+def test_it_is_small(script: Path) -> None:
+    assert guards.small_enough(script.with_suffix(".ipynb")) == []
+
+
+@chapter
+def test_it_keeps_its_budget(script: Path) -> None:
+    assert guards.within_budget(committed(script)) == []
+
+
+def test_the_book_is_run_in_a_quarter_of_an_hour() -> None:
+    assert sum(committed(script).metadata["minimae"]["seconds"] for script in SCRIPTS[:9]) <= 15 * 60
+
+
+@chapter
+def test_figures_have_words(script: Path) -> None:
+    assert guards.figures_have_words(committed(script), number(script)) == []
+
+
+@chapter
+def test_links_lead_somewhere(script: Path) -> None:
+    assert guards.links_lead_somewhere(committed(script), script.parent) == []
+
+
+@chapter
+def test_it_has_the_shape_of_a_chapter(script: Path) -> None:
+    assert guards.has_the_shape_of_a_chapter(committed(script), number(script)) == []
+
+
+@chapter
+def test_cells_are_short(script: Path) -> None:
+    assert guards.cells_are_short(committed(script)) == []
+
+
+@chapter
+def test_axes_are_spelt_alike(script: Path) -> None:
+    assert guards.axes_are_spelt_alike(committed(script)) == []
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_package_spells_them_so_too(module: str) -> None:
+    assert guards.odd_axes((ROOT / f"minimae/{module}.py").read_text(encoding="utf-8")) == []
+
+
+@chapter
+def test_what_it_builds_is_the_package(script: Path) -> None:
+    assert guards.equal_to_the_package(committed(script)) == []
+
+
+def test_every_function_of_the_core_is_built_in_a_chapter() -> None:
+    built = {
+        (tag.removeprefix("package:minimae."), name)
+        for script in SCRIPTS
+        for cell in guards.code(committed(script), "package:")
+        for tag in guards.tags_of(cell)
+        for name in guards.definitions(cell.source)
+    }
+    wanted = {
+        (module, node.name)
+        for module in CORE
+        for node in ast.parse((ROOT / f"minimae/{module}.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    assert wanted - built == set()
+
+
+@chapter
+def test_exercises_are_complete(script: Path) -> None:
+    assert guards.exercises_are_complete(committed(script), number(script)) == []
+
+
+def test_every_check_is_used() -> None:
+    used = {name for script in SCRIPTS for name in re.findall(r"check\.(ch\d\d_\w+)", script.read_text(encoding="utf-8"))}
+    assert used == set(names())
+
+
+@chapter
+def test_it_opens_elsewhere(script: Path) -> None:
+    notebook = committed(script)
+    assert build.badges(script.stem) in notebook.cells[0].source
+    (install,) = guards.code(notebook, "install")
+    assert install.source.strip() == build.INSTALL.strip()

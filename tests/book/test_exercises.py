@@ -1,0 +1,110 @@
+"""Every check says "not written yet" to the stub, names each classic mistake, and accepts the solution.
+
+The stubs and solutions are the notebooks' own, run in the notebook's own namespace: its setup and what it has built so far.
+The wrong answers are in tests/book/answers, one file a chapter.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+
+from minimae.book import Verdict, check
+from minimae.book.checks import names
+from notebooks import build
+
+HERE = Path(__file__).resolve().parent
+
+
+def answers(chapter: str) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(f"answers_{chapter}", HERE / "answers" / f"{chapter}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ANSWERS
+
+
+CHAPTERS = sorted({name[:4] for name in names()})
+WRONG = [
+    (name, mistake, function, told)
+    for chapter in CHAPTERS
+    for name, given in answers(chapter).items()
+    for mistake, (function, told) in given["wrong"].items()
+]
+
+
+@lru_cache
+def exercises(chapter: str) -> dict[str, tuple[str, str]]:
+    """The stub of each check: {check name: (name of the reader's function, source of the exercise cell)}."""
+    (script,) = build.chapters(chapter.removeprefix("ch"))
+    cells = build.notebook_of(script).cells
+    found = {}
+    for cell, following in pairwise(cells):
+        if "exercise" in cell.metadata.get("tags", []):
+            name, function = re.search(r"check\.(\w+)\((\w+)\)", following.source).groups()
+            found[name] = function, cell.source
+    return found
+
+
+def test_every_check_has_an_exercise_and_wrong_answers() -> None:
+    for chapter in CHAPTERS:
+        assert set(exercises(chapter)) == set(answers(chapter)) == {name for name in names() if name.startswith(chapter)}
+
+
+@pytest.mark.parametrize("name", names())
+def test_two_classic_mistakes_are_known_at_least(name: str) -> None:
+    assert len(answers(name[:4])[name]["wrong"]) >= 2
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_stub_is_not_written_yet(name: str) -> None:
+    function, stub = exercises(name[:4])[name]
+    namespace: dict[str, Any] = {"torch": torch, "nn": torch.nn}
+    exec(compile(f"from __future__ import annotations\n{stub}", name, "exec"), namespace)
+    verdict = getattr(check, name)(namespace[function])
+    assert not verdict.ok and not verdict.written and "NotImplementedError" in verdict.text
+
+
+@pytest.mark.parametrize(("name", "mistake", "function", "told"), WRONG, ids=[f"{name}: {mistake}" for name, mistake, *_ in WRONG])
+def test_a_classic_mistake_is_named(name: str, mistake: str, function: Callable[..., Any], told: str) -> None:
+    verdict = getattr(check, name)(function)
+    assert not verdict.ok and verdict.written
+    assert re.search(told, verdict.text), f"{mistake}: {verdict.text}"
+
+
+@pytest.mark.parametrize("name", names())
+def test_whatever_it_is_given_a_check_returns_a_verdict(name: str) -> None:
+    for function in (lambda *_, **__: None, lambda: 0, lambda *_, **__: "a word", None, lambda *_, **__: 1 / 0):
+        verdict = getattr(check, name)(function)
+        assert isinstance(verdict, Verdict) and not verdict.ok and len(verdict.text) > 10
+    assert "ZeroDivisionError" in verdict.text
+
+
+def test_the_committed_solutions_pass() -> None:
+    """The solutions run in the notebooks (nbval); here: that each of them is there, and was judged right."""
+    for script in build.chapters():
+        for cell in nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells:
+            if "solution" in cell.metadata.get("tags", []):
+                (said,) = [output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result"]
+                assert said.startswith("✓ right"), (script.stem, cell.source)
+
+
+def test_a_check_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="did you mean 'ch05_unshuffle'"):
+        check.ch05_unshufle  # noqa: B018
+    assert "ch05_unshuffle" in dir(check)
+
+
+def test_verdicts_show_themselves() -> None:
+    right, wrong = Verdict(True, "x < 1"), Verdict(False, "no")
+    assert repr(right) == "✓ right: x < 1" and "x &lt; 1" in right._repr_html_()
+    assert repr(wrong) == "✗ wrong: no" and repr(Verdict(False, "later", written=False)) == "… not written yet: later"

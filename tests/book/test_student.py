@@ -1,0 +1,87 @@
+"""Student copies: nothing of a solution is in them, they run from top to bottom, and every point is still to be earned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from notebooks import build
+
+chapter = pytest.mark.parametrize("script", build.chapters(), ids=lambda path: path.stem)
+
+
+def tagged(notebook: Any, tag: str) -> list[Any]:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def copy_of(script: Path) -> Any:
+    return build.student_copy(nbformat.read(script.with_suffix(".ipynb"), as_version=4))
+
+
+def execute(notebook: Any, folder: Path) -> Any:
+    """The notebook, run in a folder. Raises when a cell does."""
+    where = {"metadata": {"path": str(folder)}}
+    return NotebookClient(notebook, timeout=build.CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources=where).execute()
+
+
+def result(cell: Any) -> str:
+    return next(output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result")
+
+
+@chapter
+def test_no_solution_is_left(script: Path) -> None:
+    chapter, copy = nbformat.read(script.with_suffix(".ipynb"), as_version=4), copy_of(script)
+    nbformat.validate(copy)
+    solutions = tagged(chapter, "solution")
+    assert len(solutions) == len(tagged(copy, "exercise")) == len(tagged(copy, "exercise-point")) >= 3
+    text = "\n".join(cell.source for cell in copy.cells)
+    for cell in solutions:
+        written = [line for line in cell.source.splitlines() if line.startswith("    return ") and len(line) > 20]
+        assert not [line for line in written if line in text]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in copy.cells if cell.cell_type == "code")
+    kept = [cell.source for cell in chapter.cells if cell not in solutions and cell.source != build.FOLDED]
+    assert [cell.source for cell in copy.cells if cell not in tagged(copy, "exercise-point")] == kept
+
+
+@chapter
+def test_nbgrader_finds_what_it_needs(script: Path) -> None:
+    cells = [cell for cell in copy_of(script).cells if "nbgrader" in cell.metadata]
+    names = [cell.metadata.nbgrader.grade_id for cell in cells]
+    assert len(set(names)) == len(names)
+    for cell in cells:
+        told = cell.metadata.nbgrader
+        assert told.schema_version == 3 and told.grade != told.solution and not told.task
+        assert told.locked == told.grade and told.get("points", 0) == (1 if told.grade else 0)
+
+
+@pytest.mark.slow
+@chapter
+def test_it_runs_and_no_point_is_given(script: Path, tmp_path: Path) -> None:
+    notebook = copy_of(script)
+    execute(notebook, tmp_path)
+    assert all(result(cell).startswith("… not written yet") for cell in tagged(notebook, "exercise-check"))
+    assert all(result(cell) == "0" for cell in tagged(notebook, "exercise-point"))
+
+
+def test_who_solves_it_gets_the_point(tmp_path: Path) -> None:
+    script = build.chapters("00")[0]
+    chapter, copy = nbformat.read(script.with_suffix(".ipynb"), as_version=4), copy_of(script)
+    solution = tagged(chapter, "solution")[0].source
+    needed = [tagged(copy, "setup")[0], tagged(copy, "exercise")[0], tagged(copy, "exercise-point")[0]]
+    needed[1].source = solution
+    copy.cells = needed
+    assert result(execute(copy, tmp_path).cells[2]) == "1"
+    needed[1].source = solution.replace("1 - ratio", "ratio")
+    assert result(execute(copy, tmp_path).cells[2]) == "0"
+
+
+def test_copies_are_written_and_other_files_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    written = build.write_student_copies(tmp_path)
+    assert [path.stem for path in written] == [script.stem for script in build.chapters()]
+    assert (tmp_path / "images" / "open-in-colab.svg").is_file() and (tmp_path / "mine.txt").read_text() == "keep me"
+    assert len(build.write_student_copies(tmp_path)) == len(written), "a second time"
