@@ -15,30 +15,40 @@ PY   := $(VENV)/bin/python
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_MAX_       := 0
 
-.PHONY: help run test lab lint clean
+.PHONY: help run test lab book student docs lint clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run-stamp ## pre-train a small model on the sample, and look at what it has learnt: results in runs/demo
 	$(VENV)/bin/minimae demo --out runs/demo
 
 # One thread a worker: WORKERS processes that each start a thread per core stand in each other's way.
 test: export OMP_NUM_THREADS := 1
-test: $(VENV)/.test-stamp ## all tests, notebooks included (WORKERS=2 processes)
+test: $(VENV)/.test-stamp $(VENV)/.docs-stamp ## all tests, notebooks included (WORKERS=2 processes)
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 
-lab: $(VENV)/.lab-stamp ## open JupyterLab with minimae installed
-	$(VENV)/bin/jupyter lab
+lab: $(VENV)/.lab-stamp ## open the book in JupyterLab, at its first chapter
+	$(VENV)/bin/jupyter lab notebooks/00_a_picture_mostly_missing.ipynb
+
+book: $(VENV)/.lab-stamp ## run the chapters' scripts and write the notebooks (CHAPTERS="05 06" for some)
+	$(PY) notebooks/build.py $(CHAPTERS)
+
+student: $(VENV)/.lab-stamp ## copies of the notebooks without solutions and outputs, in student/
+	$(PY) notebooks/build.py --student student
+
+docs: $(VENV)/.docs-stamp ## build the site into docs/_build/html, and open every page in a browser if there is one
+	$(PY) -m sphinx -b html -q -W --keep-going docs docs/_build/html
+	$(PY) docs/check.py docs/_build/html
 
 lint: $(VENV)/.test-stamp ## ruff and mypy
 	$(PY) -m ruff check
 	$(PY) -m mypy
 
 clean: ## remove .venv, caches and builds; runs/ and data/downloads/ stay
-	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist student docs/_build docs/notebooks docs/changelog.md .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed. A stamp is written only when pip has succeeded; the test extra holds the other two.
@@ -50,6 +60,9 @@ $(VENV)/.lab-stamp: pyproject.toml
 
 $(VENV)/.test-stamp: pyproject.toml
 	$(call install,.[test],.run-stamp .lab-stamp .test-stamp)
+
+$(VENV)/.docs-stamp: pyproject.toml
+	$(call install,.[docs],.run-stamp .docs-stamp)
 
 define install
 	@$(PY) -m pip --version >/dev/null 2>&1 || { $(check_python) $(PYTHON) -m venv --clear $(VENV); }

@@ -1,0 +1,106 @@
+"""Open every page of the built site in a headless browser, as wide as a desk's screen and as narrow as a phone's, light and dark.
+
+``python docs/check.py [FOLDER]`` prints what a reader would dislike: errors in the console, requests to the network, missing pictures,
+maths that is still source, pages wider than the screen, a search that finds nothing. Needs Chromium or Chrome on the PATH.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+FAULTS = """() => {
+  const faults = [], wide = document.documentElement.scrollWidth, screen = window.innerWidth
+  if (wide > screen) {
+    const out = [...document.querySelectorAll('article *')].filter(e => e.getBoundingClientRect().right > screen + 1)
+    faults.push(`${wide} px wide on a screen of ${screen}: ` + out.slice(0, 3).map(e => `${e.tagName}.${e.className}`).join(' '))
+  }
+  for (const image of document.images) {
+    if (image.loading !== 'lazy' && !image.naturalWidth) faults.push(`missing picture ${image.src}`)
+    if (!image.alt) faults.push(`picture without alt text ${image.src}`)
+  }
+  const source = document.querySelectorAll('article .math').length
+  const typeset = document.querySelectorAll('article .math mjx-container').length
+  if (source && typeset < source) faults.push(`${source - typeset} of ${source} formulas are not typeset`)
+  if (!document.querySelector('h1') && !location.pathname.includes('_modules')) faults.push('no title')
+  return faults
+}"""
+
+
+def browser() -> str | None:
+    """The path of a browser, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def pages(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.html") if "_static" not in path.parts)
+
+
+def look(tab: Any, url: str) -> list[str]:
+    """The faults of one page in one size."""
+    tab.goto(url)
+    if tab.query_selector("article .math"):
+        tab.wait_for_function("() => window.MathJax && MathJax.startup && MathJax.startup.promise", timeout=20_000)
+        tab.evaluate("() => MathJax.startup.promise")
+    return list(tab.evaluate(FAULTS))
+
+
+def watch(tab: Any) -> list[str]:
+    """A list that grows by what the pages of a tab complain about, and by what they ask the network for."""
+    heard: list[str] = []
+    tab.on("console", lambda message: heard.append(f"console: {message.text}") if message.type == "error" else None)
+    tab.on("pageerror", lambda error: heard.append(f"error: {error}"))
+    tab.on("request", lambda request: heard.append(f"network: {request.url}") if request.url.startswith("http") else None)
+    return heard
+
+
+def check(folder: Path, executable: str) -> dict[str, list[str]]:
+    """Faults by page; a page without any is not in it. Raises ValueError when the folder holds no site."""
+    from playwright.sync_api import sync_playwright
+
+    if not (folder / "index.html").is_file():
+        raise ValueError(f"there is no site in {folder}: make docs builds it")
+    found: dict[str, list[str]] = {}
+    with sync_playwright() as play:
+        chrome = play.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        for size, scheme in ((DESK, "light"), (PHONE, "dark")):
+            tab = chrome.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+            heard = watch(tab)
+            for page in pages(folder):
+                heard.clear()
+                faults = look(tab, page.as_uri())
+                if faults or heard:
+                    name = f"{page.relative_to(folder)} ({size['width']} px)"
+                    found[name] = list(dict.fromkeys(faults + heard))
+            if size is DESK and not hits(tab, folder, "mask"):
+                found["search.html"] = ["the search finds nothing for 'mask'"]
+        chrome.close()
+    return found
+
+
+def hits(tab: Any, folder: Path, word: str) -> int:
+    """How many results the site's search shows for a word."""
+    tab.goto((folder / "search.html").as_uri() + f"?q={word}")
+    tab.wait_for_timeout(1500)
+    return int(tab.evaluate("() => document.querySelectorAll('#search-results li').length"))
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/_build/html").resolve()
+    executable = browser()
+    if executable is None:
+        print(f"no browser ({', '.join(BROWSERS)}) on the PATH: the pages were not opened")
+        return
+    faults = check(folder, executable)
+    for page, told in faults.items():
+        print(page, *told, sep="\n  ")
+    print(f"{len(pages(folder))} pages opened, as wide as a desk and as narrow as a phone: {len(faults) or 'no'} with faults")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

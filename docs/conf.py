@@ -1,0 +1,79 @@
+"""The site: the chapters as they are committed (nothing is executed), the pages beside them, and the package from its docstrings.
+
+``make docs`` builds it into docs/_build/html. It needs no network, neither to build nor to read.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+import minimae  # noqa: E402
+from notebooks.build import REPOSITORY, chapters  # noqa: E402
+
+# Sphinx reads one folder: the chapters are copied into docs/notebooks (not committed), links out of it turned to the code host.
+BLOB = f"https://github.com/{REPOSITORY}/blob/main"
+
+
+def outward(text: str) -> str:
+    """Links of a page in notebooks/ or of the root: pages of docs/ stay on the site, all other files are shown by the code host."""
+    text = re.sub(r"\]\(\.\./docs/(\w+\.md)", r"](../\1", text)
+    return re.sub(r"\]\(\.\./(?!(?:\w+\.md)\b)", rf"]({BLOB}/", text)
+
+
+copy = HERE / "notebooks"
+shutil.rmtree(copy, ignore_errors=True)
+shutil.copytree(ROOT / "notebooks" / "images", copy / "images")
+for script in chapters():
+    shutil.copy(script.with_suffix(".ipynb"), copy)
+(copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
+(HERE / "changelog.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
+
+project, author, copyright = "minimae", "The minimae authors", "The minimae authors, MIT licence"
+version = release = minimae.__version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+myst_url_schemes = ("https", "mailto")
+bibtex_bibfiles = ["references.bib"]
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+python_use_unqualified_type_names = True
+add_module_names = False
+
+html_theme = "sphinx_book_theme"
+html_title = "minimae: masked autoencoders, built from the first patch"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "home_page_in_toc": True,
+    "show_toc_level": 2,
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "navbar_start": [],
+    "navbar_end": [],
+    "navbar_persistent": [],  # the sidebar has the search field
+}
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is, until the reader says otherwise
+html_copy_source = False
