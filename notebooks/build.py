@@ -3,7 +3,7 @@
 A chapter is edited as ``NN_name.py`` (jupytext's py:percent); this runs it from top to bottom and writes ``NN_name.ipynb`` with its
 outputs, and nothing in it that tells where or when it was made but the seconds it took. A chapter that stops, or that writes to
 stderr, is not written. ``--times`` prints what the committed notebooks took; ``--student FOLDER`` writes copies without solutions
-and outputs, ready for a course.
+and outputs for students, ``--nbgrader FOLDER`` the same with marked solutions for nbgrader's folder source/.
 """
 
 from __future__ import annotations
@@ -89,40 +89,56 @@ def run(script: Path) -> Any:
     return notebook
 
 
-def student_copy(notebook: Any) -> Any:
+def student_copy(notebook: Any, *, regions: bool = False) -> Any:
     """A chapter as a course hands it out: stubs to fill in, no solutions, no outputs; nbgrader can collect and grade it.
 
     An exercise cell carries nbgrader's metadata in the chapter already. After each check comes a locked cell worth one point,
     whose value is 1 when the check passes and 0 when it does not: nbgrader takes that number as the score, and "run all" goes on.
+    With ``regions`` the exercise cells hold the solution between ### BEGIN SOLUTION and ### END SOLUTION: that is what a teacher
+    puts into nbgrader's folder source/, where ``nbgrader generate_assignment`` takes them out.
     """
-    copy, cells, exercise = deepcopy(notebook), [], ""
+    copy, cells, exercise = deepcopy(notebook), [], None
     for cell in copy.cells:
         tags = cell.metadata.get("tags", [])
+        if "solution" in tags and regions:
+            exercise["source"] = with_region(exercise.source, cell.source)
         if "solution" in tags or cell.source.strip() == FOLDED:
             continue
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
         cells.append(cell)
-        exercise = cell.metadata["nbgrader"]["grade_id"] if "exercise" in tags else exercise
+        exercise = cell if "exercise" in tags else exercise
         if "exercise-check" in tags:
-            told = {"grade": True, "points": 1, "solution": False, "locked": True, "task": False, "schema_version": 3}
-            point = nbformat.v4.new_code_cell(f"int({cell.source.strip()}.ok)  # 1 point")
-            point.metadata = nbformat.from_dict({"tags": ["exercise-point"], "nbgrader": {**told, "grade_id": f"{exercise}-point"}})
-            cells.append({**point, "id": f"{exercise}-point"})
-    copy.cells = [nbformat.from_dict(cell) for cell in cells]
+            name = f"{exercise.metadata['nbgrader']['grade_id']}-point"
+            told = {"grade": True, "points": 1, "solution": False, "locked": True, "task": False, "schema_version": 3, "grade_id": name}
+            told = {"tags": ["exercise-point"], "nbgrader": told}
+            point = nbformat.v4.new_code_cell(f"int({cell.source.strip()}.ok)  # 1 point", metadata=told)
+            cells.append(nbformat.from_dict({**point, "id": name}))
+    copy.cells = cells
     copy.metadata.pop("minimae", None)
     copy.metadata.pop("jupytext", None)
     return copy
 
 
-def write_student_copies(folder: Path, only: tuple[str, ...] = ()) -> list[Path]:
+def with_region(stub: str, solution: str) -> str:
+    """A stub with the solution's lines, marked as nbgrader wants them, in place of the line that raises."""
+    lines, solved = stub.splitlines(), solution.splitlines()
+    (place,) = (i for i, line in enumerate(lines) if "raise NotImplementedError" in line)
+    indent = lines[place][: -len(lines[place].lstrip())]
+    after = len(lines) - place - 1
+    end = max(i for i, line in enumerate(solved) if line.startswith(indent + " ") or (line.startswith(indent) and line.strip())) + 1 - after
+    region = [f"{indent}### BEGIN SOLUTION", *solved[place:end], f"{indent}### END SOLUTION"]
+    return "\n".join([*lines[:place], *region, *lines[place + 1 :]])
+
+
+def write_student_copies(folder: Path, *, regions: bool = False) -> list[Path]:
     """Student copies of the committed notebooks, with the pictures they show. Files in the folder with other names are left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(HERE / "images", folder / "images", dirs_exist_ok=True)
     written = []
-    for script in chapters(*only):
+    for script in chapters():
         path = folder / script.with_suffix(".ipynb").name
-        nbformat.write(student_copy(nbformat.read(script.with_suffix(".ipynb"), as_version=4)), path)
+        nbformat.write(student_copy(nbformat.read(script.with_suffix(".ipynb"), as_version=4), regions=regions), path)
         written.append(path)
     return written
 
@@ -143,9 +159,9 @@ def main() -> None:
     if sys.argv[1:] == ["--times"]:
         print(times())
         return
-    if sys.argv[1:2] == ["--student"]:
-        folder = Path(sys.argv[2] if len(sys.argv) > 2 else "student")
-        print(f"{len(write_student_copies(folder))} student copies are in {folder}/")
+    if len(sys.argv) == 3 and sys.argv[1] in ("--student", "--nbgrader"):
+        written = write_student_copies(Path(sys.argv[2]), regions=sys.argv[1] == "--nbgrader")
+        print(f"{len(written)} notebooks are in {sys.argv[2]}")
         return
     chosen = chapters(*sys.argv[1:])
     if not chosen:

@@ -85,3 +85,16 @@ def test_copies_are_written_and_other_files_left_alone(tmp_path: Path) -> None:
     assert [path.stem for path in written] == [script.stem for script in build.chapters()]
     assert (tmp_path / "images" / "open-in-colab.svg").is_file() and (tmp_path / "mine.txt").read_text() == "keep me"
     assert len(build.write_student_copies(tmp_path)) == len(written), "a second time"
+
+
+@chapter
+def test_the_teachers_copy_holds_marked_solutions(script: Path) -> None:
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    source = build.student_copy(notebook, regions=True)
+    for given, solved, solution in zip(tagged(notebook, "exercise"), tagged(source, "exercise"), tagged(notebook, "solution"), strict=True):
+        before, rest = solved.source.split("### BEGIN SOLUTION\n")
+        inside, after = rest.split("### END SOLUTION")
+        compile(solved.source, script.stem, "exec")
+        assert inside.strip() and inside.rstrip() in solution.source
+        assert before + 'raise NotImplementedError("your turn")' + after == given.source, "what nbgrader takes out is the stub"
+    assert not tagged(source, "solution")
