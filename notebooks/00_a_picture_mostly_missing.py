@@ -27,7 +27,7 @@
 # - tell which part of a painted picture was given to the model, and which part was not;
 # - hide any part of a picture you like, one of your own included.
 
-# %% tags=["install"]
+# %% tags=["install", "remove-cell"]
 from importlib.util import find_spec
 
 from IPython import get_ipython

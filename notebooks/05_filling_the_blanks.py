@@ -28,7 +28,7 @@
 # - prove that attention needs no order, and use it to leave a step out;
 # - say when a small decoder is cheap, and when it costs more than the encoder.
 
-# %% tags=["install"]
+# %% tags=["install", "remove-cell"]
 from importlib.util import find_spec
 
 from IPython import get_ipython

@@ -28,7 +28,7 @@
 # - look at a painting of a normalised prediction and say which part of it was a gift;
 # - read everything that one forward pass has computed, by name.
 
-# %% tags=["install"]
+# %% tags=["install", "remove-cell"]
 from importlib.util import find_spec
 
 from IPython import get_ipython

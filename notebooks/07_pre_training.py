@@ -28,7 +28,7 @@
 # - stop a run at any step and continue it to the same bits;
 # - tell from a loss curve whether a run learns.
 
-# %% tags=["install"]
+# %% tags=["install", "remove-cell"]
 from importlib.util import find_spec
 
 from IPython import get_ipython

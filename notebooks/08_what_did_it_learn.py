@@ -28,7 +28,7 @@
 # - turn an encoder into one vector an image, and classify by nearest neighbours;
 # - explain why our numbers are far from the paper's, and what can still be learned from them.
 
-# %% tags=["install"]
+# %% tags=["install", "remove-cell"]
 from importlib.util import find_spec
 
 from IPython import get_ipython
