@@ -4,6 +4,7 @@ One module a subject; the modules that only chapters use are named after what th
 """
 
 from .features import classes_in_a_plane, neighbours
+from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import as_picture, masked_picture, picture_table, reconstructions
 from .results import comparison, curves
 from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
@@ -26,23 +27,29 @@ __all__ = [
     "classes_in_a_plane",
     "comparison",
     "curves",
+    "cut_lines",
     "encoder_and_decoder",
     "epoch_row",
     "explained",
     "figure",
+    "inside_a_patch",
     "loss_against_marks",
     "loss_curve",
     "loss_levels",
     "masked_picture",
+    "moving_grid",
     "neighbours",
+    "numbers_and_patches",
     "patch_values",
     "picture_table",
     "plain",
     "reconstructions",
     "runs_apart",
+    "same_scale",
     "schedules",
     "three_targets",
     "token_strip",
+    "tokens_and_values",
     "two_losses",
     "where_the_loss_looks",
     "who_asks",

@@ -1,0 +1,83 @@
+"""Classic wrong answers to the exercises of chapter 01. The solutions are taken from the notebook."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from einops import rearrange
+
+ORDERS = [" ".join(order) for order in permutations(("p1", "p2", "c"))]
+
+
+def _string(right: str, left: str = "b c (h p1) (w p2)"):
+    def cut(images, patch):
+        h, w = images.shape[2] // patch[0], images.shape[3] // patch[1]
+        return rearrange(images, f"{left} -> {right}", h=h, w=w, p1=patch[0], p2=patch[1])
+
+    return cut
+
+
+def _reshapes(images, patch):
+    return images.reshape(len(images), -1, images.shape[1] * patch[0] * patch[1])
+
+
+def _channels_last_reshapes(images, patch):
+    return images.permute(0, 2, 3, 1).reshape(len(images), -1, images.shape[1] * patch[0] * patch[1])
+
+
+def _tried_on(images, patch, orders=ORDERS):
+    def order_of(cut):
+        for order in orders:
+            if torch.equal(cut(images, patch), _string(f"b (h w) ({order})")(images, patch)):
+                return order
+        return "none"
+
+    return order_of
+
+
+ANSWERS = {
+    "ch01_corner_of": {
+        "wrong": {
+            "divides by h": (lambda i, g, p: (i // g[0] * p[0], i % g[0] * p[1]), "divide by w"),
+            "forgets the pixels": (lambda i, g, p: divmod(i, g[1]), "times as far"),
+            "down the columns": (lambda i, g, p: (i % g[0] * p[0], i // g[0] * p[1]), "along the rows"),
+            "left, top": (lambda i, g, p: (i % g[1] * p[1], i // g[1] * p[0]), "row comes first"),
+            "swaps p1 and p2": (lambda i, g, p: (i // g[1] * p[1], i % g[1] * p[0]), "changed places"),
+            "row and column swapped": (lambda i, g, p: (i % g[1] * p[0], i // g[1] * p[1]), "other way round"),
+            "always the first": (lambda i, g, p: (0, 0), "patch 1 begins"),
+            "one number": (lambda i, g, p: i * p[0], "a pair"),
+            "returns nothing": (lambda i, g, p: None, "return"),
+        }
+    },
+    "ch01_plain_patchify": {
+        "wrong": {
+            "reshapes only": (_reshapes, "moves no number"),
+            "channels last, then reshapes": (_channels_last_reshapes, "take height and width apart"),
+            "channels first": (_string("b (h w) (c p1 p2)"), r"\(c p1 p2\)"),
+            "mirrors each patch": (_string("b (h w) (p2 p1 c)"), r"\(p2 p1 c\)"),
+            "down the columns": (_string("b (w h) (p1 p2 c)"), "along the rows"),
+            "takes apart the wrong way": (_string("b (h w) (p1 p2 c)", "b c (p1 h) (p2 w)"), "moves fastest"),
+            "does not join": (_string("b h w (p1 p2 c)"), "joined"),
+            "one row too many": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).repeat(1, 2, 1), "should give"),
+            "scales": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p) / 255, "not the numbers"),
+            "turns it round": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).flip(1), "wrong places"),
+            "returns nothing": (lambda x, p: None, "return"),
+        }
+    },
+    "ch01_order_of": {
+        "wrong": {
+            "one patch only": (_tried_on(torch.arange(30).reshape(1, 3, 2, 5), (2, 5)), "several patches"),
+            "flat image": (_tried_on(torch.ones(1, 3, 4, 10), (2, 5)), "different numbers"),
+            "one channel": (_tried_on(torch.arange(40).reshape(1, 1, 4, 10), (2, 5)), "several channels"),
+            "the same in both directions": (
+                _tried_on((torch.arange(4)[:, None] + torch.arange(4)) + 100 * torch.arange(3)[:, None, None][None], (2, 2)),
+                "p1 and p2 differ",
+            ),
+            "knows two orders": (_tried_on(torch.arange(120).reshape(1, 3, 4, 10), (2, 5), ["p1 p2 c", "c p1 p2"]), "for p1 c p2"),
+            "never calls it": (lambda cut: "p1 p2 c", "call cut"),
+            "true or false": (lambda cut: True, "string"),
+            "returns nothing": (lambda cut: None, "none"),
+        }
+    },
+}
