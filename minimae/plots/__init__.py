@@ -3,6 +3,17 @@
 One module a subject; the modules that only chapters use are named after what their chapters show.
 """
 
+from .attention import (
+    attention_maps,
+    attention_table,
+    claimed_places,
+    every_similarity,
+    matrices,
+    place_maps,
+    position_table,
+    through_blocks,
+)
+from .cost import attention_share, cost_bars, time_against_tokens, visible_tokens
 from .features import classes_in_a_plane, neighbours
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import as_picture, masked_picture, picture_table, reconstructions
@@ -21,15 +32,21 @@ __all__ = [
     "PURPLE",
     "SIGNED",
     "as_picture",
+    "attention_maps",
+    "attention_share",
+    "attention_table",
     "bare",
     "before_and_after",
     "box",
+    "claimed_places",
     "classes_in_a_plane",
     "comparison",
+    "cost_bars",
     "curves",
     "cut_lines",
     "encoder_and_decoder",
     "epoch_row",
+    "every_similarity",
     "explained",
     "figure",
     "inside_a_patch",
@@ -37,20 +54,26 @@ __all__ = [
     "loss_curve",
     "loss_levels",
     "masked_picture",
+    "matrices",
     "moving_grid",
     "neighbours",
     "numbers_and_patches",
     "patch_values",
     "picture_table",
+    "place_maps",
     "plain",
+    "position_table",
     "reconstructions",
     "runs_apart",
     "same_scale",
     "schedules",
     "three_targets",
+    "through_blocks",
+    "time_against_tokens",
     "token_strip",
     "tokens_and_values",
     "two_losses",
+    "visible_tokens",
     "where_the_loss_looks",
     "who_asks",
 ]

@@ -1,0 +1,152 @@
+"""Figures of attention and positions: who looks at whom, and who sits where (chapter 03)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def attention_table(weights: np.ndarray, values: np.ndarray, results: np.ndarray) -> Figure:
+    """Weights ``t t`` as shaded cells, under the values ``t`` that are mixed, and beside them what comes out ``t``."""
+    t = len(values)
+    fig = figure(5.6, 3.6)
+    axes = fig.subplots()
+    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1.3)
+    for i in range(t):
+        for j in range(t):
+            axes.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", fontsize=11)
+        axes.text(t + 0.15, i, f"→  {results[i]:.2g}", ha="center", va="center", fontsize=12, color=ORANGE, fontweight="bold")
+    axes.set_xlim(-0.5, t + 0.7)
+    axes.set_xticks(range(t), [f"token {j}\nvalue {values[j]:g}" for j in range(t)])
+    axes.set_yticks(range(t), [f"token {i} asks" for i in range(t)])
+    axes.text(t + 0.15, -0.72, "result", ha="center", va="center", fontsize=10, color=ORANGE)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return fig
+
+
+def matrices(panels: Mapping[str, np.ndarray], *, x: str, y: str) -> Figure:
+    """Square matrices side by side on one colour scale, for example who looks at whom before and after a shuffle."""
+    fig = figure(3.0 * len(panels), 3.2)
+    top = max(float(m.max()) for m in panels.values())
+    for axes, (title, matrix) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        bare(axes).imshow(matrix, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(x, fontsize=9)
+        axes.set_ylabel(y, fontsize=9)
+    return fig
+
+
+def attention_maps(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray]], titles: Sequence[str]) -> Figure:
+    """One row a question: (picture, place (row, column) that asks, maps ``heads h w``) → the picture, then a map per head."""
+    columns = 1 + len(rows[0][2])
+    fig = figure(1.55 * columns + 0.5, 1.6 * len(rows) + 0.3)
+    table = fig.subplots(len(rows), columns, squeeze=False)
+    for line, (picture, place, maps) in zip(table, rows, strict=True):
+        bare(line[0]).imshow(picture, vmin=0, vmax=1, interpolation="nearest")
+        box(line[0], place, scale=(picture.shape[0] / maps.shape[1], picture.shape[1] / maps.shape[2]))
+        for axes, one in zip(line[1:], maps, strict=True):
+            drawn = bare(axes).imshow(one, cmap=HEAT, vmin=0, vmax=float(maps.max()), interpolation="nearest")
+            box(axes, place)
+        fig.colorbar(drawn, ax=line[-1], fraction=0.05, ticks=[0, float(maps.max())], format="%.2f").ax.tick_params(labelsize=8, length=0)
+    for axes, title in zip(table[0], titles, strict=True):
+        axes.set_title(title, fontsize=10)
+    return fig
+
+
+def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[str] = ("sines", "cosines")) -> Figure:
+    """Position vectors as rows of a heat map; the channels fall into equal, named parts."""
+    fig = figure(6.6, 2.9)
+    axes = fig.subplots()
+    drawn = axes.imshow(table, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    width = table.shape[1] / len(parts)
+    for i, part in enumerate(parts):
+        axes.text((i + 0.5) * width - 0.5, -0.9, part, ha="center", va="bottom", fontsize=10)
+        if i:
+            axes.axvline(i * width - 0.5, color="black", linewidth=1)
+    axes.set_xlabel("channel")
+    axes.set_ylabel(places)
+    fig.colorbar(drawn, ax=axes, ticks=[-1, 0, 1], fraction=0.04)
+    return fig
+
+
+def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] | None], *, label: str, own_scale: bool = False) -> Figure:
+    """Maps ``h w`` side by side, each with the patch that it is about in a frame (or none); one colour scale, or one for each."""
+    fig = figure(2.6 * len(maps), 3.3 if own_scale else 3.65)
+    panels = fig.subplots(1, len(maps), squeeze=False)[0]
+    everything = np.concatenate([one.ravel() for one in maps.values()])
+    for axes, (title, one), place in zip(panels, maps.items(), places, strict=True):
+        scale = one if own_scale else everything
+        drawn = bare(axes).imshow(one, cmap=HEAT, vmin=float(scale.min()), vmax=float(scale.max()), interpolation="nearest")
+        for edge in range(1, one.shape[1]):
+            axes.axvline(edge - 0.5, color="white", alpha=0.35, linewidth=0.6)
+        for edge in range(1, one.shape[0]):
+            axes.axhline(edge - 0.5, color="white", alpha=0.35, linewidth=0.6)
+        if place is not None:
+            box(axes, place)
+        axes.set_title(title, fontsize=10)
+        if own_scale:
+            fig.colorbar(drawn, ax=axes, location="bottom", fraction=0.05, pad=0.03, ticks=[scale.min(), scale.max()], format="%.0f")
+    if own_scale:
+        fig.supxlabel(label, fontsize=9)
+    else:
+        fig.colorbar(drawn, ax=list(panels), location="bottom", fraction=0.05, pad=0.03, shrink=0.5).set_label(label, fontsize=9)
+    return fig
+
+
+def every_similarity(similarity: np.ndarray, grid: tuple[int, int]) -> Figure:
+    """``n n`` similarities → one small map ``h w`` for every patch, laid out where the patch sits."""
+    h, w = grid
+    fig = figure(0.72 * w + 0.6, 0.72 * h + 0.6)
+    table = fig.subplots(h, w, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    for i, axes in enumerate(table.flat):
+        bare(axes).imshow(similarity[i].reshape(h, w), cmap=HEAT, vmin=similarity.min(), vmax=similarity.max(), interpolation="nearest")
+        axes.spines[:].set_visible(False)
+    fig.supxlabel("column of the patch", fontsize=10)
+    fig.supylabel("row of the patch", fontsize=10)
+    return fig
+
+
+def through_blocks(series: Mapping[str, Sequence[float]], *, y: str) -> Figure:
+    """One number per block for several models, on a logarithmic scale; each line carries its name at its end."""
+    fig = figure(6.4, 3.3)
+    axes = plain(fig.subplots())
+    for (name, values), colour in zip(series.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False):
+        axes.plot(range(len(values)), values, color=colour, marker="o", markersize=4)
+        axes.annotate(name, (len(values) - 1, values[-1]), xytext=(8, 0), textcoords="offset points", va="center", color=colour, fontsize=9)
+    axes.set_yscale("log")
+    longest = max(len(values) for values in series.values())
+    axes.set_xlim(-0.3, longest * 1.22)
+    axes.set_xticks(range(0, longest, 2))
+    axes.set_xlabel("blocks passed")
+    axes.set_ylabel(y)
+    return fig
+
+
+def claimed_places(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], grid: tuple[int, int]) -> Figure:
+    """For each panel (places ``k``, claimed ``k``): an arrow from where a patch sits to the place that its token claims."""
+    h, w = grid
+    fig = figure(3.2 * len(panels), 3.3)
+    for axes, (title, (places, claimed)) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for i in range(h + 1):
+            axes.axhline(i - 0.5, color="#DDDDDD", linewidth=0.8, zorder=0)
+        for j in range(w + 1):
+            axes.axvline(j - 0.5, color="#DDDDDD", linewidth=0.8, zorder=0)
+        for a, b in zip(places.tolist(), claimed.tolist(), strict=True):
+            start, end = (a % w, a // w), (b % w, b // w)
+            if a != b:
+                axes.annotate(
+                    "", end, start, arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 1.3, "shrinkA": 4, "shrinkB": 1}
+                )
+            axes.plot(*start, "o", color=BLUE, markersize=8)
+        axes.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5), aspect="equal")
+        bare(axes).set_title(title, fontsize=10)
+    return fig
