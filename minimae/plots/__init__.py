@@ -15,6 +15,7 @@ from .attention import (
 )
 from .cost import attention_share, cost_bars, time_against_tokens, visible_tokens
 from .features import classes_in_a_plane, neighbours
+from .masks import coins_or_sorting, crossing_lines, how_often_kept, kept_counts, mask_table, pixels_to_patches, under_masks
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import as_picture, masked_picture, picture_table, reconstructions
 from .results import comparison, curves
@@ -40,8 +41,10 @@ __all__ = [
     "box",
     "claimed_places",
     "classes_in_a_plane",
+    "coins_or_sorting",
     "comparison",
     "cost_bars",
+    "crossing_lines",
     "curves",
     "cut_lines",
     "encoder_and_decoder",
@@ -49,10 +52,13 @@ __all__ = [
     "every_similarity",
     "explained",
     "figure",
+    "how_often_kept",
     "inside_a_patch",
+    "kept_counts",
     "loss_against_marks",
     "loss_curve",
     "loss_levels",
+    "mask_table",
     "masked_picture",
     "matrices",
     "moving_grid",
@@ -60,6 +66,7 @@ __all__ = [
     "numbers_and_patches",
     "patch_values",
     "picture_table",
+    "pixels_to_patches",
     "place_maps",
     "plain",
     "position_table",
@@ -73,6 +80,7 @@ __all__ = [
     "token_strip",
     "tokens_and_values",
     "two_losses",
+    "under_masks",
     "visible_tokens",
     "where_the_loss_looks",
     "who_asks",

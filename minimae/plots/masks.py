@@ -1,0 +1,219 @@
+"""Figures of masks: the permutation as crossing lines, kept counts, who is kept how often, masks in tables (chapter 02)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .style import BLUE, GREY, HEAT, ORANGE, bare, box, figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HIDDEN, SEEN = "#C9CED8", "#0072B2"  # patches of a mask that is drawn without a picture
+
+
+def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, faint: bool) -> None:
+    """One patch: a frame one unit wide with its pixels, or its number, inside; below pixels stands the number."""
+    from matplotlib.patches import Rectangle
+
+    left, low, side = x - 0.42, y - 0.42, 0.84
+    if picture is not None:
+        axes.imshow(picture, extent=(left, left + side, low, low + side), cmap="gray", vmin=0, vmax=1, zorder=2, alpha=0.3 if faint else 1)
+    fill = "none" if picture is not None else ("#CFE3F1" if kept else "#F1F2F5")
+    axes.add_patch(Rectangle((left, low), side, side, facecolor=fill, edgecolor=colour, linewidth=2.0, zorder=3))
+    down, big = (0.0, 12) if picture is None else (0.66, 9)
+    axes.text(x, y - down, str(patch), fontsize=big, ha="center", va="center", color="#555555" if colour == GREY else colour, zorder=4)
+
+
+def crossing_lines(
+    noise: Sequence[float] | np.ndarray, keep: int, pictures: np.ndarray | None = None, *, restore: Sequence[int] | None = None
+) -> Figure:
+    """A permutation as crossing lines: patches with their noise, sorted by it, and put back; lines follow each patch down.
+
+    noise: one number per patch, ``n``. keep: how many are kept. pictures: ``n p1 p2`` or ``n p1 p2 3`` in [0, 1], in image order.
+    restore: another list of places than the right one; patches that come back to a wrong place are drawn in orange.
+    """
+    noise = np.asarray(noise, dtype=float)
+    order = noise.argsort(kind="stable").tolist()
+    n, high, top = len(order), 2.7, 1.35
+    right = np.argsort(order).tolist()
+    places = right if restore is None else list(restore)
+    back = [order[place] for place in places]
+    fig = figure(min(10.0, 2.6 + 0.72 * n), 5.6 if n < 10 else 5.0)
+    axes = fig.subplots()
+    for row, patches in enumerate((list(range(n)), order, back)):
+        for x, patch in enumerate(patches):
+            colour = ORANGE if row == 2 and patch != x else (BLUE if patch in order[:keep] else GREY)
+            picture, kept = None if pictures is None else pictures[patch], patch in order[:keep]
+            _piece(axes, x, -high * row, patch, picture, colour, kept=kept, faint=row > 0 and not kept)
+    for patch, value in enumerate(noise):
+        colour = BLUE if patch in order[:keep] else GREY
+        axes.bar(patch, top * value, 0.3, bottom=0.55, color=colour, zorder=2)
+        axes.text(patch, 0.62 + top * value, f"{value:.2f}", ha="center", va="bottom", fontsize=9 if n < 10 else 8, color="#333333")
+    room = (0.5, 0.46) if pictures is None else (0.92, 0.46)
+    for place, patch in enumerate(order):
+        colour, wide = (BLUE, 2.0) if place < keep else ("#B4B8C0", 1.2)
+        axes.plot([patch, place], [-room[0], -high + room[1]], color=colour, linewidth=wide, zorder=1)
+    for place, source in enumerate(places):
+        wrong = back[place] != place
+        colour, wide = (ORANGE, 1.4) if wrong else ((BLUE, 2.0) if source < keep else ("#B4B8C0", 1.2))
+        axes.plot([source, place], [-high - room[0], -2 * high + room[1]], color=colour, linewidth=wide, zorder=1)
+    cut = keep - 0.5
+    axes.plot([cut, cut], [-high - 0.75, -high + 0.75], color="black", linewidth=1.4, linestyle="--", zorder=5)
+    for y, words in ((0.55 + top / 2, "noise"), (0, "image order"), (-high, "sorted:\nkept | masked"), (-2 * high, "put back")):
+        axes.text(-0.85, y, words, ha="right", va="center", fontsize=10)
+    axes.set_xlim(-0.85 - (2.0 if n < 10 else 2.6), n - 0.35)
+    axes.set_ylim(-2 * high - 0.95, 0.55 + top + 0.4)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    return fig
+
+
+def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]]) -> Figure:
+    """How many patches are kept against how many there are, by several ways to make n·(1 − ratio) a whole number."""
+    fig = figure(7.4, 3.3)
+    axes = plain(fig.subplots())
+    axes.plot(n, [x * (1 - ratio) for x in n], color=GREY, linewidth=1.2, label=f"{100 * (1 - ratio):.0f} % of n, not rounded")
+    for (name, counts), colour, marker, size in zip(ways.items(), (ORANGE, BLUE), ("x", "o"), (6, 4)):
+        axes.plot(n, counts, marker, color=colour, markersize=size, markeredgewidth=1.8, label=name)
+    axes.set(xlabel="patches in the image, n", ylabel="patches kept")
+    axes.set_ylim(bottom=-0.2)
+    axes.set_yticks(range(int(max(max(counts) for counts in ways.values())) + 1))
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return fig
+
+
+def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
+    """How many patches an image keeps when a coin decides for each (a histogram of ``counts``), and when noise is sorted (always k)."""
+    counts = np.asarray(counts)
+    fig = figure(7.4, 3.0)
+    axes = plain(fig.subplots())
+    values = np.arange(min(counts.min(), k), counts.max() + 1)
+    share = [100 * float((counts == value).mean()) for value in values]
+    axes.bar(values, share, 0.85, color=[BLUE if value == k else "#B4B8C0" for value in values])
+    exact = 100 * float((counts == k).mean())
+    axes.annotate(
+        f"exactly {k}: {exact:.1f} % of the images",
+        (k, exact),
+        xytext=(0, 8),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        color=BLUE,
+    )
+    common = values[np.array(share) >= 0.02]
+    axes.set(xlim=(common[0] - 1, common[-1] + 1), ylim=(0, 1.25 * max(share)))
+    axes.set(xlabel="patches that one image keeps", ylabel="images (%)")
+    return fig
+
+
+def how_often_kept(shares: Mapping[str, np.ndarray], expected: float, *, images: int) -> Figure:
+    """Maps ``h w`` of how often each patch is kept (in %), and below each map the patches counted by it.
+
+    The band is where chance alone leaves 95 of 100 patches: ``expected`` ± 1.96 deviations of a share of that many images.
+    """
+    fig = figure(2.9 * len(shares) + 0.9, 4.6)
+    table = fig.subplots(2, len(shares), squeeze=False, gridspec_kw={"height_ratios": [1.5, 1]})
+    spread = 196 * np.sqrt(expected / 100 * (1 - expected / 100) / images)
+    least, most = (float(pick([pick(share) for share in shares.values()])) for pick in (np.min, np.max))
+    low, high = min(0.6 * expected, least), max(1.4 * expected, most)  # of the colours: what is even shall look even
+    bins = np.linspace(min(0.9 * expected, least), max(1.1 * expected, most), 40)
+    for (title, share), upper, lower in zip(shares.items(), table[0], table[1]):
+        drawn = bare(upper).imshow(share, cmap=HEAT, vmin=low, vmax=high, interpolation="nearest")
+        upper.set_title(title, fontsize=10)
+        plain(lower, grid=False).axvspan(expected - spread, expected + spread, color="#E3E6EC", zorder=0)
+        lower.hist(share.ravel(), bins, color=BLUE)
+        lower.axvline(expected, color=ORANGE, linewidth=1.4)
+        lower.set_xlabel("kept in % of the images", fontsize=9)
+        lower.tick_params(labelsize=8)
+    table[1][0].set_ylabel("patches", fontsize=9)
+    bar = fig.colorbar(drawn, ax=table[0], fraction=0.05, pad=0.02)
+    bar.set_label("kept in % of the images", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return fig
+
+
+def mask_table(
+    panels: Mapping[str, np.ndarray],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    frames: Mapping[str, Mapping[tuple[int, int], str]] | None = None,
+) -> Figure:
+    """Tables of masks without pictures, one panel each: {title: binary masks ``rows columns h w``, 1 removed}. Blue is visible.
+
+    frames: {title: {(row, column): colour}} puts a border around single masks.
+    """
+    count, wide, group_gap, left, top = len(rows), len(columns), 0.35, 0.085 * max(len(name) for name in rows) + 0.1, 0.55
+    side = min(1.0, (9.2 - left - group_gap * len(panels)) / (wide * len(panels)))
+    width, height = left + len(panels) * (wide * side + group_gap), top + count * side
+    fig = figure(width, height)
+    fig.set_layout_engine("none")
+    for number, (title, masks) in enumerate(panels.items()):
+        start = left + number * (wide * side + group_gap)
+        fig.text((start + 0.47 * wide * side) / width, 1 - 0.14 / height, title, ha="center", va="center", fontsize=10)
+        for i, j in np.ndindex(count, wide):
+            corner = (start + j * side) / width, 1 - (top + (i + 0.94) * side) / height
+            axes = fig.add_axes((*corner, 0.9 * side / width, 0.9 * side / height))
+            _draw_mask(axes, np.asarray(masks[i, j]), (frames or {}).get(title, {}).get((i, j)))
+            if i == 0:
+                axes.set_title(columns[j], fontsize=8.5, pad=4)
+            if j == 0 and number == 0:
+                axes.set_ylabel(rows[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=5)
+    return fig
+
+
+def _draw_mask(axes: Axes, mask: np.ndarray, frame: str | None) -> None:
+    """One mask ``h w`` as coloured squares with white lines between them, in a coloured frame if one is given."""
+    bare(axes).imshow(np.where(mask[..., None] > 0.5, _rgb(HIDDEN), _rgb(SEEN)), interpolation="nearest")
+    axes.set_xticks(np.arange(0.5, mask.shape[1] - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, mask.shape[0] - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.8)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set(visible=frame is not None, color=frame or "white", linewidth=2.4)
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def under_masks(picture: np.ndarray, masks: Mapping[str, np.ndarray], *, columns: int = 4) -> Figure:
+    """One picture ``height width 3`` under several masks ``h w`` (1 removed); the titles are the mapping's keys."""
+    lines = -(-len(masks) // columns)
+    tall = picture.shape[0] / picture.shape[1]
+    side = 8.0 / columns
+    extra = 0.22 * (1 + max(title.count("\n") for title in masks))
+    fig = figure(8.0, lines * (side * tall + extra))
+    grid = fig.subplots(lines, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (title, mask) in zip(grid.flat, masks.items()):
+        axes.imshow(_hide(picture, mask), vmin=0, vmax=1)
+        axes.set_title(title, fontsize=9, pad=4)
+    return fig
+
+
+def _hide(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture with its removed patches in a mid grey-blue that no photograph has."""
+    p1, p2 = picture.shape[0] // mask.shape[0], picture.shape[1] // mask.shape[1]
+    pixels = np.asarray(mask).repeat(p1, axis=0).repeat(p2, axis=1)[..., None] > 0.5
+    return np.where(pixels, np.array([0.62, 0.66, 0.74]), np.asarray(picture))
+
+
+def pixels_to_patches(picture: np.ndarray, drawn: np.ndarray, mask: np.ndarray, *, patch: int) -> Figure:
+    """A mask that was drawn in pixels ``height width``, with the patches that it touches, and the patch mask ``h w`` that it becomes."""
+    fig = figure(4.6, 2.5)
+    left, right = fig.subplots(1, 2, gridspec_kw={"wspace": 0.03})
+    over = np.where(drawn[..., None] > 0.5, 0.35 * picture + 0.65 * _rgb(ORANGE), picture)
+    for axes, shown, title in ((left, over, "drawn, and what it touches"), (right, _hide(picture, mask), "removed")):
+        bare(axes).imshow(shown, vmin=0, vmax=1)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, fontsize=10)
+    for row, column in np.argwhere(mask > 0.5):
+        box(left, (row, column), "white", scale=(patch, patch))
+    return fig
