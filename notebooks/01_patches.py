@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 01 · Patches
 #
-# BADGES
+# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/01_patches.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F01_patches.ipynb) *(neither has been tried yet)*
 #
 # **The promise.** You turn a picture into a row of patches and back with one line of code each way, and you can read that line like a
 # sentence.
@@ -27,6 +27,14 @@
 # - say why a 224-pixel image is 196 tokens of 768 numbers, and what a smaller patch would cost;
 # - show that a linear layer on patches is a convolution with large steps;
 # - look at a scrambled picture and name the mistake in the string.
+
+# %% tags=["install", "remove-cell"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
 import torch

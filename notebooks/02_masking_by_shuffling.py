@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 02 · Masking by shuffling
 #
-# BADGES
+# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/02_masking_by_shuffling.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F02_masking_by_shuffling.ipynb) *(neither has been tried yet)*
 #
 # **The promise.** You hide three quarters of a picture with one sort, get every patch back to its place, and can say of any image in any
 # epoch which patches are hidden, without having drawn a single mask before it.
@@ -27,6 +27,14 @@
 # - give a random number an address, so that a mask belongs to its image and not to its batch;
 # - build random, block and grid masks, and masks of your own;
 # - explain with a measurement why so much is hidden.
+
+# %% tags=["install", "remove-cell"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
 from __future__ import annotations

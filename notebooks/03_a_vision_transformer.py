@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 03 · A vision transformer
 #
-# BADGES
+# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/03_a_vision_transformer.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F03_a_vision_transformer.ipynb) *(neither has been tried yet)*
 #
 # **The promise.** You build a transformer block out of matrix products, see that it has no idea of order, and then give every patch an
 # address, so that it has.
@@ -27,6 +27,14 @@
 # - say what happens to the output when the tokens are shuffled, and why this whole book rests on it;
 # - read a position similarity map, and know which half of the channels holds the column;
 # - move positions to a picture of another size.
+
+# %% tags=["install", "remove-cell"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
 import math

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 04 · Encode only what you see
 #
-# BADGES
+# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/04_encode_only_what_you_see.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F04_encode_only_what_you_see.ipynb) *(neither has been tried yet)*
 #
 # **The promise.** You build the encoder of the paper, which never touches a hidden patch, and show what that saves: first on paper,
 # then with a clock.
@@ -27,6 +27,14 @@
 # - count the operations of a transformer block in your head;
 # - say what mask tokens in the encoder cost, in work and in quality;
 # - test whether an encoder peeps.
+
+# %% tags=["install", "remove-cell"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
 from dataclasses import dataclass
