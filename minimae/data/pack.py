@@ -208,7 +208,7 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
                     done[running[future].path] = future.result()
                 bar.update(before + count.value - bar.n)
         except BrokenProcessPool:
-            raise MinimaeError("a process that packed shards died (out of memory?): run the same command again, with fewer --workers") from None
+            raise MinimaeError("a process that packed died (out of memory?): run the same command again, with fewer --workers") from None
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -14,7 +14,9 @@ from .photos import PHOTOGRAPHS, TEST_IDS, photograph, region
 SIZES = ((375, 500), (333, 500), (500, 375), (500, 500), (300, 400))  # height and width that are common in ImageNet
 
 
-def make_folder(root: Path, *, classes: int = 4, train: int = 16, val: int = 4, share: float = 1.0, quality: int = 95, seed: int = 0) -> Path:
+def make_folder(
+    root: Path, *, classes: int = 4, train: int = 16, val: int = 4, share: float = 1.0, quality: int = 95, seed: int = 0
+) -> Path:
     """Write ``root/{train,val}/n00000001 …/*.JPEG``: ``train`` and ``val`` images of each class; returns ``root``.
 
     Each class is one of seven photographs in turn, each image a part of it, at sizes as in ImageNet times ``share``. No part is in
