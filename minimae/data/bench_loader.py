@@ -129,21 +129,21 @@ def _delivered(
     way: Way, batch: int, batches: int, epoch: int, *, image: int, workers: int, step: float | None, device: torch.device
 ) -> tuple[float, float]:
     """Images/s that arrive, and the share of the time spent waiting; the workers' start does not count."""
-    warm = max(1, 2 * workers)  # batches already read ahead when the clock starts
+    warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
     count = warm + max(batches, 2 * warm)
     how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
     images = feed(way.stream, plan(len(way.stream), batch, count, epoch=epoch), where=way.where, decoder=way.decoder, **how)
-    for _ in range(warm):
-        next(images)
-    _finish(device)
-    started, before, seen = time.perf_counter(), images.waited, 0
-    for part in images:
-        seen += len(part.pixels)
+    started = before = 0.0
+    for i, part in enumerate(images):
+        if i == warm:
+            _finish(device)
+            started, before = time.perf_counter(), images.waited
+        del part
         if step is not None:
             time.sleep(step)
     _finish(device)
     spent = time.perf_counter() - started
-    return seen / spent, (images.waited - before) / spent
+    return batch * (count - warm - 1) / spent, (images.waited - before) / spent
 
 
 def _finish(device: torch.device) -> None:
@@ -160,7 +160,8 @@ def table(rows: list[Row], *, workers: int, step: float | None, batch: int, rate
         waiting = "–" if row.waiting is None else f"{100 * row.waiting:.1f} %"
         spread = f"{row.least:,.0f}–{row.most:,.0f}"
         lines.append(
-            f"{row.name:42}{row.kilobytes:6.0f}{row.per_core:9,.0f}{spread:>17}{row.delivered:11,.0f}{waiting:>9}{rate / row.per_core:17.1f}"
+            f"{row.name:42}{row.kilobytes:6.0f}{row.per_core:9,.0f}{spread:>17}{row.delivered:11,.0f}{waiting:>9}"
+            f"{rate / row.per_core:17.1f}"
         )
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -18,7 +19,7 @@ from .stream import open_folder, open_shards
 
 @dataclass(frozen=True, kw_only=True)
 class PackCommand:
-    """Pack a folder of pictures laid out as ImageNet into shards that are read fast: minimae data pack FOLDER OUT. Run again, it goes on."""
+    """Pack a folder laid out as ImageNet into shards that are read fast; run again, it goes on: minimae data pack FOLDER OUT."""
 
     root: Positional[Path]
     """The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG."""
@@ -35,7 +36,7 @@ class PackCommand:
     """Processes; by default one for each core."""
 
     def __call__(self) -> None:
-        how = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
+        how: dict[str, Any] = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
         for split in self.splits:
             index = pack(self.root, split, self.out, **how)
             size = sum(shard.bytes for shard in index.shards) / 1e9
@@ -95,8 +96,8 @@ class BenchLoaderCommand:
             full = None if data is None else open_folder(data, self.split)
             small = None if packed is None else open_shards(packed, self.split)
             compared, missing = ways(full, small, device)
-            how = {"image": self.image, "batch": self.batch, "batches": self.batches, "repeats": self.repeats, "workers": workers}
-            rows = bench(compared, **how, step=step, device=device)
+            how: dict[str, Any] = {"image": self.image, "batch": self.batch, "batches": self.batches, "repeats": self.repeats}
+            rows = bench(compared, **how, workers=workers, step=step, device=device)
         print(table(rows, workers=workers, step=step, batch=self.batch, rate=self.rate))
         print(*(f"not measured: {line}" for line in missing), sep="\n")
         if device.type == "cpu":

@@ -29,7 +29,11 @@ class Header:
 
 def read_header(data: bytes) -> Header:
     """Open the bytes of an image file. Raises what Pillow raises (a dozen types) when they are no image."""
-    picture = need("PIL.Image", why="reading image files").open(io.BytesIO(data))
+    Image = need("PIL.Image", why="reading image files")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except Image.UnidentifiedImageError:  # it tells an address in memory, which is never the same
+        raise ValueError("not an image, or of a format that Pillow does not know") from None
     jpeg = picture.format in ("JPEG", "MPO")
     if not jpeg:  # rare: Pillow tells the orientation of other formats only after reading all of them
         picture.load()
@@ -57,8 +61,8 @@ def decode(header: Header, scale: int = 1) -> Any:
 
 
 def scale_of(header: Header, height: float, width: float, *, wanted: tuple[int, int]) -> int:
-    """By how much a JPEG may be reduced while it is decoded, if a part of ``height`` × ``width`` shall still have the ``wanted`` pixels."""
-    if header.picture.format not in ("JPEG", "MPO") or header.picture.mode not in ("RGB", "L"):
+    """By how much a plain JPEG may be reduced while it is decoded, so that a part of ``height`` × ``width`` keeps the ``wanted`` pixels."""
+    if not header.plain:
         return 1
     room = min(height / wanted[0], width / wanted[1])
     return next((scale for scale in SCALES if scale <= room), 1)

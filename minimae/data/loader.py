@@ -6,12 +6,15 @@ the number of workers, and a plan that starts at step s gives what the unbroken 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -60,6 +63,8 @@ class Feed(Iterator[Batch]):
         # batch_size=None: an item of the plan is a batch. Its own generator: the loop's random numbers stay as they are.
         self._loader: Any = DataLoader(reader, None, sampler=requests, collate_fn=_as_it_is, generator=torch.Generator(), **loader)
         self._iterator: Any = None
+        self._at_exit = partial(_close, weakref.ref(self))
+        atexit.register(self._at_exit)  # before Python's own ending, which waits for workers that may be stuck
 
     def __iter__(self) -> Feed:
         return self
@@ -85,13 +90,12 @@ class Feed(Iterator[Batch]):
             if self._iterator is None:
                 self._iterator = iter(self._loader)
             raw: Raw | Failure = next(self._iterator)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over a batch
             self.close()
-            if not str(error).startswith("DataLoader"):
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
                 raise
-            told = str(error).splitlines()[0]
             why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
-            raise MinimaeError(f"{told}: {why}") from error
+            raise MinimaeError(f"{why} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
         except BaseException:
             self.close()
             raise
@@ -109,9 +113,9 @@ class Feed(Iterator[Batch]):
 
     def _pixels(self, raw: Raw) -> tuple[Raw, Tensor]:
         """The views of a batch on the device, and what is known about them: another Raw where images had to be replaced."""
-        if isinstance(raw.pixels, list):
+        if raw.lengths:
             try:
-                pixels = padded(decode_on_device(raw.pixels, self.device))
+                pixels = padded(decode_on_device(raw.pixels.split(list(raw.lengths)), self.device))
             except RuntimeError:  # one of the files is damaged, or is a JPEG that this decoder does not know: the host tells which
                 asked = raw.places.numpy(), raw.epochs[:: self.reader.repeats].numpy() // self.reader.repeats
                 again = replace(self.reader, decoder="cpu")[asked]
@@ -128,10 +132,17 @@ class Feed(Iterator[Batch]):
 
     def close(self) -> None:
         """End the workers. The feed is at its end then."""
-        end = getattr(self._iterator, "_shutdown_workers", None)  # otherwise a traceback could keep them alive
-        self._iterator = self._loader = None
-        if end is not None:
-            end()
+        iterator, self._iterator, self._loader = self._iterator, None, None
+        atexit.unregister(self._at_exit)
+        if not hasattr(iterator, "_workers"):
+            return
+        iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
+        for process in iterator._workers:
+            if process.is_alive():  # stuck in a read that never ends
+                process.kill()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def feed(
@@ -238,6 +249,11 @@ class _Requests:
 
     def __iter__(self) -> Iterator[Request]:
         return ((places.numpy(), epochs.numpy()) for places, epochs in self.plan)
+
+
+def _close(feed: weakref.ref[Feed]) -> None:
+    if (living := feed()) is not None:
+        living.close()
 
 
 def _as_it_is(raw: Any) -> Any:

@@ -40,7 +40,8 @@ def shrink(data: bytes, *, side: int, quality: int) -> bytes:
     """
     header = read_header(data)
     small = min(header.height, header.width) <= side
-    picture = decode(header, 1 if small else scale_of(header, header.height, header.width, wanted=(2 * side, 2 * side)))
+    scale = 1 if small else scale_of(header, header.height, header.width, wanted=(2 * side, 2 * side))
+    picture = decode(header, scale)
     if small:
         return data if header.plain else encode(picture, max(quality, 95))
     from PIL import Image
@@ -48,7 +49,8 @@ def shrink(data: bytes, *, side: int, quality: int) -> bytes:
     height, width = header.height, header.width
     # The long side is cut off, not rounded, as torchvision does it: resize 256, centre crop 224 stays what it was.
     size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
-    return encode(picture.resize(size, Image.Resampling.BICUBIC), quality)
+    whole = (0, 0, width / scale, height / scale)  # a reduced picture may end within its last pixel
+    return encode(picture.resize(size, Image.Resampling.BICUBIC, box=whole), quality)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,14 @@ Request = tuple[np.ndarray, np.ndarray]  # places int64 b, epochs int64 b
 class Raw(NamedTuple):
     """What a worker hands over: ``b`` images, ``r`` views of each.
 
-    pixels: uint8 ``b·r h w c`` cropped on the host, ``b height width c`` padded for the device, or the JPEGs' bytes for its decoder.
+    pixels: uint8 ``b·r h w c`` cropped on the host, or ``b height width c`` padded for the device; for its decoder the bytes of all JPEGs
+    in a row, which are as long as ``lengths`` says (one tensor: each that a worker sends holds a file open).
     boxes: float32 ``b·r 4`` in the whole images. inner, edges: float32 and int64 ``b·r 4``, in the pixels as they are handed over.
     places: int64 ``b``, after replacing. skipped: images that could not be read and were replaced by the next, each with the reason.
     """
 
-    pixels: Tensor | list[Tensor]
+    pixels: Tensor
+    lengths: tuple[int, ...]
     boxes: Tensor
     inner: Tensor
     edges: Tensor
@@ -91,8 +93,8 @@ class Reader(Dataset[Any]):
         index = torch.tensor(places).repeat_interleave(self.repeats)
         labels = None if self.stream.labels is None else self.stream.labels[index]
         inner, edges = (torch.tensor([x for one in shown for x in one[k]]) for k in (1, 2))
-        pixels = self._together([one[0] for one in shown])
-        return Raw(pixels, boxes, inner, edges, labels, self.stream.ids[index], epochs, torch.tensor(places), tuple(skipped))
+        pixels, lengths = self._together([one[0] for one in shown])
+        return Raw(pixels, lengths, boxes, inner, edges, labels, self.stream.ids[index], epochs, torch.tensor(places), tuple(skipped))
 
     def _readable(self, place: int, read: Any, skipped: list[str]) -> tuple[int, Any]:
         """The first image from ``place`` on that can be read, and what ``read`` makes of it. Raises Broken."""
@@ -139,14 +141,14 @@ class Reader(Dataset[Any]):
         inner = [[box[0] - top, box[1] - left, box[2], box[3]] for box, _ in views]
         return pixels, inner, [[e[0] - top, e[1] - left, e[2] - top, e[3] - left] for _, e in views]
 
-    def _together(self, shown: list[Any]) -> Tensor | list[Tensor]:
-        """The images of a batch in one tensor; JPEGs stay a list."""
+    def _together(self, shown: list[Any]) -> tuple[Tensor, tuple[int, ...]]:
+        """The images of a batch in one tensor."""
         if self.decoder == "gpu":
-            return [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in shown]
+            return torch.frombuffer(bytearray(b"".join(shown)), dtype=torch.uint8), tuple(map(len, shown))
         if self.where == "host":
-            return torch.from_numpy(np.stack([crop for crops in shown for crop in crops]))
+            return torch.from_numpy(np.stack([crop for crops in shown for crop in crops])), ()
         height, width = (-(-max(pixels.shape[k] for pixels in shown) // ROUND) * ROUND for k in (0, 1))
         padded = torch.empty(len(shown), height, width, 3, dtype=torch.uint8)  # what is beyond an image has weight 0
         for pixels, row in zip(shown, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
-        return padded
+        return padded, ()

@@ -64,8 +64,9 @@ def resize_on_host(picture: Any, box: list[float], edges: list[int], image: tupl
 def resize_on_device(pixels: Tensor, boxes: Tensor, edges: Tensor, image: tuple[int, int]) -> Tensor:
     """Views of images padded to one size: uint8 ``b c height width``, boxes and edges ``b·r 4`` (``r`` views of each) → ``b·r c h w``.
 
-    Equal to :func:`resize_on_host` but for the rounding and clipping that Pillow does between its two passes: a value in six differs by
-    1 of 255, fewer than one in 10,000 by more, none (in photographs) by more than 8.
+    Equal to :func:`resize_on_host`, but Pillow rounds and clips to whole values between rows and columns. Where only one of them changes,
+    no value differs by more than 1 of 255; where both do, one in six differs by 1, fewer than one in 50 by more (the more a picture is
+    reduced, and beside black and white), and none was seen to differ by more than 10.
     """
     repeats, (height, width) = len(boxes) // len(pixels), pixels.shape[-2:]
     boxes, edges = boxes.float(), edges.float()
@@ -75,6 +76,6 @@ def resize_on_device(pixels: Tensor, boxes: Tensor, edges: Tensor, image: tuple[
             down = resize_matrix(box[:, 0], box[:, 2], height, image[0], edges=(edge[:, 0], edge[:, 2]))
             across = resize_matrix(box[:, 1], box[:, 3], width, image[1], edges=(edge[:, 1], edge[:, 3]))
             down, across = (rearrange(x, "(b r) t s -> b r 1 t s", r=repeats) for x in (down, across))
-            views = down @ part[:, None].float() @ across.transpose(-2, -1)
-            done.append(rearrange(views, "b r c h w -> (b r) c h w").round_().clamp_(0, 255).to(torch.uint8))
+            views = (down @ part[:, None].float() @ across.transpose(-2, -1)).round_().clamp_(0, 255)
+            done.append(rearrange(views, "b r c h w -> (b r) c h w").to(torch.uint8))
     return torch.cat(done)
