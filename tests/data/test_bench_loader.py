@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,9 @@ import torch
 import tyro
 
 import minimae
-from minimae.data.bench_loader import bench, plan, table, ways
+from minimae.data.bench_loader import Way, bench, plan, table, ways
 from minimae.data.commands import BenchLoaderCommand, PackCommand, VerifyCommand
-from minimae.data.stream import open_stream
+from minimae.data.stream import Stream, open_stream
 from minimae.errors import MinimaeError
 
 CPU = torch.device("cpu")
@@ -28,10 +30,20 @@ def test_every_way_is_measured(jpegs, shards):
     assert all(row.name in text for row in rows) and "%" in text and "torch" in text
 
 
+class SlowStream(Stream):
+    """Reading an image takes 20 ms, without work for a processor."""
+
+    def bytes_of(self, place: int) -> bytes:
+        time.sleep(0.02)
+        return super().bytes_of(place)
+
+
 def test_a_loop_that_takes_long_hardly_waits_and_a_fast_one_does(jpegs):
-    compared, _ = ways(open_stream(jpegs), None, CPU)
-    slow, fast = (bench(compared[:1], image=64, batch=8, batches=4, repeats=1, workers=1, step=s, quiet=True)[0] for s in (0.2, 0.0))
-    assert slow.waiting < 0.2 < 0.5 < fast.waiting
+    stream = open_stream(jpegs)
+    slow = SlowStream(**{field.name: getattr(stream, field.name) for field in fields(stream)})
+    way = Way("slow", slow)  # a batch of 8 takes 160 ms
+    long, short = (bench([way], image=16, batch=8, batches=2, repeats=1, workers=1, step=s, quiet=True)[0] for s in (0.5, 0.0))
+    assert long.waiting < 0.2 and short.waiting > 0.8 and short.delivered < 70
 
 
 def test_the_plan_goes_round(jpegs):
