@@ -33,15 +33,17 @@ class Augmentation:
             raise ValueError(f"an aspect range is two positive numbers, the smaller first, not {self.aspect}")
 
 
-def crop_boxes(ids: Tensor, image: Pair, augmentation: Augmentation, *, seed: int, epoch: int | Tensor) -> Tensor:
+def crop_boxes(ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Rectangles (top, left, height, width) in whole pixels: ids ``b`` → float32 ``b 4``.
 
+    image: height and width of all images, or of each: ``b 2``.
     Area uniform in ``scale``, aspect log-uniform, place uniform: the distribution of torchvision's RandomResizedCrop.
     """
-    height, width = image
-    whole = torch.tensor([0.0, 0.0, height, width], device=ids.device)
+    sizes = torch.as_tensor(image, device=ids.device).float().expand(len(ids), 2)
+    whole = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
     if augmentation.scale is None:
-        return whole.expand(len(ids), 4)
+        return whole
+    height, width = sizes[:, :1], sizes[:, 1:]
     u = uniforms(seed, "crop", epoch, ids, 4 * TRIES).unflatten(1, (TRIES, 4))
     (low, high), (narrow, broad) = augmentation.scale, (math.log(x) for x in augmentation.aspect)
     area = height * width * (low + u[..., 0] * (high - low))
@@ -54,11 +56,13 @@ def crop_boxes(ids: Tensor, image: Pair, augmentation: Augmentation, *, seed: in
     return torch.where(fits.any(1)[:, None], boxes, whole)
 
 
-def resize_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
+def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, *, edges: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Antialiased bicubic weights that resize ``source[start : start + length]`` to ``target`` pixels: ``b`` → ``b target source``.
 
     The kernel is Keys' cubic with a = −0.5 (Pillow's), widened when the crop is larger than the target.
+    edges: from where to where it may look, ``b`` and ``b``; by default not beyond the edge of the crop.
     """
+    low, high = (start, start + length) if edges is None else edges
     scale = (length / target)[:, None, None]
     wide = scale.clamp(min=1.0)
     out = torch.arange(target, device=start.device, dtype=torch.float32)[None, :, None] + 0.5
@@ -68,7 +72,7 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, target: int) -> Te
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weight = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-    weight = weight * ((pixel > start) & (pixel < start + length))  # a crop does not look beyond its edge
+    weight = weight * ((pixel > low[:, None, None]) & (pixel < high[:, None, None]))
     return weight / weight.sum(-1, keepdim=True)
 
 

@@ -91,7 +91,7 @@ def _read(path: Path, image: int | None, skip_corrupt: bool) -> np.ndarray | str
     try:
         with Image.open(path) as opened:
             ImageOps.exif_transpose(opened, in_place=True)
-            picture = fit(_eight_bits(opened), image)
+            picture = fit(eight_bits(opened), image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen types for damaged files
@@ -101,7 +101,7 @@ def _read(path: Path, image: int | None, skip_corrupt: bool) -> np.ndarray | str
     return np.array(picture)
 
 
-def _eight_bits(picture: Any) -> Any:
+def eight_bits(picture: Any) -> Any:
     """A Pillow image of any mode → "L" (grey) or "RGB". Sixteen bits are scaled down; Pillow alone would cut them off."""
     from PIL import Image
 

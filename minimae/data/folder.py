@@ -8,13 +8,25 @@ of its file in the sorted list of the split: stable as long as no file is added 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .files import from_files
 from .source import Images
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is tested on
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of one split: their names below ``root`` (sorted), a label for each or None, and the names of the classes."""
+
+    root: Path
+    names: list[str]
+    labels: list[int] | None
+    classes: tuple[str, ...]
 
 
 def folder(
@@ -29,8 +41,19 @@ def folder(
 ) -> Images:
     """Read the pictures of one split from a folder.
 
+    Raises as :func:`listing` and :func:`.files.from_files` do.
+    """
+    found = listing(root, split)
+    paths = [found.root / name for name in found.names]
+    how: dict[str, Any] = {"image": image, "channels": channels, "skip_corrupt": skip_corrupt, "limit": limit}
+    return from_files(name or root.name, paths, found.labels, found.classes, **how)
+
+
+def listing(root: Path, split: str = "train") -> Listing:
+    """Find the pictures of one split of a folder, without opening them.
+
     Raises FileNotFoundError when the folder, the split or the pictures are not there, ValueError for an empty class, for
-    classes that are not those of the training split, for pictures that lie beside class folders, and as :func:`.files.from_files` does.
+    classes that are not those of the training split, and for pictures that lie beside class folders.
     """
     if split not in SPLITS:
         raise ValueError(f"a folder has the splits {', '.join(SPLITS)}, not {split!r}")
@@ -48,22 +71,20 @@ def folder(
     classes = _folders(found)
     if has_splits and split != "train" and classes != _folders(root / "train"):
         raise ValueError(_difference(root / "train", found))
-    paths, labels = _walk(found), None
+    names, labels = _walk(found), None
     if classes:
-        beside = [p for p in paths if p.parent == found]
-        if beside:
-            raise ValueError(f"{found} holds class folders, and pictures beside them such as {beside[0].name}: move those into a class")
-        names = [p.relative_to(found).parts[0] for p in paths]
-        empty = sorted(set(classes) - set(names))
+        owners = [name.partition(os.sep) for name in names]
+        beside = next((file for file, sep, _ in owners if not sep), None)
+        if beside is not None:
+            raise ValueError(f"{found} holds class folders, and pictures beside them such as {beside}: move those into a class")
+        empty = sorted(set(classes) - {owner for owner, _, _ in owners})
         if empty:
             raise ValueError(f"no pictures in {found / empty[0]}: fill or remove that class folder")
         label_of = {c: label for label, c in enumerate(classes)}
-        labels = [label_of[c] for c in names]
-    if not paths:
+        labels = [label_of[owner] for owner, _, _ in owners]
+    if not names:
         raise FileNotFoundError(f"no pictures in {found} (looked for {', '.join(SUFFIXES)})")
-    return from_files(
-        name or root.name, paths, labels, tuple(classes), image=image, channels=channels, skip_corrupt=skip_corrupt, limit=limit
-    )
+    return Listing(found, names, labels, tuple(classes))
 
 
 def _folders(root: Path) -> list[str]:
@@ -71,13 +92,18 @@ def _folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _walk(root: Path) -> list[Path]:
-    """All image files below a folder, sorted by their path in it; hidden files and folders left out, links followed."""
+def _walk(root: Path) -> list[str]:
+    """Names below a folder of all image files in it, sorted; hidden files and folders left out, links followed.
+
+    Strings, and no Path for each: ImageNet has 1.3 million files.
+    """
     found = []
     for where, folders, files in os.walk(root, followlinks=True):
         folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(where, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
-    return sorted(found, key=lambda p: p.relative_to(root).parts)
+        below = os.path.relpath(where, root)
+        start = "" if below == "." else below + os.sep
+        found += [start + f for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES]
+    return sorted(found, key=lambda name: name.split(os.sep))
 
 
 def _difference(train: Path, other: Path) -> str:

@@ -1,0 +1,104 @@
+"""The commands about large data: ``minimae data pack``, ``minimae data verify``, ``minimae bench loader``."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from ..errors import MinimaeError
+from .bench_loader import bench, table, ways
+from .loader import cores
+from .pack import pack, verify
+from .rehearsal import make_folder
+from .stream import open_folder, open_shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackCommand:
+    """Pack a folder laid out as ImageNet into shards that are read fast; run again, it goes on: minimae data pack FOLDER OUT."""
+
+    root: Positional[Path]
+    """The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG."""
+    out: Positional[Path]
+    """Where the shards go: OUT/train/000000.tar …"""
+    splits: tuple[str, ...] = ("train", "val")
+    side: int = 256
+    """The short side in pixels; smaller pictures stay as they are."""
+    quality: int = 90
+    """Of the JPEGs, up to 100."""
+    shard_size: int = 4096
+    """Images in a shard."""
+    workers: int | None = None
+    """Processes; by default one for each core."""
+
+    def __call__(self) -> None:
+        how: dict[str, Any] = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
+        for split in self.splits:
+            index = pack(self.root, split, self.out, **how)
+            size = sum(shard.bytes for shard in index.shards) / 1e9
+            print(f"{split}: {len(index.ids):,} images in {len(index.shards)} shards, {size:.2f} GB, in {self.out / split}")
+            if index.skipped:
+                print(f"{split}: left out {len(index.skipped)} unreadable file(s):", *index.skipped[:20], sep="\n  ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand:
+    """Compare packed shards with their checksums: minimae data verify OUT."""
+
+    out: Positional[Path]
+
+    def __call__(self) -> None:
+        wrong = verify(self.out)
+        if wrong:
+            more = f" (and {len(wrong) - 20} more)" if len(wrong) > 20 else ""
+            raise MinimaeError("; ".join(wrong[:20]) + f"{more}: run minimae data pack again, whole shards are kept")
+        print(f"{self.out}: all shards are whole")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchLoaderCommand:
+    """Images a second for each way from file to device, and how long a step would wait: minimae bench loader."""
+
+    data: Path | None = None
+    """A folder laid out as ImageNet; without --data and --packed, a small one is made from photographs."""
+    packed: Path | None = None
+    """Shards made from it with minimae data pack."""
+    split: str = "train"
+    image: int = 224
+    batch: int = 64
+    batches: int = 4
+    """Batches in a repeat."""
+    repeats: int = 5
+    workers: int | None = None
+    """Processes; by default one for each core."""
+    step_ms: float | None = None
+    """How long a training step takes by itself: the share of it spent waiting is measured."""
+    rate: float = 5000.0
+    """Images/s of the model that is to be fed."""
+    device: str = "auto"
+
+    def __call__(self) -> None:
+        import torch
+
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device)
+        workers = cores() if self.workers is None else self.workers
+        step = None if self.step_ms is None else self.step_ms / 1e3
+        with tempfile.TemporaryDirectory() as temporary:
+            data, packed = self.data, self.packed
+            if data is None and packed is None:
+                print("no --data and no --packed: measuring small files made from photographs")
+                data, packed = make_folder(Path(temporary, "data"), classes=7, train=32, val=1), Path(temporary, "packed")
+                pack(data, "train", packed, workers=1, quiet=True)
+            full = None if data is None else open_folder(data, self.split)
+            small = None if packed is None else open_shards(packed, self.split)
+            compared, missing = ways(full, small, device)
+            how: dict[str, Any] = {"image": self.image, "batch": self.batch, "batches": self.batches, "repeats": self.repeats}
+            rows = bench(compared, **how, workers=workers, step=step, device=device)
+        print(table(rows, workers=workers, step=step, batch=self.batch, rate=self.rate))
+        print(*(f"not measured: {line}" for line in missing), sep="\n")
+        if device.type == "cpu":
+            print("Without a GPU, what is cropped on the device takes the workers' cores: there only the column 'a core' counts.")

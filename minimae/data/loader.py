@@ -1,0 +1,266 @@
+"""Images from files to the device, ahead of time: workers decode, the loop never waits if there are enough of them.
+
+The plan says which images a batch holds; everything else is a function of (seed, epoch, sample id). So batches do not depend on
+the number of workers, and a plan that starts at step s gives what the unbroken one gave there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..augment import Augmentation
+from ..errors import MinimaeError
+from ..patches import Pair, pair
+from .decoding import encode
+from .optional import need
+from .reader import ROUND, Failure, Raw, Reader, Request
+from .source import Images
+from .stream import Stream
+from .views import resize_on_device
+
+TOLD = 20  # unreadable images that are told one by one
+
+
+class Batch(NamedTuple):
+    """A batch on the device: pixels uint8 ``b c h w`` (not flipped), labels int64 ``b`` or None, ids and epochs int64 ``b``.
+
+    boxes: float32 ``b 4`` (top, left, height, width), what of the whole upright images is shown.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    ids: Tensor
+    epochs: Tensor
+    boxes: Tensor
+
+
+class Feed(Iterator[Batch]):
+    """Batches, read ahead by worker processes. Made by :func:`feed`.
+
+    waited: seconds spent waiting for images so far. skipped: what could not be read, and how often it was met.
+    """
+
+    def __init__(self, reader: Reader, plan: Iterable[tuple[Tensor, Tensor]], device: torch.device, loader: dict[str, Any]) -> None:
+        self.reader, self.device = reader, device
+        self.waited = 0.0
+        self.skipped: dict[str, int] = {}
+        requests = _Requests(plan)
+        # batch_size=None: an item of the plan is a batch. Its own generator: the loop's random numbers stay as they are.
+        self._loader: Any = DataLoader(reader, None, sampler=requests, collate_fn=_as_it_is, generator=torch.Generator(), **loader)
+        self._iterator: Any = None
+        self._at_exit = partial(_close, weakref.ref(self))
+        atexit.register(self._at_exit)  # before Python's own ending, which waits for workers that may be stuck
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        raw = self._raw()
+        self.waited += time.perf_counter() - started
+        raw, pixels = self._pixels(raw)
+        for message in raw.skipped:
+            self._tell(message)
+        labels, ids, epochs, boxes = (
+            None if x is None else x.to(self.device, non_blocking=True) for x in (raw.labels, raw.ids, raw.epochs, raw.boxes)
+        )
+        assert ids is not None and epochs is not None and boxes is not None
+        return Batch(pixels, labels, ids, epochs, boxes)
+
+    def _raw(self) -> Raw:
+        """The next batch as a worker left it; any trouble ends the workers."""
+        try:
+            if self._loader is None:
+                raise StopIteration
+            if self._iterator is None:
+                self._iterator = iter(self._loader)
+            raw: Raw | Failure = next(self._iterator)
+        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over a batch
+            self.close()
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
+                raise
+            why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
+            raise MinimaeError(f"{why} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(raw, Failure):
+            self.close()
+            raise MinimaeError(raw.message)
+        return raw
+
+    def _tell(self, message: str) -> None:
+        if message not in self.skipped and len(self.skipped) < TOLD:
+            tqdm.write(f"replaced by the next image: {message}", file=sys.stderr)
+        elif message not in self.skipped and len(self.skipped) == TOLD:
+            tqdm.write("more unreadable images are counted and not told", file=sys.stderr)
+        self.skipped[message] = self.skipped.get(message, 0) + 1
+
+    def _pixels(self, raw: Raw) -> tuple[Raw, Tensor]:
+        """The views of a batch on the device, and what is known about them: another Raw where images had to be replaced."""
+        if raw.lengths:
+            try:
+                pixels = padded(decode_on_device(raw.pixels.split(list(raw.lengths)), self.device))
+            except RuntimeError:  # one of the files is damaged, or is a JPEG that this decoder does not know: the host tells which
+                asked = raw.places.numpy(), raw.epochs[:: self.reader.repeats].numpy() // self.reader.repeats
+                again = replace(self.reader, decoder="cpu")[asked]
+                if isinstance(again, Failure):
+                    self.close()
+                    raise MinimaeError(again.message) from None
+                return self._pixels(again._replace(skipped=raw.skipped + again.skipped))
+        else:
+            pixels = rearrange(raw.pixels.to(self.device, non_blocking=True), "b h w c -> b c h w")
+        if self.reader.where == "device":
+            inner, edges = (x.to(self.device, non_blocking=True) for x in (raw.inner, raw.edges))
+            pixels = resize_on_device(pixels, inner, edges, self.reader.image)
+        return raw, pixels
+
+    def close(self) -> None:
+        """End the workers. The feed is at its end then."""
+        iterator, self._iterator, self._loader = self._iterator, None, None
+        atexit.unregister(self._at_exit)
+        if not hasattr(iterator, "_workers"):
+            return
+        iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
+        for process in iterator._workers:
+            if process.is_alive():  # stuck in a read that never ends
+                process.kill()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def feed(
+    stream: Stream,
+    plan: Iterable[tuple[Tensor, Tensor]],
+    *,
+    image: Pair,
+    augmentation: Augmentation | None,
+    seed: int,
+    workers: int,
+    where: Literal["host", "device"] = "host",
+    device: str | torch.device = "cpu",
+    repeats: int = 1,
+    decoder: Literal["cpu", "gpu"] = "cpu",
+    corrupt: Literal["error", "skip"] = "error",
+    prefetch: int = 2,
+    timeout: float = 600.0,
+) -> Feed:
+    """Batches of ``image`` pixels for a plan: an iterable, finite or not, of places int64 ``b`` and the epoch of each int64 ``b``.
+
+    augmentation: random crops as :func:`.views.view_boxes` gives them; None for evaluation. Flips and colours are the task's, on the
+    device: a crop, a flip and a mask belong to (seed, ``batch.epochs``, ``batch.ids``).
+    where: crop and resize on the host, in the workers, or on the device, which takes more of the bus and less of the cores.
+    decoder: gpu decodes JPEGs there too (``where="device"``). workers: processes; 0 reads in this one.
+    repeats: views of each decoded image. The plan counts decoded images, a batch has ``b·repeats`` rows, the views of an image side by
+    side; view v of epoch e has the crop and the mask of epoch ``e·repeats + v``, which is what ``batch.epochs`` says.
+    corrupt: an unreadable image is an error that names it, or is replaced by the next one, told and counted.
+    prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
+    Raises ValueError for settings that do not go together; the feed raises MinimaeError.
+    """
+    device = torch.device(device)
+    if repeats < 1 or workers < 0 or prefetch < 1:
+        raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
+    if decoder == "gpu":
+        if where != "device":
+            raise ValueError("what the GPU decodes is cropped there: decoder='gpu' wants where='device'")
+        check_decoder(device)
+    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, decoder, corrupt)
+    loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
+    if workers:
+        loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": _start_worker}
+    return Feed(reader, plan, device, loader)
+
+
+def check_decoder(device: torch.device) -> None:
+    """Raises ValueError, with what to do, when images cannot be decoded on this device."""
+    instead = "decode on the host instead (decoder='cpu')"
+    if device.type != "cuda":
+        raise ValueError(f"decoder='gpu' wants a CUDA device, not {device}: {instead}")
+    from PIL import Image
+
+    data = torch.frombuffer(bytearray(encode(Image.new("RGB", (16, 16)), 90)), dtype=torch.uint8)
+    try:
+        decode_on_device([data], device)
+    except RuntimeError as error:
+        raise ValueError(f"this torchvision cannot decode on {device} ({str(error).splitlines()[0]}): {instead}") from None
+
+
+def decode_on_device(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """The bytes of JPEGs, each uint8 on the host → their pixels, each uint8 ``c h w`` on the device."""
+    io = need("torchvision.io", why="decoding on the GPU")
+    pictures: list[Tensor] = io.decode_jpeg(list(files), mode=io.ImageReadMode.RGB, device=device)
+    return pictures
+
+
+def padded(pictures: Sequence[Tensor]) -> Tensor:
+    """Images ``c h w`` of any sizes → one ``b c height width``; what is beyond an image is zero."""
+    height, width = (-(-max(p.shape[k] for p in pictures) // ROUND) * ROUND for k in (1, 2))
+    pixels = pictures[0].new_zeros(len(pictures), pictures[0].shape[0], height, width)
+    for row, picture in zip(pixels, pictures):
+        row[:, : picture.shape[1], : picture.shape[2]] = picture
+    return pixels
+
+
+def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A plan for evaluation: every image once, in order; the last batch may be smaller."""
+    for places in torch.arange(images).split(batch):
+        yield places, torch.zeros_like(places)
+
+
+def in_memory(
+    stream: Stream, *, image: Pair, augmentation: Augmentation | None = None, workers: int = 0, corrupt: Literal["error", "skip"] = "error"
+) -> Images:
+    """Read a (small) stream into memory: the views of evaluation, or the middle of each image with ``Augmentation(scale=None)``."""
+    how: dict[str, Any] = {"image": image, "augmentation": augmentation, "seed": 0, "workers": workers, "corrupt": corrupt}
+    source = feed(stream, in_order(len(stream), 64), **how)
+    batches = list(source)
+    labels = None if stream.labels is None else torch.cat([b.labels for b in batches if b.labels is not None])
+    pixels, ids = torch.cat([b.pixels for b in batches]), torch.cat([b.ids for b in batches])
+    return Images(stream.name, pixels.contiguous(), labels, stream.classes, ids, tuple(source.skipped))
+
+
+def cores(share: int = 1) -> int:
+    """How many worker processes suit each of ``share`` training processes on this machine: its cores divided among them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // share)
+
+
+class _Requests:
+    """A plan as worker processes are sent it: arrays, which need no shared memory."""
+
+    def __init__(self, plan: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Iterator[Request]:
+        return ((places.numpy(), epochs.numpy()) for places, epochs in self.plan)
+
+
+def _close(feed: weakref.ref[Feed]) -> None:
+    if (living := feed()) is not None:
+        living.close()
+
+
+def _as_it_is(raw: Any) -> Any:
+    return raw
+
+
+def _start_worker(number: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole group of processes: the training process answers them, after the step it is in."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)

@@ -1,0 +1,204 @@
+"""Packing gives the same bytes whoever packs, goes on where it was stopped, and what is lost is named."""
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision.transforms.functional as T
+from PIL import Image
+
+import minimae
+from minimae.data import pack as packing
+from minimae.data.decoding import encode
+from minimae.data.pack import pack, shrink, verify
+from minimae.data.rehearsal import make_folder
+from minimae.data.shards import read_index
+from minimae.data.stream import open_shards
+from minimae.errors import MinimaeError
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """A folder that a test may damage: 12 images."""
+    return make_folder(tmp_path / "small", classes=3, train=4, val=1, share=0.15)
+
+
+def packed(root: Path, out: Path, **how) -> Path:
+    pack(root, "train", out, **{"side": 32, "shard_size": 4, "workers": 1, "quiet": True, **how})
+    return out / "train"
+
+
+def test_any_reader_of_webdataset_finds_images_and_labels(jpegs, shards):
+    seen = {}
+    for path in sorted((shards / "train").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+            for image, label in zip(members[::2], members[1::2], strict=True):
+                key = image.name.removesuffix(".jpg")
+                assert label.name == f"{key}.cls"
+                seen[int(key)] = (tar.extractfile(image).read(), int(tar.extractfile(label).read()))
+    stream = open_shards(shards)
+    assert sorted(seen) == list(range(18))
+    assert all(seen[i] == (stream.bytes_of(i), int(stream.labels[i])) for i in range(18))
+
+
+def test_classes_are_mixed_in_a_shard(shards):
+    index = read_index(shards / "train/index.json")
+    assert index.labels != sorted(index.labels) and len(set(index.labels[:7])) == 3
+
+
+def test_one_process_and_two_write_the_same_bytes(small, tmp_path):
+    assert contents(packed(small, tmp_path / "one")) == contents(packed(small, tmp_path / "two", workers=2))
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (301, 100), (64, 64), (401, 700)])
+def test_the_short_side_is_resized_as_torchvision_does(width, height):
+    picture = Image.effect_noise((width // 8, height // 8), 90).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    data = encode(picture, 95)
+    ours = Image.open(io.BytesIO(shrink(data, side=48, quality=100)))
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    wanted = T.resize(whole, 48, T.InterpolationMode.BICUBIC)
+    assert ours.size == wanted.size
+    assert np.abs(np.asarray(ours).astype(int) - np.asarray(wanted)).mean() < 2.5  # JPEG's own loss, and the decoder's reduction
+
+
+def test_a_smaller_jpeg_stays_as_it_is():
+    data = encode(Image.effect_noise((60, 48), 90).convert("RGB"), 80)
+    assert shrink(data, side=48, quality=90) == data
+    png = io.BytesIO()
+    Image.effect_noise((60, 40), 90).save(png, "PNG")
+    other = Image.open(io.BytesIO(shrink(png.getvalue(), side=48, quality=90)))
+    assert (other.format, other.mode, other.size) == ("JPEG", "RGB", (60, 40))
+
+
+def test_finished_shards_are_kept_and_damaged_ones_made_again(small, tmp_path, monkeypatch):
+    folder = packed(small, tmp_path / "out")
+    wanted = contents(folder)
+    (folder / "000000.tar").write_bytes(b"cut off")
+    (folder / "000001.json").unlink()
+    (folder / "index.json").unlink()
+    made = []
+    real = packing.make
+    monkeypatch.setattr(packing, "make", lambda job: made.append(job.path.name) or real(job))
+    packed(small, tmp_path / "out")
+    assert made == ["000000.tar", "000001.tar"] and contents(folder) == wanted
+
+
+def test_shards_of_other_settings_or_pictures_are_not_written_over(small, tmp_path):
+    packed(small, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"other settings \(side 32.*not side 48"):
+        packed(small, tmp_path / "out", side=48)
+    next((small / "train").rglob("*.JPEG")).unlink()
+    with pytest.raises(ValueError, match="other pictures"):
+        packed(small, tmp_path / "out")
+    with pytest.raises(ValueError, match="give another folder"):
+        pack(small, "train", small, quiet=True)
+
+
+@pytest.mark.parametrize(("what", "value"), [("side", 0), ("quality", 101), ("shard_size", 0)])
+def test_impossible_settings_are_refused(what, value, small, tmp_path):
+    with pytest.raises(ValueError, match=f"{what} must be between"):
+        packed(small, tmp_path, **{what: value})
+
+
+def test_unreadable_pictures_are_left_out_and_listed(small, tmp_path):
+    broken = sorted((small / "train").rglob("*.JPEG"))[5]
+    broken.write_bytes(broken.read_bytes()[:300])
+    index = pack(small, "train", tmp_path / "out", side=32, shard_size=4, workers=1, quiet=True)
+    assert len(index.ids) == 11 and 5 not in index.ids and len(index.skipped) == 1 and str(broken) in index.skipped[0]
+    stream = open_shards(tmp_path / "out")
+    assert stream.ids.tolist() == [i for i in range(12) if i != 5] and stream.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_keeps_what_is_finished(code, small, tmp_path, monkeypatch):
+    real, written = packing.write_shard, []
+
+    def until_full(path, samples):
+        if written:
+            def none_left():
+                yield next(samples)
+                raise OSError(code, os.strerror(code))
+
+            return real(path, none_left())
+        written.append(path)
+        return real(path, samples)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_shard", until_full)
+        with pytest.raises(MinimaeError, match="disk is full at .*: 1 of 3 shards are finished"):
+            packed(small, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out/train").iterdir()) == ["000000.json", "000000.tar"]
+    assert contents(packed(small, tmp_path / "out")) == contents(packed(small, tmp_path / "fresh"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_really_full_is_told(small, tmp_path):
+    (tmp_path / "out/train").mkdir(parents=True)
+    (tmp_path / "out/train/000000.tar.partial").symlink_to("/dev/full")
+    with pytest.raises(MinimaeError, match="0 of 3 shards are finished"):
+        packed(small, tmp_path / "out")
+
+
+def test_verify_finds_every_damage(small, tmp_path):
+    folder = packed(small, tmp_path / "out")
+    assert verify(tmp_path / "out", quiet=True) == verify(folder, quiet=True) == []
+    data = bytearray((folder / "000000.tar").read_bytes())
+    data[700] ^= 1
+    (folder / "000000.tar").write_bytes(data)
+    (folder / "000001.tar").write_bytes(b"short")
+    (folder / "000002.tar").unlink()
+    (folder / "000009.tar.partial").write_bytes(b"")
+    wrong = verify(tmp_path / "out", quiet=True)
+    assert len(wrong) == 4
+    for line, what in zip(wrong, ("another checksum", "has 5 bytes", "is missing", "in no index")):
+        assert what in line
+    with pytest.raises(FileNotFoundError, match="holds no shards"):
+        verify(tmp_path / "nowhere", quiet=True)
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from minimae.data import pack as packing
+if __name__ == "__main__":
+    print("started", flush=True)
+    packing.pack(Path(sys.argv[1]), "train", Path(sys.argv[2]), side=32, shard_size=2, workers=2, quiet=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_packer_leaves_no_process_and_no_half_shard(how, tmp_path, in_session):
+    root = make_folder(tmp_path / "many", classes=2, train=100, val=1)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(Path(minimae.__file__).parents[1])}
+    command = [sys.executable, str(tmp_path / "script.py"), str(root), str(tmp_path / "out")]
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out/train").glob("*.json")) and time.monotonic() < deadline:
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.02)
+    os.kill(running.pid, how)
+    assert running.wait(60) != 0
+    while (left := in_session(running.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    if how == signal.SIGINT:
+        assert not list((tmp_path / "out/train").glob("*.partial"))
+    for beside in (tmp_path / "out/train").glob("*.json"):
+        shard = read_index(beside).shards[0]
+        assert hashlib.sha256(beside.with_suffix(".tar").read_bytes()).hexdigest() == shard.sha256
