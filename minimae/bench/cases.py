@@ -26,6 +26,7 @@ from . import rivals
 from .timing import Step
 
 TaskName = Literal["pretrain", "features", "finetune"]
+Compiled = Literal["", "blocks", "whole"]
 CLASSES = 1000
 
 
@@ -106,18 +107,20 @@ def training(
     return (lambda: float(step())) if usual else step, optimiser
 
 
-def compile_blocks(module: nn.Module) -> None:
-    """Compile every block for itself, as the loop does: the blocks are alike, so that is quick."""
-    for blocks in (part for part in module.modules() if isinstance(part, nn.ModuleList)):
-        for block in blocks:
-            block.compile()
+def compile_as(module: nn.Module, how: Compiled) -> None:
+    """blocks: every block for itself, as the loop does; they are alike, so that is quick. whole: in one piece."""
+    if how == "whole":
+        module.compile()
+    elif how == "blocks":
+        for blocks in (part for part in module.modules() if isinstance(part, nn.ModuleList)):
+            for block in blocks:
+                block.compile()
 
 
-def ours_pretrain(setting: Setting, *, compiled: bool = False, graph: bool = False) -> Built:
+def ours_pretrain(setting: Setting, *, compiled: Compiled = "", graph: bool = False) -> Built:
     """Our pre-training step, masks included: they are made on the device from (seed, epoch, sample id)."""
     model = copy.deepcopy(setting.mae).to(setting.device)
-    if compiled:
-        compile_blocks(model)
+    compile_as(model, compiled)
     epoch = torch.zeros_like(setting.ids)
 
     def loss() -> Tensor:
@@ -130,8 +133,8 @@ def ours_pretrain(setting: Setting, *, compiled: bool = False, graph: bool = Fal
     return Built(step, model, optimiser)
 
 
-def rival_pretrain(setting: Setting, make: Callable[[MAE, float], nn.Module], *, compiled: bool = False, usual: bool = False) -> Built:
-    """A rival's pre-training step; it draws its own masks, and is compiled as a whole if at all."""
+def rival_pretrain(setting: Setting, make: Callable[[MAE, float], nn.Module], *, compiled: Compiled = "", usual: bool = False) -> Built:
+    """A rival's pre-training step; it draws its own masks."""
     theirs = make(setting.mae, setting.ratio).to(setting.device)
     few, n = setting.images[:2], setting.size.grid[0] * setting.size.grid[1]
     noise = torch.rand(len(few), n, device=setting.device)
@@ -139,8 +142,7 @@ def rival_pretrain(setting: Setting, make: Callable[[MAE, float], nn.Module], *,
         ours = copy.deepcopy(setting.mae).to(setting.device)
         wanted = ours(few, mask_from_noise(noise, keep_count(n, setting.ratio))).loss
         difference = float((theirs(few, noise=noise) - wanted).abs())
-    if compiled:
-        theirs.compile()
+    compile_as(theirs, compiled)
     step, optimiser = training(setting, theirs, lambda: theirs(setting.images), usual=usual)
     return Built(step, theirs, optimiser, difference)
 
@@ -157,12 +159,11 @@ class Pooled(nn.Module):
         return tokens[:, 1:].mean(1)
 
 
-def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: str = "") -> Built:
-    """Features of whole images, without gradients. compiled: "blocks", "whole" or not at all."""
+def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: Compiled = "") -> Built:
+    """Features of whole images, without gradients."""
     model = Pooled(make(setting.mae.encoder)).to(setting.device).eval()
     difference = distance(setting, model)
-    if compiled:
-        compile_blocks(model) if compiled == "blocks" else model.compile()
+    compile_as(model, compiled)
 
     def step() -> Tensor:
         with torch.no_grad(), autocast(setting.device, setting.precision):
@@ -172,13 +173,12 @@ def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled
     return Built(step, model, difference=difference)
 
 
-def finetune(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: str = "", graph: bool = False) -> Built:
+def finetune(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: Compiled = "", graph: bool = False) -> Built:
     """A step of fine-tuning on a thousand classes: the norm follows the mean of the patch tokens; no drop path in any of them."""
     classifier = Classifier(setting.mae.encoder, CLASSES)  # has no norm inside its encoder, so a copy of it has none
     body = Pooled(make(classifier.encoder))
     model = nn.Sequential(body, classifier.norm, classifier.head).to(setting.device)
-    if compiled:
-        compile_blocks(model) if compiled == "blocks" else model.compile()
+    compile_as(model, compiled)
     step, optimiser = training(setting, model, lambda: F.cross_entropy(model(setting.images), setting.labels), graph=graph)
     return Built(step, model, optimiser)
 
@@ -196,24 +196,22 @@ USUAL = f"{TIMM}, the usual loop"
 
 def cases(task: TaskName, device: torch.device, *, compiled: bool = True) -> dict[str, Callable[[Setting], Built]]:
     """The rows of a task, by name: ours first; compiled ones if asked for, graphs on a GPU."""
-    gpu = device.type == "cuda"
-    rows: dict[str, Callable[[Setting], Built]] = {}
+    build: Callable[..., Built]
     if task == "pretrain":
-        rows[f"{OURS}, eager"] = ours_pretrain
-        rows[f"{OURS}, compiled"] = partial(ours_pretrain, compiled=True)
-        rows[f"{OURS}, CUDA graph"] = partial(ours_pretrain, graph=True)
-        rows[f"{OURS}, compiled, CUDA graph"] = partial(ours_pretrain, compiled=True, graph=True)
-        rows[f"{TIMM}, eager"] = partial(rival_pretrain, make=rivals.timm_mae)
-        rows[f"{TIMM}, compiled"] = partial(rival_pretrain, make=rivals.timm_mae, compiled=True)
-        rows[USUAL] = partial(rival_pretrain, make=partial(rivals.timm_mae, fused=False), usual=True)
-        rows[f"{BIG}, eager"] = partial(rival_pretrain, make=rivals.transformers_mae)
-        rows[f"{BIG}, compiled"] = partial(rival_pretrain, make=rivals.transformers_mae, compiled=True)
+        build, makers = rival_pretrain, {TIMM: rivals.timm_mae, BIG: rivals.transformers_mae}
+        ours: Callable[..., Built] = ours_pretrain
     else:
-        build: Callable[..., Built] = features if task == "features" else finetune
-        ways = {OURS: (copy.deepcopy, "blocks"), TIMM: (rivals.timm_encoder, "whole"), BIG: (rivals.transformers_encoder, "whole")}
-        for name, (make, how) in ways.items():
-            rows[f"{name}, eager"] = partial(build, make=make)
-            rows[f"{name}, compiled"] = partial(build, make=make, compiled=how)
-        if task == "finetune":
-            rows[f"{OURS}, CUDA graph"] = partial(finetune, make=copy.deepcopy, graph=True)
+        build, makers = (features if task == "features" else finetune), {TIMM: rivals.timm_encoder, BIG: rivals.transformers_encoder}
+        ours = partial(build, make=copy.deepcopy)
+    rows = {f"{OURS}, eager": ours, f"{OURS}, compiled": partial(ours, compiled="blocks")}
+    rows[f"{OURS}, compiled whole"] = partial(ours, compiled="whole")
+    if task != "features":
+        rows[f"{OURS}, CUDA graph"] = partial(ours, graph=True)
+        rows[f"{OURS}, compiled, CUDA graph"] = partial(ours, graph=True, compiled="blocks")
+    for name, make in makers.items():
+        rows[f"{name}, eager"] = partial(build, make=make)
+        rows[f"{name}, compiled"] = partial(build, make=make, compiled="whole")
+    if task == "pretrain":
+        rows[USUAL] = partial(build, make=partial(rivals.timm_mae, fused=False), usual=True)
+    gpu = device.type == "cuda"
     return {name: row for name, row in rows.items() if (gpu or "graph" not in name) and (compiled or "compiled" not in name)}

@@ -54,7 +54,7 @@ class BenchCommand:
     """Threads on a CPU; by default torch's own choice."""
     seed: int = 0
     out: Path | None = None
-    """A JSON file for the results; a run of the same command is replaced there, others stay."""
+    """A JSON file for the results; an earlier run of the same command on this machine is replaced there, others stay."""
 
     def __call__(self) -> None:
         for name in ("batch", "steps", "rounds", "threads"):

@@ -151,12 +151,12 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def keep(path: Path, run: dict[str, Any]) -> None:
-    """Put a run into a JSON file of runs: in the place of an earlier one with the same command, or at the end."""
+    """Put a run into a JSON file of runs: in the place of an earlier one with the same command on the same machine, or at the end."""
     runs = []
     if path.exists():
         try:
             runs = json.loads(path.read_text())
-            others = [old for old in runs if old["command"] != run["command"]]
+            others = [old for old in runs if (old["command"], old["machine"]) != (run["command"], run["machine"])]
         except (ValueError, TypeError, KeyError):
             raise MinimaeError(f"{path} is there and does not hold results of minimae bench; give another file with --out") from None
         runs = others

@@ -182,8 +182,9 @@ def copy_tokens(theirs: nn.Module, ours: nn.Module, *names: str) -> None:
 
 def copy_norm(theirs: nn.Module, name: str, encoder: Encoder) -> None:
     """The last norm; where our encoder has none (in a classifier), theirs loses it too."""
-    if isinstance(encoder.norm, nn.LayerNorm):
-        theirs.get_submodule(name).load_state_dict(encoder.norm.state_dict())
+    norm: nn.Module = encoder.norm
+    if isinstance(norm, nn.LayerNorm):
+        theirs.get_submodule(name).load_state_dict(norm.state_dict())
     else:
         setattr(theirs, name, nn.Identity())
 
