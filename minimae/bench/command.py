@@ -1,0 +1,120 @@
+"""``minimae bench``: images a second, the share of what the machine can do, memory; beside the same model in two libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..options import pick_device
+from ..patches import pair
+from ..report import environment
+from ..sizes import size
+from ..training.loop import autocast
+from ..training.settings import Precision
+from ..training.speed import flags
+from .cases import Setting, TaskName
+from .ceilings import Ceilings
+from .results import Row, as_json, keep, measure, summary, table
+
+NOT_ON_A_GPU = "Measured on a CPU; the rows of a GPU (CUDA graphs, MFU) have not been run."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCommand:
+    """Time a training step of a size, interleaved with the same model in timm and in transformers, eager and compiled."""
+
+    size: str = "base"
+    """A named size; image, patch and channels below override parts of it."""
+    image: int | None = None
+    patch: int | None = None
+    channels: int | None = None
+    batch: int | None = None
+    """Images in a step; by default 256 on a GPU, 8 or (small images) 64 on a CPU."""
+    ratio: float = 0.75
+    """Share of the patches that is hidden in pre-training."""
+    tasks: tuple[TaskName, ...] = ("pretrain", "features", "finetune")
+    device: str = "auto"
+    precision: Precision = "auto"
+    """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
+    steps: int | None = None
+    """Steps of each model in a round; by default 20 on a GPU, 2 on a CPU."""
+    rounds: int = 5
+    """In every round each model has its turn; the table shows medians over the rounds."""
+    compile: bool = True
+    """Time compiled models too; compiling takes minutes on a CPU."""
+    only: tuple[str, ...] = ()
+    """Rows whose name contains one of these words, and ours in eager mode; by default all. Each row keeps its model in memory."""
+    threads: int | None = None
+    """Threads on a CPU; by default torch's own choice."""
+    seed: int = 0
+    out: Path | None = None
+    """A JSON file for the results; an earlier run of the same command on this machine is replaced there, others stay."""
+
+    def __call__(self) -> None:
+        for name in ("batch", "steps", "rounds", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, not {value}")
+        device = torch.device(pick_device(self.device))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        flags(device)
+        changes = {name: getattr(self, name) for name in ("image", "patch", "channels") if getattr(self, name) is not None}
+        resolved, gpu = size(self.size, **changes), device.type == "cuda"
+        batch = self.batch or (256 if gpu else 8 if max(pair(resolved.image)) > 64 else 64)
+        setting = Setting(resolved, batch, device, named(device, self.precision), self.ratio, self.seed)
+        machine = describe_machine(device)
+        steps = self.steps or (20 if gpu else 2)
+        print(f"{self.size}: {resolved}\nbatch {batch}, {setting.precision}, on {machine['device']} ({machine['processor']})", flush=True)
+        rows: list[Row] = []
+        tops: dict[str, Ceilings] = {}
+        for task in self.tasks:
+            how: dict[str, Any] = {"rounds": self.rounds, "steps": steps, "compiled": self.compile, "only": self.only}
+            found, tops[task] = measure(setting, task, **how, say=lambda text: print(text, flush=True))
+            rows += found
+        print(f"\n{table(rows)}\n")
+        for name, top in tops.items():
+            print(f"{name}: a plain matrix product reaches {top.matmul:.4g} TFLOP/s, a copy {top.copy:.4g} GB/s")
+        print(*summary(rows), sep="\n")
+        if not gpu:
+            print(NOT_ON_A_GPU)
+        if self.out is not None:
+            ceilings = {task: {"matmul TFLOP/s": round(top.matmul, 4), "copy GB/s": round(top.copy, 2)} for task, top in tops.items()}
+            run = {"command": self.command(batch, steps), "size": str(resolved), "precision": setting.precision, "machine": machine}
+            keep(self.out, {**run, "ceilings": ceilings, "rows": as_json(rows), "note": "" if gpu else NOT_ON_A_GPU})
+            print(f"results in {self.out}")
+
+    def command(self, batch: int, steps: int) -> str:
+        """The command that repeats this run."""
+        words = [f"minimae bench --size {self.size} --batch {batch} --steps {steps} --rounds {self.rounds}"]
+        for name in ("image", "patch", "channels", "device", "precision", "ratio", "threads", "seed", "tasks", "only"):
+            value = getattr(self, name)
+            if value != getattr(BenchCommand, name):
+                words.append(f"--{name} {' '.join(shlex.quote(v) for v in value) if isinstance(value, tuple) else value}")
+        return " ".join(words if self.compile else [*words, "--no-compile"])
+
+
+def named(device: torch.device, precision: str) -> str:
+    """What auto stands for on this device; any other name stands for itself."""
+    if precision != "auto":
+        return precision
+    context = autocast(device, "auto")
+    return "bf16" if isinstance(context, torch.autocast) else "fp32"
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """Processor, GPU, versions of what is compared, and what decides about memory allocation on a CPU."""
+    machine = environment(str(device))
+    for name in ("timm", "transformers"):
+        try:
+            machine[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            machine[name] = "not installed"
+    kept = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
+    return machine | {"memory allocator": ", ".join(f"{n}={v}" for n, v in kept.items()) or "glibc's defaults"}

@@ -1,0 +1,91 @@
+"""Time without waiting: the host meets the device before and after a round, never between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+Step = Callable[[], object]
+
+
+def seconds(step: Step, count: int, device: torch.device) -> float:
+    """Seconds of one step, the mean of ``count`` in a row: by events on a GPU, by the clock elsewhere."""
+    if device.type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(count):
+            step()
+        end.record()
+        torch.cuda.synchronize(device)
+        return start.elapsed_time(end) / 1e3 / count
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - started) / count
+
+
+def interleave(
+    steps: Mapping[str, Step], *, rounds: int, count: int, device: torch.device, before: Step = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of a step in each round, by name. Every round runs all of them, each time beginning with another one, after ``before``."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for r in range(rounds):
+        before()
+        first = r % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds(steps[name], count, device))
+    return times
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """What these tensors occupy; those that share memory count once."""
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
+    """Most bytes in tensors during a step on a CPU: those held already, and what torch's profiler saw come and go."""
+    before = bytes_of(held)
+    with quiet_profiler(), tempfile.TemporaryDirectory() as folder:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            step()
+        trace = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(trace))
+        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("name") == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        now += event["args"]["Bytes"]
+        most = max(most, now)
+    return before + most
+
+
+@contextlib.contextmanager
+def quiet_profiler() -> Iterator[None]:
+    """The profiler's library writes to standard error by itself; for as long as this lasts, that goes nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def gpu_peak(step: Step, before: int, device: torch.device) -> int:
+    """Most bytes in tensors during a step on a GPU, above ``before`` (what others held when this one was built)."""
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before

@@ -1,0 +1,125 @@
+"""Is this loss normal? Where the loss of a masked autoencoder should be, and what is likely wrong when it is not there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+# Known end points: (who, target, values in a patch, images seen, loss on ImageNet validation); 800 epochs of 1,281,167 images, 75 % hidden.
+KNOWN = (
+    ("ViT-L/14", "normalised", 588, 800 * 1_281_167, 0.363),
+    ("ViT-L/16", "normalised", 768, 800 * 1_281_167, 0.387),
+    ("ViT-L/14", "pixels", 588, 800 * 1_281_167, 0.246),
+)
+
+# The share of what predicting zero scores below which we suspect a leak when three quarters are hidden. Rules of thumb, far below
+# everything known (0.36 for normalised pixels, 0.25 for pixels); smooth pictures have predictable pixels, so the bound is lower there.
+SUSPICIOUS = {"normalised": 0.1, "pixels": 0.02, "pca": 0.02}
+
+PATIENCE = 5  # logged points in a row: one batch alone is noisy
+
+NOT_LEARNING = (
+    "the learning rate (lr = base lr × images per optimiser step / 256: with accumulation and all processes); parameters that the "
+    "optimiser does not have; positions that are all zero, so that every masked patch gets the same prediction; a target whose patch "
+    "vectors are ordered otherwise than (row, column, channel); images that were normalised twice or not at all"
+)
+LEAK = (
+    "the encoder sees what it should paint (a mask that is turned round: 1 is removed, 0 is kept; or no mask at all); the loss counts "
+    "visible patches; the same masks in every epoch on few images; a target computed from the prediction; images that are almost all flat"
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """The loss is expected to lie in [low, high]; high is infinite where nothing can be said yet."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:.3g} to {self.high:.4g}" if math.isfinite(self.high) else f"{self.low:.3g} or more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What decides the band of a run.
+
+    target: pixels, normalised or pca. values: in one target vector (p1·p2·c for pixels). warmup: images seen until the lr has its peak.
+    ratio: the share that is hidden. baseline: what predicting the mean scores on these images, when that was measured
+    (:func:`minimae.tasks.pretrain.baseline_loss`); pictures with flat patches have a lower one than the formula says.
+    curve: points (images seen, loss) of a run of the same recipe, if there is one; the band is then that curve ± ``tolerance``.
+    """
+
+    target: str
+    values: int
+    warmup: float
+    ratio: float = 0.75
+    baseline: float | None = None
+    curve: Sequence[tuple[float, float]] = ()
+    tolerance: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.target not in SUSPICIOUS:
+            raise ValueError(f"unknown target {self.target!r}; choose one of {', '.join(SUSPICIOUS)}")
+        if list(self.curve) != sorted(set(self.curve)) or any(seen <= 0 for seen, _ in self.curve):
+            raise ValueError("a curve is points (images seen > 0, loss) in rising order of the images seen")
+
+    @property
+    def zero(self) -> float | None:
+        """What predicting zero scores: the measured baseline, or (n − 1) / n for n normalised values; None when that is not known."""
+        if self.baseline is not None:
+            return self.baseline
+        return (self.values - 1) / self.values if self.target == "normalised" else None
+
+    def at(self, seen: float) -> Band:
+        """The band after this many images."""
+        zero = self.zero
+        low = 0.0 if zero is None else SUSPICIOUS[self.target] * min(1.0, self.ratio / 0.75) * zero
+        high = math.inf if zero is None or seen <= self.warmup else zero
+        if self.curve and seen > self.warmup and self.curve[0][0] <= seen <= self.curve[-1][0]:
+            near = interpolate(self.curve, seen)
+            low, high = max(low, (1 - self.tolerance) * near), min(high, (1 + self.tolerance) * near)
+        return Band(low, high)
+
+
+def interpolate(curve: Sequence[tuple[float, float]], seen: float) -> float:
+    """The loss between two points of a curve, on a straight line over the logarithm of the images seen."""
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        if seen <= x1:
+            return y0 + (y1 - y0) * math.log(seen / x0) / math.log(x1 / x0)
+    return curve[-1][1]
+
+
+class Watch:
+    """Looks at the loss of one run, and speaks at most twice: once when it stays above its band, once when it falls below."""
+
+    def __init__(self, expectation: Expectation) -> None:
+        self.expectation = expectation
+        self.outside = {"above": 0, "below": 0}
+
+    def __call__(self, seen: float, loss: float) -> str | None:
+        """Images seen and a loss → what to tell, or None."""
+        band = self.expectation.at(seen)
+        side = "above" if loss > band.high else "below" if loss < band.low else None
+        for name, count in self.outside.items():
+            if count < PATIENCE:
+                self.outside[name] = count + 1 if name == side else 0
+        if side is None or self.outside[side] != PATIENCE:
+            return None
+        self.outside[side] += 1  # told
+        return self.describe(side, band, seen, loss)
+
+    def describe(self, side: str, band: Band, seen: float, loss: float) -> str:
+        """What is expected, what it means, and the likely causes."""
+        e = self.expectation
+        where = f"the loss is {loss:.4f} after {seen:,.0f} images, {side} the expected {band} ({PATIENCE} logged points in a row)"
+        zero = "" if e.zero is None else f" Predicting {'zero' if e.baseline is None else 'the mean'} scores {e.zero:.4f}."
+        if e.zero is not None and loss > e.zero:
+            return f"{where}.{zero} So it does not learn. Likely: {NOT_LEARNING}."
+        if e.zero is not None and loss < e.at(0).low:
+            known = ", ".join(f"{who} {loss}" for who, target, _, _, loss in KNOWN if target == e.target)
+            known = f" Known end points on ImageNet after 800 epochs: {known}." if known else ""
+            return f"{where}.{zero}{known} That is too good: something leaks. Likely: {LEAK}."
+        return f"{where}: it is off the reference curve of this recipe.{zero} Likely: other data, sizes, batch or learning rate than there."
