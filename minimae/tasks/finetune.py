@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
 from ..patches import pair
-from ..training.loop import Result, device_of, fit
-from ..training.optimisers import layer_groups
+from ..training.loop import Part, Plan, Result, device_of, fit
+from ..training.optimisers import adamw, layer_groups
 from ..training.settings import Settings
 from ..vit import Encoder
 from .knn import accuracy
@@ -78,12 +79,19 @@ class FinetuneTask:
             raise ValueError(f"{self.source.name} has no labels to fine-tune on")
         self.images = len(self.source)
         self.device = device_of(self.model)
+        self.run: nn.Module = self.model
 
-    def groups(self) -> list[dict[str, Any]]:
-        return layer_groups(self.model, self.recipe.weight_decay, self.recipe.layer_decay)
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        return adamw(layer_groups(self.model, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
         return {"statistics": self.statistics, "classes": list(self.source.classes), "data": self.source.name}
+
+    def feed(self, plan: Plan) -> Iterator[Part]:
+        return plan  # the images are here already
+
+    def after_step(self) -> None:
+        pass
 
     def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
         r, source = self.recipe, self.source
@@ -93,7 +101,7 @@ class FinetuneTask:
         )
         recipe = Augmentation(scale=r.crop, flip=r.flip)
         images = augment(pixels, ids, recipe, seed=r.seed, epoch=epochs, size=pair(self.model.encoder.size.image))
-        return F.cross_entropy(self.model(normalise(images, self.statistics)), labels, label_smoothing=r.label_smoothing)
+        return F.cross_entropy(self.run(normalise(images, self.statistics)), labels, label_smoothing=r.label_smoothing)
 
 
 def finetune(

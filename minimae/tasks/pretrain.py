@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
@@ -18,8 +19,8 @@ from ..patches import pair, patchify
 from ..sizes import Size, size
 from ..targets import PCATarget
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.loop import CHECKPOINT, Result, device_of, fit
-from ..training.optimisers import decay_groups
+from ..training.loop import CHECKPOINT, Part, Plan, Result, device_of, fit
+from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
 
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
@@ -81,13 +82,20 @@ class PretrainTask:
         assert self.source.ids is not None
         self.ids = self.source.ids.to(self.device)
         self.statistics = self.source.statistics
+        self.run: nn.Module = self.model
 
-    def groups(self) -> list[dict[str, Any]]:
-        return decay_groups(self.model, self.recipe.weight_decay)
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
         return {"size": asdict(self.model.size), "statistics": self.statistics, "data": self.source.name}
+
+    def feed(self, plan: Plan) -> Iterator[Part]:
+        return plan  # the images are here already
+
+    def after_step(self) -> None:
+        pass
 
     def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
         r = self.recipe
@@ -96,7 +104,7 @@ class PretrainTask:
         images = augment(self.pixels[places], ids, r.augmentation, seed=r.seed, epoch=epochs, size=image)
         images = normalise(images, self.statistics)
         mask = make_mask(ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=epochs)
-        loss: Tensor = self.model(images, mask).loss
+        loss: Tensor = self.run(images, mask).loss
         return loss
 
 
