@@ -51,11 +51,15 @@ class Pretrain(Settings):
     mask_tokens_in_encoder: bool = False
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
+    fixed_crop: float | None = None
+    """Instead of that, a square crop of one size at a random place: its side as a share of the shorter side of the image, 0.875."""
+    jitter: float = 0.0
+    """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
 
     @property
     def augmentation(self) -> Augmentation:
-        return Augmentation(scale=self.crop, flip=self.flip)
+        return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
     def size_for(self, images: Images) -> Size:
         """The resolved size for these images. Raises ValueError when patch, image or widths do not go together."""
