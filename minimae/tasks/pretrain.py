@@ -15,7 +15,7 @@ from ..data.source import Images
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import keep_count, make_mask
-from ..patches import pair, patchify
+from ..patches import Pair, pair, patchify
 from ..sizes import Size, size
 from ..targets import PCATarget
 from ..training.checkpoint import load_checkpoint, load_weights
@@ -63,9 +63,13 @@ class Pretrain(Settings):
 
     def size_for(self, images: Images) -> Size:
         """The resolved size for these images. Raises ValueError when patch, image or widths do not go together."""
+        return self.size_at(images.image, images.channels)
+
+    def size_at(self, image: int | Pair, channels: int) -> Size:
+        """The resolved size for images of these pixels (unless the recipe names others) and channels. Raises ValueError likewise."""
         names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
         changes: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        resolved = size(self.size, **changes, image=self.image or images.image, channels=images.channels)
+        resolved = size(self.size, **changes, image=self.image or image, channels=channels)
         keep_count(resolved.grid[0] * resolved.grid[1], self.ratio)
         return resolved
 
