@@ -55,7 +55,7 @@ class Shares:
 
 
 def beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
-    """Numbers from Beta(α, α), 0 < α ≤ 1, from uniform ones ``b tries``: → float32 ``b`` (Jöhnk's method).
+    """Numbers from Beta(α, α), 0 < α ≤ 1, from uniform ones ``b tries``: → float64 ``b`` (Jöhnk's method).
 
     The first pair with u^(1/α) + v^(1/α) ≤ 1 is taken; its share u^(1/α) / (u^(1/α) + v^(1/α)) has that distribution.
     """
@@ -63,7 +63,7 @@ def beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
     accepted = x.exp() + y.exp() <= 1
     first = accepted.float().argmax(1, keepdim=True)
     share = torch.sigmoid(x - y).gather(1, first)[:, 0]
-    return torch.where(accepted.any(1), share, 0.5).float()
+    return torch.where(accepted.any(1), share, 0.5)
 
 
 def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: int | Tensor) -> Shares:
@@ -76,10 +76,10 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     first, second = u[:, 3 : 3 + TRIES], u[:, 3 + TRIES :]
     chance = 0.5 if mixing.mixup and mixing.cutmix else float(mixing.cutmix > 0)
     cut = u[:, 0] < chance
-    blend = beta(first, second, mixing.mixup) if mixing.mixup else torch.ones_like(u[:, 0])
-    share = beta(first, second, mixing.cutmix) if mixing.cutmix else torch.ones_like(u[:, 0])
+    blend = beta(first, second, mixing.mixup) if mixing.mixup else torch.ones_like(u[:, 0], dtype=torch.float64)
+    share = beta(first, second, mixing.cutmix) if mixing.cutmix else torch.ones_like(u[:, 0], dtype=torch.float64)
     height, width = image
-    side = (1 - share).clamp(min=0).sqrt()
+    side = (1 - share).sqrt()
     edges = []
     for place, length in ((u[:, 1], height), (u[:, 2], width)):
         centre, half = (place * length).floor(), (side * length / 2).floor()
@@ -87,7 +87,7 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     (top, bottom), (left, right) = edges
     box = torch.stack([top, left, bottom, right], dim=1) * cut[:, None]
     replaced = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) / (height * width)
-    return Shares(torch.where(cut, 1 - replaced, blend), box.long())
+    return Shares(torch.where(cut, 1 - replaced, blend).float(), box.long())
 
 
 def partners(x: Tensor) -> Tensor:
