@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
 from ..patches import pair
+from ..training.distributed import world
 from ..training.lars import LARS
 from ..training.loop import Result, device_of, fit
 from ..training.settings import Settings
@@ -44,11 +46,38 @@ class Probe(Settings):
     flip: bool = True
 
 
+class FeatureNorm(nn.BatchNorm1d):
+    """BatchNorm without affine (eps 1e-6) for frozen features ``b d``: training statistics are those of all processes together.
+
+    No gradient flows into frozen features, so the processes need only tell each other two vectors. They must hold as many images each.
+    """
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, affine=False, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or world().size == 1:
+            return super().forward(x)
+        with torch.no_grad():
+            x = x.float()
+            wide = x.double()  # the difference of two squares wants more digits
+            told = torch.stack([wide.mean(0), wide.square().mean(0)])
+            dist.all_reduce(told)
+            mean, square = told / world().size
+            variance, count = (square - mean.square()).clamp(min=0), len(x) * world().size
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.float(), self.momentum)
+            self.running_var.lerp_((variance * count / max(1, count - 1)).float(), self.momentum)
+            return (x - mean.float()) / (variance.float() + self.eps).sqrt()
+
+
 class LinearProbe(nn.Module):
     """A frozen encoder, a BatchNorm without affine, a linear layer: images ``b c height width`` → logits ``b classes``.
 
     The encoder stays in eval mode and no gradient is kept for it. The BatchNorm puts features of any scale on the scale that one
-    learning rate suits; its statistics are those of one forward pass of one process, so they depend a little on ``batch``.
+    learning rate suits; its statistics are those of one forward pass, so with accumulation they are those of a part of the batch.
     """
 
     def __init__(self, encoder: Encoder, classes: int, *, pool: str = "class") -> None:
@@ -60,7 +89,7 @@ class LinearProbe(nn.Module):
         self.encoder.requires_grad_(False)
         self.pool = pool
         d = encoder.size.width
-        self.norm = nn.BatchNorm1d(d, affine=False, eps=1e-6)
+        self.norm = FeatureNorm(d)
         self.head = nn.Linear(d, classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
