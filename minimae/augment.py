@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .jitter import check_strength, jitter
 from .noise import uniforms
 from .patches import Pair
 
@@ -20,15 +21,25 @@ TRIES = 10  # a rectangle that sticks out is drawn again; after ten tries the wh
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image. ``scale``: the share of the area that a crop keeps; None takes the whole image."""
+    """What happens to a training image (Table 1e).
+
+    scale: the share of the area that a crop of random size keeps; None takes the whole image. fixed: instead of that, a square crop of
+    one size at a random place; its side is this share of the image's shorter side (0.875: 224 of 256 pixels). jitter: how far colours
+    move, see :func:`minimae.jitter.jitter`; 0 leaves them.
+    """
 
     scale: tuple[float, float] | None = (0.2, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
+    fixed: float | None = None
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.fixed is not None and not 0 < self.fixed <= 1:
+            raise ValueError(f"a crop of fixed size is a share of the shorter side between 0 and 1 (0.875), not {self.fixed}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"a crop keeps a share of the area between 0 and 1, smaller bound first, not {self.scale}")
+        check_strength(self.jitter)
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"an aspect range is two positive numbers, the smaller first, not {self.aspect}")
 
@@ -41,6 +52,10 @@ def crop_boxes(ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *,
     """
     sizes = torch.as_tensor(image, device=ids.device).float().expand(len(ids), 2)
     whole = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+    if augmentation.fixed is not None:
+        side = (augmentation.fixed * sizes.amin(1, keepdim=True)).round().clamp(min=1)
+        corner = (uniforms(seed, "crop", epoch, ids, 2) * (sizes - side + 1)).floor()
+        return torch.cat([corner, side.expand(-1, 2)], dim=1)
     if augmentation.scale is None:
         return whole
     height, width = sizes[:, :1], sizes[:, 1:]
@@ -77,11 +92,12 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, *, ed
 
 
 def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor, size: Pair | None = None) -> Tensor:
-    """uint8 images ``b c height width`` → float32 in [0, 1], cropped, resized to ``size`` (default: as they were), flipped."""
+    """uint8 images ``b c height width`` → float32 in [0, 1], cropped, resized to ``size`` (default: as they were), flipped, recoloured."""
     height, width = pixels.shape[-2:]
     rows, columns = (height, width) if size is None else size
     images = pixels.float() / 255
-    if augmentation.scale is not None or (rows, columns) != (height, width):
+    cropped = augmentation.scale is not None or augmentation.fixed is not None
+    if cropped or (rows, columns) != (height, width):
         box = crop_boxes(ids, (height, width), augmentation, seed=seed, epoch=epoch)
         down = resize_matrix(box[:, 0], box[:, 2], height, rows)
         across = resize_matrix(box[:, 1], box[:, 3], width, columns)
@@ -89,7 +105,7 @@ def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: in
     if augmentation.flip:
         turn = uniforms(seed, "flip", epoch, ids, 1)[:, 0] < 0.5
         images = torch.where(turn[:, None, None, None], images.flip(-1), images)
-    return images
+    return images if augmentation.jitter == 0 else jitter(images, ids, augmentation.jitter, seed=seed, epoch=epoch)
 
 
 def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:

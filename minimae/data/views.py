@@ -26,7 +26,7 @@ def view_boxes(
     A random crop (:func:`minimae.augment.crop_boxes`, for each image's own size); with ``scale=None`` the largest part in the middle
     that has the shape of ``image``; without augmentation 224/256 of that, as the paper evaluates.
     """
-    if augmentation is not None and augmentation.scale is not None:
+    if augmentation is not None and (augmentation.scale is not None or augmentation.fixed is not None):
         return crop_boxes(ids, sizes, augmentation, seed=seed, epoch=epochs)
     wanted = torch.tensor(image, dtype=torch.float32)
     share = EVALUATION if augmentation is None else 1.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
-from ..patches import pair
-from ..training.loop import Result, device_of, fit
-from ..training.optimisers import layer_groups
-from ..training.settings import Settings
+from ..patches import Pair, pair
+from ..sizes import Size
+from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.ema import Averaged
+from ..training.loop import CHECKPOINT, Part, Plan, Result, device_of, fit
+from ..training.optimisers import adamw, layer_groups
+from ..training.settings import Settings, from_dict
 from ..vit import Encoder
 from .knn import accuracy
+from .mixing import Mixing, draw_shares, mix_images, soft_cross_entropy, soft_targets
+from .partial import at_image, check_blocks, freeze
+from .strong import erase, randaugment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +44,52 @@ class Finetune(Settings):
     label_smoothing: float = 0.1
     crop: tuple[float, float] | None = (0.8, 1.0)
     flip: bool = True
+    image: int | None = None
+    """Height and width to train and test at, in pixels; positions are resized. None keeps those of the encoder."""
+    randaugment: tuple[float, float] | None = None
+    """RandAugment's magnitude, of 10, and its deviation: 9 0.5 in the paper."""
+    erasing: float = 0.0
+    """Share of the images in which a rectangle becomes noise: 0.25 in the paper."""
+    mixup: float = 0.0
+    """α of the share in which two images are blended: 0.8 in the paper. With cutmix too, an image takes one of the two."""
+    cutmix: float = 0.0
+    """α of the share of a rectangle that is pasted from another image: 1.0 in the paper."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, evaluated instead of the last ones: 0.9999 from scratch in the paper."""
+    tune: float | None = None
+    """Tune only the last blocks: 0, 0.5 (the MLP of the last one), 1, 2, …; None tunes everything."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixing and self.batch % 2:
+            raise ValueError(f"mixup and cutmix pair the images of a batch, so --batch must be even, not {self.batch}")
+        if not 0 <= self.erasing <= 1:
+            raise ValueError(f"erasing is a share of the images between 0 and 1 (0.25 in the paper), not {self.erasing}")
+        if self.randaugment is not None and not (0 <= self.randaugment[0] <= 10 and self.randaugment[1] >= 0):
+            raise ValueError(f"randaugment is a magnitude between 0 and 10 and its deviation (9 0.5 in the paper), not {self.randaugment}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay in [0, 1) (0.9999 in the paper), or None for no average, not {self.ema}")
+        if self.tune is not None:
+            check_blocks(self.tune)
+
+    @property
+    def mixing(self) -> Mixing:
+        return Mixing(self.mixup, self.cutmix)
 
 
 class Classifier(nn.Module):
     """An encoder, the mean of its patch tokens (the class token is left out), a norm, and a linear head.
 
     Images ``b c height width`` → logits ``b classes``. The encoder's own last norm is replaced by one after the mean.
+    image: the size in pixels it is meant for, by default the encoder's. tune: how many of the last blocks learn (see
+    :func:`minimae.tasks.partial.freeze`), by default everything.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, *, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, encoder: Encoder, classes: int, *, drop_path: float = 0.0, image: int | Pair | None = None, tune: float | None = None
+    ) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder)
+        self.encoder = copy.deepcopy(encoder) if image is None else at_image(encoder, image)
         self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.encoder.mask_token = None
         self.encoder.positions.requires_grad_(True)
@@ -57,6 +99,14 @@ class Classifier(nn.Module):
         self.head = nn.Linear(d, classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)
         nn.init.zeros_(self.head.bias)
+        self.resting = [] if tune is None else freeze(self.encoder, tune)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As usual, but what is frozen stays in eval mode."""
+        super().train(mode)
+        for part in self.resting:
+            part.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.encoder(images)[:, 1:].mean(1)))
@@ -65,35 +115,68 @@ class Classifier(nn.Module):
 
 @dataclass
 class FinetuneTask:
-    """The step of fine-tuning: crop, flip, normalise, classify."""
+    """The step of fine-tuning: crop, flip, change, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
 
     recipe: Finetune
     source: Images
     statistics: tuple[Tensor, Tensor]
-    model: Classifier
+    model: Classifier | Averaged
     kind: str = field(default="finetune", init=False)
 
     def __post_init__(self) -> None:
         if self.source.labels is None:
-            raise ValueError(f"{self.source.name} has no labels to fine-tune on")
+            raise ValueError(f"{self.source.name} has no labels to train on")
         self.images = len(self.source)
         self.device = device_of(self.model)
+        self.run: nn.Module = self.model
 
-    def groups(self) -> list[dict[str, Any]]:
-        return layer_groups(self.model, self.recipe.weight_decay, self.recipe.layer_decay)
+    @property
+    def classifier(self) -> Any:
+        """The network that learns, inside the average of its weights or not."""
+        return self.model.model if isinstance(self.model, Averaged) else self.model
+
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        return adamw(layer_groups(self.classifier, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
-        return {"statistics": self.statistics, "classes": list(self.source.classes), "data": self.source.name}
+        size = asdict(self.classifier.encoder.size)
+        return {"statistics": self.statistics, "classes": list(self.source.classes), "data": self.source.name, "size": size}
+
+    def feed(self, plan: Plan) -> Iterator[Part]:
+        return plan  # the images are here already
+
+    def after_step(self) -> None:
+        if isinstance(self.model, Averaged):
+            self.model.update()
 
     def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
-        r, source = self.recipe, self.source
+        source = self.source
         assert source.ids is not None and source.labels is not None
         pixels, ids, labels, epochs = (
             x.to(self.device) for x in (source.pixels[places], source.ids[places], source.labels[places], epochs)
         )
-        recipe = Augmentation(scale=r.crop, flip=r.flip)
-        images = augment(pixels, ids, recipe, seed=r.seed, epoch=epochs, size=pair(self.model.encoder.size.image))
-        return F.cross_entropy(self.model(normalise(images, self.statistics)), labels, label_smoothing=r.label_smoothing)
+        return self.score(pixels, labels, ids, epochs)
+
+    def score(self, pixels: Tensor, labels: Tensor, ids: Tensor, epochs: Tensor) -> Tensor:
+        """The mean loss of uint8 images ``b c height width`` with labels, sample ids and epochs ``b``, all on the device."""
+        r = self.recipe
+        how = Augmentation(scale=r.crop, flip=r.flip)
+        images = augment(pixels, ids, how, seed=r.seed, epoch=epochs, size=pair(self.classifier.encoder.size.image))
+        if r.randaugment is not None:
+            images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs)
+        images = normalise(images, self.statistics)
+        if r.erasing:
+            images = erase(images, ids, r.erasing, seed=r.seed, epoch=epochs)
+        if not r.mixing:
+            return F.cross_entropy(self.run(images), labels, label_smoothing=r.label_smoothing)
+        shares = draw_shares(r.mixing, ids, (images.shape[-2], images.shape[-1]), seed=r.seed, epoch=epochs)
+        targets = soft_targets(labels, self.classifier.head.out_features, smoothing=r.label_smoothing, shares=shares)
+        return soft_cross_entropy(self.run(mix_images(images, shares)), targets)
+
+
+def classes_of(images: Images) -> int:
+    """How many classes these images have: as many as are named, or as the labels need."""
+    return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
 
 def finetune(
@@ -106,23 +189,51 @@ def finetune(
     resume: bool = False,
     quiet: bool = False,
 ) -> tuple[Classifier, Result]:
-    """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is."""
+    """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
+
+    With ``recipe.ema`` the classifier returned is the average.
+    """
     torch.manual_seed(recipe.seed)
-    classes = max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
-    model = Classifier(encoder, classes, drop_path=recipe.drop_path).to(device_of(encoder))
-    task = FinetuneTask(recipe, images, statistics, model)
-    return model, fit(task, recipe, out, resume=resume, quiet=quiet)
+    classifier = Classifier(encoder, classes_of(images), drop_path=recipe.drop_path, image=recipe.image, tune=recipe.tune)
+    classifier = classifier.to(device_of(encoder))
+    model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
+    result = fit(FinetuneTask(recipe, images, statistics, model), recipe, out, resume=resume, quiet=quiet)
+    if isinstance(model, Averaged):
+        assert isinstance(model.average, Classifier)
+        classifier = model.average
+    return classifier.eval(), result
+
+
+def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a run folder or its checkpoint (the average, if one was kept), and what is known about it.
+
+    Raises MinimaeError when the file is missing, damaged or of another task.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    state = load_checkpoint(file, "finetune")
+    weights, recipe = state.pop("model"), from_dict(Finetune, state["settings"])
+    if recipe.ema is not None:
+        weights = {name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")}
+    classifier = Classifier(Encoder(from_dict(Size, state["size"])), len(weights["head.bias"]))
+    load_weights(classifier, weights, file)
+    return classifier.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}
 
 
 @torch.no_grad()
-def classify(model: Classifier, images: Images, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """The class of each whole image: int64 ``N``."""
+def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """The class of each whole image, resized to the size the model is for: int64 ``N``."""
     model.eval()
-    parts = (normalise(pixels.to(device_of(model)), statistics) for pixels in images.pixels.split(500))
-    return torch.cat([model(x).argmax(1).cpu() for x in parts])
+    device, size = device_of(model), pair(model.encoder.size.image)  # type: ignore[union-attr, arg-type]
+    found = []
+    for pixels in images.pixels.split(500):
+        x = pixels.to(device)
+        if images.image != size:
+            x = augment(x, torch.zeros(len(x), device=device), Augmentation(scale=None, flip=False), seed=0, epoch=0, size=size)
+        found.append(model(normalise(x, statistics)).argmax(1).cpu())
+    return torch.cat(found)
 
 
-def finetuned_accuracy(model: Classifier, images: Images, statistics: tuple[Tensor, Tensor]) -> float:
+def finetuned_accuracy(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]) -> float:
     """Top-1 accuracy in percent, after the last epoch."""
     assert images.labels is not None
     return accuracy(classify(model, images, statistics), images.labels)

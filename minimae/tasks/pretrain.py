@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import keep_count, make_mask
-from ..patches import pair, patchify
+from ..patches import Pair, pair, patchify
 from ..sizes import Size, size
 from ..targets import PCATarget
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.loop import CHECKPOINT, Result, device_of, fit
-from ..training.optimisers import decay_groups
+from ..training.loop import CHECKPOINT, Part, Plan, Result, device_of, fit
+from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
 
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
@@ -50,17 +51,25 @@ class Pretrain(Settings):
     mask_tokens_in_encoder: bool = False
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
+    fixed_crop: float | None = None
+    """Instead of that, a square crop of one size at a random place: its side as a share of the shorter side of the image, 0.875."""
+    jitter: float = 0.0
+    """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
 
     @property
     def augmentation(self) -> Augmentation:
-        return Augmentation(scale=self.crop, flip=self.flip)
+        return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
     def size_for(self, images: Images) -> Size:
         """The resolved size for these images. Raises ValueError when patch, image or widths do not go together."""
+        return self.size_at(images.image, images.channels)
+
+    def size_at(self, image: int | Pair, channels: int) -> Size:
+        """The resolved size for images of these pixels (unless the recipe names others) and channels. Raises ValueError likewise."""
         names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
         changes: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        resolved = size(self.size, **changes, image=self.image or images.image, channels=images.channels)
+        resolved = size(self.size, **changes, image=self.image or image, channels=channels)
         keep_count(resolved.grid[0] * resolved.grid[1], self.ratio)
         return resolved
 
@@ -81,13 +90,20 @@ class PretrainTask:
         assert self.source.ids is not None
         self.ids = self.source.ids.to(self.device)
         self.statistics = self.source.statistics
+        self.run: nn.Module = self.model
 
-    def groups(self) -> list[dict[str, Any]]:
-        return decay_groups(self.model, self.recipe.weight_decay)
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
         return {"size": asdict(self.model.size), "statistics": self.statistics, "data": self.source.name}
+
+    def feed(self, plan: Plan) -> Iterator[Part]:
+        return plan  # the images are here already
+
+    def after_step(self) -> None:
+        pass
 
     def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
         r = self.recipe
@@ -96,7 +112,7 @@ class PretrainTask:
         images = augment(self.pixels[places], ids, r.augmentation, seed=r.seed, epoch=epochs, size=image)
         images = normalise(images, self.statistics)
         mask = make_mask(ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=epochs)
-        loss: Tensor = self.model(images, mask).loss
+        loss: Tensor = self.run(images, mask).loss
         return loss
 
 

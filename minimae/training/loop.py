@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import signal
 import sys
@@ -11,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,31 +20,47 @@ from tqdm import tqdm
 
 from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from . import distributed
 from .optimisers import set_lr
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
+from .state import CHECKPOINT, METRICS, device_of, restore, save_run, save_whole
 
-CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
+__all__ = ["CHECKPOINT", "METRICS", "Part", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
+
+Part = tuple[Tensor, Tensor]  # images of one micro-batch: places int64 b, and the epoch of each int64 b
+Plan = Iterator[Part]
 
 
 class Task(Protocol):
-    """What the loop asks of a task: a model, its parameter groups, a number of images, and the loss of some of them."""
+    """What the loop asks of a task: a model, its parameter groups, a number of images, and the loss of some of them.
+
+    ``run`` is what the task calls for a forward pass: the model, or what stands for it when several processes train it.
+    """
 
     kind: str
     images: int
+    run: nn.Module
 
     @property
     def model(self) -> nn.Module: ...
 
-    def groups(self) -> list[dict[str, Any]]: ...
+    def optimiser(self, lr: float) -> torch.optim.Optimizer: ...
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint needs besides the weights, so that the model can be used without its data."""
         ...
 
-    def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
-        """The mean loss of the images at these places ``b``, each in its own epoch ``b``."""
+    def feed(self, plan: Plan) -> Iterator[tuple[Any, ...]]:
+        """What ``loss`` will be given for each part of the plan: the part itself, or images that workers read ahead."""
+        ...
+
+    def loss(self, *part: Any) -> Tensor:
+        """The mean loss of one part of the plan: images at these places ``b``, each in its own epoch ``b``."""
+        ...
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser: where a moving average of the weights is kept."""
         ...
 
 
@@ -85,9 +101,13 @@ def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor,
     return torch.cat(places), torch.cat(epochs)
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are."""
-    return next(model.parameters()).device
+def plan(first: int, settings: Settings, images: int, here: distributed.World) -> Plan:
+    """The parts that this process takes of every micro-batch, from step ``first`` on, without end."""
+    window = settings.batch * settings.accumulate * here.size
+    for step in count(first):
+        for micro in range(settings.accumulate):
+            place = micro * here.size + here.rank
+            yield batch_at(step * window + place * settings.batch, settings.batch, images, settings.seed)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -123,115 +143,104 @@ def stop_requests() -> Iterator[list[int]]:
 def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False) -> Result:
     """Train ``task.model`` in place; with ``out``, keep metrics and an atomic checkpoint there.
 
-    ``resume`` continues a run from its checkpoint: on a CPU to the same bits as if it had never stopped.
-    Raises MinimaeError for a loss that is not finite (the last good state is kept) and Interrupted after a stop request.
+    Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its checkpoint: on a CPU to the
+    same bits as if it had never stopped. Raises MinimaeError for a loss that is not finite (the last good state is kept) and
+    Interrupted after a stop request.
     """
-    model, device = task.model, device_of(task.model)
-    window = settings.batch * settings.accumulate
-    steps = settings.steps(task.images)
+    model, device, here = task.model, device_of(task.model), distributed.world()
+    window = settings.batch * settings.accumulate * here.size
+    steps = settings.steps(task.images, here.size)
     epoch_steps = task.images / window
     peak, warmup = scaled_lr(settings.base_lr, window), settings.warmup_epochs * epoch_steps
-    optimiser = torch.optim.AdamW(task.groups(), lr=peak, betas=settings.betas, fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "step": 0, "seconds": 0.0, "history": []}
-    if resume:
-        state = restore(task, settings, optimiser, scaler, out)
     if settings.compile:
-        for part in model.modules():
-            if isinstance(part, nn.ModuleList):
-                for block in part:
-                    block.compile()
+        for block in (block for blocks in distributed.block_lists(model) for block in blocks):
+            block.compile()
+    shard = settings.shard and here.size > 1
+    task.run = distributed.spread(model, shard=shard)
+    optimiser = task.optimiser(peak)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
+    state |= {"step": 0, "seconds": 0.0, "history": []}
+    if resume:
+        kept = restore(model, task.kind, settings, optimiser, scaler, out, processes=here.size)
+        state |= {name: kept[name] for name in ("step", "seconds", "history")}
 
     def save() -> None:
         if out is not None:
-            tensors = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
-            save_checkpoint(out / CHECKPOINT, {**state, **tensors})
-            write_metrics(out / METRICS, state["history"])
+            save_run(out, model, optimiser, scaler, state, shard=shard)
 
     model.train()
     started = saved = logged = time.perf_counter()
     before, last = state["seconds"], state["step"]
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
-    bar = tqdm(total=steps, initial=state["step"], disable=quiet, unit="step", dynamic_ncols=True, mininterval=pause)
+    bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
+    feed = task.feed(plan(last, settings, task.images, here))
     with bar, stop_requests() as asked:
         while state["step"] < steps:
             step = state["step"]
             lr = lr_at(step + 1, steps=steps, warmup=warmup, peak=peak, floor=settings.floor_lr)
             set_lr(optimiser, lr)
-            torch.manual_seed(int(hashed(settings.seed, "step", step, torch.zeros(1), 1)))  # for drop path and mixing
+            torch.manual_seed(int(hashed(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
             total = torch.zeros((), device=device)
             for micro in range(settings.accumulate):
-                position = step * window + micro * settings.batch
-                places, epochs = batch_at(position, settings.batch, task.images, settings.seed)
-                with autocast(device, settings.precision):
-                    loss = task.loss(places, epochs) / settings.accumulate
-                scaler.scale(loss).backward()
+                part = next(feed)
+                with distributed.talking(task.run, last=micro + 1 == settings.accumulate):
+                    with autocast(device, settings.precision):
+                        loss = task.loss(*part) / settings.accumulate
+                    scaler.scale(loss).backward()
                 total += loss.detach()
             # On a GPU the loss is read every log_every steps only: reading it makes the host wait.
-            reading = device.type == "cpu" or (step + 1) % settings.log_every == 0 or step + 1 == steps
-            if reading and not math.isfinite(float(total)):
-                if device.type == "cpu":  # read before the update, so the weights are still good; a GPU keeps its last checkpoint
-                    save()
-                raise MinimaeError(not_finite(float(total), step, step / epoch_steps, places, out))
+            logging = (step + 1) % settings.log_every == 0 or step + 1 == steps
+            reading = device.type == "cpu" or logging
+            if reading:
+                overdue = time.perf_counter() - saved > settings.save_every
+                mean, stop, late = distributed.agree(total, bool(asked), overdue and here.main, device=device)
+                if not math.isfinite(mean):
+                    if device.type == "cpu":  # read before the update, so the weights are still good; a GPU keeps its last checkpoint
+                        save()
+                    raise MinimaeError(not_finite(mean, step, step / epoch_steps, part[0], out))
             if settings.clip is not None:
                 scaler.unscale_(optimiser)
                 nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             scaler.step(optimiser)
             scaler.update()
             optimiser.zero_grad(set_to_none=True)
+            task.after_step()
 
             now = time.perf_counter()
             state["step"], state["seconds"] = step + 1, before + now - started
             bar.update()
-            if (step + 1) % settings.log_every == 0 or step + 1 == steps:
+            if logging:
                 speed = (step + 1 - last) * window / (now - logged)
-                point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": float(total), "lr": lr, "images_per_s": speed}
+                point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": mean, "lr": lr, "images_per_s": speed}
                 state["history"].append(point)
-                bar.set_postfix_str(f"loss {point['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} images/s", refresh=False)
+                bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.2e}, {speed:,.0f} images/s", refresh=False)
                 logged, last = now, step + 1
-            if asked:
-                save()
-                how = f"minimae pretrain --resume {out}" if task.kind == "pretrain" else f"the same command and --resume (--out {out})"
-                where = f"Saved at step {step + 1} of {steps}; continue with: {how}" if out else "Nothing was saved (no --out)"
-                raise Interrupted(f"stopped. {where}", asked[0])
-            if now - saved > settings.save_every and reading:
+            if reading and (stop or late):
                 save()
                 saved = now
+                if stop:
+                    raise Interrupted(f"stopped. {how_to_continue(task.kind, step + 1, steps, out)}", (asked or [signal.SIGTERM])[0])
         save()
+        if shard and out is not None:
+            save_whole(out, model, state)
     model.eval()
     return Result(steps, steps * window, state["seconds"], state["history"])
 
 
-def restore(task: Task, settings: Settings, optimiser: Any, scaler: Any, out: Path | None) -> dict[str, Any]:
-    """Put model and optimiser back to where the checkpoint in ``out`` was. The settings must be those it was trained with."""
+def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
+    """Where a stopped run is, and the command that continues it."""
     if out is None:
-        raise MinimaeError("resuming wants the folder of the run")
-    state = load_checkpoint(out / CHECKPOINT, task.kind)
-    given = json.loads(json.dumps(asdict(settings)))
-    theirs = json.loads(json.dumps(state["settings"]))
-    free = {"log_every", "save_every", "compile"}
-    differ = [f"{k}: {theirs.get(k)} → {given[k]}" for k in given if k not in free and given[k] != theirs.get(k)]
-    if differ:
-        raise MinimaeError(f"{out} was trained with other settings ({', '.join(differ)}); resume with the same, or start a new run")
-    load_weights(task.model, state.pop("model"), out / CHECKPOINT)
-    optimiser.load_state_dict(state.pop("optimiser"))
-    scaler.load_state_dict(state.pop("scaler"))
-    state.pop("format")
-    return state
+        return "Nothing was saved (no --out)"
+    how = f"minimae pretrain --resume {out}" if kind == "pretrain" else f"the same command and --resume (--out {out})"
+    return f"Saved at step {step} of {steps}; continue with: {how}"
 
 
-def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    """One JSON object a line. Rewritten with the checkpoint, so that both always tell of the same step."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text("".join(json.dumps(point) + "\n" for point in history))
-    temporary.replace(path)
-
-
-def not_finite(loss: float, step: int, epoch: float, places: Tensor, out: Path | None) -> str:
+def not_finite(loss: float, step: int, epoch: float, part: Any, out: Path | None) -> str:
     """What happened, where, and what to try."""
     kept = f"the last good state is kept in {out / CHECKPOINT}" if out else "nothing was saved (no --out)"
-    images = ", ".join(str(int(i)) for i in places[:4])
+    named = ", ".join(str(int(i)) for i in part[:4]) + ", …" if isinstance(part, Tensor) else "see ids of the batch"
     return (
-        f"the loss became {loss} at step {step} (epoch {epoch:.2f}, images {images}, …); {kept}. "
+        f"the loss became {loss} at step {step} (epoch {epoch:.2f}, images {named}); {kept}. "
         "Try a lower --base-lr, --clip 1, a longer --warmup-epochs, or --precision fp32"
     )

@@ -17,11 +17,11 @@ class Settings:
     epochs: float = 100.0
     """How often the training images are seen, on average."""
     batch: int = 256
-    """Images per forward pass."""
+    """Images per forward pass of one process."""
     accumulate: int = 1
     """Forward passes per optimiser step."""
     base_lr: float = 1.5e-4
-    """Peak learning rate × 256 / (batch × accumulate)."""
+    """Peak learning rate × 256 / (batch × accumulate × processes)."""
     floor_lr: float = 0.0
     """Where the cosine ends."""
     warmup_epochs: float = 10.0
@@ -35,6 +35,8 @@ class Settings:
     """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
     compile: bool = False
     """Compile the blocks with torch.compile."""
+    shard: bool = False
+    """Under torchrun: FSDP2 (each process holds a part of the model) instead of DDP (each holds a copy)."""
     seed: int = 0
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
@@ -54,15 +56,18 @@ class Settings:
             raise ValueError(
                 f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too"
             )
+        if self.shard and self.precision == "fp16":
+            raise ValueError("fp16 with its loss scaler does not go with --shard: take --precision bf16 or fp32")
         if self.precision not in get_args(Precision):
             raise ValueError(f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
 
-    def steps(self, images: int) -> int:
+    def steps(self, images: int, processes: int = 1) -> int:
         """Optimiser steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
-        window = self.batch * self.accumulate
+        window = self.batch * self.accumulate * processes
         if window > images:
+            parts = " × ".join(str(n) for n in (self.batch, self.accumulate, processes)[: 3 if processes > 1 else 2])
             raise ValueError(
-                f"one optimiser step takes {self.batch} × {self.accumulate} = {window} images, but there are only {images}: "
+                f"one optimiser step takes {parts} = {window} images, but there are only {images}: "
                 f"lower --batch or --accumulate until their product is at most {images}"
             )
         return max(1, round(self.epochs * images / window))

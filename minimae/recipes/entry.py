@@ -1,0 +1,146 @@
+"""What stands beside a recipe: where it comes from, what it should give, what it costs, and whether it was run here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..sizes import Size, block_flops, flops
+from ..tasks.features import Pool
+from ..tasks.finetune import Finetune
+from ..tasks.pretrain import Pretrain
+from ..tasks.probe_train import Probe
+from ..training.schedule import scaled_lr
+from ..training.settings import Settings
+
+PEAK, SHARE = 989e12, 0.40  # operations a second of one H200 in bf16, and the share of it that a good run reaches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knn:
+    """Nearest neighbours on frozen features: nothing is trained."""
+
+    k: int = 20
+    temperature: float = 0.07
+    pool: Pool = "mean"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Floating-point operations of a run, matmuls only; one multiply-add is two operations."""
+
+    per_image: int
+    images: float
+
+    @property
+    def total(self) -> float:
+        """Operations of the whole run."""
+        return self.per_image * self.images
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of one H200 at 40 % of its 989 TFLOP/s. Small networks on small images do not reach that share."""
+        return self.total / (PEAK * SHARE) / 3600
+
+    def __str__(self) -> str:
+        return f"{self.per_image / 1e9:.3g} GFLOP × {self.images:,.0f} images = {self.total:.2e} FLOP, {self.gpu_hours:.3g} GPU h"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A named recipe with all that a reader wants to know before starting it."""
+
+    name: str
+    what: str
+    """One line: what is trained."""
+    recipe: Settings | Knn
+    size: Size
+    images: int
+    """Images of one epoch; for k-NN all images, training and test."""
+    source: str
+    """Table or figure of the paper, or where else it comes from."""
+    result: str
+    """What the paper reports for it."""
+    ran: str = ""
+    """Where the result of a run of this project stands; empty if there was none."""
+    start: str = ""
+    """The recipe whose weights it starts from."""
+
+    @property
+    def kind(self) -> str:
+        """pretrain, finetune, scratch, partial, probe or knn."""
+        if isinstance(self.recipe, Finetune):
+            return "partial" if self.recipe.tune is not None else "finetune" if self.start else "scratch"
+        return {Pretrain: "pretrain", Probe: "probe", Knn: "knn"}[type(self.recipe)]  # type: ignore[index]
+
+    @property
+    def cost(self) -> Cost:
+        """What a run costs. Three forwards an image where all is trained; what is frozen is computed forwards only."""
+        epochs = self.recipe.epochs if isinstance(self.recipe, Settings) else 1
+        return Cost(step_flops(self.recipe, self.size), epochs * self.images)
+
+    def changed(self, recipe: Settings | Knn, images: int | None = None) -> Entry:
+        """The same entry with another recipe of its kind, and perhaps another number of images: what the command line made of it."""
+        new_size = self.size
+        if isinstance(recipe, Pretrain):
+            new_size = recipe.size_at(self.size.image, self.size.channels)
+        elif isinstance(recipe, Finetune) and recipe.image is not None:
+            new_size = replace(self.size, image=recipe.image)
+        return replace(self, recipe=recipe, size=new_size, images=images or self.images)
+
+
+def step_flops(recipe: Settings | Knn, size: Size) -> int:
+    """Operations for one image of training by a recipe (of looking, for k-NN)."""
+    if isinstance(recipe, Pretrain):
+        return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
+    encoder = flops(size, None)
+    if isinstance(recipe, Finetune):
+        if recipe.tune is None or recipe.tune == size.depth:
+            return encoder.step
+        t = 1 + size.grid[0] * size.grid[1]
+        half = 4 * size.mlp_ratio * t * size.width**2
+        tuned = half if recipe.tune == 0.5 else int(recipe.tune) * block_flops(t, size.width, mlp_ratio=size.mlp_ratio)
+        return encoder.forward + 2 * tuned
+    return encoder.forward
+
+
+def for_processes(recipe: Any, processes: int) -> Any:
+    """The recipe for a run on several processes: the same images per optimiser step, with less accumulation or smaller batches.
+
+    Raises ValueError when they cannot be shared out evenly.
+    """
+    window = recipe.batch * recipe.accumulate
+    if processes < 1 or window % processes:
+        raise ValueError(
+            f"{window} images per optimiser step cannot be shared evenly by {processes} processes; give --batch and --accumulate"
+        )
+    batch, share = recipe.batch, window // processes
+    while share % batch:
+        batch -= 1
+    return replace(recipe, batch=batch, accumulate=share // batch)
+
+
+def settings_lines(recipe: Settings | Knn, before: Settings | Knn | None = None) -> list[str]:
+    """Every field of a recipe, one a line; those that differ from ``before`` say what was there."""
+    lines = []
+    for f in fields(recipe):
+        value, old = getattr(recipe, f.name), getattr(before, f.name, None)
+        note = f"   (recipe: {old!r})" if before is not None and value != old else ""
+        lines.append(f"  {f.name:24}{value!r}{note}")
+    return lines
+
+
+def describe_entry(entry: Entry, before: Entry | None = None, processes: int = 1) -> str:
+    """The resolved recipe as text, with source, expected result and cost. before: the entry as it is in the list."""
+    lines = [f"{entry.name}: {entry.what}", f"  source                  {entry.source}", f"  the paper               {entry.result}"]
+    lines.append(f"  run here                {entry.ran or 'no'}")
+    if entry.start:
+        lines.append(f"  starts from             {entry.start}")
+    lines.append(f"  cost                    {entry.cost} (one H200 at {SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s)")
+    r = entry.recipe
+    if isinstance(r, Settings):
+        window = r.batch * r.accumulate * processes
+        lines.append(f"  images per step         {window:,} = {r.batch:,} × {r.accumulate} accumulated × {processes} process(es)")
+        lines.append(f"  peak learning rate      {scaled_lr(r.base_lr, window):.4g}")
+        lines.append(f"  optimiser steps         {max(1, round(r.epochs * entry.images / window)):,}")
+    return "\n".join([*lines, *settings_lines(r, before.recipe if before else None)])

@@ -1,0 +1,141 @@
+"""The linear probe as the paper trains it: random crops, a frozen encoder, one linear layer, LARS (paper, Appendix A.1 and Table 10).
+
+For small data :mod:`minimae.tasks.probe` gives a quicker answer from cached features, without crops. That is another protocol, and
+its numbers are not those of the paper.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..augment import Augmentation, augment, normalise
+from ..data.source import Images
+from ..patches import pair
+from ..training.distributed import world
+from ..training.lars import LARS
+from ..training.loop import Result, device_of, fit
+from ..training.settings import Settings
+from ..vit import Encoder
+from .finetune import FinetuneTask, classes_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Settings):
+    """Everything that decides a linear probe. The defaults are those of Table 10 (betas are not used)."""
+
+    batch: int = 16384
+    epochs: float = 90.0
+    warmup_epochs: float = 10.0
+    base_lr: float = 0.1
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    trust: float = 0.001
+    """LARS: the share of its own length by which a weight matrix moves at a learning rate of 1."""
+    pool: Literal["class", "mean"] = "class"
+    """What is classified: the class token, or the mean of the patch tokens, after the last norm."""
+    crop: tuple[float, float] | None = (0.08, 1.0)
+    """Share of the area that a random crop keeps; None takes the whole image. (The paper gives no range; this is the usual one.)"""
+    flip: bool = True
+
+
+class FeatureNorm(nn.BatchNorm1d):
+    """BatchNorm without affine (eps 1e-6) for frozen features ``b d``: training statistics are those of all processes together.
+
+    No gradient flows into frozen features, so the processes need only tell each other two vectors. They must hold as many images each.
+    """
+
+    def __init__(self, d: int) -> None:
+        super().__init__(d, affine=False, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or world().size == 1:
+            return super().forward(x)
+        with torch.no_grad():
+            x = x.float()
+            wide = x.double()  # the difference of two squares wants more digits
+            told = torch.stack([wide.mean(0), wide.square().mean(0)])
+            dist.all_reduce(told)
+            mean, square = told / world().size
+            variance, count = (square - mean.square()).clamp(min=0), len(x) * world().size
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.float(), self.momentum)
+            self.running_var.lerp_((variance * count / max(1, count - 1)).float(), self.momentum)
+            return (x - mean.float()) / (variance.float() + self.eps).sqrt()
+
+
+class LinearProbe(nn.Module):
+    """A frozen encoder, a BatchNorm without affine, a linear layer: images ``b c height width`` → logits ``b classes``.
+
+    The encoder stays in eval mode and no gradient is kept for it. The BatchNorm puts features of any scale on the scale that one
+    learning rate suits; its statistics are those of one forward pass, so with accumulation they are those of a part of the batch.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, *, pool: str = "class") -> None:
+        super().__init__()
+        if pool not in ("class", "mean"):
+            raise ValueError(f"the probe reads the 'class' token or the 'mean' of the patch tokens, not {pool!r}")
+        self.encoder = copy.deepcopy(encoder)
+        self.encoder.mask_token = None
+        self.encoder.requires_grad_(False)
+        self.pool = pool
+        d = encoder.size.width
+        self.norm = FeatureNorm(d)
+        self.head = nn.Linear(d, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> LinearProbe:
+        """As usual, but the encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            tokens = self.encoder(images)
+        logits: Tensor = self.head(self.norm(tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)))
+        return logits
+
+
+@dataclass
+class ProbeTask(FinetuneTask):
+    """The step of the linear probe: crop, flip, normalise, classify."""
+
+    recipe: Probe  # type: ignore[assignment]
+    model: LinearProbe  # type: ignore[assignment]
+    kind: str = field(default="probe", init=False)
+
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        r = self.recipe
+        return LARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
+
+    def score(self, pixels: Tensor, labels: Tensor, ids: Tensor, epochs: Tensor) -> Tensor:
+        r, image = self.recipe, pair(self.model.encoder.size.image)
+        images = augment(pixels, ids, Augmentation(scale=r.crop, flip=r.flip), seed=r.seed, epoch=epochs, size=image)
+        return F.cross_entropy(self.run(normalise(images, self.statistics)), labels)
+
+
+def train_probe(
+    recipe: Probe,
+    encoder: Encoder,
+    images: Images,
+    statistics: tuple[Tensor, Tensor],
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+) -> tuple[LinearProbe, Result]:
+    """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.finetune.finetuned_accuracy`."""
+    torch.manual_seed(recipe.seed)
+    model = LinearProbe(encoder, classes_of(images), pool=recipe.pool).to(device_of(encoder))
+    return model, fit(ProbeTask(recipe, images, statistics, model), recipe, out, resume=resume, quiet=quiet)

@@ -1,0 +1,118 @@
+"""Several processes train one model: who this process is, and what they tell each other (torchrun, DDP, FSDP2).
+
+A run on N processes is the run on one: process r takes the r-th part of every batch, gradients are averaged, and masks, crops and
+order are functions of (seed, epoch, sample id), so who computes them does not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import MinimaeError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its like: ``rank`` of ``size``; one process alone is rank 0 of 1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and draws the progress bar."""
+        return self.rank == 0
+
+
+def world() -> World:
+    """The processes that have joined; one, if none have."""
+    return World(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else World()
+
+
+def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0) -> str:
+    """Meet the other processes if torchrun started this one (it sets RANK, LOCAL_RANK, WORLD_SIZE); → the device of this process.
+
+    NCCL talks between GPUs, gloo between CPUs. ``timeout`` (seconds) is how long one waits for the others before all stop with an error.
+    Raises MinimaeError when there are fewer GPUs than processes on this machine.
+    """
+    if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) == 1:
+        return device
+    if device.startswith("cuda"):
+        place = int(environment["LOCAL_RANK"])
+        if place >= torch.cuda.device_count():
+            raise MinimaeError(
+                f"process {place} of this machine has no GPU of its own: {torch.cuda.device_count()} are here; "
+                "start torchrun with --nproc-per-node of at most that many"
+            )
+        device = f"cuda:{place}"
+        torch.cuda.set_device(place)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+    return device
+
+
+def leave() -> None:
+    """Part from the other processes, if there are any."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def spread(model: nn.Module, *, shard: bool) -> nn.Module:
+    """The model as this process should call it: itself when alone; DDP (a copy each), or with ``shard`` FSDP2 (a part each).
+
+    FSDP2 changes the model in place: its parameters become sharded tensors. Every process must start from the same weights.
+    """
+    if world().size == 1:
+        return model
+    if shard:
+        from torch.distributed.fsdp import fully_shard
+
+        for blocks in block_lists(model):
+            for block in blocks:
+                fully_shard(block)
+        fully_shard(model)
+        return model
+    place = next(model.parameters()).device
+    devices = [place.index] if place.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def block_lists(model: nn.Module) -> list[nn.ModuleList]:
+    """The lists of transformer blocks in a model: what is compiled and sharded block by block."""
+    return [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+
+
+@contextlib.contextmanager
+def talking(model: nn.Module, *, last: bool) -> Iterator[None]:
+    """Exchange gradients in this backward pass only if it is the last of its step: accumulation costs no needless talk."""
+    if isinstance(model, DistributedDataParallel) and not last:
+        with model.no_sync():
+            yield
+        return
+    if (set_sync := getattr(model, "set_requires_gradient_sync", None)) is not None:
+        set_sync(last)
+    yield
+
+
+def agree(*values: float | Tensor, device: torch.device) -> list[float]:
+    """The mean of each value over all processes, as numbers that every process has alike. The host waits for the device here."""
+    told = torch.stack([torch.as_tensor(value, dtype=torch.float64).to(device) for value in values])
+    if (here := world()).size > 1:
+        dist.all_reduce(told)
+        told /= here.size
+    return [float(value) for value in told.cpu()]
+
+
+def wait() -> None:
+    """Until every process has come here."""
+    if world().size > 1:
+        dist.barrier()

@@ -1,0 +1,69 @@
+"""LARS: every weight matrix moves by the same small share of its own length (You et al., arXiv 1708.03888; paper, Table 10).
+
+With batches of 16384 one learning rate does not suit all layers. LARS divides a layer's gradient by its length and multiplies it by
+the length of the weights, so that the learning rate says how far a layer turns, whatever the scale of its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class LARS(torch.optim.Optimizer):
+    """Momentum on gradients scaled by ``trust · ‖w‖ / ‖g + decay · w‖``: in each step
+
+        u = (g + decay · w) · trust · ‖w‖ / ‖g + decay · w‖,    v ← momentum · v + u,    w ← w − lr · v.
+
+    Parameters with one dimension or none (biases, norms) are neither scaled nor decayed, and a matrix whose weights or gradient are
+    all zero is not scaled. Norms stay on the device: no step makes the host wait. lr is the learning rate after scaling by the
+    batch. Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        if lr < 0 or weight_decay < 0 or trust <= 0 or not 0 <= momentum < 1:
+            raise ValueError(
+                f"LARS wants lr and weight decay of at least 0, a trust above 0 and a momentum in [0, 1), "
+                f"not lr {lr}, weight decay {weight_decay}, trust {trust}, momentum {momentum}"
+            )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every parameter that has a gradient. The gradients stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                update = adapted(parameter, parameter.grad, weight_decay=group["weight_decay"], trust=group["trust"])
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(parameter)
+                velocity = state["velocity"].mul_(group["momentum"]).add_(update)
+                parameter.sub_(velocity * group["lr"])
+        return loss
+
+
+def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
+    """The gradient with decay, scaled to ``trust`` times the length of the weights; 1-D parameters keep theirs."""
+    if weight.dim() <= 1:
+        return gradient
+    update = gradient + weight_decay * weight
+    length, slope = torch.linalg.vector_norm(weight), torch.linalg.vector_norm(update)
+    scale = torch.where((length > 0) & (slope > 0), trust * length / slope.clamp(min=torch.finfo(slope.dtype).tiny), 1.0)
+    return update * scale

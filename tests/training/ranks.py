@@ -1,0 +1,56 @@
+"""Started by torchrun from test_distributed.py: one process of a small pre-training run. Not a test by itself.
+
+Arguments: the folder of the run, a JSON object of recipe fields, and what to do: "run", "resume", "auto" (resume when restarted).
+Writes, from rank 0, the weights at the end to weights.pt. Killed by SIGKILL once at step ``die`` on rank 1 when asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from minimae import data
+from minimae.tasks.pretrain import Pretrain, PretrainTask, build
+from minimae.training import distributed
+from minimae.training.loop import fit
+from minimae.training.state import can_resume, saved_steps
+
+SMALL = dict(size="nano", width=32, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, patch=7, crop=None, flip=False)
+
+
+class Mortal(PretrainTask):
+    """Pre-training whose process ``who`` is killed in its ``die``-th step, once."""
+
+    die, who, mark, steps = -1, -1, Path(), 0
+
+    def after_step(self) -> None:
+        self.steps += 1
+        if self.steps == self.die and distributed.world().rank == self.who and not self.mark.exists():
+            self.mark.write_text("died once")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(folder: Path, fields: dict, how: str) -> None:
+    torch.set_num_threads(1)
+    distributed.join(os.environ, "cpu", timeout=60)
+    die, who = fields.pop("die", -1), fields.pop("who", 1)
+    recipe = Pretrain(**{**SMALL, "warmup_epochs": 0.0, "log_every": 1, **fields})
+    images = data.load("fashion", "train").subset(range(96))
+    task = Mortal(recipe, images, build(recipe, images))
+    task.die, task.who, task.mark = die, who, folder / "died"
+    resume = how == "resume" or (how == "auto" and can_resume(folder))
+    result = fit(task, recipe, folder, resume=resume, quiet=True)
+    if distributed.world().main:
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        torch.save({"model": state["model"], "losses": [p["loss"] for p in result.history]}, folder / "weights.pt")
+        print("steps", result.steps, "shards", [path.name for path in saved_steps(folder)])
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3])
