@@ -1,7 +1,7 @@
 """Started by torchrun from test_distributed.py: one process of a small pre-training run. Not a test by itself.
 
 Arguments: the folder of the run, a JSON object of recipe fields, and what to do: "run", "resume", "auto" (resume when restarted).
-Writes, from rank 0, the weights at the end to weights.pt. Killed by SIGKILL once at step ``die`` on rank 1 when asked.
+Rank 0 writes the weights at the end to weights.pt. A checkpoint is written in every step.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from minimae import data
+from minimae.errors import Interrupted
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.training import distributed
 from minimae.training.loop import fit
@@ -24,27 +25,32 @@ SMALL = dict(size="nano", width=32, depth=2, heads=2, decoder_width=16, decoder_
 
 
 class Mortal(PretrainTask):
-    """Pre-training whose process ``who`` is killed in its ``die``-th step, once."""
+    """Pre-training in which process ``who`` sends itself a signal in its ``die``-th step, once in the life of the folder."""
 
-    die, who, mark, steps = -1, -1, Path(), 0
+    die, who, number, mark, steps = -1, -1, 0, Path(), 0
 
     def after_step(self) -> None:
         self.steps += 1
         if self.steps == self.die and distributed.world().rank == self.who and not self.mark.exists():
-            self.mark.write_text("died once")
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.mark.write_text("once")
+            os.kill(os.getpid(), self.number)
 
 
 def main(folder: Path, fields: dict, how: str) -> None:
     torch.set_num_threads(1)
     distributed.join(os.environ, "cpu", timeout=60)
-    die, who = fields.pop("die", -1), fields.pop("who", 1)
-    recipe = Pretrain(**{**SMALL, "warmup_epochs": 0.0, "log_every": 1, **fields})
+    die, who, number = fields.pop("die", -1), fields.pop("who", 1), fields.pop("signal", signal.SIGKILL)
+    recipe = Pretrain(**{**SMALL, "warmup_epochs": 0.0, "log_every": 1, "save_every": 0.0, **fields})
     images = data.load("fashion", "train").subset(range(96))
     task = Mortal(recipe, images, build(recipe, images))
-    task.die, task.who, task.mark = die, who, folder / "died"
+    task.die, task.who, task.number, task.mark = die, who, number, folder / "once"
     resume = how == "resume" or (how == "auto" and can_resume(folder))
-    result = fit(task, recipe, folder, resume=resume, quiet=True)
+    try:
+        result = fit(task, recipe, folder, resume=resume, quiet=True)
+    except Interrupted as stop:
+        print("interrupted:", stop.args[0])
+        distributed.leave()
+        return
     if distributed.world().main:
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
         torch.save({"model": state["model"], "losses": [p["loss"] for p in result.history]}, folder / "weights.pt")
