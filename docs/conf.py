@@ -56,6 +56,7 @@ myst_url_schemes = ("https", "mailto")
 bibtex_bibfiles = ["references.bib"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
+viewcode_follow_imported_members = False  # the way back from a source leads to the module that it belongs to
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}

@@ -730,7 +730,8 @@ assert all(a < b for a, b in zip(errors["random"], errors["random"][1:]))
 assert errors["grid"][3] < errors["random"][3] < errors["block"][3] and errors["random"][1] < 25
 
 # %% mystnb={"image": {"alt": "Two curves of error against the share hidden: the reader's sketch, and the measured one, which starts near 17, reaches about 35 at 75 percent and about 72 at 95 percent."}}
-book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="error (100 = one colour)", x=shares_hidden)
+book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="error (100 = one colour)",
+            x=shares_hidden, xlabel="hidden patches (%)")  # fmt: skip
 
 # %% [markdown]
 # *Figure 2.13: your sketch, and the measured error of averaging under random masks, against hidden patches in % (140 crops from the test

@@ -509,7 +509,8 @@ measured = {name: [typical[name, ratio] / whole for ratio in ratios] for name in
 assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1.5 * measured["visible only"][1]
 
 # %% mystnb={"image": {"alt": "Two curves against the share of kept patches: the reader's sketch, and the measured time in percent, which rises almost in a straight line from a little above 10 to 100."}}
-book.reveal("time-by-kept", [round(100 * x) for x in measured["visible only"]], x=[10, 25, 50, 75, 100], unit="time (whole picture = 100)")
+book.reveal("time-by-kept", [round(100 * x) for x in measured["visible only"]], unit="time (whole picture = 100)",
+            x=[10, 25, 50, 75, 100], xlabel="patches kept (%)")  # fmt: skip
 
 # %% [markdown]
 # *Figure 4.6: your sketch and the measured times (kept patches in percent).*

@@ -25,10 +25,10 @@ def predict(key: str, guess: Answer | None, *, ask: str) -> None:
     print(f"{ask}\nYour guess: {'none yet' if guess is None else _told(guess)}")
 
 
-def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None = None) -> Figure:
+def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None = None, xlabel: str = "") -> Figure:
     """The guess that was recorded under ``key`` and the truth, in one figure: two marks on a line, two words, or two curves.
 
-    ``unit`` says what the numbers are; ``x`` is the horizontal axis of curves. Without a guess only the truth is drawn.
+    ``unit`` says what the numbers are; ``x`` and ``xlabel`` are the horizontal axis of curves. Without a guess only the truth is drawn.
     Raises TypeError if the guess is of another kind than the truth, and ValueError if a sketch has another number of points.
     """
     guess = _guesses.get(key)
@@ -41,7 +41,7 @@ def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None
         across = list(range(len(truth))) if x is None else list(x)
         if guess is not None and len(guess) != len(truth):  # type: ignore[arg-type]
             raise ValueError(f"{len(truth)} numbers are wanted for {key!r}, your guess has {len(guess)}")  # type: ignore[arg-type]
-        return _curves(guess, truth, across, unit)  # type: ignore[arg-type]
+        return _curves(guess, truth, across, unit, xlabel)  # type: ignore[arg-type]
     return _numbers(guess, truth, unit)  # type: ignore[arg-type]
 
 
@@ -100,13 +100,14 @@ def _numbers(guess: float | None, truth: float, unit: str) -> Figure:
     return fig
 
 
-def _curves(guess: Sequence[float] | None, truth: Sequence[float], x: Sequence[float], unit: str) -> Figure:
+def _curves(guess: Sequence[float] | None, truth: Sequence[float], x: Sequence[float], unit: str, xlabel: str) -> Figure:
     fig = figure(6.4, 3.0)
     axes = plain(fig.subplots())
     axes.plot(x, list(truth), "o-", color=BLUE, linewidth=2, label="the answer")
     if guess is not None:
         axes.plot(x, list(guess), "D--", color=ORANGE, linewidth=1.5, markersize=5, label="your sketch")
     axes.set_xticks(x if len(x) <= 12 else axes.get_xticks())
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(unit)
     axes.legend(frameon=False, fontsize=9)
     return fig

@@ -48,7 +48,8 @@ def curves(
         axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
     for name, level in (levels or {}).items():
         axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2)
-        axes.text(0.01, level, name, transform=axes.get_yaxis_transform(), va="bottom", fontsize=8, color="#555555")
+        where = axes.get_yaxis_transform()
+        axes.annotate(name, (0.01, level), xytext=(0, 3), xycoords=where, textcoords="offset points", fontsize=8, color="#555555")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if floor is not None:
