@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -12,42 +13,72 @@ from typing import Any
 import tyro
 
 from . import __version__
-from .commands import COMMANDS, FinetuneCommand, PretrainCommand
+from .commands import COMMANDS, FinetuneCommand, KnnCommand, PretrainCommand, TrainProbeCommand
 from .errors import Interrupted, MinimaeError
-from .recipes import PRETRAIN, SCRATCH, recipe
+from .recipes import RECIPES, SCRATCH, Entry, entry
 from .suggest import nearest
-from .tasks.pretrain import load_pretrained
+from .tasks.pretrain import Pretrain
+from .training.distributed import leave
+from .training.settings import from_dict
+from .training.state import saved_settings
+
+WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
 
 
 def usage() -> str:
     """The list of commands, one line each."""
     lines = [f"  {name:13}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    names = "\n".join(f"  {name}" for name in PRETRAIN)
     return (
         f"minimae {__version__}: masked autoencoders\n\nminimae COMMAND --help tells the options of a command:\n"
         + "\n".join(lines)
-        + f"\n\nRecipes for pretrain:\n{names}\n\nAfter an error, MINIMAE_TRACEBACK=1 shows where it came from."
+        + "\n\npretrain, probe, finetune and knn take the name of a recipe first; minimae recipes lists them.\n"
+        "After an error, MINIMAE_TRACEBACK=1 shows where it came from."
     )
 
 
 def parse(arguments: Sequence[str]) -> Any:
     """Command line → a command, ready to be called. Raises ValueError for a name that is not known."""
-    name, rest = arguments[0], list(arguments[1:])
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), list(arguments[words:])
     if name not in COMMANDS:
         raise ValueError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
-    options: dict[str, Any] = {"prog": f"minimae {name}", "args": rest}
-    if name == "finetune" and "--scratch" in rest:
-        return tyro.cli(FinetuneCommand, default=FinetuneCommand(weights=tyro.MISSING, recipe=SCRATCH), **options)
-    if name != "pretrain":
-        return tyro.cli(COMMANDS[name], **options)
-    chosen = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    options: dict[str, Any] = {"prog": f"minimae {name}"}
+    chosen = named_recipe(name, rest) if name in WITH_RECIPE else None
+    if name == "pretrain":
+        return parse_pretrain(chosen, rest, options)
+    if name == "finetune":
+        scratch = "--scratch" in rest or (chosen is not None and chosen.kind == "scratch")
+        base = chosen.recipe if chosen else SCRATCH if scratch else FinetuneCommand().recipe
+        default: Any = FinetuneCommand(recipe=base, name=chosen.name if chosen else "", scratch=scratch)  # type: ignore[arg-type]
+        return tyro.cli(FinetuneCommand, default=default, args=rest, **options)
+    if chosen is not None:
+        command: Any = KnnCommand if name == "knn" else TrainProbeCommand
+        return tyro.cli(command, default=command(weights=tyro.MISSING, recipe=chosen.recipe, name=chosen.name), args=rest, **options)
+    return tyro.cli(COMMANDS[name], args=rest, **options)
+
+
+def named_recipe(command: str, rest: list[str]) -> Entry | None:
+    """The recipe that is named first, taken off the rest. Raises ValueError when another command is meant for it."""
+    if not rest or rest[0].startswith("-"):
+        return None
+    chosen = entry(rest.pop(0), of=[e.name for e in RECIPES.values() if e.kind in WITH_RECIPE[command]])
+    if chosen.kind not in WITH_RECIPE[command]:
+        right = next(c for c, kinds in WITH_RECIPE.items() if chosen.kind in kinds)
+        raise ValueError(f"{chosen.name} is a recipe for minimae {right}, not for {command}")
+    return chosen
+
+
+def parse_pretrain(chosen: Entry | None, rest: list[str], options: dict[str, Any]) -> Any:
+    """The command of a named recipe, or of the run in a folder."""
     if chosen is None and not any(a in ("-h", "--help") or a.startswith("--resume") for a in rest):
-        raise ValueError(f"minimae pretrain wants a recipe: {', '.join(PRETRAIN)}")
+        known = ", ".join(name for name, e in RECIPES.items() if e.kind == "pretrain")
+        raise ValueError(f"minimae pretrain wants a recipe: {known}")
+    name = chosen.name if chosen else ""
     folder = next((Path(a.partition("=")[2] or rest[i + 1]) for i, a in enumerate(rest) if a.startswith("--resume")), None)
-    base = load_pretrained(folder).recipe if folder else recipe(chosen or "fashion-demo")
-    default = PretrainCommand(recipe=base, out=Path("runs") / (chosen or "pretrain"))
-    listed = f"{PretrainCommand.__doc__} Recipes: {', '.join(PRETRAIN)}. The defaults below are those of {chosen or 'fashion-demo'}."
-    return tyro.cli(PretrainCommand, default=default, description=listed, **options)
+    base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain")) if folder else (chosen or entry("fashion-demo")).recipe
+    default = PretrainCommand(recipe=base, name=name)
+    listed = f"{PretrainCommand.__doc__} minimae recipes lists them. The defaults below are those of {name or 'fashion-demo'}."
+    return tyro.cli(PretrainCommand, default=default, description=listed, args=rest, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     started = time.perf_counter()
     try:
-        parse(arguments)()
+        with contextlib.ExitStack() as ends:
+            if os.environ.get("RANK", "0") != "0":  # of several processes, the first speaks; errors are told by all
+                ends.enter_context(contextlib.redirect_stdout(ends.enter_context(open(os.devnull, "w"))))
+            parse(arguments)()
     except Interrupted as stop:
         text, number = stop.args
         print(f"minimae: {text} (after {time.perf_counter() - started:.0f} s)", file=sys.stderr)
@@ -74,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"minimae: {error}", file=sys.stderr)
         return 2
+    finally:
+        leave()
     return 0
 
 

@@ -1,17 +1,24 @@
-"""Options that several commands share: where images come from, and where the work is done."""
+"""Options that several commands share: where images come from, where the work is done, and with how many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from . import data
 from .data.source import Images
+from .data.stream import open_folder, open_stream, packed
 from .errors import MinimaeError
-from .training.loop import CHECKPOINT
+from .patches import pair
+from .tasks.feeding import Reading, Source
+from .training import distributed
+from .training.state import can_resume
+
+ROOM = 2e9  # bytes of pixels up to which a folder is read into memory
 
 
 def pick_device(name: str) -> str:
@@ -25,16 +32,23 @@ def pick_device(name: str) -> str:
     return name
 
 
-def new_run(out: Path, resume: bool, option: str = "--resume") -> None:
-    """Refuse to write over a run. Raises MinimaeError that tells how to continue it."""
-    if not resume and (out / CHECKPOINT).exists():
-        raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
+def begin(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
+    """Whether the run in ``out`` goes on: as asked, or by itself after torchrun started the processes again.
+
+    Refuses to write over a run: raises MinimaeError that tells how to continue it.
+    """
+    if resume or not can_resume(out):
+        return resume
+    if auto or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        return True
+    raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
 
 
-def describe(images: Images) -> str:
+def describe(images: Source) -> str:
     """A set of images in one line."""
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
-    return f"{images.name}: {len(images):,} images, {images.channels} × {images.image[0]} × {images.image[1]}, {kinds}"
+    shape = f"{images.channels} × {images.image[0]} × {images.image[1]}" if isinstance(images, Images) else "read as they are needed"
+    return f"{images.name}: {len(images):,} images, {shape}, {kinds}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +65,62 @@ class Where:
     """Use at most this many images of each split."""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
+    stream: bool | None = None
+    """Read the images of a folder as they are needed, in workers; by default those that would fill more than 2 GB of memory."""
+    workers: int | None = None
+    """Processes that read images, for each training process; by default this machine's cores divided among those."""
+    crop_on: Literal["host", "device"] = "host"
+    """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and more of the bus."""
+    decoder: Literal["cpu", "gpu"] = "cpu"
+    """gpu decodes streamed JPEGs there (with --crop-on device)."""
+
+    @property
+    def reading(self) -> Reading:
+        """How a stream is read."""
+        return Reading(workers=self.workers, crop_on=self.crop_on, decoder=self.decoder, skip_corrupt=self.skip_corrupt)
+
+    def join(self) -> str:
+        """Meet the other processes, if torchrun started this one; → the device of this process."""
+        return distributed.join(os.environ, pick_device(self.device))
+
+    def alone(self) -> str:
+        """The device, for a command that one process does. Raises MinimaeError when torchrun started several."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise MinimaeError("this command runs in one process: start it without torchrun")
+        return pick_device(self.device)
+
+    def open(self, name: str, split: str, *, image: int | None = None, channels: int | None = None) -> Source:
+        """A set of images: in memory, or as a stream when it is packed, too large, or asked for with --stream."""
+        folder = self.data_root / "imagenet" if name == "imagenet" else Path(name).expanduser()
+        if name == "imagenet" and not folder.is_dir():
+            raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
+        if name in data.NAMES or not folder.is_dir():
+            if self.stream:
+                raise MinimaeError(f"--stream reads folders and packed shards; {name} is read into memory")
+            return self.load(name, split, image=image, channels=channels)
+        stream = self.stream
+        if stream is None:
+            height, width = pair(image or 224)
+            stream = packed(folder) or name == "imagenet" or len(open_folder(folder, split)) * (channels or 3) * height * width > ROOM
+        if not stream:
+            return self.load(name, split, image=image, channels=channels)
+        if channels == 1:
+            raise MinimaeError("images are streamed in colour, and this model takes grey ones: use --no-stream")
+        found = open_stream(folder, split, limit=self.limit)
+        return replace(found, name=folder.name)
 
     def load(self, name: str, split: str, *, image: int | None = None, channels: int | None = None) -> Images:
-        images = data.load(
-            name,
-            split,
-            root=self.data_root,
-            image=image,
-            channels=channels,
-            download=self.download,
-            skip_corrupt=self.skip_corrupt,
-            limit=self.limit,
-        )
+        """A set of images, whole in memory; damaged files that were left out are told."""
+        how: dict[str, Any] = {"image": image, "channels": channels, "limit": self.limit}
+        images = data.load(name, split, root=self.data_root, download=self.download, skip_corrupt=self.skip_corrupt, **how)
         if images.skipped:
             print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
         return images
 
-    def test_images(self, name: str, train: Images, **how: Any) -> Images:
+    def test_images(self, name: str, train: Source, **how: Any) -> Source:
         """The test split; where a folder has none, the training images (said aloud)."""
         try:
-            return self.load(name, "test", **how)
+            return self.open(name, "test", **how)
         except (FileNotFoundError, ValueError) as error:
             print(f"no test images ({error}); pictures are shown of training images")
             return train

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import __version__
-from .data.source import Images
 from .errors import MinimaeError
+from .patches import pair
 from .plots import loss_curve
+from .tasks.feeding import Source, some
 from .tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from .tasks.reconstruct import reconstruct_batch
 from .training.loop import Result
@@ -99,7 +100,7 @@ def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
     return path
 
 
-def pretraining_parts(out: Path, trained: Pretrained, train: Images, test: Images, result: Result) -> list[str]:
+def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1) -> list[str]:
     """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
     recipe: Pretrain = trained.recipe
     baseline = baseline_loss(trained.model, train)
@@ -108,10 +109,10 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Images, test: Image
         [point["step"] for point in result.history],
         [point["loss"] for point in result.history],
         baseline=baseline,
-        images_per_step=recipe.batch * recipe.accumulate,
+        images_per_step=recipe.batch * recipe.accumulate * processes,
     )
-    n = min(8, len(test))
-    chosen = test.few(n, seed=3) if test.labels is not None else test.subset(list(range(n)))
+    chosen = test if test.labels is None else test.few(min(8, len(test)), seed=3)
+    chosen = some(chosen, 8, image=pair(trained.model.size.image))
     examples, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     return [

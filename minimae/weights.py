@@ -16,14 +16,14 @@ from .tasks.pretrain import Pretrained, load_pretrained, rebuild
 FOLDERS = (Path(__file__).parent / "_sample" / "weights", Path(__file__).parents[1] / "data" / "weights")
 
 
-def export(trained: Pretrained, path: Path) -> None:
-    """Write a trained model as one safetensors file: half precision, with recipe, size and statistics as JSON in its head."""
+def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
+    """Write a trained model as one safetensors file: half precision or float32, with recipe, size and statistics as JSON in its head."""
     about = {
         "settings": asdict(trained.recipe),
         "size": asdict(trained.model.size),
         "statistics": [x.tolist() for x in trained.statistics],
     }
-    weights = {name: value.half().contiguous() for name, value in trained.model.state_dict().items()}
+    weights = {name: (value.half() if half else value).contiguous() for name, value in trained.model.state_dict().items()}
     temporary = path.with_name(path.name + ".partial")
     save_file(weights, temporary, metadata={"minimae": json.dumps(about)})
     temporary.replace(path)

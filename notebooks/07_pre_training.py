@@ -52,6 +52,7 @@ from torch import Tensor, nn
 from minimae import Interrupted, book, data, plots
 from minimae.book import check
 from minimae.book.reading import excerpt
+from minimae.data.source import Batch
 from minimae.noise import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
@@ -230,9 +231,9 @@ excerpt(loop.fit, "step = state", "total += ")
 # %%
 task = PretrainTask(mine, clothes, model)
 with torch.no_grad():
-    exact = task.loss(*batch_at(0, 128, len(clothes), 0))
+    exact = task.loss(clothes.at(*batch_at(0, 128, len(clothes), 0)))
     with loop.autocast(torch.device("cpu"), "bf16"):
-        rough = task.loss(*batch_at(0, 128, len(clothes), 0))
+        rough = task.loss(clothes.at(*batch_at(0, 128, len(clothes), 0)))
 assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 print(f"float32 {exact:.5f}, with bf16 products {rough:.5f}")
 
@@ -247,7 +248,7 @@ def gradients(parts):
     """The gradient of 128 images, taken in this many parts."""
     model.zero_grad()
     for part in range(parts):
-        (task.loss(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0)) / parts).backward()
+        (task.loss(clothes.at(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0))) / parts).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -297,11 +298,11 @@ class ImpatientTask(PretrainTask):
 
     steps_seen: int = 0
 
-    def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         self.steps_seen += 1
         if self.steps_seen == 5:
             signal.raise_signal(signal.SIGINT)
-        return super().loss(places, epochs)
+        return super().loss(batch)
 
 
 # %%

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -29,28 +29,15 @@ from ..patches import Pair, pair
 from .decoding import encode
 from .optional import need
 from .reader import ROUND, Failure, Raw, Reader, Request
-from .source import Images
+from .source import Batch, Images
 from .stream import Stream
 from .views import resize_on_device
 
 TOLD = 20  # unreadable images that are told one by one
 
 
-class Batch(NamedTuple):
-    """A batch on the device: pixels uint8 ``b c h w`` (not flipped), labels int64 ``b`` or None, ids and epochs int64 ``b``.
-
-    boxes: float32 ``b 4`` (top, left, height, width), what of the whole upright images is shown.
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
-    ids: Tensor
-    epochs: Tensor
-    boxes: Tensor
-
-
 class Feed(Iterator[Batch]):
-    """Batches, read ahead by worker processes. Made by :func:`feed`.
+    """Batches on the device, read ahead by worker processes. Made by :func:`feed`.
 
     waited: seconds spent waiting for images so far. skipped: what could not be read, and how often it was met.
     """

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..noise import permutation
+
+
+class Batch(NamedTuple):
+    """Images of one forward pass: pixels uint8 ``b c height width``, labels int64 ``b`` or None, sample ids and epochs int64 ``b``.
+
+    boxes: float32 ``b 4`` (top, left, height, width), what is shown of images that were cropped when they were read; None where the
+    pixels are the whole images.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    ids: Tensor
+    epochs: Tensor
+    boxes: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +74,24 @@ class Images:
         mean = share @ value
         deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()
         return mean.float(), deviation.clamp(min=1e-3).float()
+
+    def at(self, places: Tensor, epochs: Tensor, repeats: int = 1) -> Batch:
+        """The images at these places ``b``, each in its own epoch ``b``; with ``repeats``, that many views of each side by side.
+
+        View v of epoch e has the crop and the mask of epoch ``e·repeats + v``.
+        """
+        views = torch.arange(repeats).repeat(len(places))
+        places, epochs = places.repeat_interleave(repeats), epochs.repeat_interleave(repeats) * repeats + views
+        where = self.pixels.device
+        places, epochs = places.to(where), epochs.to(where)
+        assert self.ids is not None
+        return Batch(self.pixels[places], None if self.labels is None else self.labels[places], self.ids[places], epochs)
+
+    def to(self, device: torch.device) -> Images:
+        """The same, with everything on a device."""
+        pixels, labels, ids = (None if x is None else x.to(device) for x in (self.pixels, self.labels, self.ids))
+        assert pixels is not None
+        return replace(self, pixels=pixels, labels=labels, ids=ids)
 
     def subset(self, index: Tensor | Sequence[int]) -> Images:
         """The images at these places, with their own sample ids."""

@@ -113,6 +113,14 @@ class Stream:
         labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
         return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=Handles())
 
+    def few(self, count: int, *, seed: int = 0) -> Stream:
+        """``count`` images chosen by the seed, the same number of each class (as nearly as it goes)."""
+        if self.labels is None:
+            raise ValueError(f"{self.name} has no labels to choose by")
+        if not 1 <= count <= len(self):
+            raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
+        return self.subset(choose(self.labels, len(self), count, seed=seed))
+
     def limited(self, limit: int | None) -> Stream:
         """At most that many images, as many of each class as it goes, always the same ones."""
         if limit is None or limit >= len(self):
@@ -160,8 +168,12 @@ def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -
     """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`open_folder` do."""
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} (looked for {root.resolve()})")
-    packed = any(True for s in ("train", "val", "test") for _ in (root / s).glob("*.tar"))
-    return (open_shards if packed else open_folder)(root, split).limited(limit)
+    return (open_shards if packed(root) else open_folder)(root, split).limited(limit)
+
+
+def packed(root: Path) -> bool:
+    """Whether a folder holds shards."""
+    return any(True for split in ("train", "val", "test") for _ in (root / split).glob("*.tar"))
 
 
 def _split_folder(root: Path, split: str) -> Path:

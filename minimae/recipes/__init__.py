@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..sizes import Size
 from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
 from ..training.settings import Settings
 from . import imagenet, small
 from .ablations import ABLATIONS, Variant
-from .entry import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, step_flops
+from .entry import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, settings_lines, step_flops
 from .small import FASHION, FEW_LABELS, SCRATCH
 
 __all__ = [
     "ABLATIONS", "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "Variant",
-    "describe", "entry", "for_processes", "listing", "recipe", "step_flops",
+    "describe", "entry", "for_processes", "listing", "recipe", "step_flops", "tell",
 ]  # fmt: skip
 
 RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries())}
@@ -26,10 +30,10 @@ def recipe(name: str) -> Pretrain:
     return PRETRAIN[name]
 
 
-def entry(name: str) -> Entry:
-    """Any recipe by name, with all that stands beside it. Raises ValueError with the nearest known name."""
+def entry(name: str, *, of: Iterable[str] | None = None) -> Entry:
+    """Any recipe by name, with all that stands beside it. Raises ValueError with the nearest known name (``of`` these)."""
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}{nearest(name, of or RECIPES)}")
     return RECIPES[name]
 
 
@@ -42,6 +46,14 @@ def describe(name: str, recipe: Settings | Knn | None = None, *, images: int | N
     listed = entry(name)
     resolved = listed if recipe is None and images is None else listed.changed(recipe or listed.recipe, images)
     return describe_entry(resolved, listed, processes)
+
+
+def tell(name: str, recipe: Settings, *, images: int, size: Size, processes: int) -> str:
+    """What a run prints first: its recipe as it will run, on this many images, at this size. A run without a name has its fields only."""
+    if name not in RECIPES:
+        return "\n".join(settings_lines(recipe))
+    listed = RECIPES[name]
+    return describe_entry(replace(listed, recipe=recipe, size=size, images=images), listed, processes)
 
 
 def listing() -> str:

@@ -13,16 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
-from ..data.source import Images
+from ..data.source import Batch, Images
 from ..patches import Pair, pair
 from ..sizes import Size
+from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.distributed import agree, sharded
 from ..training.ema import Averaged
-from ..training.loop import CHECKPOINT, Part, Plan, Result, device_of, fit
+from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, layer_groups
 from ..training.settings import Settings, from_dict
 from ..vit import Encoder
-from .knn import accuracy
+from .feeding import USUAL, Reading, Source, batches, changed, chunks
 from .mixing import Mixing, draw_shares, mix_images, soft_cross_entropy, soft_targets
 from .partial import at_image, check_blocks, freeze
 from .strong import erase, randaugment
@@ -63,6 +65,8 @@ class Finetune(Settings):
         super().__post_init__()
         if self.mixing and self.batch % 2:
             raise ValueError(f"mixup and cutmix pair the images of a batch, so --batch must be even, not {self.batch}")
+        if self.mixing and self.repeats > 1:
+            raise ValueError("mixup and cutmix would mix views of one image: leave them out, or take --repeats 1")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is a share of the images between 0 and 1 (0.25 in the paper), not {self.erasing}")
         if self.randaugment is not None and not (0 <= self.randaugment[0] <= 10 and self.randaugment[1] >= 0):
@@ -118,16 +122,17 @@ class FinetuneTask:
     """The step of fine-tuning: crop, flip, change, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
 
     recipe: Finetune
-    source: Images
+    source: Source
     statistics: tuple[Tensor, Tensor]
     model: Classifier | Averaged
+    reading: Reading = field(default_factory=Reading, kw_only=True)
     kind: str = field(default="finetune", init=False)
 
     def __post_init__(self) -> None:
         if self.source.labels is None:
             raise ValueError(f"{self.source.name} has no labels to train on")
         self.images = len(self.source)
-        self.device = device_of(self.model)
+        self.image = pair(self.classifier.encoder.size.image)
         self.run: nn.Module = self.model
 
     @property
@@ -142,26 +147,26 @@ class FinetuneTask:
         size = asdict(self.classifier.encoder.size)
         return {"statistics": self.statistics, "classes": list(self.source.classes), "data": self.source.name, "size": size}
 
-    def feed(self, plan: Plan) -> Iterator[Part]:
-        return plan  # the images are here already
+    @property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(scale=self.recipe.crop, flip=self.recipe.flip)
+
+    def feed(self, plan: Plan) -> Iterator[Batch]:
+        r = self.recipe
+        how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
+        return batches(self.source, plan, self.reading, **how, device=device_of(self.model))
 
     def after_step(self) -> None:
         if isinstance(self.model, Averaged):
             self.model.update()
 
-    def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
-        source = self.source
-        assert source.ids is not None and source.labels is not None
-        pixels, ids, labels, epochs = (
-            x.to(self.device) for x in (source.pixels[places], source.ids[places], source.labels[places], epochs)
-        )
-        return self.score(pixels, labels, ids, epochs)
+    def expected(self) -> Expectation | None:
+        return None
 
-    def score(self, pixels: Tensor, labels: Tensor, ids: Tensor, epochs: Tensor) -> Tensor:
-        """The mean loss of uint8 images ``b c height width`` with labels, sample ids and epochs ``b``, all on the device."""
-        r = self.recipe
-        how = Augmentation(scale=r.crop, flip=r.flip)
-        images = augment(pixels, ids, how, seed=r.seed, epoch=epochs, size=pair(self.classifier.encoder.size.image))
+    def loss(self, batch: Batch) -> Tensor:
+        r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
+        assert labels is not None
+        images = changed(batch, self.augmentation, seed=r.seed, size=self.image)
         if r.randaugment is not None:
             images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs)
         images = normalise(images, self.statistics)
@@ -174,7 +179,7 @@ class FinetuneTask:
         return soft_cross_entropy(self.run(mix_images(images, shares)), targets)
 
 
-def classes_of(images: Images) -> int:
+def classes_of(images: Source) -> int:
     """How many classes these images have: as many as are named, or as the labels need."""
     return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
@@ -182,12 +187,13 @@ def classes_of(images: Images) -> int:
 def finetune(
     recipe: Finetune,
     encoder: Encoder,
-    images: Images,
+    images: Source,
     statistics: tuple[Tensor, Tensor],
     out: Path | None = None,
     *,
     resume: bool = False,
     quiet: bool = False,
+    reading: Reading = USUAL,
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
 
@@ -197,7 +203,7 @@ def finetune(
     classifier = Classifier(encoder, classes_of(images), drop_path=recipe.drop_path, image=recipe.image, tune=recipe.tune)
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
-    result = fit(FinetuneTask(recipe, images, statistics, model), recipe, out, resume=resume, quiet=quiet)
+    result = fit(FinetuneTask(recipe, images, statistics, model, reading=reading), recipe, out, resume=resume, quiet=quiet)
     if isinstance(model, Averaged):
         assert isinstance(model.average, Classifier)
         classifier = model.average
@@ -233,7 +239,12 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
     return torch.cat(found)
 
 
-def finetuned_accuracy(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]) -> float:
-    """Top-1 accuracy in percent, after the last epoch."""
-    assert images.labels is not None
-    return accuracy(classify(model, images, statistics), images.labels)
+def finetuned_accuracy(model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL) -> float:
+    """Top-1 accuracy in percent. Several processes share the images, and all know the answer."""
+    right = total = 0
+    for part in chunks(images, reading, image=pair(model.encoder.size.image), share=not sharded(model)):  # type: ignore[union-attr, arg-type]
+        assert part.labels is not None
+        right += int((classify(model, part, statistics) == part.labels.cpu()).sum())
+        total += len(part)
+    share, count = agree(right, total, device=device_of(model))
+    return 100 * share / count

@@ -10,18 +10,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..augment import Augmentation, augment, normalise
-from ..data.source import Images
+from ..augment import Augmentation, normalise
+from ..data.source import Batch, Images
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import keep_count, make_mask
 from ..patches import Pair, pair, patchify
 from ..sizes import Size, size
 from ..targets import PCATarget
+from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.loop import CHECKPOINT, Part, Plan, Result, device_of, fit
+from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
+from .feeding import USUAL, Reading, Source, batches, changed, some
 
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
 
@@ -61,9 +63,12 @@ class Pretrain(Settings):
     def augmentation(self) -> Augmentation:
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
-    def size_for(self, images: Images) -> Size:
-        """The resolved size for these images. Raises ValueError when patch, image or widths do not go together."""
-        return self.size_at(images.image, images.channels)
+    def size_for(self, images: Source) -> Size:
+        """The resolved size for these images. Raises ValueError when patch, image or widths do not go together.
+
+        Images that are read from files have no size of their own: the recipe's, or that of the named size.
+        """
+        return self.size_at(images.image if isinstance(images, Images) else size(self.size).image, images.channels)
 
     def size_at(self, image: int | Pair, channels: int) -> Size:
         """The resolved size for images of these pixels (unless the recipe names others) and channels. Raises ValueError likewise."""
@@ -79,17 +84,15 @@ class PretrainTask:
     """The step of pre-training: crop, flip, normalise, mask, score. All from (seed, epoch, sample id)."""
 
     recipe: Pretrain
-    source: Images
+    source: Source
     model: MAE
+    reading: Reading = field(default_factory=Reading, kw_only=True)
     kind: str = field(default="pretrain", init=False)
 
     def __post_init__(self) -> None:
         self.images = len(self.source)
-        self.device = device_of(self.model)
-        self.pixels = self.source.pixels.to(self.device)
-        assert self.source.ids is not None
-        self.ids = self.source.ids.to(self.device)
         self.statistics = self.source.statistics
+        self.image = pair(self.model.size.image)
         self.run: nn.Module = self.model
 
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
@@ -99,24 +102,29 @@ class PretrainTask:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
         return {"size": asdict(self.model.size), "statistics": self.statistics, "data": self.source.name}
 
-    def feed(self, plan: Plan) -> Iterator[Part]:
-        return plan  # the images are here already
+    def feed(self, plan: Plan) -> Iterator[Batch]:
+        r = self.recipe
+        how: dict[str, Any] = {"image": self.image, "augmentation": r.augmentation, "seed": r.seed, "repeats": r.repeats}
+        return batches(self.source, plan, self.reading, **how, device=device_of(self.model))
 
     def after_step(self) -> None:
         pass
 
-    def loss(self, places: Tensor, epochs: Tensor) -> Tensor:
+    def expected(self) -> Expectation | None:
         r = self.recipe
-        places, epochs = places.to(self.device), epochs.to(self.device)
-        ids, image = self.ids[places], pair(self.model.size.image)
-        images = augment(self.pixels[places], ids, r.augmentation, seed=r.seed, epoch=epochs, size=image)
-        images = normalise(images, self.statistics)
-        mask = make_mask(ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=epochs)
+        warmup = r.warmup_epochs * self.images
+        values = self.model.target.values
+        return Expectation(target=r.target, values=values, ratio=r.ratio, warmup=warmup, baseline=baseline_loss(self.model, self.source))
+
+    def loss(self, batch: Batch) -> Tensor:
+        r = self.recipe
+        images = normalise(changed(batch, r.augmentation, seed=r.seed, size=self.image), self.statistics)
+        mask = make_mask(batch.ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=batch.epochs)
         loss: Tensor = self.run(images, mask).loss
         return loss
 
 
-def build(recipe: Pretrain, images: Images) -> MAE:
+def build(recipe: Pretrain, images: Source) -> MAE:
     """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone."""
     torch.manual_seed(recipe.seed)
     model = MAE(
@@ -126,17 +134,24 @@ def build(recipe: Pretrain, images: Images) -> MAE:
         mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
     )
     if isinstance(model.target, PCATarget):
-        sample = normalise(images.pixels[:2000], images.statistics)
+        sample = normalise(some(images, 2000, image=pair(model.size.image)).pixels, images.statistics)
         model.target.fit(patchify(sample, model.size.patch))
     return model
 
 
 def pretrain(
-    recipe: Pretrain, images: Images, out: Path | None = None, *, resume: bool = False, device: str = "cpu", quiet: bool = False
+    recipe: Pretrain,
+    images: Source,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
+    reading: Reading = USUAL,
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went."""
     model = build(recipe, images).to(device)
-    return model, fit(PretrainTask(recipe, images, model), recipe, out, resume=resume, quiet=quiet)
+    return model, fit(PretrainTask(recipe, images, model, reading=reading), recipe, out, resume=resume, quiet=quiet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +187,8 @@ def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> 
     return Pretrained(model.eval(), recipe, (mean, deviation))
 
 
-def baseline_loss(model: MAE, images: Images, count: int = 1000) -> float:
+def baseline_loss(model: MAE, images: Source, count: int = 1000) -> float:
     """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
-    pixels = normalise(images.pixels[:count], images.statistics)
+    pixels = normalise(some(images, count, image=pair(model.size.image)).pixels.to(device_of(model)), images.statistics)
     target = model.target(patchify(pixels, model.size.patch))
     return float((target - target.mean((0, 1))).square().mean())

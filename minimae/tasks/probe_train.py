@@ -16,14 +16,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import Augmentation, augment, normalise
-from ..data.source import Images
-from ..patches import pair
+from ..augment import normalise
+from ..data.source import Batch
 from ..training.distributed import world
 from ..training.lars import LARS
 from ..training.loop import Result, device_of, fit
 from ..training.settings import Settings
 from ..vit import Encoder
+from .feeding import USUAL, Reading, Source, changed
 from .finetune import FinetuneTask, classes_of
 
 
@@ -119,23 +119,24 @@ class ProbeTask(FinetuneTask):
         r = self.recipe
         return LARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
 
-    def score(self, pixels: Tensor, labels: Tensor, ids: Tensor, epochs: Tensor) -> Tensor:
-        r, image = self.recipe, pair(self.model.encoder.size.image)
-        images = augment(pixels, ids, Augmentation(scale=r.crop, flip=r.flip), seed=r.seed, epoch=epochs, size=image)
-        return F.cross_entropy(self.run(normalise(images, self.statistics)), labels)
+    def loss(self, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        images = changed(batch, self.augmentation, seed=self.recipe.seed, size=self.image)
+        return F.cross_entropy(self.run(normalise(images, self.statistics)), batch.labels)
 
 
 def train_probe(
     recipe: Probe,
     encoder: Encoder,
-    images: Images,
+    images: Source,
     statistics: tuple[Tensor, Tensor],
     out: Path | None = None,
     *,
     resume: bool = False,
     quiet: bool = False,
+    reading: Reading = USUAL,
 ) -> tuple[LinearProbe, Result]:
     """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.finetune.finetuned_accuracy`."""
     torch.manual_seed(recipe.seed)
     model = LinearProbe(encoder, classes_of(images), pool=recipe.pool).to(device_of(encoder))
-    return model, fit(ProbeTask(recipe, images, statistics, model), recipe, out, resume=resume, quiet=quiet)
+    return model, fit(ProbeTask(recipe, images, statistics, model, reading=reading), recipe, out, resume=resume, quiet=quiet)

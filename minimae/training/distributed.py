@@ -86,6 +86,11 @@ def spread(model: nn.Module, *, shard: bool) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
+def sharded(model: nn.Module) -> bool:
+    """Whether each process holds only a part of the parameters, so that all must call the model equally often."""
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
 def block_lists(model: nn.Module) -> list[nn.ModuleList]:
     """The lists of transformer blocks in a model: what is compiled and sharded block by block."""
     return [part for part in model.modules() if isinstance(part, nn.ModuleList)]

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import count
@@ -18,18 +19,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..data.source import Batch
 from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
 from . import distributed
+from .bands import Expectation
+from .logs import Logs
 from .optimisers import set_lr
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
+from .speed import flags
 from .state import CHECKPOINT, METRICS, device_of, restore, save_run, save_whole
 
-__all__ = ["CHECKPOINT", "METRICS", "Part", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
+__all__ = ["CHECKPOINT", "METRICS", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
 
-Part = tuple[Tensor, Tensor]  # images of one micro-batch: places int64 b, and the epoch of each int64 b
-Plan = Iterator[Part]
+Plan = Iterator[tuple[Tensor, Tensor]]  # images of one forward pass after another: places int64 b, and the epoch of each int64 b
 
 
 class Task(Protocol):
@@ -51,12 +55,16 @@ class Task(Protocol):
         """What a checkpoint needs besides the weights, so that the model can be used without its data."""
         ...
 
-    def feed(self, plan: Plan) -> Iterator[tuple[Any, ...]]:
-        """What ``loss`` will be given for each part of the plan: the part itself, or images that workers read ahead."""
+    def feed(self, plan: Plan) -> Iterator[Batch]:
+        """The images of each part of the plan, on the device: taken from memory, or read ahead by workers."""
         ...
 
-    def loss(self, *part: Any) -> Tensor:
-        """The mean loss of one part of the plan: images at these places ``b``, each in its own epoch ``b``."""
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss of these images."""
+        ...
+
+    def expected(self) -> Expectation | None:
+        """Where the loss should be, if that is known."""
         ...
 
     def after_step(self) -> None:
@@ -102,12 +110,13 @@ def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor,
 
 
 def plan(first: int, settings: Settings, images: int, here: distributed.World) -> Plan:
-    """The parts that this process takes of every micro-batch, from step ``first`` on, without end."""
-    window = settings.batch * settings.accumulate * here.size
-    for step in count(first):
-        for micro in range(settings.accumulate):
-            place = micro * here.size + here.rank
-            yield batch_at(step * window + place * settings.batch, settings.batch, images, settings.seed)
+    """The parts that this process takes of every optimiser step, from step ``first`` on, without end.
+
+    A part is what is read for one forward pass: ``batch`` images, or fewer when each is seen in several views.
+    """
+    part = settings.batch // settings.repeats
+    for number in count(first * settings.accumulate):
+        yield batch_at((number * here.size + here.rank) * part, part, images, settings.seed)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -148,6 +157,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     Interrupted after a stop request.
     """
     model, device, here = task.model, device_of(task.model), distributed.world()
+    flags(device)
     window = settings.batch * settings.accumulate * here.size
     steps = settings.steps(task.images, here.size)
     epoch_steps = task.images / window
@@ -171,11 +181,13 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
 
     model.train()
     started = saved = logged = time.perf_counter()
-    before, last = state["seconds"], state["step"]
+    before, last, waited = state["seconds"], state["step"], 0.0
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
     bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
+    told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
+    logs = Logs(out, steps, window, step=last, **told, expected=task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
-    with bar, stop_requests() as asked:
+    with bar, logs, closing(feed), stop_requests() as asked:  # type: ignore[type-var]
         while state["step"] < steps:
             step = state["step"]
             lr = lr_at(step + 1, steps=steps, warmup=warmup, peak=peak, floor=settings.floor_lr)
@@ -183,22 +195,20 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             torch.manual_seed(int(hashed(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
             total = torch.zeros((), device=device)
             for micro in range(settings.accumulate):
-                part = next(feed)
+                batch = next(feed)
                 with distributed.talking(task.run, last=micro + 1 == settings.accumulate):
                     with autocast(device, settings.precision):
-                        loss = task.loss(*part) / settings.accumulate
+                        loss = task.loss(batch) / settings.accumulate
                     scaler.scale(loss).backward()
                 total += loss.detach()
             # On a GPU the loss is read every log_every steps only: reading it makes the host wait.
             logging = (step + 1) % settings.log_every == 0 or step + 1 == steps
-            reading = device.type == "cpu" or logging
-            if reading:
-                overdue = time.perf_counter() - saved > settings.save_every
-                mean, stop, late = distributed.agree(total, bool(asked), overdue and here.main, device=device)
+            if logging or device.type == "cpu":
+                [mean] = distributed.agree(total, device=device)
                 if not math.isfinite(mean):
                     if device.type == "cpu":  # read before the update, so the weights are still good; a GPU keeps its last checkpoint
                         save()
-                    raise MinimaeError(not_finite(mean, step, step / epoch_steps, part[0], out))
+                    raise MinimaeError(not_finite(mean, step, step / epoch_steps, batch, out))
             if settings.clip is not None:
                 scaler.unscale_(optimiser)
                 nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
@@ -211,16 +221,19 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             state["step"], state["seconds"] = step + 1, before + now - started
             bar.update()
             if logging:
-                speed = (step + 1 - last) * window / (now - logged)
+                speed, waits = (step + 1 - last) * window / (now - logged), getattr(feed, "waited", 0.0)
                 point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": mean, "lr": lr, "images_per_s": speed}
+                point["waiting"] = (waits - waited) / (now - logged)  # the share of the time in which no images were there
                 state["history"].append(point)
-                bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.2e}, {speed:,.0f} images/s", refresh=False)
-                logged, last = now, step + 1
-            if reading and (stop or late):
+                bar.set_postfix_str(logs.point(point), refresh=False)
+                logged, last, waited = now, step + 1, waits
+            overdue = here.main and now - saved > settings.save_every
+            stop, late = distributed.agree(bool(asked), overdue, device=torch.device("cpu"))
+            if stop or late:
                 save()
                 saved = now
-                if stop:
-                    raise Interrupted(f"stopped. {how_to_continue(task.kind, step + 1, steps, out)}", (asked or [signal.SIGTERM])[0])
+            if stop:
+                raise Interrupted(f"stopped. {how_to_continue(task.kind, step + 1, steps, out)}", (asked or [signal.SIGTERM])[0])
         save()
         if shard and out is not None:
             save_whole(out, model, state)
@@ -236,11 +249,11 @@ def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
     return f"Saved at step {step} of {steps}; continue with: {how}"
 
 
-def not_finite(loss: float, step: int, epoch: float, part: Any, out: Path | None) -> str:
+def not_finite(loss: float, step: int, epoch: float, batch: Batch, out: Path | None) -> str:
     """What happened, where, and what to try."""
     kept = f"the last good state is kept in {out / CHECKPOINT}" if out else "nothing was saved (no --out)"
-    named = ", ".join(str(int(i)) for i in part[:4]) + ", …" if isinstance(part, Tensor) else "see ids of the batch"
+    named = ", ".join(str(int(i)) for i in batch.ids[:4])
     return (
-        f"the loss became {loss} at step {step} (epoch {epoch:.2f}, images {named}); {kept}. "
+        f"the loss became {loss} at step {step} (epoch {epoch:.2f}, images {named}, …); {kept}. "
         "Try a lower --base-lr, --clip 1, a longer --warmup-epochs, or --precision fp32"
     )

@@ -18,6 +18,8 @@ class Settings:
     """How often the training images are seen, on average."""
     batch: int = 256
     """Images per forward pass of one process."""
+    repeats: int = 1
+    """Views of each image that is read, side by side in the batch: each has its own crop and mask. It saves reading, not computing."""
     accumulate: int = 1
     """Forward passes per optimiser step."""
     base_lr: float = 1.5e-4
@@ -37,6 +39,8 @@ class Settings:
     """Compile the blocks with torch.compile."""
     shard: bool = False
     """Under torchrun: FSDP2 (each process holds a part of the model) instead of DDP (each holds a copy)."""
+    wandb: str | None = None
+    """A project at Weights & Biases to send the metrics to, if wandb is installed."""
     seed: int = 0
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
@@ -44,7 +48,7 @@ class Settings:
     """Seconds between two checkpoints."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "base_lr", "log_every"):
+        for name in ("epochs", "batch", "repeats", "accumulate", "base_lr", "log_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")
         for name in ("floor_lr", "warmup_epochs", "weight_decay", "save_every"):
@@ -56,6 +60,8 @@ class Settings:
             raise ValueError(
                 f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too"
             )
+        if self.batch % self.repeats:
+            raise ValueError(f"a batch of {self.batch} cannot be filled with {self.repeats} views of each image: it must be a multiple")
         if self.shard and self.precision == "fp16":
             raise ValueError("fp16 with its loss scaler does not go with --shard: take --precision bf16 or fp32")
         if self.precision not in get_args(Precision):

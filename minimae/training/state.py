@@ -22,7 +22,7 @@ from .distributed import agree, world
 from .settings import Settings
 
 CHECKPOINT, METRICS, SHARDS = "checkpoint.pt", "metrics.jsonl", "checkpoint-"
-FREE = {"log_every", "save_every", "compile", "shard"}  # may change when a run goes on
+FREE = {"log_every", "save_every", "compile", "shard", "wandb"}  # may change when a run goes on
 
 
 def save_run(out: Path, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any], *, shard: bool) -> None:
@@ -79,6 +79,28 @@ def save_whole(out: Path, model: nn.Module, state: dict[str, Any]) -> None:
 def saved_steps(out: Path) -> dict[Path, int]:
     """The whole sharded checkpoints in a run's folder, with their steps."""
     return {path: int(path.name[len(SHARDS) :]) for path in out.glob(f"{SHARDS}*") if path.name[len(SHARDS) :].isdigit()}
+
+
+def saved_settings(out: Path, kind: str) -> dict[str, Any]:
+    """The recipe of the run in a folder, as one process would run it: with several, each step took ``accumulate`` × their number.
+
+    Raises MinimaeError when there is no run, or one of another kind.
+    """
+    state = newest_state(out, kind)
+    settings = dict(state["settings"])
+    settings["accumulate"] *= state.get("processes", 1)
+    return settings
+
+
+def newest_state(out: Path, kind: str) -> dict[str, Any]:
+    """What the newest checkpoint in a folder holds; of a sharded one, what is not in the shards."""
+    shards = saved_steps(out)
+    if not shards:
+        return load_checkpoint(out / CHECKPOINT, kind)
+    state = torch.load(max(shards, key=lambda path: shards[path]) / "state.pt", weights_only=True)
+    if state["kind"] != kind:
+        raise MinimaeError(f"{out} holds a run of {state['kind']}, not of {kind}")
+    return dict(state)
 
 
 def can_resume(out: Path) -> bool:

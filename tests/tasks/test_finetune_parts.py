@@ -39,7 +39,7 @@ def test_by_default_nothing_is_added() -> None:
     source, r = images(), Finetune()
     x = augment(source.pixels[PLACES], source.ids[PLACES], Augmentation(scale=r.crop), seed=0, epoch=EPOCHS, size=(8, 8))
     expected = F.cross_entropy(plain.model(normalise(x, source.statistics)), source.labels[PLACES], label_smoothing=0.1)
-    assert torch.equal(plain.loss(PLACES, EPOCHS), expected)
+    assert torch.equal(plain.loss(source.at(PLACES, EPOCHS)), expected)
 
 
 def test_with_everything_the_loss_is_that_of_the_parts_in_order() -> None:
@@ -54,13 +54,14 @@ def test_with_everything_the_loss_is_that_of_the_parts_in_order() -> None:
     for i in range(4):
         for label, weight in ((labels[i], shares.own[i]), (labels[i ^ 1], 1 - shares.own[i])):
             loss += weight * (0.9 * scores[i, label] + 0.1 * scores[i].mean()) / 4
-    assert torch.allclose(full.loss(PLACES, EPOCHS), loss, atol=1e-5)
+    assert torch.allclose(full.loss(source.at(PLACES, EPOCHS)), loss, atol=1e-5)
 
 
 def test_the_batch_may_be_cut_into_even_parts() -> None:
     full = task(replace(TUNED, batch=4, accumulate=1))
-    halves = [full.loss(PLACES[i : i + 2], EPOCHS[i : i + 2]) for i in (0, 2)]
-    assert torch.allclose(full.loss(PLACES, EPOCHS), sum(halves) / 2, atol=1e-6)
+    source = images()
+    halves = [full.loss(source.at(PLACES[i : i + 2], EPOCHS[i : i + 2])) for i in (0, 2)]
+    assert torch.allclose(full.loss(source.at(PLACES, EPOCHS)), sum(halves) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [TUNED, RAW], ids=["Table 9", "Table 11"])

@@ -77,15 +77,15 @@ def test_it_finds_what_the_exact_solver_finds(images: Images) -> None:
 def test_it_resumes_to_the_bit(images: Images, tmp_path, monkeypatch) -> None:
     recipe = Probe(batch=32, epochs=3, warmup_epochs=1, save_every=0.0, log_every=1)
     whole, _ = train_probe(recipe, encoder(), images, images.statistics, tmp_path / "a", quiet=True)
-    score, calls = ProbeTask.score, []
+    loss, calls = ProbeTask.loss, []
 
-    def dies(self, *batch):
+    def dies(self, batch):
         calls.append(1)
         if len(calls) > 8:
             raise RuntimeError("the power is gone")
-        return score(self, *batch)
+        return loss(self, batch)
 
-    monkeypatch.setattr(ProbeTask, "score", dies)
+    monkeypatch.setattr(ProbeTask, "loss", dies)
     with pytest.raises(RuntimeError, match="power"):
         train_probe(recipe, encoder(), images, images.statistics, tmp_path / "b", quiet=True)
     monkeypatch.undo()

@@ -136,11 +136,11 @@ def test_a_resumed_run_equals_the_unbroken_one_to_the_bit(images: Images, tmp_pa
     whole, result = pretrain(TINY, images, tmp_path / "whole", quiet=True)
     calls, original = [], PretrainTask.loss
 
-    def dies(self, places, epochs):
+    def dies(self, batch):
         calls.append(1)
         if len(calls) > stop_after:
             raise RuntimeError("the power is gone")
-        return original(self, places, epochs)
+        return original(self, batch)
 
     monkeypatch.setattr(PretrainTask, "loss", dies)
     with pytest.raises(RuntimeError, match="power"):
@@ -218,7 +218,7 @@ def wait_for(ready, seconds: float = 180) -> None:
 
 def test_trap_20_a_nan_loss_stops_the_run_and_keeps_the_last_good_state(images: Images, tmp_path, monkeypatch) -> None:
     original = PretrainTask.loss
-    monkeypatch.setattr(PretrainTask, "loss", lambda self, p, e: original(self, p, e) * (math.nan if int(e[0]) >= 2 else 1.0))
+    monkeypatch.setattr(PretrainTask, "loss", lambda self, b: original(self, b) * (math.nan if int(b.epochs[0]) >= 2 else 1.0))
     with pytest.raises(MinimaeError, match=r"loss became nan at step 10 \(epoch 2.00, images \d+, .*last good state is kept"):
         pretrain(TINY, images, tmp_path, quiet=True)
     kept = load_pretrained(tmp_path)

@@ -1,0 +1,31 @@
+"""What each command does. A command is a dataclass: its fields are its options, their docstrings the help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..bench.command import BenchCommand
+from ..data.commands import BenchLoaderCommand, PackCommand, VerifyCommand
+from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
+from .looking import DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
+from .pretraining import PretrainCommand
+
+# A name of two words is a command of its own, so that `data pack --help` tells of packing.
+COMMANDS: dict[str, type[Any]] = {
+    "demo": DemoCommand,
+    "recipes": RecipesCommand,
+    "pretrain": PretrainCommand,
+    "knn": KnnCommand,
+    "probe": ProbeCommand,
+    "finetune": FinetuneCommand,
+    "reconstruct": ReconstructCommand,
+    "export": ExportCommand,
+    "data": DataCommand,
+    "data pack": PackCommand,
+    "data verify": VerifyCommand,
+    "flops": FlopsCommand,
+    "bench": BenchCommand,
+    "bench loader": BenchLoaderCommand,
+}
+
+__all__ = ["COMMANDS", "FinetuneCommand", "KnnCommand", "PretrainCommand", "ProbeCommand", "TrainProbeCommand"]

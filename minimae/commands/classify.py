@@ -1,0 +1,184 @@
+"""Commands that ask a trained encoder about labelled images: nearest neighbours, linear probe, fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tyro.conf import OmitArgPrefixes, Suppress
+
+from .. import weights
+from ..errors import MinimaeError
+from ..options import Where, begin, describe
+from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
+from ..report import prepare, write_json
+from ..sizes import Size
+from ..tasks.features import Pool
+from ..tasks.feeding import Source, features_of
+from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
+from ..tasks.knn import accuracy, knn_predict
+from ..tasks.pretrain import Pretrained
+from ..tasks.probe import probe_predict
+from ..tasks.probe_train import Probe, train_probe
+from ..training.distributed import world
+from ..training.loop import Result
+from ..vit import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Labelled images to ask about."""
+
+    data: str | None = None
+    """Data set or folder; by default the one the model was pre-trained on."""
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+
+    def images(self, name: str, size: Size, *, image: int | None = None) -> tuple[Source, Source]:
+        """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
+        side = image or (size.image if isinstance(size.image, int) else size.image[0])
+        how: dict[str, Any] = {"image": side} | ({"channels": size.channels} if size.channels in (1, 3) else {})
+        train, test = (self.where.open(self.data or name, split, **how) for split in ("train", "test"))
+        for images in (train, test):
+            if images.labels is None:
+                raise ValueError(f"{images.name} has no labels; accuracy wants a folder for each class")
+        return train, test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Labelled):
+    """A trained model, and labelled images to ask it about."""
+
+    weights: Path
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
+
+    def open(self, device: str) -> tuple[Pretrained, Source, Source]:
+        trained = weights.load(self.weights)
+        trained.model.to(device)
+        return trained, *self.images(trained.recipe.data, trained.model.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnCommand(Trained):
+    """k-nearest-neighbour accuracy on frozen features: nothing is trained."""
+
+    recipe: OmitArgPrefixes[Knn] = Knn()  # noqa: RUF009 - frozen
+    name: Suppress[str] = ""
+
+    def __call__(self) -> None:
+        trained, train, test = self.open(self.where.alone())
+        r, reading = self.recipe, self.where.reading
+        kept = [features_of(trained.model.encoder, images, trained.statistics, reading, pool=r.pool) for images in (train, test)]
+        (features, labels), (questions, truth) = kept
+        predicted = knn_predict(features, labels, questions, k=r.k, temperature=r.temperature)
+        print(f"{r.k}-NN, {r.pool} features: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCommand(Trained):
+    """Linear probe on cached features of the frozen encoder: the fast path, without augmentation. With a recipe: Table 10."""
+
+    pool: Pool = "tokens"
+    """mean or class token, the means after every block, or all tokens side by side."""
+    labels: int | None = None
+    """Use this many labels only, the same number of each class."""
+
+    def __call__(self) -> None:
+        trained, train, test = self.open(self.where.alone())
+        train = train if self.labels is None else train.few(self.labels)
+        kept = [features_of(trained.model.encoder, x, trained.statistics, self.where.reading, pool=self.pool) for x in (train, test)]
+        (features, labels), (questions, truth) = kept
+        predicted, penalty = probe_predict(features, labels, questions)
+        how = f"{self.pool} features, {len(labels):,} labels (penalty {penalty:g})"
+        print(f"linear probe, {how}: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
+        print("This is the fast path: cached features of whole images. The paper's protocol (Table 10): minimae probe RECIPE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where a run of training keeps what it needs to go on."""
+
+    out: Path | None = None
+    """Folder for checkpoint, metrics and result; by default nothing is kept."""
+    resume: bool = False
+    """Continue the run in --out."""
+    auto_resume: bool = False
+    """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+
+    def begin(self, recipe: Any, device: str) -> bool:
+        """Make the folder; → whether the run in it goes on."""
+        if self.out is None:
+            if self.resume or self.auto_resume:
+                raise MinimaeError("to continue a run, name its folder with --out")
+            return False
+        resume = begin(self.out, resume=self.resume, auto=self.auto_resume)
+        if world().main:
+            prepare(self.out, recipe, device)
+        return resume
+
+    def end(self, what: str, score: float, train: Source, test: Source, result: Result) -> None:
+        """Tell the accuracy, and keep it."""
+        if not world().main:
+            return
+        if self.out is not None:
+            kept = {"top-1 %": score, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
+            write_json(self.out / "result.json", kept)
+        print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {score:.2f} % of {len(test):,} test images, last epoch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainProbeCommand(Trained):
+    """The paper's linear probe (Table 10): LARS, a batch norm without affine, random crops. minimae probe RECIPE --weights …"""
+
+    recipe: OmitArgPrefixes[Probe]
+    name: Suppress[str] = ""
+    run: OmitArgPrefixes[Run] = field(default_factory=Run)
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        recipe, processes = for_processes(self.recipe, world().size), world().size
+        trained, train, test = self.open(device)
+        encoder = trained.model.encoder
+        print(tell(self.name, recipe, images=len(train), size=trained.model.size, processes=processes), describe(train), sep="\n")
+        resume, reading = self.run.begin(recipe, device), self.where.reading
+        model, result = train_probe(recipe, encoder, train, trained.statistics, self.run.out, resume=resume, reading=reading)
+        score = finetuned_accuracy(model, test, trained.statistics, reading=reading)
+        self.run.end("linear probe", score, train, test, result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneCommand(Labelled):
+    """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
+
+    weights: Path | None = None
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file. A recipe from scratch wants none."""
+    recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
+    name: Suppress[str] = ""
+    labels: int | None = None
+    """Use this many labels only, the same number of each class."""
+    scratch: bool = False
+    """Forget the trained weights and start from the initial ones, with one lr for all layers by default."""
+    run: OmitArgPrefixes[Run] = field(default_factory=Run)
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        recipe, processes = for_processes(self.recipe, world().size), world().size
+        if self.weights is not None:
+            trained = weights.load(self.weights)
+            size, data_name = trained.model.size, trained.recipe.data
+        elif self.scratch and self.name:
+            size, data_name = RECIPES[self.name].size, self.name.partition("-")[0]
+        else:
+            raise ValueError("--weights is missing: a run folder, a checkpoint, or the name of shipped weights")
+        train, test = self.images(data_name, size, image=recipe.image)
+        statistics = train.statistics if self.weights is None else trained.statistics
+        train = train if self.labels is None else train.few(self.labels, seed=recipe.seed)
+        if self.scratch:
+            torch.manual_seed(recipe.seed)
+        encoder = (Encoder(size) if self.scratch else trained.model.encoder).to(device)
+        print(tell(self.name, recipe, images=len(train), size=size, processes=processes), describe(train), sep="\n")
+        resume, reading = self.run.begin(recipe, device), self.where.reading
+        model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading)
+        score = finetuned_accuracy(model, test, statistics, reading=reading)
+        self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result)

@@ -1,0 +1,136 @@
+"""Commands that tell or show something: a reconstruction, a data set, a recipe, what a size costs; and the main job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from .. import data, weights
+from ..demo import demo
+from ..errors import MinimaeError
+from ..options import Where, describe
+from ..recipes import describe as describe_recipe
+from ..recipes import listing
+from ..report import picture
+from ..sizes import SIZES, flops, parameters, size
+from ..suggest import nearest
+from ..tasks.reconstruct import fit_to_model, read_picture, reconstruct_batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipesCommand:
+    """List all recipes, with source, cost and the paper's result; or show one of them in full."""
+
+    name: Positional[str] = ""
+    """A recipe; nothing lists them all."""
+
+    def __call__(self) -> None:
+        print(describe_recipe(self.name) if self.name else listing())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Write trained weights as one safetensors file that needs nothing beside it: minimae export RUN OUT.safetensors."""
+
+    weights: Positional[Path]
+    """A run folder of pre-training, its checkpoint.pt, or shipped weights by name."""
+    out: Positional[Path]
+    half: bool = False
+    """Half precision: half as large, and rounded."""
+
+    def __call__(self) -> None:
+        try:
+            weights.export(weights.load(self.weights), self.out, half=self.half)
+        except OSError as error:
+            raise MinimaeError(f"cannot write {self.out} ({error}); give another file") from None
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructCommand:
+    """Hide most of your own picture and let a trained model paint it. Any size: the picture is resized to the model."""
+
+    pictures: Positional[tuple[Path, ...]]
+    """One image file or more."""
+    weights: Path
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
+    ratio: float | None = None
+    """Share of the patches to hide; by default the model's own."""
+    seed: int = 0
+    out: Path = Path("reconstruction.png")
+    """Where the figure goes; with several pictures a number is added."""
+
+    def __call__(self) -> None:
+        trained = weights.load(self.weights)
+        if trained.model.size.channels not in (1, 3):
+            raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
+        for i, path in enumerate(self.pictures):
+            pixels = fit_to_model(read_picture(path, trained.model.size.channels), trained)
+            fig, caption = reconstruct_batch(trained, pixels, seed=self.seed, ratio=self.ratio)
+            target = self.out if len(self.pictures) == 1 else self.out.with_stem(f"{self.out.stem}-{i + 1}")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                picture(fig, target, caption)
+            except (OSError, ValueError) as error:
+                raise MinimaeError(f"cannot write {target} ({error}); give another file with --out") from None
+            print(f"{target}: {caption}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCommand:
+    """List the data sets, or show (and fetch, with --download) one of them."""
+
+    name: Positional[str] = ""
+    """A data set or a folder; nothing lists them all."""
+    image: int | None = None
+    """Height and width in pixels, for sets of varied sizes."""
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+
+    def __call__(self) -> None:
+        if not self.name:
+            for name, line in data.NAMES.items():
+                print(f"{name:14}{line}")
+            print("Any folder works too: FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg, FOLDER/CLASS/*.jpg, or pictures alone.")
+            return
+        for split in data.splits(self.name) if self.name in data.NAMES else ("train",):
+            images = self.where.load(self.name, split, image=self.image)
+            numbers = ", ".join(f"{m:.4f} ± {d:.4f}" for m, d in zip(*(x.tolist() for x in images.statistics), strict=True))
+            print(f"{split}: {describe(images)}; mean ± deviation {numbers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlopsCommand:
+    """Parameters and floating-point operations of a size: as the paper lays it out, and as this package computes it."""
+
+    name: Positional[str]
+    """A named size: nano, micro, tiny, small, base, large or huge; or all."""
+    ratio: float = 0.75
+    image: int | None = None
+    patch: int | None = None
+
+    def __call__(self) -> None:
+        if self.name not in (*SIZES, "all"):
+            raise ValueError(f"unknown size {self.name!r}{nearest(self.name, [*SIZES, 'all'])}")
+        print("One multiply-add is 2 operations; matmuls only. A training step is three forwards less one patch projection.")
+        heads = ("encoder", "with decoder", "encoder fwd", "decoder fwd", "step, paper", "step, here")
+        print(f"{'size':8}{'image':>6}{'patch':>6}" + "".join(f"{head:>14}" for head in heads))
+        for name in SIZES if self.name == "all" else (self.name,):
+            s = size(name, **{k: v for k, v in (("image", self.image), ("patch", self.patch)) if v is not None})
+            paper, here = flops(s, self.ratio, paper=True), flops(s, self.ratio)
+            cells = [f"{count / 1e6:.2f} M" for count in parameters(s)]
+            cells += [f"{v / 1e9:.{2 if v > 1e9 else 4}f} GF" for v in (paper.encoder, paper.decoder, paper.step, here.step)]
+            print(f"{name:8}{s.image!s:>6}{s.patch!s:>6}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand:
+    """The main job: pre-train on the embedded photographs of clothes, look at what was learned, compare. About five minutes."""
+
+    out: Path = Path("runs/demo")
+    """Folder for checkpoint, metrics, figures and report."""
+    seed: int = 0
+
+    def __call__(self) -> None:
+        demo(self.out, seed=self.seed)

@@ -1,0 +1,60 @@
+"""``minimae pretrain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Suppress
+
+from ..options import Where, begin, describe
+from ..recipes import for_processes, tell
+from ..rehearse import rehearse
+from ..report import prepare, pretraining_parts, settings_parts, write_page
+from ..sizes import parameters
+from ..tasks.pretrain import Pretrain, Pretrained, pretrain
+from ..training.distributed import world
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainCommand:
+    """Pre-train a masked autoencoder from a named recipe: minimae pretrain RECIPE [--option …]."""
+
+    recipe: OmitArgPrefixes[Pretrain]
+    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    name: Suppress[str] = ""
+    """The recipe's name."""
+    out: Path | None = None
+    """Folder for checkpoint, metrics, figures and report; by default runs/RECIPE."""
+    resume: Path | None = None
+    """Continue the run in this folder, with its own recipe; the number of processes may be another."""
+    auto_resume: bool = False
+    """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+    rehearse: bool = False
+    """Instead: a few steps of pre-training, probe and fine-tuning at the model's true size, on a small folder made from photographs;
+    says what the real run would take."""
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        if self.rehearse:
+            rehearse(self.name, self.recipe, device=device, out=self.out)
+            return
+        out = self.resume or self.out or Path("runs") / (self.name or "pretrain")
+        resume = begin(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
+        recipe = for_processes(self.recipe, world().size)
+        train = self.where.open(recipe.data, "train", image=recipe.image)
+        size = recipe.size_for(train)
+        print(tell(self.name, recipe, images=len(train), size=size, processes=world().size))
+        print(f"{describe(train)}\n{parameters(size)[0] / 1e6:.2f} M parameters in the encoder; on {world().size} × {device}; to {out}")
+        recipe.steps(len(train), world().size)  # an error here, and not after the folder is made
+        if world().main:
+            prepare(out, recipe, device)
+        model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
+        if not world().main:
+            return
+        trained = Pretrained(model.cpu(), recipe, train.statistics)
+        test = self.where.test_images(recipe.data, train, image=recipe.image)
+        parts = pretraining_parts(out, trained, train, test, result, processes=world().size)
+        parts += settings_parts(recipe, device)
+        page = write_page(out, f"Pre-training on {train.name}", parts)
+        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")

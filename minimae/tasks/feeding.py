@@ -1,0 +1,107 @@
+"""What every task reads its images through, whether they lie in memory or are read from files as they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..augment import Augmentation, augment
+from ..data.loader import cores, feed, in_memory, in_order
+from ..data.source import Batch, Images
+from ..data.stream import Stream
+from ..patches import Pair, pair
+from ..training.distributed import world
+from ..training.loop import Plan
+from ..vit import Encoder
+from .features import Pool, extract
+
+Source = Images | Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images that are not in memory are read. It decides how fast that is, and not what is learned."""
+
+    workers: int | None = None
+    """Processes that read images, for each training process; by default this machine's cores divided among those."""
+    crop_on: Literal["host", "device"] = "host"
+    """Where full images are cropped and resized: in the workers, or on the device, which needs fewer cores and more of the bus."""
+    decoder: Literal["cpu", "gpu"] = "cpu"
+    """gpu decodes JPEGs there (with --crop-on device)."""
+    skip_corrupt: bool = False
+    """Leave unreadable images out; each is told and counted. Without this they are an error."""
+
+    def processes(self) -> int:
+        """How many workers this process starts."""
+        return cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if self.workers is None else self.workers
+
+
+USUAL = Reading()
+
+
+def batches(
+    source: Source, plan: Plan, reading: Reading, *, image: Pair, augmentation: Augmentation, seed: int, repeats: int, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels."""
+    if isinstance(source, Images):
+        here = source.to(device)
+        return (here.at(places, epochs, repeats) for places, epochs in plan)
+    return feed(
+        source, plan, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
+        where=reading.crop_on, decoder=reading.decoder, corrupt="skip" if reading.skip_corrupt else "error",
+    )  # fmt: skip
+
+
+def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) -> Tensor:
+    """A batch → float32 images in [0, 1], ``b c height width``: cropped unless that was done as they were read, flipped, recoloured."""
+    if batch.boxes is not None:
+        augmentation = replace(augmentation, scale=None, fixed=None)
+    return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
+
+
+def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
+    """All images in order, as evaluation sees them (resize, centre crop), a part at a time; a set in memory is one part.
+
+    share: only those that fall to this process, when several work together. An unreadable image is left out with ``skip_corrupt``.
+    """
+    here = world()
+    if share and here.size > 1:
+        source = source.subset(torch.arange(here.rank, len(source), here.size))
+    if isinstance(source, Images):
+        yield source
+        return
+    with closing(
+        feed(source, in_order(len(source), size), image=image, augmentation=None, seed=0, workers=reading.processes(),
+             corrupt="skip" if reading.skip_corrupt else "error")
+    ) as read:  # fmt: skip
+        for places, batch in zip(torch.arange(len(source)).split(size), read):
+            right = batch.ids == source.ids[places]  # an unreadable image was replaced by the next one
+            if right.any():
+                labels = None if batch.labels is None else batch.labels[right]
+                yield Images(source.name, batch.pixels[right].contiguous(), labels, source.classes, batch.ids[right])
+
+
+def features_of(
+    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: Reading, *, pool: Pool
+) -> tuple[Tensor, Tensor]:
+    """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``."""
+    features, labels = [], []
+    for part in chunks(source, reading, image=pair(encoder.size.image)):
+        assert part.labels is not None
+        features.append(extract(encoder, part, statistics, pool=pool))
+        labels.append(part.labels)
+    return torch.cat(features), torch.cat(labels)
+
+
+def some(source: Source, count: int, *, image: Pair) -> Images:
+    """At most ``count`` images in memory, the same ones each time: the first of a set in memory, evenly spread ones of a stream."""
+    if isinstance(source, Images):
+        return source.subset(torch.arange(min(count, len(source))))
+    places = torch.linspace(0, len(source) - 1, min(count, len(source))).long()
+    return in_memory(source.subset(places), image=image, augmentation=Augmentation(scale=None, flip=False), corrupt="skip")
