@@ -65,8 +65,8 @@ class Where:
     """Use at most this many images of each split."""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
-    stream: bool | None = None
-    """Read the images of a folder as they are needed, in workers; by default those that would fill more than 2 GB of memory."""
+    read_from: Literal["auto", "memory", "files"] = "auto"
+    """Read the images of a folder into memory, or from their files as they are needed; auto takes files beyond 2 GB, and for shards."""
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
@@ -90,22 +90,22 @@ class Where:
         return pick_device(self.device)
 
     def open(self, name: str, split: str, *, image: int | None = None, channels: int | None = None) -> Source:
-        """A set of images: in memory, or as a stream when it is packed, too large, or asked for with --stream."""
+        """A set of images: in memory, or from files when it is packed, too large, or when that is asked for."""
         folder = self.data_root / "imagenet" if name == "imagenet" else Path(name).expanduser()
         if name == "imagenet" and not folder.is_dir():
             raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
         if name in data.NAMES or not folder.is_dir():
-            if self.stream:
-                raise MinimaeError(f"--stream reads folders and packed shards; {name} is read into memory")
+            if self.read_from == "files" and name in data.NAMES:
+                raise MinimaeError(f"--read-from files is for folders and packed shards; {name} is read into memory")
             return self.load(name, split, image=image, channels=channels)
-        stream = self.stream
-        if stream is None:
+        stream = self.read_from == "files"
+        if self.read_from == "auto":
             height, width = pair(image or 224)
             stream = packed(folder) or name == "imagenet" or len(open_folder(folder, split)) * (channels or 3) * height * width > ROOM
         if not stream:
             return self.load(name, split, image=image, channels=channels)
         if channels == 1:
-            raise MinimaeError("images are streamed in colour, and this model takes grey ones: use --no-stream")
+            raise MinimaeError("images are streamed in colour, and this model takes grey ones: use --read-from memory")
         found = open_stream(folder, split, limit=self.limit)
         return replace(found, name=folder.name)
 

@@ -23,7 +23,7 @@ from .report import environment, write_json
 from .tasks.finetune import finetune, finetuned_accuracy
 from .tasks.pretrain import Pretrain, load_pretrained, pretrain
 from .tasks.probe_train import train_probe
-from .training.distributed import world
+from .training.distributed import same, wait, world
 from .training.loop import Result
 
 STAGES = ("probe", "finetune")  # after pre-training
@@ -58,25 +58,21 @@ def rehearse(name: str, recipe: Pretrain, *, device: str, out: Path | None = Non
     per_class = -(-2 * batch * here.size // 4) + 1
     found: dict[str, Any] = {}
     with ExitStack() as ends:
-        # A temporary folder, the same for all processes of this machine: the first makes it.
-        root = (
-            Path(ends.enter_context(tempfile.TemporaryDirectory())) if here.size == 1 else Path(tempfile.gettempdir(), "minimae-rehearsal")
-        )
+        root = Path(same(ends.enter_context(tempfile.TemporaryDirectory()) if here.main else ""))
         if here.main:
             print(f"making {4 * per_class} + 16 JPEGs laid out as ImageNet, and packing them", flush=True)
             make_folder(root / "images", classes=4, train=per_class, val=4)
             for split in ("train", "val"):
                 pack(root / "images", split, root / "packed", workers=1, quiet=True)
-        share_word(here.size)
+        wait()
         folder = out or root / "run"
         folder.mkdir(parents=True, exist_ok=True)
         train, test = (open_stream(root / "packed", split) for split in ("train", "test"))
         first = shortened(recipe, len(train), batch, here.size)
         stage(f"pre-training, {model_name}")
-        model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True)
+        _, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True)
         found["pretrain"] = told(RECIPES[name], recipe, result, device, here.size)
-        trained = load_pretrained(folder / "pretrain") if here.main or here.size == 1 else None
-        encoder = (trained.model if trained else model).to(device).encoder
+        encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
         for step in STAGES:
             entry: Entry = RECIPES[f"{model_name}-{step}"]
             stage(entry.what)
@@ -91,14 +87,6 @@ def rehearse(name: str, recipe: Pretrain, *, device: str, out: Path | None = Non
             total = sum(one["hours"] for one in found.values())
             print(f"all stages of {name} on {here.size} × {environment(device)['device']}: {total:,.1f} hours at this speed")
     return found
-
-
-def share_word(size: int) -> None:
-    """Until the first process has made the folder."""
-    from .training.distributed import wait
-
-    if size > 1:
-        wait()
 
 
 def stage(what: str) -> None:

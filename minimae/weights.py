@@ -17,7 +17,10 @@ FOLDERS = (Path(__file__).parent / "_sample" / "weights", Path(__file__).parents
 
 
 def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
-    """Write a trained model as one safetensors file: half precision or float32, with recipe, size and statistics as JSON in its head."""
+    """Write a trained model as one safetensors file: half precision or float32, with recipe, size and statistics as JSON in its head.
+
+    Raises MinimaeError when it cannot be written.
+    """
     about = {
         "settings": asdict(trained.recipe),
         "size": asdict(trained.model.size),
@@ -25,8 +28,13 @@ def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
     }
     weights = {name: (value.half() if half else value).contiguous() for name, value in trained.model.state_dict().items()}
     temporary = path.with_name(path.name + ".partial")
-    save_file(weights, temporary, metadata={"minimae": json.dumps(about)})
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, temporary, metadata={"minimae": json.dumps(about)})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
 
 
 def read_export(path: Path) -> Pretrained:

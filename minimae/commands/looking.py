@@ -41,10 +41,7 @@ class ExportCommand:
     """Half precision: half as large, and rounded."""
 
     def __call__(self) -> None:
-        try:
-            weights.export(weights.load(self.weights), self.out, half=self.half)
-        except OSError as error:
-            raise MinimaeError(f"cannot write {self.out} ({error}); give another file") from None
+        weights.export(weights.load(self.weights), self.out, half=self.half)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
 
 

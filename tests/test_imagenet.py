@@ -1,0 +1,240 @@
+"""The way through ImageNet that the README shows, on a small folder of real JPEGs laid out like it: every command, every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from minimae import weights
+from minimae.cli import main
+from minimae.data.rehearsal import make_folder
+from minimae.training.checkpoint import load_checkpoint
+
+TINY = shlex.split("--image 32 --patch 8 --width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2")
+SHORT = shlex.split("--batch 8 --accumulate 1 --epochs 2 --warmup-epochs 0 --log-every 1 --device cpu --workers 1")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("imagenet"), classes=4, train=8, val=4, share=0.2)
+
+
+@pytest.fixture(scope="module")
+def shards(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packed")
+    assert main(["data", "pack", str(folder), str(out), "--side", "48", "--shard-size", "10", "--workers", "1"]) == 0
+    assert main(["data", "verify", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    assert main(["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(out)]) == 0
+    return out
+
+
+def test_pre_training_prints_its_recipe_first(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("imagenet-base: pre-train ViT-B/16 for 800 epochs")
+    assert "Table 8" in told and re.search(r"batch +8 +\(recipe: 512\)", told) and "images per step         8 = 8 × 1 accumulated" in told
+    assert "32 images, read as they are needed, 4 classes" in told
+
+
+def test_from_shards_and_from_files_the_same_images_come_in_the_same_order(folder: Path, run: Path, tmp_path: Path) -> None:
+    """The pixels differ (packing makes them smaller, and JPEG again), so the losses do, but only a little."""
+    out = tmp_path / "files"
+    assert main(["pretrain", "imagenet-base", "--data", str(folder), "--read-from", "files", *TINY, *SHORT, "--out", str(out)]) == 0
+    one, other = (load_checkpoint(path / "checkpoint.pt")["history"] for path in (run, out))
+    assert [p["loss"] for p in one] == pytest.approx([p["loss"] for p in other], rel=0.03)
+    assert one[0]["loss"] != other[0]["loss"]
+
+
+@pytest.mark.parametrize("how", [["--workers", "0"], ["--workers", "2"], ["--crop-on", "device"]])
+def test_how_it_is_read_changes_nothing_that_is_learned(how: list[str], shards: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    assert main(["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, *how, "--out", str(out)]) == 0
+    one, other = (load_checkpoint(path / "checkpoint.pt") for path in (run, out))
+    if "--workers" in how:
+        assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    assert [p["loss"] for p in one["history"]] == pytest.approx([p["loss"] for p in other["history"]], rel=1e-3)
+
+
+def test_several_views_of_each_image_that_is_read(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "views"
+    assert main(["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--repeats", "2", "--out", str(out)]) == 0
+    assert load_checkpoint(out / "checkpoint.pt")["step"] == 8, "epochs count views: as many steps as without"
+
+
+def test_every_protocol_starts_from_the_run(
+    run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--weights", str(run), "--data", str(shards), "--device", "cpu", "--workers", "1"]
+    short = [*SHORT, "--epochs", "1"]
+    assert main(["knn", "imagenet-base-knn", *given, "--k", "3"]) == 0
+    assert main(["probe", *given, "--pool", "class"]) == 0
+    assert "the fast path: cached features" in capsys.readouterr().out
+    assert main(["probe", "imagenet-base-probe", *given, *short, "--out", str(tmp_path / "probe")]) == 0
+    assert main(["finetune", "imagenet-base-finetune", *given, *short, "--out", str(tmp_path / "tuned")]) == 0
+    assert main(["finetune", "imagenet-large-partial-0.5", *given, *short]) == 0
+    told = capsys.readouterr().out
+    assert "Table 10" in told and "Table 9" in told and "Figure 9" in told
+    assert len(re.findall(r"on 32 labels, \d+ s: \d+\.\d\d % of 16 test images, last epoch", told)) == 3
+    kept = json.loads((tmp_path / "tuned" / "result.json").read_text())
+    assert 0 <= kept["top-1 %"] <= 100 and kept["test images"] == 16 and kept["steps"] == 4
+
+
+def test_from_scratch_wants_no_weights(shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    from minimae import recipes
+    from minimae.sizes import size
+
+    small = size("nano", image=32, patch=8, channels=3, width=32, depth=2, heads=2)
+    monkeypatch.setitem(recipes.RECIPES, "imagenet-base-scratch", replace(recipes.entry("imagenet-base-scratch"), size=small))
+    assert main(["finetune", "imagenet-base-scratch", "--data", str(shards), *SHORT, "--epochs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "Table 11" in told and "from scratch on 32 labels" in told and "0.9999" in told
+    assert main(["finetune", "imagenet-base-finetune", "--data", str(shards)]) == 2
+    assert "--weights is missing" in capsys.readouterr().err
+
+
+def test_a_job_that_is_put_back_into_the_queue_goes_on(run: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "job"
+    command = ["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(out), "--auto-resume"]
+    assert main(command) == 0
+    first = load_checkpoint(out / "checkpoint.pt")
+    assert main(command) == 0
+    assert load_checkpoint(out / "checkpoint.pt")["seconds"] == first["seconds"], "nothing was left to do"
+    assert main(command[:-1]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), str(tmp_path / "mae.safetensors")]) == 0
+    one, other = weights.load(run), weights.load(tmp_path / "mae.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True))
+    assert main(["export", str(run), str(tmp_path / "mae.safetensors" / "in a file")]) == 2
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def spoiled(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "spoiled"))
+
+
+def test_a_corrupt_jpeg_is_an_error_or_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = spoiled(folder, tmp_path)
+    broken = next((copy / "train").rglob("*.JPEG"))
+    broken.write_bytes(broken.read_bytes()[:300])
+    arguments = ["pretrain", "imagenet-base", "--data", str(copy), "--read-from", "files", *TINY, *SHORT]
+    assert main([*arguments, "--out", str(tmp_path / "a")]) == 2
+    told = capsys.readouterr().err
+    assert broken.name in told and "--skip-corrupt" in told
+    assert main([*arguments, "--out", str(tmp_path / "b"), "--skip-corrupt"]) == 0
+    assert f"replaced by the next image: {broken}" in capsys.readouterr().err
+    assert main(["data", "pack", str(copy), str(tmp_path / "packed"), "--splits", "train", "--workers", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "31 images" in told and "left out 1 unreadable file" in told and broken.name in told
+
+
+def test_a_truncated_shard(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = spoiled(shards, tmp_path)
+    shard = sorted((copy / "train").glob("*.tar"))[1]
+    shard.write_bytes(shard.read_bytes()[:-2000])
+    assert main(["pretrain", "imagenet-base", "--data", str(copy), *TINY, *SHORT, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert shard.name in told and "pack again" in told
+    assert main(["data", "verify", str(copy)]) == 2
+    assert shard.name in capsys.readouterr().err
+
+
+def test_a_class_folder_that_is_empty(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = spoiled(folder, tmp_path)
+    (copy / "train" / "n00000009").mkdir()
+    (copy / "val" / "n00000009").mkdir()
+    assert main(["pretrain", "imagenet-base", "--data", str(copy), *TINY, *SHORT, "--out", str(tmp_path / "run")]) == 2
+    assert "n00000009: fill or remove that class folder" in capsys.readouterr().err
+
+
+def test_a_wrong_number_of_classes(folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = spoiled(folder, tmp_path)
+    shutil.rmtree(copy / "val" / "n00000002")
+    tune = ["finetune", "imagenet-base-finetune", "--weights", str(run), "--data", str(copy), *SHORT, "--out", str(tmp_path / "tuned")]
+    assert main(tune) == 2
+    told = capsys.readouterr().err
+    assert "must have the same classes" in told and "n00000002" in told and not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pretrain", "imagenet-base"], "ImageNet is not at"),
+        (["pretrain", "imagenet-bas"], "did you mean 'imagenet-base'?"),
+        (["pretrain", "imagenet-base-probe"], "imagenet-base-probe is a recipe for minimae probe, not for pretrain"),
+        (["probe", "imagenet-base-finetune", "--weights", "x"], "is a recipe for minimae finetune"),
+        (["recipes", "imagenet-hug"], "did you mean 'imagenet-huge'?"),
+        (["pretrain", "fashion-demo", "--read-from", "files"], "--read-from files is for folders and packed shards"),
+        (["pretrain", "fashion-demo", "--rehearse"], "--rehearse wants a recipe with a probe and fine-tuning beside it: imagenet-base, "),
+        (["data", "pack", "nowhere", "out"], "nowhere"),
+        (["data", "verify", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("minimae: ") and "Traceback" not in told
+
+
+def test_recipes_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0 and main(["recipes", "imagenet-huge-finetune-448"]) == 0
+    told = capsys.readouterr().out
+    assert "imagenet-large-partial-0.5" in told and "87.8 % top-1" in told and "image                   448" in told
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "minimae", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
+
+
+def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:
+    done = torchrun("pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert "images per step         8 = 4 × 1 accumulated × 2 process(es)" in done.stdout
+    assert done.stdout.count("images per step") == 1, "the first process speaks"
+    one, other = (load_checkpoint(path / "checkpoint.pt") for path in (run, tmp_path / "two"))
+    assert max(float((one["model"][n] - other["model"][n]).abs().max()) for n in one["model"]) < 1e-6
+    assert [p["loss"] for p in one["history"]] == pytest.approx([p["loss"] for p in other["history"]], abs=1e-6)
+    assert (tmp_path / "two" / "report.html").is_file()
+
+    tune = ["finetune", "imagenet-base-finetune", "--weights", str(run), "--data", str(shards), *SHORT, "--epochs", "1"]
+    done = torchrun(*tune, "--out", str(tmp_path / "tuned"), "--shard")
+    assert done.returncode == 0, done.stderr
+    assert main([*tune, "--out", str(tmp_path / "alone")]) == 0
+    scores = [json.loads((tmp_path / name / "result.json").read_text())["top-1 %"] for name in ("tuned", "alone")]
+    assert scores[0] == scores[1]
+
+
+def test_what_one_process_does_is_not_done_by_two(run: Path, shards: Path) -> None:
+    done = torchrun("knn", "--weights", str(run), "--data", str(shards), "--device", "cpu")
+    assert done.returncode != 0 and "this command runs in one process" in done.stderr
