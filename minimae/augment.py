@@ -44,7 +44,9 @@ class Augmentation:
             raise ValueError(f"an aspect range is two positive numbers, the smaller first, not {self.aspect}")
 
 
-def crop_boxes(ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor) -> Tensor:
+def crop_boxes(
+    ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor, stream: str = "crop"
+) -> Tensor:
     """Rectangles (top, left, height, width) in whole pixels: ids ``b`` → float32 ``b 4``.
 
     image: height and width of all images, or of each: ``b 2``.
@@ -59,7 +61,7 @@ def crop_boxes(ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *,
     if augmentation.scale is None:
         return whole
     height, width = sizes[:, :1], sizes[:, 1:]
-    u = uniforms(seed, "crop", epoch, ids, 4 * TRIES).unflatten(1, (TRIES, 4))
+    u = uniforms(seed, stream, epoch, ids, 4 * TRIES).unflatten(1, (TRIES, 4))
     (low, high), (narrow, broad) = augmentation.scale, (math.log(x) for x in augmentation.aspect)
     area = height * width * (low + u[..., 0] * (high - low))
     aspect = (narrow + u[..., 1] * (broad - narrow)).exp()
@@ -103,9 +105,14 @@ def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: in
         across = resize_matrix(box[:, 1], box[:, 3], width, columns)
         images = (down[:, None] @ images @ across[:, None].transpose(-2, -1)).clamp(0, 1)
     if augmentation.flip:
-        turn = uniforms(seed, "flip", epoch, ids, 1)[:, 0] < 0.5
-        images = torch.where(turn[:, None, None, None], images.flip(-1), images)
+        images = flipped(images, ids, seed=seed, epoch=epoch)
     return images if augmentation.jitter == 0 else jitter(images, ids, augmentation.jitter, seed=seed, epoch=epoch)
+
+
+def flipped(images: Tensor, ids: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Images ``b c height width``, half of them turned left to right."""
+    turn = uniforms(seed, "flip", epoch, ids, 1)[:, 0] < 0.5
+    return torch.where(turn[:, None, None, None], images.flip(-1), images)
 
 
 def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:

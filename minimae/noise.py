@@ -11,7 +11,7 @@ from torch import Tensor
 
 # One stream per use, so that the mask of an image tells nothing about its crop.
 STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
-STREAMS |= {"jitter": 16, "mix": 17, "randaugment": 18, "erase": 19}
+STREAMS |= {"jitter": 16, "mix": 17, "randaugment": 18, "erase": 19, "erased": 20}
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed 64-bit integer
 _MIX = (-4658895280553007687, -7723592293110705685)  # the two multipliers of the SplitMix64 finaliser

@@ -28,7 +28,7 @@ from ..errors import MinimaeError
 from ..patches import Pair, pair
 from .decoding import encode
 from .optional import need
-from .reader import ROUND, Failure, Raw, Reader, Request
+from .reader import ROUND, Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images
 from .stream import Stream
 from .views import resize_on_device
@@ -145,6 +145,7 @@ def feed(
     repeats: int = 1,
     decoder: Literal["cpu", "gpu"] = "cpu",
     corrupt: Literal["error", "skip"] = "error",
+    finish: Finish | None = None,
     prefetch: int = 2,
     timeout: float = 600.0,
 ) -> Feed:
@@ -157,6 +158,7 @@ def feed(
     repeats: views of each decoded image. The plan counts decoded images, a batch has ``b·repeats`` rows, the views of an image side by
     side; view v of epoch e has the crop and the mask of epoch ``e·repeats + v``, which is what ``batch.epochs`` says.
     corrupt: an unreadable image is an error that names it, or is replaced by the next one, told and counted.
+    finish: what workers do with their crops besides (``where="host"``); it must be a function of its arguments, and picklable.
     prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
     Raises ValueError for settings that do not go together; the feed raises MinimaeError.
     """
@@ -167,7 +169,9 @@ def feed(
         if where != "device":
             raise ValueError("what the GPU decodes is cropped there: decoder='gpu' wants where='device'")
         check_decoder(device)
-    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, decoder, corrupt)
+    if finish is not None and where != "host":
+        raise ValueError("finish changes the crops that workers make: it wants where='host'")
+    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, decoder, corrupt, finish)
     loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
     if workers:
         loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": _start_worker}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from .views import reduced, resize_on_host, view_boxes
 MOST_IN_A_ROW = 100  # unreadable images one after another: then something else is wrong than an image
 ROUND = 32  # padded sizes are multiples of this, so that the device meets few different ones
 
+Finish = Callable[[Tensor, Tensor, Tensor], Tensor]  # crops uint8 b h w c, sample ids b, epochs b → crops that are changed further
 Request = tuple[np.ndarray, np.ndarray]  # places int64 b, epochs int64 b
 
 
@@ -64,6 +66,7 @@ class Reader(Dataset[Any]):
     where: Literal["host", "device"] = "host"
     decoder: Literal["cpu", "gpu"] = "cpu"
     corrupt: Literal["error", "skip"] = "error"
+    finish: Finish | None = None
 
     def __getitem__(self, request: Request) -> Raw | Failure:
         places, epochs = request[0].tolist(), torch.from_numpy(np.repeat(request[1], self.repeats))
@@ -94,7 +97,10 @@ class Reader(Dataset[Any]):
         labels = None if self.stream.labels is None else self.stream.labels[index]
         inner, edges = (torch.tensor([x for one in shown for x in one[k]]) for k in (1, 2))
         pixels, lengths = self._together([one[0] for one in shown])
-        return Raw(pixels, lengths, boxes, inner, edges, labels, self.stream.ids[index], epochs, torch.tensor(places), tuple(skipped))
+        ids = self.stream.ids[index]
+        if self.finish is not None:
+            pixels = self.finish(pixels, ids, epochs)
+        return Raw(pixels, lengths, boxes, inner, edges, labels, ids, epochs, torch.tensor(places), tuple(skipped))
 
     def _readable(self, place: int, read: Any, skipped: list[str]) -> tuple[int, Any]:
         """The first image from ``place`` on that can be read, and what ``read`` makes of it. Raises Broken."""

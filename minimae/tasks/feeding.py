@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..augment import Augmentation, augment
 from ..data.loader import cores, feed, in_memory, in_order
+from ..data.reader import Finish
 from ..data.source import Batch, Images
 from ..data.stream import Stream
 from ..patches import Pair, pair
@@ -46,15 +47,27 @@ USUAL = Reading()
 
 
 def batches(
-    source: Source, plan: Plan, reading: Reading, *, image: Pair, augmentation: Augmentation, seed: int, repeats: int, device: torch.device
+    source: Source,
+    plan: Plan,
+    reading: Reading,
+    *,
+    image: Pair,
+    augmentation: Augmentation,
+    seed: int,
+    repeats: int,
+    device: torch.device,
+    finish: Finish | None = None,
 ) -> Iterator[Batch]:
-    """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels."""
+    """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
+
+    finish: what workers do with the crops besides; images from memory are left as they are.
+    """
     if isinstance(source, Images):
         here = source.to(device)
         return (here.at(places, epochs, repeats) for places, epochs in plan)
     return feed(
         source, plan, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
-        where=reading.crop_on, decoder=reading.decoder, corrupt="skip" if reading.skip_corrupt else "error",
+        finish=finish, where=reading.crop_on, decoder=reading.decoder, corrupt="skip" if reading.skip_corrupt else "error",
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Batch, Images
+from ..data.stream import Stream
 from ..patches import Pair, pair
 from ..sizes import Size
 from ..training.bands import Expectation
@@ -27,7 +28,7 @@ from ..vit import Encoder
 from .feeding import USUAL, Reading, Source, batches, changed, chunks
 from .mixing import Mixing, draw_shares, mix_images, soft_cross_entropy, soft_targets
 from .partial import at_image, check_blocks, freeze
-from .strong import erase, randaugment
+from .strong import Finish, erase, randaugment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +152,17 @@ class FinetuneTask:
     def augmentation(self) -> Augmentation:
         return Augmentation(scale=self.recipe.crop, flip=self.recipe.flip)
 
+    @property
+    def finish(self) -> Finish | None:
+        """Flips and RandAugment, where workers do them: it is done image by image, on a CPU."""
+        r = self.recipe
+        in_workers = isinstance(self.source, Stream) and self.reading.crop_on == "host" and r.randaugment is not None
+        return Finish(r.flip, r.randaugment, r.seed) if in_workers and r.randaugment else None
+
     def feed(self, plan: Plan) -> Iterator[Batch]:
         r = self.recipe
         how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.source, plan, self.reading, **how, device=device_of(self.model))
+        return batches(self.source, plan, self.reading, **how, finish=self.finish, device=device_of(self.model))
 
     def after_step(self) -> None:
         if isinstance(self.model, Averaged):
@@ -166,8 +174,10 @@ class FinetuneTask:
     def loss(self, batch: Batch) -> Tensor:
         r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
         assert labels is not None
-        images = changed(batch, self.augmentation, seed=r.seed, size=self.image)
-        if r.randaugment is not None:
+        done = self.finish is not None
+        augmentation = replace(self.augmentation, flip=False) if done else self.augmentation
+        images = changed(batch, augmentation, seed=r.seed, size=self.image)
+        if r.randaugment is not None and not done:
             images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs)
         images = normalise(images, self.statistics)
         if r.erasing:

@@ -115,6 +115,11 @@ class ProbeTask(FinetuneTask):
     model: LinearProbe  # type: ignore[assignment]
     kind: str = field(default="probe", init=False)
 
+    @property
+    def finish(self) -> None:
+        """Nothing: the probe flips on the device, and recolours nothing."""
+        return None
+
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
         r = self.recipe
         return LARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)

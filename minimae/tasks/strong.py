@@ -1,26 +1,32 @@
 """Strong augmentation for training with labels: RandAugment and random erasing (paper, Tables 9 and 11).
 
-Both are torchvision's transforms, one image at a time, with torch's random numbers set from a hash of (seed, epoch, sample id) and
-put back afterwards. So an image looks the same in every batch, worker, process and restart (with the same torchvision), and nobody
-else's random numbers move.
+RandAugment is torchvision's, one image at a time, with torch's random numbers set from a hash of (seed, epoch, sample id) and put back
+afterwards. So an image looks the same in every batch, worker, process and restart (with the same torchvision), and nobody else's random
+numbers move. Erasing is ours, for a whole batch on the device.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from ..augment import Augmentation, crop_boxes, flipped
 from ..data.optional import need
-from ..noise import hashed
+from ..noise import hashed, uniforms
 
 LAYERS, CHANCE = 2, 0.5  # two operations one after the other, each with this probability: what "rand-m9-mstd0.5" means in timm
 LEVELS = 100  # steps that a magnitude between 0 and 10 is rounded to
 GREY = 128  # what comes in from outside the image
-ERASED = (0.02, 1 / 3)  # share of the area (Zhong et al., arXiv 1708.04896)
+RECTANGLE = Augmentation(scale=(0.02, 1 / 3), aspect=(0.3, 3.3), flip=False)  # what is erased (Zhong et al., arXiv 1708.04896)
+BANK = 2**20  # places from which the noise of an erased rectangle may be taken
 
 
 def transforms() -> Any:
@@ -85,19 +91,44 @@ def randaugment(images: Tensor, ids: Tensor, how: tuple[float, float], *, seed: 
 def erase(images: Tensor, ids: Tensor, probability: float, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Random erasing of a batch of normalised images, float ``b c height width``: in some, a rectangle becomes noise of deviation 1.
 
-    Erased are between 2 % and a third of the area, with an aspect between 0.3 and 3.3. The images given stay as they are.
+    Erased are between 2 % and a third of the area, with an aspect between 0.3 and 3.3: the distribution of torchvision's RandomErasing.
+    On the device, and nothing waits for it. The images given stay as they are.
     """
-    v2 = transforms()
-    images = images.clone()
-    for place, (e, i) in enumerate(zip(epochs_of(epoch, ids), ids.tolist(), strict=True)):
-        with addressed(seed, "erase", e, i):
-            if float(torch.rand(())) >= probability:
-                continue
-            box = v2.RandomErasing(p=1.0, scale=ERASED, value="random").make_params([images[place]])
-        if box["v"] is not None:
-            rows, columns = slice(box["i"], box["i"] + box["h"]), slice(box["j"], box["j"] + box["w"])
-            images[place, :, rows, columns] = box["v"].to(images)
-    return images
+    height, width = images.shape[-2:]
+    boxes = crop_boxes(ids, (height, width), RECTANGLE, seed=seed, epoch=epoch, stream="erase")
+    top, left, tall, wide = boxes[:, :, None, None].unbind(1)
+    rows, columns = (torch.arange(side, device=ids.device)[None] for side in (height, width))
+    inside = ((rows >= top[:, 0]) & (rows < (top + tall)[:, 0]))[:, :, None] & ((columns >= left[:, 0]) & (columns < (left + wide)[:, 0]))[
+        :, None
+    ]
+    u = uniforms(seed, "erased", epoch, ids, 2)
+    happens = u[:, 0] < probability
+    values = images[0].numel()
+    noise = noise_bank(values, ids.device).unfold(0, values, 1)[(u[:, 1] * BANK).long()].view_as(images)
+    return torch.where((happens[:, None, None] & inside)[:, None], noise.to(images), images)
+
+
+@lru_cache(maxsize=4)
+def noise_bank(values: int, device: torch.device) -> Tensor:
+    """Normal noise in a row, always the same; an image takes ``values`` of it from some place on: float32 ``BANK + values``."""
+    u = uniforms(0, "erased", 0, torch.zeros(1, dtype=torch.int64, device=device), 2 * (BANK + values))[0].double().unflatten(0, (2, -1))
+    return ((-2 * (1 - u[0]).log()).sqrt() * (2 * math.pi * u[1]).cos()).float()
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What workers do with the crops of images that are read from files, so that nobody waits for it later: flip, then RandAugment."""
+
+    flip: bool
+    how: tuple[float, float]
+    seed: int
+
+    def __call__(self, crops: Tensor, ids: Tensor, epochs: Tensor) -> Tensor:
+        """uint8 ``b h w c``, sample ids and epochs ``b`` → the same, changed."""
+        crops = rearrange(crops, "b h w c -> b c h w")
+        if self.flip:
+            crops = flipped(crops, ids, seed=self.seed, epoch=epochs)
+        return rearrange(randaugment(crops, ids, self.how, seed=self.seed, epoch=epochs), "b c h w -> b h w c").contiguous()
 
 
 def epochs_of(epoch: int | Tensor, ids: Tensor) -> list[int]:

@@ -1,4 +1,4 @@
-"""RandAugment and random erasing: torchvision's, at an address."""
+"""RandAugment is torchvision's, at an address; erasing has the distribution of torchvision's."""
 
 import pytest
 import torch
@@ -6,10 +6,12 @@ from timm.data.auto_augment import rand_augment_transform
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from minimae.tasks.strong import CHANCE, LAYERS, LEVELS, addressed, erase, randaugment, randaugment_one
+from minimae.augment import flipped
+from minimae.tasks.strong import CHANCE, LAYERS, LEVELS, Finish, addressed, erase, randaugment, randaugment_one
 
 PIXELS = torch.randint(0, 256, (24, 3, 16, 20), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 IDS = torch.arange(100, 124)
+EPOCHS = torch.arange(24) % 3
 
 
 def test_an_image_looks_the_same_in_every_batch_and_another_in_every_epoch() -> None:
@@ -96,3 +98,19 @@ def test_nothing_is_erased_at_0_and_everywhere_something_at_1() -> None:
     images = torch.zeros(30, 1, 32, 32)
     assert not erase(images, torch.arange(30), 0.0, seed=0, epoch=0).any()
     assert bool(erase(images, torch.arange(30), 1.0, seed=0, epoch=0).flatten(1).any(1).all())
+
+
+def test_erased_rectangles_have_the_distribution_of_torchvisions() -> None:
+    ours = erase(torch.zeros(3000, 1, 24, 40), torch.arange(3000), 1.0, seed=0, epoch=0) != 0
+    torch.manual_seed(0)
+    theirs = torch.cat([v2.RandomErasing(p=1.0, scale=(0.02, 1 / 3), value="random")(torch.zeros(1, 1, 24, 40)) for _ in range(3000)]) != 0
+    for moment in (lambda hit: hit.float().mean(), lambda hit: hit.any(2).float().mean(), lambda hit: hit.float().mean((1, 2, 3)).std()):
+        assert float(moment(ours)) == pytest.approx(float(moment(theirs)), rel=0.05)
+
+
+def test_what_workers_finish_is_what_would_be_done_later() -> None:
+    crops = PIXELS.movedim(1, -1)
+    done = Finish(flip=True, how=(9.0, 0.5), seed=3)(crops, IDS, EPOCHS)
+    later = randaugment(flipped(PIXELS, IDS, seed=3, epoch=EPOCHS), IDS, (9.0, 0.5), seed=3, epoch=EPOCHS)
+    assert torch.equal(done, later.movedim(1, -1)) and done.is_contiguous()
+    assert not torch.equal(done, crops)
