@@ -210,13 +210,15 @@ for ours, theirs in zip(decay_groups(model, 0.05), optimisers.decay_groups(model
 # of the book. We do not copy it here. We read it in pieces, from the source that will run in a moment.
 #
 # First, before the loop: how large is a step (`window`), how many are there, how fast do they go?
+# `here.size` is the number of processes that train together: here, one.
 
 # %%
-excerpt(loop.fit, "window =", "optimiser =")
+excerpt(loop.fit, "window =", "peak, warmup")
 
 # %% [markdown]
-# Then the step itself. Read it line by line; you have met every name in it. `places` and `epochs` say which images, and which throw
-# of the dice for their masks. `task.loss` is chapter 6: patches, mask, encoder, decoder, loss.
+# Then the step itself. Read it line by line; you have met nearly every name in it. `feed` takes the images that the endless row
+# above names, places and epochs, and hands them over batch by batch. `task.loss` is chapter 6: patches, mask, encoder, decoder, loss.
+# (`talking` matters only where several processes train one model: they exchange gradients once a step, in the last backward pass.)
 
 # %%
 excerpt(loop.fit, "step = state", "total += ")

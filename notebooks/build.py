@@ -156,6 +156,9 @@ def times() -> str:
 
 
 def main() -> None:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__.strip())
+        return
     if sys.argv[1:] == ["--times"]:
         print(times())
         return

@@ -20,6 +20,7 @@ from .bands import Expectation, Watch
 
 Point = dict[str, float]
 EVENTS, WANDB_ID = "tensorboard", "wandb-id"
+YOUNG = 200  # optimiser steps before which a loss says little
 RECENT = 0.3  # weight of the newest point in the smoothed time of a step
 
 
@@ -90,7 +91,7 @@ class Logs:
 
     def warning(self, point: Point) -> str | None:
         """What is wrong with this loss, if it has not been told yet."""
-        return None if self.watch is None else self.watch(point["step"] * self.window, point["loss"])
+        return None if self.watch is None or point["step"] <= YOUNG else self.watch(point["step"] * self.window, point["loss"])
 
     def close(self) -> None:
         """Flush and close; what does not close is told, once."""

@@ -185,7 +185,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
     bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
-    logs = Logs(out, steps, window, step=last, **told, expected=task.expected())
+    logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
     with bar, logs, closing(feed), stop_requests() as asked:  # type: ignore[type-var]
         while state["step"] < steps:
