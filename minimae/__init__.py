@@ -20,7 +20,7 @@ from .sizes import SIZES, Size, flops, parameters, size
 from .targets import NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
 from .vit import MLP, Attention, Block, Encoder, drop_path
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "MAE",

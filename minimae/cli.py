@@ -27,7 +27,7 @@ WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "s
 
 def usage() -> str:
     """The list of commands, one line each."""
-    lines = [f"  {name:13}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:15}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return (
         f"minimae {__version__}: masked autoencoders\n\nminimae COMMAND --help tells the options of a command:\n"
         + "\n".join(lines)

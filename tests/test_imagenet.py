@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from minimae import weights
-from minimae.cli import main
+from minimae.cli import main, parse
 from minimae.data.rehearsal import make_folder
 from minimae.training.checkpoint import load_checkpoint
 
@@ -206,6 +206,15 @@ def test_recipes_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0 and main(["recipes", "imagenet-huge-finetune-448"]) == 0
     told = capsys.readouterr().out
     assert "imagenet-large-partial-0.5" in told and "87.8 % top-1" in told and "image                   448" in told
+
+
+def test_the_readme_shows_commands_that_exist() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = readme.split("## ImageNet")[1].split("```sh\n")[1].split("```")[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(commands) == 10 and all(command[0] == "minimae" for command in commands)
+    for command in commands:
+        assert callable(parse(command[1:]))
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..bench.command import BenchCommand
-from ..data.commands import BenchLoaderCommand, PackCommand, VerifyCommand
+from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
 from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
 from .looking import DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
 from .pretraining import PretrainCommand
@@ -23,6 +23,7 @@ COMMANDS: dict[str, type[Any]] = {
     "data": DataCommand,
     "data pack": PackCommand,
     "data verify": VerifyCommand,
+    "data rehearsal": RehearsalCommand,
     "flops": FlopsCommand,
     "bench": BenchCommand,
     "bench loader": BenchLoaderCommand,

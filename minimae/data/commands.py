@@ -46,6 +46,24 @@ class PackCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RehearsalCommand:
+    """Make a small folder of JPEGs laid out as ImageNet, from photographs, to try commands on: minimae data rehearsal FOLDER."""
+
+    root: Positional[Path]
+    """The folder; it must not be there yet."""
+    classes: int = 4
+    train: int = 16
+    """Training images of each class."""
+    val: int = 4
+
+    def __call__(self) -> None:
+        if self.root.exists():
+            raise MinimaeError(f"{self.root} is there already: choose another folder, or remove it")
+        make_folder(self.root, classes=self.classes, train=self.train, val=self.val)
+        print(f"{self.root}: {self.classes} classes, {self.classes * self.train} + {self.classes * self.val} JPEGs")
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifyCommand:
     """Compare packed shards with their checksums: minimae data verify OUT."""
 
