@@ -266,7 +266,7 @@ print(f"{len(whole):,} numbers; relative difference {difference:.1e}")
 # paper does not), step, forget the gradients.
 
 # %%
-excerpt(loop.fit, "if settings.clip", "optimiser.zero_grad")
+excerpt(loop.update, "if settings.clip", "optimiser.zero_grad")
 
 # %% [markdown]
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask

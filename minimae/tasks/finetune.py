@@ -171,7 +171,7 @@ class FinetuneTask:
     def expected(self) -> Expectation | None:
         return None
 
-    def loss(self, batch: Batch) -> Tensor:
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
         assert labels is not None
         done = self.finish is not None
@@ -183,10 +183,19 @@ class FinetuneTask:
         if r.erasing:
             images = erase(images, ids, r.erasing, seed=r.seed, epoch=epochs)
         if not r.mixing:
-            return F.cross_entropy(self.run(images), labels, label_smoothing=r.label_smoothing)
+            return images, labels
         shares = draw_shares(r.mixing, ids, (images.shape[-2], images.shape[-1]), seed=r.seed, epoch=epochs)
         targets = soft_targets(labels, self.classifier.head.out_features, smoothing=r.label_smoothing, shares=shares)
-        return soft_cross_entropy(self.run(mix_images(images, shares)), targets)
+        return mix_images(images, shares), targets
+
+    def score(self, *prepared: Tensor) -> Tensor:
+        images, targets = prepared
+        if self.recipe.mixing:
+            return soft_cross_entropy(self.run(images), targets)
+        return F.cross_entropy(self.run(images), targets, label_smoothing=self.recipe.label_smoothing)
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.score(*self.prepare(batch))
 
 
 def classes_of(images: Source) -> int:

@@ -14,7 +14,7 @@ from ..augment import Augmentation, normalise
 from ..data.source import Batch, Images
 from ..errors import MinimaeError
 from ..mae import MAE
-from ..masking import keep_count, make_mask
+from ..masking import Mask, keep_count, make_mask
 from ..patches import Pair, pair, patchify
 from ..sizes import Size, size
 from ..targets import PCATarget
@@ -116,12 +116,19 @@ class PretrainTask:
         values = self.model.target.values
         return Expectation(target=r.target, values=values, ratio=r.ratio, warmup=warmup, baseline=baseline_loss(self.model, self.source))
 
-    def loss(self, batch: Batch) -> Tensor:
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe
         images = normalise(changed(batch, r.augmentation, seed=r.seed, size=self.image), self.statistics)
         mask = make_mask(batch.ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=batch.epochs)
-        loss: Tensor = self.run(images, mask).loss
+        return images, mask.keep, mask.masked
+
+    def score(self, *prepared: Tensor) -> Tensor:
+        images, keep, masked = prepared
+        loss: Tensor = self.run(images, Mask(keep, masked)).loss
         return loss
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.score(*self.prepare(batch))
 
 
 def build(recipe: Pretrain, images: Source) -> MAE:

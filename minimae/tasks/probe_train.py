@@ -124,10 +124,14 @@ class ProbeTask(FinetuneTask):
         r = self.recipe
         return LARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
 
-    def loss(self, batch: Batch) -> Tensor:
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         assert batch.labels is not None
         images = changed(batch, self.augmentation, seed=self.recipe.seed, size=self.image)
-        return F.cross_entropy(self.run(normalise(images, self.statistics)), batch.labels)
+        return normalise(images, self.statistics), batch.labels
+
+    def score(self, *prepared: Tensor) -> Tensor:
+        images, labels = prepared
+        return F.cross_entropy(self.run(images), labels)
 
 
 def train_probe(

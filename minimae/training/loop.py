@@ -24,6 +24,7 @@ from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
 from . import distributed
 from .bands import Expectation
+from .graphs import Captured, capturable, capture
 from .logs import Logs
 from .optimisers import set_lr
 from .schedule import lr_at, scaled_lr
@@ -59,8 +60,16 @@ class Task(Protocol):
         """The images of each part of the plan, on the device: taken from memory, or read ahead by workers."""
         ...
 
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """A batch as the model will see it: changed, normalised, masked; tensors whose shapes never change."""
+        ...
+
+    def score(self, *prepared: Tensor) -> Tensor:
+        """The mean loss of what was prepared."""
+        ...
+
     def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of these images."""
+        """The mean loss of these images: the score of what is prepared of them."""
         ...
 
     def expected(self) -> Expectation | None:
@@ -174,6 +183,8 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     if resume:
         kept = restore(model, task.kind, settings, optimiser, scaler, out, processes=here.size)
         state |= {name: kept[name] for name in ("step", "seconds", "history")}
+    if settings.graph:
+        capturable(optimiser)
 
     def save() -> None:
         if out is not None:
@@ -182,6 +193,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     model.train()
     started = saved = logged = time.perf_counter()
     before, last, waited = state["seconds"], state["step"], 0.0
+    replay: Captured | None = None
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
     bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
@@ -194,13 +206,18 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             set_lr(optimiser, lr)
             torch.manual_seed(int(hashed(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
             total = torch.zeros((), device=device)
-            for micro in range(settings.accumulate):
+            for micro in range(0 if settings.graph else settings.accumulate):
                 batch = next(feed)
                 with distributed.talking(task.run, last=micro + 1 == settings.accumulate):
                     with autocast(device, settings.precision):
                         loss = task.loss(batch) / settings.accumulate
                     scaler.scale(loss).backward()
                 total += loss.detach()
+            if settings.graph:
+                batch = next(feed)
+                prepared = task.prepare(batch)
+                replay = replay or record(task, settings, optimiser, prepared)
+                total = replay(*prepared)  # forward, backward, and the optimiser's step
             # On a GPU the loss is read every log_every steps only: reading it makes the host wait.
             logging = (step + 1) % settings.log_every == 0 or step + 1 == steps
             if logging or device.type == "cpu":
@@ -209,12 +226,8 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
                     if device.type == "cpu":  # read before the update, so the weights are still good; a GPU keeps its last checkpoint
                         save()
                     raise MinimaeError(not_finite(mean, step, step / epoch_steps, batch, out))
-            if settings.clip is not None:
-                scaler.unscale_(optimiser)
-                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            scaler.step(optimiser)
-            scaler.update()
-            optimiser.zero_grad(set_to_none=True)
+            if not settings.graph:
+                update(model, optimiser, scaler, settings)
             task.after_step()
 
             now = time.perf_counter()
@@ -239,6 +252,32 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             save_whole(out, model, state)
     model.eval()
     return Result(steps, steps * window, state["seconds"], state["history"])
+
+
+def update(model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: Settings) -> None:
+    """The optimiser's step with the gradients that are there, and none afterwards."""
+    if settings.clip is not None:
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    scaler.step(optimiser)
+    scaler.update()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def record(task: Task, settings: Settings, optimiser: torch.optim.Optimizer, prepared: tuple[Tensor, ...]) -> Captured:
+    """The step of this task as a CUDA graph. Raises MinimaeError without a GPU, or with several processes."""
+    if distributed.world().size > 1:
+        raise MinimaeError("--graph is for one process: leave it out, or start without torchrun")
+    model, idle = task.model, torch.amp.GradScaler(enabled=False)
+
+    def step(*tensors: Tensor) -> Tensor:
+        with autocast(device_of(model), settings.precision):
+            loss = task.score(*tensors)
+        loss.backward()
+        update(model, optimiser, idle, settings)
+        return loss.detach()
+
+    return capture(step, *prepared, model=model, optimiser=optimiser)
 
 
 def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:

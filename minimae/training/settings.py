@@ -37,6 +37,8 @@ class Settings:
     """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
     compile: bool = False
     """Compile the blocks with torch.compile."""
+    graph: bool = False
+    """Record a step as a CUDA graph and replay it: for small models on a GPU, where launching kernels takes longer than they do."""
     shard: bool = False
     """Under torchrun: FSDP2 (each process holds a part of the model) instead of DDP (each holds a copy)."""
     wandb: str | None = None
@@ -62,6 +64,8 @@ class Settings:
             )
         if self.batch % self.repeats:
             raise ValueError(f"a batch of {self.batch} cannot be filled with {self.repeats} views of each image: it must be a multiple")
+        if self.graph and (self.accumulate > 1 or self.precision == "fp16" or self.shard):
+            raise ValueError("--graph records a whole step: it wants --accumulate 1, --precision bf16 or fp32, and no --shard")
         if self.shard and self.precision == "fp16":
             raise ValueError("fp16 with its loss scaler does not go with --shard: take --precision bf16 or fp32")
         if self.precision not in get_args(Precision):
