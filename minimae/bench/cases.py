@@ -194,24 +194,33 @@ OURS, TIMM, BIG = "minimae", "timm blocks", "transformers"
 USUAL = f"{TIMM}, the usual loop"
 
 
+def steps_of(task: TaskName) -> tuple[Callable[..., Built], dict[str, Callable[..., Built]]]:
+    """How our step of a task is built, and those of the rivals by name."""
+    if task == "pretrain":
+        return ours_pretrain, {
+            TIMM: partial(rival_pretrain, make=rivals.timm_mae),
+            BIG: partial(rival_pretrain, make=rivals.transformers_mae),
+        }
+    build: Callable[..., Built] = features if task == "features" else finetune
+    makers: dict[str, Callable[[Encoder], nn.Module]] = {TIMM: rivals.timm_encoder, BIG: rivals.transformers_encoder}
+    return partial(build, make=copy.deepcopy), {name: partial(build, make=make) for name, make in makers.items()}
+
+
 def cases(task: TaskName, device: torch.device, *, compiled: bool = True) -> dict[str, Callable[[Setting], Built]]:
     """The rows of a task, by name: ours first; compiled ones if asked for, graphs on a GPU."""
-    build: Callable[..., Built]
-    if task == "pretrain":
-        build, makers = rival_pretrain, {TIMM: rivals.timm_mae, BIG: rivals.transformers_mae}
-        ours: Callable[..., Built] = ours_pretrain
-    else:
-        build, makers = (features if task == "features" else finetune), {TIMM: rivals.timm_encoder, BIG: rivals.transformers_encoder}
-        ours = partial(build, make=copy.deepcopy)
-    rows = {f"{OURS}, eager": ours, f"{OURS}, compiled": partial(ours, compiled="blocks")}
-    rows[f"{OURS}, compiled whole"] = partial(ours, compiled="whole")
+    ours, theirs = steps_of(task)
+    rows: dict[str, Callable[[Setting], Built]] = {
+        f"{OURS}, eager": ours,
+        f"{OURS}, compiled": partial(ours, compiled="blocks"),
+        f"{OURS}, compiled whole": partial(ours, compiled="whole"),
+    }
     if task != "features":
         rows[f"{OURS}, CUDA graph"] = partial(ours, graph=True)
         rows[f"{OURS}, compiled, CUDA graph"] = partial(ours, graph=True, compiled="blocks")
-    for name, make in makers.items():
-        rows[f"{name}, eager"] = partial(build, make=make)
-        rows[f"{name}, compiled"] = partial(build, make=make, compiled="whole")
+    for name, build in theirs.items():
+        rows[f"{name}, eager"] = build
+        rows[f"{name}, compiled"] = partial(build, compiled="whole")
     if task == "pretrain":
-        rows[USUAL] = partial(build, make=partial(rivals.timm_mae, fused=False), usual=True)
+        rows[USUAL] = partial(rival_pretrain, make=partial(rivals.timm_mae, fused=False), usual=True)
     gpu = device.type == "cuda"
     return {name: row for name, row in rows.items() if (gpu or "graph" not in name) and (compiled or "compiled" not in name)}

@@ -71,9 +71,7 @@ def measure(
     say(f"{task}: {rounds} rounds of {steps} steps each")
     tops: list[Ceilings] = []  # measured before every round, so that a busy machine slows both
     running = {name: b.step for name, b in built.items()}
-    times = interleave(
-        running, rounds=rounds, count=steps, device=device, before=lambda: tops.append(ceilings(device, setting.precision))
-    )
+    times = interleave(running, rounds=rounds, count=steps, device=device, before=lambda: tops.append(ceilings(device, setting.precision)))
     top = Ceilings(median(t.matmul for t in tops), median(t.copy for t in tops))
     sheet = peak(torch.cuda.get_device_name(device), setting.precision) if device.type == "cuda" else None
     return [

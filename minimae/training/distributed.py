@@ -55,8 +55,12 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
         device = f"cuda:{place}"
         torch.cuda.set_device(place)
     if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-        dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+        backend, patience = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", datetime.timedelta(seconds=timeout)
+        # torchrun may keep its store when it starts the processes again: without a name of their own for each start, they would find
+        # the addresses of the dead ones there.
+        store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+        store = dist.PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     return device
 
 

@@ -50,6 +50,10 @@ def result(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "weights.pt", weights_only=True)
 
 
+def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+
+
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     assert one["model"].keys() == other["model"].keys()
     weights = max(float((one["model"][name] - other["model"][name]).abs().max()) for name in one["model"])
@@ -59,7 +63,7 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
 def test_two_processes_are_one(alone: dict[str, Any], folders: Any) -> None:
     launch(folder := folders(), ranks=2, epochs=2, batch=8)
     assert difference(alone, result(folder)) < 1e-6
-    assert all(torch.equal(alone["model"][name], result(folder)["model"][name]) for name in alone["model"]), "to the bit, even"
+    assert same_weights(alone, result(folder)), "to the bit, even"
 
 
 def test_accumulation_is_the_large_batch(alone: dict[str, Any], folders: Any) -> None:
@@ -79,7 +83,7 @@ def test_from_two_processes_to_one_to_the_bit(alone: dict[str, Any], folders: An
     told = launch(folder := folders(), ranks=2, epochs=2, batch=8, die=4, signal=15)
     assert told.count("Saved at step") == 2 and not (folder / "weights.pt").exists()
     launch(folder, "resume", epochs=2, batch=8, accumulate=2)
-    assert difference(alone, result(folder)) == 0
+    assert same_weights(alone, result(folder)) and difference(alone, result(folder)) < 1e-6
 
 
 def test_from_shards_to_one_process(alone: dict[str, Any], folders: Any) -> None:
@@ -92,7 +96,7 @@ def test_from_shards_to_one_process(alone: dict[str, Any], folders: Any) -> None
 def test_a_process_that_is_killed_is_started_again(alone: dict[str, Any], folders: Any) -> None:
     launch(folder := folders(), "auto", ranks=2, restarts=1, epochs=2, batch=8, die=7, signal=9)
     assert (folder / "once").exists(), "it did die"
-    assert difference(alone, result(folder)) == 0
+    assert same_weights(alone, result(folder)) and difference(alone, result(folder)) < 1e-6
 
 
 def test_other_images_a_step_are_refused(folders: Any) -> None:

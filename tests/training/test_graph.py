@@ -57,7 +57,7 @@ def test_fine_tuning_with_mixing_is_the_same(images: Images, monkeypatch: pytest
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(expected.state_dict().values(), found.state_dict().values(), strict=True))
 
 
-def test_a_recorded_run_goes_on_and_an_ordinary_one_may_be_recorded(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_run_goes_on_and_so_does_an_ordinary_one(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "capture", not_recorded)
     recipe = replace(SMALL, epochs=4, graph=True, save_every=0.0)
     whole, _ = pretrain(recipe, images, quiet=True)
