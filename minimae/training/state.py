@@ -38,7 +38,7 @@ def save_run(out: Path, model: nn.Module, optimiser: Any, scaler: Any, state: di
             write_metrics(out / METRICS, state["history"])
     except MinimaeError as failed:
         error = failed
-    except OSError as failed:
+    except (OSError, RuntimeError) as failed:  # torch's zip writer turns a full disk into a RuntimeError
         error = MinimaeError(f"could not save into {out} ({failed}); what was there before is untouched")
     if agree(error is not None, device=device_of(model))[0]:
         raise error or MinimaeError(f"another process could not save into {out}; its own message says why")
@@ -47,16 +47,27 @@ def save_run(out: Path, model: nn.Module, optimiser: Any, scaler: Any, state: di
 def save_shards(out: Path, model: nn.Module, optimiser: Any, state: dict[str, Any]) -> None:
     """Each process writes its part; the folder gets its name when all have."""
     import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
     folder = out / f"{SHARDS}{state['step']:08d}"
     partial = folder.with_name(folder.name + ".partial")
+    made = True
     if world().main:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=True)
-    agree(0.0, device=device_of(model))
+        with contextlib.suppress(OSError):
+            partial.mkdir(parents=True, exist_ok=True)
+        made = partial.is_dir()
+    if agree(not made, device=device_of(model))[0]:
+        raise MinimaeError(f"could not make the folder {partial}; what was there before is untouched")
     weights, moments = get_state_dict(model, optimiser)
-    dcp.save({"model": weights, "optimiser": moments}, checkpoint_id=str(partial))
+    try:
+        dcp.save({"model": weights, "optimiser": moments}, checkpoint_id=str(partial))
+    except CheckpointException as failed:  # all processes hear of it
+        if world().main:
+            shutil.rmtree(partial, ignore_errors=True)
+        whose = ", ".join(f"process {rank}: {error[0]}" for rank, error in failed.failures.items())
+        raise MinimaeError(f"could not save into {out} ({whose}); what was there before is untouched") from failed
     if world().main:
         torch.save(state, partial / "state.pt")
         shutil.rmtree(folder, ignore_errors=True)

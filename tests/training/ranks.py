@@ -1,18 +1,24 @@
 """Started by torchrun from test_distributed.py: one process of a small pre-training run. Not a test by itself.
 
-Arguments: the folder of the run, a JSON object of recipe fields, and what to do: "run", "resume", "auto" (resume when restarted).
+Arguments: the folder of the run, a JSON object of recipe fields, and what to do: "run", "resume", "auto" (resume when restarted), "count"
+(the exchanges of gradients). The fields die, who and signal end or disturb process ``who`` in its ``die``-th step.
 Rank 0 writes the weights at the end to weights.pt. A checkpoint is written in every step.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from minimae import data
 from minimae.errors import Interrupted
@@ -33,7 +39,24 @@ class Mortal(PretrainTask):
         self.steps += 1
         if self.steps == self.die and distributed.world().rank == self.who and not self.mark.exists():
             self.mark.write_text("once")
-            os.kill(os.getpid(), self.number)
+            if self.number:
+                os.kill(os.getpid(), self.number)
+            else:  # from here on the disk is full for this process
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def counting(spread: Any) -> Any:
+    """DDP that tells at the end how often gradients were exchanged."""
+
+    def spread_and_count(model: nn.Module, *, shard: bool) -> nn.Module:
+        wrapped, calls = spread(model, shard=shard), []
+
+        wrapped.register_comm_hook(None, lambda state, bucket: (calls.append(1), default_hooks.allreduce_hook(None, bucket))[1])
+        atexit.register(lambda: print("exchanges", len(calls)))
+        return wrapped
+
+    return spread_and_count
 
 
 def main(folder: Path, fields: dict, how: str) -> None:
@@ -44,6 +67,8 @@ def main(folder: Path, fields: dict, how: str) -> None:
     images = data.load("fashion", "train").subset(range(96))
     task = Mortal(recipe, images, build(recipe, images))
     task.die, task.who, task.number, task.mark = die, who, number, folder / "once"
+    if how == "count":
+        distributed.spread = counting(distributed.spread)
     resume = how == "resume" or (how == "auto" and can_resume(folder))
     try:
         result = fit(task, recipe, folder, resume=resume, quiet=True)

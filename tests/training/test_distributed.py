@@ -105,6 +105,22 @@ def test_other_images_a_step_are_refused(folders: Any) -> None:
     assert re.search(r"other settings \(processes: 2 → 1, which makes another batch", told)
 
 
+def test_gradients_are_exchanged_once_a_step(folders: Any) -> None:
+    told = launch(folders(), "count", ranks=2, epochs=1, batch=4, accumulate=2)
+    assert re.findall(r"exchanges (\d+)", told) == ["6", "6"], "six steps of two passes: six exchanges, in each process"
+
+
+@pytest.mark.parametrize(("shard", "who"), [(False, 0), (True, 1)])
+def test_a_disk_that_is_full_stops_all_and_spoils_nothing(shard: bool, who: int, folders: Any) -> None:
+    told = launch(folder := folders(), ranks=2, code=1, epochs=2, batch=8, shard=shard, die=3, who=who, signal=0)
+    says = re.findall(r"MinimaeError: (.*)", told)
+    assert len(says) == 2 and all("could not save" in line for line in says), "both stop, and both say why"
+    assert not list(folder.glob("*.partial")), "what could not be finished takes no room"
+    fields = {"epochs": 2, "batch": 8, "accumulate": 2}
+    launch(folder, "resume", **fields)
+    assert result(folder)["losses"][0] > 0 and len(result(folder)["losses"]) == 12, "what was there before could be read"
+
+
 def test_who_takes_what() -> None:
     settings, images = Settings(batch=4, accumulate=2, epochs=3, warmup_epochs=0), 40
     parts = {rank: [next(rows) for _ in range(6)] for rank in range(3) for rows in [plan(0, settings, images, distributed.World(rank, 3))]}
