@@ -33,13 +33,15 @@ def pick_device(name: str) -> str:
 
 
 def begin(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
-    """Whether the run in ``out`` goes on: as asked, or by itself after torchrun started the processes again.
+    """Whether the run in ``out`` goes on: as asked, or by itself after torchrun started the processes of some machine again.
 
     Refuses to write over a run: raises MinimaeError that tells how to continue it.
     """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    [again] = distributed.agree(restarts > 0, device=torch.device("cpu"))
     if resume or not can_resume(out):
         return resume
-    if auto or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+    if auto or again:
         return True
     raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
 

@@ -164,7 +164,7 @@ def keep(path: Path, run: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def as_json(rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Rows as plain values, to four digits."""
 
     def short(value: Any) -> Any:

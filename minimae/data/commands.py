@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tyro.conf import Positional
 
+from ..bench.results import as_json, keep
 from ..errors import MinimaeError
-from .bench_loader import bench, table, ways
+from .bench_loader import bench, machine, table, ways
 from .loader import cores
 from .pack import pack, verify
 from .rehearsal import make_folder
@@ -98,6 +99,8 @@ class BenchLoaderCommand:
     rate: float = 5000.0
     """Images/s of the model that is to be fed."""
     device: str = "auto"
+    out: Path | None = None
+    """A JSON file for the results; an earlier run with the same options on this machine is replaced there, others stay."""
 
     def __call__(self) -> None:
         import torch
@@ -120,3 +123,8 @@ class BenchLoaderCommand:
         print(*(f"not measured: {line}" for line in missing), sep="\n")
         if device.type == "cpu":
             print("Without a GPU, what is cropped on the device takes the workers' cores: there only the column 'a core' counts.")
+        if self.out is not None:
+            given = {**asdict(self), "data": str(self.data or "photographs"), "packed": str(self.packed or "photographs, packed")}
+            options = {name: value for name, value in given.items() if name != "out"} | {"workers": workers}
+            keep(self.out, {"command": "minimae bench loader", "machine": {"machine": machine(), **options}, "rows": as_json(rows)})
+            print(f"results in {self.out}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -56,12 +58,35 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
         torch.cuda.set_device(place)
     if not dist.is_initialized():
         backend, patience = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", datetime.timedelta(seconds=timeout)
-        # torchrun may keep its store when it starts the processes again: without a name of their own for each start, they would find
-        # the addresses of the dead ones there.
         store, rank, size = next(dist.rendezvous("env://", timeout=patience))
-        store = dist.PrefixStore(f"start-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store = dist.PrefixStore(name_of_this_start(store, rank, size, timeout), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     return device
+
+
+def name_of_this_start(store: dist.Store, rank: int, size: int, timeout: float) -> str:
+    """A name that only the processes which were started together have, as rank 0 chose it.
+
+    torchrun keeps its store when it starts the processes again, with the addresses of the dead ones in it, and the number of restarts
+    is not the same on all machines. So every process calls by a name that nobody had before, and rank 0 answers each until all have heard.
+    Raises MinimaeError, in rank 0, when some do not come in time; the others stop with an error of the store.
+    """
+    own = uuid.uuid4().hex
+    if rank != 0:
+        store.set(f"call-{rank}", own)
+        name = store.get(f"answer-{own}").decode()
+        store.set(f"heard-{name}-{rank}", "")
+        return name
+    absent, end = set(range(1, size)), time.monotonic() + timeout
+    while absent:
+        if time.monotonic() > end:
+            raise MinimaeError(f"process(es) {', '.join(map(str, sorted(absent)))} of {size} did not come within {timeout:.0f} s")
+        for other in sorted(absent):
+            if store.check([f"call-{other}"]):  # perhaps of a dead one: then the new one will call later
+                store.set(f"answer-{store.get(f'call-{other}').decode()}", own)
+        absent = {other for other in absent if not store.check([f"heard-{own}-{other}"])}
+        time.sleep(0.02)
+    return own
 
 
 def leave() -> None:

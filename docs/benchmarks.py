@@ -1,0 +1,118 @@
+"""The tables and figures of benchmarks.md, from what the benchmarks wrote: python docs/benchmarks.py puts them into the page.
+
+    minimae bench --size nano --batch 256 --steps 4 --rounds 7 --threads 2 --out docs/benchmarks.json
+    minimae bench loader --out docs/loader.json
+    python docs/benchmarks.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from minimae.bench.cases import OURS
+from minimae.bench.results import Row, summary, table
+from minimae.plots.style import BLUE, GREEN, GREY, ORANGE, figure, plain
+
+HERE = Path(__file__).resolve().parent
+KNOWN = {field.name for field in fields(Row)}
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def rows_of(run: dict[str, Any]) -> list[Row]:
+    return [Row(**{**row, "rounds": tuple(row["rounds"])}) for row in run["rows"]]
+
+
+def size_of(run: dict[str, Any]) -> str:
+    return re.search(r"--size (\S+)", run["command"])[1]
+
+
+def parts() -> dict[str, str]:
+    """What stands between the marks of the page, by name."""
+    found = {}
+    for run in read("benchmarks.json"):
+        machine, rows = run["machine"], rows_of(run)
+        ceiling = "; ".join(f"{task}: {top['matmul TFLOP/s']:.3g} TFLOP/s" for task, top in run["ceilings"].items())
+        where = f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, timm {machine['timm']}"
+        where += f", transformers {machine['transformers']}; allocator: {machine['memory allocator']}."
+        lines = "\n".join(f"- {line}" for line in summary(rows))
+        about = f"{where} A plain matrix product reached {ceiling}."
+        found[size_of(run)] = f"```sh\n{run['command']}\n```\n\n{table(rows)}\n\n{lines}\n\n{about}"
+    for run in read("loader.json"):
+        m, head = run["machine"], "| way | kB a file | images/s of one core (range) | share of a step spent waiting | cores for 5,000 images/s |"
+        lines = [head, "|---|---:|---:|---:|---:|"]
+        for row in run["rows"]:
+            waiting = "–" if row["waiting"] is None else f"{row['waiting']:.1%}"
+            rate, least, most = (f"{row[name]:,.0f}" for name in ("per_core", "least", "most"))
+            lines.append(f"| {row['name']} | {row['kilobytes']:.0f} | {rate} ({least}–{most}) | {waiting} | {5000 / row['per_core']:.0f} |")
+        step = f", beside a step of {m['step_ms']:g} ms for {m['batch']} images" if m["step_ms"] else ""
+        about = f"{m['machine']}; {m['workers']} workers{step}; medians of {m['repeats']} interleaved repeats."
+        found["loader"] = "\n".join(lines) + f"\n\n{about}"
+    return found
+
+
+def page(text: str) -> str:
+    """The page with every part put between its marks."""
+    for name, part in parts().items():
+        text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.DOTALL)
+        assert count == 1, f"benchmarks.md has {count} places for {name}"
+    return text
+
+
+def ratios_figure() -> Any:
+    """Every row's speed over that of our eager step, one panel for each size and task."""
+    panels = [(size_of(run), task, [r for r in rows_of(run) if r.task == task and r.ratio]) for run in read("benchmarks.json")
+              for task in dict.fromkeys(r["task"] for r in run["rows"])]  # fmt: skip
+    height = sum(0.3 * len(rows) + 0.65 for *_, rows in panels)
+    drawn = figure(8, height)
+    all_axes = drawn.subplots(len(panels), 1, sharex=True, height_ratios=[len(rows) + 1 for *_, rows in panels])
+    for axes, (size, task, rows) in zip(all_axes, panels, strict=True):
+        ours = rows[0].rounds
+        for y, row in enumerate(reversed(rows)):
+            each = [a / b for a, b in zip(row.rounds, ours, strict=True)]
+            axes.barh(y, row.ratio, color=BLUE if row.name.startswith(OURS) else GREY, height=0.7)
+            axes.plot(each, [y] * len(each), ".", color=ORANGE, markersize=4)
+            axes.annotate(f"{row.ratio:.2f}", (max([row.ratio, *each]), y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], fontsize=8)
+        axes.set_title(f"{size}: {task}", loc="left", fontsize=9)
+        axes.axvline(1, color="black", linewidth=0.8)
+        plain(axes).grid(axis="y", visible=False)
+    all_axes[-1].set_xlabel("images/s over those of minimae, eager (bar: median; dots: each round)")
+    all_axes[-1].margins(x=0.08)
+    return drawn
+
+
+def loader_figure() -> Any:
+    """Images/s of one core by each way, and the share of a step that waits."""
+    run = read("loader.json")[-1]
+    rows = run["rows"][::-1]
+    drawn = figure(8, 0.5 * len(rows) + 1.2)
+    left, right = drawn.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    for y, row in enumerate(rows):
+        left.barh(y, row["per_core"], color=BLUE, height=0.6)
+        left.plot([row["least"], row["most"]], [y, y], color=ORANGE, linewidth=2)
+        left.annotate(f"{row['per_core']:.0f}", (row["most"], y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        waiting = 100 * (row["waiting"] or 0)
+        right.barh(y, waiting, color=GREEN, height=0.6)
+        right.annotate(f"{waiting:.1f} %", (waiting, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    left.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    left.set_xlabel("images/s of one core (bar: median; line: range)", fontsize=8)
+    right.set_xlabel(f"% of the time waiting, beside a step of {run['machine']['step_ms'] / 1000:g} s", fontsize=8)
+    for axes in (left, right):
+        plain(axes).grid(axis="y", visible=False)
+        axes.margins(x=0.15)
+        axes.set_xlim(left=0)
+    return drawn
+
+
+if __name__ == "__main__":
+    path = HERE / "benchmarks.md"
+    path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, draw in (("benchmarks", ratios_figure), ("loader", loader_figure)):
+        draw().savefig(HERE / "images" / f"{name}.png")
