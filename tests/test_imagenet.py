@@ -129,6 +129,20 @@ def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:
     assert main(["export", str(run), str(tmp_path / "mae.safetensors" / "in a file")]) == 2
 
 
+def test_the_whole_way_at_true_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "imagenet-base", "--rehearse", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"the real run: 1,024,933,600 images, [\d,.]+ hours at this speed; .*FLOPs", told)
+    assert told.count("4 steps, loss") == 3 and "all stages of imagenet-base on 1 × cpu" in told
+    kept = json.loads((tmp_path / "rehearsal.json").read_text())
+    assert set(kept["stages"]) == {"pretrain", "probe", "finetune"}
+    for stage, images in (("pretrain", 800 * 1_281_167), ("probe", 90 * 1_281_167), ("finetune", 100 * 1_281_167)):
+        found = kept["stages"][stage]
+        assert found["hours"] == pytest.approx(images / found["images_per_s"] / 3600) and 0 <= found["waiting"] < 1
+    weights_of = load_checkpoint(tmp_path / "pretrain" / "checkpoint.pt")["model"]
+    assert sum(w.numel() for name, w in weights_of.items() if name.startswith("encoder.")) > 85e6, "nothing was made smaller"
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -44,9 +45,18 @@ def test_scripts_are_scripts(script: str) -> None:
 
 
 def test_commands_exist() -> None:
-    assert len(commands()) == 10
+    assert len(commands()) == 11
     for words in commands():
         assert callable(parse(words)), words
+
+
+def test_the_page_of_benchmarks_is_made_of_what_was_measured() -> None:
+    spec = importlib.util.spec_from_file_location("benchmarks", ROOT / "docs" / "benchmarks.py")
+    assert spec and spec.loader
+    spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert made.page(text) == text, "python docs/benchmarks.py puts it right"
+    assert {"nano", "base", "tiny", "loader"} <= set(made.parts())
 
 
 def machine(number: int, port: int, out: Path, *words: str) -> subprocess.Popen[str]:

@@ -150,14 +150,15 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 def keep(path: Path, run: dict[str, Any]) -> None:
     """Put a run into a JSON file of runs: in the place of an earlier one with the same command on the same machine, or at the end."""
-    runs = []
+    runs: list[dict[str, Any]] = []
     if path.exists():
         try:
-            runs = json.loads(path.read_text())
-            others = [old for old in runs if (old["command"], old["machine"]) != (run["command"], run["machine"])]
+            found = json.loads(path.read_text())
+            if not isinstance(found, list):
+                raise TypeError
+            runs = [old for old in found if (old["command"], old["machine"]) != (run["command"], run["machine"])]
         except (ValueError, TypeError, KeyError):
             raise MinimaeError(f"{path} is there and does not hold results of minimae bench; give another file with --out") from None
-        runs = others
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps([*runs, run], indent=1) + "\n")

@@ -131,9 +131,9 @@ def test_a_loss_outside_its_band_is_told_once_and_not_again_after_a_restart() ->
 
 @pytest.mark.parametrize(("base_lr", "warns"), [(1e-9, True), (0.02, False)])
 def test_a_run_that_does_not_learn_warns_its_owner(base_lr: float, warns: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = torch.arange(8, dtype=torch.uint8)
-    pixels = (20 * rows[:, None] + 10 * rows).expand(40, 1, 8, 8) + torch.randint(0, 60, (40, 1, 8, 8), dtype=torch.uint8)
-    slopes = Images("slopes", pixels.contiguous(), None)
+    rows, up = torch.arange(8), torch.arange(40)[:, None, None, None] % 2  # half of the images fall, half rise: one patch tells which
+    pixels = 100 + (2 * up - 1) * (8 * rows[:, None] + 4 * rows) + torch.randint(0, 20, (40, 1, 8, 8))
+    slopes = Images("slopes", pixels.to(torch.uint8))
     pretrain(replace(SMALL, base_lr=base_lr, epochs=44), slopes)
     told = capsys.readouterr().err
     assert ("warning: the loss is" in told) == warns and told.count("does not learn") == int(warns)
