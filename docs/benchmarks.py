@@ -1,8 +1,8 @@
 """The tables and figures of benchmarks.md, from what the benchmarks wrote: python docs/benchmarks.py puts them into the page.
 
-    minimae bench --size nano --batch 256 --steps 4 --rounds 7 --threads 2 --out docs/benchmarks.json
-    minimae bench loader --out docs/loader.json
-    python docs/benchmarks.py
+minimae bench --size nano --batch 256 --steps 4 --rounds 7 --threads 2 --out docs/benchmarks.json
+minimae bench loader --out docs/loader.json
+python docs/benchmarks.py
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def parts() -> dict[str, str]:
         about = f"{where} A plain matrix product reached {ceiling}."
         found[size_of(run)] = f"```sh\n{run['command']}\n```\n\n{table(rows)}\n\n{lines}\n\n{about}"
     for run in read("loader.json"):
-        m, head = run["machine"], "| way | kB a file | images/s of one core (range) | share of a step spent waiting | cores for 5,000 images/s |"
-        lines = [head, "|---|---:|---:|---:|---:|"]
+        m = run["machine"]
+        lines = ["| way | kB a file | images/s of one core (range) | waiting | cores for 5,000 images/s |", "|---|---:|---:|---:|---:|"]
         for row in run["rows"]:
             waiting = "–" if row["waiting"] is None else f"{row['waiting']:.1%}"
             rate, least, most = (f"{row[name]:,.0f}" for name in ("per_core", "least", "most"))
@@ -61,7 +61,8 @@ def parts() -> dict[str, str]:
 def page(text: str) -> str:
     """The page with every part put between its marks."""
     for name, part in parts().items():
-        text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.DOTALL)
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
         assert count == 1, f"benchmarks.md has {count} places for {name}"
     return text
 

@@ -132,7 +132,7 @@ def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:
 def test_the_whole_way_at_true_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", "imagenet-base", "--rehearse", "--device", "cpu", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    assert re.search(r"the real run: 1,024,933,600 images, [\d,.]+ hours at this speed; .*FLOPs", told)
+    assert re.search(r"the real run: 1,024,933,600 images, [\d,.]+ hours at this speed; .*FLOP, .* GPU h", told)
     assert told.count("4 steps, loss") == 3 and "all stages of imagenet-base on 1 × cpu" in told
     kept = json.loads((tmp_path / "rehearsal.json").read_text())
     assert set(kept["stages"]) == {"pretrain", "probe", "finetune"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -31,7 +32,7 @@ from minimae.sizes import flops
 
 CPU = torch.device("cpu")
 SMALL = size("nano", image=16, patch=4, channels=3, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
-OPTIONS = "--size nano --image 16 --patch 8 --batch 2 --steps 1 --rounds 2 --device cpu --threads 1".split()
+OPTIONS = shlex.split("--size nano --image 16 --patch 8 --batch 2 --steps 1 --rounds 2 --device cpu --threads 1")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_part_that_is_not_known_is_an_error(mae: MAE) -> None:
 
 def test_which_rows_there_are() -> None:
     on_cpu, on_gpu = cases("pretrain", CPU), cases("pretrain", torch.device("cuda"))
-    assert list(on_cpu)[0] == f"{OURS}, eager" and USUAL in on_cpu
+    assert next(iter(on_cpu)) == f"{OURS}, eager" and USUAL in on_cpu
     assert set(on_gpu) - set(on_cpu) == {f"{OURS}, CUDA graph", f"{OURS}, compiled, CUDA graph"}
     assert not any("compiled" in name for name in cases("pretrain", CPU, compiled=False))
     assert not any("graph" in name for name in cases("features", torch.device("cuda"))), "there is no step to record"

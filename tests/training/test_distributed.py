@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,19 @@ def test_who_takes_what() -> None:
     assert torch.equal(taken, batch_at(0, 72, images, settings.seed)[0]), "every image once, in the order of one process"
     later = plan(2, settings, images, distributed.World(1, 3))
     assert torch.equal(next(later)[0], parts[1][4][0]), "a plan can begin at any step"
+
+
+def test_every_start_has_a_name_of_its_own() -> None:
+    store, names = torch.distributed.HashStore(), []
+    store.set("call-1", "one that died before it was answered")
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda rank: distributed.name_of_this_start(store, rank, 3, 20.0), range(3)))
+        assert len(set(found)) == 1
+        names.append(found[0])
+    assert names[0] != names[1]
+    with pytest.raises(MinimaeError, match=r"process\(es\) 3 of 4 did not come within 1 s"), ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda rank: distributed.name_of_this_start(store, rank, 4, 1.0), range(3)))
 
 
 def test_alone_nothing_is_asked_of_anybody() -> None:

@@ -1,4 +1,4 @@
-"""What recording a step needs, as far as it works without a GPU: preparing, remembering, refusing. test_recorded_runs.py runs whole runs."""
+"""What recording a step needs, as far as it works without a GPU. Whole runs are in test_recorded_runs.py."""
 
 from __future__ import annotations
 

@@ -56,6 +56,15 @@ def test_lr_is_the_closed_form_of_warm_up_and_cosine() -> None:
         scheduler.step()
 
 
+def test_views_of_an_image_fill_a_batch(images: Images) -> None:
+    with pytest.raises(ValueError, match="a batch of 8 cannot be filled with 3 views of each image"):
+        replace(TINY, repeats=3)
+    places, epochs = next(loop.plan(0, replace(TINY, repeats=4), 40, loop.distributed.World()))
+    batch = images.at(places, epochs, 4)
+    assert len(places) == 2 and len(batch.pixels) == 8 and batch.ids.tolist() == [i for i in places.tolist() for _ in range(4)]
+    assert batch.epochs.tolist() == [0, 1, 2, 3] * 2, "each view has the crop and the mask of an epoch of its own"
+
+
 def test_trap_17_lr_scales_with_batch_times_accumulation_and_moves_every_step(images: Images) -> None:
     assert scaled_lr(1.5e-4, 4096) == pytest.approx(2.4e-3)
     one = fit_history(replace(TINY, batch=8), images)
