@@ -40,7 +40,7 @@ def parts() -> dict[str, str]:
         machine, rows = run["machine"], rows_of(run)
         ceiling = "; ".join(f"{task}: {top['matmul TFLOP/s']:.3g} TFLOP/s" for task, top in run["ceilings"].items())
         where = f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}, timm {machine['timm']}"
-        where += f", transformers {machine['transformers']}; allocator: {machine['memory allocator']}."
+        where += f", transformers {machine['transformers']}; allocator: `{machine['memory allocator']}`."
         lines = "\n".join(f"- {line}" for line in summary(rows))
         about = f"{where} A plain matrix product reached {ceiling}."
         found[size_of(run)] = f"```sh\n{run['command']}\n```\n\n{table(rows)}\n\n{lines}\n\n{about}"

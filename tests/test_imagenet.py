@@ -251,11 +251,13 @@ def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "two" / "report.html").is_file()
 
     tune = ["finetune", "imagenet-base-finetune", "--weights", str(run), "--data", str(shards), *SHORT, "--epochs", "1"]
+    tune += shlex.split("--drop-path 0 --mixup 0 --cutmix 0")  # which are drawn in each process, among its own images
     done = torchrun(*tune, "--out", str(tmp_path / "tuned"), "--shard")
     assert done.returncode == 0, done.stderr
     assert main([*tune, "--out", str(tmp_path / "alone")]) == 0
-    scores = [json.loads((tmp_path / name / "result.json").read_text())["top-1 %"] for name in ("tuned", "alone")]
-    assert scores[0] == scores[1]
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt")["model"] for name in ("tuned", "alone"))
+    assert max(float((one[name] - other[name]).abs().max()) for name in other) < 1e-5
+    assert 0 <= json.loads((tmp_path / "tuned" / "result.json").read_text())["top-1 %"] <= 100
 
 
 def test_what_one_process_does_is_not_done_by_two(run: Path, shards: Path) -> None:

@@ -11,7 +11,7 @@ from ..tasks.pretrain import Pretrain
 from ..training.settings import Settings
 from . import imagenet, small
 from .ablations import ABLATIONS, Variant
-from .entry import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, settings_lines, step_flops
+from .entries import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, settings_lines, step_flops
 from .small import FASHION, FEW_LABELS, SCRATCH
 
 __all__ = [

@@ -13,7 +13,7 @@ from ..sizes import size
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe
-from .entry import Entry, Knn
+from .entries import Entry, Knn
 
 TRAINING, VALIDATION = 1_281_167, 50_000
 NAMES = {"base": "ViT-B/16", "large": "ViT-L/16", "huge": "ViT-H/14"}

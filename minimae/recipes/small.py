@@ -9,7 +9,7 @@ from ..sizes import size
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe
-from .entry import Entry, Knn
+from .entries import Entry, Knn
 
 # The main job, on two CPU cores. Patch 7 makes 16 tokens of a 28-pixel image, so four are visible. Small batches, many
 # steps and no augmentation did best in the trials of docs/choices.md.

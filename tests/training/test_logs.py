@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,7 @@ def test_a_run_that_goes_on_has_no_step_twice(tmp_path: Path) -> None:
     with Logs(tmp_path, 20, 8) as first:
         for step in range(1, 9):
             first.point(point(step, loss=1.0))
+    time.sleep(1.1)  # TensorBoard reads event files in the order of the seconds in their names
     with Logs(tmp_path, 20, 8, step=5) as second:  # the checkpoint was of step 5; the process died after step 8
         for step in range(6, 11):
             second.point(point(step, loss=2.0))
