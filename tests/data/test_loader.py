@@ -339,6 +339,8 @@ if __name__ == "__main__":
     if sys.argv[2] == "answered":
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: asked.append(1))
+    else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would this one
     plan = ((torch.arange(8), torch.full((8,), e)) for e in range(10**6))
     for batch in feed(open_stream(Path(sys.argv[1])), plan, image=32, augmentation=Augmentation(), seed=0, workers=2):
         print("batch", flush=True)
