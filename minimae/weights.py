@@ -25,6 +25,7 @@ def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
         "settings": asdict(trained.recipe),
         "size": asdict(trained.model.size),
         "statistics": [x.tolist() for x in trained.statistics],
+        "decoder": trained.decoder,
     }
     weights = {name: (value.half() if half else value).contiguous() for name, value in trained.model.state_dict().items()}
     temporary = path.with_name(path.name + ".partial")

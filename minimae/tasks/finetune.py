@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,13 +87,21 @@ class Classifier(nn.Module):
 
     Images ``b c height width`` → logits ``b classes``. The encoder's own last norm is replaced by one after the mean.
     image: the size in pixels it is meant for, by default the encoder's. tune: how many of the last blocks learn (see
-    :func:`minimae.tasks.partial.freeze`), by default everything.
+    :func:`minimae.tasks.partial.freeze`), by default everything. pool: mean, or the class token (classifiers from elsewhere).
     """
 
     def __init__(
-        self, encoder: Encoder, classes: int, *, drop_path: float = 0.0, image: int | Pair | None = None, tune: float | None = None
+        self,
+        encoder: Encoder,
+        classes: int,
+        *,
+        drop_path: float = 0.0,
+        image: int | Pair | None = None,
+        tune: float | None = None,
+        pool: Literal["mean", "class"] = "mean",
     ) -> None:
         super().__init__()
+        self.pool = pool
         self.encoder = copy.deepcopy(encoder) if image is None else at_image(encoder, image)
         self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.encoder.mask_token = None
@@ -114,7 +122,8 @@ class Classifier(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.encoder(images)[:, 1:].mean(1)))
+        tokens = self.encoder(images)
+        logits: Tensor = self.head(self.norm(tokens[:, 1:].mean(1) if self.pool == "mean" else tokens[:, 0]))
         return logits
 
 

@@ -23,6 +23,7 @@ from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
+from .features import Pool, features_of_pixels
 from .feeding import USUAL, Reading, Source, batches, changed, some
 
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
@@ -163,11 +164,22 @@ def pretrain(
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by."""
+    """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by.
+
+    decoder: whether its decoder was trained too; weights from elsewhere may have none, and then it is fresh and can paint nothing.
+    """
 
     model: MAE
     recipe: Pretrain
     statistics: Statistics
+    decoder: bool = True
+
+    def features(self, images: Tensor, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
+        """Images ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides → float32 ``N values``.
+
+        pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
+        """
+        return features_of_pixels(self.model.encoder, images, self.statistics, pool=pool, batch=batch)
 
 
 def load_pretrained(path: Path) -> Pretrained:
@@ -191,7 +203,7 @@ def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> 
     except (KeyError, TypeError, ValueError) as error:
         raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
     load_weights(model, weights, source)
-    return Pretrained(model.eval(), recipe, (mean, deviation))
+    return Pretrained(model.eval(), recipe, (mean, deviation), bool(about.get("decoder", True)))
 
 
 def baseline_loss(model: MAE, images: Source, count: int = 1000) -> float:

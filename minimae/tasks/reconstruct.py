@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..augment import normalise, resize_matrix
+from ..errors import MinimaeError
 from ..masking import Mask, make_mask
 from ..patches import pair, unpatchify
 from ..plots import as_picture, masked_picture, reconstructions
@@ -34,7 +35,12 @@ def caption(trained: Pretrained, mask: Mask) -> str:
 
 @torch.no_grad()
 def stages(trained: Pretrained, pixels: Tensor, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """uint8 images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, painted."""
+    """uint8 images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, painted.
+
+    Raises MinimaeError for weights without a trained decoder.
+    """
+    if not trained.decoder:
+        raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
     model, patch, statistics = trained.model.eval(), pair(trained.model.size.patch), trained.statistics
     images = normalise(pixels, statistics)
     painted = model.reconstruct(images, mask).painted
