@@ -9,6 +9,11 @@ out = mae(torch.randn(8, 3, 32, 32), mask)
 out.loss.backward()
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from .decoder import Decoder
 from .errors import Interrupted, MinimaeError
 from .mae import MAE, MAEOutput, Pictures
@@ -19,6 +24,22 @@ from .positions import resize_positions, sincos_1d, sincos_2d
 from .sizes import SIZES, Size, flops, parameters, size
 from .targets import NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
 from .vit import MLP, Attention, Block, Encoder, drop_path
+
+if TYPE_CHECKING:
+    from .interop import Classified
+    from .tasks.pretrain import Pretrained
+
+
+def load(name: str | Path, **options: Any) -> Pretrained | Classified:
+    """Trained weights: by name, shipped ("fashion-nano") or the authors' ("mae-base", fetched); from a run; or saved by another library.
+
+    → a :class:`minimae.tasks.pretrain.Pretrained` (model, recipe, statistics; ``features(images)``), or a
+    :class:`minimae.interop.Classified`. options: see :func:`minimae.interop.load`. Never runs code from a file. Raises MinimaeError.
+    """
+    from .weights import load_any
+
+    return load_any(name, **options)
+
 
 __version__ = "0.3.0"
 
@@ -45,6 +66,7 @@ __all__ = [
     "grid_mask",
     "grid_of",
     "keep_count",
+    "load",
     "make_mask",
     "mask_from_noise",
     "parameters",

@@ -7,7 +7,7 @@ from typing import Any
 from ..bench.command import BenchCommand
 from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
 from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
-from .looking import DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
+from .looking import ConvertCommand, DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
 from .pretraining import PretrainCommand
 
 # A name of two words is a command of its own, so that `data pack --help` tells of packing.
@@ -20,6 +20,7 @@ COMMANDS: dict[str, type[Any]] = {
     "finetune": FinetuneCommand,
     "reconstruct": ReconstructCommand,
     "export": ExportCommand,
+    "convert": ConvertCommand,
     "data": DataCommand,
     "data pack": PackCommand,
     "data verify": VerifyCommand,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from .. import data, weights
+from .. import data, interop, weights
 from ..demo import demo
 from ..errors import MinimaeError
+from ..interop.exporting import save_program
 from ..options import Where, describe
 from ..recipes import describe as describe_recipe
 from ..recipes import listing
@@ -43,6 +45,41 @@ class ExportCommand:
     def __call__(self) -> None:
         weights.export(weights.load(self.weights), self.out, half=self.half)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertCommand:
+    """Write weights in another layout: minimae convert IN OUT --to official. OUT is a .pth or .safetensors file, or a folder."""
+
+    weights: Positional[str]
+    """A name, a run folder, or a file or folder of another library; its layout is detected."""
+    out: Positional[Path]
+    to: Literal["minimae", "official", "huggingface", "timm", "program"]
+    """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
+    encoder_only: bool = False
+    """Leave the decoder out."""
+    image: int | None = None
+    """Another image size in pixels: positions are resized."""
+    heads: int | None = None
+    """Heads of the encoder, where the weights do not tell."""
+    decoder_heads: int | None = None
+    target: Literal["normalised", "pixels", "pca"] | None = None
+    """What the decoder was trained to predict, where the weights do not tell: normalised by default."""
+    pool: Literal["mean", "class", "tokens"] = "mean"
+    """What a program gives: the mean of the patch tokens, the class token, or all tokens."""
+    strict: bool = True
+    """Refuse weights in which something is missing or left over."""
+
+    def __call__(self) -> None:
+        given = {"image": self.image, "heads": self.heads, "decoder_heads": self.decoder_heads, "target": self.target}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        trained = weights.load_any(self.weights, strict=self.strict, **options)
+        if self.to == "program":
+            save_program(trained, self.out, pool=self.pool)
+        else:
+            interop.save(trained, self.out, self.to, encoder_only=self.encoder_only)
+        size = sum(path.stat().st_size for path in ([self.out] if self.out.is_file() else self.out.iterdir()))
+        print(f"{self.out}: {size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True, kw_only=True)

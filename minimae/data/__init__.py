@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
+from .arrays import channel_range, from_array
 from .shapes import Scenes
 from .source import Images, choose
 from .standard import STANDARD
@@ -26,7 +27,7 @@ NAMES = {
     "pets": "3,680 + 3,669 photographs of cats and dogs of varied size, 37 breeds, 800 MB to fetch",
 }
 
-__all__ = ["DOWNLOADS", "NAMES", "Images", "Scenes", "load", "splits"]
+__all__ = ["DOWNLOADS", "NAMES", "Images", "Scenes", "channel_range", "from_array", "load", "splits"]
 
 
 def splits(name: str) -> tuple[str, ...]:

@@ -63,6 +63,11 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
         raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was wanted")
     if path.exists():
         raise MinimaeError(f"{path} is there already: choose another name, or remove it")
+    if path.suffix == ".onnx":
+        try:
+            import onnxscript  # noqa: F401 (torch.onnx is written with it)
+        except ImportError:
+            raise MinimaeError('writing ONNX wants onnx and onnxscript: pip install "minimae[onnx]"') from None
     program = exported(trained, **options)
     temporary = path.with_name(f"{path.stem}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +75,7 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
         if path.suffix == ".pt2":
             torch.export.save(program, temporary)
         else:
-            try:
-                written: Any = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
-            except ImportError as error:
-                raise MinimaeError(f'writing ONNX wants {error.name or "onnx"}: pip install "minimae[onnx]"') from None
+            written: Any = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
             written.save(str(temporary))
         temporary.replace(path)
     finally:

@@ -62,9 +62,11 @@ ENDS = {  # what follows the blocks: of an encoder; of a classifier of the mean,
 }
 End = Literal["encoder", "mean", "class"]
 
-# transformers 5 calls the same parts by other names in memory: new → as in files.
+# transformers 5 calls the same parts by other names in memory, and some (5.23) write the decoder's blocks under a name that its own
+# renaming has bent: theirs → as the published files have it.
 NEWER = {
     "vit.layers.": "vit.encoder.layer.",
+    "decoder.decoder_encoder.layer.": "decoder.decoder_layers.",
     "attention.q_proj.": "attention.attention.query.",
     "attention.k_proj.": "attention.attention.key.",
     "attention.v_proj.": "attention.attention.value.",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..tasks.pretrain import Pretrained
 from .fetch import fetch
-from .reading import Classified, Pretrained, load
+from .reading import Classified, load
 
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
 LICENCE = "These weights are the authors' (Meta), under CC BY-NC 4.0: not for commercial use. https://creativecommons.org/licenses/by-nc/4.0/"
@@ -56,10 +58,13 @@ def cache() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def load_named(name: str, *, folder: Path | None = None, quiet: bool = False) -> Pretrained | Classified:
-    """The authors' weights of this name, fetched the first time. Raises MinimaeError when they cannot be fetched."""
+def load_named(name: str, *, folder: Path | None = None, quiet: bool = False, **options: Any) -> Pretrained | Classified:
+    """The authors' weights of this name, fetched the first time. Raises MinimaeError when they cannot be fetched.
+
+    options: those of :func:`minimae.interop.load`.
+    """
     chosen = NAMED[name]
     path = (cache() if folder is None else folder) / chosen.file
     if not path.exists():
         print(LICENCE, file=sys.stderr)
-    return load(fetch(chosen.url, path, md5=chosen.md5, quiet=quiet), target=chosen.target)
+    return load(fetch(chosen.url, path, md5=chosen.md5, quiet=quiet), **{"target": chosen.target, **options})

@@ -100,7 +100,8 @@ def opened_from(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Opened
         return open_weights(Path(source).expanduser())
     if isinstance(source, nn.Module):
         config = source.config.to_dict() if hasattr(source, "config") else of_timm(source)
-        return Opened(type(source).__name__, {k: v.detach().clone() for k, v in source.state_dict().items()}, config)
+        tensors = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
+        return Opened(type(source).__name__, tensors, config, config.get("minimae", {}))
     return Opened("these tensors", dict(source))
 
 

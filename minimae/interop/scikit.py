@@ -50,12 +50,12 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"mae{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def _features(self, images: np.ndarray) -> torch.Tensor:
-        channels = self.trained_.model.size.channels
+        channels, given = self.trained_.model.size.channels, images.shape
         if images.ndim == 3 and channels == 1:
             images = images[:, None]
         elif images.ndim == 4 and self.layout == "channels last":
             images = images.transpose(0, 3, 1, 2)
         if images.ndim != 4 or images.shape[1] != channels:
             wanted = "N height width" if channels == 1 else f"N height width {channels}"
-            raise ValueError(f"{self.weights} takes images of shape {wanted} ({self.layout}), not {images.shape}")
+            raise ValueError(f"{self.weights} takes images of shape {wanted} ({self.layout}), not {given}")
         return self.trained_.features(torch.from_numpy(np.ascontiguousarray(images)), pool=self.pool, batch=self.batch)

@@ -1,0 +1,60 @@
+"""Your own arrays: any channels, any number type, any size. They become Images, uint8 like all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .source import Images
+
+Range = tuple[Sequence[float], Sequence[float]]
+
+
+def channel_range(array: Any, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> Range:
+    """Lowest and highest value of each channel of ``N c height width`` (or ``N height width``), leaving out the outermost percent."""
+    array = shaped("the array", array)
+    values = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
+    low, high = np.percentile(values[:, :: max(1, values.shape[1] // 1_000_000)], percentiles, axis=1)
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+def from_array(
+    name: str, array: Any, labels: Any = None, classes: tuple[str, ...] = (), *, value_range: Range | None = None
+) -> Images:  # fmt: skip
+    """An array ``N c height width``, or ``N height width`` for one channel, → Images.
+
+    uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; what lies outside is
+    cut off), by default that of :func:`channel_range`. Give the test images the range of the training images. labels: ``N`` integers from 0.
+
+    Raises ValueError for other shapes, for values that are not finite, for a range that is empty, and for labels that do not fit.
+    """
+    array = shaped(name, array)
+    if array.dtype != np.uint8:
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are not finite (nan or infinite): fill or leave out those images first")
+        low, high = (np.asarray(x, np.float64)[:, None, None] for x in value_range or channel_range(array))
+        if len(low) != array.shape[1] or len(high) != array.shape[1]:
+            raise ValueError(f"{name} has {array.shape[1]} channel(s), but the range is given for {len(low)} and {len(high)}")
+        if not (high > low).all():
+            flat = [int(i) for i in np.flatnonzero(~(high > low).reshape(-1))]
+            raise ValueError(f"{name}: channel(s) {', '.join(map(str, flat))} have the same lowest and highest value: leave them out")
+        array = np.concatenate([np.rint((part - low) / (high - low) * 255).clip(0, 255).astype(np.uint8) for part in np.array_split(array, -(-len(array) // 256))])
+    targets = None if labels is None else torch.as_tensor(np.asarray(labels)).long()
+    if targets is not None and (targets.dim() != 1 or len(targets) != len(array) or int(targets.min()) < 0):
+        raise ValueError(f"{name}: labels are {len(array)} integers from 0, not {tuple(targets.shape)} from {int(targets.min())}")
+    return Images(name, torch.from_numpy(np.ascontiguousarray(array)), targets, classes)
+
+
+def shaped(name: str, array: Any) -> np.ndarray:
+    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and for channels that seem to come last."""
+    array = np.asarray(array)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating) or not len(array):
+        raise ValueError(f"{name}: an array of numbers N c height width (or N height width) was wanted, not {array.dtype} {array.shape}")
+    if array.shape[1] > 4 * array.shape[3] and array.shape[3] <= 32:
+        raise ValueError(f"{name}: {array.shape} looks as if channels came last: give array.transpose(0, 3, 1, 2)")
+    return array
