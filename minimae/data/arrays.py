@@ -26,8 +26,9 @@ def from_array(
 ) -> Images:  # fmt: skip
     """An array ``N c height width``, or ``N height width`` for one channel, → Images.
 
-    uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; what lies outside is
-    cut off), by default that of :func:`channel_range`. Give the test images the range of the training images. labels: ``N`` integers from 0.
+    uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; what lies
+    outside is cut off), by default that of :func:`channel_range`. Give the test images the range of the training images.
+    labels: ``N`` integers from 0.
 
     Raises ValueError for other shapes, for values that are not finite, for a range that is empty, and for labels that do not fit.
     """
@@ -41,7 +42,12 @@ def from_array(
         if not (high > low).all():
             flat = [int(i) for i in np.flatnonzero(~(high > low).reshape(-1))]
             raise ValueError(f"{name}: channel(s) {', '.join(map(str, flat))} have the same lowest and highest value: leave them out")
-        array = np.concatenate([np.rint((part - low) / (high - low) * 255).clip(0, 255).astype(np.uint8) for part in np.array_split(array, -(-len(array) // 256))])
+        array = np.concatenate(
+            [
+                np.rint((part - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+                for part in np.array_split(array, -(-len(array) // 256))
+            ]
+        )
     targets = None if labels is None else torch.as_tensor(np.asarray(labels)).long()
     if targets is not None and (targets.dim() != 1 or len(targets) != len(array) or int(targets.min()) < 0):
         raise ValueError(f"{name}: labels are {len(array)} integers from 0, not {tuple(targets.shape)} from {int(targets.min())}")

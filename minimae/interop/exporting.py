@@ -23,6 +23,8 @@ class FeatureModel(nn.Module):
     def __init__(self, trained: Pretrained | Classified, pool: Literal["mean", "class", "tokens"] = "mean") -> None:
         super().__init__()
         self.network: nn.Module = trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier
+        self.mean: Tensor
+        self.deviation: Tensor
         self.pool = pool if isinstance(trained, Pretrained) else "logits"
         mean, deviation = trained.statistics
         self.register_buffer("mean", mean[:, None, None].clone())

@@ -23,8 +23,9 @@ ATTEMPTS = 3
 def fetch(url: str, target: Path, *, md5: str | None = None, quiet: bool = False, timeout: float = 30.0, pause: float = 1.0) -> Path:
     """The file at ``target``, fetched from ``url`` if it is not there yet.
 
-    md5: the checksum or its first digits, if known. What has arrived is kept beside the target as .partial and gone on with, in this call (three
-    attempts, ``pause`` seconds apart) and in the next. Several processes may ask for the same file: one fetches, the others wait.
+    md5: the checksum or its first digits, if known. What has arrived is kept beside the target as .partial and gone on with, in this
+    call (three attempts, ``pause`` seconds apart) and in the next.
+    Several processes may ask for the same file: one fetches, the others wait.
 
     Raises MinimaeError that says where to put the file by hand when it cannot be fetched, and for a wrong checksum (the file is removed).
     """
@@ -45,7 +46,9 @@ def fetch(url: str, target: Path, *, md5: str | None = None, quiet: bool = False
                     raise MinimaeError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}; {by_hand}") from None
                 except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                     if attempt == ATTEMPTS:
-                        kept = f"{partial.stat().st_size:,} bytes are kept, and the next call goes on there; or " if partial.exists() else ""
+                        kept = (
+                            f"{partial.stat().st_size:,} bytes are kept, and the next call goes on there; or " if partial.exists() else ""
+                        )
                         raise MinimaeError(f"{url} cannot be fetched ({reason(error)}): {kept}{by_hand}") from None
                     time.sleep(pause)
             check(partial, md5, url)

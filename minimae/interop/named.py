@@ -14,7 +14,9 @@ from .fetch import fetch
 from .reading import Classified, load
 
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
-LICENCE = "These weights are the authors' (Meta), under CC BY-NC 4.0: not for commercial use. https://creativecommons.org/licenses/by-nc/4.0/"
+LICENCE = (
+    "These weights are the authors' (Meta), under CC BY-NC 4.0: not for commercial use. https://creativecommons.org/licenses/by-nc/4.0/"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def published() -> dict[str, Named]:
         classes = f"{ADDRESS}/finetune/mae_finetuned_vit_{size}.pth"
         found[f"mae-{size}-finetuned"] = Named(classes, f"{model} fine-tuned on ImageNet's 1,000 classes", tuned[size])
     gan = f"{ADDRESS}/visualize/mae_visualize_vit_large_ganloss.pth"
-    found["mae-large-pixels-gan"] = Named(gan, "ViT-L/16 with a decoder trained with an adversarial loss too, for pictures", target="pixels")
+    found["mae-large-pixels-gan"] = Named(
+        gan, "ViT-L/16 with a decoder trained with an adversarial loss too, for pictures", target="pixels"
+    )
     return found
 
 

@@ -99,7 +99,8 @@ def opened_from(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Opened
     if isinstance(source, str | Path):
         return open_weights(Path(source).expanduser())
     if isinstance(source, nn.Module):
-        config = source.config.to_dict() if hasattr(source, "config") else of_timm(source)
+        model: Any = source
+        config = model.config.to_dict() if hasattr(model, "config") else of_timm(model)
         tensors = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
         return Opened(type(source).__name__, tensors, config, config.get("minimae", {}))
     return Opened("these tensors", dict(source))
@@ -134,8 +135,8 @@ def refuse_others(size: Size, patch: int | Pair | None, channels: int | None, so
     if patch is not None and pair(patch) != pair(size.patch):
         a, b = pair(size.patch), pair(patch)
         raise MinimaeError(
-            f"{source} has patches of {a[0]}×{a[1]} pixels: its projection takes {size.values} values, and there is none for {b[0]}×{b[1]}. "
-            "Choose weights with that patch, or resize the images"
+            f"{source} has patches of {a[0]}×{a[1]} pixels: its projection takes {size.values} values, "
+            f"and there is none for {b[0]}×{b[1]}. Choose weights with that patch, or resize the images"
         )
     if channels is not None and channels != size.channels:
         raise MinimaeError(
@@ -160,7 +161,9 @@ def taken(tensors: Mapping[str, Tensor], places: Mapping[str, Any], source: str,
     missing, extra = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
     if missing or extra:
         lists = (("missing", missing), ("not known here", extra))
-        words = "; ".join(f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}" for what, names in lists if names)
+        words = "; ".join(
+            f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}" for what, names in lists if names
+        )
         if strict:
             raise MinimaeError(f"{source} does not fit this model ({words}). With strict=False (--no-strict) the rest is taken")
         warnings.warn(f"{source}: {words}", stacklevel=3)

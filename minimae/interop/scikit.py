@@ -32,17 +32,17 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.weights, self.pool, self.layout, self.device, self.batch = weights, pool, layout, device, batch
 
-    def fit(self, images: Any, labels: Any = None) -> MAEFeatures:
+    def fit(self, X: Any, y: Any = None) -> MAEFeatures:
         """Load the weights, and look at the images' shape. Raises ValueError for images that the encoder does not take."""
         self.trained_ = weights.load(self.weights)
         self.trained_.model.to(self.device)
-        self.n_features_out_ = self._features(np.asarray(images)[:1]).shape[1]
+        self.n_features_out_ = self._features(np.asarray(X)[:1]).shape[1]
         return self
 
-    def transform(self, images: Any) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """float32 ``N values``."""
         check_is_fitted(self)
-        return self._features(np.asarray(images)).numpy()
+        return self._features(np.asarray(X)).numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """mae0, mae1, …"""

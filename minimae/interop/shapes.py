@@ -67,7 +67,9 @@ def image_of(n: int, patch: Pair, told: Any) -> Pair:
         height, width = pair(tuple(told) if isinstance(told, list) else told)
         if (height // patch[0]) * (width // patch[1]) == n:
             return height, width
-        raise MinimaeError(f"an image of {height}×{width} has {(height // patch[0]) * (width // patch[1])} patches; there are {n} positions")
+        raise MinimaeError(
+            f"an image of {height}×{width} has {(height // patch[0]) * (width // patch[1])} patches; there are {n} positions"
+        )
     side = math.isqrt(n)
     if side * side != n:
         raise MinimaeError(f"{n} positions are no square grid: say for which image they are (original_image=(height, width))")
@@ -78,7 +80,9 @@ def known_heads(width: int, depth: int) -> int:
     """The heads of the named size with this width and depth."""
     found = next((s.heads for s in SIZES.values() if (s.width, s.depth) == (width, depth)), None)
     if found is None:
-        raise MinimaeError(f"how many heads an encoder of width {width} with {depth} blocks has cannot be seen in its weights: give --heads")
+        raise MinimaeError(
+            f"how many heads an encoder of width {width} with {depth} blocks has cannot be seen in its weights: give --heads"
+        )
     return found
 
 

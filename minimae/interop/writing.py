@@ -26,8 +26,9 @@ from .reading import Classified
 def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool = False) -> Path:
     """Write a model in a layout: a file whose ending decides its format (.safetensors, or .pth), or a folder for huggingface.
 
-    encoder_only: leave the decoder out. Beside the tensors goes what the layout has no place for (recipe, statistics, heads), so that the way
-    back gives the same bits. Raises MinimaeError for what the layout cannot hold, or when it cannot be written; nothing is half-written.
+    encoder_only: leave the decoder out. Beside the tensors goes what the layout has no place for (recipe, statistics, heads), so that
+    the way back gives the same bits.
+    Raises MinimaeError for what the layout cannot hold, or when it cannot be written; nothing is half-written.
     """
     if layout not in LAYOUTS:
         raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
@@ -51,7 +52,7 @@ def renamed(trained: Pretrained | Classified, layout: Layout, *, encoder_only: b
         classifier = trained.classifier
         size, own = classifier.encoder.size, classifier.state_dict()
         end: End = "class" if classifier.pool == "class" else "mean"
-        decoder, about = False, {"classes": list(trained.classes)}
+        decoder, about = False, dict[str, Any](classes=list(trained.classes))
     else:
         size, own, end = trained.model.size, trained.model.state_dict(), "encoder"
         decoder, about = trained.decoder and not encoder_only, {"settings": asdict(trained.recipe)}
@@ -105,7 +106,7 @@ def config_of(trained: Pretrained | Classified, about: dict[str, Any], *, encode
     for what, value in (("patches", s.patch), ("images", s.image)):
         if not isinstance(value, int) and pair(value)[0] != pair(value)[1]:
             raise MinimaeError(f"the big library's ViT takes square {what} in its config, not {value[0]}×{value[1]}")
-    config = {
+    config: dict[str, Any] = {
         "model_type": "vit_mae" if pretraining else "vit", "image_size": pair(s.image)[0], "patch_size": pair(s.patch)[0],
         "num_channels": s.channels, "hidden_size": s.width, "num_hidden_layers": s.depth, "num_attention_heads": s.heads,
         "intermediate_size": s.mlp_ratio * s.width, "layer_norm_eps": 1e-6, "hidden_act": "gelu", "qkv_bias": True,

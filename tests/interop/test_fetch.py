@@ -94,7 +94,9 @@ def test_an_interrupted_one_goes_on_where_it_was(server: Server, tmp_path: Path)
 
 def test_what_has_come_is_kept_for_the_next_call(server: Server, tmp_path: Path) -> None:
     server.cut = [400_000, 0, 0]
-    with pytest.raises(MinimaeError, match=r"400,000 bytes are kept, and the next call goes on there; or fetch http.* and put it at .*file.pth"):
+    with pytest.raises(
+        MinimaeError, match=r"400,000 bytes are kept, and the next call goes on there; or fetch http.* and put it at .*file.pth"
+    ):
         get(server, tmp_path / "file.pth")
     assert len(server.asked) == ATTEMPTS and not (tmp_path / "file.pth").exists()
     assert get(server, tmp_path / "file.pth").read_bytes() == server.body and server.asked[-1] == "bytes=400000-"
@@ -163,7 +165,9 @@ def test_two_processes_at_once_fetch_it_once(server: Server, tmp_path: Path) -> 
 
 
 def test_names_say_where_and_what() -> None:
-    assert {"mae-base", "mae-large-full", "mae-huge-pixels", "mae-large-pixels-gan", "mae-base-finetuned"} <= set(NAMED) and len(NAMED) == 13
+    assert {"mae-base", "mae-large-full", "mae-huge-pixels", "mae-large-pixels-gan", "mae-base-finetuned"} <= set(NAMED) and len(
+        NAMED
+    ) == 13
     assert NAMED["mae-base"].url == "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
     assert NAMED["mae-huge-pixels"].target == "pixels" and NAMED["mae-huge-full"].target == "normalised"
 

@@ -82,7 +82,11 @@ def test_what_holds_no_weights_says_so(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "numbers.pth")
     (tmp_path / "empty").mkdir()
-    for name, said in (("list.pth", "holds list, not a dictionary"), ("numbers.pth", "holds no tensors, only epoch, lr"), ("none.pth", "there are no weights at")):
+    for name, said in (
+        ("list.pth", "holds list, not a dictionary"),
+        ("numbers.pth", "holds no tensors, only epoch, lr"),
+        ("none.pth", "there are no weights at"),
+    ):
         with pytest.raises(MinimaeError, match=said):
             open_weights(tmp_path / name)
     with pytest.raises(MinimaeError, match="holds no weights: one of model.safetensors"):

@@ -48,8 +48,12 @@ def near(one: Tensor, other: Tensor) -> None:
 # --- there and back -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layout", "name"), [("minimae", "a.safetensors"), ("official", "a.pth"), ("official", "a.safetensors"), ("huggingface", "a")])
-@pytest.mark.parametrize("changes", [{}, {"channels": 1, "width": 48, "heads": 3}, {"patch": (4, 2), "image": (16, 24)}], ids=["rgb", "grey", "wide"])
+@pytest.mark.parametrize(
+    ("layout", "name"), [("minimae", "a.safetensors"), ("official", "a.pth"), ("official", "a.safetensors"), ("huggingface", "a")]
+)
+@pytest.mark.parametrize(
+    "changes", [{}, {"channels": 1, "width": 48, "heads": 3}, {"patch": (4, 2), "image": (16, 24)}], ids=["rgb", "grey", "wide"]
+)
 def test_there_and_back_to_the_bit(layout: Any, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
     before = trained(**changes)
     if layout == "huggingface" and "patch" in changes:
@@ -79,7 +83,9 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
     assert not minimae.load(tmp_path / "d.safetensors").decoder, "our own file remembers it"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("pool", "layout", "name"), [("mean", "official", "a.pth"), ("mean", "timm", "b.safetensors"), ("class", "huggingface", "c")])
+@pytest.mark.parametrize(
+    ("pool", "layout", "name"), [("mean", "official", "a.pth"), ("mean", "timm", "b.safetensors"), ("class", "huggingface", "c")]
+)
 def test_classifiers(pool: Any, layout: Any, name: str, tmp_path: Path) -> None:
     classifier = scrambled(Classifier(trained().model.encoder, 5, pool=pool)).eval()
     before = Classified(classifier, STATISTICS, ("a", "b", "c", "d", "e"))  # type: ignore[arg-type]
@@ -187,7 +193,9 @@ def test_a_vit_of_timm(how: str, tmp_path: Path) -> None:
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         near(ours.model.encoder(images), theirs.forward_features(images))
-        theirs_blocks = theirs.forward_intermediates(images, return_prefix_tokens=True, intermediates_only=True, output_fmt="NLC", norm=False)
+        theirs_blocks = theirs.forward_intermediates(
+            images, return_prefix_tokens=True, intermediates_only=True, output_fmt="NLC", norm=False
+        )
         for one, (patches, prefix) in zip(ours.model.encoder.features(images), theirs_blocks, strict=True):
             near(one, torch.cat([prefix, patches], dim=1))
 
@@ -224,7 +232,11 @@ def official(trained_model: Pretrained) -> dict[str, Tensor]:
     found = {}
     for name, value in own.items():
         name = name.removeprefix("encoder.").replace("decoder.blocks", "decoder_blocks").replace("decoder.embed", "decoder_embed")
-        name = name.replace("decoder.predict", "decoder_pred").replace("decoder.norm", "decoder_norm").replace("decoder.mask_token", "mask_token")
+        name = (
+            name.replace("decoder.predict", "decoder_pred")
+            .replace("decoder.norm", "decoder_norm")
+            .replace("decoder.mask_token", "mask_token")
+        )
         name = name.replace("attention.qkv", "attn.qkv").replace("attention.out", "attn.proj").replace("mlp.up", "mlp.fc1")
         name = name.replace("mlp.down", "mlp.fc2").replace("class_token", "cls_token").replace("project.", "patch_embed.proj.")
         if name.endswith("positions"):
@@ -273,8 +285,8 @@ def test_the_paper_s_sizes_need_no_help() -> None:
         size = minimae.size(name)
         tensors = {
             "cls_token": torch.zeros(1, 1, size.width), "pos_embed": torch.zeros(1, 1 + size.grid[0] ** 2, size.width),
-            "patch_embed.proj.weight": torch.zeros(size.width, 3, size.patch, size.patch), "decoder_embed.weight": torch.zeros(512, size.width),
-            "blocks.0.mlp.fc1.weight": torch.zeros(4 * size.width, 1),
+            "patch_embed.proj.weight": torch.zeros(size.width, 3, size.patch, size.patch), 
+            "decoder_embed.weight": torch.zeros(512, size.width), "blocks.0.mlp.fc1.weight": torch.zeros(4 * size.width, 1),
             **{f"blocks.{i}.x": torch.zeros(1) for i in range(size.depth)}, **{f"decoder_blocks.{i}.x": torch.zeros(1) for i in range(8)},
         }  # fmt: skip
         from minimae.interop.shapes import size_of
