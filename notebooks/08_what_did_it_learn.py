@@ -256,12 +256,14 @@ Pool = Literal["mean", "class", "blocks", "tokens"]
 
 
 @torch.no_grad()
-def extract(encoder: Encoder, images: Images, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500) -> Tensor:
+def extract(
+    encoder: Encoder, images: Images | Tensor, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500
+) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode."""
     encoder.eval()
     found = []
-    for pixels in images.pixels.split(batch):
-        x = normalise(pixels.to(device_of(encoder)), statistics)
+    for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
+        x = normalise(part.to(device_of(encoder)), statistics)
         if pool == "blocks":
             found.append(torch.cat([tokens[:, 1:].mean(1) for tokens in encoder.features(x)], dim=1))
             continue

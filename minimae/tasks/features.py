@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -17,25 +17,18 @@ Pool = Literal["mean", "class", "blocks", "tokens"]
 
 
 @torch.no_grad()
-def extract(encoder: Encoder, images: Images, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500) -> Tensor:
+def extract(
+    encoder: Encoder, images: Images | Tensor, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500
+) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode.
 
+    images: with names and labels, or pixels alone: ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides.
     mean: of the patch tokens after the last norm (d values). class: the class token (d). blocks: the patch means after
     every block, side by side (depth·d). tokens: all patch tokens after the last norm, side by side (n·d).
     """
-    return features_of_pixels(encoder, images.pixels, statistics, pool=pool, batch=batch)
-
-
-@torch.no_grad()
-def features_of_pixels(
-    encoder: Encoder, pixels: Tensor, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500
-) -> Tensor:
-    """The same for pixels ``N c height width`` alone, uint8 or float in [0, 1], of any size that the patch divides."""
-    if pool not in get_args(Pool):
-        raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
     encoder.eval()
     found = []
-    for part in pixels.split(batch):
+    for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
         x = normalise(part.to(device_of(encoder)), statistics)
         if pool == "blocks":
             found.append(torch.cat([tokens[:, 1:].mean(1) for tokens in encoder.features(x)], dim=1))

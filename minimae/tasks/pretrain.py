@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
-from .features import Pool, features_of_pixels
+from .features import Pool, extract
 from .feeding import USUAL, Reading, Source, batches, changed, some
 
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
@@ -179,7 +179,9 @@ class Pretrained:
 
         pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
         """
-        return features_of_pixels(self.model.encoder, images, self.statistics, pool=pool, batch=batch)
+        if pool not in get_args(Pool):
+            raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
+        return extract(self.model.encoder, images, self.statistics, pool=pool, batch=batch)
 
 
 def load_pretrained(path: Path) -> Pretrained:
