@@ -6,6 +6,7 @@ from typing import Any
 
 from ..bench.command import BenchCommand
 from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
+from ..reproduce.command import ReproduceCommand
 from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
 from .looking import ConvertCommand, DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
 from .pretraining import PretrainCommand
@@ -19,6 +20,7 @@ COMMANDS: dict[str, type[Any]] = {
     "probe": ProbeCommand,
     "finetune": FinetuneCommand,
     "reconstruct": ReconstructCommand,
+    "reproduce": ReproduceCommand,
     "export": ExportCommand,
     "convert": ConvertCommand,
     "data": DataCommand,

@@ -1,0 +1,12 @@
+"""The paper's claims, tested at a scale that a reader can repeat: ``minimae reproduce``.
+
+In reading order: ``questions`` (what is asked of an encoder), ``jobs`` (work that is done once and shared), ``budgets`` (how much is
+spent), ``claims`` and ``catalogue`` (what is compared), ``results`` (means, spread, verdict). ``recorded/`` holds what came of it.
+"""
+
+from .budgets import BUDGETS, Budget
+from .catalogue import CLAIMS
+from .command import picture
+from .results import Outcome, recorded
+
+__all__ = ["BUDGETS", "CLAIMS", "Budget", "Outcome", "picture", "recorded"]
