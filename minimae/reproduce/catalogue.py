@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from .budgets import Budget
 from .claims import (
-    BLH,
     CROPS,
     IOU,
     LOSSES,
@@ -154,7 +153,7 @@ _ALL = (
     Claim("transfer", "What was learned on one set of images helps on another.", "Table 6", "pre-trained on", transfers, transfers_well,
           {TUNED: lines(iNaturalist_2018=(75.4, 80.1, 83.0), Places365=(57.9, 59.4, 59.8))}, "model, pre-trained on ImageNet"),
     Claim("dense", "The tokens know what is where: dense tasks profit from pre-training.", "Table 5", "the head sees", dense, knows_places,
-          {IOU: {"MAE": [(BLH[0], 48.1), (BLH[1], 53.6)], "supervised": [(BLH[0], 47.4), (BLH[1], 49.9)]}}, "model, UperNet on ADE20K"),
+          {IOU: lines(MAE=(48.1, 53.6), supervised=(47.4, 49.9))}, "model, UperNet on ADE20K"),
     Claim("longer", "Longer pre-training is better, and has not saturated.", "Figure 7", "epochs of pre-training",
           lambda b: sweep(b, lengths(b)), longer_better, table(LENGTH, changes_in(LENGTH, "epochs"))),
     Claim("sampling", "Random patches are better hidden than blocks or a grid.", "Table 1f and Figure 6", "sampling",

@@ -230,7 +230,7 @@ BLH = ("ViT-B", "ViT-L", "ViT-H")
 
 
 def lines(**named: Sequence[float]) -> dict[str, list[tuple[X, float]]]:
-    """{line: values for B, L, H} → points."""
+    """{line: values for B, L and, if there are three, H} → points."""
     return {name.replace("_", " "): list(zip(BLH, values)) for name, values in named.items()}
 
 
