@@ -14,6 +14,7 @@ from .attention import (
     through_blocks,
 )
 from .cost import attention_share, cost_bars, time_against_tokens, visible_tokens
+from .evidence import claim_panels
 from .features import classes_in_a_plane, neighbours
 from .masks import coins_or_sorting, crossing_lines, how_often_kept, kept_counts, mask_table, pixels_to_patches, under_masks
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
@@ -39,6 +40,7 @@ __all__ = [
     "bare",
     "before_and_after",
     "box",
+    "claim_panels",
     "claimed_places",
     "classes_in_a_plane",
     "coins_or_sorting",

@@ -18,6 +18,7 @@ from .claims import (
     WITHOUT,
     Claim,
     Expect,
+    X,
     by_labels,
     changes_in,
     decoder_depths,
@@ -124,7 +125,7 @@ def knows_places(b: Budget) -> list[Expect]:
 
 RATIO, SAMPLING, DEPTH, WIDTH = "mask ratio (Figure 5)", "sampling (Table 1f)", "decoder depth (Table 1a)", "decoder width (Table 1b)"
 LENGTH, CROP = "epochs (Figure 7)", "augmentation (Table 1e)"
-PARTIAL = {  # Figure 9
+PARTIAL: dict[str, list[tuple[X, float]]] = {  # Figure 9
     MAE_LINE: list(zip((0, 0.5, 1, 2, 4, 6, 12, 18, 24), (73.5, 79.1, 81.0, 83.1, 84.2, 84.4, 84.6, 84.7, 84.9))),
     "MoCo v3": list(zip((0, 1, 2, 4, 6, 12, 18, 24), (77.6, 79.9, 80.8, 81.6, 81.9, 83.2, 83.8, 84.1))),
 }

@@ -216,7 +216,7 @@ def dense(b: Budget) -> list[Point]:
 # --- the paper's numbers ----------------------------------------------------------------------------------------------
 
 
-def table(axis: str, xs: Sequence[X]) -> dict[str, dict[str, list[tuple[X, float]]]]:
+def table(axis: str, xs: Sequence[X]) -> dict[str, Mapping[str, Sequence[tuple[X, float]]]]:
     """An axis of Table 1 or of a figure, as the recipes have it, over these names."""
     variants = ABLATIONS[axis]
     found = {
@@ -229,7 +229,7 @@ def table(axis: str, xs: Sequence[X]) -> dict[str, dict[str, list[tuple[X, float
 BLH = ("ViT-B", "ViT-L", "ViT-H")
 
 
-def lines(**named: Sequence[float]) -> dict[str, list[tuple[X, float]]]:
+def lines(**named: Sequence[float]) -> dict[str, Sequence[tuple[X, float]]]:
     """{line: values for B, L and, if there are three, H} → points."""
     return {name.replace("_", " "): list(zip(BLH, values)) for name, values in named.items()}
 
