@@ -53,6 +53,8 @@ class ReproduceCommand:
         if self.list or not self.claims:
             print(listing())
             return
+        if "all" in self.claims and len(self.claims) > 1:
+            raise ValueError("all stands alone: name claims, or say all")
         chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
         if self.threads is not None:
             if self.threads < 1:
