@@ -1,0 +1,97 @@
+"""The tables and figures of evidence.md, from the results that come with the package: python docs/evidence.py puts them into the page.
+
+minimae reproduce all --budget laptop --out runs/reproduce
+python docs/evidence.py runs/reproduce      copies the results into the package first
+python docs/evidence.py
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from minimae.reproduce import CLAIMS, Outcome, picture, recorded
+from minimae.reproduce.results import RECORDED
+
+HERE = Path(__file__).resolve().parent
+BUDGET = "laptop"
+
+
+def cells(values: list[str]) -> str:
+    return f"| {' | '.join(values)} |"
+
+
+def verdicts() -> str:
+    """All claims in one table."""
+    rows = ["| claim | in the paper | at this scale | comparisons as claimed | core minutes |", "|---|---|---|---:|---:|"]
+    for name, claim in CLAIMS.items():
+        found = recorded(name, BUDGET)
+        right = sum(finding.ok for finding in found.findings)
+        minutes = f"{sum(found.seconds.values()) / 60:.0f}"
+        link = f"[{claim.says.rstrip('.')}](#{name})"
+        rows.append(cells([link, claim.source, f"**{found.verdict}**", f"{right} of {len(found.findings)}", minutes]))
+    return "\n".join(rows)
+
+
+def numbers(found: Outcome) -> str:
+    """Every mark: mean ± standard deviation over the seeds."""
+    rows = []
+    for measure in found.measures:
+        lines = list(dict.fromkeys(mark.line for mark in found.marks if mark.measure == measure))
+        xs = list(dict.fromkeys(mark.x for mark in found.marks if mark.measure == measure))
+        head = [f"{measure}; {found.axis}:", *(f"{x:g}" if isinstance(x, float | int) else x for x in xs)]
+        rows += [cells(head), cells(["---", *["---:"] * len(xs)])]
+        for line in lines:
+            by_x = {mark.x: mark for mark in found.line(measure, line)}
+            rows.append(cells([line, *(f"{by_x[x].mean:.1f} ± {by_x[x].deviation:.1f}" if x in by_x else "–" for x in xs)]))
+        rows.append("")
+    return "\n".join(rows).rstrip()
+
+
+def section(name: str) -> str:
+    """What stands between the marks of a claim: command, figure, numbers, comparisons."""
+    found = recorded(name, BUDGET)
+    compared = [f"- {'yes' if f.ok else '**no**'}: {f.says} ({f.difference:+.1f} ± {f.margin:.1f})" for f in found.findings]
+    panels = "measured here on the left, the paper's own numbers on the right, each on its own scale"
+    parts = [
+        f"```sh\n{found.command}\n```",
+        f"![{found.says} {panels}](images/evidence/{name}.png)",
+        numbers(found),
+        f"At this scale: **{found.verdict}**.\n\n" + "\n".join(compared),
+    ]
+    return "\n\n".join(parts)
+
+
+def environment() -> str:
+    """Where the results come from."""
+    machines = dict.fromkeys(
+        f"{e['processor']}, torch {e['torch']}, {e['threads']} thread for each of two processes"
+        for name in CLAIMS
+        for e in recorded(name, BUDGET).environments
+    )
+    seeds = ", ".join(map(str, recorded("loss", BUDGET).seeds))
+    return f"Budget `{BUDGET}`: {recorded('loss', BUDGET).scale}. Seeds {seeds}. Machine: {'; '.join(machines)}."
+
+
+def page(text: str) -> str:
+    """The page with every part put between its marks."""
+    parts = {"verdicts": verdicts(), "environment": environment(), **{name: section(name) for name in CLAIMS}}
+    for name, part in parts.items():
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
+        assert count == 1, f"evidence.md has {count} places for {name}"
+    return text
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        for result in sorted((Path(sys.argv[1]) / BUDGET).glob("*.json")):
+            (RECORDED / BUDGET).mkdir(parents=True, exist_ok=True)
+            shutil.copy(result, RECORDED / BUDGET)
+    path = HERE / "evidence.md"
+    path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    (HERE / "images" / "evidence").mkdir(exist_ok=True)
+    for name in CLAIMS:
+        picture(recorded(name, BUDGET)).savefig(HERE / "images" / "evidence" / f"{name}.png")
