@@ -30,7 +30,7 @@ def verdicts() -> str:
         found = recorded(name, BUDGET)
         right = sum(finding.ok for finding in found.findings)
         minutes = f"{sum(found.seconds.values()) / 60:.0f}"
-        link = f"[{claim.says.rstrip('.')}](#{name})"
+        link = f"[{name}](#{name}): {claim.says}"
         rows.append(cells([link, claim.source, f"**{found.verdict}**", f"{right} of {len(found.findings)}", minutes]))
     return "\n".join(rows)
 

@@ -59,7 +59,7 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
             label=name,
         )  # fmt: skip
     if names:
-        axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) if len(name) > 9 else name for name in names], fontsize=8)
+        axes.set_xticks(range(len(names)), ["\n".join(name.rsplit(" ", 1)) if len(name) > 9 else name for name in names], fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
     else:
         ticks = sorted({x for points in lines.values() for x, _, _ in points})  # type: ignore[type-var]

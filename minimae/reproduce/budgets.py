@@ -48,7 +48,7 @@ class Budget:
 
 
 NANO = replace(FASHION, image=28, epochs=20.0, warmup_epochs=2.0)
-TINY = Pretrain(data="cifar10", size="tiny", patch=4, image=32, batch=512, epochs=60.0, warmup_epochs=5.0, base_lr=1e-3, graph=True)
+TINY = Pretrain(data="cifar10", size="tiny", patch=4, image=32, batch=512, epochs=40.0, warmup_epochs=4.0, base_lr=1e-3, graph=True)
 
 LAPTOP = Budget(
     name="laptop",
@@ -71,10 +71,10 @@ SMOKE = Budget(
 _TUNED = Finetune(batch=250, epochs=50.0, warmup_epochs=5.0, base_lr=2e-3, layer_decay=0.75, crop=(0.4, 1.0), graph=True)
 GPU = Budget(
     name="gpu",
-    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 60 epochs, three seeds; one GPU. Not yet run",
-    pretrain=TINY, mask_epochs=60.0, tune=_TUNED, scratch=replace(_TUNED, base_lr=1e-3, layer_decay=1.0), labels=5000,
-    ladder=(500, 2000, 5000, 20_000), epochs=(15.0, 30.0, 60.0, 120.0, 240.0), depths=(4, 1, 2, 8), widths=(64, 128, 256),
-    ratios=(10, 25, 40, 50, 60, 75, 90), blocks=(0, 0.5, 1, 2, 4, 8, 12), channels=3, scenes=1000,
+    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 40 epochs, three seeds; one GPU. Not yet run",
+    pretrain=TINY, mask_epochs=40.0, tune=_TUNED, scratch=replace(_TUNED, base_lr=1e-3, layer_decay=1.0), labels=5000,
+    ladder=(500, 2000, 5000, 20_000), epochs=(10.0, 20.0, 40.0, 80.0, 160.0), depths=(4, 1, 2, 8), widths=(64, 128, 256),
+    blocks=(0, 0.5, 1, 2, 4, 8, 12), channels=3, scenes=1000,
     dense=replace(TINY, data="shapes", image=64, patch=8, batch=250, epochs=300.0, warmup_epochs=20.0),
 )  # fmt: skip
 
