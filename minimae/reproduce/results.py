@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -23,12 +23,16 @@ HOLDS, PARTLY, NOT = "holds", "holds partly", "does not hold"
 
 @dataclass(frozen=True)
 class Mark:
-    """What was measured at one place: a value for every seed, in percent or as a multiple."""
+    """What was measured at one place: a value for every seed, in percent or as a multiple.
+
+    changes: what differs from the recipe and the question that stand at the head of the result.
+    """
 
     measure: str
     line: str
     x: X
     values: tuple[float, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> Place:
@@ -124,6 +128,7 @@ def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
 def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, command: str) -> Outcome:
     """The outcome of a claim whose jobs are all done."""
     marks, environments, questions, models = [], [], 0.0, {}
+    recipe, told = asdict(budget.dense if claim.name == "dense" else budget.pretrain), asked(points)
     for point in points:
         values = []
         for seed in budget.seeds:
@@ -135,7 +140,7 @@ def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, 
             environments.append(answer["environment"])
             if job.start.trained:
                 models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text())
-        marks.append(Mark(point.measure, point.line, point.x, tuple(values)))
+        marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, told[point.measure])))
     by_place = {mark.place: mark for mark in marks}
     unique = [dict(told) for told in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]
     seconds = {"pre-training": sum(model["seconds"] for model in models.values()), "questions": questions}
@@ -143,7 +148,7 @@ def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, 
         claim=claim.name, says=claim.says, source=claim.source, axis=claim.axis, paper=claim.paper, paper_axis=claim.paper_axis,
         budget=budget.name, scale=budget.what, command=command, seeds=budget.seeds, marks=tuple(marks),
         findings=tuple(judge(expect, by_place) for expect in claim.expects(budget)),
-        recipe=asdict(budget.dense if claim.name == "dense" else budget.pretrain) | {"questions": asked(points)},
+        recipe={**recipe, "questions": told},
         environments=tuple(unique), seconds={name: round(value) for name, value in seconds.items()},
     )  # fmt: skip
 
@@ -155,6 +160,24 @@ def asked(points: Sequence[Point]) -> dict[str, Any]:
         question = point.job(0).question
         told.setdefault(point.measure, {"kind": type(question).__name__, **asdict(question)})
     return told
+
+
+def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
+    """What is not as in this recipe and this question, for the first seed. Of an untrained network only its shape would matter."""
+    job = point.job(0)
+    before, after = flat({"kind": question["kind"], **question}), flat({"kind": type(job.question).__name__, **asdict(job.question)})
+    asked_otherwise = {f"question {name}": value for name, value in after.items() if name not in before or before[name] != value}
+    if not job.start.trained:
+        return {"trained": False, **asked_otherwise}
+    return {name: value for name, value in asdict(job.start.recipe).items() if value != recipe[name]} | asked_otherwise
+
+
+def flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested fields by their path: {"recipe": {"tune": 1}} → {"recipe tune": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        found |= {f"{name} {inner}": v for inner, v in flat(value).items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 def save(outcome: Outcome, path: Path) -> None:

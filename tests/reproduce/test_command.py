@@ -38,6 +38,8 @@ def test_every_claim_runs_to_its_end(name: str, out: Path, capsys: pytest.Captur
     assert outcome.seconds["pre-training"] + outcome.seconds["questions"] < 60
     written = json.loads((out / "smoke" / f"{name}.json").read_text())
     assert written["verdict"] == outcome.verdict and written["recipe"]["questions"]
+    told = [(mark.measure, str(mark.changes)) for mark in outcome.marks]
+    assert len(set(told)) == len(told), "what differs between two marks is written down"
     with Image.open(out / "smoke" / f"{name}.png") as picture:
         assert picture.size[0] > 400 and len(picture.convert("L").getcolors()) > 10, "a figure with something in it"
 
