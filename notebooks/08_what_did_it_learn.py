@@ -659,6 +659,5 @@ check.ch08_two_directions(two_directions)
 # 5. The cloud of features is right and the accuracy is that of guessing. What do you check first?
 # <details><summary>Answer</summary>Whether features and labels are in the same order.</details>
 #
-# You now own the whole of pre-training: every line from the picture to the features is yours. Next: the chapters on probing and
-# fine-tuning ask how much of this knowledge can be read off by a classifier. Until they are there, `minimae probe` and `minimae
-# finetune` run the experiments.
+# You now own the whole of pre-training: every line from the picture to the features is yours. Next: [09 · Probing](09_probing.ipynb)
+# How much of this knowledge can be read off with one straight cut?

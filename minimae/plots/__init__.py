@@ -19,7 +19,7 @@ from .features import classes_in_a_plane, neighbours
 from .masks import coins_or_sorting, crossing_lines, how_often_kept, kept_counts, mask_table, pixels_to_patches, under_masks
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import as_picture, masked_picture, picture_table, reconstructions
-from .results import comparison, curves
+from .results import comparison, curves, scatters
 from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
 from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
 from .tokens import before_and_after, encoder_and_decoder, token_strip, who_asks
@@ -75,6 +75,7 @@ __all__ = [
     "reconstructions",
     "runs_apart",
     "same_scale",
+    "scatters",
     "schedules",
     "three_targets",
     "through_blocks",

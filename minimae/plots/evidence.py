@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,13 +61,16 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
             label=name,
         )  # fmt: skip
     if names:
-        axes.set_xticks(range(len(names)), ["\n".join(name.rsplit(" ", 1)) if len(name) > 9 else name for name in names], fontsize=8)
+        axes.set_xticks(range(len(names)), [wrapped(name) for name in names], fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
     else:
-        ticks = sorted({x for points in lines.values() for x, _, _ in points})  # type: ignore[type-var]
+        ticks = sorted({float(x) for points in lines.values() for x, _, _ in points})
         if log:
             axes.set_xscale("log")
             axes.minorticks_off()
+        else:
+            room = 0.035 * (ticks[-1] - ticks[0])  # a tick so near to the one before it would run into it
+            ticks = [x for x, before in zip(ticks, [-math.inf, *ticks]) if x - before > room]
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 8 else 0)
     axes.margins(y=0.12)
     axes.set_xlabel(axis, fontsize=9)
@@ -73,3 +78,8 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
     axes.tick_params(axis="y", labelsize=8)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=8)
+
+
+def wrapped(name: str) -> str:
+    """A name in short lines; a number stays with its percent sign."""
+    return "\n".join(textwrap.wrap(name.replace(" %", "\u00a0%"), 11))

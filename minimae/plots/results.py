@@ -22,7 +22,7 @@ def comparison(table: dict[str, dict[str, float]], rows: Sequence[str]) -> Figur
         plain(axes)
         for i, row in enumerate(rows):
             if row in column:
-                axes.plot(column[row], i, "o", color=colours[row], markersize=9)
+                axes.plot(column[row], i, "o", color=colours[row], markersize=9, clip_on=False)
                 axes.annotate(f"{column[row]:.1f}", (column[row], i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_title(title, fontsize=10)
         axes.set_xlim(low, high)
@@ -56,4 +56,23 @@ def curves(
         axes.set_ylim(bottom=floor)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=9)
+    return fig
+
+
+def scatters(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, x: str, y: str) -> Figure:
+    """Points side by side: {title: {group: [(x, y), …]}}, each panel on its own scale."""
+    fig = figure(4.6 * len(panels), 3.6)
+    names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
+    for axes, (title, groups) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        plain(axes)
+        for i, name in enumerate(names):
+            across, up = zip(*groups[name]) if name in groups else ((), ())
+            colour = (BLUE, ORANGE, GREEN, PURPLE, GREY)[i % 5]
+            axes.plot(across, up, "os^DvPX*<>"[i % 10], color=colour, markersize=6.5, alpha=0.85, label=name)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(x, fontsize=9)
+        axes.set_ylabel(y, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.margins(0.08)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig

@@ -114,7 +114,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.resting = [] if tune is None else freeze(self.encoder, tune)
 
-    def train(self, mode: bool = True) -> Classifier:
+    def train(self, mode: bool = True) -> nn.Module:  # type: ignore[override]  # as text it could not stand in a notebook
         """As usual, but what is frozen stays in eval mode."""
         super().train(mode)
         for part in self.resting:

@@ -1,0 +1,81 @@
+"""The committed results and the page about them: complete, whole, and of one mind."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+from minimae.reproduce.budgets import LAPTOP
+from minimae.reproduce.catalogue import CLAIMS
+from minimae.reproduce.claims import Claim
+from minimae.reproduce.results import RECORDED, compared, judge, recorded
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "evidence.md"
+
+each = pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.name)
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("evidence_page", DOCS / "evidence.py")
+    assert spec and spec.loader
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@each
+def test_a_result_was_made_by_the_claim_as_it_is(claim: Claim) -> None:
+    found = recorded(claim.name)
+    assert [mark.place for mark in found.marks] == [point.place for point in claim.points(LAPTOP)]
+    assert all(len(mark.values) == len(LAPTOP.seeds) == 3 for mark in found.marks)
+    assert found.seeds == LAPTOP.seeds and found.says == claim.says and found.scale == LAPTOP.what
+    marks = {mark.place: mark for mark in found.marks}
+    assert list(found.findings) == [judge(expect, marks) for expect in claim.expects(LAPTOP)]
+    base = LAPTOP.dense if claim.name == "dense" else LAPTOP.pretrain
+    assert {name: value for name, value in found.recipe.items() if name in ("data", "epochs", "ratio", "base_lr", "batch", "patch")} == {
+        name: getattr(base, name) for name in ("data", "epochs", "ratio", "base_lr", "batch", "patch")
+    }
+    assert found.environments and all(e["device"] == "cpu" for e in found.environments)
+    assert compared(found, found)[0]
+
+
+@each
+def test_the_seeds_differ(claim: Claim) -> None:
+    learned = [mark for mark in recorded(claim.name).marks if mark.measure.endswith("(%)") and mark.x not in ("pixels", "untrained")]
+    assert all(len(set(mark.values)) > 1 for mark in learned)
+
+
+def test_shared_runs_have_one_value() -> None:
+    """The plain recipe is part of several claims, and has the same accuracies in all of them."""
+    places = [("mask-tokens", "without"), ("decoder-depth", 1), ("decoder-width", 64), ("target", "normalised"), ("loss", "masked"),
+              ("augmentation", "none"), ("longer", 20.0)]  # fmt: skip
+    values = {tuple(recorded(name).at((measure, "MAE", x)).values) for name, x in places for measure in ("linear probe (%)",)}
+    assert len(values) == 1
+
+
+def test_nothing_lies_there_that_no_claim_has_made() -> None:
+    assert {path.stem for path in (RECORDED / "laptop").glob("*")} == set(CLAIMS)
+    assert {path.stem for path in (DOCS / "images" / "evidence").glob("*")} == set(CLAIMS)
+
+
+def test_the_page_is_made_of_the_results(maker: ModuleType) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert maker.page(text) == text, "python docs/evidence.py puts it right"
+    other = text.replace("**holds**", "**fails**", 1)
+    assert maker.page(other) == text != other
+
+
+@each
+def test_each_claim_has_its_reasons_and_its_figure(claim: Claim) -> None:
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.M | re.S))
+    why = re.search(r"^\*\*Why\.\*\* (.+)", sections[claim.name], re.M | re.S)
+    assert why and len(why[1]) > 120 and claim.says in sections[claim.name]
+    with Image.open(DOCS / "images" / "evidence" / f"{claim.name}.png") as picture:
+        assert picture.size[0] > 400
