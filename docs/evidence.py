@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 
 from minimae.reproduce import CLAIMS, Outcome, picture, recorded
+from minimae.reproduce.budgets import LAPTOP
 from minimae.reproduce.results import RECORDED
+from minimae.tasks.expected import FIELDS, references, task_of
+from minimae.training.bands import interpolate
 
 HERE = Path(__file__).resolve().parent
 BUDGET = "laptop"
@@ -64,6 +67,22 @@ def section(name: str) -> str:
     return "\n\n".join(parts)
 
 
+def curves() -> str:
+    """What loss to expect, task by task: what differs from the plain one, and the loss on the way."""
+    known = sorted(references(), key=lambda one: (one.task["data"], one.task["epochs"]))
+    plain = next(one.task for one in known if one.task == task_of(LAPTOP.pretrain, LAPTOP.pretrain.size_at(28, 1), "fashion", 10_000))
+    rows = ["| data | epochs | otherwise | loss after a quarter | half | all | band | seeds |", "|---|---:|---|---:|---:|---:|---:|---|"]
+    for one in known:
+        shape = {name: value for name, value in one.task["size"].items() if value != plain["size"][name]}
+        fields = {name: one.task[name] for name in FIELDS if name != "epochs" and one.task[name] != plain[name]}
+        told = ", ".join(f"{name} {value}".replace("_", " ") for name, value in {**fields, **shape}.items()) or "–"
+        end = one.points[-1][0]
+        losses = [f"{interpolate(one.points, share * end):.3f}" for share in (0.25, 0.5, 1)]
+        seeds = ", ".join(map(str, one.seeds))
+        rows.append(cells([one.task["data"], f"{one.task['epochs']:g}", told, *losses, f"± {100 * one.tolerance:.0f} %", seeds]))
+    return "\n".join(rows)
+
+
 def environment() -> str:
     """Where the results come from."""
     machines = dict.fromkeys(
@@ -77,7 +96,7 @@ def environment() -> str:
 
 def page(text: str) -> str:
     """The page with every part put between its marks."""
-    parts = {"verdicts": verdicts(), "environment": environment(), **{name: section(name) for name in CLAIMS}}
+    parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{name: section(name) for name in CLAIMS}}
     for name, part in parts.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)

@@ -90,8 +90,12 @@ def loss_against_marks(
     *,
     zero: float,
     marks: Mapping[str, tuple[float, float]] | None = None,
+    expected: Sequence[tuple[float, float, float]] = (),
 ) -> Figure:
-    """A measured loss curve with the loss of predicting zero above it; ``marks`` are (low, high) bands that others reported, in grey."""
+    """A measured loss curve with the loss of predicting zero above it; ``marks`` are (low, high) bands that others reported, in grey.
+
+    expected: (images seen, lowest, highest loss), a band that follows the curve.
+    """
     fig = figure(6.6, 3.6)
     axes = plain(fig.subplots())
     axes.plot(np.asarray(seen) / 1000, losses, color=BLUE, linewidth=1.8, label="this run")
@@ -100,6 +104,9 @@ def loss_against_marks(
         axes.axhspan(low, high, color="#E4E4E4", zorder=0)
         across = axes.get_yaxis_transform()
         axes.text(0.985, (low + high) / 2, name, transform=across, ha="right", va="center", fontsize=8, color="#444444")
+    if expected:
+        across, low, high = (np.asarray(values) for values in zip(*expected))
+        axes.fill_between(across / 1000, low, high, color=GREEN, alpha=0.3, linewidth=0, zorder=1, label="expected")
     axes.set_xlabel("images seen (thousands)")
     axes.set_ylabel("loss on masked patches")
     axes.set_xlim(left=0)

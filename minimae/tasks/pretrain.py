@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +23,7 @@ from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.settings import Settings, from_dict
+from .expected import reference
 from .features import Pool, extract
 from .feeding import USUAL, Reading, Source, batches, changed, some
 
@@ -113,9 +114,10 @@ class PretrainTask:
 
     def expected(self) -> Expectation | None:
         r = self.recipe
-        warmup = r.warmup_epochs * self.images
-        values = self.model.target.values
-        return Expectation(target=r.target, values=values, ratio=r.ratio, warmup=warmup, baseline=baseline_loss(self.model, self.source))
+        known = reference(r, self.model.size, self.source.name, self.images)
+        warmup, baseline = r.warmup_epochs * self.images, baseline_loss(self.model, self.source)
+        told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
+        return told if known is None else replace(told, curve=known.points, tolerance=known.tolerance)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe

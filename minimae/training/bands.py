@@ -49,7 +49,7 @@ class Expectation:
     target: pixels, normalised or pca. values: in one target vector (p1·p2·c for pixels). warmup: images seen until the lr has its peak.
     ratio: the share that is hidden. baseline: what predicting the mean scores on these images, when that was measured
     (:func:`minimae.tasks.pretrain.baseline_loss`); pictures with flat patches have a lower one than the formula says.
-    curve: points (images seen, loss) of a run of the same recipe, if there is one; the band is then that curve ± ``tolerance``.
+    curve: points (images seen, loss) of runs of the same task, if there are any; the band is then that curve ± ``tolerance``.
     """
 
     target: str
@@ -122,4 +122,4 @@ class Watch:
             known = ", ".join(f"{who} {loss}" for who, target, _, _, loss in KNOWN if target == e.target)
             known = f" Known end points on ImageNet after 800 epochs: {known}." if known else ""
             return f"{where}.{zero}{known} That is too good: something leaks. Likely: {LEAK}."
-        return f"{where}: it is off the reference curve of this recipe.{zero} Likely: other data, sizes, batch or learning rate than there."
+        return f"{where}: it is off the reference curve of this task.{zero} Likely: learning rate, warm-up or weight decay, or changed code."
