@@ -7,6 +7,7 @@ from typing import Any
 from ..bench.command import BenchCommand
 from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
 from ..reproduce.command import ReproduceCommand
+from ..reproduce.race import RaceCommand
 from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
 from .looking import ConvertCommand, DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
 from .pretraining import PretrainCommand
@@ -21,6 +22,7 @@ COMMANDS: dict[str, type[Any]] = {
     "finetune": FinetuneCommand,
     "reconstruct": ReconstructCommand,
     "reproduce": ReproduceCommand,
+    "race": RaceCommand,
     "export": ExportCommand,
     "convert": ConvertCommand,
     "data": DataCommand,

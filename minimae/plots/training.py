@@ -105,8 +105,8 @@ def loss_against_marks(
         across = axes.get_yaxis_transform()
         axes.text(0.985, (low + high) / 2, name, transform=across, ha="right", va="center", fontsize=8, color="#444444")
     if expected:
-        across, low, high = (np.asarray(values) for values in zip(*expected))
-        axes.fill_between(across / 1000, low, high, color=GREEN, alpha=0.3, linewidth=0, zorder=1, label="expected")
+        at, least, most = (np.asarray(values) for values in zip(*expected))
+        axes.fill_between(at / 1000, least, most, color=GREEN, alpha=0.3, linewidth=0, zorder=1, label="expected")
     axes.set_xlabel("images seen (thousands)")
     axes.set_ylabel("loss on masked patches")
     axes.set_xlim(left=0)

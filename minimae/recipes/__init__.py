@@ -9,7 +9,7 @@ from ..sizes import Size
 from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
 from ..training.settings import Settings
-from . import imagenet, small
+from . import imagenet, races, small
 from .ablations import ABLATIONS, Variant
 from .entries import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, settings_lines, step_flops
 from .small import FASHION, FEW_LABELS, SCRATCH
@@ -19,7 +19,7 @@ __all__ = [
     "describe", "entry", "for_processes", "listing", "recipe", "step_flops", "tell",
 ]  # fmt: skip
 
-RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries())}
+RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *races.entries(), *imagenet.entries())}
 PRETRAIN: dict[str, Pretrain] = {name: e.recipe for name, e in RECIPES.items() if isinstance(e.recipe, Pretrain)}
 
 

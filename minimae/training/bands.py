@@ -122,4 +122,4 @@ class Watch:
             known = ", ".join(f"{who} {loss}" for who, target, _, _, loss in KNOWN if target == e.target)
             known = f" Known end points on ImageNet after 800 epochs: {known}." if known else ""
             return f"{where}.{zero}{known} That is too good: something leaks. Likely: {LEAK}."
-        return f"{where}: it is off the reference curve of this task.{zero} Likely: learning rate, warm-up or weight decay, or changed code."
+        return f"{where}: it is off the reference curve of this task.{zero} Likely: learning rate, warm-up, decay, or changed code."
