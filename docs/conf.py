@@ -31,7 +31,7 @@ copy = HERE / "notebooks"
 shutil.rmtree(copy, ignore_errors=True)
 shutil.copytree(ROOT / "notebooks" / "images", copy / "images")
 for script in chapters():
-    shutil.copy(script.with_suffix(".ipynb"), copy)
+    (copy / f"{script.stem}.ipynb").write_text(outward(script.with_suffix(".ipynb").read_text(encoding="utf-8")), encoding="utf-8")
 (copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
 (HERE / "changelog.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
 

@@ -162,3 +162,12 @@ def test_the_verdict_wants_both_accuracy_and_time() -> None:
     told = {"race": "r", "goal": {"accuracy": 90.0, "minutes": 5}, "accuracy": 91.0, "probe": 66.0, "minutes": 4.9, "trial": False}
     assert verdict(told).endswith("is reached") and verdict({**told, "minutes": 5.1}).endswith("is missed")
     assert verdict({**told, "accuracy": 89.9}).endswith("is missed")
+
+
+@each
+def test_the_page_tells_what_the_recipes_say(race: Race) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cifar10.md").read_text(encoding="utf-8")
+    minutes = sum(race.planned_seconds().values()) / 60
+    epochs = [f"{recipe.epochs:g} epochs" for recipe in (race.pretrain, race.tune)]
+    row = [f"`{race.name}`", *epochs, f"{minutes:.1f} min", f"≥ {race.goal:g} % in {race.minutes} minutes"]
+    assert f"| {' | '.join(row)} |" in page
