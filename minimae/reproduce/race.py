@@ -18,6 +18,7 @@ from ..data import DOWNLOADS, load
 from ..data.loader import cores, in_memory
 from ..data.source import Images
 from ..data.stream import open_stream, packed
+from ..errors import Interrupted
 from ..options import pick_device
 from ..recipes.races import RACES, Race
 from ..report import environment, write_json
@@ -59,7 +60,10 @@ class RaceCommand:
         clock = Clock(out)
         with clock.part("loading"):
             train, test = (self.images(split) for split in ("train", "test"))
-        told = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
+        try:
+            told = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
+        except Interrupted as stop:
+            raise Interrupted(f"stopped; the same command goes on from there: {self.again()}", *stop.args[1:]) from None
         told |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is looked at once"}
         write_json(out / "race.json", told)
         print(verdict(told), f"{out / 'race.json'}", sep="\n")

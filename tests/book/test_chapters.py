@@ -64,8 +64,9 @@ def test_it_keeps_its_budget(script: Path) -> None:
     assert guards.within_budget(committed(script)) == []
 
 
-def test_the_book_is_run_in_a_quarter_of_an_hour() -> None:
-    assert sum(committed(script).metadata["minimae"]["seconds"] for script in SCRIPTS[:9]) <= 15 * 60
+def test_the_book_is_run_in_less_than_half_an_hour() -> None:
+    took = [committed(script).metadata["minimae"]["seconds"] for script in SCRIPTS]
+    assert sum(took[:9]) <= 15 * 60 and sum(took) <= 25 * 60
 
 
 @chapter
