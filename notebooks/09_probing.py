@@ -15,7 +15,8 @@
 #
 # [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/09_probing.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F09_probing.ipynb) *(neither has been tried yet)*
 #
-# **The promise.** You measure how much of the classes can be read off frozen features with one straight cut, and learn what such a number says, and what it does not.
+# **The promise.** You measure how much of the classes can be read off frozen features with one straight cut, and learn what such a
+# number says, and what it does not.
 #
 # Minutes: 45. Needs: chapters 03, 07 and 08.
 #
@@ -56,13 +57,13 @@ from minimae.training import lars
 BUDGET_SECONDS = 110
 
 # %% [markdown]
-# The decoder has been thrown away. What is left is an encoder that turns an image into vectors, and a question: *does it know anything about classes?* Nobody
-# ever told it one. The **linear probe** asks as simply as one can: freeze the encoder, put one linear layer on top, train only that layer with labels. All that
-# the layer can do is draw flat cuts through the space of features. If the classes can be cut apart that way, it is because the encoder has already put them in
-# different places.
+# The decoder has been thrown away. What is left is an encoder that turns an image into vectors, and a question: *does it know
+# anything about classes?* Nobody ever told it one. The **linear probe** asks as simply as one can: freeze the encoder, put one
+# linear layer on top, train only that layer with labels. All that the layer can do is draw flat cuts through the space of features.
+# If the classes can be cut apart that way, it is because the encoder has already put them in different places.
 #
-# Three describe the same 1,500 known and 750 asked photographs: the encoder of `fashion-nano`, its twin with the weights of before the first step, and the
-# raw pixels.
+# Three describe the same 1,500 known and 750 asked photographs: the encoder of `fashion-nano`, its twin with the weights of before
+# the first step, and the raw pixels.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -98,9 +99,10 @@ plots.curves(
 # %% [markdown]
 # *Figure 9.1: the deviation of each feature over 1,500 photographs, sorted.*
 #
-# In the random encoder one feature varies ten times as much as another; some pixels, those of the corners, never vary at all. A linear layer can make up for
-# this with large and small weights. But two things that we are about to use cannot: a *penalty*, which makes large weights expensive, and a *learning rate*, which
-# is the same for all. So every feature is first shifted to mean 0 and stretched to deviation 1, by what the *known* images say.
+# In the random encoder one feature varies ten times as much as another; some pixels, those of the corners, never vary at all. A
+# linear layer can make up for this with large and small weights. But two things that we are about to use cannot: a *penalty*, which
+# makes large weights expensive, and a *learning rate*, which is the same for all. So every feature is first shifted to mean 0 and
+# stretched to deviation 1, by what the *known* images say.
 
 # %% tags=["package:minimae.tasks.probe"]
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,8 +111,8 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     return (train - mean) / deviation, (test - mean) / deviation
 
 # %% [markdown]
-# In the paper the same is done by a BatchNorm layer without affine parameters in front of the linear layer (Appendix A.1). A feature that never varies stays 0: the small number
-# under the root sees to that.
+# In the paper the same is done by a BatchNorm layer without affine parameters in front of the linear layer (Appendix A.1). A
+# feature that never varies stays 0: the small number under the root sees to that.
 
 # %% tags=["nbval-check-output"]
 train, test = standardise(*vectors["raw pixels"])
@@ -119,14 +121,14 @@ print("finite:", bool(train.isfinite().all() and test.isfinite().all()))
 assert train.mean(0).abs().max() < 0.02 < 0.1 < test.mean(0).abs().max()
 
 # %% [markdown]
-# The last line is a trap that many fall into: the *test* features do not have mean 0, and must not. They are moved by what the training features say. Whoever
-# standardises them by themselves has looked at all the test images before judging one.
+# The last line is a trap that many fall into: the *test* features do not have mean 0, and must not. They are moved by what the
+# training features say. Whoever standardises them by themselves has looked at all the test images before judging one.
 #
 # ## The best straight cut
 #
-# A linear layer has weights `classes d` and a bias. What it should minimise is the cross-entropy of the labels plus a penalty on the squared length of the weights. That sum is
-# *convex*: one valley, no other minima. So there is nothing to tune about the descent; a solver of the classic kind (L-BFGS) walks to the bottom, and from wherever one starts it
-# is the same bottom.
+# A linear layer has weights `classes d` and a bias. What it should minimise is the cross-entropy of the labels plus a penalty on
+# the squared length of the weights. That sum is *convex*: one valley, no other minima. So there is nothing to tune about the
+# descent; a solver of the classic kind (L-BFGS) walks to the bottom, and from wherever one starts it is the same bottom.
 
 # %% tags=["package:minimae.tasks.probe"]
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
@@ -145,8 +147,9 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
     return weight.detach(), bias.detach()
 
 # %% [markdown]
-# How strong a penalty? Weak, and the layer learns the known images by heart; strong, and it learns nothing. The answer differs between 784 pixels and 96 features, so it must be found
-# for each by itself, and without the test images: a fifth of the *known* images is held out, each penalty is tried on the rest, and the best is then used for a fit to all.
+# How strong a penalty? Weak, and the layer learns the known images by heart; strong, and it learns nothing. The answer differs
+# between 784 pixels and 96 features, so it must be found for each by itself, and without the test images: a fifth of the *known*
+# images is held out, each penalty is tried on the rest, and the best is then used for a fit to all.
 
 # %% tags=["package:minimae.tasks.probe"]
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -185,8 +188,8 @@ assert torch.equal(ours, theirs) and penalty == same
 # %% [markdown]
 # ## The numbers
 #
-# In chapter 8 nearest neighbours were right 79 times in a hundred, with features of the MAE and with raw pixels alike. Now a straight cut instead of neighbours.
-# What does the MAE reach?
+# In chapter 8 nearest neighbours were right 79 times in a hundred, with features of the MAE and with raw pixels alike. Now a
+# straight cut instead of neighbours. What does the MAE reach?
 
 # %%
 book.predict("probe-mae", 79, ask="Neighbours: 79 % right. How many % are right with a linear probe on the MAE?")
@@ -212,14 +215,16 @@ plots.comparison(score, tuple(sources))
 #
 # Three things to see.
 #
-# - The **random encoder** gains 13 points. Neighbours treat all its directions alike; a linear layer can pick the few that say something. *A probe is not a pure measure of what was learned*: it learns, too.
-# - **Raw pixels** gain little: a straight cut through pixels is a template for each class, and on centred clothes templates are good.
+# - The **random encoder** gains 13 points. Neighbours treat all its directions alike; a linear layer can pick the few that say
+#   something. *A probe is not a pure measure of what was learned*: it learns, too.
+# - **Raw pixels** gain little: a straight cut through pixels is a template for each class, and on centred clothes templates are
+#   good.
 # - The **MAE** is now ahead, by three points. Its 96 values hold more that a cut can use than 784 pixels do.
 #
 # ## Which vector?
 #
-# An encoder offers more than one. Every block puts out tokens; their mean could be probed after any of them. Do classes become easier to cut from block to block? In which of the six blocks
-# does the trained encoder come out best?
+# An encoder offers more than one. Every block puts out tokens; their mean could be probed after any of them. Do classes become
+# easier to cut from block to block? In which of the six blocks does the trained encoder come out best?
 
 # %%
 book.predict("best-block", 4, ask="After which of the blocks 1 to 6 is the probe of the trained encoder best?")
@@ -248,14 +253,16 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # %% [markdown]
 # *Figure 9.5: the probe on the mean patch token after each block (1,500 known, 750 asked).*
 #
-# In the trained encoder each block makes the classes easier to cut. Untrained blocks only stir: nothing is gained, and in the end a little is lost. (With a *heavier* decoder the last
-# blocks of an encoder can get worse again: they begin to serve the painting. That is why a deep decoder helps the probe, chapter 11.)
+# In the trained encoder each block makes the classes easier to cut. Untrained blocks only stir: nothing is gained, and in the end a
+# little is lost. (With a *heavier* decoder the last blocks of an encoder can get worse again: they begin to serve the painting.
+# That is why a deep decoder helps the probe, chapter 11.)
 #
 # ## More epochs
 #
-# The paper trains for 1,600 epochs and sees no end. Ours is a smaller affair: networks of 0.5 million parameters, pre-trained on the 10,000 embedded photographs for 5 to 80 epochs, and probed with
-# all 10,000 labels on 2,000 test photographs. Fifteen runs, three for each length; that takes two processor cores half an hour, so they were made in advance. They come with the package, and `minimae
-# reproduce longer` makes them again.
+# The paper trains for 1,600 epochs and sees no end. Ours is a smaller affair: networks of 0.5 million parameters, pre-trained on
+# the 10,000 embedded photographs for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. Fifteen runs,
+# three for each length; that takes half an hour of one processor core, so they were made in advance. They come with the package,
+# and `minimae reproduce longer` makes them again.
 #
 # Two levels we can measure here and now with the same labels: raw pixels, and the same network before its first step.
 
@@ -294,23 +301,28 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
 # %% [markdown]
 # *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs).*
 #
-# Two crossings. After five epochs the encoder is hardly better than before its first step. And it passes raw pixels between 20 and 40 epochs. An experiment that stops at ten would conclude that masked autoencoders
-# are worse than no network at all. It would be right about its ten epochs and wrong about the method. And the curve still rises at its end.
+# Two crossings. After five epochs the encoder is hardly better than before its first step. And it passes raw pixels between 20 and
+# 40 epochs. An experiment that stops at ten would conclude that masked autoencoders are worse than no network at all. It would be
+# right about its ten epochs and wrong about the method. And the curve still rises at its end.
 
 # %% mystnb={"image": {"alt": "Four panels. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
 
 # %% [markdown]
-# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars: one standard deviation over three seeds. Scales differ.*
+# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars: one standard deviation over
+# three seeds. Scales differ.*
 #
-# In both the probe rises more steeply than fine-tuning. That is a first hint at something that the next chapter looks into: probe and fine-tuning ask different questions.
+# In both the probe rises more steeply than fine-tuning. That is a first hint at something that the next chapter looks into: probe
+# and fine-tuning ask different questions.
 #
 # ## LARS
 #
-# Our solver wants all features at once, in memory, and the same in every pass. On ImageNet, with random crops, no image looks the same twice, and the probe must be trained like a network. The paper
-# does so with batches of 16,384, a base learning rate of 0.1 (that is lr 6.4), no weight decay, and an optimiser called **LARS**.
+# Our solver wants all features at once, in memory, and the same in every pass. On ImageNet, with random crops, no image looks the
+# same twice, and the probe must be trained like a network. The paper does so with batches of 16,384, a base learning rate of 0.1
+# (that is lr 6.4), no weight decay, and an optimiser called **LARS**.
 #
-# Its idea fits in a line. A matrix `w` has a gradient `g`. Scale the gradient so that its length is a thousandth of the length of `w`. Then the learning rate says how far the matrix moves *relative to itself*.
+# Its idea fits in a line. A matrix `w` has a gradient `g`. Scale the gradient so that its length is a thousandth of the length of
+# `w`. Then the learning rate says how far the matrix moves *relative to itself*.
 
 # %% tags=["package:minimae.training.lars"]
 def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
@@ -372,7 +384,8 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 # %% [markdown]
-# What is it indifferent to? Multiply the loss by a thousand, or by a thousandth, and look how far one step moves a matrix, relative to its length.
+# What is it indifferent to? Multiply the loss by a thousand, or by a thousandth, and look how far one step moves a matrix, relative
+# to its length.
 
 # %% tags=["nbval-check-output"]
 def moved(make, factor):
@@ -390,10 +403,12 @@ for factor in (0.001, 1, 1000):
     print(f"loss × {factor:<6} SGD {with_sgd:.0e}   LARS {with_lars:.4f}")
 
 # %% [markdown]
-# SGD moves a million times as far in one row as in another. LARS moves by the same 0.64 % always: 6.4 times a thousandth. That is what makes one learning rate right for batches and networks of any size.
+# SGD moves a million times as far in one row as in another. LARS moves by the same 0.64 % always: 6.4 times a thousandth. That is
+# what makes one learning rate right for batches and networks of any size.
 #
-# Where does that leave the *start*? A matrix of zeros has no length, so its first step cannot be scaled, and would be as wild as SGD's. The layer therefore begins with small random weights of deviation 0.01. Does it
-# then find what the solver finds? Standardised features, all 1,500 in each step, 200 steps.
+# Where does that leave the *start*? A matrix of zeros has no length, so its first step cannot be scaled, and would be as wild as
+# SGD's. The layer therefore begins with small random weights of deviation 0.01. Does it then find what the solver finds?
+# Standardised features, all 1,500 in each step, 200 steps.
 
 # %%
 def lars_probe(train, labels, test, epochs=200, lr=6.4):
@@ -418,14 +433,17 @@ assert abs(stepwise - score["linear probe"]["MAE"]) < 3
 print(f"solver {score['linear probe']['MAE']:.1f} %, LARS {stepwise:.1f} %")
 
 # %% [markdown]
-# > **Paper.** Appendix A.1 and Table 10: LARS, base lr 0.1, batch 16,384, momentum 0.9, weight decay 0, 90 epochs with 10 of warm-up, random crops, and a BatchNorm without affine before the
-# > linear layer. [`train_probe`](../minimae/tasks/probe_train.py) is this protocol, and the recipes `imagenet-base-probe` and so on have its numbers; they have not been run yet. What this chapter
-# > uses, and `minimae probe` without a recipe, is **our deviation**: features of whole images, extracted once, and the layer solved to its optimum. It takes seconds, has nothing to tune, and gives other
-# > numbers: never put one beside the other. Ours probes the mean patch token; the paper the class token.
+# > **Paper.** Appendix A.1 and Table 10: LARS, base lr 0.1, batch 16,384, momentum 0.9, weight decay 0, 90 epochs with 10 of
+# > warm-up, random crops, and a BatchNorm without affine before the linear layer. [`train_probe`](../minimae/tasks/probe_train.py)
+# > is this protocol, and the recipes `imagenet-base-probe` and so on have its numbers; they have not been run yet. What this
+# > chapter uses, and `minimae probe` without a recipe, is **our deviation**: features of whole images, extracted once, and the
+# > layer solved to its optimum. It takes seconds, has nothing to tune, and gives other numbers: never put one beside the other.
+# > Ours probes the mean patch token; the paper the class token.
 #
 # ## Break-it lab: the perfect description
 #
-# Someone has probed the three descriptions with their own code, and reports a sensation: forget encoders, *raw pixels know everything*.
+# Someone has probed the three descriptions with their own code, and reports a sensation: forget encoders, *raw pixels know
+# everything*.
 
 # %%
 def sensational_probe(train, labels):
@@ -448,9 +466,10 @@ plots.comparison({"ours": score["linear probe"], "theirs": sensation}, tuple(sou
 #
 # <details><summary>Diagnosis</summary>
 #
-# Raw pixels have 784 values, the two encoders 96 each. With 784 free numbers for each class, a layer can fit these 1,500 labels without a fault; it can fit 500 labels that
-# were drawn by lot (see below). And the accuracy was asked of the very images that were fitted. So the numbers follow the *number of features*, and how far the layer was let go (the penalty is as good as none). Any probe must be scored
-# on images that it has not seen, and the strength of its penalty chosen on others again.
+# Raw pixels have 784 values, the two encoders 96 each. With 784 free numbers for each class, a layer can fit these 1,500 labels
+# without a fault; it can fit 500 labels that were drawn by lot (see below). And the accuracy was asked of the very images that were
+# fitted. So the numbers follow the *number of features*, and how far the layer was let go (the penalty is as good as none). Any
+# probe must be scored on images that it has not seen, and the strength of its penalty chosen on others again.
 # </details>
 
 # %%
@@ -462,7 +481,8 @@ print("500 labels drawn by lot:", {name: f"{value:.0f} %" for name, value in by_
 # %% [markdown]
 # ## Exercises
 #
-# **1 ★ One scale.** Vectors `N d` and `M d`: shift and stretch both so that the *first* set has mean 0 and deviation 1 in every feature. A feature that is constant must not become infinite.
+# **1 ★ One scale.** Vectors `N d` and `M d`: shift and stretch both so that the *first* set has mean 0 and deviation 1 in every
+# feature. A feature that is constant must not become infinite.
 
 # %% nbgrader={"grade": false, "grade_id": "ch09-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def one_scale(train, test):
@@ -486,7 +506,8 @@ def one_scale(train, test):
 check.ch09_one_scale(one_scale)
 
 # %% [markdown]
-# **2 ★★ One step.** Write one step of LARS for one matrix, without weight decay: from `weight`, `gradient` and the `velocity` so far, return the new weight and the new velocity. Nothing that is given may change.
+# **2 ★★ One step.** Write one step of LARS for one matrix, without weight decay: from `weight`, `gradient` and the `velocity` so
+# far, return the new weight and the new velocity. Nothing that is given may change.
 
 # %% nbgrader={"grade": false, "grade_id": "ch09-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
@@ -511,8 +532,9 @@ def lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
 check.ch09_lars_step(lars_step)
 
 # %% [markdown]
-# **3 ★★★ The slope of the valley.** The probe's loss is the mean cross-entropy plus `penalty` times the sum of the squared weights. Write its gradient with respect to the weights, without autograd: features `N d`, labels `N`,
-# weight `classes d` → `classes d`. (There is no bias. The softmax minus the one-hot labels is where to begin.)
+# **3 ★★★ The slope of the valley.** The probe's loss is the mean cross-entropy plus `penalty` times the sum of the squared weights.
+# Write its gradient with respect to the weights, without autograd: features `N d`, labels `N`, weight `classes d` → `classes d`.
+# (There is no bias. The softmax minus the one-hot labels is where to begin.)
 
 # %% nbgrader={"grade": false, "grade_id": "ch09-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def slope(weight, features, labels, penalty):
@@ -538,9 +560,11 @@ check.ch09_slope(slope)
 # %% [markdown]
 # ## Summary
 #
-# A linear probe freezes the encoder and learns one flat cut for each class. Features are put on one scale first, by what the training images say; the layer's problem is convex, and its penalty is chosen on held-out training images. With
-# 1,500 labels the MAE's features are three points ahead of raw pixels, and random weights 13 behind. Probe accuracy grows from block to block, and with every doubling of the epochs; it passes raw pixels between 20 and 40 of
-# them. The paper's probe is trained step by step with LARS, which moves a matrix by a share of its own length whatever the scale of the gradient.
+# A linear probe freezes the encoder and learns one flat cut for each class. Features are put on one scale first, by what the
+# training images say; the layer's problem is convex, and its penalty is chosen on held-out training images. With 1,500 labels the
+# MAE's features are three points ahead of raw pixels, and random weights 13 behind. Probe accuracy grows from block to block, and
+# with every doubling of the epochs; it passes raw pixels between 20 and 40 of them. The paper's probe is trained step by step with
+# LARS, which moves a matrix by a share of its own length whatever the scale of the gradient.
 #
 # ## Five questions
 #
@@ -559,4 +583,5 @@ check.ch09_slope(slope)
 # 5. After ten epochs the probe is below that of raw pixels. Is the method useless?
 # <details><summary>Answer</summary>Not shown: the curve still rises steeply there and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
 #
-# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb) The probe may not touch the encoder. What happens when the labels may?
+# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb) The probe may not touch the encoder. What happens when the
+# labels may?

@@ -15,7 +15,8 @@
 #
 # [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/10_fine_tuning.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F10_fine_tuning.ipynb) *(neither has been tried yet)*
 #
-# **The promise.** You turn an encoder into a classifier, let labels change all of it, some of it or none, and find out why the probe and fine-tuning do not agree on which encoder is better.
+# **The promise.** You turn an encoder into a classifier, let labels change all of it, some of it or none, and find out why the
+# probe and fine-tuning do not agree on which encoder is better.
 #
 # Minutes: 55. Needs: chapters 03, 07 and 09.
 #
@@ -61,10 +62,12 @@ from minimae.vit import Block, drop_path
 BUDGET_SECONDS = 170
 
 # %% [markdown]
-# A probe may not touch the encoder. That is clean, and it is not how anyone would use one. In practice the whole network learns the labels, with the pre-trained weights as its start. That is **fine-tuning**, and it is what the
-# paper's main results are about: 87.8 % on ImageNet with the largest network.
+# A probe may not touch the encoder. That is clean, and it is not how anyone would use one. In practice the whole network learns the
+# labels, with the pre-trained weights as its start. That is **fine-tuning**, and it is what the paper's main results are about:
+# 87.8 % on ImageNet with the largest network.
 #
-# Training images with labels are expensive, so here we use few of them: 300 for the runs that you make yourself, 1,000 in those that come with the package.
+# Training images with labels are expensive, so here we use few of them: 300 for the runs that you make yourself, 1,000 in those
+# that come with the package.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -76,7 +79,8 @@ depth, statistics = trained.model.size.depth, trained.statistics
 # %% [markdown]
 # ## An encoder becomes a classifier
 #
-# The decoder goes. What the encoder says about a whole image, nothing hidden, is one vector: the mean of its patch tokens. A norm and one linear layer make it into logits. The encoder's own last norm goes too; the new one comes *after* the mean.
+# The decoder goes. What the encoder says about a whole image, nothing hidden, is one vector: the mean of its patch tokens. A norm
+# and one linear layer make it into logits. The encoder's own last norm goes too; the new one comes *after* the mean.
 
 # %% tags=["package:minimae.tasks.finetune"]
 class Classifier(nn.Module):
@@ -124,7 +128,9 @@ class Classifier(nn.Module):
         return logits
 
 # %% [markdown]
-# Look at how the head begins: weights of deviation 0.00002. Its logits are as good as zero, so at the first step every class has the same chance, and the loss is the logarithm of their number. The head shouts no nonsense down into a network that already knows something.
+# Look at how the head begins: weights of deviation 0.00002. Its logits are as good as zero, so at the first step every class has
+# the same chance, and the loss is the logarithm of their number. The head shouts no nonsense down into a network that already knows
+# something.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -137,8 +143,10 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # %% [markdown]
 # ## Each layer its own learning rate
 #
-# The first layers of a pre-trained network know things that every task needs: edges, weave, where a patch sits. The last ones are nearest to what painting needed. So the last should move most and the first least. **Layer-wise decay**: from each layer to
-# the one below it the learning rate shrinks by the same factor. Norm and head have all of it, the last block 0.75 of it, the one before 0.75² of it, and so on, down to tokens and patch projection.
+# The first layers of a pre-trained network know things that every task needs: edges, weave, where a patch sits. The last ones are
+# nearest to what painting needed. So the last should move most and the first least. **Layer-wise decay**: from each layer to the
+# one below it the learning rate shrinks by the same factor. Norm and head have all of it, the last block 0.75 of it, the one before
+# 0.75² of it, and so on, down to tokens and patch projection.
 
 # %% tags=["package:minimae.training.optimisers"]
 def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
@@ -192,13 +200,16 @@ plots.curves({name: (range(len(values)), values) for name, values in shares.item
 # %% [markdown]
 # *Figure 10.2: the share of the learning rate that each layer gets. The last layer is norm and head.*
 #
-# In ViT-L the lower half of the network hardly moves at all. Fine-tuning "the whole network" is, in the paper's recipe, nearly a partial one. The scale multiplies the *whole* learning rate, warm-up and floor included: a floor that is not scaled would, at
-# the end, give every layer the same.
+# In ViT-L the lower half of the network hardly moves at all. Fine-tuning "the whole network" is, in the paper's recipe, nearly a
+# partial one. The scale multiplies the *whole* learning rate, warm-up and floor included: a floor that is not scaled would, at the
+# end, give every layer the same.
 #
 # ## Mixing pictures and labels
 #
-# With few labels and many weights, the danger is learning by heart. The paper's recipe holds against it with crops, with RandAugment, with drop path (chapter 3: blocks are skipped at random), with smoothed labels, and by mixing: an image is *blended* with another (mixup) or gets a rectangle *pasted* from it (cutmix), and its label
-# is mixed in the same shares. The other image is its neighbour in the batch.
+# With few labels and many weights, the danger is learning by heart. The paper's recipe holds against it with crops, with
+# RandAugment, with drop path (chapter 3: blocks are skipped at random), with smoothed labels, and by mixing: an image is *blended*
+# with another (mixup) or gets a rectangle *pasted* from it (cutmix), and its label is mixed in the same shares. The other image is
+# its neighbour in the batch.
 
 # %% tags=["package:minimae.tasks.mixing"]
 def partners(x: Tensor) -> Tensor:
@@ -269,8 +280,9 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # %% [markdown]
 # ## Three hundred labels
 #
-# Now for real: 300 photographs, 30 of each class, 15 passes. The pre-trained encoder is tuned; its twin learns the same labels from random weights, with its own recipe (without layer decay, since there is nothing to preserve, and with the learning rate that suited it best). How far does the twin
-# get in 15 passes, when blind guessing is right in 10 % of cases?
+# Now for real: 300 photographs, 30 of each class, 15 passes. The pre-trained encoder is tuned; its twin learns the same labels from
+# random weights, with its own recipe (without layer decay, since there is nothing to preserve, and with the learning rate that
+# suited it best). How far does the twin get in 15 passes, when blind guessing is right in 10 % of cases?
 
 # %%
 book.predict("scratch-300", 65, ask="300 labels, 15 passes, from random weights: how many % right?")
@@ -294,8 +306,10 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="%")
 # %% [markdown]
 # *Figure 10.4: your guess, and the twin after 15 passes (seed 0, 1,000 test photographs).*
 #
-# The pre-trained one is right more than twice as often. That flatters it a little: a network from random weights needs more passes, and 15 are few. So here is the same question asked properly: 30 passes, three seeds, and from 100 to 3,000 labels. (Networks of 0.5 million
-# parameters, pre-trained for 20 epochs on the 10,000 embedded photographs; `minimae reproduce pre-training` makes the figure again, in about 12 minutes of one core.)
+# The pre-trained one is right more than twice as often. That flatters it a little: a network from random weights needs more passes,
+# and 15 are few. So here is the same question asked properly: 30 passes, three seeds, and from 100 to 3,000 labels. (Networks of
+# 0.5 million parameters, pre-trained for 20 epochs on the 10,000 embedded photographs; `minimae reproduce pre-training` makes the
+# figure again, in about 12 minutes of one core.)
 
 # %%
 ladder = recorded("pre-training")
@@ -307,13 +321,16 @@ print("gain in points, 100 to 3,000 labels:", [round(gain, 1) for gain in gains]
 picture(ladder)
 
 # %% [markdown]
-# *Figure 10.5: pre-training against none, ours by number of labels, the paper's by size of network with all 1.3 million labels (its Tables 3 and 11). Bars: one standard deviation over three seeds. Scales differ.*
+# *Figure 10.5: pre-training against none, ours by number of labels, the paper's by size of network with all 1.3 million labels (its
+# Tables 3 and 11). Bars: one standard deviation over three seeds. Scales differ.*
 #
-# The fewer labels, the more pre-training is worth: 22 points with 100 of them, 3 with 3,000. All the paper's comparisons lie far to the right of ours.
+# The fewer labels, the more pre-training is worth: 22 points with 100 of them, 3 with 3,000. All the paper's comparisons lie far to
+# the right of ours.
 #
 # ## In part
 #
-# Between a probe (nothing is tuned) and fine-tuning (everything is) there are steps: tune only the last block, or two, or just the MLP of the last one, "half a block". This is the `freeze` that the classifier calls.
+# Between a probe (nothing is tuned) and fine-tuning (everything is) there are steps: tune only the last block, or two, or just the
+# MLP of the last one, "half a block". This is the `freeze` that the classifier calls.
 
 # %% tags=["package:minimae.tasks.partial"]
 class HalfBlock(nn.Module):
@@ -368,7 +385,9 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
 # It has to get two things right.
 #
 # - A frozen parameter gets no gradient. And no gradient flows *below* the lowest part that learns, which also saves time.
-# - A frozen part is in **eval mode**, always. Otherwise drop path skips frozen blocks at random, and the tuned ones learn to work on the output of a network that does not exist. So `freeze` returns the parts that must rest, and `Classifier.train` keeps them so.
+# - A frozen part is in **eval mode**, always. Otherwise drop path skips frozen blocks at random, and the tuned ones learn to work
+#   on the output of a network that does not exist. So `freeze` returns the parts that must rest, and `Classifier.train` keeps them
+#   so.
 
 # %%
 assert [len(f(copy.deepcopy(twin.encoder), 2)) for f in (freeze, partial.freeze)] == [depth - 2, depth - 2]
@@ -382,7 +401,8 @@ for blocks in (0, 0.5, 1, 2, depth):
     print(f"{blocks:>3} of {depth} blocks: {learns:7,} of {sum(p.numel() for p in classifier.parameters()):,} parameters learn")
 
 # %% [markdown]
-# How much of the way does one block go? Sketch it for a network with four blocks: accuracy with 0, ½, 1, 2, 3 and 4 of them tuned. (0 is a linear layer on the frozen encoder, trained like the others; it reaches 76.6 %.)
+# How much of the way does one block go? Sketch it for a network with four blocks: accuracy with 0, ½, 1, 2, 3 and 4 of them tuned.
+# (0 is a linear layer on the frozen encoder, trained like the others; it reaches 76.6 %.)
 
 # %%
 book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82], ask="Sketch the accuracy (%) with 0, ½, 1, 2, 3 and 4 of 4 blocks tuned, 1,000 labels.")
@@ -405,14 +425,18 @@ picture(in_part)
 # %% [markdown]
 # *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Bars: one standard deviation over three seeds. Scales differ.*
 #
-# The MLP of one block goes half of the way, and one block more than 60 %. The paper's curve is flatter at the top: 4 of 24 blocks are within a point of all. Ours is not: each of four blocks is a quarter of the network, and all of them are missed.
+# The MLP of one block goes half of the way, and one block more than 60 %. The paper's curve is flatter at the top: 4 of 24 blocks
+# are within a point of all. Ours is not: each of four blocks is a quarter of the network, and all of them are missed.
 #
 # ## Why the probe and fine-tuning disagree
 #
-# Look at the right panel again, and only at its two ends. With *no* block tuned MoCo v3, a contrastive method, is four points better than the MAE. With one block tuned it is worse, and stays so. Which encoder is better, then? It depends on the question. A probe asks: *are the
-# classes already flat cuts apart?* Contrastive methods train just that. Fine-tuning asks: *is this a good place to start from?* What an MAE knows is bent in ways that a flat cut cannot use, but one block that may learn straightens it.
+# Look at the right panel again, and only at its two ends. With *no* block tuned MoCo v3, a contrastive method, is four points
+# better than the MAE. With one block tuned it is worse, and stays so. Which encoder is better, then? It depends on the question. A
+# probe asks: *are the classes already flat cuts apart?* Contrastive methods train just that. Fine-tuning asks: *is this a good
+# place to start from?* What an MAE knows is bent in ways that a flat cut cannot use, but one block that may learn straightens it.
 #
-# So within the MAE, too, what helps one need not help the other. Here are all experiments of this project that ask both questions, and the paper's beside them.
+# So within the MAE, too, what helps one need not help the other. Here are all experiments of this project that ask both questions,
+# and the paper's beside them.
 
 # %%
 both = ("longer", "mask-ratio", "sampling", "decoder-depth", "decoder-width", "target", "loss", "augmentation", "mask-tokens")
@@ -438,13 +462,18 @@ for title, groups in panels.items():
 plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
-# *Figure 10.8: every setting that was both probed and fine-tuned: ours (three seeds each), and the paper's (ViT-L). The scales differ: mind the numbers on the axes.*
+# *Figure 10.8: every setting that was both probed and fine-tuned: ours (three seeds each), and the paper's (ViT-L). The scales
+# differ: mind the numbers on the axes.*
 #
-# In the paper a change that costs the probe 15 points costs fine-tuning one or two; a reader of the probe alone would exaggerate every decision. In ours both move together: what we vary most, the length of training, makes everything better. Inside the cloud at the top right, where nothing but a detail of the method
-# changes, the order of the two often differs, by less than the spread.
+# In the paper a change that costs the probe 15 points costs fine-tuning one or two; a reader of the probe alone would exaggerate
+# every decision. In ours both move together: what we vary most, the length of training, makes everything better. Inside the cloud
+# at the top right, where nothing but a detail of the method changes, the order of the two often differs, by less than the spread.
 #
-# > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes `imagenet-large-finetune`, `imagenet-large-partial-0` to `-24` and so on hold the paper's settings; they have not been run yet. **Our deviations here**: 300 or 1,000 labels instead of 1.3 million,
-# > no mixing and no RandAugment in these runs (they need more passes than 30 to pay), learning rates found for these small networks. Our partial fine-tuning with 0 blocks trains the linear layer after a LayerNorm, not with the probe's recipe, hence two numbers for "nothing tuned".
+# > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
+# > `imagenet-large-finetune`, `imagenet-large-partial-0` to `-24` and so on hold the paper's settings; they have not been run yet.
+# > **Our deviations here**: 300 or 1,000 labels instead of 1.3 million, no mixing and no RandAugment in these runs (they need more
+# > passes than 30 to pay), learning rates found for these small networks. Our partial fine-tuning with 0 blocks trains the linear
+# > layer after a LayerNorm, not with the probe's recipe, hence two numbers for "nothing tuned".
 #
 # ## Break-it lab: the wrong way up
 #
@@ -491,13 +520,16 @@ plots.curves({name: (range(depth + 1), values) for name, values in paths.items()
 #
 # <details><summary>Diagnosis</summary>
 #
-# Their lower layers move most. The exponent is the layer's number, so layer 0 has the whole learning rate and the head the least: upside down. It should be the distance from the top, `depth + 1 − layer`. The first blocks, which pre-training made good, are thrown away and learned again from 300 labels; and the head,
-# which knows nothing, must learn with a seventh of the rate. No shape is wrong, so no test of shapes can find it. A test that can: norm and head must have a scale of 1.
+# Their lower layers move most. The exponent is the layer's number, so layer 0 has the whole learning rate and the head the least:
+# upside down. It should be the distance from the top, `depth + 1 − layer`. The first blocks, which pre-training made good, are
+# thrown away and learned again from 300 labels; and the head, which knows nothing, must learn with a seventh of the rate. No shape
+# is wrong, so no test of shapes can find it. A test that can: norm and head must have a scale of 1.
 # </details>
 #
 # ## Exercises
 #
-# **1 ★ Its share.** The learning rate of a layer: `lr` is the head's, `layer` counts from 0 (tokens and projection) to `depth + 1` (norm and head).
+# **1 ★ Its share.** The learning rate of a layer: `lr` is the head's, `layer` counts from 0 (tokens and projection) to `depth + 1`
+# (norm and head).
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def layer_lr(lr, layer, depth, decay):
@@ -520,7 +552,8 @@ def layer_lr(lr, layer, depth, decay):
 check.ch10_layer_lr(layer_lr)
 
 # %% [markdown]
-# **2 ★★ Mixed labels.** `first` and `second` are the labels of two images, int64 `b`; `share` is how much of the first is in the mixture, float `b`. Return the targets `b classes`, smoothed: `smoothing` is spread over *all* classes, the right one included.
+# **2 ★★ Mixed labels.** `first` and `second` are the labels of two images, int64 `b`; `share` is how much of the first is in the
+# mixture, float `b`. Return the targets `b classes`, smoothed: `smoothing` is spread over *all* classes, the right one included.
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def mixed_labels(first, second, share, classes, smoothing):
@@ -544,7 +577,9 @@ def mixed_labels(first, second, share, classes, smoothing):
 check.ch10_mixed_labels(mixed_labels)
 
 # %% [markdown]
-# **3 ★★★ Paste.** Images `b c h w` with an even `b`; partners are 0 and 1, 2 and 3, and so on. Paste the rectangle `box = (top, left, bottom, right)` (the same for all, bottom and right excluded) from each image's partner, and return the new images and the share of each that is still its own.
+# **3 ★★★ Paste.** Images `b c h w` with an even `b`; partners are 0 and 1, 2 and 3, and so on. Paste the rectangle
+# `box = (top, left, bottom, right)` (the same for all, bottom and right excluded) from each image's partner, and return the new
+# images and the share of each that is still its own.
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def paste(images, box):
@@ -573,8 +608,11 @@ check.ch10_paste(paste)
 # %% [markdown]
 # ## Summary
 #
-# A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. Learning rates fall from the head to the first layer by a constant factor, so that what is general is kept. Mixing and smoothing keep a network from learning few labels by heart. The fewer the labels, the more
-# pre-training is worth: 22 points with 100, 3 with 3,000. Half a block goes half of the way from frozen to tuned. The probe asks for flat cuts, fine-tuning for a good start; the paper's probes differ by 20 points where its fine-tuned networks differ by 3.
+# A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. Learning rates fall
+# from the head to the first layer by a constant factor, so that what is general is kept. Mixing and smoothing keep a network from
+# learning few labels by heart. The fewer the labels, the more pre-training is worth: 22 points with 100, 3 with 3,000. Half a block
+# goes half of the way from frozen to tuned. The probe asks for flat cuts, fine-tuning for a good start; the paper's probes differ
+# by 20 points where its fine-tuned networks differ by 3.
 #
 # ## Five questions
 #
@@ -593,4 +631,5 @@ check.ch10_paste(paste)
 # 5. Encoder A is better in probing and B in fine-tuning. Which has the better features?
 # <details><summary>Answer</summary>It depends on what you will do. A's classes are linearly separable already; B is a better start. Tuning one block often reverses the order.</details>
 #
-# Next: [11 · Which mask, how much?](11_which_mask.ipynb) The 75 % that we have taken on trust since chapter 0, and how to test such a claim.
+# Next: [11 · Which mask, how much?](11_which_mask.ipynb) The 75 % that we have taken on trust since chapter 0, and how to test such
+# a claim.

@@ -15,7 +15,8 @@
 #
 # [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/11_which_mask.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F11_which_mask.ipynb) *(neither has been tried yet)*
 #
-# **The promise.** You take the two numbers that everyone repeats about masked autoencoders, *random* and *75 %*, and test them: with seeds, with spread, and with the courage to write down what does not hold.
+# **The promise.** You take the two numbers that everyone repeats about masked autoencoders, *random* and *75 %*, and test them:
+# with seeds, with spread, and with the courage to write down what does not hold.
 #
 # Minutes: 50. Needs: chapters 02, 07 and 09.
 #
@@ -60,11 +61,15 @@ from minimae.tasks.probe import probe_predict
 BUDGET_SECONDS = 150
 
 # %% [markdown]
-# In language, BERT hides 15 % of the words. In pictures the paper hides 75 % of the patches, at random, and says that this is one of its two main points: pictures are full of repetition, and only when most is gone must a network understand something to fill the gap. It is a good story. Good stories need testing most.
+# In language, BERT hides 15 % of the words. In pictures the paper hides 75 % of the patches, at random, and says that this is one
+# of its two main points: pictures are full of repetition, and only when most is gone must a network understand something to fill
+# the gap. It is a good story. Good stories need testing most.
 #
 # ## What a mask leaves to be guessed
 #
-# Before any training: geometry. A hidden patch with a visible neighbour can be guessed by carrying on a line. One that is far from everything visible cannot. So measure, for every hidden patch, the distance to the nearest visible one, on the paper's grid of 14 × 14, where side by side is a distance of 1.
+# Before any training: geometry. A hidden patch with a visible neighbour can be guessed by carrying on a line. One that is far from
+# everything visible cannot. So measure, for every hidden patch, the distance to the nearest visible one, on the paper's grid of 14
+# × 14, where side by side is a distance of 1.
 
 # %%
 def distance(mask, grid):
@@ -114,7 +119,8 @@ book.reveal("distances", [round(value, 2) for value in at_random], x=[100 * r fo
 # %% [markdown]
 # *Figure 11.2: your sketch, and the mean over 64 masks.*
 #
-# Random masks are friendlier than they look: with 75 % hidden the nearest visible patch is still next door on average. Only from 90 % on it gets lonely.
+# Random masks are friendlier than they look: with 75 % hidden the nearest visible patch is still next door on average. Only from 90
+# % on it gets lonely.
 
 # %% mystnb={"image": {"alt": "Mean distance against the mask ratio. Random rises from 1.0 at 25 percent to 2.5 at 95 percent. Blocks lie far above it, from 1.5 to 4.7 patches. A dashed line marks the grid at 75 percent, at about 1.1."}}
 across = [100 * ratio for ratio in ratios]
@@ -123,8 +129,10 @@ plots.curves({"random": (across, at_random), "block": (across, in_blocks)}, x="m
 # %% [markdown]
 # *Figure 11.3: how far a hidden patch is from the nearest visible one, 14 × 14 patches.*
 #
-# A block of 75 % is as far from everything as no random mask is; a grid is the easiest of all. So the ways of sampling make the *task* easier or harder. Does a harder task make a better encoder? Up to a point, says the paper: grid gives the sharpest pictures and a worse encoder, blocks of 75 % are too hard.
-# Note that the loss cannot decide this. It tells how hard the task is, and every mask has a task of its own.
+# A block of 75 % is as far from everything as no random mask is; a grid is the easiest of all. So the ways of sampling make the
+# *task* easier or harder. Does a harder task make a better encoder? Up to a point, says the paper: grid gives the sharpest pictures
+# and a worse encoder, blocks of 75 % are too hard. Note that the loss cannot decide this. It tells how hard the task is, and every
+# mask has a task of its own.
 #
 # ## A difference, or luck?
 #
@@ -150,8 +158,9 @@ for seed in (0, 1):
     print(f"seed {seed}: " + ", ".join(f"{100 * ratio:.0f} % hidden {values[seed]:.1f} %" for ratio, values in sweep.items()))
 
 # %% [markdown]
-# On our machine seed 0 says that 25 % is better by four points, and seed 1 that 75 % is better by two. Had we run only one of them, and most people run only one, there would have been a clear result, with an explanation ready for either. A seed decides the initial weights, the order of the images and the masks. Two runs that differ
-# in nothing else are *points apart*.
+# On our machine seed 0 says that 25 % is better by four points, and seed 1 that 75 % is better by two. Had we run only one of them,
+# and most people run only one, there would have been a clear result, with an explanation ready for either. A seed decides the
+# initial weights, the order of the images and the masks. Two runs that differ in nothing else are *points apart*.
 #
 # So a result is not a number. It is a number for each seed.
 
@@ -188,9 +197,12 @@ class Mark:
         return self.deviation / math.sqrt(len(self.values))
 
 # %% [markdown]
-# Three things about it. `deviation` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from what infinitely many seeds would give: the deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the mean itself was taken from the same n values.
+# Three things about it. `deviation` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from
+# what infinitely many seeds would give: the deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the mean
+# itself was taken from the same n values.
 #
-# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. A difference counts here when it is larger than twice that.
+# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. A difference counts
+# here when it is larger than twice that.
 
 # %% tags=["package:minimae.reproduce.results"]
 ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
@@ -221,7 +233,8 @@ assert results.judge(Expect("25 % hidden above 75 %", first.place, second.place)
 # %% [markdown]
 # ### How many seeds?
 #
-# Longer runs scatter less. In those that come with the package the deviation of a probe over seeds is about 0.6 points. Say one setting is *truly* half a point better. You run each once, and believe the higher number. How often is it the wrong one?
+# Longer runs scatter less. In those that come with the package the deviation of a probe over seeds is about 0.6 points. Say one
+# setting is *truly* half a point better. You run each once, and believe the higher number. How often is it the wrong one?
 
 # %%
 book.predict("one-seed", 10, ask="Truly half a point apart, deviation 0.6: in how many % of cases does one run each name the wrong one?")
@@ -246,13 +259,18 @@ book.reveal("one-seed", round(wrong[0.5][0]), unit="%")
 plots.curves({f"truly {gap} points apart": (seeds, values) for gap, values in wrong.items()}, x="seeds for each setting", y="wrong one ahead (%)", floor=0)
 
 # %% [markdown]
-# *Figure 11.5: how often the worse of two settings has the higher mean. Deviation over seeds as measured in our own sweep of the mask ratio.*
+# *Figure 11.5: how often the worse of two settings has the higher mean. Deviation over seeds as measured in our own sweep of the
+# mask ratio.*
 #
-# Three seeds, as in this project, can settle differences of a point and a half, not of half a point. Many ablations in the literature differ by less, with one run each. (The paper's runs are longer and its test set of 50,000 images is larger, so its numbers scatter less; it does not say how much.)
+# Three seeds, as in this project, can settle differences of a point and a half, not of half a point. Many ablations in the
+# literature differ by less, with one run each. (The paper's runs are longer and its test set of 50,000 images is larger, so its
+# numbers scatter less; it does not say how much.)
 #
 # ## How much?
 #
-# Now the sweep that took 45 minutes of one core: the mask ratio from 10 to 90 %, networks of 0.5 million parameters, 40 epochs of the 10,000 embedded photographs, three seeds. The grid is 4 × 4: at 75 % four patches are seen. In the paper the probe climbs from 55 % at a ratio of 10 % to 73.5 at 75, and falls to 66 at 90. What did ours do?
+# Now the sweep that took 45 minutes of one core: the mask ratio from 10 to 90 %, networks of 0.5 million parameters, 40 epochs of
+# the 10,000 embedded photographs, three seeds. The grid is 4 × 4: at 75 % four patches are seen. In the paper the probe climbs from
+# 55 % at a ratio of 10 % to 73.5 at 75, and falls to 66 at 90. What did ours do?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80], ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.")
@@ -273,15 +291,19 @@ book.reveal("ratio-probe", [mark.mean for mark in probes], x=[mark.x for mark in
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Bars: one standard deviation over three seeds. Scales differ, by a lot: mind the axes.*
+# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Bars: one standard deviation over three seeds. Scales differ,
+# by a lot: mind the axes.*
 #
-# Half of the claim is there. 75 % is among the best, and 90 % is too much: there two of 16 patches are seen. But the left side of the hill is missing: 10 % is a point worse, less than the margin. Why?
+# Half of the claim is there. 75 % is among the best, and 90 % is too much: there two of 16 patches are seen. But the left side of
+# the hill is missing: 10 % is a point worse, less than the margin. Why?
 #
-# - **The grid.** With 196 small patches a single hidden one is copied from its neighbours; the task is trivial. With 16 large ones, a quarter of a sleeve each, even two hidden ones are a task.
+# - **The grid.** With 196 small patches a single hidden one is copied from its neighbours; the task is trivial. With 16 large ones,
+#   a quarter of a sleeve each, even two hidden ones are a task.
 # - **The time.** A trivial task exhausts itself. In 800 epochs an encoder at 10 % has long stopped learning; after 40 it has not.
 # - **The pictures.** Centred clothes are less repetitive than photographs of rooms and meadows.
 #
-# That is an explanation after the fact. It makes predictions, and you can test them: with patches of 4 × 4 the left side should fall (`minimae pretrain fashion-demo --patch 4 --ratio 0.1`), and with more epochs, too.
+# That is an explanation after the fact. It makes predictions, and you can test them: with patches of 4 × 4 the left side should
+# fall (`minimae pretrain fashion-demo --patch 4 --ratio 0.1`), and with more epochs, too.
 #
 # ### What it costs
 #
@@ -321,12 +343,15 @@ for found in sampled.findings:
     print("yes" if found.ok else "no ", found.says)
 
 # %% [markdown]
-# Random is ahead or level in every comparison, and in none by more than the margin. By our own rule, laid down before the runs, the claim **does not hold at this scale**. Not: it is false. On a grid of 4 × 4 a "block" of twelve patches leaves a strip of four, a random mask leaves four somewhere else; the three ways hardly differ in what they
-# leave to be guessed. Six comparisons of which none points the other way are a hint, and a reason to run more seeds, not a result.
+# Random is ahead or level in every comparison, and in none by more than the margin. By our own rule, laid down before the runs, the
+# claim **does not hold at this scale**. Not: it is false. On a grid of 4 × 4 a "block" of twelve patches leaves a strip of four, a
+# random mask leaves four somewhere else; the three ways hardly differ in what they leave to be guessed. Six comparisons of which
+# none points the other way are a hint, and a reason to run more seeds, not a result.
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons come out as claimed, *does not hold* when none does, and *holds partly* in between. How many hold entirely, on 10,000 photographs of clothes?
+# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons come out as
+# claimed, *does not hold* when none does, and *holds partly* in between. How many hold entirely, on 10,000 photographs of clothes?
 
 # %%
 book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely at this scale?")
@@ -342,10 +367,14 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # %% [markdown]
 # *Figure 11.10: your guess, and the count.*
 #
-# Most of what does not hold is too small to be seen with three seeds. Two things really are otherwise here: random crops *hurt*, because centred clothes stay centred; and half of the blocks is not nearly as good as all, because there are only four. [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each.
+# Most of what does not hold is too small to be seen with three seeds. Two things really are otherwise here: random crops *hurt*,
+# because centred clothes stay centred; and half of the blocks is not nearly as good as all, because there are only four.
+# [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each.
 #
-# > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling). **Our deviations**: everything is small (see the page); fine-tuning uses 1,000 labels; the probe is the quick one of chapter 9. How blocks are drawn is not in the paper; ours follow BEiT (chapter 2). The GPU budget of the same claims, `--budget gpu` on CIFAR-10 with 64 patches,
-# > has not been run yet.
+# > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling). **Our deviations**: everything is small (see
+# > the page); fine-tuning uses 1,000 labels; the probe is the quick one of chapter 9. How blocks are drawn is not in the paper;
+# > ours follow BEiT (chapter 2). The GPU budget of the same claims, `--budget gpu` on CIFAR-10 with 64 patches, has not been run
+# > yet.
 #
 # ## Break-it lab: the spread that vanished
 #
@@ -379,8 +408,11 @@ plots.claim_panels({"linear probe (%)": lines}, {}, axis="hidden")
 #
 # <details><summary>Diagnosis</summary>
 #
-# The bars. Their deviation is not small, it is *zero*: three runs with three seeds gave the same number to the last digit. Networks do not do that. So the seed never reached the run. The cache knows a result by its ratio alone, and hands out the first seed's answer three times; the margin is 0, and any difference is "significant". A key must hold
-# *everything* that decides a result: `minimae reproduce` keys its jobs by a digest of the whole recipe, seed included. The cheapest alarm is one line: complain when two seeds give the same value.
+# The bars. Their deviation is not small, it is *zero*: three runs with three seeds gave the same number to the last digit. Networks
+# do not do that. So the seed never reached the run. The cache knows a result by its ratio alone, and hands out the first seed's
+# answer three times; the margin is 0, and any difference is "significant". A key must hold *everything* that decides a result:
+# `minimae reproduce` keys its jobs by a digest of the whole recipe, seed included. The cheapest alarm is one line: complain when
+# two seeds give the same value.
 # </details>
 
 # %%
@@ -390,7 +422,8 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and here 
 # %% [markdown]
 # ## Exercises
 #
-# **1 ★ The margin.** `a` and `b` are lists of accuracies, one a seed, perhaps of different lengths. Return twice the standard error of the difference of their means.
+# **1 ★ The margin.** `a` and `b` are lists of accuracies, one a seed, perhaps of different lengths. Return twice the standard error
+# of the difference of their means.
 
 # %% nbgrader={"grade": false, "grade_id": "ch11-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def margin(a, b):
@@ -413,7 +446,8 @@ def margin(a, b):
 check.ch11_margin(margin)
 
 # %% [markdown]
-# **2 ★★ In touch.** `hidden` is a bool `b h w`. Return the share of *hidden* patches that have at least one *visible* neighbour above, below, left or right, as one number for the whole batch. The picture does not go on behind its edge.
+# **2 ★★ In touch.** `hidden` is a bool `b h w`. Return the share of *hidden* patches that have at least one *visible* neighbour
+# above, below, left or right, as one number for the whole batch. The picture does not go on behind its edge.
 
 # %% nbgrader={"grade": false, "grade_id": "ch11-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def in_touch(hidden):
@@ -438,7 +472,8 @@ def in_touch(hidden):
 check.ch11_in_touch(in_touch)
 
 # %% [markdown]
-# **3 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest setting whose mean is at most `slack` below the best mean.
+# **3 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest
+# setting whose mean is at most `slack` below the best mean.
 
 # %% nbgrader={"grade": false, "grade_id": "ch11-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def cheapest(means, costs, slack):
@@ -464,8 +499,11 @@ check.ch11_cheapest(cheapest)
 # %% [markdown]
 # ## Summary
 #
-# A random mask of 75 % leaves most hidden patches next door to a visible one; blocks do not, a grid does even more. Whether that matters is a question for experiments, and an experiment is several seeds: one run each names the wrong one of two settings, half a point apart, more than a quarter of the time. In our sweep 75 % is among the best and the cheapest
-# of them, and 90 % is too much, as in the paper; the steep fall towards low ratios and the advantage of random sampling are not there, or too small for three seeds. Five of thirteen claims hold entirely at this scale, seven partly, one not.
+# A random mask of 75 % leaves most hidden patches next door to a visible one; blocks do not, a grid does even more. Whether that
+# matters is a question for experiments, and an experiment is several seeds: one run each names the wrong one of two settings, half
+# a point apart, more than a quarter of the time. In our sweep 75 % is among the best and the cheapest of them, and 90 % is too
+# much, as in the paper; the steep fall towards low ratios and the advantage of random sampling are not there, or too small for
+# three seeds. Five of thirteen claims hold entirely at this scale, seven partly, one not.
 #
 # ## Five questions
 #
@@ -484,4 +522,5 @@ check.ch11_cheapest(cheapest)
 # 5. Three seeds, and the deviation is exactly 0. What do you check first?
 # <details><summary>Answer</summary>Whether the seed reached the run: a cache key, a fixed seed inside, the same file read three times.</details>
 #
-# You have now tested what you built. Next: boxes and masks, where an encoder must say not only *what* but *where*. Until that chapter is there, `minimae reproduce dense` asks the first question about it.
+# You have now tested what you built. Next: boxes and masks, where an encoder must say not only *what* but *where*. Until that
+# chapter is there, `minimae reproduce dense` asks the first question about it.
