@@ -92,9 +92,14 @@ across = {name: [100 * i / (len(values) - 1) for i in range(len(values))] for na
 
 # %% mystnb={"image": {"alt": "Deviation of every feature over the known photographs, sorted from the largest to the smallest. Raw pixels fall from above 1.1 to 0. The random encoder falls steeply from 0.8 to 0.06. The MAE falls gently from 1.0 to 0.3."}}
 plots.curves(
-    {name: (across[name][:: max(1, len(values) // 24)], values[:: max(1, len(values) // 24)].tolist()) for name, values in spread.items()},
-    x="features, the widest first (%)", y="deviation", floor=0,
-)  # fmt: skip
+    {
+        name: (across[name][:: max(1, len(values) // 24)], values[:: max(1, len(values) // 24)].tolist())
+        for name, values in spread.items()
+    },
+    x="features, the widest first (%)",
+    y="deviation",
+    floor=0,
+)
 
 # %% [markdown]
 # *Figure 9.1: the deviation of each feature over 1,500 photographs, sorted.*
@@ -196,8 +201,12 @@ book.predict("probe-mae", 79, ask="Neighbours: 79 % right. How many % are right 
 
 # %%
 score = {
-    "20 neighbours": {name: accuracy(knn_predict(train, labels, test), asked.labels) for name, (train, test) in vectors.items()},
-    "linear probe": {name: accuracy(probe_predict(train, labels, test)[0], asked.labels) for name, (train, test) in vectors.items()},
+    "20 neighbours": {
+        name: accuracy(knn_predict(train, labels, test), asked.labels) for name, (train, test) in vectors.items()
+    },
+    "linear probe": {
+        name: accuracy(probe_predict(train, labels, test)[0], asked.labels) for name, (train, test) in vectors.items()
+    },
 }
 assert abs(score["linear probe"]["MAE"] - 83) < 1.5 and abs(score["linear probe"]["raw pixels"] - 80) < 1.5
 
@@ -232,11 +241,14 @@ book.predict("best-block", 4, ask="After which of the blocks 1 to 6 is the probe
 # %%
 width, depth = trained.model.size.width, trained.model.size.depth
 layers = {
-    name: [extract(network.encoder, images, trained.statistics, pool="blocks").split(width, dim=1) for images in (known, asked)]
+    name: [
+        extract(network.encoder, images, trained.statistics, pool="blocks").split(width, dim=1) for images in (known, asked)
+    ]
     for name, network in (("MAE", trained.model), ("random encoder", twin))
 }
 by_block = {
-    name: [accuracy(probe_predict(train, labels, test)[0], asked.labels) for train, test in zip(*parts)] for name, parts in layers.items()
+    name: [accuracy(probe_predict(train, labels, test)[0], asked.labels) for train, test in zip(*parts)]
+    for name, parts in layers.items()
 }
 best = 1 + max(range(depth), key=by_block["MAE"].__getitem__)
 assert best >= 5 and by_block["MAE"][0] + 4 < by_block["MAE"][-1] and by_block["random encoder"][-1] < 73
@@ -284,7 +296,11 @@ epochs, means = [int(mark.x) for mark in probed], [mark.mean for mark in probed]
 print("epochs", epochs, "seeds", longer.seeds, "budget", longer.budget)
 
 # %%
-book.predict("probe-by-epochs", [60, 70, 80, 88, 92], ask="Sketch the probe (in %) after 5, 10, 20, 40 and 80 epochs. Raw pixels: 83.")
+book.predict(
+    "probe-by-epochs",
+    [60, 70, 80, 88, 92],
+    ask="Sketch the probe (in %) after 5, 10, 20, 40 and 80 epochs. Raw pixels: 83.",
+)
 
 # %%
 assert abs(levels["raw pixels"] - 83) < 1 and means == sorted(means) and means[2] < levels["raw pixels"] < means[3]
@@ -428,7 +444,10 @@ def lars_probe(train, labels, test, epochs=200, lr=6.4):
 
 train, test = vectors["MAE"]
 stepwise = accuracy(lars_probe(train, labels, test), asked.labels)
-assert torch.equal(adapted(train, test[:1] + train, weight_decay=0, trust=1e-3), lars.adapted(train, test[:1] + train, weight_decay=0, trust=1e-3))
+assert torch.equal(
+    adapted(train, test[:1] + train, weight_decay=0, trust=1e-3),
+    lars.adapted(train, test[:1] + train, weight_decay=0, trust=1e-3),
+)
 assert abs(stepwise - score["linear probe"]["MAE"]) < 3
 print(f"solver {score['linear probe']['MAE']:.1f} %, LARS {stepwise:.1f} %")
 

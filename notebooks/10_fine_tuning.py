@@ -180,11 +180,17 @@ def layer_of(name: str, depth: int) -> int:
 # The paper's ViT-L has 24 blocks, and a decay of 0.75.
 
 # %%
-book.predict("bottom-layer", 100, ask="ViT-L, decay 0.75: how many times smaller is the lr of the patch projection than that of the head?")
+book.predict(
+    "bottom-layer",
+    100,
+    ask="ViT-L, decay 0.75: how many times smaller is the lr of the patch projection than that of the head?",
+)
 
 # %%
-shares = {f"{name}, decay {decay}": [decay ** (blocks + 1 - layer) for layer in range(blocks + 2)]
-          for name, blocks, decay in (("ViT-L", 24, 0.75), ("fashion-nano", depth, 0.75), ("fashion-nano", depth, 1.0))}  # fmt: skip
+shares = {
+    f"{name}, decay {decay}": [decay ** (blocks + 1 - layer) for layer in range(blocks + 2)]
+    for name, blocks, decay in (("ViT-L", 24, 0.75), ("fashion-nano", depth, 0.75), ("fashion-nano", depth, 1.0))
+}
 groups = layer_groups(model, weight_decay=0.05, layer_decay=0.75)
 assert sorted({group["lr_scale"] for group in groups}) == sorted(shares["fashion-nano, decay 0.75"])
 
@@ -195,7 +201,12 @@ book.reveal("bottom-layer", round(1 / shares["ViT-L, decay 0.75"][0]), unit="tim
 # *Figure 10.1: your guess, and 1 / 0.75²⁵.*
 
 # %% mystnb={"image": {"alt": "Share of the learning rate by layer. For fashion-nano with decay 0.75 it rises from 0.13 at layer 0 to 1 at layer 7; without decay it is 1 everywhere. For ViT-L it stays near zero for the first 15 of its 26 layers and rises to 1 at the last."}}
-plots.curves({name: (range(len(values)), values) for name, values in shares.items()}, x="layer (0: tokens and projection)", y="share of the lr", floor=0)
+plots.curves(
+    {name: (range(len(values)), values) for name, values in shares.items()},
+    x="layer (0: tokens and projection)",
+    y="share of the lr",
+    floor=0,
+)
 
 # %% [markdown]
 # *Figure 10.2: the share of the learning rate that each layer gets. The last layer is norm and head.*
@@ -250,7 +261,10 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 # %%
 six = few.subset(torch.tensor([0, 1, 2, 3, 4, 5]))
 x = normalise(six.pixels, statistics)
-drawn = {name: draw_shares(how, six.ids, (28, 28), seed=3, epoch=0) for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))}
+drawn = {
+    name: draw_shares(how, six.ids, (28, 28), seed=3, epoch=0)
+    for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))
+}
 rows = [x, *(mix_images(x, shares) for shares in drawn.values())]
 
 # %% mystnb={"image": {"alt": "Six garments in three rows: as they are; blended with their neighbour; and with a rectangle of their neighbour pasted in."}}
@@ -260,7 +274,9 @@ plots.picture_table([[plots.as_picture(image, statistics) for image in row] for 
 # *Figure 10.3: images 1 and 2 are partners, 3 and 4, 5 and 6. Each of the two draws its own share (seed 3, epoch 0).*
 
 # %% tags=["nbval-check-output"]
-targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=Shares(torch.tensor([0.75, 0.5]), torch.zeros(2, 4, dtype=torch.long)))
+targets = soft_targets(
+    torch.tensor([0, 2]), 4, smoothing=0.1, shares=Shares(torch.tensor([0.75, 0.5]), torch.zeros(2, 4, dtype=torch.long))
+)
 print([[round(float(value), 3) for value in row] for row in targets])
 assert torch.allclose(targets.sum(1), torch.ones(2))
 
@@ -405,7 +421,11 @@ for blocks in (0, 0.5, 1, 2, depth):
 # (0 is a linear layer on the frozen encoder, trained like the others; it reaches 76.6 %.)
 
 # %%
-book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82], ask="Sketch the accuracy (%) with 0, ½, 1, 2, 3 and 4 of 4 blocks tuned, 1,000 labels.")
+book.predict(
+    "blocks",
+    [76.6, 77, 77.5, 79, 80.5, 82],
+    ask="Sketch the accuracy (%) with 0, ½, 1, 2, 3 and 4 of 4 blocks tuned, 1,000 labels.",
+)
 
 # %%
 in_part = recorded("partial")
@@ -439,9 +459,22 @@ picture(in_part)
 # and the paper's beside them.
 
 # %%
-both = ("longer", "mask-ratio", "sampling", "decoder-depth", "decoder-width", "target", "loss", "augmentation", "mask-tokens")
+both = (
+    "longer",
+    "mask-ratio",
+    "sampling",
+    "decoder-depth",
+    "decoder-width",
+    "target",
+    "loss",
+    "augmentation",
+    "mask-tokens",
+)
 measures = ("linear probe (%)", "fine-tuned (%)")
-ours = {name: [tuple(recorded(name).at((m, "MAE", mark.x)).mean for m in measures) for mark in recorded(name).line(measures[0])] for name in both}
+ours = {
+    name: [tuple(recorded(name).at((m, "MAE", mark.x)).mean for m in measures) for mark in recorded(name).line(measures[0])]
+    for name in both
+}
 papers = {}
 for name in both:
     told = [dict(recorded(name).paper[m]["MAE"]) if m in recorded(name).paper else {} for m in measures]
@@ -456,7 +489,9 @@ def steepness(points):
 
 panels = {"measured here": ours, "the paper": {name: points for name, points in papers.items() if points}}
 for title, groups in panels.items():
-    print(f"{title}: one point of fine-tuning for {steepness([p for points in groups.values() for p in points]):.1f} of the probe")
+    print(
+        f"{title}: one point of fine-tuning for {steepness([p for points in groups.values() for p in points]):.1f} of the probe"
+    )
 
 # %% mystnb={"image": {"alt": "Two scatter plots of fine-tuned against probe accuracy, one point an experiment. Measured here, the points lie along one rising line from 75 and 77 to 85 and 84 percent. In the paper, probes range from 55 to 75 percent while fine-tuning stays between 82.3 and 85.4."}}
 plots.scatters(panels, x=measures[0], y=measures[1])
@@ -511,7 +546,12 @@ paths = {"ours": moved(from_mae), "theirs": moved(from_theirs)}
 assert paths["ours"] == sorted(paths["ours"]) and paths["theirs"][1] > paths["theirs"][-1]
 
 # %% mystnb={"image": {"alt": "How far each layer has moved in fine-tuning. Ours rises from 2 percent at layer 0 to 25 percent at layer 6. Theirs is highest at layer 1, 18 percent, and falls to 11 at layer 6."}}
-plots.curves({name: (range(depth + 1), values) for name, values in paths.items()}, x="layer (0: tokens and projection)", y="moved (% of its length)", floor=0)
+plots.curves(
+    {name: (range(depth + 1), values) for name, values in paths.items()},
+    x="layer (0: tokens and projection)",
+    y="moved (% of its length)",
+    floor=0,
+)
 
 # %% [markdown]
 # *Figure 10.9: how far fine-tuning has moved each layer of the encoder from its pre-trained weights.*

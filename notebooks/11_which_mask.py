@@ -90,7 +90,9 @@ for name, mask in masks.items():
 # %% mystnb={"image": {"alt": "Two rows of three pictures. Above, masks of 14 by 14 patches that hide 75 percent: at random, in blocks, and in a regular grid. Below, the distance to the nearest visible patch: small everywhere for random and grid, and growing towards the middle of the block, to 5 and more."}}
 rows = [6 * mask.binary.float() for mask in masks.values()], [distance(mask, grid) for mask in masks.values()]
 shown = [[rearrange(values[0], "(h w) -> h w", h=14) for values in row] for row in rows]
-plots.picture_table(shown, columns=list(masks), rows=("hidden\n(bright)", "distance"), scale=(0, 6), scale_label="distance in patches")
+plots.picture_table(
+    shown, columns=list(masks), rows=("hidden\n(bright)", "distance"), scale=(0, 6), scale_label="distance in patches"
+)
 
 # %% [markdown]
 # *Figure 11.1: three ways to hide 75 % (seed 0, image 0), and how far each hidden patch is from the nearest visible one.*
@@ -99,7 +101,11 @@ plots.picture_table(shown, columns=list(masks), rows=("hidden\n(bright)", "dista
 
 # %%
 ratios = [0.25, 0.5, 0.75, 0.9, 0.95]
-book.predict("distances", [1, 1.5, 2, 3, 5], ask="Mean distance to the nearest visible patch with 25, 50, 75, 90 and 95 % hidden at random?")
+book.predict(
+    "distances",
+    [1, 1.5, 2, 3, 5],
+    ask="Mean distance to the nearest visible patch with 25, 50, 75, 90 and 95 % hidden at random?",
+)
 
 # %%
 def mean_distance(sampling, ratio):
@@ -114,7 +120,13 @@ in_a_grid = mean_distance("grid", 0.75)
 assert at_random == sorted(at_random) and at_random[2] < 1.4 < in_blocks[2] and in_a_grid < at_random[2]
 
 # %% mystnb={"image": {"alt": "The reader's sketch from 1 to 5 and the measured curve from 1.0 to about 2.5."}}
-book.reveal("distances", [round(value, 2) for value in at_random], x=[100 * r for r in ratios], unit="patches", xlabel="mask ratio (%)")
+book.reveal(
+    "distances",
+    [round(value, 2) for value in at_random],
+    x=[100 * r for r in ratios],
+    unit="patches",
+    xlabel="mask ratio (%)",
+)
 
 # %% [markdown]
 # *Figure 11.2: your sketch, and the mean over 64 masks.*
@@ -124,7 +136,13 @@ book.reveal("distances", [round(value, 2) for value in at_random], x=[100 * r fo
 
 # %% mystnb={"image": {"alt": "Mean distance against the mask ratio. Random rises from 1.0 at 25 percent to 2.5 at 95 percent. Blocks lie far above it, from 1.5 to 4.7 patches. A dashed line marks the grid at 75 percent, at about 1.1."}}
 across = [100 * ratio for ratio in ratios]
-plots.curves({"random": (across, at_random), "block": (across, in_blocks)}, x="mask ratio (%)", y="distance (patches)", levels={"grid, 75 %": in_a_grid}, floor=0)
+plots.curves(
+    {"random": (across, at_random), "block": (across, in_blocks)},
+    x="mask ratio (%)",
+    y="distance (patches)",
+    levels={"grid, 75 %": in_a_grid},
+    floor=0,
+)
 
 # %% [markdown]
 # *Figure 11.3: how far a hidden patch is from the nearest visible one, 14 × 14 patches.*
@@ -228,7 +246,10 @@ print(finding)
 # %%
 twin = results.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
 assert (twin.mean, twin.deviation, twin.error) == (first.mean, first.deviation, first.error) and results.ERRORS == ERRORS
-assert results.judge(Expect("25 % hidden above 75 %", first.place, second.place), {m.place: m for m in (first, second)}) == finding
+assert (
+    results.judge(Expect("25 % hidden above 75 %", first.place, second.place), {m.place: m for m in (first, second)})
+    == finding
+)
 
 # %% [markdown]
 # ### How many seeds?
@@ -237,7 +258,11 @@ assert results.judge(Expect("25 % hidden above 75 %", first.place, second.place)
 # setting is *truly* half a point better. You run each once, and believe the higher number. How often is it the wrong one?
 
 # %%
-book.predict("one-seed", 10, ask="Truly half a point apart, deviation 0.6: in how many % of cases does one run each name the wrong one?")
+book.predict(
+    "one-seed",
+    10,
+    ask="Truly half a point apart, deviation 0.6: in how many % of cases does one run each name the wrong one?",
+)
 
 # %%
 swept = recorded("mask-ratio")
@@ -256,7 +281,12 @@ book.reveal("one-seed", round(wrong[0.5][0]), unit="%")
 # *Figure 11.4: your guess, and the share of 20,000 drawn pairs in which the worse one came out ahead.*
 
 # %% mystnb={"image": {"alt": "Share of wrong decisions against the number of seeds. Half a point apart: 29 percent with one seed, 17 with three, 4 with ten. One point apart: 13 percent with one seed, 3 with three."}}
-plots.curves({f"truly {gap} points apart": (seeds, values) for gap, values in wrong.items()}, x="seeds for each setting", y="wrong one ahead (%)", floor=0)
+plots.curves(
+    {f"truly {gap} points apart": (seeds, values) for gap, values in wrong.items()},
+    x="seeds for each setting",
+    y="wrong one ahead (%)",
+    floor=0,
+)
 
 # %% [markdown]
 # *Figure 11.5: how often the worse of two settings has the higher mean. Deviation over seeds as measured in our own sweep of the
@@ -273,7 +303,11 @@ plots.curves({f"truly {gap} points apart": (seeds, values) for gap, values in wr
 # 55 % at a ratio of 10 % to 73.5 at 75, and falls to 66 at 90. What did ours do?
 
 # %%
-book.predict("ratio-probe", [70, 74, 79, 84, 80], ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.")
+book.predict(
+    "ratio-probe",
+    [70, 74, 79, 84, 80],
+    ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.",
+)
 
 # %% tags=["nbval-check-output"]
 probes, tunes = (swept.line(f"{m} (%)") for m in ("linear probe", "fine-tuned"))
@@ -282,7 +316,13 @@ for found in swept.findings:
     print("yes" if found.ok else "no ", found.says)
 
 # %% mystnb={"image": {"alt": "The reader's sketch from 70 to 84 and back to 80 percent, and the measured curve, which is nearly flat: 82.7, 83.4, 84.1, 83.9 and then 81.7 percent."}}
-book.reveal("ratio-probe", [mark.mean for mark in probes], x=[mark.x for mark in probes], unit="linear probe (%)", xlabel="mask ratio (%)")
+book.reveal(
+    "ratio-probe",
+    [mark.mean for mark in probes],
+    x=[mark.x for mark in probes],
+    unit="linear probe (%)",
+    xlabel="mask ratio (%)",
+)
 
 # %% [markdown]
 # *Figure 11.6: your sketch, and means of three seeds (`minimae reproduce mask-ratio --budget laptop`).*
@@ -317,9 +357,13 @@ print({f"{ratio} %": f"{share:.2f}" for ratio, share in cost.items()})
 
 # %% mystnb={"image": {"alt": "Probe and fine-tuned accuracy against the cost of a step, relative to a ratio of 10 percent. From left to right: 90 percent hidden is cheapest and worst; 75 percent costs less than half and is as good as anything; 50, 25 and 10 percent cost more and bring nothing."}}
 plots.curves(
-    {"linear probe": ([cost[m.x] for m in probes], [m.mean for m in probes]), "fine-tuned": ([cost[m.x] for m in tunes], [m.mean for m in tunes])},
-    x="cost of a step (ratio of 10 % = 1); from left: 90, 75, 50, 25, 10 % hidden", y="test accuracy (%)",
-)  # fmt: skip
+    {
+        "linear probe": ([cost[m.x] for m in probes], [m.mean for m in probes]),
+        "fine-tuned": ([cost[m.x] for m in tunes], [m.mean for m in tunes]),
+    },
+    x="cost of a step (ratio of 10 % = 1); from left: 90, 75, 50, 25, 10 % hidden",
+    y="test accuracy (%)",
+)
 
 # %% [markdown]
 # *Figure 11.8: what the same accuracies cost, counted in matrix products of encoder and decoder.*
@@ -359,7 +403,9 @@ book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely a
 # %% tags=["nbval-check-output"]
 found = {name: recorded(name) for name in CLAIMS}
 for name, outcome in found.items():
-    print(f"{name:15}{outcome.source:25}{outcome.verdict:14} {sum(f.ok for f in outcome.findings)} of {len(outcome.findings)} comparisons")
+    print(
+        f"{name:15}{outcome.source:25}{outcome.verdict:14} {sum(f.ok for f in outcome.findings)} of {len(outcome.findings)} comparisons"
+    )
 
 # %% mystnb={"image": {"alt": "The reader's guess of 9 and the answer, 5, on one line."}}
 book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.values()), unit="claims of thirteen")
@@ -392,7 +438,9 @@ def cached(ratio, seed):
 
 
 theirs = {ratio: Mark("probe (%)", "MAE", ratio, tuple(cached(ratio, seed) for seed in (0, 1, 2))) for ratio in sweep}
-beyond_doubt = judge(Expect("25 % above 75 %", theirs[0.25].place, theirs[0.75].place), {mark.place: mark for mark in theirs.values()})
+beyond_doubt = judge(
+    Expect("25 % above 75 %", theirs[0.25].place, theirs[0.75].place), {mark.place: mark for mark in theirs.values()}
+)
 print(beyond_doubt)
 assert beyond_doubt.margin == 0 < finding.margin
 
