@@ -13,6 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -123,7 +124,8 @@ class Feed(Iterator[Batch]):
         atexit.unregister(self._at_exit)
         if not hasattr(iterator, "_workers"):
             return
-        iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
+        with suppress(RuntimeError):  # torch tells of a dead worker by a signal, which can arrive while the others are ended
+            iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
         for process in iterator._workers:
             if process.is_alive():  # stuck in a read that never ends
                 process.kill()

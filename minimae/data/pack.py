@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,13 +200,16 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
     context = multiprocessing.get_context("spawn")
     stop, count = context.Event(), context.Value("q", 0)
     before = bar.n
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, count)) as pool:
+    told: dict[str, Any] = {"mp_context": context, "initializer": _start_worker, "initargs": (stop, count)}
+    with noted_interrupts() as interrupts, ProcessPoolExecutor(workers, **told) as pool:
         running: dict[Future[Index], Job] = {pool.submit(make, job): job for job in jobs}
         done: dict[Path, Index] = {}
         try:
             waiting = set(running)
             while waiting:
                 ready, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                if interrupts:
+                    raise KeyboardInterrupt
                 for future in ready:
                     done[running[future].path] = future.result()
                 bar.update(before + count.value - bar.n)
@@ -215,6 +219,20 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     return done
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is noted, not raised, in here: raised inside ``wait`` it can leave locks behind, for which the pool then waits forever."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def _start_worker(stop: Any, count: Any) -> None:

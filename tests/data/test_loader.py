@@ -301,6 +301,21 @@ def test_a_shard_cut_off_in_training_is_named(shards, tmp_path):
         read(stream, in_order(18, 3), workers=1)
 
 
+def test_a_death_that_is_told_again_while_the_workers_are_ended_does_no_harm(jpegs):
+    source = feed(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=0, workers=2)
+    next(source)
+    iterator, workers = source._iterator, source._iterator._workers
+    end = iterator._shutdown_workers
+
+    def told_again():
+        end()
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    iterator._shutdown_workers = told_again
+    source.close()
+    assert not any(worker.is_alive() for worker in workers)
+
+
 def test_a_worker_that_dies_is_told(jpegs):
     source = feed(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=0, workers=2)
     next(source)

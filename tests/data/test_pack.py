@@ -202,3 +202,18 @@ def test_a_stopped_packer_leaves_no_process_and_no_half_shard(how, tmp_path, in_
     for beside in (tmp_path / "out/train").glob("*.json"):
         shard = read_index(beside).shards[0]
         assert hashlib.sha256(beside.with_suffix(".tar").read_bytes()).hexdigest() == shard.sha256
+
+
+def test_ctrl_c_is_raised_between_waits_and_never_inside_one(small, tmp_path, monkeypatch):
+    real, returned = packing.wait, []
+
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        returned.append(real(*args, **kwargs))
+        return returned[-1]
+
+    usual = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(packing, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(small, "train", tmp_path / "out", side=32, shard_size=2, workers=2, quiet=True)
+    assert len(returned) == 1 and signal.getsignal(signal.SIGINT) is usual
