@@ -308,6 +308,7 @@ def test_a_death_that_is_told_again_while_the_workers_are_ended_does_no_harm(jpe
     end = iterator._shutdown_workers
 
     def told_again():
+        del iterator._shutdown_workers  # once is enough
         end()
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
 
