@@ -108,6 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"minimae: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        from .data.workers import death_of_a_worker, tells_a_death
+
+        if not tells_a_death(error):
+            raise
+        print(f"minimae: {death_of_a_worker(error)}", file=sys.stderr)
+        return 2
     finally:
         leave()
     return 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ import torch
 from minimae import weights
 from minimae.cli import main, parse
 from minimae.data.rehearsal import make_folder
+from minimae.data.source import Batch
+from minimae.tasks.pretrain import PretrainTask
 from minimae.training.checkpoint import load_checkpoint
 
 TINY = shlex.split("--image 32 --patch 8 --width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2")
@@ -120,6 +125,21 @@ def test_a_job_that_is_put_back_into_the_queue_goes_on(run: Path, shards: Path, 
     assert load_checkpoint(out / "checkpoint.pt")["seconds"] == first["seconds"], "nothing was left to do"
     assert main(command[:-1]) == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_reader_that_dies_during_a_step_is_told_in_one_line(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_memory(self: PretrainTask, batch: Batch) -> torch.Tensor:
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        time.sleep(30)  # the death is told here
+        raise AssertionError("nobody told")
+
+    monkeypatch.setattr(PretrainTask, "loss", out_of_memory)
+    assert main(["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"^minimae: a process that reads images died.*fewer --workers \(DataLoader worker .*Killed", told, re.M)
+    assert "Traceback" not in told and not multiprocessing.active_children()
 
 
 def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from tyro.conf import Positional
 from ..bench.results import as_json, keep
 from ..errors import MinimaeError
 from .bench_loader import bench, machine, table, ways
-from .loader import cores
 from .pack import pack, verify
 from .rehearsal import make_folder
 from .stream import open_folder, open_shards
+from .workers import cores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,6 @@ the number of workers, and a plan that starts at step s gives what the unbroken 
 from __future__ import annotations
 
 import atexit
-import os
-import signal
 import sys
 import time
 import weakref
@@ -33,6 +31,7 @@ from .reader import ROUND, Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images
 from .stream import Stream
 from .views import resize_on_device
+from .workers import STOPS, death_of_a_worker, held, ignore, tells_a_death
 
 TOLD = 20  # unreadable images that are told one by one
 
@@ -76,14 +75,14 @@ class Feed(Iterator[Batch]):
             if self._loader is None:
                 raise StopIteration
             if self._iterator is None:
-                self._iterator = iter(self._loader)
+                with held(*STOPS):
+                    self._iterator = iter(self._loader)
             raw: Raw | Failure = next(self._iterator)
         except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over a batch
             self.close()
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
+            if isinstance(error, RuntimeError) and not tells_a_death(error):
                 raise
-            why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
-            raise MinimaeError(f"{why} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+            raise MinimaeError(death_of_a_worker(error)) from error
         except BaseException:
             self.close()
             raise
@@ -228,12 +227,6 @@ def in_memory(
     return Images(stream.name, pixels.contiguous(), labels, stream.classes, ids, tuple(source.skipped))
 
 
-def cores(share: int = 1) -> int:
-    """How many worker processes suit each of ``share`` training processes on this machine: its cores divided among them."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // share)
-
-
 class _Requests:
     """A plan as worker processes are sent it: arrays, which need no shared memory."""
 
@@ -254,6 +247,4 @@ def _as_it_is(raw: Any) -> Any:
 
 
 def _start_worker(number: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole group of processes: the training process answers them, after the step it is in."""
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, signal.SIG_IGN)
+    ignore(*STOPS)

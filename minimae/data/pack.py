@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from ..noise import permutation
 from .decoding import decode, encode, read_header, scale_of
 from .folder import Listing, listing
 from .shards import INDEX, Index, checksum, joined, read_index, write_index, write_shard
+from .workers import cores, held, ignore, noted_interrupts
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _shared: dict[str, Any] = {}  # in a worker process: the counter of images, and the request to stop
@@ -169,7 +169,7 @@ def pack(
                     done[job.path] = index
                     bar.update(len(job.ids))
             todo = [job for job in jobs if job.path not in done]
-            workers = min(_cores() if workers is None else workers, len(todo))
+            workers = min(cores() if workers is None else workers, len(todo))
             done |= _one_by_one(todo, bar) if workers <= 1 else _in_processes(todo, workers, bar)
         index = joined([done[job.path] for job in jobs])
         write_index(target / INDEX, index)
@@ -181,10 +181,6 @@ def pack(
             f"the disk is full at {target}: {ready} of {len(jobs)} shards are finished and stay; make room and run the same command again"
         ) from error
     return index
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_by_one(jobs: list[Job], bar: Any) -> dict[Path, Index]:
@@ -202,7 +198,8 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
     before = bar.n
     told: dict[str, Any] = {"mp_context": context, "initializer": _start_worker, "initargs": (stop, count)}
     with noted_interrupts() as interrupts, ProcessPoolExecutor(workers, **told) as pool:
-        running: dict[Future[Index], Job] = {pool.submit(make, job): job for job in jobs}
+        with held(signal.SIGINT):  # the processes start in submit
+            running: dict[Future[Index], Job] = {pool.submit(make, job): job for job in jobs}
         done: dict[Path, Index] = {}
         try:
             waiting = set(running)
@@ -221,24 +218,10 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
     return done
 
 
-@contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted, not raised, in here: raised inside ``wait`` it can leave locks behind, for which the pool then waits forever."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-
-
 def _start_worker(stop: Any, count: Any) -> None:
     """In a worker process: Ctrl-C is the parent's to handle, and nobody works for a parent that is gone."""
     _shared.update(stop=stop, done=count)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore(signal.SIGINT)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -15,9 +15,10 @@ from tyro.conf import Positional
 
 from ..augment import Augmentation
 from ..data import DOWNLOADS, load
-from ..data.loader import cores, in_memory
+from ..data.loader import in_memory
 from ..data.source import Images
 from ..data.stream import open_stream, packed
+from ..data.workers import cores
 from ..errors import Interrupted
 from ..options import pick_device
 from ..recipes.races import RACES, Race

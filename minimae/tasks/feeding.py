@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..augment import Augmentation, augment
-from ..data.loader import cores, feed, in_memory, in_order
+from ..data.loader import feed, in_memory, in_order
 from ..data.reader import Finish
 from ..data.source import Batch, Images
 from ..data.stream import Stream
+from ..data.workers import cores
 from ..patches import Pair, pair
 from ..training.distributed import world
 from ..training.loop import Plan

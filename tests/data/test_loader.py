@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -317,13 +318,16 @@ def test_a_death_that_is_told_again_while_the_workers_are_ended_does_no_harm(jpe
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_a_worker_that_dies_is_told(jpegs):
-    source = feed(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=0, workers=2)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
+def test_a_worker_that_dies_is_told(damaged):
+    stream = open_stream(damaged)
+    os.remove(stream.path_of(17))
+    os.mkfifo(stream.path_of(17))  # a read that never ends: the worker dies while its batch is waited for
+    source = feed(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1)
     next(source)
-    os.kill(source._iterator._workers[0].pid, signal.SIGKILL)
-    with pytest.raises(MinimaeError, match="a process that reads images died"):
-        for _ in range(50):
-            next(source)
+    threading.Timer(0.5, os.kill, (source._iterator._workers[0].pid, signal.SIGKILL)).start()
+    with pytest.raises(MinimaeError, match=r"a process that reads images died.*DataLoader worker"):
+        next(source)
 
 
 @pytest.mark.slow
@@ -344,7 +348,7 @@ def test_a_read_that_never_ends_is_told(damaged):
 
 
 SCRIPT = """
-import signal, sys, time
+import multiprocessing, signal, sys, time
 from pathlib import Path
 import torch
 from minimae.augment import Augmentation
@@ -357,6 +361,8 @@ if __name__ == "__main__":
             signal.signal(number, lambda *_: asked.append(1))
     else:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would this one
+    if sys.argv[3] == "slowly":  # the second worker is still starting when the first batch is there
+        torch.set_num_threads = lambda threads: time.sleep(multiprocessing.current_process().name.endswith("-2"))
     plan = ((torch.arange(8), torch.full((8,), e)) for e in range(10**6))
     for batch in feed(open_stream(Path(sys.argv[1])), plan, image=32, augmentation=Augmentation(), seed=0, workers=2):
         print("batch", flush=True)
@@ -371,14 +377,20 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    ("handling", "how", "code"),
-    [("answered", signal.SIGINT, 0), ("answered", signal.SIGTERM, 0), ("default", signal.SIGINT, None), ("default", signal.SIGKILL, -9)],
+    ("handling", "starting", "how", "code"),
+    [
+        ("answered", "slowly", signal.SIGINT, 0),
+        ("answered", "slowly", signal.SIGTERM, 0),
+        ("answered", "at once", signal.SIGTERM, 0),
+        ("default", "at once", signal.SIGINT, None),
+        ("default", "at once", signal.SIGKILL, -9),
+    ],
 )
-def test_a_stopped_run_leaves_no_process(handling, how, code, jpegs, tmp_path, in_session):
+def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, tmp_path, in_session):
     """The signal reaches the whole group, as Ctrl-C in a terminal and SLURM send it; SIGKILL only the run itself."""
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(Path(minimae.__file__).parents[1])}
-    command = [sys.executable, str(tmp_path / "script.py"), str(jpegs), handling]
+    command = [sys.executable, str(tmp_path / "script.py"), str(jpegs), handling, starting]
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stdout.readline() == "batch\n"
     os.kill(running.pid, how) if how == signal.SIGKILL else os.killpg(running.pid, how)

@@ -129,6 +129,7 @@ def test_a_full_disk_keeps_what_is_finished(code, small, tmp_path, monkeypatch):
 
     def until_full(path, samples):
         if written:
+
             def none_left():
                 yield next(samples)
                 raise OSError(code, os.strerror(code))
@@ -217,3 +218,25 @@ def test_ctrl_c_is_raised_between_waits_and_never_inside_one(small, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         packing.pack(small, "train", tmp_path / "out", side=32, shard_size=2, workers=2, quiet=True)
     assert len(returned) == 1 and signal.getsignal(signal.SIGINT) is usual
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_ctrl_c_while_the_processes_start_is_the_packers_to_answer(small, tmp_path, in_session):
+    """A terminal sends it to all of them, and to those that have not come to ignore it yet."""
+    waits = "if '--multiprocessing-fork' in sys.orig_argv:\n    open(os.environ['STARTED'], 'w').close()\n    time.sleep(2)\n"
+    (tmp_path / "sitecustomize.py").write_text(f"import os, sys, time\n{waits}")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    paths = f"{tmp_path}{os.pathsep}{Path(minimae.__file__).parents[1]}"
+    environment = os.environ | {"PYTHONPATH": paths, "STARTED": str(tmp_path / "started")}
+    command = [sys.executable, str(tmp_path / "script.py"), str(small), str(tmp_path / "out")]
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGINT)
+    told = running.communicate(timeout=60)[1]
+    assert running.returncode != 0 and told.count("Traceback") == 1 and told.rstrip().endswith("KeyboardInterrupt"), told
+    while (left := in_session(running.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left

@@ -1,0 +1,64 @@
+"""Worker processes: how many, what Ctrl-C and SIGTERM do to them, and how their death is told.
+
+Both signals reach the whole group of processes. The process that started the workers answers them; workers never do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+def cores(share: int = 1) -> int:
+    """How many worker processes suit each of ``share`` training processes on this machine: its cores divided among them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // share)
+
+
+@contextmanager
+def held(*stops: signal.Signals) -> Iterator[None]:
+    """In here these signals wait. Workers started here inherit that: none is stopped before it comes to :func:`ignore` them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore(*stops: signal.Signals) -> None:
+    """In a worker: these signals are for the process that started it."""
+    for stop in stops:
+        signal.signal(stop, signal.SIG_IGN)
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is noted, not raised, in here: raised inside ``wait`` it can leave locks behind, for which a pool then waits forever."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def tells_a_death(error: RuntimeError) -> bool:
+    """Whether torch says with this that a DataLoader's worker died or hangs: by a signal, so wherever the loop happens to be."""
+    return str(error).startswith("DataLoader")
+
+
+def death_of_a_worker(error: Exception) -> str:
+    """What happened, and what to do."""
+    why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
+    return f"{why} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
