@@ -1,6 +1,7 @@
 """The tables and figures of evidence.md, from the results that come with the package: python docs/evidence.py puts them into the page.
 
 minimae reproduce all --budget laptop --out runs/reproduce
+minimae reproduce pre-training --budget full --out runs/reproduce
 python docs/evidence.py runs/reproduce      copies the results into the package first
 python docs/evidence.py
 """
@@ -20,6 +21,7 @@ from minimae.training.bands import interpolate
 
 HERE = Path(__file__).resolve().parent
 BUDGET = "laptop"
+SHOWN = {**{name: (name, BUDGET) for name in CLAIMS}, "pre-training-full": ("pre-training", "full")}  # place on the page: claim, budget
 
 
 def cells(values: list[str]) -> str:
@@ -53,14 +55,14 @@ def numbers(found: Outcome) -> str:
     return "\n".join(rows).rstrip()
 
 
-def section(name: str) -> str:
-    """What stands between the marks of a claim: command, figure, numbers, comparisons."""
-    found = recorded(name, BUDGET)
+def section(place: str) -> str:
+    """What stands between the marks of a result: command, figure, numbers, comparisons."""
+    found = recorded(*SHOWN[place])
     compared = [f"- {'yes' if f.ok else '**no**'}: {f.says} ({f.difference:+.1f} ± {f.margin:.1f})" for f in found.findings]
     panels = "measured here on the left, the paper's own numbers on the right, each on its own scale"
     parts = [
         f"```sh\n{found.command}\n```",
-        f"![{found.says} {panels}](images/evidence/{name}.png)",
+        f"![{found.says} {panels}](images/evidence/{place}.png)",
         numbers(found),
         f"At this scale: **{found.verdict}**.\n\n" + "\n".join(compared),
     ]
@@ -96,7 +98,7 @@ def environment() -> str:
 
 def page(text: str) -> str:
     """The page with every part put between its marks."""
-    parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{name: section(name) for name in CLAIMS}}
+    parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{place: section(place) for place in SHOWN}}
     for name, part in parts.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
@@ -106,11 +108,12 @@ def page(text: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        for result in sorted((Path(sys.argv[1]) / BUDGET).glob("*.json")):
-            (RECORDED / BUDGET).mkdir(parents=True, exist_ok=True)
-            shutil.copy(result, RECORDED / BUDGET)
+        for budget in dict.fromkeys(budget for _, budget in SHOWN.values()):
+            (RECORDED / budget).mkdir(parents=True, exist_ok=True)
+            for result in sorted((Path(sys.argv[1]) / budget).glob("*.json")):
+                shutil.copy(result, RECORDED / budget)
     path = HERE / "evidence.md"
     path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     (HERE / "images" / "evidence").mkdir(exist_ok=True)
-    for name in CLAIMS:
-        picture(recorded(name, BUDGET)).savefig(HERE / "images" / "evidence" / f"{name}.png")
+    for place, shown in SHOWN.items():
+        picture(recorded(*shown)).savefig(HERE / "images" / "evidence" / f"{place}.png")

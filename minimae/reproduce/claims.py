@@ -52,6 +52,7 @@ class Claim:
     """A sentence of the paper with what it takes to test it.
 
     paper: {measure: {line: [(x, value), …]}}, the paper's own numbers, over ``paper_axis``. points and expects depend on the budget.
+    recipe: the pre-training that stands at the head of a result; points tell what they change of it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Claim:
     expects: Callable[[Budget], list[Expect]]
     paper: Mapping[str, Mapping[str, Sequence[tuple[X, float]]]] = field(default_factory=dict)
     paper_axis: str = ""
+    recipe: Callable[[Budget], Pretrain] = lambda budget: budget.pretrain
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
@@ -190,15 +192,14 @@ def transfers(b: Budget) -> list[Point]:
     return points
 
 
-SIZES = {"photos": 4200, "shapes": 2000}  # images in their training splits
+IMAGES = {"fashion": 10_000, "fashion-full": 60_000, "cifar10": 50_000, "photos": 4200, "shapes": 2000}  # in the training splits
 
 
 def elsewhere(recipe: Pretrain, source: str) -> Pretrain:
     """The recipe on another set: at the same size, for as many images as before, so for more epochs of fewer ones."""
     if source == recipe.data:
         return recipe
-    total = {"fashion": 10_000, "cifar10": 50_000}.get(recipe.data, 10_000)
-    return replace(shortened(recipe, round(recipe.epochs * total / SIZES[source])), data=source)
+    return replace(shortened(recipe, round(recipe.epochs * IMAGES.get(recipe.data, 10_000) / IMAGES[source])), data=source)
 
 
 IOU = "mean IoU (%)"

@@ -35,8 +35,9 @@ class ReproduceCommand:
     """One or more claims, or all."""
     list: bool = False
     """List the claims with what came of them on two CPU cores."""
-    budget: Literal["smoke", "laptop", "gpu"] = "laptop"
-    """smoke: under a minute. laptop: two cores, under an hour. gpu: one GPU, under half an hour."""
+    budget: Literal["smoke", "laptop", "full", "gpu"] = "laptop"
+    """smoke: under a minute. laptop: two cores, under an hour. full: the complete data set, where all labels are the question (pre-training
+    takes under an hour, others take hours). gpu: one GPU, under half an hour."""
     out: Path = Path("runs/reproduce")
     """Folder for results, figures, weights. What is done there is not done again, and a second process may work in it too."""
     data_root: Path = data.DOWNLOADS

@@ -15,6 +15,7 @@ from ..report import write_json
 from .budgets import Budget
 from .claims import Claim, Expect, Place, Point, X
 from .jobs import Store
+from .questions import Question
 
 RECORDED = Path(__file__).parent / "recorded"
 ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
@@ -128,7 +129,7 @@ def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
 def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, command: str) -> Outcome:
     """The outcome of a claim whose jobs are all done."""
     marks, environments, questions, models = [], [], 0.0, {}
-    recipe, told = asdict(budget.dense if claim.name == "dense" else budget.pretrain), asked(points)
+    recipe, told = asdict(claim.recipe(budget)), asked(points)
     for point in points:
         values = []
         for seed in budget.seeds:
@@ -157,15 +158,19 @@ def asked(points: Sequence[Point]) -> dict[str, Any]:
     """One question of every measure, as it was put with the first seed."""
     told: dict[str, Any] = {}
     for point in points:
-        question = point.job(0).question
-        told.setdefault(point.measure, {"kind": type(question).__name__, **asdict(question)})
+        told.setdefault(point.measure, fields(point.job(0).question))
     return told
+
+
+def fields(question: Question) -> dict[str, Any]:
+    """Everything about a question."""
+    return {"kind": type(question).__name__, **asdict(question)}
 
 
 def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
     """What is not as in this recipe and this question, for the first seed. Of an untrained network only its shape would matter."""
     job = point.job(0)
-    before, after = flat({"kind": question["kind"], **question}), flat({"kind": type(job.question).__name__, **asdict(job.question)})
+    before, after = flat(question), flat(fields(job.question))
     asked_otherwise = {f"question {name}": value for name, value in after.items() if name not in before or before[name] != value}
     if not job.start.trained:
         return {"trained": False, **asked_otherwise}

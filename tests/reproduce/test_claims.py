@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from minimae.recipes import step_flops
-from minimae.reproduce.budgets import BUDGETS, GPU, LAPTOP, SMOKE, Budget, budget_named
+from minimae.reproduce.budgets import BUDGETS, FULL, GPU, LAPTOP, SMOKE, Budget, budget_named
 from minimae.reproduce.catalogue import CLAIMS
 from minimae.reproduce.claims import PROBE, SCRATCH_LINE, TUNED, Claim, claim_named, elsewhere
 from minimae.reproduce.jobs import Start
@@ -92,6 +92,7 @@ def test_other_sets_are_seen_as_often() -> None:
     for name, images in (("photos", 4200), ("shapes", 2000)):
         assert elsewhere(LAPTOP.pretrain, name).epochs * images == pytest.approx(here, rel=0.02)
     assert elsewhere(LAPTOP.pretrain, "fashion") == LAPTOP.pretrain
+    assert elsewhere(FULL.pretrain, "photos").epochs == round(FULL.pretrain.epochs * 60_000 / 4200)
 
 
 def test_the_numbers_of_the_paper() -> None:

@@ -67,7 +67,7 @@ def test_the_list_tells_every_claim_and_every_budget(capsys: pytest.CaptureFixtu
         assert main(words) == 0
         told = capsys.readouterr().out
         assert all(claim.says in told and claim.source in told for claim in CLAIMS.values())
-        assert all(f"\n  {name}" in told for name in ("smoke", "laptop", "gpu"))
+        assert all(f"\n  {name}" in told for name in ("smoke", "laptop", "full", "gpu"))
 
 
 @pytest.mark.parametrize(

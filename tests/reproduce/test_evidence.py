@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from minimae.reproduce.budgets import LAPTOP
+from minimae.reproduce.budgets import BUDGETS, Budget
 from minimae.reproduce.catalogue import CLAIMS
 from minimae.reproduce.claims import Claim
 from minimae.reproduce.results import RECORDED, compared, judge, recorded
@@ -30,15 +30,22 @@ def maker() -> ModuleType:
     return made
 
 
-@each
-def test_a_result_was_made_by_the_claim_as_it_is(claim: Claim) -> None:
-    found = recorded(claim.name)
-    assert [mark.place for mark in found.marks] == [point.place for point in claim.points(LAPTOP)]
-    assert all(len(mark.values) == len(LAPTOP.seeds) == 3 for mark in found.marks)
-    assert found.seeds == LAPTOP.seeds and found.says == claim.says and found.scale == LAPTOP.what
+made = pytest.mark.parametrize(
+    ("claim", "budget"),
+    [(CLAIMS[path.stem], BUDGETS[path.parent.name]) for path in sorted(RECORDED.glob("*/*.json"))],
+    ids=lambda one: one.name,
+)
+
+
+@made
+def test_a_result_was_made_by_the_claim_as_it_is(claim: Claim, budget: Budget) -> None:
+    found = recorded(claim.name, budget.name)
+    assert [mark.place for mark in found.marks] == [point.place for point in claim.points(budget)]
+    assert all(len(mark.values) == len(budget.seeds) == 3 for mark in found.marks)
+    assert found.seeds == budget.seeds and found.says == claim.says and found.scale == budget.what
     marks = {mark.place: mark for mark in found.marks}
-    assert list(found.findings) == [judge(expect, marks) for expect in claim.expects(LAPTOP)]
-    base = LAPTOP.dense if claim.name == "dense" else LAPTOP.pretrain
+    assert list(found.findings) == [judge(expect, marks) for expect in claim.expects(budget)]
+    base = claim.recipe(budget)
     assert {name: value for name, value in found.recipe.items() if name in ("data", "epochs", "ratio", "base_lr", "batch", "patch")} == {
         name: getattr(base, name) for name in ("data", "epochs", "ratio", "base_lr", "batch", "patch")
     }
@@ -46,9 +53,10 @@ def test_a_result_was_made_by_the_claim_as_it_is(claim: Claim) -> None:
     assert compared(found, found)[0]
 
 
-@each
-def test_the_seeds_differ(claim: Claim) -> None:
-    learned = [mark for mark in recorded(claim.name).marks if mark.measure.endswith("(%)") and mark.x not in ("pixels", "untrained")]
+@made
+def test_the_seeds_differ(claim: Claim, budget: Budget) -> None:
+    marks = recorded(claim.name, budget.name).marks
+    learned = [mark for mark in marks if mark.measure.endswith("(%)") and mark.x not in ("pixels", "untrained")]
     assert all(len(set(mark.values)) > 1 for mark in learned)
 
 
@@ -60,9 +68,10 @@ def test_shared_runs_have_one_value() -> None:
     assert len(values) == 1
 
 
-def test_nothing_lies_there_that_no_claim_has_made() -> None:
-    assert {path.stem for path in (RECORDED / "laptop").glob("*")} == set(CLAIMS)
-    assert {path.stem for path in (DOCS / "images" / "evidence").glob("*")} == set(CLAIMS)
+def test_every_result_is_on_the_page_and_nothing_else_lies_there(maker: ModuleType) -> None:
+    assert {(path.stem, path.parent.name) for path in RECORDED.glob("*/*")} == set(maker.SHOWN.values())
+    assert set(maker.SHOWN.values()) >= {(name, "laptop") for name in CLAIMS}
+    assert {path.stem for path in (DOCS / "images" / "evidence").glob("*")} == set(maker.SHOWN)
 
 
 def test_the_page_is_made_of_the_results(maker: ModuleType) -> None:
