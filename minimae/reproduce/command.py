@@ -36,8 +36,7 @@ class ReproduceCommand:
     list: bool = False
     """List the claims with what came of them on two CPU cores."""
     budget: Literal["smoke", "laptop", "full", "gpu"] = "laptop"
-    """smoke: under a minute. laptop: two cores, under an hour. full: the complete data set, where all labels are the question (pre-training
-    takes under an hour, others take hours). gpu: one GPU, under half an hour."""
+    """smoke: under a minute. laptop: two cores, under an hour. full: all of Fashion-MNIST, hours. gpu: one GPU, under half an hour."""
     out: Path = Path("runs/reproduce")
     """Folder for results, figures, weights. What is done there is not done again, and a second process may work in it too."""
     data_root: Path = data.DOWNLOADS

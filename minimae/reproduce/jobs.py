@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,15 @@ class Store:
         return FileLock(place / f"{key}.lock", timeout=0)
 
     def images(self, start: Start) -> Callable[[str, str], Images]:
-        """How the questions open images: at the size and in the channels of this encoder."""
-        return partial(self.load, image=start.recipe.image, channels=start.channels, limit=start.limit)
+        """How the questions open images: at the size and in the channels of this encoder. Raises MinimaeError where there are none."""
+
+        def opened(name: str, split: str) -> Images:
+            try:
+                return self.load(name, split, image=start.recipe.image, channels=start.channels, limit=start.limit)
+            except OSError as error:
+                raise MinimaeError(str(error)) from None
+
+        return opened
 
     def train(self, start: Start) -> None:
         """Pre-train, or go on with it, and keep weights and metrics."""

@@ -70,6 +70,13 @@ def test_the_list_tells_every_claim_and_every_budget(capsys: pytest.CaptureFixtu
         assert all(f"\n  {name}" in told for name in ("smoke", "laptop", "full", "gpu"))
 
 
+def test_missing_images_are_no_fault_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--data-root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert main(["reproduce", "loss", "--budget", "smoke", "--data", "cifar10", "--device", "cpu", *folders]) == 2
+    told = capsys.readouterr().err
+    assert "--download" in told and "--out" not in told
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
