@@ -98,7 +98,7 @@ def main() -> None:
     faults = check(folder, executable)
     for page, told in faults.items():
         print(page, *told, sep="\n  ")
-    print(f"{len(pages(folder))} pages opened, as wide as a desk and as narrow as a phone: {len(faults) or 'no'} with faults")
+    print(f"{len(pages(folder))} pages opened, as wide as a desk and as narrow as a phone: {len(faults) or 'none'} with faults")
     sys.exit(bool(faults))
 
 
