@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         from .data.workers import death_of_a_worker, tells_a_death
 
-        if not tells_a_death(error):
+        if os.environ.get("MINIMAE_TRACEBACK") or not tells_a_death(error):
             raise
         print(f"minimae: {death_of_a_worker(error)}", file=sys.stderr)
         return 2

@@ -136,10 +136,14 @@ def test_a_reader_that_dies_during_a_step_is_told_in_one_line(
         raise AssertionError("nobody told")
 
     monkeypatch.setattr(PretrainTask, "loss", out_of_memory)
-    assert main(["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(tmp_path / "run")]) == 2
+    command = ["pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out"]
+    assert main([*command, str(tmp_path / "run")]) == 2
     told = capsys.readouterr().err
     assert re.search(r"^minimae: a process that reads images died.*fewer --workers \(DataLoader worker .*Killed", told, re.M)
     assert "Traceback" not in told and not multiprocessing.active_children()
+    monkeypatch.setenv("MINIMAE_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        main([*command, str(tmp_path / "loud")])
 
 
 def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from .reader import ROUND, Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images
 from .stream import Stream
 from .views import resize_on_device
-from .workers import STOPS, death_of_a_worker, held, ignore, tells_a_death
+from .workers import STOPS, death_of_a_worker, held, ignore_stops, tells_a_death
 
 TOLD = 20  # unreadable images that are told one by one
 
@@ -175,7 +175,7 @@ def feed(
     reader = Reader(stream, pair(image), augmentation, seed, repeats, where, decoder, corrupt, finish)
     loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
     if workers:
-        loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": _start_worker}
+        loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": ignore_stops}
     return Feed(reader, plan, device, loader)
 
 
@@ -244,7 +244,3 @@ def _close(feed: weakref.ref[Feed]) -> None:
 
 def _as_it_is(raw: Any) -> Any:
     return raw
-
-
-def _start_worker(number: int) -> None:
-    ignore(*STOPS)

@@ -39,6 +39,11 @@ def ignore(*stops: signal.Signals) -> None:
         signal.signal(stop, signal.SIG_IGN)
 
 
+def ignore_stops(worker: int) -> None:
+    """How a DataLoader's worker starts (``worker_init_fn``): the training process answers a stop, after the step it is in."""
+    ignore(*STOPS)
+
+
 @contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
     """Ctrl-C is noted, not raised, in here: raised inside ``wait`` it can leave locks behind, for which a pool then waits forever."""
