@@ -41,7 +41,7 @@ def load(name: str | Path, **options: Any) -> Pretrained | Classified:
     return load_any(name, **options)
 
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __all__ = [
     "MAE",
