@@ -23,6 +23,7 @@ from ..training.distributed import agree, sharded
 from ..training.ema import Averaged
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, layer_groups
+from ..training.precision import inputs
 from ..training.settings import Settings, from_dict
 from ..vit import Encoder
 from .feeding import USUAL, Reading, Source, batches, changed, chunks
@@ -204,7 +205,7 @@ class FinetuneTask:
         return F.cross_entropy(self.run(images), targets, label_smoothing=self.recipe.label_smoothing)
 
     def loss(self, batch: Batch) -> Tensor:
-        return self.score(*self.prepare(batch))
+        return self.score(*inputs(self, batch))
 
 
 def classes_of(images: Source) -> int:

@@ -22,6 +22,7 @@ from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
+from ..training.precision import inputs
 from ..training.settings import Settings, from_dict
 from .expected import reference
 from .features import Pool, extract
@@ -131,7 +132,7 @@ class PretrainTask:
         return loss
 
     def loss(self, batch: Batch) -> Tensor:
-        return self.score(*self.prepare(batch))
+        return self.score(*inputs(self, batch))
 
 
 def build(recipe: Pretrain, images: Source) -> MAE:

@@ -27,6 +27,7 @@ from .bands import Expectation
 from .graphs import Captured, capturable, capture
 from .logs import Logs
 from .optimisers import set_lr
+from .precision import autocast, inputs
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
 from .speed import flags
@@ -69,7 +70,7 @@ class Task(Protocol):
         ...
 
     def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of these images: the score of what is prepared of them."""
+        """The mean loss of these images: the score of their :func:`inputs`."""
         ...
 
     def expected(self) -> Expectation | None:
@@ -126,15 +127,6 @@ def plan(first: int, settings: Settings, images: int, here: distributed.World) -
     part = settings.batch // settings.repeats
     for number in count(first * settings.accumulate):
         yield batch_at((number * here.size + here.rank) * part, part, images, settings.seed)
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 where the device has it (or what was asked for), float32 elsewhere."""
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    name = ("bf16" if bf16 else "fp32") if precision == "auto" else precision
-    if name == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[name])
 
 
 @contextlib.contextmanager
@@ -215,7 +207,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
                 total += loss.detach()
             if settings.graph:
                 batch = next(feed)
-                prepared = task.prepare(batch)
+                prepared = inputs(task, batch)
                 replay = replay or record(task, settings, optimiser, prepared)
                 total = replay(*prepared)  # forward, backward, and the optimiser's step
             # On a GPU the loss is read every log_every steps only: reading it makes the host wait.
