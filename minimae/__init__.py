@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .decoder import Decoder
 from .errors import Interrupted, MinimaeError
+from .lazy import submodules
 from .mae import MAE, MAEOutput, Pictures
 from .masking import Mask, block_mask, grid_mask, keep_count, make_mask, mask_from_noise, random_mask, take, user_mask
 from .noise import uniforms
@@ -83,3 +84,6 @@ __all__ = [
     "unpatchify",
     "user_mask",
 ]
+
+if not TYPE_CHECKING:  # minimae.data.load(…) and the like, without importing the submodule first
+    __getattr__, __dir__ = submodules(__name__, __path__)

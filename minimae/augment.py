@@ -116,7 +116,12 @@ def flipped(images: Tensor, ids: Tensor, *, seed: int, epoch: int | Tensor) -> T
 
 
 def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Images in [0, 1] (or uint8) ``b c height width`` → mean 0 and deviation 1 by the dataset's statistics, per channel."""
+    """Images in [0, 1] (or uint8) ``b c height width`` → mean 0 and deviation 1 by the dataset's statistics, per channel.
+
+    Raises ValueError for other types of integers, whose range is not known.
+    """
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"images are uint8, or floats in [0, 1], not {images.dtype}: convert them with images.to(torch.uint8)")
     images = images.float() / 255 if images.dtype == torch.uint8 else images
     mean, deviation = (x.to(images.device)[:, None, None] for x in statistics)
     return (images - mean) / deviation

@@ -3,3 +3,10 @@
 ``ceilings`` what the machine can do at best · ``rivals`` the other two · ``cases`` one step of each · ``timing`` interleaved rounds and
 memory · ``results`` ratios, table, file · ``command`` what ``minimae bench`` does.
 """
+
+from typing import TYPE_CHECKING
+
+from ..lazy import submodules
+
+if not TYPE_CHECKING:  # minimae.bench.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

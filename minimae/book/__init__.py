@@ -3,6 +3,9 @@
 Everything else that a chapter needs, it builds, or imports from the package.
 """
 
+from typing import TYPE_CHECKING
+
+from ..lazy import submodules
 from .checks import Checks
 from .predictions import predict, reveal
 from .reading import excerpt
@@ -11,3 +14,6 @@ from .verdict import Verdict
 check = Checks()
 
 __all__ = ["Verdict", "check", "excerpt", "predict", "reveal"]
+
+if not TYPE_CHECKING:  # minimae.book.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..lazy import submodules
 from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
 from .arrays import channel_range, from_array
@@ -85,3 +87,7 @@ def _as_wanted(images: Images, image: int | None, channels: int | None, limit: i
     pixels = images.pixels if image is None else files.resize(images.pixels, image)
     pixels = pixels if channels is None else files.convert(pixels, channels)
     return images if pixels is images.pixels else replace(images, pixels=pixels)
+
+
+if not TYPE_CHECKING:  # minimae.data.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

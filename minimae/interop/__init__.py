@@ -4,8 +4,14 @@
 ``reading`` and ``writing`` turn that into our models and back · ``named`` fetches the authors' own weights by name.
 """
 
+from typing import TYPE_CHECKING
+
+from ..lazy import submodules
 from .layouts import LAYOUTS, detect
 from .reading import Classified, load
 from .writing import save
 
 __all__ = ["LAYOUTS", "Classified", "detect", "load", "save"]
+
+if not TYPE_CHECKING:  # minimae.interop.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

@@ -3,6 +3,9 @@
 One module a subject; the modules that only chapters use are named after what their chapters show.
 """
 
+from typing import TYPE_CHECKING
+
+from ..lazy import submodules
 from .attention import (
     attention_maps,
     attention_table,
@@ -88,3 +91,6 @@ __all__ = [
     "where_the_loss_looks",
     "who_asks",
 ]
+
+if not TYPE_CHECKING:  # minimae.plots.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

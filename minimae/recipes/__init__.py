@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from ..lazy import submodules
 from ..sizes import Size
 from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
@@ -66,3 +68,7 @@ def listing() -> str:
     gpu = f"one H200 at {SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s, which small networks do not reach"
     note = f"PFLOP: 10^15 operations, matmuls only. GPU h: {gpu}."
     return "\n".join([*lines, note])
+
+
+if not TYPE_CHECKING:  # minimae.recipes.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

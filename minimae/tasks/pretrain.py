@@ -16,6 +16,7 @@ from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import Mask, keep_count, make_mask
 from ..patches import Pair, pair, patchify
+from ..pixels import as_pixels
 from ..sizes import Size, size
 from ..targets import PCATarget
 from ..training.bands import Expectation
@@ -177,14 +178,21 @@ class Pretrained:
     statistics: Statistics
     decoder: bool = True
 
-    def features(self, images: Tensor, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
-        """Images ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides → float32 ``N values``.
+    def features(self, images: Any, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
+        """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
 
+        images: a tensor, an array or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1], see
+        :func:`minimae.pixels.as_pixels`. They are normalised here, by the statistics of the weights.
         pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
+
+        >>> import torch, minimae
+        >>> trained = minimae.load("fashion-nano")
+        >>> trained.features(torch.rand(8, 1, 28, 28)).shape
+        torch.Size([8, 96])
         """
         if pool not in get_args(Pool):
             raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
-        return extract(self.model.encoder, images, self.statistics, pool=pool, batch=batch)
+        return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, pool=pool, batch=batch)
 
 
 def load_pretrained(path: Path) -> Pretrained:

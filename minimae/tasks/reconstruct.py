@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from ..augment import normalise, resize_matrix
 from ..errors import MinimaeError
 from ..masking import Mask, make_mask
 from ..patches import pair, unpatchify
+from ..pixels import as_pixels
 from ..plots import as_picture, masked_picture, reconstructions
+from ..training.loop import device_of
 from .pretrain import Pretrained
 
 if TYPE_CHECKING:
@@ -34,15 +36,16 @@ def caption(trained: Pretrained, mask: Mask) -> str:
 
 
 @torch.no_grad()
-def stages(trained: Pretrained, pixels: Tensor, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """uint8 images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, painted.
+def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, reconstruction.
 
-    Raises MinimaeError for weights without a trained decoder.
+    pixels: anything that :func:`minimae.pixels.as_pixels` takes. Raises MinimaeError for weights without a trained decoder.
     """
     if not trained.decoder:
         raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
     model, patch, statistics = trained.model.eval(), pair(trained.model.size.patch), trained.statistics
-    images = normalise(pixels, statistics)
+    images = normalise(as_pixels(pixels, trained.model.size.channels).to(device_of(model)), statistics)
+    mask = mask.to(images.device)
     painted = model.reconstruct(images, mask).painted
     spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
     hidden = unpatchify(spread, patch, model.grid(images))[:, 0] > 0.5
@@ -53,9 +56,13 @@ def stages(trained: Pretrained, pixels: Tensor, mask: Mask) -> list[tuple[np.nda
 
 
 def reconstruct_batch(
-    trained: Pretrained, pixels: Tensor, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None
+    trained: Pretrained, pixels: Any, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None
 ) -> tuple[Figure, str]:
-    """uint8 images ``b c height width`` → a figure (original, what the model saw, painted), and its caption."""
+    """Images ``b c height width`` → a figure (original, what the model saw, reconstruction), and its caption.
+
+    pixels: anything that :func:`minimae.pixels.as_pixels` takes. ids: sample ids ``b``; with the seed they decide the masks.
+    """
+    pixels = as_pixels(pixels, trained.model.size.channels)
     ids = torch.arange(len(pixels)) if ids is None else ids
     ratio = trained.recipe.ratio if ratio is None else ratio
     mask = make_mask(ids, trained.model.grid(pixels), ratio=ratio, seed=seed)
@@ -79,10 +86,12 @@ def read_picture(path: Path, channels: int) -> Tensor:
     return data.reshape(picture.height, picture.width, -1).permute(2, 0, 1)[None].contiguous()
 
 
-def fit_to_model(pixels: Tensor, trained: Pretrained) -> Tensor:
-    """Resize a picture so that its short side is the model's, and crop what the patch does not divide: any size will do."""
+def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:
+    """Resize images so that their short side is the model's and the patch divides both sides: any size will do. → uint8."""
+    pixels = as_pixels(pixels, trained.model.size.channels)
+    pixels = pixels * 255 if pixels.is_floating_point() else pixels.float()
     (p1, p2), (height, width) = pair(trained.model.size.patch), pixels.shape[-2:]
     scale = min(pair(trained.model.size.image)) / min(height, width)
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
     whole = [resize_matrix(torch.zeros(1), torch.tensor([float(old)]), old, n)[0] for old, n in zip((height, width), new, strict=True)]
-    return (whole[0] @ pixels.float() @ whole[1].T).round().clamp(0, 255).to(torch.uint8)
+    return (whole[0] @ pixels @ whole[1].T).round().clamp(0, 255).to(torch.uint8)
