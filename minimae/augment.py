@@ -16,16 +16,18 @@ from .jitter import check_strength, jitter
 from .noise import uniforms
 from .patches import Pair
 
-TRIES = 10  # a rectangle that sticks out is drawn again; after ten tries the whole image is taken, as torchvision does
+TRIES = 10  # a rectangle that sticks out is drawn again; after ten tries the largest one in the middle is taken, as torchvision does
+EVALUATION = 224 / 256  # the paper evaluates 224 pixels in the middle of an image whose short side was resized to 256 (Table 9)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """What happens to a training image (Table 1e).
 
-    scale: the share of the area that a crop of random size keeps; None takes the whole image. fixed: instead of that, a square crop of
-    one size at a random place; its side is this share of the image's shorter side (0.875: 224 of 256 pixels). jitter: how far colours
-    move, see :func:`minimae.jitter.jitter`; 0 leaves them.
+    scale: the share of the area that a crop of random size keeps; None takes the middle (:func:`middle_boxes`), which is the whole
+    image where its shape is right. fixed: instead of that, a crop of one size at a random place; it is this share of the largest part
+    that has the shape wanted, each way (0.875: 224 of 256 pixels). jitter: how far colours move, see :func:`minimae.jitter.jitter`;
+    0 leaves them.
     """
 
     scale: tuple[float, float] | None = (0.2, 1.0)
@@ -45,21 +47,29 @@ class Augmentation:
 
 
 def crop_boxes(
-    ids: Tensor, image: Pair | Tensor, augmentation: Augmentation, *, seed: int, epoch: int | Tensor, stream: str = "crop"
+    ids: Tensor,
+    image: Pair | Tensor,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int | Tensor,
+    stream: str = "crop",
+    size: Pair | None = None,
 ) -> Tensor:
-    """Rectangles (top, left, height, width) in whole pixels: ids ``b`` → float32 ``b 4``.
+    """Rectangles (top, left, height, width) in pixels: ids ``b`` → float32 ``b 4``.
 
-    image: height and width of all images, or of each: ``b 2``.
-    Area uniform in ``scale``, aspect log-uniform, place uniform: the distribution of torchvision's RandomResizedCrop.
+    image: height and width of all images, or of each: ``b 2``. size: what the crops are resized to; only the crop of fixed size and the
+    middle follow its shape, by default a square and the whole image. A crop of random size has its area uniform in ``scale``, its aspect
+    log-uniform, its place uniform: the distribution of torchvision's RandomResizedCrop.
     """
-    sizes = torch.as_tensor(image, device=ids.device).float().expand(len(ids), 2)
-    whole = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
+    sizes = _sizes(image, ids)
     if augmentation.fixed is not None:
-        side = (augmentation.fixed * sizes.amin(1, keepdim=True)).round().clamp(min=1)
-        corner = (uniforms(seed, "crop", epoch, ids, 2) * (sizes - side + 1)).floor()
-        return torch.cat([corner, side.expand(-1, 2)], dim=1)
+        shape = sizes.new_ones(1, 2) if size is None else _sizes(size, ids[:1]) / min(size)
+        part = (augmentation.fixed * (sizes / shape).amin(1, keepdim=True) * shape).round().clamp(min=1)
+        corner = (uniforms(seed, "crop", epoch, ids, 2) * (sizes - part + 1)).floor()
+        return torch.cat([corner, part], dim=1)
     if augmentation.scale is None:
-        return whole
+        return torch.cat([torch.zeros_like(sizes), sizes], dim=1) if size is None else middle_boxes(sizes, size)
     height, width = sizes[:, :1], sizes[:, 1:]
     u = uniforms(seed, stream, epoch, ids, 4 * TRIES).unflatten(1, (TRIES, 4))
     (low, high), (narrow, broad) = augmentation.scale, (math.log(x) for x in augmentation.aspect)
@@ -70,7 +80,37 @@ def crop_boxes(
     top, left = (u[..., 2] * (height - tall + 1)).floor(), (u[..., 3] * (width - wide + 1)).floor()
     first = fits.float().argmax(1)[:, None, None].expand(-1, 1, 4)
     boxes = torch.stack([top, left, tall, wide], dim=-1).gather(1, first)[:, 0]
-    return torch.where(fits.any(1)[:, None], boxes, whole)
+    return torch.where(fits.any(1)[:, None], boxes, _widest(height, width, augmentation.aspect))
+
+
+def _sizes(image: Pair | Tensor, ids: Tensor) -> Tensor:
+    """Height and width of all images, or of each → float32 ``b 2``. Filled where the ids are: a copy from the host would wait."""
+    if isinstance(image, Tensor):
+        return image.to(ids.device).float().expand(len(ids), 2)
+    return torch.stack([torch.full((len(ids),), float(side), device=ids.device) for side in image], dim=1)
+
+
+def _widest(height: Tensor, width: Tensor, aspect: tuple[float, float]) -> Tensor:
+    """The largest boxes in the middle with an aspect in this range: height and width ``b 1`` → ``b 4``."""
+    tall = torch.minimum(height, (width / aspect[0]).round())
+    wide = torch.minimum(width, (height * aspect[1]).round())
+    return torch.cat([((height - tall) / 2).floor(), ((width - wide) / 2).floor(), tall, wide], dim=1)
+
+
+def middle_boxes(sizes: Tensor, image: Pair, *, share: float = 1.0) -> Tensor:
+    """The largest part in the middle that has the shape of ``image``: heights and widths ``b 2`` → float32 ``b 4``.
+
+    share: how much of that is shown, each way, of an image larger than ``image``; an image that is no larger is shown in full, since
+    nothing should be cut off only to be enlarged. Cut exactly as torchvision's ``Resize(round(image / share))`` and ``CenterCrop(image)``
+    do: the resized image and the corner of the crop are in whole pixels.
+    """
+    sides, wanted = sizes.double(), _sizes(image, sizes).double()
+    ratio, which = (sides / wanted).min(1, keepdim=True)  # the side that limits the part
+    target = wanted.gather(1, which)
+    target = torch.where(ratio > 1, (target / share).round(), target)
+    grid = (target * sides / sides.gather(1, which)).floor()  # torchvision cuts the long side off, and does not round it
+    corner = ((grid - wanted) / 2).round()
+    return torch.cat([corner * sides / grid, wanted * sides / grid], dim=1).float()
 
 
 def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, *, edges: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -100,7 +140,7 @@ def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: in
     images = pixels.float() / 255
     cropped = augmentation.scale is not None or augmentation.fixed is not None
     if cropped or (rows, columns) != (height, width):
-        box = crop_boxes(ids, (height, width), augmentation, seed=seed, epoch=epoch)
+        box = crop_boxes(ids, (height, width), augmentation, seed=seed, epoch=epoch, size=(rows, columns))
         down = resize_matrix(box[:, 0], box[:, 2], height, rows)
         across = resize_matrix(box[:, 1], box[:, 3], width, columns)
         images = (down[:, None] @ images @ across[:, None].transpose(-2, -1)).clamp(0, 1)

@@ -73,13 +73,11 @@ class Where:
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
     """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and more of the bus."""
-    decoder: Literal["cpu", "gpu"] = "cpu"
-    """gpu decodes streamed JPEGs there (with --crop-on device)."""
 
     @property
     def reading(self) -> Reading:
         """How a stream is read."""
-        return Reading(workers=self.workers, crop_on=self.crop_on, decoder=self.decoder, skip_corrupt=self.skip_corrupt)
+        return Reading(workers=self.workers, crop_on=self.crop_on, skip_corrupt=self.skip_corrupt)
 
     def join(self) -> str:
         """Meet the other processes, if torchrun started this one; → the device of this process."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..augment import Augmentation
-from .loader import check_decoder, feed
+from .loader import feed
 from .optional import need
 from .reader import Failure, Reader
 from .stream import Stream
@@ -28,7 +28,6 @@ class Way:
     name: str
     stream: Stream
     where: Literal["host", "device"] = "host"
-    decoder: Literal["cpu", "gpu"] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Row:
     waiting: float | None
 
 
-def ways(full: Stream | None, packed: Stream | None, device: torch.device) -> tuple[list[Way], list[str]]:
+def ways(full: Stream | None, packed: Stream | None) -> tuple[list[Way], list[str]]:
     """All ways that can be gone here, and why others cannot."""
     found, missing = [], []
     for name, stream in (("full-size JPEG", full), ("packed", packed)):
@@ -53,12 +52,6 @@ def ways(full: Stream | None, packed: Stream | None, device: torch.device) -> tu
             missing.append(f"{name}: none given")
             continue
         found += [Way(f"{name}, cropped on the host", stream), Way(f"{name}, cropped on the device", stream, "device")]
-        try:
-            check_decoder(device)
-        except ValueError as error:
-            missing.append(f"{name}, decoded on the GPU: {error}")
-        else:
-            found.append(Way(f"{name}, decoded on the GPU", stream, "device", "gpu"))
     return found, missing
 
 
@@ -111,7 +104,7 @@ def plan(images: int, batch: int, batches: int, *, epoch: int = 0) -> Iterator[t
 
 def _rate(way: Way, part: list[tuple[Tensor, Tensor]], image: int) -> float:
     """Images/s of one worker, measured in this process."""
-    reader = Reader(way.stream, (image, image), Augmentation(), 0, where=way.where, decoder=way.decoder)
+    reader = Reader(way.stream, (image, image), Augmentation(), 0, where=way.where)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -132,7 +125,7 @@ def _delivered(
     warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
     count = warm + max(batches, 2 * warm)
     how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
-    images = feed(way.stream, plan(len(way.stream), batch, count, epoch=epoch), where=way.where, decoder=way.decoder, **how)
+    images = feed(way.stream, plan(len(way.stream), batch, count, epoch=epoch), where=way.where, **how)
     started = before = 0.0
     for i, part in enumerate(images):
         if i == warm:

@@ -116,7 +116,7 @@ class BenchLoaderCommand:
                 pack(data, "train", packed, workers=1, quiet=True)
             full = None if data is None else open_folder(data, self.split)
             small = None if packed is None else open_shards(packed, self.split)
-            compared, missing = ways(full, small, device)
+            compared, missing = ways(full, small)
             how: dict[str, Any] = {"image": self.image, "batch": self.batch, "batches": self.batches, "repeats": self.repeats}
             rows = bench(compared, **how, workers=workers, step=step, device=device)
         print(table(rows, workers=workers, step=step, batch=self.batch, rate=self.rate))

@@ -10,9 +10,8 @@ import atexit
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -25,9 +24,7 @@ from tqdm import tqdm
 from ..augment import Augmentation
 from ..errors import MinimaeError
 from ..patches import Pair, pair
-from .decoding import encode
-from .optional import need
-from .reader import ROUND, Failure, Finish, Raw, Reader, Request
+from .reader import Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images
 from .stream import Stream
 from .views import resize_on_device
@@ -60,7 +57,7 @@ class Feed(Iterator[Batch]):
         started = time.perf_counter()
         raw = self._raw()
         self.waited += time.perf_counter() - started
-        raw, pixels = self._pixels(raw)
+        pixels = self._pixels(raw)
         for message in raw.skipped:
             self._tell(message)
         labels, ids, epochs, boxes = (
@@ -98,24 +95,13 @@ class Feed(Iterator[Batch]):
             tqdm.write("more unreadable images are counted and not told", file=sys.stderr)
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
-    def _pixels(self, raw: Raw) -> tuple[Raw, Tensor]:
-        """The views of a batch on the device, and what is known about them: another Raw where images had to be replaced."""
-        if raw.lengths:
-            try:
-                pixels = padded(decode_on_device(raw.pixels.split(list(raw.lengths)), self.device))
-            except RuntimeError:  # one of the files is damaged, or is a JPEG that this decoder does not know: the host tells which
-                asked = raw.places.numpy(), raw.epochs[:: self.reader.repeats].numpy() // self.reader.repeats
-                again = replace(self.reader, decoder="cpu")[asked]
-                if isinstance(again, Failure):
-                    self.close()
-                    raise MinimaeError(again.message) from None
-                return self._pixels(again._replace(skipped=raw.skipped + again.skipped))
-        else:
-            pixels = rearrange(raw.pixels.to(self.device, non_blocking=True), "b h w c -> b c h w")
+    def _pixels(self, raw: Raw) -> Tensor:
+        """The views of a batch on the device."""
+        pixels = rearrange(raw.pixels.to(self.device, non_blocking=True), "b h w c -> b c h w")
         if self.reader.where == "device":
             inner, edges = (x.to(self.device, non_blocking=True) for x in (raw.inner, raw.edges))
             pixels = resize_on_device(pixels, inner, edges, self.reader.image)
-        return raw, pixels
+        return pixels
 
     def close(self) -> None:
         """End the workers. The feed is at its end then."""
@@ -144,7 +130,6 @@ def feed(
     where: Literal["host", "device"] = "host",
     device: str | torch.device = "cpu",
     repeats: int = 1,
-    decoder: Literal["cpu", "gpu"] = "cpu",
     corrupt: Literal["error", "skip"] = "error",
     finish: Finish | None = None,
     prefetch: int = 2,
@@ -155,7 +140,7 @@ def feed(
     augmentation: random crops as :func:`.views.view_boxes` gives them; None for evaluation. Flips and colours are the task's, on the
     device: a crop, a flip and a mask belong to (seed, ``batch.epochs``, ``batch.ids``).
     where: crop and resize on the host, in the workers, or on the device, which takes more of the bus and less of the cores.
-    decoder: gpu decodes JPEGs there too (``where="device"``). workers: processes; 0 reads in this one.
+    workers: processes; 0 reads in this one.
     repeats: views of each decoded image. The plan counts decoded images, a batch has ``b·repeats`` rows, the views of an image side by
     side; view v of epoch e has the crop and the mask of epoch ``e·repeats + v``, which is what ``batch.epochs`` says.
     corrupt: an unreadable image is an error that names it, or is replaced by the next one, told and counted.
@@ -166,47 +151,13 @@ def feed(
     device = torch.device(device)
     if repeats < 1 or workers < 0 or prefetch < 1:
         raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
-    if decoder == "gpu":
-        if where != "device":
-            raise ValueError("what the GPU decodes is cropped there: decoder='gpu' wants where='device'")
-        check_decoder(device)
     if finish is not None and where != "host":
         raise ValueError("finish changes the crops that workers make: it wants where='host'")
-    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, decoder, corrupt, finish)
+    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, corrupt, finish)
     loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
     if workers:
         loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": ignore_stops}
     return Feed(reader, plan, device, loader)
-
-
-def check_decoder(device: torch.device) -> None:
-    """Raises ValueError, with what to do, when images cannot be decoded on this device."""
-    instead = "decode on the host instead (decoder='cpu')"
-    if device.type != "cuda":
-        raise ValueError(f"decoder='gpu' wants a CUDA device, not {device}: {instead}")
-    from PIL import Image
-
-    data = torch.frombuffer(bytearray(encode(Image.new("RGB", (16, 16)), 90)), dtype=torch.uint8)
-    try:
-        decode_on_device([data], device)
-    except RuntimeError as error:
-        raise ValueError(f"this torchvision cannot decode on {device} ({str(error).splitlines()[0]}): {instead}") from None
-
-
-def decode_on_device(files: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """The bytes of JPEGs, each uint8 on the host → their pixels, each uint8 ``c h w`` on the device."""
-    io = need("torchvision.io", why="decoding on the GPU")
-    pictures: list[Tensor] = io.decode_jpeg(list(files), mode=io.ImageReadMode.RGB, device=device)
-    return pictures
-
-
-def padded(pictures: Sequence[Tensor]) -> Tensor:
-    """Images ``c h w`` of any sizes → one ``b c height width``; what is beyond an image is zero."""
-    height, width = (-(-max(p.shape[k] for p in pictures) // ROUND) * ROUND for k in (1, 2))
-    pixels = pictures[0].new_zeros(len(pictures), pictures[0].shape[0], height, width)
-    for row, picture in zip(pixels, pictures):
-        row[:, : picture.shape[1], : picture.shape[2]] = picture
-    return pixels
 
 
 def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

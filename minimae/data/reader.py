@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..augment import Augmentation
-from .decoding import Header, decode, encode, read_header, scale_of
+from .decoding import Header, decode, read_header, scale_of
 from .stream import Stream
 from .views import reduced, resize_on_host, view_boxes
 
@@ -26,21 +26,18 @@ Request = tuple[np.ndarray, np.ndarray]  # places int64 b, epochs int64 b
 class Raw(NamedTuple):
     """What a worker hands over: ``b`` images, ``r`` views of each.
 
-    pixels: uint8 ``b·r h w c`` cropped on the host, or ``b height width c`` padded for the device; for its decoder the bytes of all JPEGs
-    in a row, which are as long as ``lengths`` says (one tensor: each that a worker sends holds a file open).
+    pixels: uint8 ``b·r h w c`` cropped on the host, or ``b height width c`` padded for the device.
     boxes: float32 ``b·r 4`` in the whole images. inner, edges: float32 and int64 ``b·r 4``, in the pixels as they are handed over.
-    places: int64 ``b``, after replacing. skipped: images that could not be read and were replaced by the next, each with the reason.
+    skipped: images that could not be read and were replaced by the next, each with the reason.
     """
 
     pixels: Tensor
-    lengths: tuple[int, ...]
     boxes: Tensor
     inner: Tensor
     edges: Tensor
     labels: Tensor | None
     ids: Tensor
     epochs: Tensor
-    places: Tensor
     skipped: tuple[str, ...]
 
 
@@ -64,7 +61,6 @@ class Reader(Dataset[Any]):
     seed: int
     repeats: int = 1
     where: Literal["host", "device"] = "host"
-    decoder: Literal["cpu", "gpu"] = "cpu"
     corrupt: Literal["error", "skip"] = "error"
     finish: Finish | None = None
 
@@ -86,7 +82,7 @@ class Reader(Dataset[Any]):
                     header = headers[i] if at == first else self._open(at)
                     if at != first:
                         boxes[rows] = self._boxes([at], [header], epochs[rows])
-                    return self._show(header, boxes[rows].tolist(), at)
+                    return self._show(header, boxes[rows].tolist())
 
                 places[i], one = self._readable(place, show, skipped)
                 headers[i] = None  # its bytes are not needed any more
@@ -96,11 +92,11 @@ class Reader(Dataset[Any]):
         index = torch.tensor(places).repeat_interleave(self.repeats)
         labels = None if self.stream.labels is None else self.stream.labels[index]
         inner, edges = (torch.tensor([x for one in shown for x in one[k]]) for k in (1, 2))
-        pixels, lengths = self._together([one[0] for one in shown])
+        pixels = self._together([one[0] for one in shown])
         ids = self.stream.ids[index]
         if self.finish is not None:
             pixels = self.finish(pixels, ids, epochs)
-        return Raw(pixels, lengths, boxes, inner, edges, labels, ids, epochs, torch.tensor(places), tuple(skipped))
+        return Raw(pixels, boxes, inner, edges, labels, ids, epochs, tuple(skipped))
 
     def _readable(self, place: int, read: Any, skipped: list[str]) -> tuple[int, Any]:
         """The first image from ``place`` on that can be read, and what ``read`` makes of it. Raises Broken."""
@@ -126,14 +122,9 @@ class Reader(Dataset[Any]):
         ids = self.stream.ids[torch.tensor(places)].repeat_interleave(self.repeats)
         return view_boxes(ids, sizes, epochs, image=self.image, augmentation=self.augmentation, seed=self.seed)
 
-    def _show(self, header: Header, boxes: list[list[float]], place: int) -> tuple[Any, list[list[float]], list[list[int]]]:
+    def _show(self, header: Header, boxes: list[list[float]]) -> tuple[Any, list[list[float]], list[list[int]]]:
         """One image: what is handed over of its pixels, and where its views lie in them."""
         size, beyond = (header.height, header.width), self.augmentation is None
-        if self.decoder == "gpu":
-            # The device reads plain JPEGs; the few others (turned, CMYK, other formats) are made one here.
-            data = self.stream.bytes_of(place) if header.plain else encode(decode(header), 95)
-            views = [reduced(box, size, 1, beyond=beyond) for box in boxes]
-            return data, [box for box, _ in views], [edges for _, edges in views]
         # Training decodes no more than the smallest crop needs; evaluation decodes in full, to be exact.
         scale = 1 if beyond else min(scale_of(header, box[2], box[3], wanted=self.image) for box in boxes)
         picture = decode(header, scale)
@@ -147,14 +138,12 @@ class Reader(Dataset[Any]):
         inner = [[box[0] - top, box[1] - left, box[2], box[3]] for box, _ in views]
         return pixels, inner, [[e[0] - top, e[1] - left, e[2] - top, e[3] - left] for _, e in views]
 
-    def _together(self, shown: list[Any]) -> tuple[Tensor, tuple[int, ...]]:
+    def _together(self, shown: list[Any]) -> Tensor:
         """The images of a batch in one tensor."""
-        if self.decoder == "gpu":
-            return torch.frombuffer(bytearray(b"".join(shown)), dtype=torch.uint8), tuple(map(len, shown))
         if self.where == "host":
-            return torch.from_numpy(np.stack([crop for crops in shown for crop in crops])), ()
+            return torch.from_numpy(np.stack([crop for crops in shown for crop in crops]))
         height, width = (-(-max(pixels.shape[k] for pixels in shown) // ROUND) * ROUND for k in (0, 1))
         padded = torch.empty(len(shown), height, width, 3, dtype=torch.uint8)  # what is beyond an image has weight 0
         for pixels, row in zip(shown, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
-        return padded, ()
+        return padded

@@ -12,9 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..augment import Augmentation, crop_boxes, resize_matrix
+from ..augment import EVALUATION, Augmentation, crop_boxes, middle_boxes, resize_matrix
 
-EVALUATION = 224 / 256  # the short side is resized to 256 for 224 pixels, and the centre is cropped (paper, Table 9)
 CHUNK = 32  # rows that are resized on the device at once: float32 takes four times the memory of the pixels
 
 
@@ -23,15 +22,12 @@ def view_boxes(
 ) -> Tensor:
     """Boxes of the views of these images: ids ``b``, sizes ``b 2``, epochs ``b`` → float32 ``b 4``.
 
-    A random crop (:func:`minimae.augment.crop_boxes`, for each image's own size); with ``scale=None`` the largest part in the middle
-    that has the shape of ``image``; without augmentation 224/256 of that, as the paper evaluates.
+    A random crop (:func:`minimae.augment.crop_boxes`, for each image's own size); without augmentation the part that is evaluated: the
+    middle (:func:`minimae.augment.middle_boxes`), 224/256 of it where the image is larger than ``image``, as the paper evaluates.
     """
-    if augmentation is not None and (augmentation.scale is not None or augmentation.fixed is not None):
-        return crop_boxes(ids, sizes, augmentation, seed=seed, epoch=epochs)
-    wanted = torch.tensor(image, dtype=torch.float32)
-    share = EVALUATION if augmentation is None else 1.0
-    part = wanted * (sizes / wanted).amin(1, keepdim=True) * share
-    return torch.cat([(sizes - part) / 2, part], dim=1)
+    if augmentation is None:
+        return middle_boxes(sizes, image, share=EVALUATION)
+    return crop_boxes(ids, sizes, augmentation, seed=seed, epoch=epochs, size=image)
 
 
 def reduced(box: list[float], size: tuple[int, int], scale: int, *, beyond: bool) -> tuple[list[float], list[int]]:

@@ -34,8 +34,6 @@ class Reading:
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
     """Where full images are cropped and resized: in the workers, or on the device, which needs fewer cores and more of the bus."""
-    decoder: Literal["cpu", "gpu"] = "cpu"
-    """gpu decodes JPEGs there (with --crop-on device)."""
     skip_corrupt: bool = False
     """Leave unreadable images out; each is told and counted. Without this they are an error."""
 
@@ -68,7 +66,7 @@ def batches(
         return (here.at(places, epochs, repeats) for places, epochs in plan)
     return feed(
         source, plan, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
-        finish=finish, where=reading.crop_on, decoder=reading.decoder, corrupt="skip" if reading.skip_corrupt else "error",
+        finish=finish, where=reading.crop_on, corrupt="skip" if reading.skip_corrupt else "error",
     )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from torchvision.transforms import v2
 
 import minimae
 from minimae.augment import Augmentation, crop_boxes
-from minimae.data import loader
 from minimae.data.loader import feed, in_memory, in_order
 from minimae.data.photos import photograph
 from minimae.data.rehearsal import make_folder
@@ -211,7 +210,8 @@ def test_the_largest_middle_part_has_the_shape_of_the_image():
     boxes = view_boxes(torch.arange(2), sizes, torch.zeros(2), image=(32, 32), augmentation=WHOLE, seed=0)
     assert boxes.tolist() == [[0, 50, 100, 100], [30, 0, 30, 30]]
     boxes = view_boxes(torch.arange(2), sizes, torch.zeros(2), image=(32, 64), augmentation=None, seed=0)
-    assert boxes.tolist() == [[6.25, 12.5, 87.5, 175], [38.4375, 1.875, 13.125, 26.25]]
+    # 37 × 74 pixels after resizing, of which 32 × 64 are shown. The second is narrower than that, and shown in full width.
+    assert boxes.tolist() == [pytest.approx([200 / 37, 500 / 37, 3200 / 37, 6400 / 37]), [37.5, 0, 15, 30]]
 
 
 def test_a_reduced_box_looks_at_the_pixels_that_it_touches():
@@ -403,57 +403,17 @@ def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, t
     assert not left
 
 
-# Decoding on the GPU
-
-
-def test_without_a_gpu_its_decoder_is_refused(jpegs):
-    how = {"image": 32, "augmentation": CROP, "seed": 0, "workers": 0, "decoder": "gpu"}
-    with pytest.raises(ValueError, match="wants where='device'"):
-        feed(open_stream(jpegs), [], **how)
-    with pytest.raises(ValueError, match="wants a CUDA device, not cpu: decode on the host"):
-        feed(open_stream(jpegs), [], where="device", **how)
-
-
-@pytest.mark.parametrize("repeats", [1, 2])
-def test_what_the_device_decodes_is_cropped_as_on_the_host(repeats, jpegs, monkeypatch):
-    """torchvision's decoder on the CPU stands in for the GPU's: the way there and back is the same."""
-    monkeypatch.setattr(loader, "check_decoder", lambda device: None)
-    stream = open_stream(jpegs)
-    wanted = list(plan(6, 18, count=3))
-    host, _ = read(stream, wanted, image=96, repeats=repeats)  # larger than half of any crop: the host decodes in full, too
-    device, _ = read(stream, wanted, image=96, repeats=repeats, where="device", decoder="gpu", workers=1)
-    for a, b in zip(host, device, strict=True):
-        assert torch.equal(a.boxes, b.boxes) and torch.equal(a.labels, b.labels) and torch.equal(a.epochs, b.epochs)
-        assert float(((a.pixels.int() - b.pixels.int()).abs() > 2).float().mean()) < 1e-3
-
-
-def test_what_the_device_cannot_decode_the_host_looks_at(damaged, monkeypatch):
-    monkeypatch.setattr(loader, "check_decoder", lambda device: None)
-    how = {"where": "device", "decoder": "gpu"}
-    with pytest.raises(MinimaeError, match=r"n00000001_5.JPEG cannot be read"):
-        read(open_stream(damaged), in_order(18, 6), **how)
-    batches, source = read(open_stream(damaged), in_order(18, 6), corrupt="skip", **how)
-    assert torch.cat([b.ids for b in batches]).tolist() == [0, 1, 2, 3, 4, 7, 7, *range(7, 18)] and len(source.skipped) == 2
-
-
-def test_pictures_that_the_device_does_not_know_are_made_plain(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "check_decoder", lambda device: None)
-    picture = Image.fromarray(photograph("chelsea").numpy()).resize((90, 60))
-    picture.save(tmp_path / "a.png")
-    picture.convert("CMYK").save(tmp_path / "b.jpg", quality=98)
-    host, device = (read(open_stream(tmp_path), in_order(2, 2), **how)[0][0] for how in ({}, {"where": "device", "decoder": "gpu"}))
-    assert (host.pixels.int() - device.pixels.int()).abs().float().mean() < 5
+# On a GPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_gives_what_the_host_gives(jpegs):
     stream, wanted = open_stream(jpegs), list(plan(6, 18, count=3))
     host, _ = read(stream, wanted, image=96)
-    for how in ({"where": "device"}, {"where": "device", "decoder": "gpu"}):
-        device, _ = read(stream, wanted, image=96, device="cuda", workers=2, **how)
-        for a, b in zip(host, device, strict=True):
-            assert b.pixels.is_cuda and torch.equal(a.ids, b.ids.cpu())
-            assert (a.pixels.int() - b.pixels.cpu().int()).abs().float().mean() < 2
+    device, _ = read(stream, wanted, image=96, device="cuda", workers=2, where="device")
+    for a, b in zip(host, device, strict=True):
+        assert b.pixels.is_cuda and torch.equal(a.ids, b.ids.cpu())
+        assert (a.pixels.int() - b.pixels.cpu().int()).abs().float().mean() < 2
 
 
 # Settings and helpers
@@ -471,7 +431,7 @@ def test_a_small_stream_can_be_taken_into_memory(jpegs, damaged):
     images = in_memory(open_stream(jpegs), image=24, augmentation=WHOLE)
     wanted = load(jpegs, image=24)
     assert isinstance(images, Images) and torch.equal(images.labels, wanted.labels) and torch.equal(images.ids, wanted.ids)
-    assert (images.pixels.int() - wanted.pixels.int()).abs().float().mean() < 4  # these are reduced while they are decoded
+    assert (images.pixels.int() - wanted.pixels.int()).abs().float().mean() < 6  # these are reduced while they are decoded
     assert len(in_memory(open_stream(damaged), image=24, corrupt="skip").skipped) == 2
 
 
