@@ -19,7 +19,7 @@ from ..patches import Pair, pair
 from ..sizes import Size
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.distributed import agree, sharded
+from ..training.distributed import agree
 from ..training.ema import Averaged
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, layer_groups
@@ -232,11 +232,11 @@ def finetune(
     classifier = Classifier(encoder, classes_of(images), drop_path=recipe.drop_path, image=recipe.image, tune=recipe.tune)
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
-    result = fit(FinetuneTask(recipe, images, statistics, model, reading=reading), recipe, out, resume=resume, quiet=quiet)
-    if isinstance(model, Averaged):
-        assert isinstance(model.average, Classifier)
-        classifier = model.average
-    return classifier.eval(), result
+    task = FinetuneTask(recipe, images, statistics, model, reading=reading)
+    result = fit(task, recipe, out, resume=resume, quiet=quiet)
+    trained = task.model.average if isinstance(task.model, Averaged) else task.model
+    assert isinstance(trained, Classifier)
+    return trained, result
 
 
 def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -271,7 +271,7 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
 def finetuned_accuracy(model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL) -> float:
     """Top-1 accuracy in percent. Several processes share the images, and all know the answer."""
     right = total = 0
-    for part in chunks(images, reading, image=pair(model.encoder.size.image), share=not sharded(model)):  # type: ignore[union-attr, arg-type]
+    for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
         assert part.labels is not None
         right += int((classify(model, part, statistics) == part.labels.cpu()).sum())
         total += len(part)

@@ -162,8 +162,9 @@ def pretrain(
     reading: Reading = USUAL,
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went."""
-    model = build(recipe, images).to(device)
-    return model, fit(PretrainTask(recipe, images, model, reading=reading), recipe, out, resume=resume, quiet=quiet)
+    task = PretrainTask(recipe, images, build(recipe, images).to(device), reading=reading)
+    result = fit(task, recipe, out, resume=resume, quiet=quiet)
+    return task.model, result
 
 
 @dataclass(frozen=True, eq=False)

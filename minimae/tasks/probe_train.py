@@ -148,4 +148,6 @@ def train_probe(
     """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.finetune.finetuned_accuracy`."""
     torch.manual_seed(recipe.seed)
     model = LinearProbe(encoder, classes_of(images), pool=recipe.pool).to(device_of(encoder))
-    return model, fit(ProbeTask(recipe, images, statistics, model, reading=reading), recipe, out, resume=resume, quiet=quiet)
+    task = ProbeTask(recipe, images, statistics, model, reading=reading)
+    result = fit(task, recipe, out, resume=resume, quiet=quiet)
+    return task.model, result

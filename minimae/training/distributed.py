@@ -7,6 +7,7 @@ order are functions of (seed, epoch, sample id), so who computes them does not m
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import time
 import uuid
@@ -115,9 +116,24 @@ def spread(model: nn.Module, *, shard: bool) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
-def sharded(model: nn.Module) -> bool:
-    """Whether each process holds only a part of the parameters, so that all must call the model equally often."""
-    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+def without_weights(model: nn.Module) -> nn.Module:
+    """A copy of a model whose parameters take no memory: :func:`ordinary` fills it when the sharded one is trained."""
+    empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, dict(empty))
+
+
+def ordinary(model: nn.Module, empty: nn.Module) -> nn.Module:
+    """A trained model that each process may call on its own: whole, in eval mode, and not compiled for batches of another size.
+
+    model: as it was trained. empty: the same, or, for a sharded one, what :func:`without_weights` made; it gets the gathered weights.
+    """
+    if empty is not model:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        empty.load_state_dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), assign=True)
+    for block in (block for blocks in block_lists(empty) for block in blocks):
+        block._compiled_call_impl = None
+    return empty.eval()
 
 
 def block_lists(model: nn.Module) -> list[nn.ModuleList]:

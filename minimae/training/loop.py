@@ -151,7 +151,9 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False) -> Result:
-    """Train ``task.model`` in place; with ``out``, keep metrics and an atomic checkpoint there.
+    """Train ``task.model``; with ``out``, keep metrics and an atomic checkpoint there.
+
+    The model is trained in place. With FSDP2 it is replaced at the end by an ordinary one, whole on every process: use ``task.model``.
 
     Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its checkpoint: on a CPU to the
     same bits as if it had never stopped. Raises MinimaeError for a loss that is not finite (the last good state is kept) and
@@ -167,6 +169,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
         for block in (block for blocks in distributed.block_lists(model) for block in blocks):
             block.compile()
     shard = settings.shard and here.size > 1
+    empty = distributed.without_weights(model) if shard else model
     task.run = distributed.spread(model, shard=shard)
     optimiser = task.optimiser(peak)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -242,7 +245,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
         save()
         if shard and out is not None:
             save_whole(out, model, state)
-    model.eval()
+    task.model = task.run = distributed.ordinary(model, empty)  # type: ignore[misc]
     return Result(steps, steps * window, state["seconds"], state["history"])
 
 

@@ -1,0 +1,64 @@
+"""Commands from their start to their end on two processes, DDP and FSDP2: they exit with 0, and say what one process says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minimae.cli import main
+from minimae.training.checkpoint import load_checkpoint
+
+HERE = Path(__file__).parent
+SHORT = "--limit 64 --batch 8 --epochs 1 --warmup-epochs 0 --log-every 1 --device cpu"
+pytestmark = pytest.mark.slow
+
+
+def commands(out: Path, shard: str) -> dict[str, list[str]]:
+    """The way from pre-training to every question, in one folder."""
+    start = f"--weights {out}/pretrain"
+    words = {
+        "pretrain": f"pretrain fashion-demo {SHORT} --depth 2 --out {out}/pretrain {shard}",
+        "probe": f"probe cifar10-probe {start} {SHORT} --accumulate 1 --out {out}/probe {shard}",
+        "finetune": f"finetune {start} {SHORT} --drop-path 0 --out {out}/finetune {shard}",
+        "average": f"finetune {start} {SHORT} --drop-path 0 --ema 0.5 --base-lr 0.1 --out {out}/average {shard}",
+    }
+    return {name: shlex.split(line) for name, line in words.items()}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process."""
+    out = tmp_path_factory.mktemp("one")
+    assert [main(command) for command in commands(out, "").values()] == [0, 0, 0, 0]
+    return out
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of two processes: ``ddp`` and ``fsdp``, and the exit codes of every command."""
+    out = tmp_path_factory.mktemp("two")
+    lines = [command for name, shard in (("ddp", ""), ("fsdp", "--shard")) for command in commands(out / name, shard).values()]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=300)
+    codes = [json.loads((out / f"codes-{rank}.json").read_text()) for rank in (0, 1)]
+    assert codes == [[0] * len(lines)] * 2, done.stderr[-4000:]
+    return out
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_end_with_what_one_ends_with(one: Path, two: Path, kind: str) -> None:
+    for name in commands(one, ""):
+        losses = [[point["loss"] for point in load_checkpoint(out / name / "checkpoint.pt")["history"]] for out in (one, two / kind)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 8, name
+        if name == "pretrain":
+            assert (two / kind / name / "report.html").is_file() and (two / kind / name / "reconstructions.png").is_file()
+        else:
+            alone, together = (json.loads((out / name / "result.json").read_text()) for out in (one, two / kind))
+            assert together["test images"] == 64 and together["top-1 %"] == pytest.approx(alone["top-1 %"], abs=100 / 64 + 1e-6), name
