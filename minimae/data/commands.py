@@ -12,9 +12,11 @@ from tyro.conf import Positional
 from ..bench.results import as_json, keep
 from ..errors import MinimaeError
 from .bench_loader import bench, machine, table, ways
-from .pack import pack, verify
+from .folder import listing
+from .pack import pack
 from .rehearsal import make_folder
 from .stream import open_folder, open_shards
+from .verify import verify
 from .workers import cores
 
 
@@ -35,15 +37,20 @@ class PackCommand:
     """Images in a shard."""
     workers: int | None = None
     """Processes; by default one for each core."""
+    skip_corrupt: bool = False
+    """Leave damaged pictures out, and list them; they are tried again by the next call."""
 
     def __call__(self) -> None:
         how: dict[str, Any] = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
+        for split in self.splits:  # all of them are looked for before hours go into the first
+            listing(self.root, split)
         for split in self.splits:
-            index = pack(self.root, split, self.out, **how)
+            index = pack(self.root, split, self.out, skip_corrupt=self.skip_corrupt, **how)
             size = sum(shard.bytes for shard in index.shards) / 1e9
             print(f"{split}: {len(index.ids):,} images in {len(index.shards)} shards, {size:.2f} GB, in {self.out / split}")
             if index.skipped:
-                print(f"{split}: left out {len(index.skipped)} unreadable file(s):", *index.skipped[:20], sep="\n  ")
+                more = " (the first 20 of them)" if len(index.skipped) > 20 else ""
+                print(f"{split}: left out {len(index.skipped)} damaged file(s){more}:", *index.skipped[:20], sep="\n  ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,7 @@ class RehearsalCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyCommand:
-    """Compare packed shards with their checksums: minimae data verify OUT."""
+    """Compare packed shards with their checksums and their index: minimae data verify OUT."""
 
     out: Positional[Path]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor
 
+from .access import file_bytes
 from .optional import need
 from .source import Images, choose
 
@@ -35,7 +37,8 @@ def from_files(
 
     image: resize the short side (bicubic, antialiased) and crop the centre to ``image`` × ``image`` pixels.
     channels: 1 or 3; by default 1 when every file is grey, else 3. limit: that many files, evenly from the classes.
-    Raises ValueError for a file that cannot be read (with ``skip_corrupt`` it is listed in ``skipped``) and for sizes that differ.
+    Raises ValueError for a damaged file (with ``skip_corrupt`` it is listed in ``skipped``) and for sizes that differ, MinimaeError for
+    a file that the system does not hand over: missing, not permitted, too many open files.
     """
     chosen = torch.arange(len(paths))
     targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
@@ -88,8 +91,9 @@ def _read(path: Path, image: int | None, skip_corrupt: bool) -> np.ndarray | str
     """A file → uint8 ``height width`` (grey) or ``height width 3``; or, when it is damaged and may be skipped, the reason."""
     from PIL import Image, ImageOps
 
+    data = file_bytes(path)
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             ImageOps.exif_transpose(opened, in_place=True)
             picture = fit(eight_bits(opened), image)
     except MemoryError:
@@ -97,7 +101,7 @@ def _read(path: Path, image: int | None, skip_corrupt: bool) -> np.ndarray | str
     except Exception as error:  # Pillow raises a dozen types for damaged files
         if skip_corrupt:
             return f"{path}: {error}"
-        raise ValueError(f"{path} cannot be read ({error}); mend or remove it, or leave such files out with --skip-corrupt") from error
+        raise ValueError(f"{path} cannot be read ({error}); repair or remove it, or leave such files out with --skip-corrupt") from error
     return np.array(picture)
 
 

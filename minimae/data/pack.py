@@ -1,8 +1,7 @@
 """A folder of pictures → shards of small JPEGs: packed once, read fast ever after.
 
-The short side becomes 256 pixels (a picture that has fewer stays as it is), which turns the 140 GB of ImageNet into about 22 and
-makes decoding cheap. Training crops from such shards are a little softer than from the originals. The images of a split lie
-shuffled, so that WebDataset's sequential readers meet mixed classes too; :func:`.stream.open_shards` puts them back in order.
+Training crops from such shards are a little softer than from the originals. The images of a split lie shuffled, so that WebDataset's
+sequential readers meet mixed classes too; :func:`.stream.open_shards` puts them back in order.
 """
 
 from __future__ import annotations
@@ -16,72 +15,49 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ..errors import MinimaeError
-from ..noise import permutation
-from .decoding import decode, encode, read_header, scale_of
-from .folder import Listing, listing
-from .shards import INDEX, Index, checksum, joined, read_index, write_index, write_shard
-from .workers import cores, held, ignore, noted_interrupts
+from .access import file_bytes
+from .folder import listing
+from .jobs import Job, add, jobs_of, shrink
+from .shards import INDEX, PARTIAL, Index, checksum, joined, read_index, write_index, write_shard
+from .verify import mismatch, verify
+from .workers import cores, held, ignore, locked, noted_interrupts
+
+__all__ = ["make", "pack", "shrink", "verify"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _shared: dict[str, Any] = {}  # in a worker process: the counter of images, and the request to stop
 
 
-def shrink(data: bytes, *, side: int, quality: int) -> bytes:
-    """The bytes of an image file → a JPEG in which the short side has ``side`` pixels (antialiased bicubic), upright.
-
-    A plain JPEG that is no larger stays byte for byte as it is; it is decoded to see that it is whole. Raises what Pillow raises
-    for a damaged file. A JPEG more than four times as large is decoded at half size or less first, with at least twice the pixels wanted.
-    """
-    header = read_header(data)
-    small = min(header.height, header.width) <= side
-    scale = 1 if small else scale_of(header, header.height, header.width, wanted=(2 * side, 2 * side))
-    picture = decode(header, scale)
-    if small:
-        return data if header.plain else encode(picture, max(quality, 95))
-    from PIL import Image
-
-    height, width = header.height, header.width
-    # The long side is cut off, not rounded, as torchvision does it: resize 256, centre crop 224 stays what it was.
-    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
-    whole = (0, 0, width / scale, height / scale)  # a reduced picture may end within its last pixel
-    return encode(picture.resize(size, Image.Resampling.BICUBIC, box=whole), quality)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One shard to be made: which images of the listing, where to, and how."""
-
-    name: str
-    path: Path
-    root: Path
-    files: list[str]
-    ids: list[int]
-    labels: list[int] | None
-    classes: tuple[str, ...]
-    recipe: dict[str, Any]
-
-
 def make(job: Job) -> Index:
-    """Write one shard and the index beside it. Unreadable pictures are left out and listed. Raises OSError when writing fails."""
+    """Write one shard and the index beside it. Damaged pictures are left out and listed, if the job says so.
+
+    Raises SystemFailure when a picture cannot be had, MinimaeError for a damaged one, and OSError when writing fails.
+    """
     skipped: list[str] = []
+    stamp, source = job.stamp(), hashlib.sha256()
 
     def samples() -> Iterator[tuple[int, bytes, int | None]]:
         for i, (name, sample) in enumerate(zip(job.files, job.ids)):
             if _shared and _shared["stop"].is_set():
                 raise InterruptedError("stopped")
             path = job.root / name
+            data = file_bytes(path)
+            add(source, data)
             try:
-                small = shrink(path.read_bytes(), side=job.recipe["side"], quality=job.recipe["quality"])
+                small = job.shrunk(data)
             except MemoryError:
                 raise
             except Exception as error:  # Pillow raises a dozen types for damaged files
+                if not job.skip:
+                    remedy = "repair or remove it, or leave such files out with --skip-corrupt"
+                    raise MinimaeError(f"{path} cannot be read ({error}); {remedy}") from None
                 skipped.append(f"{path}: {error}")
             else:
                 yield sample, small, None if job.labels is None else job.labels[i]
@@ -90,48 +66,44 @@ def make(job: Job) -> Index:
                     _shared["done"].value += 1
 
     shard, ids, offsets, lengths = write_shard(job.path, samples())
+    shard = replace(shard, stamp=stamp, source=source.hexdigest())
     label_of = dict(zip(job.ids, job.labels or []))
     labels = None if job.labels is None else [label_of[i] for i in ids]
-    index = Index(job.name, job.recipe, job.classes, (shard,), ids, offsets, lengths, labels, tuple(skipped))
+    index = Index(job.name, job.recipe, job.classes, (shard,), ids, offsets, lengths, labels, tuple(skipped), job.split)
     write_index(job.path.with_suffix(".json"), index)
     return index
 
 
 def finished(job: Job) -> Index | None:
-    """The index of a shard that is there and whole by its checksum; else None. ValueError when it was packed in another way."""
-    beside = job.path.with_suffix(".json")
-    if not beside.is_file():
-        return None
+    """The index of a shard that is there and whole, made of these pictures as they are now; None when it is to be made again.
+
+    Pictures that were left out are tried again. Raises ValueError when it was packed in another way, SystemFailure as :func:`make` does.
+    """
     try:
-        index = read_index(beside)
-    except ValueError:
+        index = read_index(job.path.with_suffix(".json"))
+    except (FileNotFoundError, ValueError):
         return None
     if index.recipe != job.recipe:
         raise ValueError(
             f"{job.path.parent} holds shards of other pictures or other settings ({_settings(index.recipe)}, not {_settings(job.recipe)}): "
             "choose another folder, or remove them"
         )
-    whole = job.path.is_file() and job.path.stat().st_size == index.shards[0].bytes and checksum(job.path) == index.shards[0].sha256
-    return index if whole else None
+    packed, [shard] = set(index.ids), index.shards
+    kept = [i for i, sample in enumerate(job.ids) if sample in packed]
+    labels = None if job.labels is None else [job.labels[i] for i in kept]
+    of_job = (shard.file, index.ids, index.labels, index.classes) == (job.path.name, [job.ids[i] for i in kept], labels, job.classes)
+    if not of_job or index.split not in ("", job.split) or not job.path.is_file():
+        return None
+    if job.path.stat().st_size != shard.bytes or checksum(job.path) != shard.sha256 or mismatch(job.path, index) is not None:
+        return None
+    left_out = [job.root / name for name, sample in zip(job.files, job.ids) if sample not in packed]
+    if left_out and (not job.skip or any(map(job.readable, left_out))):
+        return None
+    return index if job.unchanged(shard) else None
 
 
 def _settings(recipe: dict[str, Any]) -> str:
     return ", ".join(f"{key} {str(value)[:12]}" for key, value in recipe.items())
-
-
-def jobs_of(found: Listing, split_folder: Path, name: str, *, side: int, quality: int, shard_size: int) -> list[Job]:
-    """The shards of a listing: a function of the listing and the settings alone, whoever makes them."""
-    order = permutation(0, "split", 0, len(found.names)).tolist()
-    listed = "\0".join([*found.names, "", *found.classes])
-    digest = hashlib.sha256(os.fsencode(listed)).hexdigest()
-    recipe = {"side": side, "quality": quality, "shard_size": shard_size, "files": digest}
-    jobs = []
-    for number, first in enumerate(range(0, len(order), shard_size)):
-        places = order[first : first + shard_size]
-        labels = None if found.labels is None else [found.labels[i] for i in places]
-        names = [found.names[i] for i in places]
-        jobs.append(Job(name, split_folder / f"{number:06d}.tar", found.root, names, places, labels, found.classes, recipe))
-    return jobs
 
 
 def pack(
@@ -143,44 +115,61 @@ def pack(
     quality: int = 90,
     shard_size: int = 4096,
     workers: int | None = None,
+    skip_corrupt: bool = False,
     quiet: bool = False,
 ) -> Index:
     """Pack one split of a folder into ``out/split``; returns its index. Called again, it goes on where it was stopped.
 
     workers: processes, by default one for each core that this process may use. The shards do not depend on it, byte for byte.
-    Pictures that cannot be read are left out and listed in the index. Raises MinimaeError for a full disk (finished shards stay) and for
-    a process that died, ValueError for wrong settings or a folder that holds other shards, and as :func:`.folder.listing` does.
+    skip_corrupt: leave damaged pictures out and list them in the index; they are tried again by the next call.
+    Raises MinimaeError for a damaged picture, for one that the system does not hand over, for a full disk (finished shards stay), for a
+    process that died, and while another process packs into this folder; ValueError for wrong settings or a folder that holds other
+    shards; and as :func:`.folder.listing` does.
     """
     for what, value, least, most in (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8)):
         if not least <= value <= most:
             raise ValueError(f"{what} must be between {least} and {most}, not {value}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be at least 0, not {workers}")
     found = listing(root, split)
     target = out / split
-    if target.resolve() == found.root.resolve():
-        raise ValueError(f"{target} holds the pictures themselves: give another folder for the shards")
-    jobs = jobs_of(found, target, root.resolve().name, side=side, quality=quality, shard_size=shard_size)
+    if found.root.resolve() in (target.resolve(), *target.resolve().parents):
+        raise ValueError(f"{target} lies among the pictures themselves: give another folder for the shards")
+    how: dict[str, Any] = {"side": side, "quality": quality, "shard_size": shard_size, "skip_corrupt": skip_corrupt}
+    jobs = jobs_of(found, split, target, root.resolve().name, **how)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(found.names), desc=f"pack {split}", unit="image", disable=quiet, dynamic_ncols=True) as bar:
-            done: dict[Path, Index] = {}
-            for job in jobs:
-                index = finished(job)
-                if index is not None:
-                    done[job.path] = index
-                    bar.update(len(job.ids))
-            todo = [job for job in jobs if job.path not in done]
-            workers = min(cores() if workers is None else workers, len(todo))
-            done |= _one_by_one(todo, bar) if workers <= 1 else _in_processes(todo, workers, bar)
-        index = joined([done[job.path] for job in jobs])
-        write_index(target / INDEX, index)
+        with locked(target):
+            index = joined(_shards(jobs, target, workers, quiet))
+            if not index.ids:
+                raise MinimaeError(f"none of {len(found.names)} pictures in {found.root} could be read; the first: {index.skipped[0]}")
+            write_index(target / INDEX, index)
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        ready = len(list(target.glob("*.tar")))
-        raise MinimaeError(
-            f"the disk is full at {target}: {ready} of {len(jobs)} shards are finished and stay; make room and run the same command again"
-        ) from error
+        ready = len(list(target.glob("[0-9]*.json")))
+        full = error.errno in FULL
+        what = f"the disk is full at {target}" if full else f"cannot write into {target} ({error.strerror or error})"
+        remedy = f"{'make room' if full else 'see to it'} and run the same command again"
+        raise MinimaeError(f"{what}: {ready} of {len(jobs)} shards are finished and stay; {remedy}") from error
     return index
+
+
+def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> list[Index]:
+    """The indexes of all shards, those made that are not there yet. Raises ValueError when the folder holds others."""
+    ours = {job.path.name for job in jobs}
+    other = next((path for path in sorted(target.glob("*.tar*")) if path.name.removesuffix(PARTIAL) not in ours), None)
+    if other is not None:
+        raise ValueError(f"{other} is none of the {len(jobs)} shards of these pictures and settings: choose another folder, or remove it")
+    images = sum(len(job.ids) for job in jobs)
+    with tqdm(total=images, desc=f"pack {target.name}", unit="image", disable=quiet, dynamic_ncols=True) as bar:
+        done: dict[Path, Index] = {}
+        for job in jobs:
+            index = finished(job)
+            if index is not None:
+                done[job.path] = index
+                bar.update(len(job.ids))
+        todo = [job for job in jobs if job.path not in done]
+        workers = min(cores() if workers is None else workers, len(todo))
+        done |= _one_by_one(todo, bar) if workers <= 1 else _in_processes(todo, workers, bar)
+    return [done[job.path] for job in jobs]
 
 
 def _one_by_one(jobs: list[Job], bar: Any) -> dict[Path, Index]:
@@ -230,31 +219,3 @@ def _start_worker(stop: Any, count: Any) -> None:
         os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
-def verify(out: Path, *, quiet: bool = False) -> list[str]:
-    """Compare every shard below ``out`` with its checksum: what is wrong, one line each; nothing when all is well.
-
-    Raises FileNotFoundError when there are no shards.
-    """
-    folders = [folder for folder in (out, *(out / split for split in ("train", "val", "test"))) if any(folder.glob("*.tar*"))]
-    if not folders:
-        raise FileNotFoundError(f"{out} holds no shards")
-    wrong = []
-    for folder in folders:
-        try:
-            index = read_index(folder / INDEX)
-        except (FileNotFoundError, ValueError) as error:
-            wrong.append(str(error))
-            continue
-        for shard in tqdm(index.shards, desc=f"verify {folder}", unit="shard", disable=quiet, dynamic_ncols=True):
-            path = folder / shard.file
-            if not path.is_file():
-                wrong.append(f"{path} is missing")
-            elif path.stat().st_size != shard.bytes:
-                wrong.append(f"{path} has {path.stat().st_size:,} bytes, not {shard.bytes:,}")
-            elif checksum(path) != shard.sha256:
-                wrong.append(f"{path} has another checksum")
-        listed = {shard.file for shard in index.shards}
-        wrong += [f"{path} is in no index" for path in sorted(folder.glob("*.tar*")) if path.name not in listed]
-    return wrong

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..augment import Augmentation
+from .access import SystemFailure
 from .decoding import Header, decode, read_header, scale_of
 from .stream import Stream
 from .views import reduced, resize_on_host, view_boxes
@@ -48,7 +49,7 @@ class Failure(NamedTuple):
 
 
 class Broken(Exception):
-    """An image that cannot be read."""
+    """An image that cannot be read, and that must not be replaced."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,15 @@ class Reader(Dataset[Any]):
             at = (place + step) % len(self.stream)
             try:
                 return at, read(at)
+            except SystemFailure as error:
+                raise Broken(str(error)) from None
             except MemoryError:
                 raise
             except Exception as error:  # Pillow raises a dozen types for damaged files
                 message = f"{self.stream.where(at)} cannot be read ({error})"
                 if self.corrupt == "error":
-                    raise Broken(f"{message}; mend or remove it, or have such images replaced with --skip-corrupt") from None
+                    remedy = "repair or remove it" if self.stream.span is None else "check the shards with minimae data verify"
+                    raise Broken(f"{message}; {remedy}, or have such images replaced with --skip-corrupt") from None
                 skipped.append(message)
         raise Broken(f"{min(MOST_IN_A_ROW, len(self.stream))} images in a row could not be read; the last: {skipped[-1]}")
 

@@ -11,11 +11,14 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+import numpy as np
+
+FORMAT = 2  # 1 had no checksum of the index, and did not know its split or its sources; it is still read
 INDEX = "index.json"
 BLOCK = 512  # a tar file is made of blocks of 512 bytes
 PARTIAL = ".partial"
@@ -23,19 +26,24 @@ PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished tar file: its name, length in bytes, checksum, and number of images."""
+    """A finished tar file: its name, length in bytes, checksum, and number of images.
+
+    stamp: a digest of the sizes and times of the pictures that it was made from. source: a digest of their bytes.
+    """
 
     file: str
     bytes: int
     sha256: str
     images: int
+    stamp: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Index:
     """What lies where. recipe: how it was packed. ids, offsets, lengths, labels: one for each image, shard after shard.
 
-    skipped: files that were left out because they could not be read, each with the reason.
+    skipped: damaged files that were left out on request, each with the reason. split: the split that was packed.
     """
 
     name: str
@@ -47,6 +55,16 @@ class Index:
     lengths: list[int]
     labels: list[int] | None
     skipped: tuple[str, ...] = ()
+    split: str = ""
+    format: int = FORMAT
+
+    def part(self, number: int) -> Index:
+        """The index of one of the shards. The files that were left out are not known for each."""
+        ends = list(accumulate((shard.images for shard in self.shards), initial=0))
+        rows = slice(ends[number], ends[number + 1])
+        labels = None if self.labels is None else self.labels[rows]
+        lists = {"ids": self.ids[rows], "offsets": self.offsets[rows], "lengths": self.lengths[rows], "labels": labels}
+        return replace(self, shards=self.shards[number : number + 1], skipped=(), **lists)  # type: ignore[arg-type]
 
 
 def write_shard(path: Path, samples: Iterable[tuple[int, bytes, int | None]]) -> tuple[Shard, list[int], list[int], list[int]]:
@@ -105,11 +123,12 @@ def _digest(file: Any) -> str:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write an index (of a folder, or of one shard) under another name, and rename it."""
+    """Write an index (of a folder, or of one shard), with its checksum, under another name, and rename it."""
     temporary = path.with_name(path.name + PARTIAL)
+    content = {**asdict(index), "format": FORMAT}
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **asdict(index)}, file, separators=(",", ":"))
+            json.dump({**content, "sha256": _own_checksum(content)}, file, separators=(",", ":"))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -117,22 +136,59 @@ def write_index(path: Path, index: Index) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _own_checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
 def read_index(path: Path) -> Index:
-    """Raises FileNotFoundError when there is none, ValueError when it is damaged or of another version."""
+    """Raises FileNotFoundError when there is none, ValueError when it is damaged, contradicts itself or is of another version."""
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: run `minimae data pack`")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
+        if content["format"] not in (1, FORMAT):
             raise ValueError("another format")
+        if content["format"] == FORMAT and content.pop("sha256") != _own_checksum(content):
+            raise ValueError("its checksum is another")
         shards = tuple(Shard(**shard) for shard in content.pop("shards"))
         index = Index(**{**content, "classes": tuple(content["classes"]), "skipped": tuple(content["skipped"])}, shards=shards)
+        check(index)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or of another version ({error}): remove it and run `minimae data pack` again") from None
-    counts = {sum(shard.images for shard in shards), *(len(x) for x in (index.ids, index.offsets, index.lengths))}
-    if len(counts | ({len(index.labels)} if index.labels is not None else set())) != 1:
-        raise ValueError(f"{path} is damaged (its lists differ in length): remove it and run `minimae data pack` again")
+        remedy = "run `minimae data pack` again (whole shards are kept)"
+        raise ValueError(f"{path} is damaged or of another version ({error}): {remedy}") from None
     return index
+
+
+def check(index: Index) -> None:
+    """Raises ValueError when an index contradicts itself: counts, ids, labels, classes, names of shards, or what lies where in them."""
+    names = [shard.file for shard in index.shards]
+    if len(set(names)) != len(names) or any(Path(name).name != name or not name.endswith(".tar") for name in names):
+        raise ValueError("its shards are not named, each once, as files of this folder")
+    if len(set(index.classes)) != len(index.classes) or not all(isinstance(name, str) for name in index.classes):
+        raise ValueError("its classes are not different names")
+    images = [_whole(shard.images, "a number of images") for shard in index.shards]
+    lists = {"ids": index.ids, "offsets": index.offsets, "lengths": index.lengths, "labels": index.labels}
+    numbers = {key: np.array([_whole(x, key) for x in values], np.int64) for key, values in lists.items() if values is not None}
+    if {len(values) for values in numbers.values()} != {sum(images)}:
+        raise ValueError("its lists differ in length")
+    if len(np.unique(numbers["ids"])) != len(numbers["ids"]):
+        raise ValueError("a sample id occurs twice")
+    if (index.labels is None) != (not index.classes):
+        raise ValueError("it has labels without classes, or classes without labels")
+    if index.labels and (most := int(numbers["labels"].max())) >= len(index.classes):
+        raise ValueError(f"label {most} is beyond its {len(index.classes)} classes, which are counted from 0")
+    for shard, (first, last) in zip(index.shards, pairwise(accumulate(images, initial=0))):
+        starts, lengths = numbers["offsets"][first:last], numbers["lengths"][first:last]
+        ends = starts + lengths
+        inside = not len(starts) or (starts[0] >= BLOCK and ends[-1] + 2 * BLOCK <= shard.bytes and (starts[1:] >= ends[:-1] + BLOCK).all())
+        if not inside or not (lengths > 0).all():
+            raise ValueError(f"its images overlap in {shard.file}, or lie outside of it")
+
+
+def _whole(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} among its {what}")
+    return value
 
 
 def joined(parts: list[Index]) -> Index:
@@ -152,4 +208,5 @@ def joined(parts: list[Index]) -> Index:
         together([part.lengths for part in parts]),
         None if first.labels is None else together([part.labels or [] for part in parts]),
         tuple(file for part in parts for file in part.skipped),
+        first.split,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from einops import rearrange
 
+from .access import from_system
 from .files import from_files
 from .optional import need
 from .source import Images
@@ -74,6 +75,8 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
     try:
         return getattr(datasets, known.cls)(root, download=download, **known.splits[split])
     except (OSError, RuntimeError) as error:  # RuntimeError is how torchvision says "not found or damaged"
+        if from_system(error) and not isinstance(error, FileNotFoundError):
+            raise
         if download:
             raise OSError(f"{name} could not be downloaded into {root} ({error}); or put it into {root / known.folder} yourself") from error
         raise FileNotFoundError(

@@ -6,6 +6,7 @@ It comes from class folders as ImageNet's (``train/<class>/*.JPEG``, ``val/<clas
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .access import SystemFailure, file_bytes, system_failure
 from .decoding import read_header
 from .folder import SPLITS, listing
 from .shards import INDEX, read_index
 from .source import choose
+from .verify import wrong_split
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of red, green and blue that everybody uses
-MOST_OPEN = 512  # files held open by one process
+MOST_OPEN = 512  # files held open by one process, and no more than a quarter of those that the system allows it
+
+
+def most_open() -> int:
+    """How many files this process may hold open for reading: the system's limit is 256 on macOS and 1,024 on most Linux systems."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return MOST_OPEN
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_OPEN if limit == resource.RLIM_INFINITY else max(1, min(MOST_OPEN, limit // 4))
 
 
 class Handles:
@@ -34,16 +47,29 @@ class Handles:
         return Handles, ()
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset`` on; fewer where the file ends."""
-        if not hasattr(os, "pread"):
-            with open(path, "rb") as file:
-                file.seek(offset)
-                return file.read(length)
-        if path not in self.open:
-            if len(self.open) >= MOST_OPEN:
-                self.close()
-            self.open[path] = os.open(path, os.O_RDONLY)
-        return os.pread(self.open[path], length, offset)  # moves no file position, so a forked process may share the file
+        """``length`` bytes from ``offset`` on; fewer where the file ends. Raises SystemFailure."""
+        try:
+            if not hasattr(os, "pread"):
+                with open(path, "rb") as file:
+                    file.seek(offset)
+                    return file.read(length)
+            if path not in self.open:
+                self.open[path] = self._opened(path)
+            return os.pread(self.open[path], length, offset)  # moves no file position, so a forked process may share the file
+        except OSError as error:
+            raise system_failure(path, error) from error
+
+    def _opened(self, path: str) -> int:
+        """A file number. The file that has been open longest is closed for it where there are too many."""
+        while len(self.open) >= most_open():
+            os.close(self.open.pop(next(iter(self.open))))
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.open:
+                raise
+            self.close()  # others in this process hold the rest
+            return os.open(path, os.O_RDONLY)
 
     def close(self) -> None:
         while self.open:
@@ -92,14 +118,14 @@ class Stream:
         return str(path) if self.span is None else f"{path}, {int(self.ids[place]):08d}.jpg"
 
     def bytes_of(self, place: int) -> bytes:
-        """The bytes of the image's JPEG. Raises OSError when the file is gone, ValueError when a shard was cut off."""
+        """The bytes of the image's file. Raises SystemFailure when they cannot be had, or when a shard was cut off."""
         path = self.path_of(place)
         if self.span is None:
-            return path.read_bytes()
+            return file_bytes(path)
         offset, length = self.span[place].tolist()
         data = self.handles.read(str(path), offset, length)
         if len(data) != length:
-            raise ValueError(f"the shard {path} was cut off: pack it again (whole shards are kept)")
+            raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
         return data
 
     def size_of(self, place: int) -> tuple[int, int]:
@@ -145,6 +171,8 @@ def open_shards(root: Path, split: str = "train") -> Stream:
     """
     folder = _split_folder(root, split)
     index = read_index(folder / INDEX)
+    if wrong_split(index, folder):
+        raise ValueError(f"{folder} holds shards of the split {index.split}: move them back, or pack again")
     train = root / "train" / INDEX
     if folder.name != "train" and train.is_file() and (wanted := read_index(train).classes) != index.classes:
         differ = sorted(set(wanted) ^ set(index.classes))

@@ -10,6 +10,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import MinimaeError
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -56,6 +59,25 @@ def noted_interrupts() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from packing into it. Raises MinimaeError when one does."""
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(target.parent / f".{target.name}.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MinimaeError(f"another process packs into {target}: wait for it, or choose another folder") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def tells_a_death(error: RuntimeError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..augment import normalise, resize_matrix
+from ..data.access import file_bytes
 from ..errors import MinimaeError
 from ..masking import Mask, make_mask
 from ..patches import pair, unpatchify
@@ -75,10 +77,11 @@ def read_picture(path: Path, channels: int) -> Tensor:
     """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3). Raises ValueError with the file's name."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no picture at {path}")
+    content = file_bytes(path)
     try:
-        with Image.open(path) as file:
+        with Image.open(io.BytesIO(content)) as file:
             picture = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a picture ({error})") from None

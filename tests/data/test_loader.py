@@ -289,8 +289,9 @@ def test_nothing_but_unreadable_images_is_an_error(tmp_path):
 def test_a_file_that_vanishes_is_named(damaged):
     stream = open_stream(damaged)
     stream.path_of(0).unlink()
-    with pytest.raises(MinimaeError, match=r"n00000001_0.JPEG cannot be read"):
-        read(stream, in_order(18, 3), workers=1)
+    for corrupt in ("error", "skip"):
+        with pytest.raises(MinimaeError, match=r"cannot read .*n00000001_0.JPEG: No such file.*not mounted"):
+            read(stream, in_order(18, 3), workers=1, corrupt=corrupt)
 
 
 def test_a_shard_cut_off_in_training_is_named(shards, tmp_path):

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torchvision.transforms.functional as T
 from PIL import Image
 
 import minimae
+from minimae.cli import main
 from minimae.data import pack as packing
 from minimae.data.decoding import encode
 from minimae.data.pack import pack, shrink, verify
@@ -117,7 +119,10 @@ def test_impossible_settings_are_refused(what, value, small, tmp_path):
 def test_unreadable_pictures_are_left_out_and_listed(small, tmp_path):
     broken = sorted((small / "train").rglob("*.JPEG"))[5]
     broken.write_bytes(broken.read_bytes()[:300])
-    index = pack(small, "train", tmp_path / "out", side=32, shard_size=4, workers=1, quiet=True)
+    how = {"side": 32, "shard_size": 4, "workers": 1, "quiet": True}
+    with pytest.raises(MinimaeError, match=rf"{broken.name} cannot be read.*--skip-corrupt"):
+        pack(small, "train", tmp_path / "out", **how)
+    index = pack(small, "train", tmp_path / "out", **how, skip_corrupt=True)
     assert len(index.ids) == 11 and 5 not in index.ids and len(index.skipped) == 1 and str(broken) in index.skipped[0]
     stream = open_shards(tmp_path / "out")
     assert stream.ids.tolist() == [i for i in range(12) if i != 5] and stream.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
@@ -174,6 +179,7 @@ def test_verify_finds_every_damage(small, tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
+from minimae.cli import main
 from minimae.data import pack as packing
 if __name__ == "__main__":
     print("started", flush=True)
@@ -240,3 +246,115 @@ def test_ctrl_c_while_the_processes_start_is_the_packers_to_answer(small, tmp_pa
     while (left := in_session(running.pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+# What is not there now may be there later
+
+
+def test_a_disk_that_is_not_there_stops_the_packer_and_the_next_call_goes_on(small, tmp_path):
+    """The folders of the originals are listed, but the disk behind the links is not mounted."""
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    shutil.move(small / "train", disk)
+    for path in sorted(disk.rglob("*.JPEG")):
+        link = small / "train" / path.relative_to(disk)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    disk.rename(away)
+    for workers in (1, 2):
+        for skip in (False, True):
+            with pytest.raises(MinimaeError, match="cannot read .*No such file or directory.*not mounted"):
+                packed(small, tmp_path / "out", workers=workers, skip_corrupt=skip)
+    assert not (tmp_path / "out/train/index.json").exists()
+    away.rename(disk)
+    assert len(read_index(packed(small, tmp_path / "out") / "index.json").ids) == 12
+    assert verify(tmp_path / "out", quiet=True) == []
+
+
+def test_pictures_that_were_left_out_are_tried_again(small, tmp_path):
+    broken = sorted((small / "train").rglob("*.JPEG"))[5]
+    whole, times = broken.read_bytes(), broken.stat()
+    broken.write_bytes(whole[:300])
+    folder = packed(small, tmp_path / "out", skip_corrupt=True)
+    assert len(read_index(folder / "index.json").skipped) == 1
+    with pytest.raises(MinimaeError, match="cannot be read"):
+        packed(small, tmp_path / "out")
+    broken.write_bytes(whole)
+    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    index = read_index(packed(small, tmp_path / "out", skip_corrupt=True) / "index.json")
+    assert len(index.ids) == 12 and not index.skipped
+    assert shards_of(folder) == shards_of(packed(small, tmp_path / "fresh"))
+
+
+def test_nothing_but_damaged_pictures_is_an_error(small, tmp_path):
+    for path in (small / "train").rglob("*.JPEG"):
+        path.write_bytes(b"")
+    with pytest.raises(MinimaeError, match="none of 12 pictures"):
+        packed(small, tmp_path / "out", skip_corrupt=True)
+
+
+def shards_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.tar")}
+
+
+def test_pictures_that_have_changed_are_packed_again_and_copies_are_not(small, tmp_path, monkeypatch):
+    folder, made = packed(small, tmp_path / "out"), []
+    real = packing.make
+    monkeypatch.setattr(packing, "make", lambda job: made.append(job.path.name) or real(job))
+    files = sorted((small / "train").rglob("*.JPEG"))
+    for path in files:
+        os.utime(path, (1e9, 1e9))  # as after a copy
+    packed(small, tmp_path / "out")
+    assert made == []
+    size = files[0].stat().st_size
+    other = encode(Image.effect_noise((9, 9), 90).convert("RGB"), 80)
+    files[0].write_bytes(other + bytes(size - len(other)))  # as long as before
+    packed(small, tmp_path / "out")
+    assert len(made) == 1
+    monkeypatch.undo()
+    assert shards_of(folder) == shards_of(packed(small, tmp_path / "fresh"))
+
+
+def test_shards_of_an_unfinished_pack_with_other_settings_are_not_mixed_in(small, tmp_path):
+    folder = packed(small, tmp_path / "out")
+    for path in (*folder.glob("*.json"), folder / "000000.tar"):
+        path.unlink()
+    with pytest.raises(ValueError, match="000002.tar is none of the 2 shards"):
+        packed(small, tmp_path / "out", shard_size=6)
+
+
+def test_shards_do_not_go_among_the_pictures(small):
+    for root, out in ((small, small / "train/packed"), (small / "train", small / "train")):
+        with pytest.raises(ValueError, match="give another folder"):
+            pack(root, "train", out, quiet=True)
+    assert sorted(p.name for p in small.iterdir()) == ["train", "val"]
+
+
+def test_two_packers_do_not_write_into_one_folder(small, tmp_path):
+    pytest.importorskip("fcntl")
+    with packing.locked(tmp_path / "out/train"), pytest.raises(MinimaeError, match="another process packs into"):
+        packed(small, tmp_path / "out")
+    packed(small, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_said(small, tmp_path):
+    (tmp_path / "out").write_bytes(b"a file")
+    with pytest.raises(MinimaeError, match="cannot write into .*Not a directory"):
+        packed(small, tmp_path / "out")
+
+
+def test_a_shard_larger_than_the_system_allows_is_said(small, tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(MinimaeError, match=r"cannot write into .* \(File too large\): 0 of 3"):
+            packed(small, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "out/train").iterdir())
+
+
+def test_the_command_looks_for_all_splits_before_it_packs_one(small, tmp_path):
+    shutil.rmtree(small / "val")
+    assert main(["data", "pack", str(small), str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()

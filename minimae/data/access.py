@@ -1,0 +1,45 @@
+"""The bytes of a picture's file; and why they could not be had: the system refused, or the file is damaged.
+
+Only a damaged file may be left out on request. A disk that is not mounted, a file that this user may not read, or too many open
+files would otherwise pass for a thousand damaged pictures.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from ..errors import MinimaeError
+
+REMEDIES = {
+    errno.ENOENT: "the file is gone, a link leads nowhere, or the disk is not mounted",
+    errno.EACCES: "let this user read it",
+    errno.EPERM: "let this user read it",
+    errno.EMFILE: "raise the limit (ulimit -n 4096), or use fewer --workers",
+    errno.ENFILE: "close other programs, or use fewer --workers",
+    errno.EIO: "the disk or the network failed",
+}
+
+
+class SystemFailure(MinimaeError):
+    """The system did not hand over a file: no picture is to blame, and none may be left out for it."""
+
+
+def file_bytes(path: str | Path) -> bytes:
+    """All bytes of a file. Raises SystemFailure, with the path and what to do, for whatever keeps them from being read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise system_failure(path, error) from error
+
+
+def system_failure(where: str | Path, error: OSError) -> SystemFailure:
+    """The one line about an error of the system: what could not be read, why, and what to do."""
+    remedy = REMEDIES.get(error.errno or 0, "no picture is damaged")
+    return SystemFailure(f"cannot read {where}: {error.strerror or error}; {remedy}")
+
+
+def from_system(error: BaseException) -> bool:
+    """Whether the system raised this. Pillow raises OSError for damaged files too, but without an error number."""
+    return isinstance(error, OSError) and error.errno is not None
