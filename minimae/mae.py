@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from .checks import check_shape, checked_mask
 from .decoder import Decoder
-from .masking import Mask, take
+from .masking import Mask, make_mask, take
 from .patches import Pair, grid_of, patchify, unpatchify
-from .sizes import Size
+from .sizes import Size, resolve
 from .targets import TARGETS, patch_loss
 from .vit import Encoder
 
@@ -44,14 +47,17 @@ class Pictures:
 
 
 class MAE(nn.Module):
-    """An asymmetric encoder and decoder, trained by filling in masked patches.
+    """An asymmetric encoder and decoder, trained by filling in masked patches: ``MAE("tiny", patch=4, image=32)``.
 
-    target: pixels, normalised (the paper's best) or pca. loss_on: masked (the paper's) or all.
-    mask_tokens_in_encoder: the ablation of Table 1c. Images are float, normalised by the dataset's mean and deviation.
+    size: a Size, or a named one; further keywords change its fields. target: pixels, normalised (the paper's best) or pca.
+    loss_on: masked (the paper's) or all. mask_tokens_in_encoder: the ablation of Table 1c. Images are float, normalised by the statistics.
     """
 
-    def __init__(self, size: Size, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False) -> None:
+    def __init__(
+        self, size: Size | str, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False, **changes: Any
+    ) -> None:
         super().__init__()
+        size = resolve(size, **changes)
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; choose one of {', '.join(TARGETS)}")
         if loss_on not in ("masked", "all"):
@@ -63,10 +69,18 @@ class MAE(nn.Module):
 
     def grid(self, images: Tensor) -> Pair:
         """Rows and columns of patches in these images."""
+        check_shape(images, self.size.channels)
         return grid_of((images.shape[-2], images.shape[-1]), self.size.patch)
 
-    def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
-        """Images ``b c height width`` and a mask → loss and all that led to it (Section 3)."""
+    def draw(self, images: Tensor, *, ratio: float = 0.75, ids: Tensor | None = None, seed: int | None = None, epoch: int = 0) -> Mask:
+        """A random mask: another at every call, unless ids or a seed fix it (see :func:`make_mask`)."""
+        grid, fresh = self.grid(images), 0 if ids is not None else int(torch.randint(2**62, ()))
+        ids = torch.arange(len(images), device=images.device) if ids is None else ids
+        return make_mask(ids, grid, ratio=ratio, seed=fresh if seed is None else seed, epoch=epoch)
+
+    def forward(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> MAEOutput:
+        """Images ``b c height width`` and a mask, or what :meth:`draw` takes → loss and all that led to it (Section 3)."""
+        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
         every = self.loss_on == "all"
         latent = self.encoder(images, mask)
         predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)
@@ -75,8 +89,9 @@ class MAE(nn.Module):
         losses = patch_loss(predicted, target)
         return MAEOutput(losses.mean(), predicted, losses, mask, latent)
 
-    def reconstruct(self, images: Tensor, mask: Mask) -> Pictures:
-        """Images and a mask → pictures to look at (Figures 2 to 4)."""
+    def reconstruct(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> Pictures:
+        """Images and a mask, or what :meth:`draw` takes → pictures to look at (Figures 2 to 4)."""
+        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
         grid, patch = self.grid(images), self.size.patch
         patches = patchify(images, patch)
         predicted = self.decoder(self.encoder(images, mask), mask, grid=grid, every=True)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import shape_advice
+
 TOLERANCE = 1e-4  # rounding may leave a value this far outside [0, 1]
 
 
@@ -24,7 +26,8 @@ def as_pixels(images: Any, channels: int) -> Tensor:
     pixels = as_tensor(images, channels)
     if channels == 1 and pixels.dim() == 3:
         pixels = pixels[:, None]
-    check_shape(tuple(pixels.shape), channels)
+    if (advice := shape_advice(tuple(pixels.shape), channels)) is not None:
+        raise ValueError(f"images of shape N {channels} height width are wanted, not {tuple(pixels.shape)}: {advice}")
     return checked_range(pixels)
 
 
@@ -94,28 +97,6 @@ def of_array(array: Any) -> Tensor:
 def described(array: np.ndarray) -> str:
     """Type and shape in a few words."""
     return f"an array of {array.dtype} {array.shape}" if array.ndim else f"{array.dtype} {str(array)[:40]!r}"
-
-
-def check_shape(given: tuple[int, ...], channels: int) -> None:
-    """Raises ValueError unless it is ``N channels height width``, with the change that makes it so."""
-    wanted = f"N {channels} height width"
-    if len(given) == 4 and given[1] == channels and 0 not in given:
-        return
-    if 0 in given:
-        advice = "it is empty"
-    elif len(given) == 4 and given[3] == channels:
-        advice = "the channels come last; move them: images.permute(0, 3, 1, 2), in numpy transpose"
-    elif len(given) == 3 and given[0] == channels:
-        advice = "the batch axis is missing; add it: images[None]"
-    elif len(given) == 3 and given[2] == channels:
-        advice = "the channels come last and the batch axis is missing: images.permute(2, 0, 1)[None], in numpy transpose"
-    elif len(given) == 2 and channels == 1:
-        advice = "batch and channel axis are missing; add them: images[None, None]"
-    elif len(given) == 4:
-        advice = f"convert the images to {channels} channel(s)" + (" (grey can be repeated)" if given[1] == 1 else "")
-    else:
-        advice = "bring the axes into this order"
-    raise ValueError(f"images of shape {wanted} are wanted, not {given}: {advice}")
 
 
 def checked_range(pixels: Tensor) -> Tensor:

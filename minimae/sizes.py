@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from .masking import keep_count
 from .patches import Pair, grid_of, pair
@@ -23,6 +23,7 @@ class Size:
     image: int | Pair
     channels: int = 3
     mlp_ratio: int = 4
+    eps: float = 1e-6  # added to the variance in every LayerNorm
 
     def __post_init__(self) -> None:
         for what, width, heads in (("encoder", self.width, self.heads), ("decoder", self.decoder_width, self.decoder_heads)):
@@ -59,11 +60,36 @@ SIZES = {
 }
 
 
+# What other libraries call the fields of a size.
+ELSEWHERE = {
+    "img_size": "image", "image_size": "image", "patch_size": "patch", "in_chans": "channels", "num_channels": "channels",
+    "embed_dim": "width", "dim": "width", "hidden_size": "width", "num_heads": "heads", "num_layers": "depth",
+    "decoder_embed_dim": "decoder_width", "decoder_dim": "decoder_width", "decoder_num_heads": "decoder_heads",
+}  # fmt: skip
+
+
 def size(name: str, **changes: object) -> Size:
-    """A named size, with any field changed: ``size("tiny", patch=4, image=32)``. Unknown names suggest the nearest."""
-    if name not in SIZES:
-        raise ValueError(f"unknown size {name!r}{nearest(name, SIZES)}")
-    return replace(SIZES[name], **changes)  # type: ignore[arg-type]
+    """A named size, with any field changed. Raises ValueError for unknown names and fields, with the nearest known one.
+
+    >>> import minimae
+    >>> minimae.size("tiny", patch=4, image=32).grid
+    (8, 8)
+    """
+    return resolve(name, **changes)
+
+
+def resolve(given: Size | str, **changes: object) -> Size:
+    """A size by name, or one that is there already, with fields changed. Raises ValueError as :func:`size` does."""
+    known = [f.name for f in fields(Size)]
+    for field in changes:
+        if field not in known:
+            near = f"; here it is {ELSEWHERE[field]!r}." if field in ELSEWHERE else nearest(field, known)
+            raise ValueError(f"a size has no field {field!r}{near}")
+    if isinstance(given, str) and given not in SIZES:
+        raise ValueError(f"unknown size {given!r}{nearest(given, SIZES)}")
+    if not isinstance(given, str | Size):
+        raise ValueError(f"a size is one of {', '.join(SIZES)}, or a minimae.Size, not {given!r}")
+    return replace(SIZES[given] if isinstance(given, str) else given, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

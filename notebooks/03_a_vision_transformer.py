@@ -291,11 +291,11 @@ assert drop_path(x, 0.2, training=False) is x
 class Block(nn.Module):
     """A pre-norm transformer block: ``b t d`` → ``b t d``; with ``queries=q`` only the last q tokens: → ``b q d``."""
 
-    def __init__(self, d: int, heads: int, *, mlp_ratio: int = 4, drop: float = 0.0) -> None:
+    def __init__(self, d: int, heads: int, *, mlp_ratio: int = 4, drop: float = 0.0, eps: float = 1e-6) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(d, eps=1e-6)
+        self.norm1 = nn.LayerNorm(d, eps=eps)
         self.attention = Attention(d, heads)
-        self.norm2 = nn.LayerNorm(d, eps=1e-6)
+        self.norm2 = nn.LayerNorm(d, eps=eps)
         self.mlp = MLP(d, mlp_ratio)
         self.drop = drop
 

@@ -48,6 +48,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minimae import Mask, book, data, keep_count, make_mask, patchify, plots, sizes, take, unpatchify, vit
 from minimae.augment import normalise
 from minimae.book import check
+from minimae.checks import check_images, checked_mask
 from minimae.patches import Pair, grid_of
 from minimae.positions import resize_positions, sincos_2d
 from minimae.sizes import Size, size
@@ -143,9 +144,9 @@ class Encoder(nn.Module):
         self.project = nn.Linear(size.values, d)
         self.class_token = nn.Parameter(torch.empty(1, 1, d))
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_tokens else None
-        self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio) for _ in range(size.depth))
+        self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio, eps=size.eps) for _ in range(size.depth))
         self.spread_drop_path(drop)
-        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.norm = nn.LayerNorm(d, eps=size.eps)
         initialise(self)
         for token in (self.class_token, self.mask_token):
             if token is not None:
@@ -163,17 +164,13 @@ class Encoder(nn.Module):
 
     def embed(self, images: Tensor, mask: Mask | None = None) -> Tensor:
         """Images → tokens ``b t d`` before the first block. Only what the mask keeps is projected."""
-        if images.dim() != 4 or images.shape[1] != self.size.channels:
-            raise ValueError(
-                f"this encoder takes images of shape b {self.size.channels} height width, not {tuple(images.shape)}: "
-                f"convert them to {self.size.channels} channel(s), or build the model with channels={images.shape[1]}"
-            )
+        check_images(images, self.size.channels)
         grid = grid_of((images.shape[2], images.shape[3]), self.size.patch)
         patches, positions = patchify(images, self.size.patch), self.positions_for(grid)
         b, n = patches.shape[:2]
         if mask is None:
             tokens = self.project(patches) + positions[1:]
-        elif mask.keep.shape[0] != b or mask.n != n:
+        elif checked_mask(mask, {}).keep.shape[0] != b or mask.n != n:
             raise ValueError(f"this mask is for {mask.keep.shape[0]} images of {mask.n} patches; the batch has {b} of {n}")
         else:
             tokens = self.project(take(patches, mask.keep)) + take(positions[1:], mask.keep)

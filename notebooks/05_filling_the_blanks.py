@@ -330,8 +330,8 @@ class Decoder(nn.Module):
         d = size.decoder_width
         self.embed = nn.Linear(size.width, d)
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_token else None
-        self.blocks = nn.ModuleList(Block(d, size.decoder_heads) for _ in range(size.decoder_depth))
-        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.blocks = nn.ModuleList(Block(d, size.decoder_heads, eps=size.eps) for _ in range(size.decoder_depth))
+        self.norm = nn.LayerNorm(d, eps=size.eps)
         self.predict = nn.Linear(d, size.values if values is None else values)
         initialise(self)
         if self.mask_token is not None:

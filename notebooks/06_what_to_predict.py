@@ -40,6 +40,7 @@ if find_spec("minimae") is None:  # on Colab and Binder
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,9 @@ import minimae
 from minimae import Decoder, Encoder, Mask, Size, book, data, grid_of, make_mask, patchify, plots, size, take, targets, unpatchify, weights
 from minimae.augment import normalise
 from minimae.book import check
+from minimae.checks import check_shape, checked_mask
 from minimae.patches import Pair
+from minimae.sizes import resolve
 
 BUDGET_SECONDS = 90
 
@@ -402,15 +405,18 @@ class Pictures:
 # `painted` is what one shows: predictions in the hidden patches, originals in the visible ones. `predicted` is what one should look at
 # now and then: predictions everywhere.
 #
-# And the model. Follow `forward`: six lines, one for each chapter so far.
+# And the model. Follow `forward`: after its first line, which draws a mask when none is given, six lines, one for each chapter so far.
 
 
 # %% tags=["package:minimae.mae"]
 class MAE(nn.Module):
     """An asymmetric encoder and decoder, trained by filling in masked patches."""
 
-    def __init__(self, size: Size, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False) -> None:
+    def __init__(
+        self, size: Size | str, *, target: str = "normalised", loss_on: str = "masked", mask_tokens_in_encoder: bool = False, **changes: Any
+    ) -> None:
         super().__init__()
+        size = resolve(size, **changes)
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; choose one of {', '.join(TARGETS)}")
         if loss_on not in ("masked", "all"):
@@ -422,10 +428,18 @@ class MAE(nn.Module):
 
     def grid(self, images: Tensor) -> Pair:
         """Rows and columns of patches in these images."""
+        check_shape(images, self.size.channels)
         return grid_of((images.shape[-2], images.shape[-1]), self.size.patch)
 
-    def forward(self, images: Tensor, mask: Mask) -> MAEOutput:
+    def draw(self, images: Tensor, *, ratio: float = 0.75, ids: Tensor | None = None, seed: int | None = None, epoch: int = 0) -> Mask:
+        """A random mask: another at every call, unless ids or a seed fix it (see :func:`make_mask`)."""
+        grid, fresh = self.grid(images), 0 if ids is not None else int(torch.randint(2**62, ()))
+        ids = torch.arange(len(images), device=images.device) if ids is None else ids
+        return make_mask(ids, grid, ratio=ratio, seed=fresh if seed is None else seed, epoch=epoch)
+
+    def forward(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> MAEOutput:
         """Images `b c height width` and a mask → loss and all that led to it (Section 3)."""
+        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
         every = self.loss_on == "all"
         latent = self.encoder(images, mask)
         predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)
@@ -434,8 +448,9 @@ class MAE(nn.Module):
         losses = patch_loss(predicted, target)
         return MAEOutput(losses.mean(), predicted, losses, mask, latent)
 
-    def reconstruct(self, images: Tensor, mask: Mask) -> Pictures:
+    def reconstruct(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> Pictures:
         """Images and a mask → pictures to look at (Figures 2 to 4)."""
+        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
         grid, patch = self.grid(images), self.size.patch
         patches = patchify(images, patch)
         predicted = self.decoder(self.encoder(images, mask), mask, grid=grid, every=True)

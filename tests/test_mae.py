@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import patchify_by_loops, scrambled, small
 
+import minimae
 from minimae.mae import MAE
 from minimae.masking import make_mask
 from minimae.patches import patchify, unpatchify
@@ -155,3 +156,56 @@ def test_unknown_choices_are_refused_with_the_known_ones():
         MAE(small(), target="pixel")
     with pytest.raises(ValueError, match="'masked' or on 'all' patches, not on 'visible'"):
         MAE(small(), loss_on="visible")
+
+
+def test_a_model_by_name_and_a_mask_of_its_own():
+    mae = MAE("tiny", image=32, patch=8, depth=1, decoder_depth=1)
+    assert mae.size == minimae.size("tiny", image=32, patch=8, depth=1, decoder_depth=1)
+    images = torch.randn(4, 3, 32, 32)
+    assert mae(images, ratio=0.5).mask.keep.shape == (4, 8)
+    assert mae(images).mask.keep.shape == (4, 4), "three quarters are hidden unless another ratio is given"
+    ids = torch.tensor([7, 3, 9, 1])
+    drawn, made = mae(images, ratio=0.5, ids=ids, seed=2, epoch=5).mask, make_mask(ids, (4, 4), ratio=0.5, seed=2, epoch=5)
+    assert torch.equal(drawn.keep, made.keep) and torch.equal(drawn.masked, made.masked)
+    assert torch.equal(mae.draw(images, ids=ids).keep, make_mask(ids, (4, 4)).keep), "ids alone: the seed of make_mask"
+    drawn = mae.draw(images, ratio=0.5, seed=1)
+    assert torch.equal(mae.reconstruct(images, ratio=0.5, seed=1).masked, mae.reconstruct(images, drawn).masked)
+
+
+def test_a_mask_that_is_not_fixed_is_another_at_every_call():
+    """Otherwise a loop of one's own would train on one mask for each index of the batch."""
+    mae, images = MAE("tiny", image=32, patch=8, depth=1, decoder_depth=1), torch.randn(8, 3, 32, 32)
+    masks = [mae.draw(images) for _ in range(3)]
+    assert not torch.equal(masks[0].keep, masks[1].keep) and not torch.equal(masks[1].keep, masks[2].keep)
+    torch.manual_seed(3)
+    first = mae.draw(images)
+    torch.manual_seed(3)
+    assert torch.equal(first.keep, mae.draw(images).keep), "torch's seed repeats it"
+
+
+def test_wrong_calls_of_the_model_name_the_fix():
+    mae, images = MAE("tiny", image=32, patch=8, depth=1, decoder_depth=1), torch.randn(4, 3, 32, 32)
+    for call, said in (
+        (lambda: mae(images, 0.75), "for a random one write ratio=0.75"),
+        (lambda: mae(images, torch.ones(4, 16)), "a mask is what make_mask or user_mask returns, not Tensor"),
+        (lambda: mae(images, mae.draw(images), ratio=0.5), "a mask was given, so ratio would change nothing"),
+        (lambda: mae(images[0]), r"not \(3, 32, 32\): the batch axis is missing; add it: images\[None\]"),
+        (lambda: mae(images.permute(0, 2, 3, 1)), "the channels come last; move them"),
+        (lambda: mae.reconstruct(images.permute(0, 2, 3, 1), mae.draw(images)), "the channels come last; move them"),
+        (lambda: mae.encoder(images[0]), "the batch axis is missing"),
+        (lambda: mae.encoder(images, 0.75), "the second argument is a mask, not 0.75"),
+        (lambda: mae((images * 255).to(torch.uint8)), "takes float images, normalised, not torch.uint8"),
+        (lambda: mae(images.numpy()), "images are a tensor b 3 height width, not ndarray"),
+        (lambda: mae(images[:, :1]), "convert the images to 3 channel.*or build the model with channels=1"),
+        (lambda: MAE("tinny", image=32), "unknown size 'tinny'; did you mean 'tiny'"),
+        (lambda: MAE("tiny", img_size=32), "a size has no field 'img_size'; here it is 'image'"),
+        (lambda: MAE(224), "a size is one of nano, micro"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_another_eps_of_the_norms_is_everywhere():
+    norms = [m for m in MAE("tiny", image=32, eps=1e-5, depth=2).modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert len(norms) == 2 * 2 + 1 + 2 * 4 + 1 and {m.eps for m in norms} == {1e-5}

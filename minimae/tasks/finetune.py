@@ -109,7 +109,7 @@ class Classifier(nn.Module):
         self.encoder.positions.requires_grad_(True)
         self.encoder.spread_drop_path(drop_path)
         d = encoder.size.width
-        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.norm = nn.LayerNorm(d, eps=encoder.size.eps)
         self.head = nn.Linear(d, classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)
         nn.init.zeros_(self.head.bias)
