@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .labels import as_labels
 from .source import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
@@ -28,7 +29,7 @@ def from_array(
 
     uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; what lies
     outside is cut off), by default that of :func:`channel_range`. Give the test images the range of the training images.
-    labels: ``N`` integers from 0.
+    labels: ``N`` integers from 0, or names that are in ``classes`` (:func:`.labels.as_labels`).
 
     Raises ValueError for other shapes, for values that are not finite, for a range that is empty, and for labels that do not fit.
     """
@@ -48,14 +49,14 @@ def from_array(
                 for part in np.array_split(array, -(-len(array) // 256))
             ]
         )
-    targets = None if labels is None else torch.as_tensor(np.asarray(labels)).long()
-    if targets is not None and (targets.dim() != 1 or len(targets) != len(array) or int(targets.min()) < 0):
-        raise ValueError(f"{name}: labels are {len(array)} integers from 0, not {tuple(targets.shape)} from {int(targets.min())}")
+    targets = None if labels is None else as_labels(name, labels, len(array), classes)
     return Images(name, torch.from_numpy(np.ascontiguousarray(array)), targets, classes)
 
 
 def shaped(name: str, array: Any) -> np.ndarray:
     """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and for channels that seem to come last."""
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} holds masked values: fill them first (array.filled(0), for example)")
     array = np.asarray(array)
     if array.ndim == 3:
         array = array[:, None]

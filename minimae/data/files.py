@@ -16,6 +16,7 @@ from einops import repeat
 from torch import Tensor
 
 from .access import file_bytes
+from .labels import as_labels
 from .optional import need
 from .source import Images, choose
 
@@ -41,7 +42,7 @@ def from_files(
     a file that the system does not hand over: missing, not permitted, too many open files.
     """
     chosen = torch.arange(len(paths))
-    targets = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+    targets = None if labels is None else as_labels(name, labels, len(paths), classes)
     if limit is not None and limit < len(paths):
         chosen = choose(targets, len(paths), limit).sort().values
     pixels, kept, skipped = decode([paths[i] for i in chosen], image=image, channels=channels, skip_corrupt=skip_corrupt)

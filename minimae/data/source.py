@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from ..noise import permutation
+from .labels import as_labels
+
+HISTOGRAM = 1 << 22  # pixels of one channel that are counted at a time: no copy of the whole set is made
 
 
 class Batch(NamedTuple):
@@ -31,7 +34,8 @@ class Batch(NamedTuple):
 class Images:
     """Images of one size, whole in memory.
 
-    pixels: uint8 ``N c height width``. labels: int64 ``N``, or None. classes: names, by label.
+    pixels: uint8 ``N c height width``. labels: int64 ``N``, or None; what :func:`.labels.as_labels` takes becomes that. classes: names,
+    by label.
     ids: int64 ``N``, the sample ids that address all randomness; a subset keeps the ids of its images.
     skipped: files that could not be read and were left out on request, each with the reason.
     Semantic masks, instances and boxes belong to :class:`minimae.data.shapes.Scenes`.
@@ -45,14 +49,19 @@ class Images:
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pixels, Tensor):
+            raise ValueError(f"{self.name}: pixels are a tensor, not {type(self.pixels).__name__}; minimae.data.from_array takes arrays")
         if self.pixels.dtype != torch.uint8 or self.pixels.dim() != 4:
             raise ValueError(f"{self.name}: pixels are uint8 N c height width, not {self.pixels.dtype} {tuple(self.pixels.shape)}")
         if len(self.pixels) == 0:
             raise ValueError(f"{self.name} holds no images")
-        if self.labels is not None and len(self.labels) != len(self.pixels):
-            raise ValueError(f"{self.name}: {len(self.pixels)} images but {len(self.labels)} labels")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self.pixels), self.classes))
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.pixels)))
+        elif self.ids.dtype != torch.int64 or self.ids.shape != (len(self.pixels),):
+            raise ValueError(f"{self.name}: ids are int64, one for each image, not {self.ids.dtype} {tuple(self.ids.shape)}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -68,8 +77,11 @@ class Images:
 
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation per channel, of pixels in [0, 1]: two float32 ``c``. Exact, from a histogram."""
-        counts = torch.stack([torch.bincount(x.flatten().long(), minlength=256) for x in self.pixels.unbind(1)]).double()
+        """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``, on the CPU. Exact, from a histogram."""
+        counts = torch.zeros(self.channels, 256, dtype=torch.int64)
+        for part in self.pixels.split(max(1, HISTOGRAM // self.pixels[0, 0].numel())):
+            counts += torch.stack([torch.bincount(x.flatten(), minlength=256) for x in part.unbind(1)]).cpu()
+        counts = counts.double()
         share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
         mean = share @ value
         deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()

@@ -19,6 +19,7 @@ from torch import Tensor
 from .access import SystemFailure, file_bytes, system_failure
 from .decoding import read_header
 from .folder import SPLITS, listing
+from .labels import as_labels
 from .shards import INDEX, read_index
 from .source import choose
 from .verify import wrong_split
@@ -104,6 +105,8 @@ class Stream:
     def __post_init__(self) -> None:
         if len(self) == 0:
             raise ValueError(f"{self.name} holds no images")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self), self.classes))
 
     def __len__(self) -> int:
         return len(self.ids)

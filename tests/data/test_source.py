@@ -20,6 +20,26 @@ def test_statistics_are_those_of_numpy():
     np.testing.assert_allclose(deviation, values.std((0, 2, 3)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("at_once", [1, 35, 64, 10**6])
+def test_statistics_are_the_same_bits_however_many_pixels_are_counted_at_a_time(at_once, monkeypatch):
+    images = some(33)
+    counts = torch.stack([torch.bincount(x.flatten().long(), minlength=256) for x in images.pixels.unbind(1)]).double()
+    share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ value
+    monkeypatch.setattr("minimae.data.source.HISTOGRAM", at_once)
+    assert torch.equal(images.statistics[0], mean.float())
+    assert torch.equal(images.statistics[1], (share * (value - mean[:, None]).square()).sum(1).sqrt().float())
+
+
+def test_statistics_take_little_memory_besides_the_images():
+    tracker = pytest.importorskip("torch.profiler")
+    images = Images("large", torch.zeros(4000, 3, 64, 64, dtype=torch.uint8))
+    with tracker.profile(activities=[tracker.ProfilerActivity.CPU], profile_memory=True) as profile:
+        _ = images.statistics
+    allocated = max(event.self_cpu_memory_usage for event in profile.events())
+    assert allocated <= images.pixels.numel() / 8  # the largest piece of memory taken at once
+
+
 def test_a_constant_channel_has_a_deviation_one_can_divide_by():
     assert Images("flat", torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)).statistics[1].item() > 0
 
