@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..data.source import Batch
 from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
+from ..threads import training as threads_for_training
 from . import distributed
 from .bands import Expectation
 from .graphs import Captured, capturable, capture
@@ -174,10 +175,13 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     optimiser = task.optimiser(peak)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
-    state |= {"step": 0, "seconds": 0.0, "history": []}
+    state |= {"step": 0, "seconds": 0.0, "history": [], "threads": None}
     if resume:
         kept = restore(model, task.kind, settings, optimiser, scaler, out, processes=here.size)
-        state |= {name: kept[name] for name in ("step", "seconds", "history")}
+        state |= {name: kept[name] for name in ("step", "seconds", "history")} | {"threads": kept.get("threads")}
+    silent = (lambda text: None) if quiet or not here.main else None
+    threads = threads_for_training(model, settings, stored=state["threads"], say=silent)
+    state["threads"] = threads.count  # it decides the last digits, so a run goes on with as many
     if settings.graph:
         capturable(optimiser)
 
@@ -194,7 +198,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
     logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
-    with bar, logs, closing(feed), stop_requests() as asked:  # type: ignore[type-var]
+    with threads, bar, logs, closing(feed), stop_requests() as asked:  # type: ignore[type-var]
         while state["step"] < steps:
             step = state["step"]
             lr = lr_at(step + 1, steps=steps, warmup=warmup, peak=peak, floor=settings.floor_lr)
@@ -225,6 +229,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
                 update(model, optimiser, scaler, settings)
             task.after_step()
 
+            state["threads"] = threads.step(getattr(feed, "waited", 0.0))
             now = time.perf_counter()
             state["step"], state["seconds"] = step + 1, before + now - started
             bar.update()
@@ -240,6 +245,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             if stop or late:
                 save()
                 saved = now
+                threads.skip()
             if stop:
                 raise Interrupted(f"stopped. {how_to_continue(task.kind, step + 1, steps, out)}", (asked or [signal.SIGTERM])[0])
         save()

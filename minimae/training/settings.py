@@ -43,6 +43,8 @@ class Settings:
     """Under torchrun: FSDP2 (each process holds a part of the model) instead of DDP (each holds a copy)."""
     wandb: str | None = None
     """A project at Weights & Biases to send the metrics to, if wandb is installed."""
+    threads: int | None = None
+    """Threads of a CPU; by default one for a small model, and all cores for a larger one (fewer when other programs need them)."""
     seed: int = 0
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
@@ -56,6 +58,8 @@ class Settings:
         for name in ("floor_lr", "warmup_epochs", "weight_decay", "save_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, or None to let minimae choose, not {self.threads}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be greater than 0, or None for no clipping, not {self.clip}")
         if self.warmup_epochs > self.epochs:

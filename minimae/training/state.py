@@ -22,7 +22,7 @@ from .distributed import agree, world
 from .settings import Settings
 
 CHECKPOINT, METRICS, SHARDS = "checkpoint.pt", "metrics.jsonl", "checkpoint-"
-FREE = {"log_every", "save_every", "compile", "graph", "shard", "wandb"}  # may change when a run goes on
+FREE = {"log_every", "save_every", "compile", "graph", "shard", "wandb", "threads"}  # may change when a run goes on
 
 
 def save_run(out: Path, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any], *, shard: bool) -> None:
