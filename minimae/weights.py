@@ -14,7 +14,7 @@ from .errors import MinimaeError
 from .patches import pair
 from .positions import resize_positions
 from .suggest import nearest
-from .tasks.pretrain import Pretrained, load_pretrained, rebuild
+from .tasks.pretrain import Pretrained, load_pretrained, rebuild, tensors_of
 from .training.loop import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
     Raises MinimaeError when it cannot be written.
     """
     about = describe(trained)
-    weights = {name: (value.half() if half else value).contiguous() for name, value in trained.model.state_dict().items()}
+    weights = {name: (value.half() if half else value).contiguous() for name, value in tensors_of(trained).items()}
     temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,8 @@ def with_options(trained: Pretrained, options: dict[str, Any]) -> Pretrained:
     except ValueError as error:
         raise MinimaeError(str(error)) from None
     about = {**describe(trained), "size": asdict(larger)}
-    tensors = trained.model.state_dict()
-    for name in ("encoder.positions", "decoder.positions"):
+    tensors = tensors_of(trained)
+    for name in [name for name in tensors if name.endswith("positions")]:
         tensors[name] = resize_positions(tensors[name], size.grid, larger.grid)
     return rebuild(about, tensors, Path("these weights"))
 

@@ -1,13 +1,15 @@
 """Exported weights: small, complete, and safe to open."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from minimae import MinimaeError, weights
+from minimae import MAE, MinimaeError, make_mask, weights
 from minimae.data.source import Images
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
+from minimae.tasks.reconstruct import caption, stages
 
 
 @pytest.fixture
@@ -29,6 +31,24 @@ def test_an_export_alone_gives_the_model_back_in_half_precision(trained: Pretrai
     count = sum(p.numel() for p in trained.model.parameters())
     assert 2 * count < path.stat().st_size < 2 * count + 20_000
     assert [p.name for p in tmp_path.iterdir()] == ["noise.safetensors"]
+
+
+def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path) -> None:
+    pictures = MAE(trained.model.size, target="pixels").eval()
+    pictures.encoder = trained.model.encoder
+    path = tmp_path / "two.safetensors"
+    weights.export(replace(trained, pictures=pictures), path)
+    again = weights.load(path)
+    assert again.pictures is not None and again.pictures.encoder is again.model.encoder
+    for name, value in pictures.decoder.state_dict().items():
+        assert torch.equal(again.pictures.decoder.state_dict()[name], value.half().float())
+    mask = make_mask(torch.arange(1), again.model.size.grid)
+    pixels = torch.full((1, 1, 28, 28), 7, dtype=torch.uint8)  # black: a picture that borrows the brightness of hidden patches is black too
+    [(_, _, borrowed)], [(_, _, own)] = stages(replace(again, pictures=None), pixels, mask), stages(again, pixels, mask)
+    assert abs(borrowed - 7 / 255).max() < 0.02 < abs(own - 7 / 255).max()
+    assert "nothing was taken from the hidden patches" in caption(again, mask)
+    larger = weights.with_options(again, {"image": 56})
+    assert larger.pictures is not None and larger.pictures.decoder.positions.shape[0] == 1 + 64
 
 
 def test_a_truncated_or_foreign_file_is_named(trained: Pretrained, tmp_path: Path) -> None:

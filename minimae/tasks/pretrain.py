@@ -29,6 +29,7 @@ from .expected import reference
 from .features import Pool, extract
 from .feeding import USUAL, Reading, Source, batches, changed, some
 
+PICTURES = "pictures."  # before the names of a second decoder's weights
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
 
 
@@ -172,12 +173,14 @@ class Pretrained:
     """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by.
 
     decoder: whether its decoder was trained too; weights from elsewhere may have none, and then it is fresh and can paint nothing.
+    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one: reconstructions are drawn with it.
     """
 
     model: MAE
     recipe: Pretrain
     statistics: Statistics
     decoder: bool = True
+    pictures: MAE | None = None
 
     def features(self, images: Any, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
         """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
@@ -216,8 +219,21 @@ def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> 
         mean, deviation = (torch.as_tensor(x) for x in about["statistics"])
     except (KeyError, TypeError, ValueError) as error:
         raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
-    load_weights(model, weights, source)
-    return Pretrained(model.eval(), recipe, (mean, deviation), bool(about.get("decoder", True)))
+    second = {name.removeprefix(PICTURES): value for name, value in weights.items() if name.startswith(PICTURES)}
+    load_weights(model, {name: value for name, value in weights.items() if not name.startswith(PICTURES)}, source)
+    trained = Pretrained(model.eval(), recipe, (mean, deviation), bool(about.get("decoder", True)))
+    if not second:
+        return trained
+    pictures = MAE(model.size, target="pixels")
+    load_weights(pictures.decoder, second, source)
+    pictures.encoder = model.encoder
+    return replace(trained, pictures=pictures.eval())
+
+
+def tensors_of(trained: Pretrained) -> dict[str, Tensor]:
+    """All weights by name, as :func:`rebuild` takes them; those of the second decoder begin with ``pictures.``."""
+    second = {} if trained.pictures is None else trained.pictures.decoder.state_dict(prefix=PICTURES)
+    return {**trained.model.state_dict(), **second}
 
 
 def baseline_loss(model: MAE, images: Source, count: int = 1000) -> float:

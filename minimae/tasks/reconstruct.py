@@ -34,7 +34,7 @@ def caption(trained: Pretrained, mask: Mask) -> str:
     """What a reader has to know to judge the pictures."""
     hidden = 100 * mask.masked.shape[1] / mask.n
     pasted = "In the painted picture the visible patches are the original's, because they are not trained."
-    return f"{hidden:.0f} % of the patches hidden. {pasted} {CAPTIONS[trained.recipe.target]}"
+    return f"{hidden:.0f} % of the patches hidden. {pasted} {CAPTIONS['pixels' if trained.pictures else trained.recipe.target]}"
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarra
     """
     if not trained.decoder:
         raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
-    model, patch, statistics = trained.model.eval(), pair(trained.model.size.patch), trained.statistics
+    model, patch, statistics = (trained.pictures or trained.model).eval(), pair(trained.model.size.patch), trained.statistics
     images = normalise(as_pixels(pixels, trained.model.size.channels).to(device_of(model)), statistics)
     mask = mask.to(images.device)
     painted = model.reconstruct(images, mask).painted
