@@ -30,7 +30,8 @@ TINY = Pretrain(
 
 @pytest.fixture(autouse=True)
 def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody has decided, and the number of threads is afterwards what it was."""
+    """Nobody has decided, no clock decides, and the number of threads is afterwards what it was."""
+    monkeypatch.setattr(threads, "can_watch", lambda: False)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     before = torch.get_num_threads()
