@@ -103,7 +103,7 @@ def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
 def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1) -> list[str]:
     """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
     recipe: Pretrain = trained.recipe
-    baseline = baseline_loss(trained.model, train)
+    baseline = baseline_loss(trained.model, train, skip_corrupt=True)
     last = result.loss
     curve = loss_curve(
         [point["step"] for point in result.history],
@@ -112,7 +112,7 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Sourc
         images_per_step=recipe.batch * recipe.accumulate * processes,
     )
     chosen = test if test.labels is None else test.few(min(8, len(test)), seed=3)
-    chosen = some(chosen, 8, image=pair(trained.model.size.image))
+    chosen = some(chosen, 8, image=pair(trained.model.size.image), skip_corrupt=True)
     examples, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     return [

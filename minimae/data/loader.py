@@ -43,6 +43,7 @@ class Feed(Iterator[Batch]):
         self.reader, self.device = reader, device
         self.waited = 0.0
         self.skipped: dict[str, int] = {}
+        self.instead = "replaced by the next image"  # what becomes of a damaged image, for messages
         requests = _Requests(plan)
         # batch_size=None: an item of the plan is a batch. Its own generator: the loop's random numbers stay as they are.
         self._loader: Any = DataLoader(reader, None, sampler=requests, collate_fn=_as_it_is, generator=torch.Generator(), **loader)
@@ -90,9 +91,9 @@ class Feed(Iterator[Batch]):
 
     def _tell(self, message: str) -> None:
         if message not in self.skipped and len(self.skipped) < TOLD:
-            tqdm.write(f"replaced by the next image: {message}", file=sys.stderr)
+            tqdm.write(f"{self.instead}: {message}", file=sys.stderr)
         elif message not in self.skipped and len(self.skipped) == TOLD:
-            tqdm.write("more unreadable images are counted and not told", file=sys.stderr)
+            tqdm.write("more damaged images are counted, but no longer listed", file=sys.stderr)
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
     def _pixels(self, raw: Raw) -> Tensor:

@@ -5,6 +5,7 @@ Both signals reach the whole group of processes. The process that started the wo
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -82,10 +83,18 @@ def locked(target: Path) -> Iterator[None]:
 
 def tells_a_death(error: RuntimeError) -> bool:
     """Whether torch says with this that a DataLoader's worker died or hangs: by a signal, so wherever the loop happens to be."""
-    return str(error).startswith("DataLoader")
+    return str(error).startswith("DataLoader") or out_of_files(error)
+
+
+def out_of_files(error: Exception) -> bool:
+    """Whether a process may open no more files: each worker, and each batch that one hands over, takes some."""
+    number = getattr(error, "errno", None)
+    return number in (errno.EMFILE, errno.ENFILE) or any(said in str(error) for said in ("Too many open files", "items of ancdata"))
 
 
 def death_of_a_worker(error: Exception) -> str:
     """What happened, and what to do."""
+    if out_of_files(error):
+        return "too many open files: raise the limit (ulimit -n 4096), or use fewer --workers"
     why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
     return f"{why} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"

@@ -92,6 +92,7 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
         feed(source, in_order(len(source), size), image=image, augmentation=None, seed=0, workers=reading.processes(),
              corrupt="skip" if reading.skip_corrupt else "error")
     ) as read:  # fmt: skip
+        read.instead = "left out"
         for places, batch in zip(torch.arange(len(source)).split(size), read):
             right = batch.ids == source.ids[places]  # an unreadable image was replaced by the next one
             if right.any():
@@ -111,9 +112,13 @@ def features_of(
     return torch.cat(features), torch.cat(labels)
 
 
-def some(source: Source, count: int, *, image: Pair) -> Images:
-    """At most ``count`` images in memory, the same ones each time: the first of a set in memory, evenly spread ones of a stream."""
+def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False) -> Images:
+    """At most ``count`` images in memory, the same ones each time: the first of a set in memory, evenly spread ones of a stream.
+
+    A damaged image is an error, or with ``skip_corrupt`` replaced by the next one.
+    """
     if isinstance(source, Images):
         return source.subset(torch.arange(min(count, len(source))))
+    corrupt: Literal["error", "skip"] = "skip" if skip_corrupt else "error"
     places = torch.linspace(0, len(source) - 1, min(count, len(source))).long()
-    return in_memory(source.subset(places), image=image, augmentation=Augmentation(scale=None, flip=False), corrupt="skip")
+    return in_memory(source.subset(places), image=image, augmentation=Augmentation(scale=None, flip=False), corrupt=corrupt)

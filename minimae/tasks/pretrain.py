@@ -118,7 +118,8 @@ class PretrainTask:
     def expected(self) -> Expectation | None:
         r = self.recipe
         known = reference(r, self.model.size, self.source.name, self.images)
-        warmup, baseline = r.warmup_epochs * self.images, baseline_loss(self.model, self.source)
+        warmup = r.warmup_epochs * self.images
+        baseline = baseline_loss(self.model, self.source, skip_corrupt=self.reading.skip_corrupt)
         told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
         return told if known is None else replace(told, curve=known.points, tolerance=known.tolerance)
 
@@ -137,7 +138,7 @@ class PretrainTask:
         return self.score(*inputs(self, batch))
 
 
-def build(recipe: Pretrain, images: Source) -> MAE:
+def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False) -> MAE:
     """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone."""
     torch.manual_seed(recipe.seed)
     model = MAE(
@@ -147,7 +148,7 @@ def build(recipe: Pretrain, images: Source) -> MAE:
         mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
     )
     if isinstance(model.target, PCATarget):
-        sample = normalise(some(images, 2000, image=pair(model.size.image)).pixels, images.statistics)
+        sample = normalise(some(images, 2000, image=pair(model.size.image), skip_corrupt=skip_corrupt).pixels, images.statistics)
         model.target.fit(patchify(sample, model.size.patch))
     return model
 
@@ -163,7 +164,7 @@ def pretrain(
     reading: Reading = USUAL,
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went."""
-    task = PretrainTask(recipe, images, build(recipe, images).to(device), reading=reading)
+    task = PretrainTask(recipe, images, build(recipe, images, skip_corrupt=reading.skip_corrupt).to(device), reading=reading)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     return task.model, result
 
@@ -236,8 +237,9 @@ def tensors_of(trained: Pretrained) -> dict[str, Tensor]:
     return {**trained.model.state_dict(), **second}
 
 
-def baseline_loss(model: MAE, images: Source, count: int = 1000) -> float:
+def baseline_loss(model: MAE, images: Source, count: int = 1000, *, skip_corrupt: bool = False) -> float:
     """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
-    pixels = normalise(some(images, count, image=pair(model.size.image)).pixels.to(device_of(model)), images.statistics)
+    sample = some(images, count, image=pair(model.size.image), skip_corrupt=skip_corrupt)
+    pixels = normalise(sample.pixels.to(device_of(model)), images.statistics)
     target = model.target(patchify(pixels, model.size.patch))
     return float((target - target.mean((0, 1))).square().mean())
