@@ -45,9 +45,13 @@ class Finetune(Settings):
     layer_decay: float = 0.75
     """The lr shrinks by this factor from each layer to the one below it; 1 gives every layer the same."""
     drop_path: float = 0.1
+    """How often the last block is skipped in training; earlier blocks less often, the first never."""
     label_smoothing: float = 0.1
+    """Share of the target that is spread over all classes."""
     crop: tuple[float, float] | None = (0.8, 1.0)
+    """Share of the area that a random crop keeps; None takes the whole image."""
     flip: bool = True
+    """Mirror images left to right, at random."""
     image: int | None = None
     """Height and width to train and test at, in pixels; positions are resized. None keeps those of the encoder."""
     randaugment: tuple[float, float] | None = None
