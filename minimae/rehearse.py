@@ -79,7 +79,7 @@ def rehearse(name: str, recipe: Pretrain, *, device: str, out: Path | None = Non
             part: Any = shortened(entry.recipe, len(train), min(batch, entry.recipe.batch), here.size)  # type: ignore[union-attr]
             run = train_probe if step == "probe" else finetune
             classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True)  # type: ignore[operator]
-            score = finetuned_accuracy(classifier, test, train.statistics)
+            score = finetuned_accuracy(classifier, test, train.statistics, precision=part.precision)
             print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
             found[step] = told(entry, entry.recipe, result, device, here.size)
         if here.main:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .devices import exact
+
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each patch, over all its pixels and channels together: ``b n (p1 p2 c)`` → two ``b n 1``.
@@ -74,12 +76,12 @@ class PCATarget(PixelTarget):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches ``b n (p1 p2 c)`` → coefficients ``b n values``."""
-        with torch.autocast(patches.device.type, enabled=False):  # it would multiply in half precision
+        with exact(patches.device):  # autocast would multiply in half precision
             return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
         """Coefficients → pixels; what the left-out components held stays at its mean."""
-        with torch.autocast(predicted.device.type, enabled=False):
+        with exact(predicted.device):
             return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 
 

@@ -50,6 +50,7 @@ from minimae import Decoder, Encoder, Mask, Size, book, data, grid_of, make_mask
 from minimae.augment import normalise
 from minimae.book import check
 from minimae.checks import check_shape, checked_mask
+from minimae.devices import exact
 from minimae.patches import Pair
 from minimae.sizes import resolve
 
@@ -210,12 +211,12 @@ class PCATarget(PixelTarget):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches `b n (p1 p2 c)` → coefficients `b n values`."""
-        with torch.autocast(patches.device.type, enabled=False):  # it would multiply in half precision
+        with exact(patches.device):  # autocast would multiply in half precision
             return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
         """Coefficients → pixels; what the left-out components held stays at its mean."""
-        with torch.autocast(predicted.device.type, enabled=False):
+        with exact(predicted.device):
             return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 
 
@@ -290,19 +291,20 @@ assert list(TARGETS) == list(targets.TARGETS)
 # %%
 faint = 2 + 0.01 * torch.linspace(-1, 1, 16).reshape(1, 1, 16)
 rounded = faint.bfloat16()
-exact = NormalisedTarget(16)(faint).reshape(4, 4).numpy()
+sharp = NormalisedTarget(16)(faint).reshape(4, 4).numpy()
 spoiled = NormalisedTarget(16)(rounded).reshape(4, 4).numpy()
 assert NormalisedTarget(16)(rounded).dtype == torch.float32 and len(rounded.unique()) == 3
 
 # %% mystnb={"image": {"alt": "Two 4 by 4 patches with numbers. From float32 pixels the normalised values rise evenly from minus 1.56 to 1.56. From bfloat16 pixels only three different values are left: minus 1.00, 0.07 and 2.20, in three blocks."}}
-plots.patch_values({"from float32 pixels": exact, "from bfloat16 pixels": spoiled})
+plots.patch_values({"from float32 pixels": sharp, "from bfloat16 pixels": spoiled})
 
 # %% [markdown]
 # *Figure 6.3: one faint ramp (2 ± 0.01), normalised. On the right the pixels had been rounded to bfloat16: near 2 it knows 1.992, 2 and
 # 2.016 and nothing between, and the ramp has become three steps.*
 #
-# So images stay float32, targets are computed in float32, and predictions are brought to float32 before the difference is taken. Under
-# `autocast` that has to be said once, for the PCA: a matrix product would be done in half precision without asking.
+# So images stay float32, targets are computed in float32, and predictions are brought to float32 before the difference is taken. Only
+# the PCA multiplies matrices, and such a product may lose precision without asking: to half precision under `autocast`, and to the ten
+# bits of TF32 on a GPU. Inside `exact` neither happens.
 
 # %% tags=["nbval-check-output"]
 with torch.autocast("cpu", torch.bfloat16):

@@ -54,6 +54,8 @@ from minimae.tasks import features, knn
 from minimae.tasks.features import pixel_features
 from minimae.tasks.reconstruct import stages
 from minimae.training.loop import device_of
+from minimae.training.precision import evaluating
+from minimae.training.settings import Precision
 
 BUDGET_SECONDS = 90
 
@@ -249,7 +251,8 @@ plots.picture_table(
 #
 # Now the question that matters. The decoder is thrown away; does the *encoder* know something about clothes? Give it whole images,
 # nothing hidden, and take one vector an image. There are several places to take it from; the mean of the patch tokens is the
-# paper's choice for fine-tuning, and ours.
+# paper's choice for fine-tuning, and ours. (`evaluating` computes in half precision on a GPU, as training does; on a CPU it does
+# nothing.)
 
 # %% tags=["package:minimae.tasks.features"]
 Pool = Literal["mean", "class", "blocks", "tokens"]
@@ -257,21 +260,25 @@ Pool = Literal["mean", "class", "blocks", "tokens"]
 
 @torch.no_grad()
 def extract(
-    encoder: Encoder, images: Images | Tensor, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500
+    encoder: Encoder,
+    images: Images | Tensor,
+    statistics: tuple[Tensor, Tensor],
+    *,
+    pool: Pool = "mean",
+    batch: int = 500,
+    precision: Precision = "auto",
 ) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode."""
     encoder.eval()
-    found = []
+    device, found = device_of(encoder), []
     for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
-        x = normalise(part.to(device_of(encoder)), statistics)
-        if pool == "blocks":
-            found.append(torch.cat([tokens[:, 1:].mean(1) for tokens in encoder.features(x)], dim=1))
-            continue
-        tokens = encoder(x)
+        x = normalise(part.to(device), statistics)
+        with evaluating(device, precision):
+            tokens = encoder.features(x) if pool == "blocks" else [encoder(x)]
         if pool == "tokens":
-            found.append(rearrange(tokens[:, 1:], "b n d -> b (n d)"))
+            found.append(rearrange(tokens[0][:, 1:], "b n d -> b (n d)"))
         else:
-            found.append(tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1))
+            found.append(tokens[0][:, 0] if pool == "class" else torch.cat([each[:, 1:].mean(1) for each in tokens], dim=1))
     return torch.cat(found).float().cpu()
 
 
@@ -354,27 +361,32 @@ plots.neighbours([search(source, q) for q in queries for source in ("raw pixels"
 # `fashion-nano`. Green border: same class; orange: another.*
 #
 # Let the neighbours vote and you have a classifier with nothing to train. The nearer one is, the more its vote weighs: exp(cosine /
-# 0.07).
+# 0.07). Only the ratios of the votes matter, so the largest cosine is subtracted first: exp(1 / 0.01) would be too large for a float32.
 
 # %% tags=["package:minimae.tasks.knn"]
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, temperature: float = 0.07) -> Tensor:
     """Class of each test vector by a weighted vote of its k nearest: ``N d``, ``N``, ``M d`` → int64 ``M``."""
     if not 1 <= k <= len(train):
         raise ValueError(f"k must lie between 1 and the {len(train)} training vectors, not {k}")
+    if not temperature > 0:
+        raise ValueError(f"the temperature of a vote must be greater than 0 (0.07 is usual), not {temperature}")
+    if not (train.isfinite().all() and test.isfinite().all()):
+        raise ValueError("some features are not finite, so nothing is nearest to them: look for NaN in the weights or the images")
+    device, classes, temperature = train.device, int(labels.max()) + 1, max(temperature, torch.finfo(train.dtype).tiny)
     centre = train.mean(0)
-    train, test = F.normalize(train - centre, dim=1), F.normalize(test - centre, dim=1)
-    votes = F.one_hot(labels).float()
+    known, asked = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
     winners = []
-    for part in test.split(1000):
-        cosine, index = (part @ train.T).topk(k, dim=1)
-        weight = (cosine / temperature).exp()
-        winners.append((weight[:, :, None] * votes[index]).sum(1).argmax(1))
-    return torch.cat(winners)
+    for part in asked.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
+        cosine, index = (part @ known.T).topk(k, dim=1)
+        weight = ((cosine - cosine[:, :1]) / temperature).exp()  # only ratios count: exp(1 / 0.01) would overflow
+        votes = torch.zeros(len(part), classes, dtype=weight.dtype, device=device)
+        winners.append(votes.scatter_add_(1, labels.to(device)[index], weight).argmax(1))
+    return torch.cat(winners).to(test.device)
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of right answers, in percent."""
-    return 100.0 * float((predicted == labels).float().mean())
+    return 100.0 * float((predicted == labels.to(predicted.device)).float().mean())
 
 
 # %% [markdown]

@@ -138,8 +138,8 @@ assert train.mean(0).abs().max() < 0.02 < 0.1 < test.mean(0).abs().max()
 # %% tags=["package:minimae.tasks.probe"]
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
     """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖²: convex, solved by L-BFGS."""
-    weight = torch.zeros(classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
+    bias = torch.zeros(classes, device=features.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -167,8 +167,9 @@ def probe_predict(
 
     Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N.
     """
-    classes = int(labels.max()) + 1
-    train, test = standardise(train, test)
+    classes, device, where = int(labels.max()) + 1, train.device, test.device
+    labels = labels.to(device)
+    train, test = standardise(train, test.to(device))
     order = permutation(seed, "split", 1, len(train))
     held, rest = order[: len(order) // 5], order[len(order) // 5 :]
     best, chosen = -1.0, penalties[0]
@@ -178,7 +179,7 @@ def probe_predict(
         if score > best:
             best, chosen = score, penalty
     weight, bias = fit_linear(train, labels, classes, chosen)
-    return F.linear(test, weight, bias).argmax(1), chosen
+    return F.linear(test, weight, bias).argmax(1).to(where), chosen
 
 # %% [markdown]
 # ### Where this lives

@@ -12,7 +12,7 @@ import minimae
 
 PACKAGE = Path(minimae.__file__).parent
 HEAVY = ("torchvision", "matplotlib", "transformers", "timm", "tyro", "sklearn", "skimage", "tensorboard")
-READING_ORDER = ("checks", "patches", "noise", "masking", "positions", "suggest", "sizes", "vit", "decoder", "targets", "mae")
+READING_ORDER = ("checks", "patches", "noise", "masking", "positions", "suggest", "sizes", "vit", "decoder", "devices", "targets", "mae")
 
 
 @pytest.mark.parametrize("statement", ["import minimae", "import minimae.mae"])

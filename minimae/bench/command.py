@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from ..devices import use
 from ..options import pick_device
 from ..patches import pair
 from ..report import environment
 from ..sizes import size
-from ..training.loop import autocast
+from ..training.precision import backends, resolve
 from ..training.settings import Precision
-from ..training.speed import flags
 from .cases import Setting, TaskName
 from .ceilings import Ceilings
 from .results import Row, as_json, keep, measure, summary, table
@@ -32,21 +32,16 @@ class BenchCommand:
     size: str = "base"
     """A named size; image, patch and channels below override parts of it."""
     image: int | None = None
-    """Height and width of the images in pixels."""
     patch: int | None = None
-    """Height and width of a patch in pixels."""
     channels: int | None = None
-    """Channels of the images."""
     batch: int | None = None
     """Images in a step; by default 256 on a GPU, 8 or (small images) 64 on a CPU."""
     ratio: float = 0.75
     """Share of the patches that is hidden in pre-training."""
     tasks: tuple[TaskName, ...] = ("pretrain", "features", "finetune")
-    """What is timed."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     precision: Precision = "auto"
-    """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
+    """auto is bf16 autocast on a GPU with bf16 units, float32 elsewhere."""
     steps: int | None = None
     """Steps of each model in a round; by default 20 on a GPU, 2 on a CPU."""
     rounds: int = 5
@@ -58,7 +53,6 @@ class BenchCommand:
     threads: int | None = None
     """Threads on a CPU; by default torch's own choice."""
     seed: int = 0
-    """Decides the weights and the images."""
     out: Path | None = None
     """A JSON file for the results; an earlier run of the same command on this machine is replaced there, others stay."""
 
@@ -67,14 +61,13 @@ class BenchCommand:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
-        device = torch.device(pick_device(self.device))
+        device = torch.device(use(pick_device(self.device)))
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        flags(device)
         changes = {name: getattr(self, name) for name in ("image", "patch", "channels") if getattr(self, name) is not None}
         resolved, gpu = size(self.size, **changes), device.type == "cuda"
         batch = self.batch or (256 if gpu else 8 if max(pair(resolved.image)) > 64 else 64)
-        setting = Setting(resolved, batch, device, named(device, self.precision), self.ratio, self.seed)
+        setting = Setting(resolved, batch, device, resolve(self.precision, device, scaler=False), self.ratio, self.seed)
         machine = describe_machine(device)
         steps = self.steps or (20 if gpu else 2)
         print(f"{self.size}: {resolved}\nbatch {batch}, {setting.precision}, on {machine['device']} ({machine['processor']})", flush=True)
@@ -82,7 +75,8 @@ class BenchCommand:
         tops: dict[str, Ceilings] = {}
         for task in self.tasks:
             how: dict[str, Any] = {"rounds": self.rounds, "steps": steps, "compiled": self.compile, "only": self.only}
-            found, tops[task] = measure(setting, task, **how, say=lambda text: print(text, flush=True))
+            with backends(device):
+                found, tops[task] = measure(setting, task, **how, say=lambda text: print(text, flush=True))
             rows += found
         print(f"\n{table(rows)}\n")
         for name, top in tops.items():
@@ -104,14 +98,6 @@ class BenchCommand:
             if value != getattr(BenchCommand, name):
                 words.append(f"--{name} {' '.join(shlex.quote(v) for v in value) if isinstance(value, tuple) else value}")
         return " ".join(words if self.compile else [*words, "--no-compile"])
-
-
-def named(device: torch.device, precision: str) -> str:
-    """What auto stands for on this device; any other name stands for itself."""
-    if precision != "auto":
-        return precision
-    context = autocast(device, "auto")
-    return "bf16" if isinstance(context, torch.autocast) else "fp32"
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:

@@ -20,13 +20,14 @@ Step = Callable[[], object]
 def seconds(step: Step, count: int, device: torch.device) -> float:
     """Seconds of one step, the mean of ``count`` in a row: by events on a GPU, by the clock elsewhere."""
     if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        for _ in range(count):
-            step()
-        end.record()
-        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):  # events belong to the current stream of the current GPU
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            for _ in range(count):
+                step()
+            end.record()
+            torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3 / count
     started = time.perf_counter()
     for _ in range(count):
@@ -61,7 +62,7 @@ def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
             step()
         trace = Path(folder, "trace.json")
         profile.export_chrome_trace(str(trace))
-        events = [event for event in json.loads(trace.read_text(encoding="utf-8"))["traceEvents"] if event.get("name") == "[memory]"]
+        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("name") == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda event: event["ts"]):
         now += event["args"]["Bytes"]

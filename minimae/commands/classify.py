@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import weights
 from ..errors import MinimaeError
-from ..options import RecipeName, Where, begin, describe
+from ..options import Where, begin, describe
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
 from ..report import prepare, write_json
 from ..sizes import Size
@@ -23,7 +23,7 @@ from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
 from ..tasks.probe_train import Probe, train_probe
 from ..training.distributed import world
-from ..training.loop import Result
+from ..training.loop import Result, device_of
 from ..vit import Encoder
 
 
@@ -63,15 +63,16 @@ class Trained(Labelled):
 class KnnCommand(Trained):
     """k-nearest-neighbour accuracy on frozen features: nothing is trained."""
 
-    recipe: OmitArgPrefixes[Knn] = field(default_factory=Knn)
-    name: RecipeName = ""
+    recipe: OmitArgPrefixes[Knn] = Knn()  # noqa: RUF009 - frozen
+    name: Suppress[str] = ""
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.alone())
         r, reading = self.recipe, self.where.reading
-        kept = [features_of(trained.model.encoder, images, trained.statistics, reading, pool=r.pool) for images in (train, test)]
+        how: dict[str, Any] = {"pool": r.pool, "precision": trained.recipe.precision}
+        kept = [features_of(trained.model.encoder, images, trained.statistics, reading, **how) for images in (train, test)]
         (features, labels), (questions, truth) = kept
-        predicted = knn_predict(features, labels, questions, k=r.k, temperature=r.temperature)
+        predicted = knn_predict(features.to(device_of(trained.model)), labels, questions, k=r.k, temperature=r.temperature)
         print(f"{r.k}-NN, {r.pool} features: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
 
 
@@ -79,7 +80,6 @@ class KnnCommand(Trained):
 class ProbeCommand(Trained):
     """Linear probe on cached features of the frozen encoder: the fast path, without augmentation. With a recipe: Table 10."""
 
-    name: RecipeName = ""
     pool: Pool = "tokens"
     """mean or class token, the means after every block, or all tokens side by side."""
     labels: int | None = None
@@ -88,11 +88,12 @@ class ProbeCommand(Trained):
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.alone())
         train = train if self.labels is None else train.few(self.labels)
-        kept = [features_of(trained.model.encoder, x, trained.statistics, self.where.reading, pool=self.pool) for x in (train, test)]
+        how: dict[str, Any] = {"pool": self.pool, "precision": trained.recipe.precision}
+        kept = [features_of(trained.model.encoder, x, trained.statistics, self.where.reading, **how) for x in (train, test)]
         (features, labels), (questions, truth) = kept
         predicted, penalty = probe_predict(features, labels, questions)
-        how = f"{self.pool} features, {len(labels):,} labels (penalty {penalty:g})"
-        print(f"linear probe, {how}: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
+        what = f"{self.pool} features, {len(labels):,} labels (penalty {penalty:g})"
+        print(f"linear probe, {what}: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
         print("This is the fast path: cached features of whole images. The paper's protocol (Table 10): minimae probe RECIPE")
 
 
@@ -133,7 +134,7 @@ class TrainProbeCommand(Trained):
     """The paper's linear probe (Table 10): LARS, a batch norm without affine, random crops. minimae probe RECIPE --weights …"""
 
     recipe: OmitArgPrefixes[Probe]
-    name: RecipeName = ""
+    name: Suppress[str] = ""
     run: OmitArgPrefixes[Run] = field(default_factory=Run)
 
     def __call__(self) -> None:
@@ -144,7 +145,7 @@ class TrainProbeCommand(Trained):
         print(tell(self.name, recipe, images=len(train), size=trained.model.size, processes=processes), describe(train), sep="\n")
         resume, reading = self.run.begin(recipe, device), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.run.out, resume=resume, reading=reading)
-        score = finetuned_accuracy(model, test, trained.statistics, reading=reading)
+        score = finetuned_accuracy(model, test, trained.statistics, reading=reading, precision=recipe.precision)
         self.run.end("linear probe", score, train, test, result)
 
 
@@ -155,7 +156,7 @@ class FinetuneCommand(Labelled):
     weights: Path | None = None
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file. A recipe from scratch wants none."""
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
-    name: RecipeName = ""
+    name: Suppress[str] = ""
     labels: int | None = None
     """Use this many labels only, the same number of each class."""
     scratch: bool = False
@@ -181,5 +182,5 @@ class FinetuneCommand(Labelled):
         print(tell(self.name, recipe, images=len(train), size=size, processes=processes), describe(train), sep="\n")
         resume, reading = self.run.begin(recipe, device), self.where.reading
         model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading)
-        score = finetuned_accuracy(model, test, statistics, reading=reading)
+        score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
         self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..devices import send
 from ..noise import permutation
 from .labels import as_labels
 
@@ -92,10 +93,10 @@ class Images:
 
         View v of epoch e has the crop and the mask of epoch ``e·repeats + v``.
         """
-        views = torch.arange(repeats).repeat(len(places))
-        places, epochs = places.repeat_interleave(repeats), epochs.repeat_interleave(repeats) * repeats + views
+        views = torch.arange(repeats, device=epochs.device).repeat(len(places))
+        epochs = epochs.repeat_interleave(repeats) * repeats + views
         where = self.pixels.device
-        places, epochs = places.to(where), epochs.to(where)
+        places, epochs = send(places.repeat_interleave(repeats), where), send(epochs, where)
         assert self.ids is not None
         return Batch(self.pixels[places], None if self.labels is None else self.labels[places], self.ids[places], epochs)
 
@@ -129,7 +130,7 @@ def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> T
     order = permutation(seed, "split", 0, total)
     if labels is None:
         return order[:count]
-    labels = labels[order]
+    labels = labels.cpu()[order]
     turn = torch.empty_like(labels)  # this image is the how-many-th of its class
     for c in labels.unique():
         turn[labels == c] = torch.arange(int((labels == c).sum()))

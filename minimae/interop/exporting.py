@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import MinimaeError
 from ..patches import Pair, pair
 from ..tasks.pretrain import Pretrained
+from ..training.loop import device_of
 from .reading import Classified
 
 
@@ -22,13 +24,14 @@ class FeatureModel(nn.Module):
 
     def __init__(self, trained: Pretrained | Classified, pool: Literal["mean", "class", "tokens"] = "mean") -> None:
         super().__init__()
-        self.network: nn.Module = trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier
+        network: nn.Module = trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier
+        self.network = network if device_of(network).type == "cpu" else copy.deepcopy(network).cpu()
         self.mean: Tensor
         self.deviation: Tensor
         self.pool = pool if isinstance(trained, Pretrained) else "logits"
         mean, deviation = trained.statistics
-        self.register_buffer("mean", mean[:, None, None].clone())
-        self.register_buffer("deviation", deviation[:, None, None].clone())
+        self.register_buffer("mean", mean.cpu()[:, None, None].clone())
+        self.register_buffer("deviation", deviation.cpu()[:, None, None].clone())
 
     def forward(self, images: Tensor) -> Tensor:
         found: Tensor = self.network((images - self.mean) / self.deviation)

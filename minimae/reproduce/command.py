@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from .. import data
 from ..data.source import Images
+from ..devices import use
 from ..errors import MinimaeError
 from ..options import pick_device
 from ..plots.evidence import claim_panels
@@ -46,7 +47,6 @@ class ReproduceCommand:
     data: str | None = None
     """A data set or a folder to use instead of the budget's."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     threads: int | None = None
     """Threads on a CPU; with two processes on two cores, 1 each."""
 
@@ -62,7 +62,7 @@ class ReproduceCommand:
                 raise ValueError(f"--threads must be at least 1, not {self.threads}")
             torch.set_num_threads(self.threads)
         budget = budget_named(self.budget, data=self.data)
-        device = pick_device(self.device)
+        device = use(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
         store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))

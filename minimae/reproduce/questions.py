@@ -39,7 +39,7 @@ class Tune:
         train = images(self.data, "train")
         few = train.few(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
-        return finetuned_accuracy(classifier, images(self.data, "test"), train.statistics)
+        return finetuned_accuracy(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision)
 
 
 @dataclass(frozen=True, kw_only=True)

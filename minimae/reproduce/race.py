@@ -19,6 +19,7 @@ from ..data.loader import in_memory
 from ..data.source import Images
 from ..data.stream import open_stream, packed
 from ..data.workers import cores
+from ..devices import use
 from ..errors import Interrupted
 from ..options import pick_device
 from ..recipes.races import RACES, Race
@@ -37,7 +38,6 @@ class RaceCommand:
     """CIFAR-10 against the clock: minimae race 5 (or 15, 45) pre-trains, probes and fine-tunes; run again, it goes on."""
 
     minutes: Positional[Literal[5, 15, 45]]
-    """How long the race lasts on one GPU."""
     data: str = "cifar10"
     """cifar10, or a folder: packed (minimae data pack) or with a folder for each class. Images are read into memory once."""
     data_root: Path = DOWNLOADS
@@ -47,18 +47,16 @@ class RaceCommand:
     out: Path = Path("runs/race")
     """Everything goes to OUT/cifar10-MINUTESmin-SEED."""
     seed: int = 0
-    """Decides the initial weights, the order of the images, masks and crops."""
     part: float = 1.0
     """Run only this share of all epochs, to try the way out; the result is marked and says nothing about the goal."""
     limit: int | None = None
     """Use at most this many images of each split; marked likewise."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
 
     def __call__(self) -> None:
         if not 0 < self.part <= 1:
             raise ValueError(f"--part is a share of the epochs above 0 and at most 1, not {self.part}")
-        race, device = RACES[self.minutes], pick_device(self.device)
+        race, device = RACES[self.minutes], use(pick_device(self.device))
         trial = "" if self.part == 1 and self.limit is None else f"-trial-{self.part:g}-{self.limit or 'all'}"
         out = self.out / f"{race.name}-{self.seed}{trial}"
         clock = Clock(out)
@@ -97,7 +95,7 @@ class Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        told: dict[str, float] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        told: dict[str, float] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         return told
 
     @contextmanager
@@ -131,12 +129,12 @@ def run_race(race: Race, train: Images, test: Images, out: Path, clock: Clock, d
     with clock.part("pre-training"):
         mae, learned = pretrain(race.pretrain, train, first, resume=can_resume(first), device=device)
     with clock.part("probe"):
-        known, asked = (extract(mae.encoder, images, train.statistics) for images in (train, test))
+        known, asked = (extract(mae.encoder, images, train.statistics, precision=race.pretrain.precision) for images in (train, test))
         probe = accuracy(probe_predict(known, train.labels, asked, seed=race.pretrain.seed)[0], test.labels)
     with clock.part("fine-tuning"):
         classifier, tuned = finetune(race.tune, mae.encoder, train, train.statistics, second, resume=can_resume(second))
     with clock.part("evaluation"):
-        right = finetuned_accuracy(classifier, test, train.statistics)
+        right = finetuned_accuracy(classifier, test, train.statistics, precision=race.tune.precision)
     spent = clock.seconds
     return {
         "race": race.name, "goal": {"accuracy": race.goal, "probe": 65.0, "minutes": race.minutes},

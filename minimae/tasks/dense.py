@@ -39,6 +39,7 @@ def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"two masks of one shape are compared, not {tuple(predicted.shape)} and {tuple(truth.shape)}")
+    predicted = predicted.to(truth.device)
     pairs = torch.bincount((truth.long() * classes + predicted.long()).flatten(), minlength=classes**2).view(classes, classes).double()
     both = pairs.diagonal()
     either = pairs.sum(0) + pairs.sum(1) - both

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..augment import normalise
 from ..data.source import Images
 from ..training.loop import device_of
+from ..training.precision import evaluating
+from ..training.settings import Precision
 from ..vit import Encoder
 
 Pool = Literal["mean", "class", "blocks", "tokens"]
@@ -18,26 +20,31 @@ Pool = Literal["mean", "class", "blocks", "tokens"]
 
 @torch.no_grad()
 def extract(
-    encoder: Encoder, images: Images | Tensor, statistics: tuple[Tensor, Tensor], *, pool: Pool = "mean", batch: int = 500
+    encoder: Encoder,
+    images: Images | Tensor,
+    statistics: tuple[Tensor, Tensor],
+    *,
+    pool: Pool = "mean",
+    batch: int = 500,
+    precision: Precision = "auto",
 ) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode.
 
     images: with names and labels, or pixels alone: ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides.
     mean: of the patch tokens after the last norm (d values). class: the class token (d). blocks: the patch means after
     every block, side by side (depth·d). tokens: all patch tokens after the last norm, side by side (n·d).
+    precision: of the encoder on a GPU, as in training; on a CPU it is float32.
     """
     encoder.eval()
-    found = []
+    device, found = device_of(encoder), []
     for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
-        x = normalise(part.to(device_of(encoder)), statistics)
-        if pool == "blocks":
-            found.append(torch.cat([tokens[:, 1:].mean(1) for tokens in encoder.features(x)], dim=1))
-            continue
-        tokens = encoder(x)
+        x = normalise(part.to(device), statistics)
+        with evaluating(device, precision):
+            tokens = encoder.features(x) if pool == "blocks" else [encoder(x)]
         if pool == "tokens":
-            found.append(rearrange(tokens[:, 1:], "b n d -> b (n d)"))
+            found.append(rearrange(tokens[0][:, 1:], "b n d -> b (n d)"))
         else:
-            found.append(tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1))
+            found.append(tokens[0][:, 0] if pool == "class" else torch.cat([each[:, 1:].mean(1) for each in tokens], dim=1))
     return torch.cat(found).float().cpu()
 
 

@@ -20,6 +20,7 @@ from ..data.workers import cores
 from ..patches import Pair, pair
 from ..training.distributed import world
 from ..training.loop import Plan
+from ..training.settings import Precision
 from ..vit import Encoder
 from .features import Pool, extract
 
@@ -59,9 +60,9 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
 
-    finish: what workers do with the crops besides. Images in memory go through workers too then, unless the device is the host itself.
+    finish: what workers do with the crops besides; images from memory are left as they are.
     """
-    if isinstance(source, Images) and (finish is None or device.type == "cpu"):
+    if isinstance(source, Images):
         here = source.to(device)
         return (here.at(places, epochs, repeats) for places, epochs in plan)
     return feed(
@@ -101,13 +102,13 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
 
 
 def features_of(
-    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: Reading, *, pool: Pool
+    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: Reading, *, pool: Pool, precision: Precision = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``."""
     features, labels = [], []
     for part in chunks(source, reading, image=pair(encoder.size.image)):
         assert part.labels is not None
-        features.append(extract(encoder, part, statistics, pool=pool))
+        features.append(extract(encoder, part, statistics, pool=pool, precision=precision))
         labels.append(part.labels)
     return torch.cat(features), torch.cat(labels)
 

@@ -11,21 +11,27 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, tem
     """Class of each test vector by a weighted vote of its k nearest: ``N d``, ``N``, ``M d`` → int64 ``M``.
 
     Near means a large cosine after centring on the training mean; a vote weighs exp(cosine / temperature)
-    (Wu et al., arXiv 1805.01978). Raises ValueError when k is not between 1 and N.
+    (Wu et al., arXiv 1805.01978); between equal sums the lower class wins. Computed where ``train`` is. Raises ValueError when k is not
+    between 1 and N, for a temperature that is not above 0, and for features that are not finite.
     """
     if not 1 <= k <= len(train):
         raise ValueError(f"k must lie between 1 and the {len(train)} training vectors, not {k}")
+    if not temperature > 0:
+        raise ValueError(f"the temperature of a vote must be greater than 0 (0.07 is usual), not {temperature}")
+    if not (train.isfinite().all() and test.isfinite().all()):
+        raise ValueError("some features are not finite, so nothing is nearest to them: look for NaN in the weights or the images")
+    device, classes, temperature = train.device, int(labels.max()) + 1, max(temperature, torch.finfo(train.dtype).tiny)
     centre = train.mean(0)
-    train, test = F.normalize(train - centre, dim=1), F.normalize(test - centre, dim=1)
-    votes = F.one_hot(labels).float()
+    known, asked = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
     winners = []
-    for part in test.split(1000):
-        cosine, index = (part @ train.T).topk(k, dim=1)
-        weight = (cosine / temperature).exp()
-        winners.append((weight[:, :, None] * votes[index]).sum(1).argmax(1))
-    return torch.cat(winners)
+    for part in asked.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
+        cosine, index = (part @ known.T).topk(k, dim=1)
+        weight = ((cosine - cosine[:, :1]) / temperature).exp()  # only ratios count: exp(1 / 0.01) would overflow
+        votes = torch.zeros(len(part), classes, dtype=weight.dtype, device=device)
+        winners.append(votes.scatter_add_(1, labels.to(device)[index], weight).argmax(1))
+    return torch.cat(winners).to(test.device)
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of right answers, in percent."""
-    return 100.0 * float((predicted == labels).float().mean())
+    return 100.0 * float((predicted == labels.to(predicted.device)).float().mean())

@@ -44,30 +44,18 @@ class Pretrain(Settings):
     image: int | None = None
     """Height and width in pixels; None takes the data set's."""
     patch: int | None = None
-    """Height and width of a patch in pixels; it must divide the image."""
     width: int | None = None
-    """Channels of a token in the encoder; a multiple of its heads."""
     depth: int | None = None
-    """Blocks of the encoder."""
     heads: int | None = None
-    """Attention heads of the encoder."""
     decoder_width: int | None = None
-    """Channels of a token in the decoder."""
     decoder_depth: int | None = None
-    """Blocks of the decoder."""
     decoder_heads: int | None = None
-    """Attention heads of the decoder."""
     ratio: float = 0.75
-    """Share of the patches that is hidden, between 0 and 1."""
+    """Share of the patches that is hidden."""
     sampling: Literal["random", "block", "grid"] = "random"
-    """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
-    """What is predicted of a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
-    components of its pixels. Losses of different targets cannot be compared."""
     loss_on: Literal["masked", "all"] = "masked"
-    """The patches that the loss is computed on: the hidden ones, or all."""
     mask_tokens_in_encoder: bool = False
-    """Give the encoder a mask token for each hidden patch, instead of leaving these patches out: slower, and worse in the paper."""
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
     fixed_crop: float | None = None
@@ -75,7 +63,6 @@ class Pretrain(Settings):
     jitter: float = 0.0
     """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
-    """Mirror images left to right, at random."""
 
     @property
     def augmentation(self) -> Augmentation:
@@ -109,7 +96,8 @@ class PretrainTask:
 
     def __post_init__(self) -> None:
         self.images = len(self.source)
-        self.statistics = self.source.statistics
+        mean, deviation = self.source.statistics
+        self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
         self.image = pair(self.model.size.image)
         self.run: nn.Module = self.model
 
@@ -118,7 +106,7 @@ class PretrainTask:
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
-        return {"size": asdict(self.model.size), "statistics": self.statistics, "data": self.source.name}
+        return {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.source.name}
 
     def feed(self, plan: Plan) -> Iterator[Batch]:
         r = self.recipe
@@ -210,7 +198,8 @@ class Pretrained:
         """
         if pool not in get_args(Pool):
             raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
-        return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, pool=pool, batch=batch)
+        how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
+        return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)
 
 
 def load_pretrained(path: Path) -> Pretrained:

@@ -25,8 +25,8 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
     """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖²: convex, solved by L-BFGS."""
-    weight = torch.zeros(classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
+    bias = torch.zeros(classes, device=features.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -44,10 +44,11 @@ def probe_predict(
 ) -> tuple[Tensor, float]:
     """Predictions for the test vectors, and the penalty that did best on a fifth of the training vectors held out.
 
-    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N.
+    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N. Computed where ``train`` is.
     """
-    classes = int(labels.max()) + 1
-    train, test = standardise(train, test)
+    classes, device, where = int(labels.max()) + 1, train.device, test.device
+    labels = labels.to(device)
+    train, test = standardise(train, test.to(device))
     order = permutation(seed, "split", 1, len(train))
     held, rest = order[: len(order) // 5], order[len(order) // 5 :]
     best, chosen = -1.0, penalties[0]
@@ -57,4 +58,4 @@ def probe_predict(
         if score > best:
             best, chosen = score, penalty
     weight, bias = fit_linear(train, labels, classes, chosen)
-    return F.linear(test, weight, bias).argmax(1), chosen
+    return F.linear(test, weight, bias).argmax(1).to(where), chosen

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..augment import normalise
 from ..data.source import Batch
 from ..training.distributed import world
-from ..training.lars import LARS
+from ..training.lars import ScaledLARS
 from ..training.loop import Result, device_of, fit
 from ..training.settings import Settings
 from ..vit import Encoder
@@ -37,7 +37,6 @@ class Probe(Settings):
     base_lr: float = 0.1
     weight_decay: float = 0.0
     momentum: float = 0.9
-    """LARS: the share of the last update that is kept."""
     trust: float = 0.001
     """LARS: the share of its own length by which a weight matrix moves at a learning rate of 1."""
     pool: Literal["class", "mean"] = "class"
@@ -45,7 +44,6 @@ class Probe(Settings):
     crop: tuple[float, float] | None = (0.08, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image. (The paper gives no range; this is the usual one.)"""
     flip: bool = True
-    """Mirror images left to right, at random."""
 
 
 class FeatureNorm(nn.BatchNorm1d):
@@ -124,7 +122,7 @@ class ProbeTask(FinetuneTask):
 
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
         r = self.recipe
-        return LARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
+        return ScaledLARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         assert batch.labels is not None

@@ -17,6 +17,7 @@ from ..patches import pair, unpatchify
 from ..pixels import as_pixels
 from ..plots import as_picture, masked_picture, reconstructions
 from ..training.loop import device_of
+from ..training.precision import evaluating
 from .pretrain import Pretrained
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarra
     model, patch, statistics = (trained.pictures or trained.model).eval(), pair(trained.model.size.patch), trained.statistics
     images = normalise(as_pixels(pixels, trained.model.size.channels).to(device_of(model)), statistics)
     mask = mask.to(images.device)
-    painted = model.reconstruct(images, mask).painted
+    with evaluating(images.device, trained.recipe.precision):
+        painted = model.reconstruct(images, mask).painted
     spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
     hidden = unpatchify(spread, patch, model.grid(images))[:, 0] > 0.5
     return [

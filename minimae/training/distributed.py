@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..devices import use, waiting
 from ..errors import MinimaeError
 
 
@@ -47,7 +48,7 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
     Raises MinimaeError when there are fewer GPUs than processes on this machine.
     """
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) == 1:
-        return device
+        return use(device)
     if device.startswith("cuda"):
         place = int(environment["LOCAL_RANK"])
         if place >= torch.cuda.device_count():
@@ -155,11 +156,12 @@ def talking(model: nn.Module, *, last: bool) -> Iterator[None]:
 
 def agree(*values: float | Tensor, device: torch.device) -> list[float]:
     """The mean of each value over all processes, as numbers that every process has alike. The host waits for the device here."""
-    told = torch.stack([torch.as_tensor(value, dtype=torch.float64).to(device) for value in values])
-    if (here := world()).size > 1:
-        dist.all_reduce(told)
-        told /= here.size
-    return [float(value) for value in told.cpu()]
+    with waiting(device):
+        told = torch.stack([torch.as_tensor(value, dtype=torch.float64).to(device) for value in values])
+        if (here := world()).size > 1:
+            dist.all_reduce(told)
+            told /= here.size
+        return [float(value) for value in told.cpu()]
 
 
 def wait() -> None:

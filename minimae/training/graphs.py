@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..devices import current
 from ..errors import MinimaeError
 
 Step = Callable[..., Tensor]
@@ -75,7 +76,7 @@ class Captured:
 
 
 def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer, warmup: int = 3) -> Captured:
-    """Record ``step(*inputs)`` and return what replays it. Weights and optimiser are afterwards as they were before.
+    """Record ``step(*inputs)`` and return what replays it. Weights, optimiser and random numbers are afterwards as they were.
 
     ``step`` does everything: forward, backward, ``optimiser.step()``, ``optimiser.zero_grad(set_to_none=True)``; it returns the loss,
     detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimiser first.
@@ -87,16 +88,21 @@ def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.opti
         raise MinimaeError(f"CUDA graphs want model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
     if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimiser.param_groups):
         raise ValueError("this optimiser keeps its lr on the host, so every replay would use the same: call capturable(optimiser) first")
+    [device] = {x.device for x in (*inputs, *model.parameters())}
     static = tuple(x.clone() for x in inputs)
     restore = remember(model, optimiser)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries choose and allocate what they need, outside the recording
-        for _ in range(warmup):
-            step(*static)
-    torch.cuda.current_stream().wait_stream(side)
-    restore()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step(*static)
+    with current(device):
+        random = torch.cuda.get_rng_state()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries choose and allocate what they need, outside the recording
+            for _ in range(warmup):
+                step(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        restore()
+        graph = torch.cuda.CUDAGraph()
+        # The loader's thread allocates page-locked memory meanwhile: only this thread must keep to what can be recorded.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            loss = step(*static)
+        torch.cuda.set_rng_state(random)  # the first replay draws what an ordinary first step draws
     return Captured(graph, static, loss)

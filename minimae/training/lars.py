@@ -59,6 +59,32 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
+class ScaledLARS(LARS):
+    """LARS for a loss scaler (fp16): a step whose gradients overflowed changes nothing, and the host need not know which step that is.
+
+    Without this torch's scaler reads from the device in every step whether there was an overflow. Without a scaler it is LARS.
+    """
+
+    _step_supports_amp_scaling = True  # the scaler leaves found_inf (above 0 for an overflow) and grad_scale (or None) in the optimiser
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        overflow, scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+        if overflow is None:
+            return super().step(closure)
+        learned = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for parameter in learned:
+            if scale is not None:
+                parameter.grad.div_(scale)
+            self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
+        held = [*learned, *(self.state[p]["velocity"] for p in learned)]
+        before = [tensor.clone() for tensor in held]
+        loss = super().step(closure)
+        for tensor, old in zip(held, before):
+            tensor.copy_(torch.where(overflow > 0, old, tensor))
+        return loss
+
+
 def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
     """The gradient with decay, scaled to ``trust`` times the length of the weights; 1-D parameters keep theirs."""
     if weight.dim() <= 1:

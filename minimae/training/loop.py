@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.source import Batch
+from ..devices import current, waiting
 from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
 from ..threads import training as threads_for_training
@@ -28,10 +29,9 @@ from .bands import Expectation
 from .graphs import Captured, capturable, capture
 from .logs import Logs
 from .optimisers import set_lr
-from .precision import autocast, inputs
+from .precision import autocast, backends, inputs, mixed
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
-from .speed import flags
 from .state import CHECKPOINT, METRICS, device_of, restore, save_run, save_whole
 
 __all__ = ["CHECKPOINT", "METRICS", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
@@ -161,7 +161,6 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     Interrupted after a stop request.
     """
     model, device, here = task.model, device_of(task.model), distributed.world()
-    flags(device)
     window = settings.batch * settings.accumulate * here.size
     steps = settings.steps(task.images, here.size)
     epoch_steps = task.images / window
@@ -173,7 +172,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     empty = distributed.without_weights(model) if shard else model
     task.run = distributed.spread(model, shard=shard)
     optimiser = task.optimiser(peak)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    precision, scaler = mixed(settings, device)
     state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
     state |= {"step": 0, "seconds": 0.0, "history": [], "threads": None}
     if resume:
@@ -186,7 +185,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
         capturable(optimiser)
 
     def save() -> None:
-        if out is not None:
+        with waiting(device):
             save_run(out, model, optimiser, scaler, state, shard=shard)
 
     model.train()
@@ -198,7 +197,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
     logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
-    with threads, bar, logs, closing(feed), stop_requests() as asked:  # type: ignore[type-var]
+    with threads, bar, logs, closing(feed), current(device), stop_requests() as asked:  # type: ignore[type-var]
         while state["step"] < steps:
             step = state["step"]
             lr = lr_at(step + 1, steps=steps, warmup=warmup, peak=peak, floor=settings.floor_lr)
@@ -207,8 +206,8 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
             total = torch.zeros((), device=device)
             for micro in range(0 if settings.graph else settings.accumulate):
                 batch = next(feed)
-                with distributed.talking(task.run, last=micro + 1 == settings.accumulate):
-                    with autocast(device, settings.precision):
+                with distributed.talking(task.run, last=micro + 1 == settings.accumulate), backends(device):
+                    with autocast(device, precision):
                         loss = task.loss(batch) / settings.accumulate
                     scaler.scale(loss).backward()
                 total += loss.detach()
@@ -269,12 +268,13 @@ def record(task: Task, settings: Settings, optimiser: torch.optim.Optimizer, pre
     """The step of this task as a CUDA graph. Raises MinimaeError without a GPU, or with several processes."""
     if distributed.world().size > 1:
         raise MinimaeError("--graph is for one process: leave it out, or start without torchrun")
-    model, idle = task.model, torch.amp.GradScaler(enabled=False)
+    model, device, (precision, idle) = task.model, device_of(task.model), mixed(settings, device_of(task.model))
 
     def step(*tensors: Tensor) -> Tensor:
-        with autocast(device_of(model), settings.precision):
-            loss = task.score(*tensors)
-        loss.backward()
+        with backends(device):
+            with autocast(device, precision):
+                loss = task.score(*tensors)
+            loss.backward()
         update(model, optimiser, idle, settings)
         return loss.detach()
 

@@ -1,27 +1,81 @@
-"""In which precision a model computes, and that nothing else does."""
+"""In which precision a model computes, and that nothing else does: autocast, its loss scaler, and TF32 for what stays in float32."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..data.source import Batch
-from ..precision import exact
+from ..devices import exact
 
 if TYPE_CHECKING:
     from .loop import Task
+    from .settings import Settings
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve(precision: str, device: torch.device, *, scaler: bool = True) -> str:
+    """What auto stands for on this device, fp32, bf16 or fp16; any other name stands for itself.
+
+    auto is bf16 on a GPU with bf16 units. Older ones (T4, V100) would only emulate it, slowly: there it is fp16, or fp32 where the loss
+    scaler that fp16 needs cannot be used. Elsewhere it is fp32.
+    """
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if scaler else "fp32"
+
+
+def mixed(settings: Settings, device: torch.device) -> tuple[str, torch.amp.GradScaler]:
+    """The precision of a run on this device, and the loss scaler: one that does nothing unless the precision is fp16.
+
+    A recorded step (``graph``) and FSDP2 (``shard``) do without a scaler, so auto does not mean fp16 there.
+    """
+    name = resolve(settings.precision, device, scaler=not (settings.graph or settings.shard))
+    return name, torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 where the device has it (or what was asked for), float32 elsewhere."""
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    name = ("bf16" if bf16 else "fp32") if precision == "auto" else precision
-    if name == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[name])
+    """Half precision for the products of a forward pass, as asked for; auto is :func:`resolve`."""
+    name = resolve(precision, device)
+    return contextlib.nullcontext() if name == "fp32" else torch.autocast(device.type, dtype=HALF[name])
+
+
+@contextlib.contextmanager
+def backends(device: torch.device, *, tf32: bool = True) -> Iterator[None]:
+    """Inside, what a model computes in float32 on a GPU is computed in TF32; afterwards torch's switches are as they were.
+
+    TF32 keeps float32's range and 10 bits of its fraction in matrix products (``tf32=False`` keeps all 23). bf16 and fp16 autocast
+    are not affected, and on a CPU nothing is touched. Set through the older of torch's two interfaces: inductor still reads it, and
+    mixing both is an error.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    before = cudnn.allow_tf32, cudnn.benchmark
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn.allow_tf32, cudnn.benchmark = tf32, True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        cudnn.allow_tf32, cudnn.benchmark = before
+
+
+@contextlib.contextmanager
+def evaluating(device: torch.device, precision: str = "auto") -> Iterator[None]:
+    """The precision of a forward pass of evaluation: on a GPU that of training, elsewhere float32."""
+    with contextlib.nullcontext() if device.type != "cuda" else autocast(device, precision), backends(device):
+        yield
 
 
 def inputs(task: Task, batch: Batch) -> tuple[Tensor, ...]:

@@ -29,13 +29,12 @@ class Settings:
     warmup_epochs: float = 10.0
     """Epochs of linear warm-up."""
     weight_decay: float = 0.05
-    """How strongly weights are pulled towards zero; biases and norms are exempt."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay of its two moments."""
     clip: float | None = None
     """Largest gradient norm; None does not clip, and then no norm is computed."""
     precision: Precision = "auto"
-    """auto is bf16 autocast on a GPU that has it, float32 elsewhere."""
+    """auto is bf16 autocast on a GPU with bf16 units, fp16 with a loss scaler on an older one, float32 elsewhere."""
     compile: bool = False
     """Compile the blocks with torch.compile."""
     graph: bool = False
@@ -47,7 +46,6 @@ class Settings:
     threads: int | None = None
     """Threads of a CPU; by default one for a small model, and all cores for a larger one (fewer when other programs need them)."""
     seed: int = 0
-    """Decides the initial weights, the order of the images, masks and crops: the same seed gives the same run."""
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
     save_every: float = 60.0

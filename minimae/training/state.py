@@ -25,8 +25,10 @@ CHECKPOINT, METRICS, SHARDS = "checkpoint.pt", "metrics.jsonl", "checkpoint-"
 FREE = {"log_every", "save_every", "compile", "graph", "shard", "wandb", "threads"}  # may change when a run goes on
 
 
-def save_run(out: Path, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any], *, shard: bool) -> None:
+def save_run(out: Path | None, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any], *, shard: bool) -> None:
     """Write checkpoint and metrics; every process calls it. Raises MinimaeError in all of them when one could not write."""
+    if out is None:
+        return
     error: MinimaeError | None = None
     try:
         if shard:
@@ -139,7 +141,8 @@ def restore(
     load_weights(model, state.pop("model"), out / CHECKPOINT)
     moments = state.pop("optimiser")
     optimiser.load_state_dict(moments)
-    scaler.load_state_dict(state.pop("scaler"))
+    if scale := state.pop("scaler"):  # empty when the run so far needed no scaler: on another device
+        scaler.load_state_dict(scale)
     state.pop("format")
     return state
 
@@ -177,7 +180,7 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     """One JSON object a line. Rewritten with the checkpoint, so that both always tell of the same step."""
     temporary = path.with_name(path.name + ".partial")
     try:
-        temporary.write_text("".join(json.dumps(point) + "\n" for point in history), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(point) + "\n" for point in history))
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

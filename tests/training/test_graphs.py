@@ -11,7 +11,6 @@ from torch import nn
 from minimae import MinimaeError
 from minimae.training.graphs import Captured, capturable, capture, remember
 from minimae.training.optimisers import adamw, decay_groups, layer_groups, set_lr
-from minimae.training.speed import flags
 
 
 def trained(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -99,17 +98,3 @@ def test_a_graph_is_the_step_it_recorded() -> None:
             run(x + i)
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.allclose(*results, atol=1e-6)
-
-
-def test_a_cpu_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda name: pytest.fail("touched"))
-    flags("cpu")
-
-
-@pytest.mark.parametrize(("tf32", "name"), [(True, "high"), (False, "highest")])
-def test_switches_of_a_gpu(tf32: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[str] = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", given.append)
-    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=None, benchmark=False))
-    flags(torch.device("cuda", 1), tf32=tf32)
-    assert given == [name] and torch.backends.cudnn.allow_tf32 is tf32 and torch.backends.cudnn.benchmark

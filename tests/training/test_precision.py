@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
+from minimae import targets
 from minimae.data.source import Images
+from minimae.devices import exact
+from minimae.targets import PCATarget
+from minimae.tasks.features import extract
 from minimae.tasks.finetune import Finetune, FinetuneTask, finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.training import loop
+from minimae.training.precision import backends, evaluating, resolve
 
 SHAPE = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1}
 PRETRAIN = Pretrain(**SHAPE, batch=8, epochs=1, warmup_epochs=0, crop=(0.2, 1.0), jitter=0.4)  # type: ignore[arg-type]
@@ -68,3 +76,87 @@ def test_a_task_that_prepares_half_precision_is_an_error(images: Images, monkeyp
     monkeypatch.setattr(PretrainTask, "prepare", lambda self, batch: (original(self, batch)[0].bfloat16(), *original(self, batch)[1:]))
     with pytest.raises(TypeError, match=r"prepares float32 tensors and indices, not torch.bfloat16"):
         pretrain(PRETRAIN, images, quiet=True)
+
+
+class NoGPU(RuntimeError):
+    pass
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, native: bool) -> None:
+    """As if there were a GPU with bf16 units, or one that emulates bf16 (T4, V100)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+
+
+@pytest.mark.parametrize(
+    ("native", "scaler", "name"), [(True, True, "bf16"), (True, False, "bf16"), (False, True, "fp16"), (False, False, "fp32")]
+)
+def test_auto_never_means_emulated_bf16(native: bool, scaler: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, native=native)
+    assert resolve("auto", torch.device("cuda"), scaler=scaler) == name
+    assert [resolve(asked, torch.device("cuda"), scaler=scaler) for asked in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+
+
+def test_auto_is_float32_on_a_cpu() -> None:
+    assert resolve("auto", torch.device("cpu")) == "fp32"
+
+
+@pytest.fixture
+def switches() -> Iterator[None]:
+    """Torch's switches as they are by default, also afterwards."""
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+
+
+def state() -> tuple[str, bool, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("before", [("highest", True, False), ("medium", False, True)])
+def test_tf32_is_scoped_and_never_reaches_pixels(before: tuple[str, bool, bool], switches: None) -> None:
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before[1:]
+    gpu = torch.device("cuda")
+    with backends(gpu):
+        assert state() == ("high", True, True)
+        with exact(gpu):
+            assert state()[0] == "highest"
+        assert state() == ("high", True, True)
+        with backends(gpu, tf32=False):
+            assert state() == ("highest", False, True)
+    with pytest.raises(NoGPU), backends(gpu), exact(gpu):
+        raise NoGPU
+    assert state() == before
+
+
+def test_a_cpu_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda name: pytest.fail("touched"))
+    cpu = torch.device("cpu")
+    with backends(cpu), evaluating(cpu, "bf16"), exact(cpu):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+def test_training_and_evaluation_leave_the_switches_as_they_were(images: Images) -> None:
+    before = state()
+    model, _ = pretrain(PRETRAIN, images, quiet=True)
+    extract(model.encoder, images.pixels[..., :16, :16], images.statistics)
+    assert state() == before
+
+
+def test_evaluation_on_a_gpu_is_in_the_precision_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, native=True)
+    with warnings.catch_warnings(), evaluating(torch.device("cuda"), "auto"):
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16
+    with evaluating(torch.device("cuda"), "fp32"):
+        assert torch.get_float32_matmul_precision() == "high" and not torch.is_autocast_enabled("cuda")
+
+
+def test_the_principal_components_are_float32_under_autocast_and_tf32(switches: None) -> None:
+    target = PCATarget(48).fit(torch.rand(200, 48))
+    patches = torch.rand(2, 5, 48)
+    seen: list[str] = []
+    with backends(torch.device("cuda")), mock.patch.object(targets, "exact", lambda device: seen.append(device.type) or nullcontext()):
+        target.picture(target(patches), patches)
+    assert seen == ["cpu", "cpu"]

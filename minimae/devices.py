@@ -1,0 +1,71 @@
+"""What work on a GPU needs: full precision where pixels and targets are made, and a host that does not wait for the device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Inside, products on this device are float32 ones: no autocast to half precision, and no TF32.
+
+    Autocast would crop images in bfloat16 (8 bits), TF32 would do it with 11 bits; a pixel of 8 bits is then off by one or more.
+    """
+    before = torch.get_float32_matmul_precision()
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda" or before == "highest":
+            yield
+            return
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether this is a GPU that is here: tensors can also be simulated."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
+def use(device: str) -> str:
+    """Make a GPU that is named with its number the current one of this process; → its name. See :func:`current`."""
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(torch.device(device))
+    return device
+
+
+def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Inside, streams, events, graphs and page-locked memory belong to this GPU unless another one is named."""
+    return torch.cuda.device(device) if is_gpu(device) else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def waiting(device: torch.device) -> Iterator[None]:
+    """Inside, the host may wait for the device, also under ``torch.cuda.set_sync_debug_mode("error")``: for reads that are meant."""
+    if not is_gpu(device):
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers as a tensor on the device, filled in there: ``torch.tensor`` would copy them from the host, and the host would wait."""
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on the device. From the host to a GPU it goes through page-locked memory, so that the host need not wait."""
+    if is_gpu(device) and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=device.type == "cuda")
