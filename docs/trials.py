@@ -68,6 +68,6 @@ if __name__ == "__main__":
         if name not in TRIALS:
             sys.exit(f"unknown trial {name!r}; known: {', '.join(TRIALS)}")
         outcome = run(name)
-        with open(Path(__file__).with_suffix(".jsonl"), "a") as file:
+        with open(Path(__file__).with_suffix(".jsonl"), "a", encoding="utf-8") as file:
             file.write(json.dumps(outcome) + "\n")
         print(json.dumps(outcome, indent=2))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from tyro.conf import Positional, arg
 
 from . import data
 from .data.source import Images
 from .data.stream import open_folder, open_stream, packed
 from .devices import use
-from .errors import MinimaeError
+from .errors import MinimaeError, reason
 from .patches import pair
 from .tasks.feeding import Reading, Source
 from .training import distributed
 from .training.state import can_resume
 
+RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 ROOM = 2e9  # bytes of pixels up to which a folder is read into memory
 
 
@@ -29,14 +32,18 @@ def pick_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdecimal()):
+        guess = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "nvidia", "cuda") else "."
+        raise ValueError(f"there is no device {name!r}{guess} Devices: auto, cpu, cuda, cuda:1, mps")
     try:
         if torch.cuda.is_available() and torch.device(name).type == "cuda":
             if (torch.device(name).index or 0) >= torch.cuda.device_count():
                 raise RuntimeError(f"there are {torch.cuda.device_count()} GPUs here, counted from 0")
             return name
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {name!r} cannot be used here ({str(error).splitlines()[0][:100]}); try --device cpu") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"the device {name!r} cannot be used here ({reason(error)}); try --device cpu") from None
     return name
 
 

@@ -57,7 +57,7 @@ def environment(device: str) -> dict[str, str]:
 def processor() -> str:
     """The processor's name as the system tells it, with its number of cores."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{named[0] if named else platform.processor() or 'unknown'}, {os.cpu_count()} cores"
 
@@ -65,7 +65,7 @@ def processor() -> str:
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented, written whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

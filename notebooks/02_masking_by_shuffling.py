@@ -238,7 +238,8 @@ for n in (10, 100, 200):
 def keep_count(n: int, ratio: float) -> int:
     """How many of n patches stay visible at a mask ratio in (0, 1): n·(1 − ratio), rounded half up."""
     if not 0 < ratio < 1:
-        raise ValueError(f"mask ratio must lie between 0 and 1 (0.75 in the paper), not {ratio}; for no mask pass None")
+        percent = f"; did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
+        raise ValueError(f"mask ratio must lie between 0 and 1 (0.75 in the paper), not {ratio}{percent}")
     keep = math.floor(round(n * (1 - ratio), 6) + 0.5)  # the inner round undoes 10 · (1 − 0.9) = 0.99…98
     if not 1 <= keep < n:
         raise ValueError(

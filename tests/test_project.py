@@ -24,7 +24,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minimae"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-READING_ORDER = ["checks", "suggest", "patches", "noise", "masking", "positions", "sizes", "vit", "decoder", "targets", "mae"]
+READING_ORDER = ["checks", "suggest", "patches", "noise", "masking", "positions", "sizes", "vit", "decoder", "devices", "targets", "mae"]
 CORE = ["patches", "masking", "positions", "vit", "decoder", "targets", "mae"]
 CONDA_NAMES = {"pytorch": "torch"}
 SAMPLE = {f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")}

@@ -32,14 +32,19 @@ class BenchCommand:
     size: str = "base"
     """A named size; image, patch and channels below override parts of it."""
     image: int | None = None
+    """Height and width of the images in pixels."""
     patch: int | None = None
+    """Height and width of a patch in pixels."""
     channels: int | None = None
+    """Channels of the images."""
     batch: int | None = None
     """Images in a step; by default 256 on a GPU, 8 or (small images) 64 on a CPU."""
     ratio: float = 0.75
     """Share of the patches that is hidden in pre-training."""
     tasks: tuple[TaskName, ...] = ("pretrain", "features", "finetune")
+    """What is timed."""
     device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     precision: Precision = "auto"
     """auto is bf16 autocast on a GPU with bf16 units, float32 elsewhere."""
     steps: int | None = None
@@ -53,6 +58,7 @@ class BenchCommand:
     threads: int | None = None
     """Threads on a CPU; by default torch's own choice."""
     seed: int = 0
+    """Decides the weights and the images."""
     out: Path | None = None
     """A JSON file for the results; an earlier run of the same command on this machine is replaced there, others stay."""
 

@@ -153,7 +153,7 @@ def keep(path: Path, run: dict[str, Any]) -> None:
     runs: list[dict[str, Any]] = []
     if path.exists():
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(found, list):
                 raise TypeError
             runs = [old for old in found if (old["command"], old["machine"]) != (run["command"], run["machine"])]
@@ -161,7 +161,7 @@ def keep(path: Path, run: dict[str, Any]) -> None:
             raise MinimaeError(f"{path} is there and does not hold results of minimae bench; give another file with --out") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps([*runs, run], indent=1) + "\n")
+    temporary.write_text(json.dumps([*runs, run], indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

@@ -62,7 +62,7 @@ def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
             step()
         trace = Path(folder, "trace.json")
         profile.export_chrome_trace(str(trace))
-        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("name") == "[memory]"]
+        events = [event for event in json.loads(trace.read_text(encoding="utf-8"))["traceEvents"] if event.get("name") == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda event: event["ts"]):
         now += event["args"]["Bytes"]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tyro.conf import OmitArgPrefixes, Suppress
+from tyro.conf import OmitArgPrefixes
 
 from .. import weights
 from ..errors import MinimaeError
-from ..options import Where, begin, describe
+from ..options import RecipeName, Where, begin, describe
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
 from ..report import prepare, write_json
 from ..sizes import Size
@@ -63,8 +63,8 @@ class Trained(Labelled):
 class KnnCommand(Trained):
     """k-nearest-neighbour accuracy on frozen features: nothing is trained."""
 
-    recipe: OmitArgPrefixes[Knn] = Knn()  # noqa: RUF009 - frozen
-    name: Suppress[str] = ""
+    recipe: OmitArgPrefixes[Knn] = field(default_factory=Knn)
+    name: RecipeName = ""
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.alone())
@@ -80,6 +80,7 @@ class KnnCommand(Trained):
 class ProbeCommand(Trained):
     """Linear probe on cached features of the frozen encoder: the fast path, without augmentation. With a recipe: Table 10."""
 
+    name: RecipeName = ""
     pool: Pool = "tokens"
     """mean or class token, the means after every block, or all tokens side by side."""
     labels: int | None = None
@@ -134,7 +135,7 @@ class TrainProbeCommand(Trained):
     """The paper's linear probe (Table 10): LARS, a batch norm without affine, random crops. minimae probe RECIPE --weights …"""
 
     recipe: OmitArgPrefixes[Probe]
-    name: Suppress[str] = ""
+    name: RecipeName = ""
     run: OmitArgPrefixes[Run] = field(default_factory=Run)
 
     def __call__(self) -> None:
@@ -156,7 +157,7 @@ class FinetuneCommand(Labelled):
     weights: Path | None = None
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file. A recipe from scratch wants none."""
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
-    name: Suppress[str] = ""
+    name: RecipeName = ""
     labels: int | None = None
     """Use this many labels only, the same number of each class."""
     scratch: bool = False

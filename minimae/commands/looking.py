@@ -39,6 +39,7 @@ class ExportCommand:
     weights: Positional[Path]
     """A run folder of pre-training, its checkpoint.pt, or shipped weights by name."""
     out: Positional[Path]
+    """The file to write."""
     half: bool = False
     """Half precision: half as large, and rounded."""
 
@@ -54,6 +55,7 @@ class ConvertCommand:
     weights: Positional[str]
     """A name, a run folder, or a file or folder of another library; its layout is detected."""
     out: Positional[Path]
+    """The file or folder to write."""
     to: Literal["minimae", "official", "huggingface", "timm", "program"]
     """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
     encoder_only: bool = False
@@ -63,6 +65,7 @@ class ConvertCommand:
     heads: int | None = None
     """Heads of the encoder, where the weights do not tell."""
     decoder_heads: int | None = None
+    """Heads of the decoder, where the weights do not tell."""
     target: Literal["normalised", "pixels", "pca"] | None = None
     """What the decoder was trained to predict, where the weights do not tell: normalised by default."""
     pool: Literal["mean", "class", "tokens"] = "mean"
@@ -93,6 +96,7 @@ class ReconstructCommand:
     ratio: float | None = None
     """Share of the patches to hide; by default the model's own."""
     seed: int = 0
+    """Decides which patches are hidden."""
     out: Path = Path("reconstruction.png")
     """Where the figure goes; with several pictures a number is added."""
 
@@ -141,8 +145,11 @@ class FlopsCommand:
     name: Positional[str]
     """A named size: nano, micro, tiny, small, base, large or huge; or all."""
     ratio: float = 0.75
+    """Share of the patches that is hidden, between 0 and 1."""
     image: int | None = None
+    """Another height and width of the image in pixels."""
     patch: int | None = None
+    """Another height and width of a patch in pixels."""
 
     def __call__(self) -> None:
         if self.name not in (*SIZES, "all"):
@@ -165,6 +172,7 @@ class DemoCommand:
     out: Path = Path("runs/demo")
     """Folder for checkpoint, metrics, figures and report."""
     seed: int = 0
+    """Decides the initial weights, the order of the images and the masks."""
 
     def __call__(self) -> None:
         demo(self.out, seed=self.seed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tyro.conf import OmitArgPrefixes, Suppress
+from tyro.conf import OmitArgPrefixes
 
-from ..options import Where, begin, describe
+from ..options import RecipeName, Where, begin, describe
 from ..recipes import for_processes, tell
 from ..rehearse import rehearse
 from ..report import prepare, pretraining_parts, settings_parts, write_page
@@ -18,12 +18,11 @@ from ..training.distributed import world
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainCommand:
-    """Pre-train a masked autoencoder from a named recipe: minimae pretrain RECIPE [--option …]."""
+    """Pre-train a masked autoencoder from a named recipe: minimae pretrain RECIPE [--option …]"""
 
     recipe: OmitArgPrefixes[Pretrain]
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
-    name: Suppress[str] = ""
-    """The recipe's name."""
+    name: RecipeName = ""
     out: Path | None = None
     """Folder for checkpoint, metrics, figures and report; by default runs/RECIPE."""
     resume: Path | None = None

@@ -163,6 +163,7 @@ def machine() -> str:
     """The processor, its cores, the GPU if any, and the libraries that decode."""
     name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.is_file():
-        name = next((line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")), name)
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return f"{name}{gpu}, torch {torch.__version__}, Pillow {need('PIL', why='reading images').__version__}"

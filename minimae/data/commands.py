@@ -30,6 +30,7 @@ class PackCommand:
     out: Positional[Path]
     """Where the shards go: OUT/train/000000.tar …"""
     splits: tuple[str, ...] = ("train", "val")
+    """The folders in FOLDER to pack."""
     side: int = 256
     """The short side in pixels; smaller pictures stay as they are."""
     quality: int = 90
@@ -61,9 +62,11 @@ class RehearsalCommand:
     root: Positional[Path]
     """The folder; it must not be there yet."""
     classes: int = 4
+    """Class folders."""
     train: int = 16
     """Training images of each class."""
     val: int = 4
+    """Validation images of each class."""
 
     def __call__(self) -> None:
         if self.root.exists():
@@ -77,6 +80,7 @@ class VerifyCommand:
     """Compare packed shards with their checksums and their index: minimae data verify OUT."""
 
     out: Positional[Path]
+    """The folder of the shards."""
 
     def __call__(self) -> None:
         wrong = verify(self.out)
@@ -95,11 +99,15 @@ class BenchLoaderCommand:
     packed: Path | None = None
     """Shards made from it with minimae data pack."""
     split: str = "train"
+    """The split to read."""
     image: int = 224
+    """Height and width in pixels that images are cropped and resized to."""
     batch: int = 64
+    """Images in a batch."""
     batches: int = 4
     """Batches in a repeat."""
     repeats: int = 5
+    """How often each way is measured; the table shows medians."""
     workers: int | None = None
     """Processes; by default one for each core."""
     step_ms: float | None = None
@@ -107,13 +115,16 @@ class BenchLoaderCommand:
     rate: float = 5000.0
     """Images/s of the model that is to be fed."""
     device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     out: Path | None = None
     """A JSON file for the results; an earlier run with the same options on this machine is replaced there, others stay."""
 
     def __call__(self) -> None:
         import torch
 
-        device = torch.device(use(("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device))
+        from ..options import pick_device
+
+        device = torch.device(use(pick_device(self.device)))
         workers = cores() if self.workers is None else self.workers
         step = None if self.step_ms is None else self.step_ms / 1e3
         with tempfile.TemporaryDirectory() as temporary:

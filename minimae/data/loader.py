@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ..augment import Augmentation
 from ..errors import MinimaeError
 from ..patches import Pair, pair
+from .host import HostReader
 from .reader import Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images
 from .stream import Stream
@@ -39,7 +40,9 @@ class Feed(Iterator[Batch]):
     waited: seconds spent waiting for images so far. skipped: what could not be read, and how often it was met.
     """
 
-    def __init__(self, reader: Reader, plan: Iterable[tuple[Tensor, Tensor]], device: torch.device, loader: dict[str, Any]) -> None:
+    def __init__(
+        self, reader: Reader | HostReader, plan: Iterable[tuple[Tensor, Tensor]], device: torch.device, loader: dict[str, Any]
+    ) -> None:
         self.reader, self.device = reader, device
         self.waited = 0.0
         self.skipped: dict[str, int] = {}
@@ -121,7 +124,7 @@ class Feed(Iterator[Batch]):
 
 
 def feed(
-    stream: Stream,
+    stream: Stream | Images,
     plan: Iterable[tuple[Tensor, Tensor]],
     *,
     image: Pair,
@@ -137,6 +140,8 @@ def feed(
     timeout: float = 600.0,
 ) -> Feed:
     """Batches of ``image`` pixels for a plan: an iterable, finite or not, of places int64 ``b`` and the epoch of each int64 ``b``.
+
+    stream: files, or images in memory that ``finish`` changes on the host (with an augmentation).
 
     augmentation: random crops as :func:`.views.view_boxes` gives them; None for evaluation. Flips and colours are the task's, on the
     device: a crop, a flip and a mask belong to (seed, ``batch.epochs``, ``batch.ids``).
@@ -154,7 +159,13 @@ def feed(
         raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
     if finish is not None and where != "host":
         raise ValueError("finish changes the crops that workers make: it wants where='host'")
-    reader = Reader(stream, pair(image), augmentation, seed, repeats, where, corrupt, finish)
+    reader: Reader | HostReader
+    if isinstance(stream, Images):
+        if finish is None or augmentation is None:
+            raise ValueError("images in memory are read through workers only to be changed there: give finish and augmentation")
+        reader = HostReader(stream, pair(image), augmentation, seed, repeats, finish)
+    else:
+        reader = Reader(stream, pair(image), augmentation, seed, repeats, where, corrupt, finish)
     loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
     if workers:
         loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": ignore_stops}

@@ -7,6 +7,10 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+EXTRAS = {
+    "skimage": "book", "sklearn": "book", "scipy": "book", "jupytext": "book", "tensorboard": "logs", "onnx": "onnx",
+    "onnxscript": "onnx", "onnxruntime": "onnx", "timm": "test", "transformers": "test",
+}  # fmt: skip
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}  # where the two names differ
 
 
@@ -30,3 +34,11 @@ def _missing(module: str, why: str, extra: str | None) -> ImportError:
     library = DISTRIBUTIONS.get(module.split(".")[0], module.split(".")[0])
     command = f'pip install "minimae[{extra}]"' if extra else f"pip install {library}"
     return ImportError(f"{why} needs {library}, which is not installed or does not load: {command}")
+
+
+def missing(error: ImportError) -> str:
+    """What to say about a failed import: our own message, or which package is absent and the command that installs it."""
+    library = (error.name or "").split(".")[0]
+    if not library or library == "minimae":
+        return str(error)
+    return str(_missing(library, "this", EXTRAS.get(library)))

@@ -71,7 +71,7 @@ def locked(target: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with open(target.parent / f".{target.name}.lock", "a") as file:
+    with open(target.parent / f".{target.name}.lock", "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

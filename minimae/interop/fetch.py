@@ -65,7 +65,7 @@ def download(url: str, partial: Path, *, quiet: bool, timeout: float) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "minimae"})
     if have and tag.exists():
         request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", tag.read_text())
+        request.add_header("If-Range", tag.read_text(encoding="utf-8"))
     try:
         answer: Any = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -78,7 +78,7 @@ def download(url: str, partial: Path, *, quiet: bool, timeout: float) -> None:
         length = answer.headers.get("Content-Length")
         whole = None if length is None else have + int(length)
         if (named := answer.headers.get("ETag") or answer.headers.get("Last-Modified")) is not None:
-            tag.write_text(named)
+            tag.write_text(named, encoding="utf-8")
         else:
             tag.unlink(missing_ok=True)  # without a name for this version of the file, going on would be a gamble
         how: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": url.rpartition("/")[2], "disable": quiet}

@@ -21,8 +21,11 @@ class Knn:
     """Nearest neighbours on frozen features: nothing is trained."""
 
     k: int = 20
+    """Neighbours that vote."""
     temperature: float = 0.07
+    """Divides the cosine similarity before the exponential that weighs a vote: smaller counts the nearest more."""
     pool: Pool = "mean"
+    """mean or class token, the means after every block, or all tokens side by side."""
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ AFTER_1600 = {
 # 0.1 / 0.1 / 0.2. The range of the crop is the usual one; the paper gives none.
 TUNED = Finetune(
     batch=256, accumulate=4, epochs=100, warmup_epochs=5, base_lr=5e-4, floor_lr=1e-6, weight_decay=0.05, betas=(0.9, 0.999),
-    layer_decay=0.65, drop_path=0.1, label_smoothing=0.1, mixup=0.8, cutmix=1.0, randaugment=(9.0, 0.5), erasing=0.25,
-    crop=(0.08, 1.0), flip=True,
+    layer_decay=0.65, drop_path=0.1, label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_by="batch", randaugment=(9.0, 0.5),
+    erasing=0.25, crop=(0.08, 1.0), flip=True,
 )  # fmt: skip
 TUNING = {"base": TUNED, "large": replace(TUNED, batch=128, accumulate=8, epochs=50, base_lr=1e-3, layer_decay=0.75, drop_path=0.2)}
 TUNING["huge"] = replace(TUNING["large"], batch=64, accumulate=16, drop_path=0.3)
@@ -55,8 +55,8 @@ PARTIAL = {0.5: 79.1, 1.0: 81.0, 2.0: 83.1, 4.0: 84.2, 6.0: 84.4, 12.0: 84.6, 18
 # Table 11. No layer decay: every layer starts from nothing.
 RAW = Finetune(
     batch=256, accumulate=16, epochs=300, warmup_epochs=20, base_lr=1e-4, floor_lr=0.0, weight_decay=0.3, betas=(0.9, 0.95),
-    layer_decay=1.0, drop_path=0.1, label_smoothing=0.1, mixup=0.8, cutmix=1.0, randaugment=(9.0, 0.5), ema=0.9999,
-    crop=(0.08, 1.0), flip=True,
+    layer_decay=1.0, drop_path=0.1, label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_by="batch", randaugment=(9.0, 0.5),
+    ema=0.9999, crop=(0.08, 1.0), flip=True,
 )  # fmt: skip
 SCRATCH = {"base": RAW, "large": replace(RAW, batch=128, accumulate=32, epochs=200, drop_path=0.2)}
 SCRATCH["huge"] = replace(SCRATCH["large"], batch=64, accumulate=64)

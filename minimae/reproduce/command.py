@@ -47,6 +47,7 @@ class ReproduceCommand:
     data: str | None = None
     """A data set or a folder to use instead of the budget's."""
     device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     threads: int | None = None
     """Threads on a CPU; with two processes on two cores, 1 each."""
 

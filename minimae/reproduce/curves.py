@@ -49,9 +49,9 @@ def farthest(points: Logged, run: Logged) -> float:
 
 def read_run(folder: Path) -> tuple[dict[str, Any], Pretrain, Logged]:
     """A finished run: its task, its recipe, and what it logged. Raises OSError, KeyError or ValueError for other folders."""
-    recipe = from_dict(Pretrain, json.loads((folder / "recipe.json").read_text())["recipe"])
+    recipe = from_dict(Pretrain, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["recipe"])
     state = load_checkpoint(folder / CHECKPOINT, "pretrain")
-    logs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    logs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     step = recipe.batch * recipe.accumulate
     images = round(logs[0]["step"] * step / logs[0]["epoch"])
     return (

@@ -92,7 +92,7 @@ class Store:
     def answer(self, job: Job) -> dict[str, Any] | None:
         """What was found: value, seconds, environment; None if the job is not done."""
         path = self.folder / "answers" / f"{job.key}.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def lock(self, key: str) -> FileLock:
         """Held by whoever works on this. Raises filelock.Timeout at once when another process does."""

@@ -38,6 +38,7 @@ class RaceCommand:
     """CIFAR-10 against the clock: minimae race 5 (or 15, 45) pre-trains, probes and fine-tunes; run again, it goes on."""
 
     minutes: Positional[Literal[5, 15, 45]]
+    """How long the race lasts on one GPU."""
     data: str = "cifar10"
     """cifar10, or a folder: packed (minimae data pack) or with a folder for each class. Images are read into memory once."""
     data_root: Path = DOWNLOADS
@@ -47,11 +48,13 @@ class RaceCommand:
     out: Path = Path("runs/race")
     """Everything goes to OUT/cifar10-MINUTESmin-SEED."""
     seed: int = 0
+    """Decides the initial weights, the order of the images, masks and crops."""
     part: float = 1.0
     """Run only this share of all epochs, to try the way out; the result is marked and says nothing about the goal."""
     limit: int | None = None
     """Use at most this many images of each split; marked likewise."""
     device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
 
     def __call__(self) -> None:
         if not 0 < self.part <= 1:
@@ -95,7 +98,7 @@ class Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        told: dict[str, float] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        told: dict[str, float] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
         return told
 
     @contextmanager

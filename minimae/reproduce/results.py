@@ -140,7 +140,7 @@ def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, 
             questions += answer["seconds"]
             environments.append(answer["environment"])
             if job.start.trained:
-                models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text())
+                models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text(encoding="utf-8"))
         marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, told[point.measure])))
     by_place = {mark.place: mark for mark in marks}
     unique = [dict(told) for told in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]

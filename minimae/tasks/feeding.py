@@ -60,9 +60,9 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
 
-    finish: what workers do with the crops besides; images from memory are left as they are.
+    finish: what workers do with the crops besides. Images in memory go through workers too then, unless the device is the host itself.
     """
-    if isinstance(source, Images):
+    if isinstance(source, Images) and (finish is None or device.type == "cpu"):
         here = source.to(device)
         return (here.at(places, epochs, repeats) for places, epochs in plan)
     return feed(

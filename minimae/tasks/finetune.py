@@ -27,9 +27,9 @@ from ..training.precision import evaluating, inputs
 from ..training.settings import Precision, Settings, from_dict
 from ..vit import Encoder
 from .feeding import USUAL, Reading, Source, batches, changed, chunks
-from .mixing import Mixing, draw_shares, mix_images, soft_cross_entropy, soft_targets
+from .mixing import Mixing, draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
 from .partial import at_image, check_blocks, freeze
-from .strong import Finish, erase, randaugment
+from .strong import Finish, erase, mean_colour, randaugment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,13 @@ class Finetune(Settings):
     layer_decay: float = 0.75
     """The lr shrinks by this factor from each layer to the one below it; 1 gives every layer the same."""
     drop_path: float = 0.1
+    """How often the last block is skipped in training; earlier blocks less often, the first never."""
     label_smoothing: float = 0.1
+    """Share of the target that is spread over all classes."""
     crop: tuple[float, float] | None = (0.8, 1.0)
+    """Share of the area that a random crop keeps; None takes the whole image."""
     flip: bool = True
+    """Mirror images left to right, at random."""
     image: int | None = None
     """Height and width to train and test at, in pixels; positions are resized. None keeps those of the encoder."""
     randaugment: tuple[float, float] | None = None
@@ -58,6 +62,9 @@ class Finetune(Settings):
     """α of the share in which two images are blended: 0.8 in the paper. With cutmix too, an image takes one of the two."""
     cutmix: float = 0.0
     """α of the share of a rectangle that is pasted from another image: 1.0 in the paper."""
+    mix_by: Literal["image", "batch"] = "image"
+    """image: each image draws a share of its own, whatever the batch. batch: one draw for a forward pass, as the paper's authors do;
+    then the result also depends on how many processes share a step."""
     ema: float | None = None
     """Decay of a moving average of the weights, evaluated instead of the last ones: 0.9999 from scratch in the paper."""
     tune: float | None = None
@@ -69,6 +76,8 @@ class Finetune(Settings):
             raise ValueError(f"mixup and cutmix pair the images of a batch, so --batch must be even, not {self.batch}")
         if self.mixing and self.repeats > 1:
             raise ValueError("mixup and cutmix would mix views of one image: leave them out, or take --repeats 1")
+        if self.mix_by not in ("image", "batch"):
+            raise ValueError(f"mix_by is 'image' or 'batch', not {self.mix_by!r}")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is a share of the images between 0 and 1 (0.25 in the paper), not {self.erasing}")
         if self.randaugment is not None and not (0 <= self.randaugment[0] <= 10 and self.randaugment[1] >= 0):
@@ -147,6 +156,9 @@ class FinetuneTask:
         self.images = len(self.source)
         self.image = pair(self.classifier.encoder.size.image)
         self.run: nn.Module = self.model
+        self.fill = mean_colour(self.statistics)
+        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.source, Stream):
+            raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 
     @property
     def classifier(self) -> Any:
@@ -167,10 +179,9 @@ class FinetuneTask:
 
     @property
     def finish(self) -> Finish | None:
-        """Flips and RandAugment, where workers do them: it is done image by image, on a CPU."""
+        """Flips and RandAugment, which are done on the host, image by image, by workers where there are any."""
         r = self.recipe
-        in_workers = isinstance(self.source, Stream) and self.reading.crop_on == "host" and r.randaugment is not None
-        return Finish(r.flip, r.randaugment, r.seed) if in_workers and r.randaugment else None
+        return None if r.randaugment is None else Finish(r.flip, r.randaugment, r.seed, self.fill)
 
     def feed(self, plan: Plan) -> Iterator[Batch]:
         r = self.recipe
@@ -187,17 +198,20 @@ class FinetuneTask:
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
         assert labels is not None
-        done = self.finish is not None
+        done = r.randaugment is not None and batch.boxes is not None  # workers made the crops, and finished them
         augmentation = replace(self.augmentation, flip=False) if done else self.augmentation
         images = changed(batch, augmentation, seed=r.seed, size=self.image)
         if r.randaugment is not None and not done:
-            images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs)
+            images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs, fill=self.fill)
         images = normalise(images, self.statistics)
         if r.erasing:
             images = erase(images, ids, r.erasing, seed=r.seed, epoch=epochs)
         if not r.mixing:
             return images, labels
-        shares = draw_shares(r.mixing, ids, (images.shape[-2], images.shape[-1]), seed=r.seed, epoch=epochs)
+        draw = draw_shares
+        if r.mix_by == "batch":
+            draw, images, labels = draw_one_share, folded(images), folded(labels)
+        shares = draw(r.mixing, ids, (images.shape[-2], images.shape[-1]), seed=r.seed, epoch=epochs)
         targets = soft_targets(labels, self.classifier.head.out_features, smoothing=r.label_smoothing, shares=shares)
         return mix_images(images, shares), targets
 

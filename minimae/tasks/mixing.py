@@ -7,6 +7,9 @@ other. How much, which of the two, and where is a function of (seed, epoch, samp
 even batch that starts at an even place of the row holds both of every pair, and all batches of the loop do, however the row is split
 over steps, accumulation and processes. So the partner, like all else, does not depend on them, and nothing has to be exchanged.
 Each of the two draws its own share. (The row runs on over the end of an epoch, so once an epoch a pair may hold the same image twice.)
+
+**The authors** (timm's Mixup, mode "batch") draw once for a whole batch, and mix it with itself read backwards: :func:`draw_one_share`
+and :func:`folded`. Then the batch matters, and with it the number of processes.
 """
 
 from __future__ import annotations
@@ -88,6 +91,18 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     box = torch.stack([top, left, bottom, right], dim=1) * cut[:, None]
     replaced = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) / (height * width)
     return Shares(torch.where(cut, 1 - replaced, blend).float(), box.long())
+
+
+def draw_one_share(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: int | Tensor) -> Shares:
+    """The same share, kind and rectangle for a whole batch, as the authors draw them: ids ``b`` → Shares. The first image decides."""
+    one = draw_shares(mixing, ids[:1], image, seed=seed, epoch=epoch[:1] if isinstance(epoch, Tensor) and epoch.dim() else epoch)
+    return Shares(one.own.expand(len(ids)), one.box.expand(len(ids), 4))
+
+
+def folded(x: Tensor) -> Tensor:
+    """Rows 0 1 … n−1 → 0 n−1 1 n−2 …: neighbours are then what the authors mix, a batch with itself read backwards. n is even."""
+    half = len(x) // 2
+    return torch.stack([x[:half], x.flip(0)[:half]], dim=1).flatten(0, 1)
 
 
 def partners(x: Tensor) -> Tensor:

@@ -44,18 +44,30 @@ class Pretrain(Settings):
     image: int | None = None
     """Height and width in pixels; None takes the data set's."""
     patch: int | None = None
+    """Height and width of a patch in pixels; it must divide the image."""
     width: int | None = None
+    """Channels of a token in the encoder; a multiple of its heads."""
     depth: int | None = None
+    """Blocks of the encoder."""
     heads: int | None = None
+    """Attention heads of the encoder."""
     decoder_width: int | None = None
+    """Channels of a token in the decoder."""
     decoder_depth: int | None = None
+    """Blocks of the decoder."""
     decoder_heads: int | None = None
+    """Attention heads of the decoder."""
     ratio: float = 0.75
-    """Share of the patches that is hidden."""
+    """Share of the patches that is hidden, between 0 and 1."""
     sampling: Literal["random", "block", "grid"] = "random"
+    """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
+    """What is predicted of a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
+    components of its pixels. Losses of different targets cannot be compared."""
     loss_on: Literal["masked", "all"] = "masked"
+    """The patches that the loss is computed on: the hidden ones, or all."""
     mask_tokens_in_encoder: bool = False
+    """Give the encoder a mask token for each hidden patch, instead of leaving these patches out: slower, and worse in the paper."""
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
     fixed_crop: float | None = None
@@ -63,6 +75,7 @@ class Pretrain(Settings):
     jitter: float = 0.0
     """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
+    """Mirror images left to right, at random."""
 
     @property
     def augmentation(self) -> Augmentation:

@@ -37,6 +37,7 @@ class Probe(Settings):
     base_lr: float = 0.1
     weight_decay: float = 0.0
     momentum: float = 0.9
+    """LARS: the share of the last update that is kept."""
     trust: float = 0.001
     """LARS: the share of its own length by which a weight matrix moves at a learning rate of 1."""
     pool: Literal["class", "mean"] = "class"
@@ -44,6 +45,7 @@ class Probe(Settings):
     crop: tuple[float, float] | None = (0.08, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image. (The paper gives no range; this is the usual one.)"""
     flip: bool = True
+    """Mirror images left to right, at random."""
 
 
 class FeatureNorm(nn.BatchNorm1d):

@@ -155,12 +155,12 @@ class WandbSink:
         except ImportError:
             raise MinimaeError("--wandb wants the package wandb: pip install wandb, or leave --wandb out") from None
         place = None if out is None else out / WANDB_ID
-        old = place.read_text().strip() if place is not None and step and place.is_file() else ""
+        old = place.read_text(encoding="utf-8").strip() if place is not None and step and place.is_file() else ""
         name = old or uuid.uuid4().hex
         try:
             if place is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(name + "\n")
+                place.write_text(name + "\n", encoding="utf-8")
             how: dict[str, Any] = {"project": project, "id": name, "resume": "allow", "config": config}
             self.run: Any = wandb.init(**how, name=out.name if out else None, dir=str(out) if out else None)
         except Exception as error:

@@ -29,6 +29,7 @@ class Settings:
     warmup_epochs: float = 10.0
     """Epochs of linear warm-up."""
     weight_decay: float = 0.05
+    """How strongly weights are pulled towards zero; biases and norms are exempt."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay of its two moments."""
     clip: float | None = None
@@ -46,6 +47,7 @@ class Settings:
     threads: int | None = None
     """Threads of a CPU; by default one for a small model, and all cores for a larger one (fewer when other programs need them)."""
     seed: int = 0
+    """Decides the initial weights, the order of the images, masks and crops: the same seed gives the same run."""
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
     save_every: float = 60.0

@@ -180,7 +180,7 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     """One JSON object a line. Rewritten with the checkpoint, so that both always tell of the same step."""
     temporary = path.with_name(path.name + ".partial")
     try:
-        temporary.write_text("".join(json.dumps(point) + "\n" for point in history))
+        temporary.write_text("".join(json.dumps(point) + "\n" for point in history), encoding="utf-8")
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

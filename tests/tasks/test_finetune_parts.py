@@ -1,18 +1,23 @@
 """The parts of Table 9 in the step of fine-tuning: in their order, off by default, and as the sum of their own functions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from minimae.augment import Augmentation, augment, normalise
+from minimae.data.loader import feed
+from minimae.data.rehearsal import make_folder
 from minimae.data.source import Images
+from minimae.data.stream import open_folder
 from minimae.recipes.imagenet import RAW, TUNED
 from minimae.sizes import Size
+from minimae.tasks.feeding import Reading, batches
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
-from minimae.tasks.mixing import Mixing, draw_shares, mix_images
-from minimae.tasks.strong import erase, randaugment
+from minimae.tasks.mixing import Mixing, draw_one_share, draw_shares, mix_images
+from minimae.tasks.strong import erase, mean_colour, randaugment
 from minimae.vit import Encoder
 
 PLACES, EPOCHS = torch.tensor([5, 3, 8, 1]), torch.tensor([0, 0, 1, 1])
@@ -42,13 +47,19 @@ def test_by_default_nothing_is_added() -> None:
     assert torch.equal(plain.loss(source.at(PLACES, EPOCHS)), expected)
 
 
-def test_with_everything_the_loss_is_that_of_the_parts_in_order() -> None:
-    full = task(replace(TUNED, batch=4, accumulate=1, seed=3))
+@pytest.mark.parametrize("mix_by", ["image", "batch"])
+def test_with_everything_the_loss_is_that_of_the_parts_in_order(mix_by: str) -> None:
+    full = task(replace(TUNED, batch=4, accumulate=1, seed=3, mix_by=mix_by))
     source, stats = images(), images().statistics
     ids, labels = source.ids[PLACES], source.labels[PLACES]
     x = augment(source.pixels[PLACES], ids, Augmentation(scale=(0.08, 1.0)), seed=3, epoch=EPOCHS, size=(8, 8))
-    x = erase(normalise(randaugment(x, ids, (9.0, 0.5), seed=3, epoch=EPOCHS), stats), ids, 0.25, seed=3, epoch=EPOCHS)
-    shares = draw_shares(Mixing(0.8, 1.0), ids, (8, 8), seed=3, epoch=EPOCHS)
+    x = randaugment(x, ids, (9.0, 0.5), seed=3, epoch=EPOCHS, fill=mean_colour(stats))
+    x = erase(normalise(x, stats), ids, 0.25, seed=3, epoch=EPOCHS)
+    draw = draw_shares
+    if mix_by == "batch":
+        order = torch.tensor([0, 3, 1, 2])
+        x, labels, draw = x[order], labels[order], draw_one_share
+    shares = draw(Mixing(0.8, 1.0), ids, (8, 8), seed=3, epoch=EPOCHS)
     scores = -full.model(mix_images(x, shares)).log_softmax(1)
     loss = 0.0
     for i in range(4):
@@ -58,7 +69,7 @@ def test_with_everything_the_loss_is_that_of_the_parts_in_order() -> None:
 
 
 def test_the_batch_may_be_cut_into_even_parts() -> None:
-    full = task(replace(TUNED, batch=4, accumulate=1))
+    full = task(replace(TUNED, batch=4, accumulate=1, mix_by="image"))
     source = images()
     halves = [full.loss(source.at(PLACES[i : i + 2], EPOCHS[i : i + 2])) for i in (0, 2)]
     assert torch.allclose(full.loss(source.at(PLACES, EPOCHS)), sum(halves) / 2, atol=1e-6)
@@ -69,6 +80,33 @@ def test_the_papers_recipes_train(recipe: Finetune) -> None:
     small = replace(recipe, batch=8, accumulate=2, epochs=2, warmup_epochs=1, log_every=1)
     model, result = finetune(small, encoder(), images(), images().statistics, quiet=True)
     assert result.steps == 5 and all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_the_host_makes_for_a_gpu_is_what_is_made_in_the_step_on_a_cpu(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images in memory, RandAugment and a GPU: workers crop, flip and change, so no step waits for the device. Here the GPU is played."""
+    full, made = task(replace(TUNED, batch=4, accumulate=1, seed=3)), []
+
+    def on_the_host(source: Images, plan: object, *, device: torch.device, **how: object) -> object:
+        made.append(device)
+        return feed(source, plan, **how)
+
+    monkeypatch.setattr("minimae.tasks.feeding.feed", on_the_host)
+    plan = [(PLACES, EPOCHS), (PLACES + 20, EPOCHS)]
+    how = {"image": full.image, "augmentation": full.augmentation, "seed": 3, "repeats": 1, "finish": full.finish}
+    fed = list(batches(full.source, iter(plan), Reading(workers=workers), device=torch.device("cuda"), **how))
+    assert made == [torch.device("cuda")] and len(fed) == 2
+    for (places, epochs), batch in zip(plan, fed, strict=True):
+        here = full.source.at(places, epochs)
+        assert batch.pixels.dtype == torch.uint8 and torch.equal(batch.labels, here.labels) and torch.equal(batch.ids, here.ids)
+        for one, other in zip(full.prepare(batch), full.prepare(here), strict=True):
+            assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_randaugment_and_crops_on_the_device_do_not_go_together(tmp_path: Path) -> None:
+    stream = open_folder(make_folder(tmp_path, classes=1, train=1, val=1, share=0.1))
+    with pytest.raises(ValueError, match="leave out --crop-on device"):
+        FinetuneTask(TUNED, stream, images().statistics, Classifier(encoder(), 4), reading=Reading(crop_on="device"))
 
 
 def test_with_an_average_the_classifier_returned_is_the_average() -> None:
@@ -87,6 +125,7 @@ def test_with_an_average_the_classifier_returned_is_the_average() -> None:
         ({"cutmix": 2.0}, "cutmix is the α"),
         ({"erasing": 1.5}, "erasing is a share"),
         ({"randaugment": (11.0, 0.5)}, "magnitude between 0 and 10"),
+        ({"mix_by": "pair"}, "mix_by is 'image' or 'batch', not 'pair'"),
         ({"ema": 1.0}, "ema is a decay"),
         ({"tune": 1.5}, "not 1.5"),
     ],

@@ -7,10 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
-from timm.data.mixup import mixup_target
+from timm.data.mixup import Mixup, mixup_target
 
 from minimae.noise import uniforms
-from minimae.tasks.mixing import Mixing, beta, draw_shares, mix_images, partners, soft_cross_entropy, soft_targets
+from minimae.tasks.mixing import (
+    Mixing,
+    beta,
+    draw_one_share,
+    draw_shares,
+    folded,
+    mix_images,
+    partners,
+    soft_cross_entropy,
+    soft_targets,
+)  # fmt: skip
 
 IDS = torch.arange(20_000)
 
@@ -72,6 +82,32 @@ def test_targets_sum_to_one_and_equal_timms() -> None:
     for i in range(0, 32, 2):  # timm mixes a batch with its reverse, by one share
         pair = mixup_target(labels[i : i + 2], 10, lam=float(shares.own[i]), smoothing=0.1)
         assert torch.allclose(targets[i], pair[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_that_is_mixed_as_one_is_timms_with_the_same_draws(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's Mixup, mode "batch": one share and one kind for the batch, which is mixed with itself read backwards."""
+    images, labels = torch.rand(6, 3, 12, 20), torch.tensor([3, 1, 4, 1, 0, 2])
+    theirs = Mixup(0.8, 1.0, switch_prob=0.5, label_smoothing=smoothing, num_classes=5)
+    kinds, order = [], torch.tensor([0, 5, 1, 4, 2, 3])
+    for first in range(60):
+        ids, epochs = first + torch.arange(6), torch.tensor([2, 2, 2, 3, 3, 3])
+        u = uniforms(4, "mix", epochs[:1], ids[:1], 3 + 64).double()
+        tries = u[:, 3:35], u[:, 35:]
+        draws = iter([0.0, float(u[0, 0])])  # whether to mix at all, and whether to paste
+        corner = iter([float(u[0, 1]), float(u[0, 2])])
+        monkeypatch.setattr(np.random, "rand", lambda draws=draws: next(draws))
+        monkeypatch.setattr(np.random, "beta", lambda alpha, _, tries=tries: float(beta(*tries, alpha)))
+        monkeypatch.setattr(np.random, "randint", lambda low, high, size=None, corner=corner: int(next(corner) * high))
+        side = math.sqrt(1 - float(beta(*tries, 1.0)))
+        if u[0, 0] < 0.5 and (int(12 * side) % 2 or int(20 * side) % 2):
+            continue  # the timm of the authors (0.3.2) cuts odd sides as we do, newer ones paste a row or column more
+        made, targets = theirs(images.clone(), labels)
+        shares = draw_one_share(Mixing(0.8, 1.0), ids, (12, 20), seed=4, epoch=epochs)
+        assert torch.allclose(mix_images(folded(images), shares), made[order], atol=1e-6)
+        assert torch.allclose(soft_targets(folded(labels), 5, smoothing=smoothing, shares=shares), targets[order], atol=1e-6)
+        kinds.append(bool(shares.box.any()))
+    assert 4 < sum(kinds) < len(kinds) - 15
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

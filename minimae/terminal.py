@@ -1,0 +1,76 @@
+"""Output for every terminal: in any encoding, and into a pipe whose reader may leave early (``minimae recipes | head``)."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+# What stands for a character that an encoding lacks; any other becomes its escape, so that a file name stays readable.
+SPELLED = {"×": "x", "…": "...", "–": "-", "—": "-", "→": "->", "←": "<-", "±": "+/-", "≤": "<=", "≥": ">=", "≠": "!=", "·": "*"}
+SPELLED |= {"²": "^2", "’": "'", "“": '"', "”": '"', "•": "*", "★": "*", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+"}
+
+
+def spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An error handler for encoding: ASCII in place of what the terminal cannot show."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters), error.end
+
+
+codecs.register_error("minimae", spelled)
+
+
+class Output:
+    """A text stream whose reader may leave. Then the rest goes nowhere, and with ``ends`` the program ends without a word."""
+
+    def __init__(self, stream: Any, *, ends: bool) -> None:
+        self.stream, self.ends = stream, ends
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="minimae")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self.reader():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self.reader():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[None]:
+        """Notice that nobody reads any more. Raises SystemExit(0) then if the program ends with it."""
+        try:
+            yield
+        except OSError as error:
+            self.discard()  # otherwise Python would try to write the rest once more as it exits
+            if not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL:  # Windows calls a broken pipe an invalid argument
+                raise
+            if self.ends:
+                raise SystemExit(0) from None
+
+    def discard(self) -> None:
+        """Send what is left, and what comes, nowhere."""
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+@contextlib.contextmanager
+def any_terminal() -> Iterator[None]:
+    """Inside, standard output and standard error take every character, and a reader that leaves is no error."""
+    with contextlib.ExitStack() as ends:
+        if sys.stdout is not None:
+            ends.enter_context(contextlib.redirect_stdout(Output(sys.stdout, ends=True)))
+            ends.callback(sys.stdout.flush)  # here, where a reader that has left is noticed, and not as Python exits
+        if sys.stderr is not None:
+            ends.enter_context(contextlib.redirect_stderr(Output(sys.stderr, ends=False)))
+        yield
