@@ -37,7 +37,13 @@ def file_bytes(path: str | Path) -> bytes:
 def system_failure(where: str | Path, error: OSError) -> SystemFailure:
     """The one line about an error of the system: what could not be read, why, and what to do."""
     remedy = REMEDIES.get(error.errno or 0, "no picture is damaged")
-    return SystemFailure(f"cannot read {where}: {error.strerror or error}; {remedy}")
+    return SystemFailure(f"cannot read {shown(where)}: {error.strerror or error}; {remedy}")
+
+
+def shown(path: str | Path) -> str:
+    """A path for a message of one line: line breaks, and bytes that are no text, are written as escapes."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def from_system(error: BaseException) -> bool:

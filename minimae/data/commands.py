@@ -44,6 +44,8 @@ class PackCommand:
 
     def __call__(self) -> None:
         how: dict[str, Any] = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
+        if not self.splits:
+            raise ValueError("--splits names at least one split, such as train")
         for split in self.splits:  # all of them are looked for before hours go into the first
             listing(self.root, split)
         for split in self.splits:

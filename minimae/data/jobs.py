@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..noise import permutation
-from .access import SystemFailure, file_bytes, system_failure
+from .access import SystemFailure, file_bytes, shown, system_failure
 from .decoding import decode, encode, read_header, scale_of
 from .folder import Listing
 from .shards import Shard
@@ -65,7 +65,7 @@ class Job:
             except OSError as error:
                 raise system_failure(self.root / name, error) from error
             if not stat.S_ISREG(about.st_mode):
-                raise SystemFailure(f"{self.root / name} is not a regular file, so it holds no picture: remove it")
+                raise SystemFailure(f"{shown(self.root / name)} is not a regular file, so it holds no picture: remove it")
             digest.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 

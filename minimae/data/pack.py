@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import MinimaeError
-from .access import file_bytes
+from .access import file_bytes, shown
 from .folder import listing
 from .jobs import Job, add, jobs_of, shrink
 from .shards import INDEX, PARTIAL, Index, checksum, joined, read_index, write_index, write_shard
@@ -57,8 +57,8 @@ def make(job: Job) -> Index:
             except Exception as error:  # Pillow raises a dozen types for damaged files
                 if not job.skip:
                     remedy = "repair or remove it, or leave such files out with --skip-corrupt"
-                    raise MinimaeError(f"{path} cannot be read ({error}); {remedy}") from None
-                skipped.append(f"{path}: {error}")
+                    raise MinimaeError(f"{shown(path)} cannot be read ({error}); {remedy}") from None
+                skipped.append(f"{shown(path)}: {error}")
             else:
                 yield sample, small, None if job.labels is None else job.labels[i]
             if _shared:
@@ -84,10 +84,8 @@ def finished(job: Job) -> Index | None:
     except (FileNotFoundError, ValueError):
         return None
     if index.recipe != job.recipe:
-        raise ValueError(
-            f"{job.path.parent} holds shards of other pictures or other settings ({_settings(index.recipe)}, not {_settings(job.recipe)}): "
-            "choose another folder, or remove them"
-        )
+        other = _difference(index.recipe, job.recipe)
+        raise ValueError(f"{job.path.parent} holds shards of {other}: choose another folder, or remove them")
     packed, [shard] = set(index.ids), index.shards
     kept = [i for i, sample in enumerate(job.ids) if sample in packed]
     labels = None if job.labels is None else [job.labels[i] for i in kept]
@@ -102,8 +100,13 @@ def finished(job: Job) -> Index | None:
     return index if job.unchanged(shard) else None
 
 
-def _settings(recipe: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {str(value)[:12]}" for key, value in recipe.items())
+def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """In words, what shards were packed with and are not to be packed with."""
+    keys = [key for key in wanted if packed.get(key) != wanted[key] and key != "files"]
+    if not keys:
+        return "other pictures (some were added, removed or renamed since)"
+    theirs, ours = (", ".join(f"{key} {recipe.get(key)}" for key in keys) for recipe in (packed, wanted))
+    return f"other settings ({theirs}, not {ours})"
 
 
 def pack(
@@ -147,7 +150,7 @@ def pack(
         ready = len(list(target.glob("[0-9]*.json")))
         full = error.errno in FULL
         what = f"the disk is full at {target}" if full else f"cannot write into {target} ({error.strerror or error})"
-        remedy = f"{'make room' if full else 'see to it'} and run the same command again"
+        remedy = f"{'make room' if full else 'fix that'} and run the same command again"
         raise MinimaeError(f"{what}: {ready} of {len(jobs)} shards are finished and stay; {remedy}") from error
     return index
 
@@ -155,9 +158,6 @@ def pack(
 def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> list[Index]:
     """The indexes of all shards, those made that are not there yet. Raises ValueError when the folder holds others."""
     ours = {job.path.name for job in jobs}
-    other = next((path for path in sorted(target.glob("*.tar*")) if path.name.removesuffix(PARTIAL) not in ours), None)
-    if other is not None:
-        raise ValueError(f"{other} is none of the {len(jobs)} shards of these pictures and settings: choose another folder, or remove it")
     images = sum(len(job.ids) for job in jobs)
     with tqdm(total=images, desc=f"pack {target.name}", unit="image", disable=quiet, dynamic_ncols=True) as bar:
         done: dict[Path, Index] = {}
@@ -166,6 +166,10 @@ def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> 
             if index is not None:
                 done[job.path] = index
                 bar.update(len(job.ids))
+        other = next((path for path in sorted(target.glob("*.tar*")) if path.name.removesuffix(PARTIAL) not in ours), None)
+        if other is not None:
+            strange = f"none of the {len(jobs)} shards of these pictures and settings"
+            raise ValueError(f"{other} is {strange}: choose another folder, or remove it")
         todo = [job for job in jobs if job.path not in done]
         workers = min(cores() if workers is None else workers, len(todo))
         done |= _one_by_one(todo, bar) if workers <= 1 else _in_processes(todo, workers, bar)

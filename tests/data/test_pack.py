@@ -104,7 +104,7 @@ def test_shards_of_other_settings_or_pictures_are_not_written_over(small, tmp_pa
     with pytest.raises(ValueError, match=r"other settings \(side 32.*not side 48"):
         packed(small, tmp_path / "out", side=48)
     next((small / "train").rglob("*.JPEG")).unlink()
-    with pytest.raises(ValueError, match="other pictures"):
+    with pytest.raises(ValueError, match=r"other pictures \(some were added, removed or renamed since\)"):
         packed(small, tmp_path / "out")
     with pytest.raises(ValueError, match="give another folder"):
         pack(small, "train", small, quiet=True)
@@ -358,3 +358,26 @@ def test_the_command_looks_for_all_splits_before_it_packs_one(small, tmp_path):
     shutil.rmtree(small / "val")
     assert main(["data", "pack", str(small), str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_are_packed_and_fit_into_one_line_of_a_message(small, tmp_path, capsys):
+    data = next((small / "train").rglob("*.JPEG")).read_bytes()
+    folder = small / "train/n00000001"
+    odd = [os.fsencode(folder) + name for name in (b"/two\nlines.jpg", b"/\xff\xfe.jpg", "/ü ✓.jpg".encode())]
+    for name in odd:
+        with open(name, "wb") as file:
+            file.write(data)
+    assert len(read_index(packed(small, tmp_path / "out") / "index.json").ids) == 15
+    assert verify(tmp_path / "out", quiet=True) == []
+    for name in odd:
+        with open(name, "wb") as file:
+            file.write(b"")
+        assert main(["data", "pack", str(small), str(tmp_path / "out2"), "--splits", "train", "--workers", "1"]) == 2
+        [line] = [line for line in capsys.readouterr().err.splitlines() if "cannot be read" in line]
+        assert line.endswith("--skip-corrupt")
+        with open(name, "wb") as file:
+            file.write(data)
+
+
+def test_no_split_is_an_error(small, tmp_path):
+    assert main(["data", "pack", str(small), str(tmp_path / "out"), "--splits"]) == 2
