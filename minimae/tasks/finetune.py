@@ -12,24 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import Augmentation, augment, normalise
-from ..data.source import Batch, Images
+from ..augment import Augmentation, normalise
+from ..data.source import Batch
 from ..data.stream import Stream
 from ..patches import Pair, pair
 from ..sizes import Size
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.distributed import agree
 from ..training.ema import Averaged
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, layer_groups
-from ..training.precision import evaluating, inputs
-from ..training.settings import Precision, Settings, from_dict
+from ..training.precision import inputs
+from ..training.settings import Settings, from_dict
 from ..vit import Encoder
-from .feeding import USUAL, Reading, Source, batches, changed, chunks
+from .evaluation import classify, finetuned_accuracy
+from .feeding import USUAL, Reading, Source, batches, changed
 from .mixing import Mixing, draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
 from .partial import at_image, check_blocks, freeze
 from .strong import Finish, erase, mean_colour, randaugment
+
+__all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "classify", "finetune", "finetuned_accuracy", "load_finetuned"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,35 +271,3 @@ def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
     classifier = Classifier(Encoder(from_dict(Size, state["size"])), len(weights["head.bias"]))
     load_weights(classifier, weights, file)
     return classifier.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}
-
-
-@torch.no_grad()
-def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor], *, precision: Precision = "auto") -> Tensor:
-    """The class of each whole image, resized to the size the model is for: int64 ``N``, on the CPU.
-
-    precision: of the model on a GPU, as in training; on a CPU it is float32.
-    """
-    model.eval()
-    device, size = device_of(model), pair(model.encoder.size.image)  # type: ignore[union-attr, arg-type]
-    found = []
-    for pixels in images.pixels.split(500):
-        x = pixels.to(device)
-        if images.image != size:
-            x = augment(x, torch.zeros(len(x), device=device), Augmentation(scale=None, flip=False), seed=0, epoch=0, size=size)
-        x = normalise(x, statistics)
-        with evaluating(device, precision):
-            found.append(model(x).argmax(1).cpu())
-    return torch.cat(found)
-
-
-def finetuned_accuracy(
-    model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL, precision: Precision = "auto"
-) -> float:
-    """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images, and all know the answer."""
-    right = total = 0
-    for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
-        assert part.labels is not None
-        right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
-        total += len(part)
-    share, count = agree(right, total, device=device_of(model))
-    return 100 * share / count

@@ -1,0 +1,47 @@
+"""How well a classifier does on whole images: in the precision of training on a GPU, in float32 on a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import Augmentation, augment, normalise
+from ..data.source import Images
+from ..patches import pair
+from ..training.distributed import agree
+from ..training.precision import evaluating
+from ..training.settings import Precision
+from ..training.state import device_of
+from .feeding import USUAL, Reading, Source, chunks
+
+
+@torch.no_grad()
+def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor], *, precision: Precision = "auto") -> Tensor:
+    """The class of each whole image, resized to the size the model is for: int64 ``N``, on the CPU.
+
+    precision: of the model on a GPU, as in training; on a CPU it is float32.
+    """
+    model.eval()
+    device, size = device_of(model), pair(model.encoder.size.image)  # type: ignore[union-attr, arg-type]
+    found = []
+    for pixels in images.pixels.split(500):
+        x = pixels.to(device)
+        if images.image != size:
+            x = augment(x, torch.zeros(len(x), device=device), Augmentation(scale=None, flip=False), seed=0, epoch=0, size=size)
+        x = normalise(x, statistics)
+        with evaluating(device, precision):
+            found.append(model(x).argmax(1).cpu())
+    return torch.cat(found)
+
+
+def finetuned_accuracy(
+    model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL, precision: Precision = "auto"
+) -> float:
+    """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images, and all know the answer."""
+    right = total = 0
+    for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
+        assert part.labels is not None
+        right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
+        total += len(part)
+    share, count = agree(right, total, device=device_of(model))
+    return 100 * share / count
