@@ -11,7 +11,7 @@ PY   := $(VENV)/bin/python
 # 20,000 to 30,000 page faults a step of the nano model at batch 256, where these two leave fewer than 200 and need no more
 # memory in all. That is dear on small virtual machines. They go together: the first alone sends every block above 128 KiB
 # back and is slower than neither. (MALLOC_MMAP_THRESHOLD_ would do for the second, but glibc before 2.35 ignores one above
-# 32 MiB.) Only glibc reads them: nothing changes on macOS.
+# 32 MiB.) Only glibc reads them: nothing changes on macOS. The minimae command does the same by itself (minimae/allocator.py).
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_MAX_       := 0
 
@@ -25,8 +25,9 @@ help: ## print this
 run: $(VENV)/.run-stamp ## pre-train a small model on the sample, and look at what it has learnt: results in runs/demo
 	$(VENV)/bin/minimae demo --out runs/demo
 
-# One thread a worker: WORKERS processes that each start a thread per core stand in each other's way.
-test: export OMP_NUM_THREADS := 1
+# One thread for each test process and each kernel: the models are small, and threads that wait for each other cost more than they
+# save. The minimae command chooses its threads itself.
+test lab book: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.test-stamp $(VENV)/.docs-stamp ## all tests, notebooks included (WORKERS=2 processes)
 	$(PY) -m pytest -n $(WORKERS) --dist loadscope
 

@@ -14,6 +14,7 @@ from . import __version__
 from .commands import COMMANDS
 from .errors import Interrupted, MinimaeError, reason
 from .parsing import parse
+from .program import program
 from .terminal import any_terminal
 from .training.distributed import leave
 
@@ -40,6 +41,7 @@ def usage() -> str:
     )
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 after one clear line on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)

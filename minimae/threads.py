@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -184,12 +184,46 @@ def training(model: nn.Module, settings: Any, *, stored: int | None = None, say:
     return threads
 
 
+def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
+    """Set the threads of a command for the rest of this process: for a training run with these settings, or for passing whole images.
+
+    Reading, statistics and evaluation then do not wait for threads either. On a GPU nothing is changed.
+    """
+    if device != "cpu":
+        return
+    trains = settings is not None
+    images, ratio, asked = (settings.batch, getattr(settings, "ratio", None), settings.threads) if trains else (PART, None, None)
+    torch.set_num_threads(choose_here(step_flops(size, images, ratio=ratio, trains=trains), asked=asked).count)
+
+
+def fix(count: int) -> None:
+    """``--threads`` of a command: this many for the rest of this process and the processes it starts. Raises ValueError below 1."""
+    if count < 1:
+        raise ValueError(f"--threads must be at least 1, not {count}")
+    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Afterwards the number of threads is what it was before: a program that calls a command keeps its own."""
+    before, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+        if os.environ.get("OMP_NUM_THREADS") != variable:
+            os.environ.pop("OMP_NUM_THREADS")
+            os.environ.update({} if variable is None else {"OMP_NUM_THREADS": variable})
+
+
 def inference(model: nn.Module) -> Threads:
     """The threads for passing whole images through a model, a chunk at a time."""
     size = size_of(model)
     if size is None or next(model.parameters()).device.type != "cpu":
         return Threads(None)
-    return Threads(choose_here(step_flops(size, PART, trains=False)), watched=can_watch())
+    return Threads(choose_here(step_flops(size, PART, trains=False)))
 
 
 def size_of(model: nn.Module) -> Size | None:

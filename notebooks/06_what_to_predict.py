@@ -29,10 +29,12 @@
 # - read everything that one forward pass has computed, by name.
 
 # %% tags=["install", "remove-cell"]
+import os
 from importlib.util import find_spec
 
 from IPython import get_ipython
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
 if find_spec("minimae") is None:  # on Colab and Binder
     get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 

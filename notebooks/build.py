@@ -24,10 +24,12 @@ HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT = 180  # seconds; no chapter may take longer as a whole
 REPOSITORY = "minimae/minimae"  # on GitHub: where the badges and the install cell of every chapter point
 INSTALL = f"""\
+import os
 from importlib.util import find_spec
 
 from IPython import get_ipython
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
 if find_spec("minimae") is None:  # on Colab and Binder
     get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/{REPOSITORY}'")
 """

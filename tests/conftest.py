@@ -1,5 +1,9 @@
 """Settings that every test shares: the same numbers each run, one thread per process, no time limits on a busy machine."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, for the processes and kernels that tests start too
+
 import pytest
 import torch
 from hypothesis import settings

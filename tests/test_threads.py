@@ -13,8 +13,12 @@ import pytest
 import torch
 
 from minimae import MAE, size, threads
+from minimae.cli import main, parse
+from minimae.commands import looking
 from minimae.data.source import Images
 from minimae.recipes import RECIPES
+from minimae.reproduce import command as reproduce_command
+from minimae.reproduce.command import ReproduceCommand
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
 from minimae.threads import Threads, Watch, about_resuming, choose, chosen, step_flops
 from minimae.training.checkpoint import load_checkpoint
@@ -24,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL_WORK, LARGE_WORK = 1e9, 1e12
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
-    epochs=3, warmup_epochs=1, batch=8, base_lr=0.05, log_every=1, save_every=0.0,
+    epochs=1, warmup_epochs=0.2, batch=8, base_lr=0.05, log_every=1, save_every=0.0,
 )  # fmt: skip
 
 
@@ -198,7 +202,7 @@ def test_a_resumed_run_has_the_threads_of_its_checkpoint(
     original = PretrainTask.loss
 
     def dies(self: PretrainTask, batch: object) -> torch.Tensor:
-        if len(seen) == 7:
+        if len(seen) == 3:
             raise RuntimeError("the power is gone")
         return original(self, batch)  # type: ignore[arg-type]
 
@@ -224,7 +228,7 @@ def test_a_run_that_falls_stores_its_last_number(images: Images, tmp_path: Path,
     torch.set_num_threads(4)
     seen = used(monkeypatch)
     pretrain(TINY, images, tmp_path, quiet=True)
-    assert seen == [4] * 3 + [2] * 2 + [1] * 10 and load_checkpoint(tmp_path / CHECKPOINT)["threads"] == 1
+    assert seen == [4] * 3 + [2] * 2 and load_checkpoint(tmp_path / CHECKPOINT)["threads"] == 1, "the last step was low again"
 
 
 def test_a_model_on_a_gpu_or_of_another_kind_leaves_the_threads_alone() -> None:
@@ -249,6 +253,26 @@ def test_importing_changes_no_program_s_threads() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "3"
+
+
+def test_a_command_sets_its_threads_and_a_program_that_calls_one_keeps_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[int, str | None]] = []
+    monkeypatch.setattr(looking, "demo", lambda *a, **k: seen.append((torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))))
+    monkeypatch.setattr(threads, "cores", lambda share=1: 2 // share)
+    torch.set_num_threads(2)
+    assert main(["demo", "--out", str(tmp_path)]) == 0 and seen == [(1, None)] and torch.get_num_threads() == 2
+    monkeypatch.setattr(ReproduceCommand, "opener", lambda self: seen.append((torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))))
+    monkeypatch.setattr(reproduce_command, "run", lambda *a, **k: sys.exit(0))
+    with pytest.raises(SystemExit):
+        main(["reproduce", "loss", "--budget", "smoke", "--threads", "2", "--out", str(tmp_path)])
+    assert seen[1] == (2, "2") and torch.get_num_threads() == 2 and "OMP_NUM_THREADS" not in os.environ
+    assert main(["reproduce", "loss", "--budget", "smoke", "--threads", "0"]) == 2
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_threads_is_an_option_of_training(command: str) -> None:
+    words = {"pretrain": ["pretrain", "fashion-demo"], "finetune": ["finetune", "--weights", "fashion-nano"]}[command]
+    assert parse([*words, "--threads", "2"]).recipe.threads == 2
 
 
 def test_every_recipe_lets_minimae_choose() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .. import allocator, threads
 from ..devices import use
 from ..options import pick_device
 from ..patches import pair
@@ -69,7 +70,7 @@ class BenchCommand:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
         device = torch.device(use(pick_device(self.device)))
         if self.threads is not None:
-            torch.set_num_threads(self.threads)
+            threads.fix(self.threads)
         changes = {name: getattr(self, name) for name in ("image", "patch", "channels") if getattr(self, name) is not None}
         resolved, gpu = size(self.size, **changes), device.type == "cuda"
         batch = self.batch or (256 if gpu else 8 if max(pair(resolved.image)) > 64 else 64)
@@ -114,5 +115,5 @@ def describe_machine(device: torch.device) -> dict[str, str]:
             machine[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             machine[name] = "not installed"
-    kept = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
-    return machine | {"memory allocator": ", ".join(f"{n}={v}" for n, v in kept.items()) or "glibc's defaults"}
+    chosen = ", ".join(f"{name}={value}" for name, value in allocator.set_by_user(os.environ).items())
+    return machine | {"memory allocator": chosen or ("freed memory is kept" if allocator.kept() else "the system's defaults")}

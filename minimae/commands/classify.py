@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tyro.conf import OmitArgPrefixes
 
-from .. import weights
+from .. import threads, weights
 from ..errors import MinimaeError
 from ..options import RecipeName, Where, begin, describe
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
@@ -56,6 +56,7 @@ class Trained(Labelled):
     def open(self, device: str) -> tuple[Pretrained, Source, Source]:
         trained = weights.load(self.weights)
         trained.model.to(device)
+        threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)
 
 
@@ -143,6 +144,7 @@ class TrainProbeCommand(Trained):
         recipe, processes = for_processes(self.recipe, world().size), world().size
         trained, train, test = self.open(device)
         encoder = trained.model.encoder
+        threads.in_this_process(encoder.size, recipe, device=device)
         print(tell(self.name, recipe, images=len(train), size=trained.model.size, processes=processes), describe(train), sep="\n")
         resume, reading = self.run.begin(recipe, device), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.run.out, resume=resume, reading=reading)
@@ -174,6 +176,7 @@ class FinetuneCommand(Labelled):
             size, data_name = RECIPES[self.name].size, self.name.partition("-")[0]
         else:
             raise ValueError("--weights is missing: a run folder, a checkpoint, or the name of shipped weights")
+        threads.in_this_process(size, recipe, device=device)
         train, test = self.images(data_name, size, image=recipe.image)
         statistics = train.statistics if self.weights is None else trained.statistics
         train = train if self.labels is None else train.few(self.labels, seed=recipe.seed)

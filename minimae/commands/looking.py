@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from .. import data, interop, weights
+from .. import data, interop, threads, weights
 from ..demo import demo
 from ..errors import MinimaeError
 from ..interop.exporting import save_program
 from ..options import Where, describe
 from ..recipes import describe as describe_recipe
-from ..recipes import listing
+from ..recipes import entry, listing
 from ..report import picture
 from ..sizes import SIZES, flops, parameters, size
 from ..suggest import nearest
@@ -102,6 +102,7 @@ class ReconstructCommand:
 
     def __call__(self) -> None:
         trained = weights.load(self.weights)
+        threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
         for i, path in enumerate(self.pictures):
@@ -175,4 +176,6 @@ class DemoCommand:
     """Decides the initial weights, the order of the images and the masks."""
 
     def __call__(self) -> None:
+        main_job = entry("fashion-demo")
+        threads.in_this_process(main_job.size, main_job.recipe, device="cpu")
         demo(self.out, seed=self.seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes
 
+from .. import threads
 from ..options import RecipeName, Where, begin, describe
 from ..recipes import for_processes, tell
 from ..rehearse import rehearse
@@ -43,6 +44,7 @@ class PretrainCommand:
         recipe = for_processes(self.recipe, world().size)
         train = self.where.open(recipe.data, "train", image=recipe.image)
         size = recipe.size_for(train)
+        threads.in_this_process(size, recipe, device=device)
         print(tell(self.name, recipe, images=len(train), size=size, processes=world().size))
         print(f"{describe(train)}\n{parameters(size)[0] / 1e6:.2f} M parameters in the encoder; on {world().size} × {device}; to {out}")
         recipe.steps(len(train), world().size)  # an error here, and not after the folder is made

@@ -7,10 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from tyro.conf import Positional
 
-from .. import data
+from .. import data, threads
 from ..data.source import Images
 from ..devices import use
 from ..errors import MinimaeError
@@ -49,7 +48,7 @@ class ReproduceCommand:
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     threads: int | None = None
-    """Threads on a CPU; with two processes on two cores, 1 each."""
+    """Threads on a CPU; by default one for small models. With two processes on two cores, 1 each."""
 
     def __call__(self) -> None:
         if self.list or not self.claims:
@@ -59,13 +58,14 @@ class ReproduceCommand:
             raise ValueError("all stands alone: name claims, or say all")
         chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
         if self.threads is not None:
-            if self.threads < 1:
-                raise ValueError(f"--threads must be at least 1, not {self.threads}")
-            torch.set_num_threads(self.threads)
+            threads.fix(self.threads)
         budget = budget_named(self.budget, data=self.data)
         device = use(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
+        if self.threads is None:
+            start = budget.pretrain
+            threads.in_this_process(start.size_at(start.image or 32, budget.channels), start, device=device)
         store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))
         print(f"{budget.name}: {budget.what}; on {device}, to {self.out}", flush=True)
         for claim in chosen:

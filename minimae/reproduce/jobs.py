@@ -43,7 +43,7 @@ class Start:
         """The same, without what cannot make a difference: of an untrained network only its shape and its seed count."""
         usual, r = Pretrain(), self.recipe
         if self.trained:
-            return replace(self, recipe=replace(r, log_every=usual.log_every, save_every=usual.save_every, wandb=None))
+            return replace(self, recipe=replace(r, log_every=usual.log_every, save_every=usual.save_every, wandb=None, threads=None))
         shape = ("data", "size", "image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "seed")
         return replace(self, recipe=replace(usual, warmup_epochs=0.0, **{name: getattr(r, name) for name in shape}))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..augment import Augmentation, augment, normalise
 from ..data.source import Images
 from ..patches import pair
+from ..threads import inference
 from ..training.distributed import agree
 from ..training.precision import evaluating
 from ..training.settings import Precision
@@ -41,7 +42,8 @@ def finetuned_accuracy(
     right = total = 0
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
         assert part.labels is not None
-        right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
+        with inference(model):
+            right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
         total += len(part)
     share, count = agree(right, total, device=device_of(model))
     return 100 * share / count

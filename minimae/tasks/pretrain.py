@@ -19,6 +19,7 @@ from ..patches import Pair, pair, patchify
 from ..pixels import as_pixels
 from ..sizes import Size, size
 from ..targets import PCATarget
+from ..threads import inference
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
@@ -212,7 +213,8 @@ class Pretrained:
         if pool not in get_args(Pool):
             raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
         how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
-        return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)
+        with inference(self.model):
+            return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)
 
 
 def load_pretrained(path: Path) -> Pretrained:
