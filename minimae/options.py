@@ -133,9 +133,14 @@ class Where:
         return images
 
     def test_images(self, name: str, train: Source, **how: Any) -> Source:
-        """The test split; where a folder has none, the training images (said aloud)."""
+        """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for one that is not right.
+
+        The classes of test images do not matter to training images without labels.
+        """
         try:
             return self.open(name, "test", **how)
         except (FileNotFoundError, ValueError) as error:
+            if train.labels is not None and not isinstance(error, FileNotFoundError):
+                raise
             print(f"no test images ({error}); pictures are shown of training images")
             return train

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import __version__
+from .data.source import Images
 from .errors import MinimaeError
 from .patches import pair
 from .plots import loss_curve
+from .sizes import Size
 from .tasks.feeding import Source, some
 from .tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from .tasks.reconstruct import reconstruct_batch
@@ -26,6 +28,7 @@ from .training.loop import Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHOWN = 8  # test images in a report
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
@@ -100,6 +103,12 @@ def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
     return path
 
 
+def examples(test: Source, size: Size, *, skip_corrupt: bool = False) -> Images:
+    """The few test images that a report shows, in memory; of images that were chosen so, all. A damaged one is an error, or replaced."""
+    chosen = test if test.labels is None or len(test) <= SHOWN else test.few(SHOWN, seed=3)
+    return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
+
+
 def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1) -> list[str]:
     """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
     recipe: Pretrain = trained.recipe
@@ -111,14 +120,13 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Sourc
         baseline=baseline,
         images_per_step=recipe.batch * recipe.accumulate * processes,
     )
-    chosen = test if test.labels is None else test.few(min(8, len(test)), seed=3)
-    chosen = some(chosen, 8, image=pair(trained.model.size.image), skip_corrupt=True)
-    examples, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
+    chosen = examples(test, trained.model.size, skip_corrupt=True)
+    figure, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     return [
         f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}.</p>",
         picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
-        picture(examples, out / "reconstructions.png", f"Test images that the model never saw. {told}"),
+        picture(figure, out / "reconstructions.png", f"Test images that the model never saw. {told}"),
     ]
 
 

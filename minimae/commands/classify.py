@@ -15,6 +15,7 @@ from ..options import RecipeName, Where, begin, describe
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
 from ..report import prepare, write_json
 from ..sizes import Size
+from ..tasks.agreement import check_images
 from ..tasks.features import Pool
 from ..tasks.feeding import Source, features_of
 from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
@@ -40,9 +41,7 @@ class Labelled:
         side = image or (size.image if isinstance(size.image, int) else size.image[0])
         how: dict[str, Any] = {"image": side} | ({"channels": size.channels} if size.channels in (1, 3) else {})
         train, test = (self.where.open(self.data or name, split, **how) for split in ("train", "test"))
-        for images in (train, test):
-            if images.labels is None:
-                raise ValueError(f"{images.name} has no labels; accuracy wants a folder for each class")
+        check_images(train, test, channels=size.channels, labelled=True)
         return train, test
 
 

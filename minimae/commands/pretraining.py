@@ -11,8 +11,9 @@ from .. import threads
 from ..options import RecipeName, Where, begin, describe
 from ..recipes import for_processes, tell
 from ..rehearse import rehearse
-from ..report import prepare, pretraining_parts, settings_parts, write_page
+from ..report import examples, prepare, pretraining_parts, settings_parts, write_page
 from ..sizes import parameters
+from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..training.distributed import world
 
@@ -49,12 +50,14 @@ class PretrainCommand:
         print(f"{describe(train)}\n{parameters(size)[0] / 1e6:.2f} M parameters in the encoder; on {world().size} × {device}; to {out}")
         recipe.steps(len(train), world().size)  # an error here, and not after the folder is made
         if world().main:
+            test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
+            test = examples(test, size, skip_corrupt=self.where.skip_corrupt)
+            check_images(train, test, channels=size.channels)
             prepare(out, recipe, device)
         model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
         if not world().main:
             return
         trained = Pretrained(model.cpu(), recipe, train.statistics)
-        test = self.where.test_images(recipe.data, train, image=recipe.image)
         parts = pretraining_parts(out, trained, train, test, result, processes=world().size)
         parts += settings_parts(recipe, device)
         page = write_page(out, f"Pre-training on {train.name}", parts)

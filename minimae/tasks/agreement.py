@@ -1,0 +1,25 @@
+"""Whether training and test images suit the model and each other: looked at before the first step, and not after the last."""
+
+from __future__ import annotations
+
+from .feeding import Source
+
+
+def check_images(train: Source, test: Source, *, channels: int, labelled: bool = False) -> None:
+    """Raises ValueError for images with other channels than the model's, and for labels that are missing or differ between the two.
+
+    labelled: accuracy is wanted. Sizes need no check: evaluation resizes what is not of the model's size.
+    """
+    for what, images in (("training", train), ("test", test)):
+        if images.channels != channels:
+            raise ValueError(f"the {what} images of {images.name} have {images.channels} channel(s), and the model takes {channels}")
+        if labelled and images.labels is None:
+            raise ValueError(f"{images.name} has no labels; accuracy wants a folder for each class")
+    if not labelled or train.labels is None or test.labels is None:
+        return
+    if train.classes != test.classes:
+        differ = sorted(set(train.classes) ^ set(test.classes)) or ["none, but their order differs"]
+        raise ValueError(f"the training and test images of {train.name} have other classes; only in one: {', '.join(differ[:10])}")
+    known = max(len(train.classes), int(train.labels.max()) + 1)
+    if (most := int(test.labels.max())) >= known:
+        raise ValueError(f"the test images of {test.name} have the label {most}, and the training images only {known} classes, from 0")
