@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def at_home(word: str) -> str:
-    """``--out=~/x`` → ``--out=/home/ada/x``: shells expand a ~ only where a word begins."""
+    """``--out=~/x`` → ``--out=HOME/x``: shells expand a ~ only where a word begins."""
     option, sign, value = word.partition("=") if word.startswith("-") else ("", "", word)
     home = os.path.expanduser(value)
     if home.startswith("~"):
