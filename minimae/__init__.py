@@ -11,8 +11,11 @@ out.loss.backward()
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from .decoder import Decoder
 from .errors import Interrupted, MinimaeError
@@ -28,18 +31,32 @@ from .vit import MLP, Attention, Block, Encoder, drop_path
 
 if TYPE_CHECKING:
     from .interop import Classified
+    from .tasks.finetune import Classifier
     from .tasks.pretrain import Pretrained
 
 
-def load(name: str | Path, **options: Any) -> Pretrained | Classified:
-    """Trained weights: by name, shipped ("fashion-nano") or the authors' ("mae-base", fetched); from a run; or saved by another library.
+def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
+    """Trained weights: by name, shipped ("fashion-nano") or the authors' ("mae-base", fetched); from a run; or another library's.
+
+    source: a name, a file, a folder, tensors by name, or a live model of timm or Hugging Face transformers.
 
     → a :class:`minimae.tasks.pretrain.Pretrained` (model, recipe, statistics; ``features(images)``), or a
     :class:`minimae.interop.Classified`. options: see :func:`minimae.interop.load`. Never runs code from a file. Raises MinimaeError.
     """
     from .weights import load_any
 
-    return load_any(name, **options)
+    return load_any(source, **options)
+
+
+def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *, statistics: Any = None, **about: Any) -> Path:
+    """Keep a model from a loop of your own for :func:`load`: ``minimae.save(mae, "mine.safetensors", statistics=images.statistics)``.
+
+    statistics: mean and standard deviation of each channel, by which the images were normalised. about: ratio and data of a MAE, classes
+    of a classifier. → the path. Raises ValueError for what does not fit, MinimaeError when the file cannot be written.
+    """
+    from .weights import save as write
+
+    return write(model, path, statistics=statistics, **about)
 
 
 __version__ = "0.6.0"
@@ -76,6 +93,7 @@ __all__ = [
     "patchify",
     "random_mask",
     "resize_positions",
+    "save",
     "sincos_1d",
     "sincos_2d",
     "size",

@@ -3,51 +3,59 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from .errors import MinimaeError
-from .patches import pair
-from .positions import resize_positions
+from .mae import MAE
+from .sizes import SIZES, Size
 from .suggest import nearest
-from .tasks.pretrain import Pretrained, load_pretrained, rebuild, tensors_of
-from .training.loop import CHECKPOINT
+from .targets import TARGETS
+from .tasks.pretrain import Pretrain, Pretrained, rebuild, tensors_of
 
 if TYPE_CHECKING:
-    from .interop.reading import Classified
+    from .interop.classified import Classified
+    from .tasks.finetune import Classifier
 
 FOLDERS = (Path(__file__).parent / "_sample" / "weights", Path(__file__).parents[1] / "data" / "weights")
 
 
-def export(trained: Pretrained, path: Path, *, half: bool = True) -> None:
+def export(trained: Pretrained | Classified, path: Path, *, half: bool = True) -> None:
     """Write a trained model as one safetensors file: half precision or float32, with recipe, size and statistics as JSON in its head.
 
     Raises MinimaeError when it cannot be written.
     """
-    about = describe(trained)
-    weights = {name: (value.half() if half else value).contiguous() for name, value in tensors_of(trained).items()}
+    own = tensors_of(trained) if isinstance(trained, Pretrained) else trained.classifier.state_dict()
+    weights = {name: (value.half() if half else value).cpu().contiguous() for name, value in own.items()}
     temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, temporary, metadata={"minimae": json.dumps(about)})
+        save_file(weights, temporary, metadata={"minimae": json.dumps(describe(trained))})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
 
 
-def describe(trained: Pretrained) -> dict[str, Any]:
-    """What has to be known to use these weights: recipe, size, statistics, and whether the decoder is trained."""
+def describe(trained: Pretrained | Classified) -> dict[str, Any]:
+    """What has to be known to use these weights: recipe, size, statistics, and whether the decoder is trained; or the classes."""
     statistics = [x.tolist() for x in trained.statistics]
-    return {"settings": asdict(trained.recipe), "size": asdict(trained.model.size), "statistics": statistics, "decoder": trained.decoder}
+    if isinstance(trained, Pretrained):
+        about = {"settings": asdict(trained.recipe), "size": asdict(trained.model.size), "decoder": trained.decoder}
+    else:
+        about = {"kind": "finetune", "size": asdict(trained.size), "classes": list(trained.classes), "pool": trained.classifier.pool}
+    return {**about, "statistics": statistics}
 
 
 def read_export(path: Path) -> Pretrained:
-    """Read what :func:`export` wrote, as float32. Raises MinimaeError with the file's name when it is damaged or something else."""
+    """Read pre-trained weights that :func:`export` wrote, as float32. Raises MinimaeError with the file's name when it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["minimae"])
@@ -66,58 +74,88 @@ def load(name: str | Path) -> Pretrained:
     """A pre-trained model, as :func:`load_any` finds it. Raises MinimaeError for a classifier, which has no place where one is wanted."""
     found = load_any(name)
     if not isinstance(found, Pretrained):
-        raise MinimaeError(f"{name} is a classifier, and a pre-trained model is wanted here; minimae.load({str(name)!r}) reads it")
+        raise MinimaeError(
+            f"{name} is a classifier, and a pre-trained model is wanted here; minimae finetune goes on with it, minimae evaluate measures "
+            f"it, and minimae.load({str(name)!r}) reads it"
+        )
     return found
 
 
-def load_any(name: str | Path, **options: Any) -> Pretrained | Classified:
-    """Weights that come with the project or that the authors publish, by name; a run folder, its checkpoint or an exported file; or
-    another library's file or folder. Never runs code from a file.
+def load_any(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
+    """Weights that come with the project or that the authors publish, by name; a run folder, its checkpoint under any name or an
+    exported file; another library's file or folder; tensors by name, or a live model. Never runs code from a file.
 
     options: those of :func:`minimae.interop.load`, for weights from elsewhere.
     Raises MinimaeError when there is nothing of that name, when it is damaged, or when it cannot be fetched.
     """
     from .interop import load as load_foreign
     from .interop.named import NAMED, load_named
+    from .interop.own import with_options
 
-    known, path = shipped(), Path(name).expanduser()
-    if str(name) in known:
-        return with_options(read_export(known[str(name)]), options)
-    if str(name) in NAMED:
-        return load_named(str(name), **options)
+    if not isinstance(source, str | Path):
+        return load_foreign(source, **options)
+    known, path = shipped(), Path(source).expanduser()
+    if str(source) in known:
+        return with_options(read_export(known[str(source)]), options)
+    if str(source) in NAMED:
+        return load_named(str(source), **options)
     if not path.exists() and len(path.parts) == 1 and not path.suffix:
-        near = nearest(str(name), [*known, *NAMED])
+        near = nearest(str(source), [*known, *NAMED])
         raise MinimaeError(f"there is no checkpoint at {path}, and no weights of that name, neither shipped nor published{near}")
-    if path.suffix == ".safetensors" and path.is_file() and ours(path):
-        return with_options(read_export(path), options)
-    if path.name == CHECKPOINT or not (path.is_file() or (path / "config.json").is_file()):
-        return with_options(load_pretrained(path), options)
     return load_foreign(path, **options)
 
 
-def with_options(trained: Pretrained, options: dict[str, Any]) -> Pretrained:
-    """Our own weights tell all about themselves: of the options for others', only another image size means something here."""
-    left = sorted(options.keys() - {"image", "strict"})
-    if left:
-        raise MinimaeError(f"these weights say themselves what {', '.join(left)} would tell: leave that out")
-    image, size = options.get("image"), trained.model.size
-    if image is None or pair(image) == pair(size.image):
-        return trained
-    try:
-        larger = replace(size, image=image)
-    except ValueError as error:
-        raise MinimaeError(str(error)) from None
-    about = {**describe(trained), "size": asdict(larger)}
-    tensors = tensors_of(trained)
-    for name in [name for name in tensors if name.endswith("positions")]:
-        tensors[name] = resize_positions(tensors[name], size.grid, larger.grid)
-    return rebuild(about, tensors, Path("these weights"))
+def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, data: str = "imagenet", **fields: Any) -> Pretrain:
+    """A recipe that describes a model which no recipe has made."""
+    names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image")
+    near = next((name for name, s in SIZES.items() if (s.width, s.depth) == (size.width, size.depth)), "base")
+    shape = {name: getattr(size, name) for name in names}
+    return Pretrain(data=data, size=near, target=target, ratio=ratio, **shape, **fields)  # type: ignore[arg-type]
 
 
-def ours(path: Path) -> bool:
-    """Whether a safetensors file is in our own layout (a damaged one counts, so that its reader tells)."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return "encoder.project.weight" in file.keys()  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError):
-        return True
+def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *, statistics: Any = None, **about: Any) -> Path:
+    """Write a model from a loop of your own, so that :func:`minimae.load`, reconstruction and scikit-learn can use it.
+
+    path: a .safetensors file, in float32. statistics: mean and standard deviation of each channel of the pixels in [0, 1], by which the
+    images were normalised (``images.statistics``). about: ratio and data of a MAE; classes, the names, of a classifier.
+    Raises ValueError for statistics that do not fit the model, MinimaeError when the file cannot be written.
+
+    >>> import minimae
+    >>> mae = minimae.MAE("nano", patch=7)
+    >>> path = minimae.save(mae, "mine.safetensors", statistics=([0.29], [0.35]))
+    >>> minimae.load(path).model.size == mae.size
+    True
+    """
+    from .interop.classified import Classified
+    from .tasks.finetune import Classifier
+
+    path = Path(path).expanduser()
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
+    if isinstance(model, MAE | Classifier):
+        size = model.size if isinstance(model, MAE) else model.encoder.size
+        if statistics is None:
+            raise ValueError("statistics=(mean, std) is missing: what the images were normalised by, for example images.statistics")
+        mean, deviation = (torch.as_tensor(x, dtype=torch.float32).flatten().cpu() for x in statistics)
+        if len(mean) != size.channels or len(deviation) != size.channels or not bool((deviation > 0).all()):
+            given = f"{mean.tolist()} and {deviation.tolist()}"
+            raise ValueError(f"statistics are a mean and a standard deviation for each of {size.channels} channel(s), not {given}")
+        model = wrapped(model, (mean, deviation), about)
+    elif not isinstance(model, Pretrained | Classified):
+        raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
+    elif statistics is not None or about:
+        raise ValueError("what minimae.load returned has its statistics already: leave the options out")
+    export(model, path, half=False)
+    return path
+
+
+def wrapped(model: MAE | Classifier, statistics: tuple[Tensor, Tensor], about: dict[str, Any]) -> Pretrained | Classified:
+    """A bare model with what belongs to it."""
+    from .interop.classified import Classified
+
+    if not isinstance(model, MAE):
+        return Classified(model, statistics, tuple(about.pop("classes", ())), **about)
+    target = next(name for name, kind in TARGETS.items() if type(model.target) is kind)
+    tokens = model.encoder.mask_token is not None
+    about = {"data": "your own images", **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
+    return Pretrained(model, recipe_of(model.size, **about), statistics)

@@ -47,8 +47,8 @@ def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path
     [(_, _, borrowed)], [(_, _, own)] = stages(replace(again, pictures=None), pixels, mask), stages(again, pixels, mask)
     assert abs(borrowed - 7 / 255).max() < 0.02 < abs(own - 7 / 255).max()
     assert "nothing was taken from the hidden patches" in caption(again, mask)
-    larger = weights.with_options(again, {"image": 56})
-    assert larger.pictures is not None and larger.pictures.decoder.positions.shape[0] == 1 + 64
+    larger = weights.load_any(path, image=56)
+    assert isinstance(larger, Pretrained) and larger.pictures is not None and larger.pictures.decoder.positions.shape[0] == 1 + 64
 
 
 def test_a_truncated_or_foreign_file_is_named(trained: Pretrained, tmp_path: Path) -> None:

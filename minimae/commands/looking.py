@@ -68,13 +68,24 @@ class ConvertCommand:
     """Heads of the decoder, where the weights do not tell."""
     target: Literal["normalised", "pixels", "pca"] | None = None
     """What the decoder was trained to predict, where the weights do not tell: normalised by default."""
+    key: str | None = None
+    """Where in the file the weights are, where it holds several: model_ema, teacher …"""
+    prefix: str | None = None
+    """What stands before the names of the model that is meant: backbone. …"""
+    mean: tuple[float, ...] | None = None
+    """Mean of each channel of the images in [0, 1], where the weights do not state it."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of each channel; with --mean."""
     pool: Literal["mean", "class", "tokens"] = "mean"
     """What a program gives: the mean of the patch tokens, the class token, or all tokens."""
     strict: bool = True
     """Refuse weights in which something is missing or left over."""
 
     def __call__(self) -> None:
-        given = {"image": self.image, "heads": self.heads, "decoder_heads": self.decoder_heads, "target": self.target}
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("--mean and --std belong together: give both, with one number for each channel")
+        given = {name: getattr(self, name) for name in ("image", "heads", "decoder_heads", "target", "key", "prefix")}
+        given["statistics"] = None if self.mean is None else (self.mean, self.std)
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         trained = weights.load_any(self.weights, strict=self.strict, **options)
         if self.to == "program":

@@ -7,8 +7,9 @@
 from typing import TYPE_CHECKING
 
 from ..lazy import submodules
+from .classified import Classified
 from .layouts import LAYOUTS, detect
-from .reading import Classified, load
+from .reading import load
 from .writing import save
 
 __all__ = ["LAYOUTS", "Classified", "detect", "load", "save"]

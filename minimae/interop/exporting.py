@@ -13,7 +13,7 @@ from ..errors import MinimaeError
 from ..patches import Pair, pair
 from ..tasks.pretrain import Pretrained
 from ..training.loop import device_of
-from .reading import Classified
+from .classified import Classified
 
 
 class FeatureModel(nn.Module):

@@ -16,55 +16,75 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import MinimaeError
+from ..training.checkpoint import FORMAT
+from ..training.loop import CHECKPOINT
+from .facts import Facts
+from .inside import chosen
 
-INSIDE = ("model", "state_dict", "model_state_dict")  # where a checkpoint keeps its weights
-WRAPPERS = ("module.", "_orig_mod.")  # what DDP and torch.compile put before every name
+CONFIGS = ("config.json", "preprocessor_config.json")
 FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What a file or folder holds: tensors by name, the library's config if there is one, and what we wrote beside them ourselves."""
+    """What a file or folder holds: tensors by name, and what stands beside them.
+
+    config, preprocessor: of the library that wrote the folder. about: what we wrote beside the tensors ourselves. args: the options of
+    the authors' code. run: a whole checkpoint of our own training, in place of tensors. facts: of a live model.
+    """
 
     source: str
     tensors: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
+    preprocessor: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] | None = None
+    facts: Facts | None = None
 
 
-def open_weights(path: Path) -> Opened:
-    """Read .safetensors, torch's .pth, .pt and .bin, or a folder with config.json and weights.
+def open_weights(path: Path, *, key: str | None = None, prefix: str | None = None) -> Opened:
+    """Read .safetensors, torch's .pth, .pt and .bin, a folder with config.json and weights, or the folder of a run of ours.
 
+    key: where in the file the weights are, as ``state_dict`` or ``teacher.backbone``. prefix: what stands before their names. Both are
+    found where only one choice is possible.
     Raises MinimaeError, with the file's name, when it is missing, damaged, or would have to run code.
     """
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, key=key, prefix=prefix)
     if not path.is_file():
         raise MinimaeError(f"there are no weights at {path}")
     if path.suffix == ".safetensors":
         tensors, metadata = open_safetensors(path)
-        return Opened(str(path), unwrapped(tensors, path), about=parsed(metadata.get("minimae", "{}"), path))
-    return open_pickle(path)
+        if key is not None:
+            raise MinimaeError(f"{path} is a safetensors file, which holds tensors alone: key= (--key) has no meaning there")
+        about = parsed(metadata.get("minimae", "{}"), path)
+        return Opened(str(path), chosen(tensors, str(path), key=None, prefix=prefix), about=about)
+    return open_pickle(path, key=key, prefix=prefix)
 
 
-def open_folder(folder: Path) -> Opened:
-    """A folder as the big library saves it: config.json, and weights in one file or several."""
+def open_folder(folder: Path, *, key: str | None, prefix: str | None) -> Opened:
+    """A folder as Hugging Face transformers saves it: config.json, and weights in one file or several; or that of a run of ours."""
+    if (folder / CHECKPOINT).is_file() and not (folder / "config.json").is_file():
+        return open_pickle(folder / CHECKPOINT)
     found = next((folder / name for name in FOLDER if (folder / name).is_file()), None)
     if found is None:
-        raise MinimaeError(f"{folder} holds no weights: one of {', '.join(FOLDER)} was wanted")
-    config: dict[str, Any] = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            config |= parsed((folder / name).read_text(encoding="utf-8"), folder / name)
+        raise MinimaeError(f"{folder} holds no weights: one of {', '.join((*FOLDER, CHECKPOINT))} was wanted")
+    read = {name: parsed(path.read_text(encoding="utf-8"), path) for name in CONFIGS if (path := folder / name).is_file()}
+    config, preprocessor = (read.get(name, {}) for name in CONFIGS)
     if found.suffix == ".json":
         tensors: dict[str, Tensor] = {}
         for part in sorted(set(parsed(found.read_text(encoding="utf-8"), found).get("weight_map", {}).values())):
             if Path(part).name != part:
                 raise MinimaeError(f"{found} points outside its folder ({part}); it was not followed")
-            tensors |= open_weights(folder / part).tensors
+            part_tensors, _ = open_safetensors(folder / part) if part.endswith(".safetensors") else (read_pickle(folder / part), {})
+            tensors |= part_tensors
+    elif found.suffix == ".safetensors":
+        tensors, _ = open_safetensors(found)
     else:
-        tensors = open_weights(found).tensors
-    return Opened(str(folder), tensors, config, config.get("minimae", {}))
+        tensors = dict(read_pickle(found))
+    tensors = chosen(tensors, str(folder), key=key, prefix=prefix)
+    return Opened(str(folder), tensors, config, preprocessor, about=config.get("minimae", {}))
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -76,11 +96,41 @@ def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise MinimaeError(f"{path} is damaged ({error}): fetch or copy it again") from None
 
 
-def open_pickle(path: Path) -> Opened:
-    """A file of torch.save. Only tensors and plain values are accepted, mapped from the disk rather than copied into memory."""
+def open_pickle(path: Path, *, key: str | None = None, prefix: str | None = None) -> Opened:
+    """A file of torch.save: another's, or a checkpoint of ours under any name."""
+    state = read_pickle(path)
+    if state.get("format") == FORMAT:
+        return Opened(str(path), {}, run=dict(state))
+    about = parsed(state["minimae"], path) if isinstance(state.get("minimae"), str) else {}
+    args = vars(state["args"]) if isinstance(state.get("args"), argparse.Namespace) else {}
+    return Opened(str(path), chosen(state, str(path), key=key, prefix=prefix), about=about, args=args)
+
+
+class Beside:
+    """Stands for a value that is no tensor and is not needed (a path, a number of numpy): it takes anything and does nothing."""
+
+    def __init__(self, *given: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def harmless() -> list[Any]:
+    """What may stand beside tensors: the authors' options, which are read, and paths and numpy's numbers, which become nothing."""
+    systems = ("Posix", "Windows", "PurePosix", "PureWindows", "")
+    paths = [f"{module}.{system}Path" for module in ("pathlib", "pathlib._local") for system in systems]
+    numbers = [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
+    kinds = ("Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float16", "Float32", "Float64", "Str")
+    names = [*paths, *numbers, "numpy.dtype", "numpy.ndarray", *(f"numpy.dtypes.{kind}DType" for kind in kinds), "_codecs.encode"]
+    return [argparse.Namespace, Beside, *((Beside, name) for name in names)]
+
+
+def read_pickle(path: Path) -> Mapping[Any, Any]:
+    """What torch.save wrote. Only tensors and plain values are accepted, mapped from the disk rather than copied into memory."""
     check_zip(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the authors keep their options beside the weights
+        with torch.serialization.safe_globals(harmless()):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "more than tensors")
@@ -93,12 +143,7 @@ def open_pickle(path: Path) -> Opened:
         raise MinimaeError(f"{path} is truncated or damaged ({reason}): fetch or copy it again") from None
     if not isinstance(state, Mapping):
         raise MinimaeError(f"{path} holds {type(state).__name__}, not a dictionary of tensors")
-    about = parsed(state["minimae"], path) if isinstance(state.get("minimae"), str) else {}
-    inner = next((state[name] for name in INSIDE if isinstance(state.get(name), Mapping)), state)
-    tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise MinimaeError(f"{path} holds no tensors, only {', '.join(map(str, list(inner)[:6])) or 'nothing'}")
-    return Opened(str(path), unwrapped(tensors, path), about=about)
+    return state
 
 
 def check_zip(path: Path) -> None:
@@ -113,16 +158,6 @@ def check_zip(path: Path) -> None:
         ) from None
     if packed or total > path.stat().st_size:
         raise MinimaeError(f"{path} would unpack into more than it holds ({(packed or ['overlapping parts'])[0]}); it was not opened")
-
-
-def unwrapped(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Names without what wrappers put before them; half precision becomes float32."""
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    if not tensors:
-        raise MinimaeError(f"{path} holds no tensors")
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def parsed(text: str, path: Path) -> dict[str, Any]:

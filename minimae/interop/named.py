@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ..tasks.pretrain import Pretrained
+from .classified import Classified
 from .fetch import fetch
-from .reading import Classified, load
+from .reading import load
 
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
 LICENCE = (

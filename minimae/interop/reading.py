@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .. import weights as exported
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..patches import Pair, pair
 from ..positions import resize_positions
-from ..sizes import SIZES, Size
+from ..sizes import Size
 from ..tasks.finetune import Classifier
-from ..tasks.pretrain import Pretrain, Pretrained, rebuild
+from ..tasks.pretrain import Pretrain, Pretrained
 from ..training.settings import from_dict
 from ..vit import Encoder
+from .classified import Classified
+from .facts import Facts, agreed, of_args, of_huggingface, of_name, of_ours, of_timm_config
 from .files import Opened, open_weights
-from .layouts import End, Layout, detect, table, to_ours, usual
+from .inside import chosen
+from .layouts import LAYOUTS, End, Layout, detect, table, to_ours, usual
+from .live import of_timm
+from .own import of_export, of_run, with_options
 from .shapes import resized, size_of
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its pixels, which all of these models expect
-Statistics = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Classified:
-    """A classifier with what it needs to be used: names of the classes (or none) and the statistics its images were normalised by."""
-
-    classifier: Classifier
-    statistics: Statistics
-    classes: tuple[str, ...] = ()
+from .statistics import Statistics, found_statistics, warn
 
 
 def load(
-    source: str | Path | Mapping[str, Tensor] | nn.Module,
+    source: str | Path | Mapping[str, Any] | nn.Module,
     *,
     layout: Layout | None = None,
     image: int | Pair | None = None,
@@ -47,87 +41,105 @@ def load(
     heads: int | None = None,
     decoder_heads: int | None = None,
     original_image: int | Pair | None = None,
-    target: str = "normalised",
+    target: str | None = None,
     statistics: tuple[Any, Any] | None = None,
     strict: bool = True,
+    key: str | None = None,
+    prefix: str | None = None,
 ) -> Pretrained | Classified:
     """Weights in any known layout → a pre-trained model, or a classifier when they have a head.
 
-    source: a file, a folder, tensors by name, or a live model of timm or of the big library. layout: by default it is detected.
-    image: another image size in pixels than the weights were trained for; positions of encoder and decoder are then resized, bicubically
-    in two dimensions. patch, channels: what you expect; weights of other ones are refused with the reason. heads, decoder_heads,
-    original_image (of positions that are no square grid): where they cannot be seen in the weights. target: what the
-    decoder was trained to predict. statistics: mean and deviation of the channels, by default ImageNet's for three channels.
+    source: a file, a folder, tensors by name, or a live model of timm or of Hugging Face transformers. layout: by default it is detected.
+    key: where in a file the weights are (``state_dict``, ``teacher``, ``model_ema``); prefix: what stands before their names
+    (``backbone.``). Both are found where only one choice is possible. image: another image size in pixels than the weights were trained
+    for; positions of encoder and decoder are then resized, bicubically in two dimensions. patch, channels: what you expect; weights of
+    other ones are refused with the reason.
+
+    What leaves no trace in weights: heads, decoder_heads; original_image (where positions are no square grid); target, what the decoder
+    was trained to predict; statistics, mean and standard deviation of the channels in [0, 1]. They are read where the source states them.
+    Otherwise heads must be given, the target is assumed to be normalised, and statistics of three channels ImageNet's, with a warning.
     strict: refuse weights in which something is missing or left over; otherwise a warning lists it, and what is missing is fresh.
 
     Raises MinimaeError that says what was found and what was wanted.
     """
-    opened = opened_from(source)
+    opened = opened_from(source, key=key, prefix=prefix)
+    foreign = {
+        "layout": layout, "patch": patch, "channels": channels, "heads": heads, "decoder_heads": decoder_heads,
+        "original_image": original_image, "target": target, "statistics": statistics,
+    }  # fmt: skip
+    if opened.run is not None:
+        return with_options(of_run(opened.run, opened.source), {**foreign, "image": image, "key": key, "prefix": prefix})
     tensors = opened.tensors
+    if layout is not None and layout not in LAYOUTS:
+        raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     layout = layout or detect(tensors)
     if layout == "minimae":
         if opened.about:
-            return rebuild(opened.about, tensors, Path(opened.source))
-        raise MinimaeError(f"{opened.source} has our names, but not what belongs to them: use minimae export, or the run's folder")
+            return with_options(of_export(opened.about, tensors, opened.source), {**foreign, "image": image})
+        raise MinimaeError(
+            f"{opened.source} has our names, but not what belongs to them: write it with minimae.save(model, path, statistics=…), "
+            "or use minimae export or the folder of the run"
+        )
     if layout == "huggingface":
         tensors = usual(tensors)
-        check_config(opened.config, opened.source)
-    told = dict(opened.config)
-    about = opened.about
-    if about:  # we wrote it ourselves: nothing has to be guessed
-        s = about["size"]
-        told |= {"num_attention_heads": s["heads"], "decoder_num_attention_heads": s["decoder_heads"], "image_size": s["image"]}
-    if original_image is not None:
-        told["image_size"] = original_image
-    size = size_of(tensors, layout, told, heads=heads, decoder_heads=decoder_heads)
+    facts = facts_of(opened, layout, tensors, strict=strict)
+    facts = replace(
+        facts,
+        heads=agreed("heads", heads, facts.heads, opened.source),
+        decoder_heads=agreed("decoder_heads", decoder_heads, facts.decoder_heads, opened.source),
+        image=facts.image if original_image is None else pair(original_image),
+    )
+    size = size_of(tensors, layout, facts, opened.source)
     refuse_others(size, patch, channels, opened.source)
     end, decoder = parts_of(tensors, layout)
+    if end == "mean" and facts.pool == "class":  # the norm of one token is the same before and after it is taken
+        tensors, end = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}, "class"
     places = table("official" if layout == "timm" else layout, size, end=end, decoder=decoder)
     weights = taken(tensors, places, opened.source, strict=strict)
     after = size if image is None else resized(size, image)
     for name in ("encoder.positions", "decoder.positions"):
         if name in weights:
-            weights[name] = resize_positions(weights[name], size.grid, after.grid)
-    known = found_statistics(statistics, opened, size)
+            rows = weights[name]
+            if len(rows) == size.grid[0] * size.grid[1]:  # timm's no_embed_class: the class token has no position
+                rows = torch.cat([torch.zeros_like(rows[:1]), rows])
+            weights[name] = resize_positions(rows, size.grid, after.grid)
+    known = found_statistics(statistics or facts.statistics, size, opened.source)
     if end == "encoder":
-        return pretrained(weights, after, about, target, known, decoder=decoder, source=opened.source, strict=strict)
-    return classified(weights, after, end, known, opened, strict=strict)
+        return pretrained(weights, after, opened, facts, target, known, decoder=decoder, strict=strict)
+    return classified(weights, after, end, known, facts, opened.source, strict=strict)
 
 
-def opened_from(source: str | Path | Mapping[str, Tensor] | nn.Module) -> Opened:
+def opened_from(source: str | Path | Mapping[str, Any] | nn.Module, *, key: str | None, prefix: str | None) -> Opened:
     """Tensors of whatever was given."""
     if isinstance(source, str | Path):
-        return open_weights(Path(source).expanduser())
+        return open_weights(Path(source).expanduser(), key=key, prefix=prefix)
     if isinstance(source, nn.Module):
         model: Any = source
-        config = model.config.to_dict() if hasattr(model, "config") else of_timm(model)
-        tensors = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
-        return Opened(type(source).__name__, tensors, config, config.get("minimae", {}))
-    return Opened("these tensors", dict(source))
+        tensors = {name: tensor.detach().clone().float() for name, tensor in source.state_dict().items()}
+        if hasattr(model, "config"):
+            config = model.config.to_dict()
+            return Opened(type(source).__name__, tensors, config, about=config.get("minimae", {}))
+        if isinstance(source, MAE | Encoder | Classifier):
+            raise MinimaeError(f"this {type(source).__name__} is a model of ours already: use it as it is, or keep it with minimae.save")
+        return Opened(type(source).__name__, tensors, facts=of_timm(model))
+    if not isinstance(source, Mapping):
+        raise MinimaeError(f"weights are a name, a file, a folder, tensors by name or a live model, not {type(source).__name__}")
+    return Opened("these tensors", chosen(source, "these tensors", key=key, prefix=prefix))
 
 
-def of_timm(model: Any) -> dict[str, Any]:
-    """What a live timm model knows about itself, in the words of a config. Raises MinimaeError for one that is built otherwise."""
-    try:
-        block, embed = model.blocks[0], model.patch_embed
-        found = {"num_attention_heads": block.attn.num_heads, "image_size": list(embed.img_size)}
-        eps, act = block.norm1.eps, type(block.mlp.act).__name__
-    except (AttributeError, IndexError, TypeError):
-        raise MinimaeError(f"{type(model).__name__} is not a VisionTransformer of timm, and not a model of the big library") from None
-    if eps != 1e-6 or act != "GELU":
-        raise MinimaeError(f"this model norms with eps {eps} and uses {act}; ours is built with 1e-6 and GELU, so its outputs would differ")
-    for name in ("mean", "std"):
-        if name in (getattr(model, "pretrained_cfg", None) or {}):
-            found[f"image_{name}"] = list(model.pretrained_cfg[name])
-    return found
-
-
-def check_config(config: Mapping[str, Any], source: str) -> None:
-    """Raises MinimaeError for a config that describes another kind of model than ours."""
-    wanted = {"hidden_act": "gelu", "qkv_bias": True}
-    for name, value in wanted.items():
-        if config.get(name, value) != value:
-            raise MinimaeError(f"{source} was built with {name} {config[name]!r}; ours has {value!r}, so its outputs would differ")
+def facts_of(opened: Opened, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
+    """What the source states about its weights, wherever it does."""
+    if opened.about:
+        return of_ours(opened.about)
+    if opened.facts is not None:
+        return opened.facts
+    if layout == "huggingface" and opened.config:
+        return of_huggingface(opened.config, opened.preprocessor, opened.source, strict=strict)
+    if "architecture" in opened.config:
+        return of_timm_config(opened.config, opened.source)
+    if opened.args:
+        return of_args(opened.args)
+    return of_name(Path(opened.source).name, int(tensors["cls_token"].shape[-1])) if "cls_token" in tensors else Facts()
 
 
 def refuse_others(size: Size, patch: int | Pair | None, channels: int | None, source: str) -> None:
@@ -166,23 +178,8 @@ def taken(tensors: Mapping[str, Tensor], places: Mapping[str, Any], source: str,
         )
         if strict:
             raise MinimaeError(f"{source} does not fit this model ({words}). With strict=False (--no-strict) the rest is taken")
-        warnings.warn(f"{source}: {words}", stacklevel=3)
+        warn(f"{source}: {words}")
     return {ours: to_ours(place, tensors).float() for ours, place in places.items() if set(place.names) <= tensors.keys()}
-
-
-def found_statistics(given: tuple[Any, Any] | None, opened: Opened, size: Size) -> Statistics:
-    """Mean and deviation per channel, as given, as stored beside the weights, or ImageNet's."""
-    told = given or opened.about.get("statistics")
-    if told is None and {"image_mean", "image_std"} <= opened.config.keys():
-        told = (opened.config["image_mean"], opened.config["image_std"])
-    if told is None and size.channels == 3:
-        told = IMAGENET
-    if told is None:
-        raise MinimaeError(f"what {size.channels} channel(s) were normalised by is not in the weights: give statistics=(mean, deviation)")
-    mean, deviation = (torch.as_tensor(x, dtype=torch.float32).flatten() for x in told)
-    if len(mean) != size.channels or len(deviation) != size.channels:
-        raise MinimaeError(f"these weights take {size.channels} channel(s); statistics for {len(mean)} and {len(deviation)} were given")
-    return mean, deviation
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], source: str, *, strict: bool) -> None:
@@ -195,19 +192,19 @@ def fill(model: nn.Module, weights: dict[str, Tensor], source: str, *, strict: b
 
 
 def pretrained(
-    weights: dict[str, Tensor], size: Size, about: dict[str, Any], target: str, statistics: Statistics, *,
-    decoder: bool, source: str, strict: bool,
+    weights: dict[str, Tensor], size: Size, opened: Opened, facts: Facts, target: str | None, statistics: Statistics, *,
+    decoder: bool, strict: bool,
 ) -> Pretrained:  # fmt: skip
     """A masked autoencoder, whose decoder is fresh when the weights have none."""
-    if about:
-        recipe: Pretrain = from_dict(Pretrain, about["settings"])
+    if opened.about:
+        recipe: Pretrain = from_dict(Pretrain, opened.about["settings"])
     else:
-        names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image")
-        nearest = next((name for name, s in SIZES.items() if (s.width, s.depth) == (size.width, size.depth)), "base")
-        fields = {name: getattr(size, name) for name in names}
-        recipe = Pretrain(data="imagenet", size=nearest, target=target, **fields)  # type: ignore[arg-type]
+        target = target or facts.target
+        if decoder and target is None:
+            warn(f"{opened.source} does not state what its decoder predicts: normalised pixels are assumed. Give target= (--target)")
+        recipe = exported.recipe_of(size, target=target or "normalised", ratio=facts.ratio or 0.75)
     model = MAE(size, target=recipe.target, loss_on=recipe.loss_on)
-    fill(model if decoder else model.encoder, weights if decoder else inner(weights), source, strict=strict)
+    fill(model if decoder else model.encoder, weights if decoder else inner(weights), opened.source, strict=strict)
     return Pretrained(model.eval(), recipe, statistics, decoder=decoder)
 
 
@@ -216,13 +213,13 @@ def inner(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("encoder."): value for name, value in weights.items()}
 
 
-def classified(weights: dict[str, Tensor], size: Size, end: End, statistics: Statistics, opened: Opened, *, strict: bool) -> Classified:
+def classified(
+    weights: dict[str, Tensor], size: Size, end: End, statistics: Statistics, facts: Facts, source: str, *, strict: bool
+) -> Classified:
     """A classifier of the mean of the patches, or of the class token."""
     if "head.bias" not in weights:
-        raise MinimaeError(f"{opened.source} has a head without a bias; ours has one")
+        raise MinimaeError(f"{source} has a head without a bias; ours has one")
     classes = len(weights["head.bias"])
     classifier = Classifier(Encoder(size), classes, pool="class" if end == "class" else "mean")
-    fill(classifier, weights, opened.source, strict=strict)
-    names = opened.config.get("id2label") or {}
-    listed = tuple(str(names.get(str(i), names.get(i, i))) for i in range(classes)) if names else tuple(opened.about.get("classes", ()))
-    return Classified(classifier.eval(), statistics, listed)
+    fill(classifier, weights, source, strict=strict)
+    return Classified(classifier.eval(), statistics, facts.classes if len(facts.classes) == classes else ())

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, check_is_fitted
 from .. import weights
 from ..pixels import as_tensor, holds_pictures
 from ..tasks.features import Pool
+from ..tasks.pretrain import Pretrained
 
 
 class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -41,8 +42,9 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None) -> MAEFeatures:
         """Load the weights, and look at the shape of the images. Raises ValueError for images that the encoder does not take."""
-        self.trained_ = weights.load(self.weights)
-        self.trained_.model.to(self.device)
+        self.trained_ = weights.load_any(self.weights)
+        network: Any = self.trained_.model if isinstance(self.trained_, Pretrained) else self.trained_.classifier
+        network.to(self.device)
         self.n_features_out_ = self._features(X[:1] if hasattr(X, "__getitem__") else X).shape[1]
         return self
 
@@ -57,7 +59,8 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"mae{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def _features(self, images: Any) -> torch.Tensor:
-        channels = self.trained_.model.size.channels
+        size = self.trained_.model.size if isinstance(self.trained_, Pretrained) else self.trained_.size
+        channels = size.channels
         pixels = as_tensor(images, channels)
         if pixels.dim() == 4 and self.layout == "channels last" and not holds_pictures(images):
             pixels = pixels.permute(0, 3, 1, 2)
@@ -67,4 +70,5 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             wanted = wanted if self.layout == "channels last" else f"N {channels} height width"
             given = tuple(getattr(images, "shape", pixels.shape))
             raise ValueError(f"{self.weights} takes images of shape {wanted} ({self.layout}), not {given}")
-        return self.trained_.features(pixels, pool=self.pool, batch=self.batch)
+        how = {"pool": self.pool} if isinstance(self.trained_, Pretrained) else {}  # a classifier has one pool, that of its head
+        return self.trained_.features(pixels, batch=self.batch, **how)  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ from ..errors import MinimaeError
 from ..patches import pair
 from ..sizes import Size
 from ..tasks.pretrain import Pretrained
+from .classified import Classified
 from .layouts import LAYOUTS, End, Layout, table, to_theirs
-from .reading import Classified
+from .statistics import warn
 
 
 def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool = False) -> Path:
@@ -35,10 +36,11 @@ def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder
     if out.exists():
         raise MinimaeError(f"{out} is there already: choose another name, or remove it")
     if layout == "minimae":
-        if isinstance(trained, Classified):
-            raise MinimaeError("our own layout is for pre-trained models; a classifier is kept in the folder of its run")
         exported.export(trained, out, half=False)
         return out
+    eps = (trained.size if isinstance(trained, Classified) else trained.model.size).eps
+    if layout != "huggingface" and eps != 1e-6:
+        warn(f"the readers of this layout norm with eps 1e-6, and this model with {eps}: its outputs there will differ")
     tensors, about = renamed(trained, layout, encoder_only=encoder_only)
     if layout == "huggingface":
         return write_folder(out, tensors, config_of(trained, about, encoder_only=encoder_only), preprocessor_of(trained))
@@ -109,7 +111,7 @@ def config_of(trained: Pretrained | Classified, about: dict[str, Any], *, encode
     config: dict[str, Any] = {
         "model_type": "vit_mae" if pretraining else "vit", "image_size": pair(s.image)[0], "patch_size": pair(s.patch)[0],
         "num_channels": s.channels, "hidden_size": s.width, "num_hidden_layers": s.depth, "num_attention_heads": s.heads,
-        "intermediate_size": s.mlp_ratio * s.width, "layer_norm_eps": 1e-6, "hidden_act": "gelu", "qkv_bias": True,
+        "intermediate_size": s.mlp_ratio * s.width, "layer_norm_eps": s.eps, "hidden_act": "gelu", "qkv_bias": True,
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "minimae": about,
     }  # fmt: skip
     if isinstance(trained, Pretrained):

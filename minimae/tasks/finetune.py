@@ -171,9 +171,9 @@ class FinetuneTask:
         return adamw(layer_groups(self.classifier, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
-        size = asdict(self.classifier.encoder.size)
-        statistics = tuple(x.cpu() for x in self.statistics)
-        return {"statistics": statistics, "classes": list(self.source.classes), "data": self.source.name, "size": size}
+        size, statistics = asdict(self.classifier.encoder.size), tuple(x.cpu() for x in self.statistics)
+        about = {"classes": list(self.source.classes), "data": self.source.name, "pool": self.classifier.pool}
+        return {**about, "statistics": statistics, "size": size}
 
     @property
     def augmentation(self) -> Augmentation:
@@ -264,10 +264,14 @@ def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
     Raises MinimaeError when the file is missing, damaged or of another task.
     """
     file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "finetune")
+    return finetuned_of(load_checkpoint(file, "finetune"), file)
+
+
+def finetuned_of(state: dict[str, Any], file: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The same, of a checkpoint that was read already."""
     weights, recipe = state.pop("model"), from_dict(Finetune, state["settings"])
     if recipe.ema is not None:
         weights = {name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")}
-    classifier = Classifier(Encoder(from_dict(Size, state["size"])), len(weights["head.bias"]))
+    classifier = Classifier(Encoder(from_dict(Size, state["size"])), len(weights["head.bias"]), pool=state.get("pool", "mean"))
     load_weights(classifier, weights, file)
     return classifier.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}

@@ -1,0 +1,53 @@
+"""A trained classifier with what it needs to be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..augment import normalise
+from ..pixels import as_pixels
+from ..sizes import Size
+from ..tasks.finetune import Classifier
+from ..training.loop import device_of
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """A classifier, the statistics its images were normalised by, and the names of its classes (or none).
+
+    Images of its methods: ``N c height width``, anything that :func:`minimae.pixels.as_pixels` takes, of any size that the patch divides.
+    """
+
+    classifier: Classifier
+    statistics: tuple[Tensor, Tensor]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """The size of its encoder."""
+        return self.classifier.encoder.size
+
+    @torch.no_grad()
+    def logits(self, images: Any, *, batch: int = 500) -> Tensor:
+        """float32 ``N classes``, on the CPU."""
+        model = self.classifier.eval()
+        parts = as_pixels(images, self.size.channels).split(batch)
+        return torch.cat([model(normalise(x.to(device_of(model)), self.statistics)).float().cpu() for x in parts])
+
+    def predict(self, images: Any, *, batch: int = 500) -> Tensor:
+        """The most probable class of each image: int64 ``N``."""
+        return self.logits(images, batch=batch).argmax(1)
+
+    @torch.no_grad()
+    def features(self, images: Any, *, batch: int = 500) -> Tensor:
+        """What its head reads: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
+        model = self.classifier.eval()
+        found = []
+        for x in as_pixels(images, self.size.channels).split(batch):
+            tokens = model.encoder(normalise(x.to(device_of(model)), self.statistics))
+            found.append(model.norm(tokens[:, 1:].mean(1) if model.pool == "mean" else tokens[:, 0]))
+        return torch.cat(found).float().cpu()

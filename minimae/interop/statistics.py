@@ -1,0 +1,42 @@
+"""What the images were normalised by: stated, given, or assumed with a warning."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import MinimaeError
+from ..sizes import Size
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its pixels, which the authors' models expect
+Statistics = tuple[Tensor, Tensor]
+
+
+def found_statistics(stated: tuple[Any, Any] | None, size: Size, source: str) -> Statistics:
+    """Mean and standard deviation per channel, as given or stated; otherwise ImageNet's for three channels, with a warning."""
+    if stated is None and size.channels == 3:
+        warn(f"{source} does not state what its images were normalised by: ImageNet's statistics are assumed. Give statistics=(mean, std)")
+        stated = IMAGENET
+    if stated is None:
+        raise MinimaeError(
+            f"what {size.channels} channel(s) were normalised by is not in the weights: give statistics=(mean, std) (--mean … --std …)"
+        )
+    mean, deviation = (torch.as_tensor(x, dtype=torch.float32) for x in stated)
+    mean, deviation = (x.expand(size.channels) if x.dim() == 0 else x.flatten() for x in (mean, deviation))
+    if len(mean) != size.channels or len(deviation) != size.channels:
+        raise MinimaeError(f"these weights take {size.channels} channel(s); statistics for {len(mean)} and {len(deviation)} were given")
+    if not (bool(mean.isfinite().all()) and bool((deviation > 0).all())):
+        raise MinimaeError(f"a standard deviation is greater than 0 and a mean is finite; {mean.tolist()}, {deviation.tolist()} were given")
+    return mean.clone(), deviation.clone()
+
+
+def warn(text: str) -> None:
+    """A warning that points at the line outside this package that led to it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
