@@ -19,8 +19,7 @@ from .vit import Block, initialise
 class Decoder(nn.Module):
     """Latent tokens ``b t d`` and a mask → what is predicted for the masked patches: ``b m values``.
 
-    t is 1 + k, or 1 + n when the encoder saw mask tokens itself; then this decoder adds none.
-    values is the width of the target (p1·p2·c for pixels).
+    t is 1 + k, or 1 + n when the encoder saw mask tokens itself; then none are added. values: the target's width (p1·p2·c).
     """
 
     def __init__(self, size: Size, *, values: int | None = None, mask_token: bool = True) -> None:

@@ -101,9 +101,8 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """Patches in, latent tokens out: images ``b c (h p1) (w p2)`` → ``b t d``.
 
-    The class token joins after masking and has a zero position. Positions are fixed sine-cosine values; they are
-    resized bicubically for an image of another size. Drop path grows linearly over the blocks up to ``drop``.
-    ``mask_tokens=True`` feeds the masked places as learned tokens (the ablation of Table 1c).
+    The class token joins after masking and has a zero position. Positions are fixed sine-cosine values, resized for other images.
+    Drop path grows linearly over the blocks up to ``drop``. mask_tokens: feed masked patches as learned tokens (Table 1c).
     """
 
     def __init__(self, size: Size, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
