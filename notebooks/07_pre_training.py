@@ -98,7 +98,7 @@ def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float =
 
 # %% [markdown]
 # A small example first: 100 steps, 10 of them warm-up, peak 2. Half-way up, at step 5, the rate must be 1. Half-way down, at step
-# 55, it must be 1 again. And the last step ends at 0.
+# 55, it must be 1 again. And at its end, at step 100, it must be 0.
 
 # %% tags=["nbval-check-output"]
 print([round(lr_at(step, steps=100, warmup=10, peak=2.0), 6) for step in (0, 5, 10, 55, 100)])
@@ -215,15 +215,25 @@ for ours, theirs in zip(decay_groups(model, 0.05), optimisers.decay_groups(model
 # `here.size` is the number of processes that train together: here, one.
 
 # %%
-excerpt(loop.fit, "window =", "peak, warmup")
+excerpt(loop.train, "window =", "peak, warmup")
 
 # %% [markdown]
-# Then the step itself. Read it line by line; you have met nearly every name in it. `feed` takes the images that the endless row
-# above names, places and epochs, and hands them over batch by batch. `task.loss` is chapter 6: patches, mask, encoder, decoder, loss.
-# (`talking` matters only where several processes train one model: they exchange gradients once a step, in the last backward pass.)
+# Then the step itself. It begins with its learning rate.
 
 # %%
-excerpt(loop.fit, "step = state", "total += ")
+excerpt(loop.train, "step = state", "set_lr")
+
+# %% [markdown]
+# Why `steps + 1`? At the very end of the cosine the rate is 0, and a step at that rate changes nothing. So the loop puts the end
+# one step after the last. In a long run this cannot be seen; a run of one step would otherwise learn nothing at all.
+#
+# Now the passes through the model. Read them line by line; you have met nearly every name. `feed` takes the images that the endless
+# row above names, places and epochs, and hands them over batch by batch. `task.loss` is chapter 6: patches, mask, encoder, decoder,
+# loss. (`talking` matters only where several processes train one model: they exchange gradients once a step, in the last backward
+# pass. `together.passed()` asks whether the run was stopped.)
+
+# %%
+excerpt(loop.gradients, "for micro", "total += ")
 
 # %% [markdown]
 # Two things in it are new.
@@ -264,8 +274,8 @@ print(f"{len(whole):,} numbers; relative difference {difference:.1e}")
 # %% [markdown]
 # That is the noise of float32 additions in another order, and nothing more.
 #
-# The rest of a step is short. A loss that is not a number stops the run before it can spoil the weights. Then: clip if asked (the
-# paper does not), step, forget the gradients.
+# The rest of a step is short: clip if asked (the paper does not), step, forget the gradients. A loss that is not a number stops the
+# run before anything is saved.
 
 # %%
 excerpt(loop.update, "if settings.clip", "optimiser.zero_grad")

@@ -25,7 +25,8 @@ from ..tasks.pretrain import Pretrain, build, load_pretrained, pretrain
 from ..training.state import can_resume
 from .questions import Question
 
-PROTOCOL = 1  # raise it when a change of the code changes results: older ones are then not taken for new ones
+PROTOCOL = 2  # raise it when a change of the code changes results: older ones are then not taken for new ones
+PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that decide nothing about the weights
 Load = Callable[..., Images]  # name, split, image=, channels=, limit= → images
 Say = Callable[[str], None]
 
@@ -43,7 +44,7 @@ class Start:
         """The same, without what cannot make a difference: of an untrained network only its shape and its seed count."""
         usual, r = Pretrain(), self.recipe
         if self.trained:
-            return replace(self, recipe=replace(r, log_every=usual.log_every, save_every=usual.save_every, wandb=None, threads=None))
+            return replace(self, recipe=replace(r, **{name: getattr(usual, name) for name in PASTIME}))
         shape = ("data", "size", "image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "seed")
         return replace(self, recipe=replace(usual, warmup_epochs=0.0, **{name: getattr(r, name) for name in shape}))
 

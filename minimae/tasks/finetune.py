@@ -20,6 +20,7 @@ from ..sizes import Size
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.ema import Averaged
+from ..training.identity import identity
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, layer_groups
 from ..training.precision import inputs
@@ -173,7 +174,7 @@ class FinetuneTask:
     def about(self) -> dict[str, Any]:
         size, statistics = asdict(self.classifier.encoder.size), tuple(x.cpu() for x in self.statistics)
         about = {"classes": list(self.source.classes), "data": self.source.name, "pool": self.classifier.pool}
-        return {**about, "statistics": statistics, "size": size}
+        return {**about, "statistics": statistics, "size": size, "images": identity(self.source)}
 
     @property
     def augmentation(self) -> Augmentation:

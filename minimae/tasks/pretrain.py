@@ -22,6 +22,7 @@ from ..targets import PCATarget
 from ..threads import inference
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.identity import identity
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.precision import inputs
@@ -120,7 +121,8 @@ class PretrainTask:
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
-        return {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.source.name}
+        known = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.source.name}
+        return {**known, "images": identity(self.source)}
 
     def feed(self, plan: Plan) -> Iterator[Batch]:
         r = self.recipe

@@ -6,17 +6,25 @@ A checkpoint is a dictionary of tensors and plain values. Loading never runs cod
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
 
 from ..errors import MinimaeError
+from .distributed import placed
 
 FORMAT = "minimae-1"
+TENSORS = ("model", "optimiser")  # the large entries of a checkpoint
+REQUIRED = {"settings": dict, "step": int, "history": list}  # what every run stores, besides tensors
+
+
+class Damaged(MinimaeError):
+    """A checkpoint that cannot be read: truncated, damaged, or not plain data."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -39,29 +47,50 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise MinimaeError(f"could not save {path} ({error}); {kept}. Free some space or choose another --out") from error
 
 
-def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; ``kind`` names the task it must come from.
+def load_plain(file: Path | IO[bytes], source: Path) -> Any:
+    """Tensors and plain values from a file of torch.save, on the CPU. ``source`` is named in errors.
 
-    Raises MinimaeError, with the file's name, when it is missing, truncated, not a checkpoint, or of another task.
+    The tensors of a path are mapped, not read: only those that are used cost memory and time. Raises Damaged for everything else.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=isinstance(file, Path))
+    except pickle.UnpicklingError:
+        raise Damaged(f"{source} is not a checkpoint of tensors and plain values; it was not loaded") from None
+    except Exception as error:  # damaged bytes make torch's reader fail in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise Damaged(f"{source} is truncated or damaged ({reason}): use another checkpoint, or train again") from None
+
+
+def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; ``kind`` names the task it must come from. Weights and moments are read when they are used.
+
+    Raises MinimaeError, with the file's name, when it is missing or of another task; Damaged when it is truncated or not a checkpoint.
     """
     if not path.is_file():
         raise MinimaeError(f"there is no checkpoint at {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise MinimaeError(f"{path} is not a checkpoint of tensors and plain values; it was not loaded") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise MinimaeError(f"{path} is truncated or damaged ({reason}): use another checkpoint, or train again") from None
+    state = load_plain(path, path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise MinimaeError(f"{path} was not written by minimae (format {FORMAT})")
-    if kind is not None and state.get("kind") != kind:
+        raise Damaged(f"{path} was not written by minimae (format {FORMAT})")
+    check_run(state, kind, path)
+    return {name: value if name in TENSORS else copy.deepcopy(value) for name, value in state.items()}  # copies are not mapped
+
+
+def check_run(state: dict[str, Any], kind: str | None, path: Path) -> None:
+    """Raises MinimaeError for a run of another kind, and Damaged where a run of this kind lacks something. None checks nothing."""
+    if kind is None:
+        return
+    if state.get("kind") != kind:
         raise MinimaeError(f"{path} holds a {state.get('kind')} run, but a {kind} run was wanted")
-    return state
+    wrong = [name for name, wanted in REQUIRED.items() if not isinstance(state.get(name), wanted)]
+    if wrong:
+        raise Damaged(f"{path} does not describe a run (no proper {', '.join(wrong)}): use another checkpoint, or train again")
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Copy weights into a model, strictly. Raises MinimaeError that lists what is missing, unexpected or of another shape."""
+    """Copy weights into a model, sharded or not, strictly.
+
+    Raises MinimaeError that lists what is missing, unexpected or of another shape.
+    """
     own = model.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     other = [
@@ -71,4 +100,4 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
         lists = (("missing", missing), ("unexpected", extra), ("of another shape", sorted(other)))
         words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in lists if names)
         raise MinimaeError(f"{source} is a checkpoint of another model ({words}); use the size and options it was trained with")
-    model.load_state_dict(weights)
+    model.load_state_dict({name: placed(value, own[name]) for name, value in weights.items()})

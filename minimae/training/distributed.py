@@ -11,8 +11,10 @@ import copy
 import datetime
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..devices import use, waiting
 from ..errors import MinimaeError
+from .stopping import end_without_parent
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
     """Meet the other processes if torchrun started this one (it sets RANK, LOCAL_RANK, WORLD_SIZE); → the device of this process.
 
     NCCL talks between GPUs, gloo between CPUs. ``timeout`` (seconds) is how long one waits for the others before all stop with an error.
-    Raises MinimaeError when there are fewer GPUs than processes on this machine.
+    A process that torchrun started ends when torchrun is gone. Raises MinimaeError when there are fewer GPUs than processes here.
     """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        end_without_parent()
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) == 1:
         return use(device)
     if device.startswith("cuda"):
@@ -142,6 +147,41 @@ def block_lists(model: nn.Module) -> list[nn.ModuleList]:
     return [part for part in model.modules() if isinstance(part, nn.ModuleList)]
 
 
+def gathered(state: Any) -> Any:
+    """A state dict in which sharded tensors are whole, on the CPU of the first process; None in the others. Every process must call it."""
+    if isinstance(state, dict):
+        return {key: gathered(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [gathered(value) for value in state]
+    if not hasattr(state, "full_tensor"):
+        return state
+    whole = state.full_tensor()
+    return whole.cpu() if world().main else None
+
+
+def placed(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor as ``like`` is: this process's part of it where that is sharded. Nothing is exchanged, and little is copied."""
+    if not hasattr(like, "full_tensor"):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put back what :func:`gathered` made of ``optimiser.state_dict()``, whether parameters are sharded now or not."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def fitted(value: Any, parameter: Tensor) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return placed(value.clone(), parameter) if value.shape == parameter.shape else value.clone()
+
+    moments = {i: {name: fitted(value, parameters[i]) for name, value in kept.items()} for i, kept in state["state"].items()}
+    optimiser.load_state_dict({**state, "state": moments})
+
+
 @contextlib.contextmanager
 def talking(model: nn.Module, *, last: bool) -> Iterator[None]:
     """Exchange gradients in this backward pass only if it is the last of its step: accumulation costs no needless talk."""
@@ -162,6 +202,11 @@ def agree(*values: float | Tensor, device: torch.device) -> list[float]:
             dist.all_reduce(told)
             told /= here.size
         return [float(value) for value in told.cpu()]
+
+
+def agreement() -> Callable[..., list[float]] | None:
+    """How processes agree on numbers that each has on its host; None for one process alone."""
+    return partial(agree, device=torch.device("cpu")) if world().size > 1 else None
 
 
 def wait() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,78 +23,19 @@ from ..errors import Interrupted, MinimaeError
 from ..noise import hashed, permutation
 from ..threads import training as threads_for_training
 from . import distributed
-from .bands import Expectation
 from .graphs import Captured, capturable, capture
-from .logs import Logs
+from .logs import Logs, to_terminal
+from .losses import Losses, check_weights
 from .optimisers import set_lr
 from .precision import autocast, backends, inputs, mixed
+from .resume import compare, extended, how_to_continue
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
-from .state import CHECKPOINT, METRICS, device_of, restore, save_run, save_whole
+from .state import CHECKPOINT, METRICS, Checkpoints, device_of, locked
+from .stopping import Agreement, stop_requests
+from .task import Plan, Result, Task
 
 __all__ = ["CHECKPOINT", "METRICS", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
-
-Plan = Iterator[tuple[Tensor, Tensor]]  # images of one forward pass after another: places int64 b, and the epoch of each int64 b
-
-
-class Task(Protocol):
-    """What the loop asks of a task: a model, its parameter groups, a number of images, and the loss of some of them.
-
-    ``run`` is what the task calls for a forward pass: the model, or what stands for it when several processes train it.
-    """
-
-    kind: str
-    images: int
-    run: nn.Module
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def optimiser(self, lr: float) -> torch.optim.Optimizer: ...
-
-    def about(self) -> dict[str, Any]:
-        """What a checkpoint needs besides the weights, so that the model can be used without its data."""
-        ...
-
-    def feed(self, plan: Plan) -> Iterator[Batch]:
-        """The images of each part of the plan, on the device: taken from memory, or read ahead by workers."""
-        ...
-
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """A batch as the model will see it: changed, normalised, masked; tensors whose shapes never change."""
-        ...
-
-    def score(self, *prepared: Tensor) -> Tensor:
-        """The mean loss of what was prepared."""
-        ...
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of these images: the score of their :func:`inputs`."""
-        ...
-
-    def expected(self) -> Expectation | None:
-        """Where the loss should be, if that is known."""
-        ...
-
-    def after_step(self) -> None:
-        """Called after each step of the optimiser: where a moving average of the weights is kept."""
-        ...
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended: optimiser steps, images seen, seconds in the loop, and the logged points (step, loss, lr, images/s)."""
-
-    steps: int
-    seen: int
-    seconds: float
-    history: list[dict[str, float]]
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the last twentieth of the logged points: one batch alone is noisy."""
-        last = self.history[-max(1, len(self.history) // 20) :]
-        return sum(point["loss"] for point in last) / len(last)
 
 
 @lru_cache(maxsize=4)
@@ -130,36 +69,21 @@ def plan(first: int, settings: Settings, images: int, here: distributed.World) -
         yield batch_at((number * here.size + here.rank) * part, part, images, settings.seed)
 
 
-@contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask the loop to stop after the step it is in; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: nobody can ask
-        before = {}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False) -> Result:
-    """Train ``task.model``; with ``out``, keep metrics and an atomic checkpoint there.
+    """Train ``task.model``; with ``out``, keep metrics and checkpoints there.
 
     The model is trained in place. With FSDP2 it is replaced at the end by an ordinary one, whole on every process: use ``task.model``.
 
-    Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its checkpoint: on a CPU to the
-    same bits as if it had never stopped. Raises MinimaeError for a loss that is not finite (the last good state is kept) and
-    Interrupted after a stop request.
+    Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its newest checkpoint: on a CPU to
+    the same bits as if it had never stopped. Raises MinimaeError for other images or settings than the run had, for a loss or weights
+    that are not finite (they are never saved), and for a folder that another run is using; Interrupted after a stop request.
     """
+    with locked(out):
+        return train(task, settings, out, resume=resume, quiet=quiet)
+
+
+def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, quiet: bool) -> Result:
+    """What :func:`fit` does, while nobody else can use the folder."""
     model, device, here = task.model, device_of(task.model), distributed.world()
     window = settings.batch * settings.accumulate * here.size
     steps = settings.steps(task.images, here.size)
@@ -173,23 +97,32 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     task.run = distributed.spread(model, shard=shard)
     optimiser = task.optimiser(peak)
     precision, scaler = mixed(settings, device)
+    checkpoints = Checkpoints(out, settings, epoch_steps=epoch_steps)
     state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
     state |= {"step": 0, "seconds": 0.0, "history": [], "threads": None}
     if resume:
-        kept = restore(model, task.kind, settings, optimiser, scaler, out, processes=here.size)
-        state |= {name: kept[name] for name in ("step", "seconds", "history")} | {"threads": kept.get("threads")}
+        kept = checkpoints.restore(task.kind, model, optimiser, scaler, check=lambda kept: compare(kept, state, out))
+        state |= {name: kept.get(name, state[name]) for name in ("step", "seconds", "history", "threads")}
+        if here.main and (news := extended(kept, settings, task.images, here.size)):
+            to_terminal(news)
     silent = (lambda text: None) if quiet or not here.main else None
     threads = threads_for_training(model, settings, stored=state["threads"], say=silent)
     state["threads"] = threads.count  # it decides the last digits, so a run goes on with as many
     if settings.graph:
         capturable(optimiser)
 
-    def save() -> None:
-        with waiting(device):
-            save_run(out, model, optimiser, scaler, state, shard=shard)
-
     model.train()
-    started = saved = logged = time.perf_counter()
+    losses = Losses(state["step"], device)
+
+    def save() -> None:
+        if out is None:
+            return
+        with waiting(device):
+            losses.read(epoch_steps, checkpoints.kept())  # what is not finite is never saved
+            check_weights(model, state["step"], checkpoints.kept())
+            checkpoints.save(model, optimiser, scaler, state)
+
+    started = logged = time.perf_counter()
     before, last, waited = state["seconds"], state["step"], 0.0
     replay: Captured | None = None
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
@@ -198,60 +131,69 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
     with threads, bar, logs, closing(feed), current(device), stop_requests() as asked:  # type: ignore[type-var]
-        while state["step"] < steps:
+        together = Agreement(asked, checkpoints.overdue, distributed.agreement())
+        while state["step"] < steps and not together.stop:
             step = state["step"]
-            lr = lr_at(step + 1, steps=steps, warmup=warmup, peak=peak, floor=settings.floor_lr)
+            # The cosine ends one step after the last: at its end the rate is 0, and a step at that rate changes nothing.
+            lr = lr_at(step + 1, steps=steps + 1, warmup=warmup, peak=peak, floor=settings.floor_lr)
             set_lr(optimiser, lr)
             torch.manual_seed(int(hashed(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
-            total = torch.zeros((), device=device)
-            for micro in range(0 if settings.graph else settings.accumulate):
-                batch = next(feed)
-                with distributed.talking(task.run, last=micro + 1 == settings.accumulate), backends(device):
-                    with autocast(device, precision):
-                        loss = task.loss(batch) / settings.accumulate
-                    scaler.scale(loss).backward()
-                total += loss.detach()
             if settings.graph:
                 batch = next(feed)
                 prepared = inputs(task, batch)
                 replay = replay or record(task, settings, optimiser, prepared)
-                total = replay(*prepared)  # forward, backward, and the optimiser's step
-            # On a GPU the loss is read every log_every steps only: reading it makes the host wait.
-            logging = (step + 1) % settings.log_every == 0 or step + 1 == steps
-            if logging or device.type == "cpu":
-                [mean] = distributed.agree(total, device=device)
-                if not math.isfinite(mean):
-                    if device.type == "cpu":  # read before the update, so the weights are still good; a GPU keeps its last checkpoint
-                        save()
-                    raise MinimaeError(not_finite(mean, step, step / epoch_steps, batch, out))
-            if not settings.graph:
+                loss, ids = replay(*prepared), batch.ids  # forward, backward, and the optimiser's step
+            else:
+                made = gradients(task, feed, settings, precision, scaler, together)
+                if made is None:
+                    break
+                loss, ids = made
                 update(model, optimiser, scaler, settings)
             task.after_step()
+            losses.add(loss, ids)
 
             state["threads"] = threads.step(getattr(feed, "waited", 0.0))
             now = time.perf_counter()
             state["step"], state["seconds"] = step + 1, before + now - started
             bar.update()
-            if logging:
+            if (step + 1) % settings.log_every == 0 or step + 1 == steps:
+                mean = losses.read(epoch_steps, checkpoints.kept())  # on a GPU the host waits here
                 speed, waits = (step + 1 - last) * window / (now - logged), getattr(feed, "waited", 0.0)
                 point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": mean, "lr": lr, "images_per_s": speed}
                 point["waiting"] = (waits - waited) / (now - logged)  # the share of the time in which no images were there
                 state["history"].append(point)
                 bar.set_postfix_str(logs.point(point), refresh=False)
                 logged, last, waited = now, step + 1, waits
-            overdue = here.main and now - saved > settings.save_every
-            stop, late = distributed.agree(bool(asked), overdue, device=torch.device("cpu"))
-            if stop or late:
+            together.passed()
+            if together.take_save() or checkpoints.planned(step + 1):
                 save()
-                saved = now
                 threads.skip()
-            if stop:
-                raise Interrupted(f"stopped. {how_to_continue(task.kind, step + 1, steps, out)}", (asked or [signal.SIGTERM])[0])
         save()
-        if shard and out is not None:
-            save_whole(out, model, state)
+        if together.stop:
+            stopped = how_to_continue(task.kind, state["step"], steps, out)
+            raise Interrupted(f"stopped. {stopped}", (asked or [signal.SIGTERM])[0])
     task.model = task.run = distributed.ordinary(model, empty)  # type: ignore[misc]
     return Result(steps, steps * window, state["seconds"], state["history"])
+
+
+def gradients(
+    task: Task, feed: Iterator[Batch], settings: Settings, precision: str, scaler: torch.amp.GradScaler, together: Agreement
+) -> tuple[Tensor, Tensor] | None:
+    """The forward and backward passes of one optimiser step → its mean loss, on the device, and the ids of the last images.
+
+    None when the run is to stop between two passes: a step can take longer than the time that is left. The resumed run repeats it.
+    """
+    total = torch.zeros((), device=device_of(task.model))
+    for micro in range(settings.accumulate):
+        if micro and together.passed():
+            return None
+        batch = next(feed)
+        with distributed.talking(task.run, last=micro + 1 == settings.accumulate), backends(total.device):
+            with autocast(total.device, precision):
+                loss = task.loss(batch) / settings.accumulate
+            scaler.scale(loss).backward()
+        total += loss.detach()
+    return total, batch.ids
 
 
 def update(model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: Settings) -> None:
@@ -279,21 +221,3 @@ def record(task: Task, settings: Settings, optimiser: torch.optim.Optimizer, pre
         return loss.detach()
 
     return capture(step, *prepared, model=model, optimiser=optimiser)
-
-
-def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
-    """Where a stopped run is, and the command that continues it."""
-    if out is None:
-        return "Nothing was saved (no --out)"
-    how = f"minimae pretrain --resume {out}" if kind == "pretrain" else f"the same command and --resume (--out {out})"
-    return f"Saved at step {step} of {steps}; continue with: {how}"
-
-
-def not_finite(loss: float, step: int, epoch: float, batch: Batch, out: Path | None) -> str:
-    """What happened, where, and what to try."""
-    kept = f"the last good state is kept in {out / CHECKPOINT}" if out else "nothing was saved (no --out)"
-    named = ", ".join(str(int(i)) for i in batch.ids[:4])
-    return (
-        f"the loss became {loss} at step {step} (epoch {epoch:.2f}, images {named}, …); {kept}. "
-        "Try a lower --base-lr, --clip 1, a longer --warmup-epochs, or --precision fp32"
-    )

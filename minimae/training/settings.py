@@ -51,15 +51,21 @@ class Settings:
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
     save_every: float = 60.0
-    """Seconds between two checkpoints."""
+    """Seconds between two checkpoints; longer where saving takes more than a twentieth of them. 0 saves after every step."""
+    keep: int = 2
+    """How many of the last checkpoints are kept."""
+    keep_every: float | None = None
+    """Also keep a checkpoint for good every this many epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "repeats", "accumulate", "base_lr", "log_every"):
+        for name in ("epochs", "batch", "repeats", "accumulate", "base_lr", "log_every", "keep"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")
         for name in ("floor_lr", "warmup_epochs", "weight_decay", "save_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.keep_every is not None and not self.keep_every > 0:
+            raise ValueError(f"keep_every is a number of epochs above 0, or None to keep the last ones only, not {self.keep_every}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, or None to let minimae choose, not {self.threads}")
         if self.clip is not None and not self.clip > 0:

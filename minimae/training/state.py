@@ -1,97 +1,169 @@
-"""What a run keeps while it trains, and how it goes on from it: one file, or one folder with a part from every process.
+"""The checkpoints of a run: when one is due, which are kept, and how a run goes on from the newest that can be read.
 
-One process, and DDP, write ``checkpoint.pt``. FSDP2 writes ``checkpoint-STEP/`` with torch.distributed.checkpoint, which can be read by
-another number of processes. Both appear only when they are whole; the one from before is removed after that, not earlier.
+``checkpoint.pt`` is the newest. ``checkpoint-STEP.pt`` are those before it, ``epoch-EPOCH.pt`` those that are kept for good. They are
+the same whether one process trained or many, with DDP or FSDP2: sharded tensors are put together when they are saved.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import shutil
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from ..errors import MinimaeError
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .distributed import agree, world
+from .checkpoint import Damaged, load_checkpoint, load_weights, save_checkpoint
+from .distributed import agree, gathered, load_optimiser, same, world
+from .logs import to_terminal
+from .parts import load_about, load_parts
 from .settings import Settings
 
-CHECKPOINT, METRICS, SHARDS = "checkpoint.pt", "metrics.jsonl", "checkpoint-"
-FREE = {"log_every", "save_every", "compile", "graph", "shard", "wandb", "threads"}  # may change when a run goes on
+CHECKPOINT, METRICS, LOCK = "checkpoint.pt", "metrics.jsonl", ".lock"
+NUMBERED = re.compile(r"checkpoint-(\d{8,})(\.pt)?")
+PATIENCE = 10.0  # seconds to wait for the folder of a run
+SHARE = 20  # saving takes at most one part in this many of the time
 
 
-def save_run(out: Path | None, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any], *, shard: bool) -> None:
-    """Write checkpoint and metrics; every process calls it. Raises MinimaeError in all of them when one could not write."""
-    if out is None:
-        return
-    error: MinimaeError | None = None
-    try:
-        if shard:
-            save_shards(out, model, optimiser, state)
-        elif world().main:
-            tensors = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
-            save_checkpoint(out / CHECKPOINT, {**state, **tensors})
+class Checkpoints:
+    """Writes the checkpoints of one run into ``out`` (None writes nothing) and reads them back; every process has one.
+
+    A save is due ``save_every`` seconds after the end of the one before, but not before 20 times the seconds that it took; and at each
+    multiple of ``keep_every`` epochs. step: that of the newest checkpoint, None before the first.
+    """
+
+    def __init__(
+        self, out: Path | None, settings: Settings, *, epoch_steps: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        self.out, self.settings, self.epoch_steps, self.clock = out, settings, epoch_steps, clock
+        self.step: int | None = None
+        self.resumed = False
+        self.ended, self.took = clock(), 0.0
+
+    def overdue(self) -> bool:
+        """Whether it is time for a save. The clocks of processes differ, so the first decides for all."""
+        return self.out is not None and self.clock() - self.ended > max(self.settings.save_every, SHARE * self.took)
+
+    def planned(self, step: int) -> bool:
+        """Whether this step is saved whatever the time, as every process knows: the end of an epoch that is kept, or each step."""
+        return self.settings.save_every == 0 or self.epoch_ends(step) is not None
+
+    def epoch_ends(self, step: int) -> float | None:
+        """The epoch whose checkpoint is kept for good, if it is complete with this step: a multiple of ``keep_every``."""
+        every = self.settings.keep_every
+        if every is None:
+            return None
+        done, before = (int(s / self.epoch_steps / every + 1e-9) for s in (step, step - 1))
+        return done * every if done > before else None
+
+    def save(self, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any]) -> None:
+        """Write a checkpoint and the metrics; every process calls it. Raises MinimaeError in all when the first could not write."""
+        if self.out is None or state["step"] == self.step:
+            return
+        started = self.clock()
+        tensors = {"model": gathered(model.state_dict()), "optimiser": gathered(optimiser.state_dict())}
+        error: MinimaeError | None = None
         if world().main:
-            write_metrics(out / METRICS, state["history"])
-    except MinimaeError as failed:
-        error = failed
-    except (OSError, RuntimeError) as failed:  # torch's zip writer turns a full disk into a RuntimeError
-        error = MinimaeError(f"could not save into {out} ({failed}); what was there before is untouched")
-    if agree(error is not None, device=device_of(model))[0]:
-        raise error or MinimaeError(f"another process could not save into {out}; its own message says why")
+            try:
+                self.write({**state, **tensors, "scaler": scaler.state_dict()})
+            except MinimaeError as failed:
+                error = failed
+            except OSError as failed:
+                error = MinimaeError(f"could not save into {self.out} ({failed}). Free some space or choose another --out")
+        if agree(error is not None, device=device_of(model))[0]:
+            raise error or MinimaeError(f"the first process could not save into {self.out}; its own message says why")
+        self.step, self.ended = state["step"], self.clock()
+        self.took = self.ended - started
+
+    def write(self, state: dict[str, Any]) -> None:
+        """The newest checkpoint; the one before gets its number. What is no longer kept goes when the new one is whole."""
+        assert self.out is not None
+        path, step = self.out / CHECKPOINT, state["step"]
+        if self.step is not None and self.settings.keep > 1 and path.exists():
+            also_as(path, self.out / f"checkpoint-{self.step:08d}.pt")
+        save_checkpoint(path, state)
+        write_metrics(self.out / METRICS, state["history"])
+        if (epoch := self.epoch_ends(step)) is not None:
+            also_as(path, self.out / f"epoch-{epoch:g}.pt")
+        fresh = self.step is None and not self.resumed  # then all others are of an earlier run
+        older = sorted((number, old) for old, number in numbered(self.out).items() if number < step and not fresh)
+        kept = {old for _, old in older[len(older) - min(len(older), self.settings.keep - 1) :]}
+        for old in numbered(self.out).keys() - kept:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+    def restore(
+        self, kind: str, model: nn.Module, optimiser: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Put model and optimiser back to where the newest readable checkpoint was; → the rest of what it holds.
+
+        check: raises where a checkpoint does not go with the run; it is called before anything is changed.
+        """
+        if self.out is None:
+            raise MinimaeError("resuming wants the folder of the run")
+        path, state = newest(self.out, kind, tensors=True)
+        check(state)
+        moments = state.pop("optimiser")
+        if same(str(state["step"])) != str(state["step"]):
+            raise MinimaeError(f"this process reads step {state['step']} in {self.out}, and the first another: is the folder shared?")
+        if not moments:
+            raise MinimaeError(f"{path} holds the weights of a finished run only, and no moments of the optimiser: it cannot go on")
+        load_weights(model, state.pop("model"), path)
+        try:
+            load_optimiser(optimiser, moments)
+            if scale := state.pop("scaler"):  # empty when the run so far needed no scaler: on another device
+                scaler.load_state_dict(scale)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise MinimaeError(f"the moments in {path} do not belong to this optimiser ({error}); use another checkpoint") from None
+        self.resumed = True
+        self.step = state["step"] if path.name == CHECKPOINT else None
+        return state
+
+    def kept(self) -> str:
+        """What is there to go on from, for messages."""
+        if self.out is None:
+            return "nothing was saved (no --out)"
+        if self.step is None:
+            return f"the state it was resumed from is in {self.out}" if self.resumed else "no checkpoint had been written yet"
+        return f"the last good state is kept: step {self.step}, in {self.out / CHECKPOINT}"
 
 
-def save_shards(out: Path, model: nn.Module, optimiser: Any, state: dict[str, Any]) -> None:
-    """Each process writes its part; the folder gets its name when all have."""
-    import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.state_dict import get_state_dict
-
-    folder = out / f"{SHARDS}{state['step']:08d}"
-    partial = folder.with_name(folder.name + ".partial")
-    made = True
-    if world().main:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            partial.mkdir(parents=True, exist_ok=True)
-        made = partial.is_dir()
-    if agree(not made, device=device_of(model))[0]:
-        raise MinimaeError(f"could not make the folder {partial}; what was there before is untouched")
-    weights, moments = get_state_dict(model, optimiser)
-    try:
-        dcp.save({"model": weights, "optimiser": moments}, checkpoint_id=str(partial))
-    except CheckpointException as failed:  # all processes hear of it
-        if world().main:
-            shutil.rmtree(partial, ignore_errors=True)
-        whose = ", ".join(f"process {rank}: {error[0]}" for rank, error in failed.failures.items())
-        raise MinimaeError(f"could not save into {out} ({whose}); what was there before is untouched") from failed
-    if world().main:
-        torch.save(state, partial / "state.pt")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        for old in out.glob(f"{SHARDS}*"):
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+def numbered(out: Path) -> dict[Path, int]:
+    """The checkpoints before the newest, and sharded ones of earlier versions (folders), with their steps."""
+    found = {path: NUMBERED.fullmatch(path.name) for path in out.glob("checkpoint-*")}
+    return {path: int(match[1]) for path, match in found.items() if match}
 
 
-def save_whole(out: Path, model: nn.Module, state: dict[str, Any]) -> None:
-    """At the end of a sharded run: gather the weights and write them as ``checkpoint.pt``, which every command can read."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+def newest(out: Path, kind: str, *, tensors: bool = False) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint with the highest step that can be read, whatever its form, and what it holds (with ``tensors``, weights too).
 
-    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if world().main:
-        save_checkpoint(out / CHECKPOINT, {**state, "model": weights, "optimiser": {}, "scaler": {}})
-    agree(0.0, device=device_of(model))
-
-
-def saved_steps(out: Path) -> dict[Path, int]:
-    """The whole sharded checkpoints in a run's folder, with their steps."""
-    return {path: int(path.name[len(SHARDS) :]) for path in out.glob(f"{SHARDS}*") if path.name[len(SHARDS) :].isdigit()}
+    A damaged one is skipped with a warning. Raises MinimaeError when there is none, or a run of another kind.
+    """
+    ranks = {path: (step, path.is_dir()) for path, step in numbered(out).items()}  # only folders of 0.5 hold a last step's moments
+    damage: Damaged | None = None
+    if (path := out / CHECKPOINT).is_file():
+        try:
+            ranks[path] = (load_checkpoint(path, kind)["step"], False)
+        except Damaged as error:
+            damage = error
+    for path in sorted(ranks, key=lambda path: ranks[path], reverse=True):
+        try:
+            read = (load_parts if tensors else load_about) if path.is_dir() else load_checkpoint
+            state = read(path, kind)
+            if damage is not None and world().main:
+                to_terminal(f"warning: {damage}. Using {path}, of step {state['step']}")
+            return path, state
+        except Damaged as error:
+            damage = damage or error
+    raise damage or MinimaeError(f"there is no checkpoint at {out / CHECKPOINT}")
 
 
 def saved_settings(out: Path, kind: str) -> dict[str, Any]:
@@ -99,81 +171,58 @@ def saved_settings(out: Path, kind: str) -> dict[str, Any]:
 
     Raises MinimaeError when there is no run, or one of another kind.
     """
-    state = newest_state(out, kind)
+    _, state = newest(out, kind)
     settings = dict(state["settings"])
-    settings["accumulate"] *= state.get("processes", 1)
+    settings["accumulate"] = settings.get("accumulate", 1) * state.get("processes", 1)
     return settings
-
-
-def newest_state(out: Path, kind: str) -> dict[str, Any]:
-    """What the newest checkpoint in a folder holds; of a sharded one, what is not in the shards."""
-    shards = saved_steps(out)
-    if not shards:
-        return load_checkpoint(out / CHECKPOINT, kind)
-    state = torch.load(max(shards, key=lambda path: shards[path]) / "state.pt", weights_only=True)
-    if state["kind"] != kind:
-        raise MinimaeError(f"{out} holds a run of {state['kind']}, not of {kind}")
-    return dict(state)
 
 
 def can_resume(out: Path) -> bool:
     """Whether there is something in the folder to go on from."""
-    return (out / CHECKPOINT).is_file() or bool(saved_steps(out))
+    return (out / CHECKPOINT).is_file() or bool(numbered(out))
 
 
-def restore(
-    model: nn.Module, kind: str, settings: Settings, optimiser: Any, scaler: Any, out: Path | None, *, processes: int = 1
-) -> dict[str, Any]:
-    """Put model and optimiser back to where the checkpoint in ``out`` was; → the rest of what it holds.
+@contextlib.contextmanager
+def locked(out: Path | None) -> Iterator[None]:
+    """While this lasts, no other run can use the folder. The first process holds the lock for all, and may take it again.
 
-    The settings must be those it was trained with, but the number of processes may be another as long as an optimiser step takes
-    as many images: batch × accumulate × processes. Raises MinimaeError otherwise.
+    It waits ``PATIENCE`` seconds: a run that was killed may still be ending. Raises MinimaeError, in every process, after that.
     """
     if out is None:
-        raise MinimaeError("resuming wants the folder of the run")
-    shards = saved_steps(out)
-    newest = max(shards, key=lambda path: shards[path]) if shards else None
-    state = torch.load(newest / "state.pt", weights_only=True) if newest else load_checkpoint(out / CHECKPOINT, kind)
-    compare(state, settings, processes, out)
-    if newest is not None:
-        load_shards(newest, model, optimiser)
-        return dict(state)
-    load_weights(model, state.pop("model"), out / CHECKPOINT)
-    moments = state.pop("optimiser")
-    optimiser.load_state_dict(moments)
-    if scale := state.pop("scaler"):  # empty when the run so far needed no scaler: on another device
-        scaler.load_state_dict(scale)
-    state.pop("format")
-    return state
+        yield
+        return
+    lock = FileLock(out / LOCK, timeout=PATIENCE, is_singleton=True)
+    refused = False
+    if world().main:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            refused = True
+        except (OSError, NotImplementedError):  # a file system without locks, or one that cannot be written: that is reported elsewhere
+            pass
+    try:
+        if agree(refused, device=torch.device("cpu"))[0]:
+            raise MinimaeError(f"another run is using {out}: wait until it ends, or choose another folder with --out")
+        yield
+    finally:
+        if lock.is_locked:
+            if lock.lock_counter == 1:
+                with contextlib.suppress(OSError):
+                    os.unlink(out / LOCK)
+            lock.release()
 
 
-def load_shards(folder: Path, model: nn.Module, optimiser: Any) -> None:
-    """Read a sharded checkpoint into a model that may be sharded otherwise, or not at all."""
-    import torch.distributed.checkpoint as dcp
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-
-    weights, moments = get_state_dict(model, optimiser)
-    found: dict[str, Any] = {"model": weights, "optimiser": moments}
-    dcp.load(found, checkpoint_id=str(folder))
-    set_state_dict(model, optimiser, model_state_dict=found["model"], optim_state_dict=found["optimiser"])
-
-
-def compare(state: dict[str, Any], settings: Settings, processes: int, out: Path) -> None:
-    """Raises MinimaeError that lists the settings which differ from those of a checkpoint."""
-    given, theirs = json.loads(json.dumps(asdict(settings))), json.loads(json.dumps(state["settings"]))
-    free = set(FREE)
-    if window(given, processes) == window(theirs, state.get("processes", 1)):
-        free |= {"batch", "accumulate"}
-    differ = [f"{k}: {theirs.get(k)} → {given[k]}" for k in given if k not in free and given[k] != theirs.get(k, given[k])]
-    if processes != state.get("processes", 1) and "batch" not in free:
-        differ.append(f"processes: {state.get('processes', 1)} → {processes}, which makes another batch × accumulate × processes")
-    if differ:
-        raise MinimaeError(f"{out} was trained with other settings ({', '.join(differ)}); resume with the same, or start a new run")
-
-
-def window(settings: dict[str, Any], processes: int) -> int:
-    """Images of one optimiser step."""
-    return int(settings["batch"] * settings["accumulate"] * processes)
+def also_as(path: Path, other: Path) -> None:
+    """Give a file a second name; where the file system has no links, copy it."""
+    temporary = other.with_name(other.name + ".partial")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, other)
+    temporary.unlink(missing_ok=True)  # replacing a name of the same file leaves both
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from minimae import data
 from minimae.errors import Interrupted
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
-from minimae.training import distributed
+from minimae.training import distributed, loop
 from minimae.training.loop import fit
-from minimae.training.state import can_resume, saved_steps
+from minimae.training.state import can_resume
+from minimae.training.stopping import Agreement
 
 SMALL = dict(size="nano", width=32, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, patch=7, crop=None, flip=False)
 
@@ -69,6 +71,7 @@ def main(folder: Path, fields: dict, how: str) -> None:
     task.die, task.who, task.number, task.mark = die, who, number, folder / "once"
     if how == "count":
         distributed.spread = counting(distributed.spread)
+    loop.Agreement = partial(Agreement, seconds=0.0)  # type: ignore[misc, assignment]  # they agree in every pass
     resume = how == "resume" or (how == "auto" and can_resume(folder))
     try:
         result = fit(task, recipe, folder, resume=resume, quiet=True)
@@ -79,7 +82,7 @@ def main(folder: Path, fields: dict, how: str) -> None:
     if distributed.world().main:
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
         torch.save({"model": state["model"], "losses": [p["loss"] for p in result.history]}, folder / "weights.pt")
-        print("steps", result.steps, "shards", [path.name for path in saved_steps(folder)])
+        print("steps", result.steps, "checkpoints", sorted(path.name for path in folder.glob("checkpoint*")))
     distributed.leave()
 
 

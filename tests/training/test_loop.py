@@ -228,7 +228,7 @@ def wait_for(ready, seconds: float = 180) -> None:
 def test_trap_20_a_nan_loss_stops_the_run_and_keeps_the_last_good_state(images: Images, tmp_path, monkeypatch) -> None:
     original = PretrainTask.loss
     monkeypatch.setattr(PretrainTask, "loss", lambda self, b: original(self, b) * (math.nan if int(b.epochs[0]) >= 2 else 1.0))
-    with pytest.raises(MinimaeError, match=r"loss became nan at step 10 \(epoch 2.00, images \d+, .*last good state is kept"):
+    with pytest.raises(MinimaeError, match=r"loss became nan at step 10 \(epoch 2.00, images \d+, .*last good state is kept: step 10, in"):
         pretrain(TINY, images, tmp_path, quiet=True)
     kept = load_pretrained(tmp_path)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 10

@@ -1,0 +1,99 @@
+"""How a run is stopped from outside: Ctrl-C, SIGTERM, a parent that is gone; and how all processes decide on it together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+PATIENCE = 30.0  # seconds between SIGTERM and the end, as torchrun has it
+SECOND_PRESS = 0.5  # seconds: torchrun passes on the Ctrl-C that its processes have already had
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM ask the loop to stop after the forward pass it is in; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+    first = 0.0
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal first
+        if asked and number == signal.SIGINT and time.monotonic() - first > SECOND_PRESS:
+            raise KeyboardInterrupt
+        first = first or time.monotonic()
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: nobody can ask
+        before = {}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Agreement:
+    """What all processes do next, decided together: stop if any was asked to, save if the first says that it is time.
+
+    Each counts forward passes, and they exchange about once every ``seconds``, in the same pass: an exchange in each would take longer
+    than a step of a small model. agree: the mean of values over all processes; None for one process alone.
+    """
+
+    def __init__(
+        self,
+        asked: list[int],
+        overdue: Callable[[], bool],
+        agree: Callable[..., list[float]] | None,
+        *,
+        seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.asked, self.overdue, self.agree, self.seconds, self.clock = asked, overdue, agree, seconds, clock
+        self.stop = self.save = False
+        self.passes = self.left = 1
+        self.since = clock()
+
+    def passed(self) -> bool:
+        """To be called after every forward pass → whether to stop."""
+        self.left -= 1
+        if self.left > 0:
+            return self.stop
+        if self.agree is None:
+            self.stop, self.save, self.left = bool(self.asked), self.overdue(), 1
+            return self.stop
+        now = self.clock()
+        stop, save, took = self.agree(bool(self.asked), self.overdue(), (now - self.since) / self.passes)
+        self.stop, self.save = self.stop or stop > 0, self.save or save > 0
+        self.passes = self.left = max(1, int(self.seconds / max(took, 1e-6)))
+        self.since = now
+        return self.stop
+
+    def take_save(self) -> bool:
+        """Whether to save now; asked once."""
+        save, self.save = self.save, False
+        return save
+
+
+def end_without_parent(*, every: float = 1.0, patience: float = PATIENCE) -> None:
+    """From now on, ask this process to stop when the one that started it is gone, and end it after ``patience`` seconds more.
+
+    torchrun that is killed cannot end its processes: they would train on, beside those of the next start.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        with contextlib.suppress(OSError, ValueError):  # standard error may be gone, too
+            print("minimae: the process that started this one is gone: it saves and stops", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
