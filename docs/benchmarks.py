@@ -2,6 +2,7 @@
 
 minimae bench --size nano --batch 256 --steps 4 --rounds 7 --threads 2 --out docs/benchmarks.json
 minimae bench loader --out docs/loader.json
+minimae bench threads --out docs/threads.json
 python docs/benchmarks.py
 """
 
@@ -13,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from minimae.bench import threads
 from minimae.bench.cases import OURS
 from minimae.bench.results import Row, summary, table
 from minimae.plots.style import BLUE, GREEN, GREY, ORANGE, figure, plain
@@ -55,6 +57,11 @@ def parts() -> dict[str, str]:
         about = f"{m['machine']}; {m['workers']} workers{step}; medians of {m['repeats']} interleaved repeats."
         command = f"minimae bench loader --batch {m['batch']} --workers {m['workers']} --step-ms {m['step_ms']:g}"
         found["loader"] = f"```sh\n{command}\n```\n\n" + "\n".join(lines) + f"\n\n{about}"
+    for run in read("threads.json") if (HERE / "threads.json").is_file() else []:
+        m, rows = run["machine"], threads.rows_of(run)
+        about = f"{m['processor']}, torch {m['torch']}; allocator: {m['memory allocator']}; "
+        about += f"medians of {len(rows[0].rates)} interleaved rounds (range)."
+        found["threads"] = f"```sh\n{run['command']}\n```\n\n{threads.table(rows)}\n\n{about}"
     return found
 
 

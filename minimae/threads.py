@@ -26,7 +26,7 @@ from .sizes import Size, flops
 
 SMALL = 25e9  # floating-point operations of a step up to which one thread is taken
 BUSY = 0.7  # CPU time / (wall time × threads) below which the threads do not get their cores
-WINDOW = 5.0  # seconds over which that is measured; two low windows in a row count
+WINDOW = 3.0  # seconds over which that is measured; two low windows in a row count
 PART = 256  # images of a batch that count when nothing is learnt: their number only decides the size of a chunk
 
 

@@ -122,7 +122,7 @@ def test_threads_that_get_their_cores_stay() -> None:
 def test_threads_halve_when_others_have_the_cores_for_a_while() -> None:
     watch, clock = watching(2)  # 1.24 of 2 was measured beside one busy process
     counts = clock.run(watch, 30, share=0.62)
-    assert counts == [2] * 10 + [1] * 20, "the first step does not count, then two windows of five seconds"
+    assert counts == [2] * 6 + [1] * 24, "the first step does not count, then two windows of three seconds"
     watch, clock = watching(8)
     assert sorted(set(clock.run(watch, 60, share=0.5)), reverse=True) == [8, 4, 2, 1]
 
@@ -130,7 +130,7 @@ def test_threads_halve_when_others_have_the_cores_for_a_while() -> None:
 def test_a_short_disturbance_changes_nothing() -> None:
     watch, clock = watching(4)
     for _ in range(5):
-        assert set(clock.run(watch, 6, share=0.3) + clock.run(watch, 14, share=0.98)) == {4}
+        assert set(clock.run(watch, 3, share=0.3) + clock.run(watch, 15, share=0.98)) == {4}
 
 
 def test_waiting_for_images_and_saving_are_no_contention() -> None:

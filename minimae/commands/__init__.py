@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..bench.command import BenchCommand
+from ..bench.threads import BenchThreadsCommand
 from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
 from ..reproduce.command import ReproduceCommand
 from ..reproduce.race import RaceCommand
@@ -32,6 +33,7 @@ COMMANDS: dict[str, type[Any]] = {
     "flops": FlopsCommand,
     "bench": BenchCommand,
     "bench loader": BenchLoaderCommand,
+    "bench threads": BenchThreadsCommand,
 }
 
 __all__ = ["COMMANDS", "FinetuneCommand", "KnnCommand", "PretrainCommand", "ProbeCommand", "TrainProbeCommand"]
