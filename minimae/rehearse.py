@@ -1,4 +1,4 @@
-"""A rehearsal of a long run: every stage at the model's true size, for a few steps, on a small folder laid out as ImageNet.
+"""A rehearsal of a long run: every stage at the model's true size, for a few steps, with the options and some of the images of the run.
 
 It finds what would fail after days in minutes (memory, loader, checkpoint, the way from one stage to the next), and measures what the
 real run would take on this machine.
@@ -16,17 +16,23 @@ import torch
 
 from .data.pack import pack
 from .data.rehearsal import make_folder
+from .data.source import choose
 from .data.stream import open_stream
 from .errors import MinimaeError
-from .recipes import RECIPES, Entry
-from .report import environment, write_json
+from .options import Where
+from .recipes import RECIPES, Entry, for_processes
+from .recipes.imagenet import TRAINING
+from .report import environment, report_pretraining, write_json
+from .tasks.feeding import Source
 from .tasks.finetune import finetune, finetuned_accuracy
-from .tasks.pretrain import Pretrain, load_pretrained, pretrain
+from .tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from .tasks.probe_train import train_probe
 from .training.distributed import same, wait, world
 from .training.loop import Result
 
 STAGES = ("probe", "finetune")  # after pre-training
+MACHINE = ("precision", "compile", "shard")  # settings of the machine, which a real probe and fine-tuning would be given too
+CLASSES = 4  # of the images that are made
 STEPS = 4
 SMALL = 4  # images of a forward pass on a CPU
 
@@ -38,55 +44,87 @@ def shortened(recipe: Any, images: int, batch: int, processes: int) -> Any:
     return replace(recipe, **changes, epochs=STEPS * batch * accumulate * processes / images)
 
 
+def as_given(stage: Any, given: Pretrain) -> Any:
+    """The recipe of a later stage with what was given on the command line for this machine: :data:`MACHINE`."""
+    return replace(stage, **{name: getattr(given, name) for name in MACHINE})
+
+
 def speed(result: Result) -> float:
     """Images/s, the median over the steps after the first."""
     rates = sorted(point["images_per_s"] for point in result.history[1:])
     return rates[len(rates) // 2]
 
 
-def rehearse(name: str, recipe: Pretrain, *, device: str, out: Path | None = None) -> dict[str, Any]:
-    """Pre-train, probe and fine-tune for a few steps with the recipe ``name`` and those that follow it; → what was measured.
+def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Path | None = None) -> dict[str, Any]:
+    """Every stage of a real run for a few steps: the recipe ``name``, its report, and the recipes that follow it; → what was measured.
 
-    Prints as it goes. Raises MinimaeError for a recipe that has no others beside it.
+    recipe, where: what the command line made of the options. Images are the first of ``recipe.data``, or small ones made for this where
+    that is ImageNet and not at hand. Without labels, pre-training and its report are all.
+    Prints as it goes. Raises MinimaeError for a recipe that has no others beside it, and whatever a stage raises.
     """
     model_name = name.removesuffix("-1600")
     if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):
         known = ", ".join(entry for entry in RECIPES if f"{entry}-probe" in RECIPES)
         raise MinimaeError(f"--rehearse wants a recipe with a probe and fine-tuning beside it: {known}")
-    gpu, here = device.startswith("cuda"), world()
-    batch = recipe.batch if gpu else SMALL
-    per_class = -(-2 * batch * here.size // 4) + 1
+    gpu, here, reading = device.startswith("cuda"), world(), where.reading
+    real = for_processes(recipe, here.size)
+    batch = real.batch if gpu else SMALL
     found: dict[str, Any] = {}
     with ExitStack() as ends:
         root = Path(same(ends.enter_context(tempfile.TemporaryDirectory()) if here.main else ""))
-        if here.main:
-            print(f"making {4 * per_class} + 16 JPEGs laid out as ImageNet, and packing them", flush=True)
-            make_folder(root / "images", classes=4, train=per_class, val=4)
-            for split in ("train", "val"):
-                pack(root / "images", split, root / "packed", workers=1, quiet=True)
-        wait()
+        train, test, total = images_for(recipe, where, 2 * batch * here.size, root)
         folder = out or root / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        train, test = (open_stream(root / "packed", split) for split in ("train", "test"))
-        first = shortened(recipe, len(train), batch, here.size)
+        first = shortened(real, len(train), batch, here.size)
         stage(f"pre-training, {model_name}")
-        _, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True)
-        found["pretrain"] = told(RECIPES[name], recipe, result, device, here.size)
+        model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading)
+        found["pretrain"] = told(RECIPES[name], recipe, result, device, here.size, total)
+        if here.main:
+            how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
+            page = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
+            print(f"  its report: {page}", flush=True)
         encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
-        for step in STAGES:
+        for step in STAGES if train.labels is not None and test.labels is not None else ():
             entry: Entry = RECIPES[f"{model_name}-{step}"]
             stage(entry.what)
-            part: Any = shortened(entry.recipe, len(train), min(batch, entry.recipe.batch), here.size)  # type: ignore[union-attr]
+            later = for_processes(as_given(entry.recipe, recipe), here.size)
+            part = shortened(later, len(train), min(batch, later.batch), here.size)
             run = train_probe if step == "probe" else finetune
-            classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True)  # type: ignore[operator]
-            score = finetuned_accuracy(classifier, test, train.statistics, precision=part.precision)
+            classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True, reading=reading)  # type: ignore[operator]
+            score = finetuned_accuracy(classifier, test, train.statistics, reading=reading, precision=part.precision)
             print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
-            found[step] = told(entry, entry.recipe, result, device, here.size)
+            found[step] = told(entry, entry.recipe, result, device, here.size, total)
+        if train.labels is None or test.labels is None:
+            print("no labels: probe and fine-tuning were left out")
         if here.main:
             write_json(folder / "rehearsal.json", {"recipe": name, **environment(device), "stages": found})
-            total = sum(one["hours"] for one in found.values())
-            print(f"all stages of {name} on {here.size} × {environment(device)['device']}: {total:,.1f} hours at this speed")
+            hours = sum(one["hours"] for one in found.values())
+            print(f"all stages of {name} on {here.size} × {environment(device)['device']}: {hours:,.1f} hours at this speed")
     return found
+
+
+def images_for(recipe: Pretrain, where: Where, count: int, root: Path) -> tuple[Source, Source, int]:
+    """About ``count`` images to train on, some to test on, and how many there are to train on in all.
+
+    Made in ``root`` where ImageNet is wanted and not there. Raises as opening the images does.
+    """
+    if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
+        train = where.open(recipe.data, "train", image=recipe.image)
+        test = where.test_images(recipe.data, train, image=recipe.image)
+        return part_of(train, count), part_of(test, count), len(train)
+    if world().main:
+        per_class = -(-count // CLASSES) + 1
+        print(f"ImageNet is not at hand: making {CLASSES * per_class} + {4 * CLASSES} JPEGs laid out like it, and packing them", flush=True)
+        make_folder(root / "images", classes=CLASSES, train=per_class, val=4)
+        for split in ("train", "val"):
+            pack(root / "images", split, root / "packed", workers=1, quiet=True)
+    wait()
+    return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
+
+
+def part_of(images: Source, count: int) -> Source:
+    """At most that many, as many of each class as possible."""
+    return images if len(images) <= count else images.subset(choose(images.labels, len(images), count).sort().values)
 
 
 def stage(what: str) -> None:
@@ -96,10 +134,10 @@ def stage(what: str) -> None:
     print(f"{what}:", flush=True)
 
 
-def told(entry: Entry, recipe: Any, result: Result, device: str, processes: int) -> dict[str, float]:
-    """Say what was measured, and what the real run would take."""
+def told(entry: Entry, recipe: Any, result: Result, device: str, processes: int, total: int) -> dict[str, float]:
+    """Say what was measured, and what the real run would take on ``total`` images."""
     rate = speed(result)
-    images = recipe.epochs * entry.images
+    images = recipe.epochs * total
     hours = images / rate / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0
     losses = [point["loss"] for point in result.history]

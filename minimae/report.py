@@ -109,10 +109,12 @@ def examples(test: Source, size: Size, *, skip_corrupt: bool = False) -> Images:
     return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
 
 
-def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1) -> list[str]:
+def pretraining_parts(
+    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1, workers: int = 0
+) -> list[str]:
     """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
     recipe: Pretrain = trained.recipe
-    baseline = baseline_loss(trained.model, train, skip_corrupt=True)
+    baseline = baseline_loss(trained.model, train, skip_corrupt=True, workers=workers)
     last = result.loss
     curve = loss_curve(
         [point["step"] for point in result.history],
@@ -128,6 +130,18 @@ def pretraining_parts(out: Path, trained: Pretrained, train: Source, test: Sourc
         picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
         picture(figure, out / "reconstructions.png", f"Test images that the model never saw. {told}"),
     ]
+
+
+def report_pretraining(
+    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, device: str, processes: int = 1, workers: int = 0
+) -> Path:
+    """Write the page of a pre-training run, with its figures; → where it is. The trained model is moved to the CPU.
+
+    processes: how many trained together. workers: how many read images.
+    """
+    trained.model.cpu()
+    parts = pretraining_parts(out, trained, train, test, result, processes=processes, workers=workers)
+    return write_page(out, f"Pre-training on {train.name}", parts + settings_parts(trained.recipe, device))
 
 
 def settings_parts(recipe: Any, device: str) -> list[str]:

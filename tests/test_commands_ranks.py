@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from minimae.cli import main
+from minimae.data.rehearsal import make_folder
 from minimae.training.checkpoint import load_checkpoint
 
 HERE = Path(__file__).parent
@@ -23,12 +24,19 @@ def commands(out: Path, shard: str) -> dict[str, list[str]]:
     """The way from pre-training to every question, in one folder."""
     start = f"--weights {out}/pretrain"
     words = {
-        "pretrain": f"pretrain fashion-demo {SHORT} --depth 2 --out {out}/pretrain {shard}",
+        "pretrain": f"pretrain fashion-demo {SHORT} --depth 2 --target pca --out {out}/pretrain {shard}",
         "probe": f"probe cifar10-probe {start} {SHORT} --accumulate 1 --out {out}/probe {shard}",
         "finetune": f"finetune {start} {SHORT} --drop-path 0 --out {out}/finetune {shard}",
         "average": f"finetune {start} {SHORT} --drop-path 0 --ema 0.5 --base-lr 0.1 --out {out}/average {shard}",
     }
     return {name: shlex.split(line) for name, line in words.items()}
+
+
+def rehearsal(folder: Path, out: Path) -> list[str]:
+    """A rehearsal of a sharded run in half precision, on images of one's own."""
+    tiny = "--image 16 --patch 8 --width 16 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --workers 1"
+    given = f"--data {folder} --read-from files --precision bf16 --shard --device cpu"
+    return shlex.split(f"pretrain imagenet-base --rehearse {tiny} {given} --out {out}")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +52,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes: ``ddp`` and ``fsdp``, and the exit codes of every command."""
     out = tmp_path_factory.mktemp("two")
     lines = [command for name, shard in (("ddp", ""), ("fsdp", "--shard")) for command in commands(out / name, shard).values()]
+    photos = make_folder(out / "photos", classes=3, train=20, val=2, share=0.1)
+    lines.append(rehearsal(photos, out / "rehearsal"))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=300)
@@ -62,3 +72,15 @@ def test_two_processes_end_with_what_one_ends_with(one: Path, two: Path, kind: s
         else:
             alone, together = (json.loads((out / name / "result.json").read_text()) for out in (one, two / kind))
             assert together["test images"] == 64 and together["top-1 %"] == pytest.approx(alone["top-1 %"], abs=100 / 64 + 1e-6), name
+
+
+def test_a_rehearsal_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:
+    kept = json.loads((two / "rehearsal" / "rehearsal.json").read_text())
+    assert list(kept["stages"]) == ["pretrain", "probe", "finetune"] and (two / "rehearsal" / "pretrain" / "report.html").is_file()
+    for name, epochs in (("pretrain", 800), ("probe", 90), ("finetune", 100)):
+        state = load_checkpoint(two / "rehearsal" / name / "checkpoint.pt")
+        assert (state["settings"]["precision"], state["settings"]["shard"], state["processes"]) == ("bf16", True, 2), name
+        assert state["step"] == 4 and state["data"] == "photos", name
+        assert name == "pretrain" or len(state["classes"]) == 3
+        stage = kept["stages"][name]
+        assert stage["hours"] == pytest.approx(epochs * 60 / stage["images_per_s"] / 3600), "as many images as there are in the folder"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 
@@ -11,7 +12,7 @@ from .. import threads
 from ..options import RecipeName, Where, begin, describe
 from ..recipes import for_processes, tell
 from ..rehearse import rehearse
-from ..report import examples, prepare, pretraining_parts, settings_parts, write_page
+from ..report import examples, prepare, report_pretraining
 from ..sizes import parameters
 from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
@@ -32,13 +33,13 @@ class PretrainCommand:
     auto_resume: bool = False
     """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
     rehearse: bool = False
-    """Instead: a few steps of pre-training, probe and fine-tuning at the model's true size, on a small folder made from photographs;
-    says what the real run would take."""
+    """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
+    images of --data or, where ImageNet is not at hand, on a small folder made from photographs; says what the real run would take."""
 
     def __call__(self) -> None:
         device = self.where.join()
         if self.rehearse:
-            rehearse(self.name, self.recipe, device=device, out=self.out)
+            rehearse(self.name, self.recipe, self.where, device=device, out=self.out)
             return
         out = self.resume or self.out or Path("runs") / (self.name or "pretrain")
         resume = begin(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
@@ -57,8 +58,6 @@ class PretrainCommand:
         model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
         if not world().main:
             return
-        trained = Pretrained(model.cpu(), recipe, train.statistics)
-        parts = pretraining_parts(out, trained, train, test, result, processes=world().size)
-        parts += settings_parts(recipe, device)
-        page = write_page(out, f"Pre-training on {train.name}", parts)
+        how: dict[str, Any] = {"device": device, "processes": world().size, "workers": self.where.reading.processes()}
+        page = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, **how)
         print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -113,13 +113,14 @@ def features_of(
     return torch.cat(features), torch.cat(labels)
 
 
-def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False) -> Images:
+def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
     """At most ``count`` images in memory, the same ones each time: the first of a set in memory, evenly spread ones of a stream.
 
-    A damaged image is an error, or with ``skip_corrupt`` replaced by the next one.
+    A damaged image is an error, or with ``skip_corrupt`` replaced by the next one. workers: processes that read; 0 reads in this one.
     """
     if isinstance(source, Images):
         return source.subset(torch.arange(min(count, len(source))))
     corrupt: Literal["error", "skip"] = "skip" if skip_corrupt else "error"
     places = torch.linspace(0, len(source) - 1, min(count, len(source))).long()
-    return in_memory(source.subset(places), image=image, augmentation=Augmentation(scale=None, flip=False), corrupt=corrupt)
+    how: dict[str, Any] = {"augmentation": Augmentation(scale=None, flip=False), "corrupt": corrupt, "workers": workers}
+    return in_memory(source.subset(places), image=image, **how)

@@ -154,12 +154,12 @@ class FinetuneTask:
     def __post_init__(self) -> None:
         if self.source.labels is None:
             raise ValueError(f"{self.source.name} has no labels to train on")
+        self.fill = mean_colour(self.statistics)  # while they are on the host
         mean, deviation = self.statistics
         self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
         self.images = len(self.source)
         self.image = pair(self.classifier.encoder.size.image)
         self.run: nn.Module = self.model
-        self.fill = mean_colour(self.statistics)
         if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.source, Stream):
             raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 

@@ -22,6 +22,7 @@ from ..targets import PCATarget
 from ..threads import inference
 from ..training.bands import Expectation
 from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.distributed import broadcast, world
 from ..training.identity import identity
 from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
@@ -133,10 +134,13 @@ class PretrainTask:
         pass
 
     def expected(self) -> Expectation | None:
-        r = self.recipe
+        """For the process that writes the log; the others read no images for it."""
+        if not world().main:
+            return None
+        r, reading = self.recipe, self.reading
         known = reference(r, self.model.size, self.source.name, self.images)
         warmup = r.warmup_epochs * self.images
-        baseline = baseline_loss(self.model, self.source, skip_corrupt=self.reading.skip_corrupt)
+        baseline = baseline_loss(self.model, self.source, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
         told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
         return told if known is None else replace(told, curve=known.points, tolerance=known.tolerance)
 
@@ -155,8 +159,11 @@ class PretrainTask:
         return self.score(*inputs(self, batch))
 
 
-def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False) -> MAE:
-    """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone."""
+def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False, workers: int = 0) -> MAE:
+    """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone.
+
+    For a PCA target, the first of several processes reads images (with ``workers``) and fits it, and the others get what it found.
+    """
     torch.manual_seed(recipe.seed)
     model = MAE(
         recipe.size_for(images),
@@ -165,8 +172,10 @@ def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False) -> MA
         mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
     )
     if isinstance(model.target, PCATarget):
-        sample = normalise(some(images, 2000, image=pair(model.size.image), skip_corrupt=skip_corrupt).pixels, images.statistics)
-        model.target.fit(patchify(sample, model.size.patch))
+        if world().main:
+            sample = some(images, 2000, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers).pixels
+            model.target.fit(patchify(normalise(sample, images.statistics), model.size.patch))
+        broadcast(*model.target.buffers())
     return model
 
 
@@ -181,7 +190,8 @@ def pretrain(
     reading: Reading = USUAL,
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went."""
-    task = PretrainTask(recipe, images, build(recipe, images, skip_corrupt=reading.skip_corrupt).to(device), reading=reading)
+    model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes()).to(device)
+    task = PretrainTask(recipe, images, model, reading=reading)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     return task.model, result
 
@@ -256,9 +266,9 @@ def tensors_of(trained: Pretrained) -> dict[str, Tensor]:
     return {**trained.model.state_dict(), **second}
 
 
-def baseline_loss(model: MAE, images: Source, count: int = 1000, *, skip_corrupt: bool = False) -> float:
+def baseline_loss(model: MAE, images: Source, count: int = 1000, *, skip_corrupt: bool = False, workers: int = 0) -> float:
     """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
-    sample = some(images, count, image=pair(model.size.image), skip_corrupt=skip_corrupt)
+    sample = some(images, count, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers)
     pixels = normalise(sample.pixels.to(device_of(model)), images.statistics)
     target = model.target(patchify(pixels, model.size.patch))
     return float((target - target.mean((0, 1))).square().mean())

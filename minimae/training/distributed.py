@@ -215,6 +215,12 @@ def wait() -> None:
         dist.barrier()
 
 
+def broadcast(*tensors: Tensor) -> None:
+    """Overwrite these tensors, in every process, with those of the first one."""
+    for tensor in tensors if world().size > 1 else ():
+        dist.broadcast(tensor, 0)
+
+
 def same(word: str) -> str:
     """What the first process says, in all of them."""
     words = [word]
