@@ -48,10 +48,9 @@ def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def waiting(device: torch.device) -> Iterator[None]:
     """Inside, the host may wait for the device, also under ``torch.cuda.set_sync_debug_mode("error")``: for reads that are meant."""
-    if not is_gpu(device):
+    if not is_gpu(device) or not (before := torch.cuda.get_sync_debug_mode()):  # setting it warns, so leave alone what nobody set
         yield
         return
-    before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("default")
     try:
         yield
