@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..devices import waiting
 from ..errors import MinimaeError
 from .distributed import agree
 
@@ -30,6 +31,10 @@ class Losses:
         """
         if not self.recent:
             return self.last
+        with waiting(self.device):
+            return self._read(epoch_steps, kept)
+
+    def _read(self, epoch_steps: float, kept: str) -> float:
         means = agree(*(loss for loss, _ in self.recent), device=self.device)
         for step, (mean, (loss, ids)) in enumerate(zip(means, self.recent, strict=True), self.step):
             if not math.isfinite(mean):

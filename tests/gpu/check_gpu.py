@@ -47,7 +47,8 @@ SHAPE: dict[str, Any] = {
     "size": "nano", "image": 32, "patch": 4, "width": 64, "depth": 3, "heads": 2,
     "decoder_width": 48, "decoder_depth": 2, "decoder_heads": 2,
 }  # fmt: skip
-LENGTH: dict[str, Any] = {"batch": BATCH, "epochs": STEPS * BATCH / IMAGES, "warmup_epochs": 1.0, "log_every": 7, "save_every": 1e9, "base_lr": 4e-3}
+LENGTH: dict[str, Any] = {"batch": BATCH, "epochs": STEPS * BATCH / IMAGES, "warmup_epochs": 1.0, "base_lr": 4e-3}
+LENGTH |= {"log_every": 7, "save_every": 1e9}
 
 
 @dataclass
