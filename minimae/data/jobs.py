@@ -101,7 +101,7 @@ def add(digest: Any, data: bytes) -> None:
 def jobs_of(
     found: Listing, split: str, split_folder: Path, name: str, *, side: int, quality: int, shard_size: int, skip_corrupt: bool = False
 ) -> list[Job]:
-    """The shards of a listing: a function of the listing and the settings alone, whoever makes them."""
+    """The shards of a listing: a function of the listing and the settings alone, and not of who makes them."""
     order = permutation(0, "split", 0, len(found.names)).tolist()
     listed = "\0".join([*found.names, "", *found.classes])
     digest = hashlib.sha256(os.fsencode(listed)).hexdigest()

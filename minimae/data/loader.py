@@ -31,7 +31,7 @@ from .stream import Stream
 from .views import resize_on_device
 from .workers import STOPS, death_of_a_worker, held, ignore_stops, tells_a_death
 
-TOLD = 20  # unreadable images that are told one by one
+LISTED = 20  # damaged images that are reported one by one
 
 
 class Feed(Iterator[Batch]):
@@ -63,7 +63,7 @@ class Feed(Iterator[Batch]):
         self.waited += time.perf_counter() - started
         pixels = self._pixels(raw)
         for message in raw.skipped:
-            self._tell(message)
+            self._report(message)
         labels, ids, epochs, boxes = (
             None if x is None else x.to(self.device, non_blocking=True) for x in (raw.labels, raw.ids, raw.epochs, raw.boxes)
         )
@@ -92,10 +92,10 @@ class Feed(Iterator[Batch]):
             raise MinimaeError(raw.message)
         return raw
 
-    def _tell(self, message: str) -> None:
-        if message not in self.skipped and len(self.skipped) < TOLD:
+    def _report(self, message: str) -> None:
+        if message not in self.skipped and len(self.skipped) < LISTED:
             tqdm.write(f"{self.instead}: {message}", file=sys.stderr)
-        elif message not in self.skipped and len(self.skipped) == TOLD:
+        elif message not in self.skipped and len(self.skipped) == LISTED:
             tqdm.write("more damaged images are counted, but no longer listed", file=sys.stderr)
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
@@ -113,7 +113,7 @@ class Feed(Iterator[Batch]):
         atexit.unregister(self._at_exit)
         if not hasattr(iterator, "_workers"):
             return
-        with suppress(RuntimeError):  # torch tells of a dead worker by a signal, which can arrive while the others are ended
+        with suppress(RuntimeError):  # torch reports a dead worker by a signal, which can arrive while the others are ended
             iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
         for process in iterator._workers:
             if process.is_alive():  # stuck in a read that never ends
@@ -149,7 +149,7 @@ def feed(
     workers: processes; 0 reads in this one.
     repeats: views of each decoded image. The plan counts decoded images, a batch has ``b·repeats`` rows, the views of an image side by
     side; view v of epoch e has the crop and the mask of epoch ``e·repeats + v``, which is what ``batch.epochs`` says.
-    corrupt: an unreadable image is an error that names it, or is replaced by the next one, told and counted.
+    corrupt: a damaged image is an error that names it, or is replaced by the next one, reported and counted.
     finish: what workers do with their crops besides (``where="host"``); it must be a function of its arguments, and picklable.
     prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
     Raises ValueError for settings that do not go together; the feed raises MinimaeError.

@@ -189,8 +189,8 @@ def _in_processes(jobs: list[Job], workers: int, bar: Any) -> dict[Path, Index]:
     context = multiprocessing.get_context("spawn")
     stop, count = context.Event(), context.Value("q", 0)
     before = bar.n
-    told: dict[str, Any] = {"mp_context": context, "initializer": _start_worker, "initargs": (stop, count)}
-    with noted_interrupts() as interrupts, ProcessPoolExecutor(workers, **told) as pool:
+    options: dict[str, Any] = {"mp_context": context, "initializer": _start_worker, "initargs": (stop, count)}
+    with noted_interrupts() as interrupts, ProcessPoolExecutor(workers, **options) as pool:
         with held(signal.SIGINT):  # the processes start in submit
             running: dict[Future[Index], Job] = {pool.submit(make, job): job for job in jobs}
         done: dict[Path, Index] = {}

@@ -43,7 +43,7 @@ class Raw(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An image that cannot be read: what to tell."""
+    """An image that cannot be read, and must not be replaced: the message of the error."""
 
     message: str
 

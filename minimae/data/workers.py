@@ -1,4 +1,4 @@
-"""Worker processes: how many, what Ctrl-C and SIGTERM do to them, and how their death is told.
+"""Worker processes: how many, what Ctrl-C and SIGTERM do to them, and how their death is reported.
 
 Both signals reach the whole group of processes. The process that started the workers answers them; workers never do.
 """
