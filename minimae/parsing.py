@@ -10,6 +10,7 @@ import os
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .suggest import nearest
 from .tasks.pretrain import Pretrain
 from .training.settings import from_dict
 from .training.state import saved_settings
+from .words import first_words, folder_to_resume, with_words
 
 WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
 # What other programs call an option, where the words of the two names have nothing in common.
@@ -31,6 +33,11 @@ ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "mode
 def parse(arguments: Sequence[str]) -> Any:
     """Command line → a command, ready to be called. Raises ValueError for what is not known, SystemExit(0) after ``--help``."""
     arguments = [at_home(word) for word in arguments]
+    return with_words(understood(arguments), arguments)
+
+
+def understood(arguments: list[str]) -> Any:
+    """The command that the words stand for."""
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in COMMANDS:
@@ -39,6 +46,8 @@ def parse(arguments: Sequence[str]) -> Any:
     command: Any = COMMANDS[name]
     if name == "pretrain":
         return read(name, command, rest, default=pretraining(chosen, rest))
+    if name in ("finetune", "probe") and chosen is None and (started := continued(name, rest)) is not None:
+        return read(name, type(started), rest, default=started)
     if name == "finetune":
         scratch = "--scratch" in rest or (chosen is not None and chosen.kind == "scratch")
         base: Any = chosen.recipe if chosen else SCRATCH if scratch else FinetuneCommand().recipe
@@ -80,7 +89,21 @@ def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
         known = ", ".join(name for name, e in RECIPES.items() if e.kind == "pretrain")
         raise ValueError(f"minimae pretrain wants a recipe: {known}")
     base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain")) if folder else (chosen or entry("fashion-demo")).recipe
+    if folder and chosen is None and (words := first_words(folder, "pretrain")):
+        return replace(understood(words), recipe=base, resume=None)  # with the images and options it was started with
     return PretrainCommand(recipe=base, name=chosen.name if chosen else "")
+
+
+def continued(name: str, rest: list[str]) -> Any:
+    """Fine-tuning or a probe as it was started in the folder that is to be resumed; None where that is not asked for or not known."""
+    folder = folder_to_resume(rest)
+    words = first_words(folder, name) if folder else []
+    if not folder or not words:
+        return None
+    started = understood(words)
+    if not isinstance(started, FinetuneCommand | TrainProbeCommand):
+        return None
+    return replace(started, recipe=from_dict(type(started.recipe), saved_settings(folder, name)))
 
 
 def resumed(chosen: Entry | None, rest: list[str]) -> Path | None:

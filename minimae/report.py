@@ -7,6 +7,7 @@ import html
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from .tasks.feeding import Source, some
 from .tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from .tasks.reconstruct import reconstruct_batch
 from .training.loop import Result
+from .words import COMMAND, ENVIRONMENT, first_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,12 +74,16 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def prepare(out: Path, recipe: Any, device: str) -> None:
-    """Make the run folder and note recipe and environment, before the first step. Raises MinimaeError if it cannot be written."""
+def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, again: bool = False) -> None:
+    """Make the run folder and note recipe, environment and the ``words`` of the command. Raises MinimaeError if it cannot be written.
+
+    again: after the last step, when the recipe may be that of a resumed run; the words stay those that started it.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        words = (first_words(out) if again else []) or words
         write_json(out / "recipe.json", asdict(recipe))
-        write_json(out / "environment.json", environment(device))
+        write_json(out / ENVIRONMENT, environment(device) | ({COMMAND: shlex.join(["minimae", *words])} if words else {}))
     except OSError as error:
         raise MinimaeError(f"cannot write into {out} ({error.strerror}); choose another folder with --out") from None
 

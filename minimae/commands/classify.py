@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import threads, weights
 from ..errors import MinimaeError
@@ -25,6 +25,7 @@ from ..tasks.probe import probe_predict
 from ..tasks.probe_train import Probe, train_probe
 from ..training.distributed import world
 from ..training.loop import Result, device_of
+from ..training.state import locked
 from ..vit import Encoder
 
 
@@ -105,9 +106,10 @@ class Run:
     out: Path | None = None
     """Folder for checkpoint, metrics and result; by default nothing is kept."""
     resume: bool = False
-    """Continue the run in --out."""
+    """Continue the run in --out, with the options it was started with."""
     auto_resume: bool = False
     """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+    words: Suppress[tuple[str, ...]] = ()
 
     def begin(self, recipe: Any, device: str) -> bool:
         """Make the folder; → whether the run in it goes on."""
@@ -116,15 +118,17 @@ class Run:
                 raise MinimaeError("to continue a run, name its folder with --out")
             return False
         resume = begin(self.out, resume=self.resume, auto=self.auto_resume)
-        if world().main:
-            prepare(self.out, recipe, device)
+        with locked(self.out):
+            if world().main and not resume:
+                prepare(self.out, recipe, device, self.words)
         return resume
 
-    def end(self, what: str, score: float, train: Source, test: Source, result: Result) -> None:
-        """Tell the accuracy, and keep it."""
+    def end(self, what: str, score: float, train: Source, test: Source, result: Result, recipe: Any, device: str) -> None:
+        """Print the accuracy, and keep it."""
         if not world().main:
             return
         if self.out is not None:
+            prepare(self.out, recipe, device, self.words, again=True)
             kept = {"top-1 %": score, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
             write_json(self.out / "result.json", kept)
         print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {score:.2f} % of {len(test):,} test images, last epoch")
@@ -148,7 +152,7 @@ class TrainProbeCommand(Trained):
         resume, reading = self.run.begin(recipe, device), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.run.out, resume=resume, reading=reading)
         score = finetuned_accuracy(model, test, trained.statistics, reading=reading, precision=recipe.precision)
-        self.run.end("linear probe", score, train, test, result)
+        self.run.end("linear probe", score, train, test, result, recipe, device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,4 +190,4 @@ class FinetuneCommand(Labelled):
         resume, reading = self.run.begin(recipe, device), self.where.reading
         model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading)
         score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
-        self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result)
+        self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)

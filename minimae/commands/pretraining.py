@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import threads
 from ..options import RecipeName, Where, begin, describe
@@ -17,6 +17,7 @@ from ..sizes import parameters
 from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..training.distributed import world
+from ..training.state import locked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class PretrainCommand:
     rehearse: bool = False
     """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
     images of --data or, where ImageNet is not at hand, on a small folder made from photographs; says what the real run would take."""
+    words: Suppress[tuple[str, ...]] = ()
 
     def __call__(self) -> None:
         device = self.where.join()
@@ -54,10 +56,13 @@ class PretrainCommand:
             test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
             test = examples(test, size, skip_corrupt=self.where.skip_corrupt)
             check_images(train, test, channels=size.channels)
-            prepare(out, recipe, device)
+        with locked(out):
+            if world().main and not resume:
+                prepare(out, recipe, device, self.words)
         model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
         if not world().main:
             return
+        prepare(out, recipe, device, self.words, again=True)
         how: dict[str, Any] = {"device": device, "processes": world().size, "workers": self.where.reading.processes()}
         page = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, **how)
         print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")
