@@ -16,6 +16,7 @@ from ..report import examples, prepare, report_pretraining
 from ..sizes import parameters
 from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
+from ..tasks.start import load_start
 from ..training.distributed import world
 from ..training.state import locked
 
@@ -46,8 +47,10 @@ class PretrainCommand:
         out = self.resume or self.out or Path("runs") / (self.name or "pretrain")
         resume = begin(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
         recipe = for_processes(self.recipe, world().size)
-        train = self.where.open(recipe.data, "train", image=recipe.image)
+        train = self.where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         size = recipe.size_for(train)
+        if recipe.init is not None and not resume:
+            load_start(recipe, size)  # an error here, and not after the folder is made
         threads.in_this_process(size, recipe, device=device)
         print(tell(self.name, recipe, images=len(train), size=size, processes=world().size))
         print(f"{describe(train)}\n{parameters(size)[0] / 1e6:.2f} M parameters in the encoder; on {world().size} × {device}; to {out}")

@@ -31,6 +31,7 @@ from ..training.settings import Settings, from_dict
 from .expected import reference
 from .features import Pool, extract
 from .feeding import USUAL, Reading, Source, batches, changed, some
+from .start import load_start, start_from
 
 PICTURES = "pictures."  # before the names of a second decoder's weights
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
@@ -60,6 +61,12 @@ class Pretrain(Settings):
     """Blocks of the decoder."""
     decoder_heads: int | None = None
     """Attention heads of the decoder."""
+    channels: int | None = None
+    """1 (grey) or 3 (colour): images are converted; None takes the data set's."""
+    init: str | None = None
+    """Trained weights to start from: a name, a run, or a file, ours or another library's; their encoder must have this size."""
+    init_decoder: bool = True
+    """With --init, take the decoder too where it fits; otherwise it starts fresh. What was taken is printed."""
     ratio: float = 0.75
     """Share of the patches that is hidden, between 0 and 1."""
     sampling: Literal["random", "block", "grid"] = "random"
@@ -138,7 +145,7 @@ class PretrainTask:
         if not world().main:
             return None
         r, reading = self.recipe, self.reading
-        known = reference(r, self.model.size, self.source.name, self.images)
+        known = None if r.init else reference(r, self.model.size, self.source.name, self.images)
         warmup = r.warmup_epochs * self.images
         baseline = baseline_loss(self.model, self.source, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
         told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
@@ -189,9 +196,17 @@ def pretrain(
     quiet: bool = False,
     reading: Reading = USUAL,
 ) -> tuple[MAE, Result]:
-    """Pre-train on images (labels are not looked at); returns the model and how the run went."""
-    model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes()).to(device)
-    task = PretrainTask(recipe, images, model, reading=reading)
+    """Pre-train on images (labels are not looked at); returns the model and how the run went.
+
+    With ``recipe.init`` the model starts from trained weights. A run that is resumed has them in its checkpoint, and does not look for
+    them again.
+    """
+    model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
+    if recipe.init is not None and not resume:
+        text = start_from(model, load_start(recipe, model.size), recipe, images.statistics)
+        if world().main and not quiet:
+            print(text)
+    task = PretrainTask(recipe, images, model.to(device), reading=reading)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     return task.model, result
 
