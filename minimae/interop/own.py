@@ -17,7 +17,7 @@ from ..sizes import Size
 from ..tasks.finetune import Classifier, finetuned_of
 from ..tasks.partial import at_image
 from ..tasks.pretrain import Pretrained, rebuild, tensors_of
-from ..training.checkpoint import load_weights
+from ..training.checkpoint import check_run, load_weights
 from ..training.settings import from_dict
 from ..vit import Encoder
 from .classified import Classified
@@ -27,6 +27,7 @@ from .shapes import resized
 def of_run(state: Mapping[str, Any], source: str) -> Pretrained | Classified:
     """The model of a training checkpoint. Raises MinimaeError for a linear probe, which is a head without a model of its own."""
     kind = state.get("kind")
+    check_run(dict(state), kind, Path(source))
     if kind == "pretrain":
         return rebuild(dict(state), state["model"], Path(source))
     if kind == "finetune":
