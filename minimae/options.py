@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,18 +11,18 @@ import torch
 from tyro.conf import Positional, arg
 
 from . import data
+from .data.opening import ReadFrom
 from .data.source import Images
-from .data.stream import open_folder, open_stream, packed
 from .devices import use
 from .errors import MinimaeError, reason
-from .patches import pair
+from .patches import Pair
 from .tasks.feeding import Reading, Source
 from .training import distributed
+from .training.distributed import world
 from .training.state import can_resume
 
 RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
-ROOM = 2e9  # bytes of pixels up to which a folder is read into memory
 
 
 def pick_device(name: str) -> str:
@@ -82,8 +82,11 @@ class Where:
     """Use at most this many images of each split."""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
-    read_from: Literal["auto", "memory", "files"] = "auto"
-    """Read the images of a folder into memory, or from their files as they are needed; auto takes files beyond 2 GB, and for shards."""
+    read_from: ReadFrom = "auto"
+    """Hold images in memory, or read them from their files as they are needed: it decides the speed, and nothing else. auto takes
+    memory for images of one size, up to 2 GB of them."""
+    bits: int | None = None
+    """Bits that are used in pictures of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
@@ -104,31 +107,24 @@ class Where:
             raise MinimaeError("this command runs in one process: start it without torchrun")
         return use(pick_device(self.device))
 
-    def open(self, name: str, split: str, *, image: int | None = None, channels: int | None = None) -> Source:
-        """A set of images: in memory, or from files when it is packed, too large, or when that is asked for."""
-        folder = self.data_root / "imagenet" if name == "imagenet" else Path(name).expanduser()
-        if name == "imagenet" and not folder.is_dir():
-            raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
-        if name in data.NAMES or not folder.is_dir():
-            if self.read_from == "files" and name in data.NAMES:
-                raise MinimaeError(f"--read-from files is for folders and packed shards; {name} is read into memory")
-            return self.load(name, split, image=image, channels=channels)
-        stream = self.read_from == "files"
-        if self.read_from == "auto":
-            height, width = pair(image or 224)
-            stream = packed(folder) or name == "imagenet" or len(open_folder(folder, split)) * (channels or 3) * height * width > ROOM
-        if not stream:
-            return self.load(name, split, image=image, channels=channels)
-        if channels == 1:
-            raise MinimaeError("images are streamed in colour, and this model takes grey ones: use --read-from memory")
-        found = open_stream(folder, split, limit=self.limit)
-        return replace(found, name=folder.name)
+    def open(
+        self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False
+    ) -> Source:
+        """A set of images, see :func:`minimae.data.open_images`; what was left out or held out is printed, once.
 
-    def load(self, name: str, split: str, *, image: int | None = None, channels: int | None = None) -> Images:
-        """A set of images, whole in memory; damaged files that were left out are told."""
-        how: dict[str, Any] = {"image": image, "channels": channels, "limit": self.limit}
-        images = data.load(name, split, root=self.data_root, download=self.download, skip_corrupt=self.skip_corrupt, **how)
-        if images.skipped:
+        labelled: for an evaluation, which needs a test part.
+        """
+        folder: str | Path = name
+        if name == "imagenet":
+            folder = self.data_root / name
+            if not folder.is_dir():
+                raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
+        how: dict[str, Any] = {"image": image, "channels": channels, "bits": self.bits, "labelled": labelled, "limit": self.limit}
+        how |= {"read_from": self.read_from, "download": self.download, "skip_corrupt": self.skip_corrupt}
+        images = data.open_images(folder, split, root=self.data_root, **how)
+        if world().main and (split == "test" or not labelled):
+            print(*images.notes, sep="\n", end="\n" * bool(images.notes))
+        if isinstance(images, Images) and images.skipped:
             print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
         return images
 

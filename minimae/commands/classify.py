@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 from .. import threads, weights
 from ..errors import MinimaeError
 from ..options import RecipeName, Where, begin, describe
+from ..patches import Pair
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
 from ..report import prepare, write_json
 from ..sizes import Size
@@ -37,10 +38,10 @@ class Labelled:
     """Data set or folder; by default the one the model was pre-trained on."""
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
 
-    def images(self, name: str, size: Size, *, image: int | None = None) -> tuple[Source, Source]:
+    def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
-        side = image or (size.image if isinstance(size.image, int) else size.image[0])
-        how: dict[str, Any] = {"image": side} | ({"channels": size.channels} if size.channels in (1, 3) else {})
+        channels = size.channels if size.channels in (1, 3) else None
+        how: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
         train, test = (self.where.open(self.data or name, split, **how) for split in ("train", "test"))
         check_images(train, test, channels=size.channels, labelled=True)
         return train, test

@@ -108,6 +108,8 @@ class ReconstructCommand:
     """Share of the patches to hide; by default the model's own."""
     seed: int = 0
     """Decides which patches are hidden."""
+    bits: int | None = None
+    """Bits that are used in a picture of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
     out: Path = Path("reconstruction.png")
     """Where the figure goes; with several pictures a number is added."""
 
@@ -117,7 +119,7 @@ class ReconstructCommand:
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
         for i, path in enumerate(self.pictures):
-            pixels = fit_to_model(read_picture(path, trained.model.size.channels), trained)
+            pixels = fit_to_model(read_picture(path, trained.model.size.channels, bits=self.bits), trained)
             fig, caption = reconstruct_batch(trained, pixels, seed=self.seed, ratio=self.ratio)
             target = self.out if len(self.pictures) == 1 else self.out.with_stem(f"{self.out.stem}-{i + 1}")
             try:
@@ -135,7 +137,7 @@ class DataCommand:
     name: Positional[str] = ""
     """A data set or a folder; nothing lists them all."""
     image: int | None = None
-    """Height and width in pixels, for sets of varied sizes."""
+    """Height and width in pixels, for the sets that are drawn: photos, shapes."""
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
 
     def __call__(self) -> None:
@@ -145,7 +147,7 @@ class DataCommand:
             print("Any folder works too: FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg, FOLDER/CLASS/*.jpg, or pictures alone.")
             return
         for split in data.splits(self.name) if self.name in data.NAMES else ("train",):
-            images = self.where.load(self.name, split, image=self.image)
+            images = self.where.open(self.name, split, image=self.image)
             numbers = ", ".join(f"{m:.4f} ± {d:.4f}" for m, d in zip(*(x.tolist() for x in images.statistics), strict=True))
             print(f"{split}: {describe(images)}; mean ± deviation {numbers}")
 

@@ -1,15 +1,18 @@
-"""One door to every set of images: :func:`load`. All of them become :class:`Images`, uint8 and whole in memory."""
+"""Every set of images by name or folder: :func:`load` gives pixels of one size in memory, :func:`open_images` what a run trains on."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lazy import submodules
+from ..patches import Pair, pair
 from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
 from .arrays import channel_range, from_array
+from .opening import open_images
 from .shapes import Scenes
 from .source import Images, choose
 from .standard import STANDARD
@@ -29,7 +32,7 @@ NAMES = {
     "pets": "3,680 + 3,669 photographs of cats and dogs of varied size, 37 breeds, 800 MB to fetch",
 }
 
-__all__ = ["DOWNLOADS", "NAMES", "Images", "Scenes", "channel_range", "from_array", "load", "splits"]
+__all__ = ["DOWNLOADS", "NAMES", "Images", "Scenes", "channel_range", "from_array", "load", "open_images", "splits"]
 
 
 def splits(name: str) -> tuple[str, ...]:
@@ -42,8 +45,9 @@ def load(
     split: str = "train",
     *,
     root: str | Path | None = None,
-    image: int | None = None,
+    image: int | Pair | None = None,
     channels: int | None = None,
+    bits: int | None = None,
     download: bool = False,
     skip_corrupt: bool = False,
     limit: int | None = None,
@@ -51,36 +55,40 @@ def load(
     """A named set (see ``NAMES``) or a folder of pictures → Images. A folder named like a set is ``./cifar10`` or a Path.
 
     root: where datasets lie and are downloaded to; by default ``data/downloads`` under the current directory.
-    image: height and width in pixels; sets of one size are resized, sets of varied sizes want it. channels: 1 (grey) or 3 (colour).
+    image: height and width in pixels, or one number for both. Every picture is shown as evaluation sees it (:func:`.views.evaluated`):
+    the middle of it, resized. Sets of varied sizes want it. To train on crops of whole pictures use :func:`open_images`.
+    channels: 1 (grey) or 3 (colour). bits: how many bits of deeper pictures in a folder are used (:mod:`.depth`).
     download: fetch what is missing. skip_corrupt: leave damaged files out and list them in ``skipped``.
     limit: at most that many images, as many of each class as it goes, always the same ones; of ``shapes`` that many are drawn.
     Raises ValueError for an unknown name, split or value and for damaged data, FileNotFoundError for what is not there.
     """
     root = DOWNLOADS if root is None else Path(root)
-    for what, value in (("image", image), ("limit", limit)):
-        if value is not None and value < 1:
-            raise ValueError(f"{what} must be at least 1, not {value}")
+    for what, least in (("image", None if image is None else min(pair(image))), ("limit", limit)):
+        if least is not None and least < 1:
+            raise ValueError(f"{what} must be at least 1, not {image if what == 'image' else limit}")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if isinstance(name, Path) or name not in NAMES:
         where = Path(name).expanduser()
         if isinstance(name, str) and not where.exists() and not name.startswith((".", "~")) and len(where.parts) == 1:
             raise ValueError(f"unknown dataset {name!r}, and there is no such folder{nearest(name, NAMES)}")
-        return folder.folder(where, split, image=image, channels=channels, skip_corrupt=skip_corrupt, limit=limit)
+        images = folder.folder(where, split, image=image, channels=channels, bits=bits, skip_corrupt=skip_corrupt, limit=limit)
+        print(*images.notes, sep="\n", end="\n" * bool(images.notes), file=sys.stderr)
+        return images
     if split not in splits(name):
         raise ValueError(f"{name} has the splits {', '.join(splits(name))}, not {split!r}")
     if name in STANDARD:
         images = standard.standard(name, split, root, image=image, download=download, skip_corrupt=skip_corrupt, limit=limit)
     elif name == "photos":
-        images = photos.photos(split, **({} if image is None else {"image": image}))
+        images = photos.photos(split, **({} if image is None else {"image": max(pair(image))}))
     elif name == "shapes":
-        images = shapes.shapes(split=split, count=limit, **({} if image is None else {"image": image}))
+        images = shapes.shapes(split=split, count=limit, **({} if image is None else {"image": max(pair(image))}))
     else:
         images = fashion.sample(split) if name == "fashion" else fashion.complete(split, root, download=download)
     return _as_wanted(images, image, channels, limit)
 
 
-def _as_wanted(images: Images, image: int | None, channels: int | None, limit: int | None) -> Images:
+def _as_wanted(images: Images, image: int | Pair | None, channels: int | None, limit: int | None) -> Images:
     """Choose, resize and convert what came in another number, size or colour."""
     if limit is not None and limit < len(images):
         images = images.subset(choose(images.labels, len(images), limit).sort().values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,20 +12,31 @@ from .labels import as_labels
 from .source import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
+Order = Literal["first", "last"]
+FEW = 4  # channels of usual images: grey, with transparency, colour, both; and fewer pixels than an image has
 
 
-def channel_range(array: Any, *, percentiles: tuple[float, float] = (0.5, 99.5)) -> Range:
-    """Lowest and highest value of each channel of ``N c height width`` (or ``N height width``), leaving out the outermost percent."""
-    array = shaped("the array", array)
+def channel_range(array: Any, *, percentiles: tuple[float, float] = (0.5, 99.5), channels: Order | None = None) -> Range:
+    """Lowest and highest value of each channel of an array (as :func:`from_array` takes it), leaving out the outermost percent."""
+    array = shaped("the array", array, channels)
     values = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
     low, high = np.percentile(values[:, :: max(1, values.shape[1] // 1_000_000)], percentiles, axis=1)
     return tuple(low.tolist()), tuple(high.tolist())
 
 
 def from_array(
-    name: str, array: Any, labels: Any = None, classes: tuple[str, ...] = (), *, value_range: Range | None = None
-) -> Images:  # fmt: skip
+    name: str,
+    array: Any,
+    labels: Any = None,
+    classes: tuple[str, ...] = (),
+    *,
+    value_range: Range | None = None,
+    channels: Order | None = None,
+) -> Images:
     """An array ``N c height width``, or ``N height width`` for one channel, → Images.
+
+    channels: "first" for ``N c height width``, "last" for ``N height width c``. Needed where the shape alone leaves a doubt; up to four
+    channels first, of images larger than that, leave none.
 
     uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; what lies
     outside is cut off), by default that of :func:`channel_range`. Give the test images the range of the training images.
@@ -33,11 +44,11 @@ def from_array(
 
     Raises ValueError for other shapes, for values that are not finite, for a range that is empty, and for labels that do not fit.
     """
-    array = shaped(name, array)
+    array = shaped(name, array, channels)
     if array.dtype != np.uint8:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds values that are not finite (nan or infinite): fill or leave out those images first")
-        low, high = (np.asarray(x, np.float64)[:, None, None] for x in value_range or channel_range(array))
+        low, high = (np.asarray(x, np.float64)[:, None, None] for x in value_range or channel_range(array, channels="first"))
         if len(low) != array.shape[1] or len(high) != array.shape[1]:
             raise ValueError(f"{name} has {array.shape[1]} channel(s), but the range is given for {len(low)} and {len(high)}")
         if not (high > low).all():
@@ -53,15 +64,27 @@ def from_array(
     return Images(name, torch.from_numpy(np.ascontiguousarray(array)), targets, classes)
 
 
-def shaped(name: str, array: Any) -> np.ndarray:
-    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and for channels that seem to come last."""
+def shaped(name: str, array: Any, channels: Order | None = None) -> np.ndarray:
+    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and where it is not clear which are the channels."""
+    if channels not in (None, "first", "last"):
+        raise ValueError(f"{name}: channels are 'first' (N c height width) or 'last' (N height width c), not {channels!r}")
     if np.ma.is_masked(array):
         raise ValueError(f"{name} holds masked values: fill them first (array.filled(0), for example)")
     array = np.asarray(array)
-    if array.ndim == 3:
-        array = array[:, None]
-    if array.ndim != 4 or not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating) or not len(array):
+    if array.ndim not in (3, 4) or array.dtype.kind not in "uif" or not array.size:
         raise ValueError(f"{name}: an array of numbers N c height width (or N height width) was wanted, not {array.dtype} {array.shape}")
-    if array.shape[1] > 4 * array.shape[3] and array.shape[3] <= 32:
-        raise ValueError(f"{name}: {array.shape} looks as if channels came last: give array.transpose(0, 3, 1, 2)")
-    return array
+    if array.ndim == 3:
+        if channels is not None or array.shape[2] <= FEW:
+            raise ValueError(
+                f"{name}: an array of three axes is N height width, and {array.shape} would be {len(array)} grey images of "
+                f"{array.shape[1]}×{array.shape[2]} pixels: one image alone wants its axis N too, array[None]; grey ones may have theirs, "
+                "array[:, None] with channels='first'"
+            )
+        return array[:, None]
+    _, a, b, c = array.shape
+    if channels is None and not (a <= FEW and (min(b, c) > FEW or b == c > a)):
+        raise ValueError(
+            f"{name}: {array.shape} is {a} channel(s) of {b}×{c} pixels, or {c} channel(s) of {a}×{b}: say which with channels='first' "
+            "or channels='last'"
+        )
+    return np.moveaxis(array, 3, 1) if channels == "last" else array

@@ -1,26 +1,29 @@
-"""Image files → one uint8 tensor: decoded in threads, resized and cropped to one size, damaged files named."""
+"""Image files → one uint8 tensor: decoded in threads, shown in one size, damaged files named."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor
 
-from .access import file_bytes
+from ..patches import Pair, pair
+from .decoding import read_file
 from .labels import as_labels
 from .optional import need
 from .source import Images, choose
+from .views import evaluated
 
 GREY = (0.299, 0.587, 0.114)  # red, green and blue in a grey value (ITU-R BT.601, as Pillow does it)
+
+
+class SizesDiffer(ValueError):
+    """Pictures of several sizes, where one is wanted."""
 
 
 def from_files(
@@ -29,38 +32,50 @@ def from_files(
     labels: Sequence[int] | None = None,
     classes: tuple[str, ...] = (),
     *,
-    image: int | None = None,
+    image: int | Pair | None = None,
     channels: int | None = None,
+    bits: int | None = None,
     skip_corrupt: bool = False,
     limit: int | None = None,
+    ids: Sequence[int] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Images:
-    """Decode these files into Images; a sample id is the place of its file in ``paths``.
+    """Decode these files into Images.
 
-    image: resize the short side (bicubic, antialiased) and crop the centre to ``image`` × ``image`` pixels.
-    channels: 1 or 3; by default 1 when every file is grey, else 3. limit: that many files, evenly from the classes.
-    Raises ValueError for a damaged file (with ``skip_corrupt`` it is listed in ``skipped``) and for sizes that differ, MinimaeError for
-    a file that the system does not hand over: missing, not permitted, too many open files.
+    image: height and width of all, which are shown as evaluation sees them (:func:`.views.evaluated`); by default as they are.
+    channels: 1 or 3; by default 1 when every file is grey, else 3. bits: how many bits of deeper pictures are used
+    (:mod:`.depth`). limit: that many files, evenly from the classes. ids: sample ids, by default the places of the files in ``paths``.
+    Raises ValueError for a damaged file (with ``skip_corrupt`` it is listed in ``skipped``), SizesDiffer for sizes that
+    differ, SystemFailure for a file that the system does not hand over: missing, not permitted, too many open files.
     """
     chosen = torch.arange(len(paths))
     targets = None if labels is None else as_labels(name, labels, len(paths), classes)
     if limit is not None and limit < len(paths):
         chosen = choose(targets, len(paths), limit).sort().values
-    pixels, kept, skipped = decode([paths[i] for i in chosen], image=image, channels=channels, skip_corrupt=skip_corrupt)
-    ids = chosen[kept]
-    return Images(name, pixels, None if targets is None else targets[ids], classes, ids, skipped)
+    wanted = [paths[i] for i in chosen]
+    pixels, kept, skipped = decode(wanted, image=image, channels=channels, bits=bits, skip_corrupt=skip_corrupt)
+    places = chosen[kept]
+    numbers = places if ids is None else torch.tensor(ids, dtype=torch.int64)[places]
+    return Images(name, pixels, None if targets is None else targets[places], classes, numbers, skipped, notes)
 
 
 def decode(
-    paths: Sequence[Path], *, image: int | None = None, channels: int | None = None, skip_corrupt: bool = False
+    paths: Sequence[Path],
+    *,
+    image: int | Pair | None = None,
+    channels: int | None = None,
+    bits: int | None = None,
+    skip_corrupt: bool = False,
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Files → pixels uint8 ``N c height width``, the places int64 ``N`` of the files that could be read, and the others with reasons."""
     need("PIL.Image", why="reading image files")
+    shown = None if image is None else pair(image)
     kept: list[int] = []
     skipped: list[str] = []
     pixels, grey = np.empty((0, 3, 0, 0), np.uint8), True
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         work = map if _tiny(paths) else pool.map
-        for place, picture in enumerate(work(lambda path: _read(path, image, skip_corrupt), paths)):
+        for place, picture in enumerate(work(lambda path: _read(path, shown, channels, bits, skip_corrupt), paths)):
             if isinstance(picture, str):
                 skipped.append(picture)
                 continue
@@ -69,7 +84,7 @@ def decode(
             if picture.shape[:2] != pixels.shape[2:]:
                 (height, width), (h, w) = pixels.shape[2:], picture.shape[:2]
                 pool.shutdown(cancel_futures=True)
-                raise ValueError(
+                raise SizesDiffer(
                     f"image sizes differ: {paths[kept[0]]} has {height}×{width} pixels, {paths[place]} has {h}×{w}; "
                     "say which size all shall have, for example image=64 (--image 64)"
                 )
@@ -79,8 +94,7 @@ def decode(
     if not kept:
         raise ValueError(f"none of {len(paths)} image files could be read; the first: {skipped[0]}")
     read = torch.from_numpy(pixels[: len(kept)])
-    read = read[:, :1].clone() if grey else read
-    return read if channels is None else convert(read, channels), torch.tensor(kept), tuple(skipped)
+    return read[:, :1].clone() if grey and channels != 3 else read, torch.tensor(kept), tuple(skipped)
 
 
 def _tiny(paths: Sequence[Path]) -> bool:
@@ -88,43 +102,15 @@ def _tiny(paths: Sequence[Path]) -> bool:
     return all(p.is_file() and p.stat().st_size < 8192 for p in paths[:16])
 
 
-def _read(path: Path, image: int | None, skip_corrupt: bool) -> np.ndarray | str:
+def _read(path: Path, image: Pair | None, channels: int | None, bits: int | None, skip_corrupt: bool) -> np.ndarray | str:
     """A file → uint8 ``height width`` (grey) or ``height width 3``; or, when it is damaged and may be skipped, the reason."""
-    from PIL import Image, ImageOps
-
-    data = file_bytes(path)
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            ImageOps.exif_transpose(opened, in_place=True)
-            picture = fit(eight_bits(opened), image)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises a dozen types for damaged files
+        picture = read_file(path, channels=channels, bits=bits)
+    except ValueError as error:
         if skip_corrupt:
-            return f"{path}: {error}"
-        raise ValueError(f"{path} cannot be read ({error}); repair or remove it, or leave such files out with --skip-corrupt") from error
-    return np.array(picture)
-
-
-def eight_bits(picture: Any) -> Any:
-    """A Pillow image of any mode → "L" (grey) or "RGB". Sixteen bits are scaled down; Pillow alone would cut them off."""
-    from PIL import Image
-
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    return picture.convert("L" if picture.mode in ("1", "L", "LA", "La") else "RGB")
-
-
-def fit(picture: Any, image: int | None) -> Any:
-    """The centre square of a Pillow image, resized to ``image`` pixels each way (bicubic, antialiased); None leaves it as it is."""
-    if image is None or picture.size == (image, image):
-        return picture
-    from PIL import Image
-
-    width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return picture.resize((image, image), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+            return str(error)
+        raise ValueError(f"{error}; repair or remove it, or leave such files out with --skip-corrupt") from error
+    return np.array(picture if image is None else evaluated(picture, image))
 
 
 def convert(pixels: Tensor, channels: int) -> Tensor:
@@ -139,16 +125,13 @@ def convert(pixels: Tensor, channels: int) -> Tensor:
     return torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in pixels.split(1024)])
 
 
-def resize(pixels: Tensor, image: int) -> Tensor:
-    """uint8 ``N c height width`` → ``N c image image``: the short side resized (bicubic, antialiased), the centre cropped."""
-    height, width = pixels.shape[-2:]
-    if (height, width) == (image, image):
+def resize(pixels: Tensor, image: int | Pair) -> Tensor:
+    """uint8 ``N c height width`` → ``N c h w`` of ``image`` pixels: each shown as evaluation sees it, equal to files of these pixels."""
+    if tuple(pixels.shape[-2:]) == pair(image):
         return pixels
-    share = image / min(height, width)
-    size = max(image, round(height * share)), max(image, round(width * share))
-    top, left = (size[0] - image) // 2, (size[1] - image) // 2
-    done = []
-    for part in pixels.split(1024):
-        grown = F.interpolate(part.float(), size, mode="bicubic", antialias=True, align_corners=False)
-        done.append(grown[..., top : top + image, left : left + image].round().clamp(0, 255).byte())
-    return torch.cat(done)
+    Image = need("PIL.Image", why="resizing images")
+    done = np.empty((*pixels.shape[:2], *pair(image)), np.uint8)
+    for planes, kept in zip(pixels.numpy(force=True), done, strict=True):
+        for plane, target in zip(planes, kept, strict=True):  # Pillow resizes each channel by itself, too
+            target[...] = np.asarray(evaluated(Image.fromarray(plane), pair(image)))
+    return torch.from_numpy(done)

@@ -7,107 +7,163 @@ of its file in the sorted list of the split: stable as long as no file is added 
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .files import from_files
-from .source import Images
+import torch
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+from .files import from_files
+from .scan import class_of, folders_in, holds_pictures, scan
+from .source import Images, held_out
+
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is tested on
+CALLED = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+HOLD_OUT = 0.2  # of each class, where a folder has no test part and one is needed
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of one split: their names below ``root`` (sorted), a label for each or None, and the names of the classes."""
+    """The image files of one split: their names below ``root`` (sorted), a label for each or None, and the names of the classes.
+
+    ids: the sample id of each. notes: what was left out or held out, a line each.
+    """
 
     root: Path
     names: list[str]
     labels: list[int] | None
     classes: tuple[str, ...]
+    ids: list[int]
+    notes: tuple[str, ...] = ()
+
+    def part(self, keep: list[bool], note: str) -> Listing:
+        """Some of the files, which keep their sample ids."""
+        which = [i for i, kept in enumerate(keep) if kept]
+        labels = None if self.labels is None else [self.labels[i] for i in which]
+        names, ids = [self.names[i] for i in which], [self.ids[i] for i in which]
+        return replace(self, names=names, labels=labels, ids=ids, notes=(*self.notes, note))
 
 
 def folder(
     root: Path,
     split: str = "train",
     *,
-    image: int | None = None,
-    channels: int | None = None,
-    skip_corrupt: bool = False,
-    limit: int | None = None,
+    hold_out: float | None = None,
     name: str | None = None,
+    **how: Any,
 ) -> Images:
-    """Read the pictures of one split from a folder.
+    """Read the pictures of one split from a folder into memory; ``how`` is that of :func:`.files.from_files`.
 
     Raises as :func:`listing` and :func:`.files.from_files` do.
     """
-    found = listing(root, split)
-    paths = [found.root / name for name in found.names]
-    how: dict[str, Any] = {"image": image, "channels": channels, "skip_corrupt": skip_corrupt, "limit": limit}
-    return from_files(name or root.name, paths, found.labels, found.classes, **how)
+    found = listing(root, split, hold_out=hold_out)
+    paths = [found.root / file for file in found.names]
+    return from_files(name or root.resolve().name, paths, found.labels, found.classes, ids=found.ids, notes=found.notes, **how)
 
 
-def listing(root: Path, split: str = "train") -> Listing:
+def listing(root: Path, split: str = "train", *, hold_out: float | None = None, seed: int = 0) -> Listing:
     """Find the pictures of one split of a folder, without opening them.
 
+    hold_out: where class folders come without a test part, this share of each class (0.2) is the test split, chosen by the seed, and the
+    others are the training split. By default all pictures are the training split, and there is no other.
+
     Raises FileNotFoundError when the folder, the split or the pictures are not there, ValueError for an empty class, for
-    classes that are not those of the training split, and for pictures that lie beside class folders.
+    classes that are not those of the training split, for pictures that lie beside class folders, and for folders of which it is not
+    clear whether they are classes or splits.
     """
     if split not in SPLITS:
         raise ValueError(f"a folder has the splits {', '.join(SPLITS)}, not {split!r}")
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} (looked for {root.resolve()})")
-    inside, has_splits = _folders(root), (root / "train").is_dir()
-    if has_splits:
-        found = next((root / s for s in SPLITS[split] if s in inside), None)
-        if found is None:
-            raise FileNotFoundError(f"{root} has no folder {' or '.join(SPLITS[split])} beside train, so there is no {split} split")
-    elif split != "train":
-        raise FileNotFoundError(f"{root} has no folders train and {split}, so there is no {split} split: move the images into such folders")
-    else:
-        found = root
-    classes = _folders(found)
-    if has_splits and split != "train" and classes != _folders(root / "train"):
-        raise ValueError(_difference(root / "train", found))
-    names, labels = _walk(found), None
-    if classes:
-        owners = [name.partition(os.sep) for name in names]
-        beside = next((file for file, sep, _ in owners if not sep), None)
-        if beside is not None:
-            raise ValueError(f"{found} holds class folders, and pictures beside them such as {beside}: move those into a class")
-        empty = sorted(set(classes) - {owner for owner, _, _ in owners})
-        if empty:
-            raise ValueError(f"no pictures in {found / empty[0]}: fill or remove that class folder")
-        label_of = {c: label for label, c in enumerate(classes)}
-        labels = [label_of[owner] for owner, _, _ in owners]
+    parts = splits_of(root)
+    if hold_out is not None and not any(name in parts for name in SPLITS["test"]) and split != "val":
+        return _with_test_part(listing(root), split, hold_out, seed)
+    found = _folder_of(root, parts, split)
+    classes = folders_in(found)
+    if split != "train" and "train" in parts and classes != folders_in(root / parts["train"]):
+        raise ValueError(_difference(root / parts["train"], found))
+    names, others = scan(found)
+    notes = _notes(root, parts, others)
     if not names:
-        raise FileNotFoundError(f"no pictures in {found} (looked for {', '.join(SUFFIXES)})")
-    return Listing(found, names, labels, tuple(classes))
+        raise FileNotFoundError(f"no pictures in {found} (looked for .jpg, .png and all others that Pillow reads){'; '.join(('', *notes))}")
+    labels = _labels(found, names, classes) if classes else None
+    return Listing(found, names, labels, tuple(classes), list(range(len(names))), notes)
 
 
-def _folders(root: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones left out."""
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def splits_of(root: Path) -> dict[str, str]:
+    """The folders of a root that are splits: train, val or test → the folder's name. Empty where all are classes, or none is there."""
+    named: dict[str, str] = {}
+    for name in folders_in(root):
+        meant = CALLED.get(name.lower())
+        if meant in named:
+            raise ValueError(f"{root} holds {named[meant]} and {name}, two folders for one split: remove or rename one")
+        if meant is not None:
+            named[meant] = name
+    others = [name for name in folders_in(root) if name not in named.values() and holds_pictures(root / name)]
+    if not named or not others:
+        return named
+    divided = [name for name in named.values() if any(holds_pictures(root / name / inner) for inner in folders_in(root / name))]
+    if not divided:  # bus, car and train: classes
+        return {}
+    if named.get("train") in divided and len(named) > 1:
+        return named
+    raise ValueError(
+        f"{root} holds {divided[0]}, with folders in it as a split, and beside it {others[0]} with pictures, as a class: it is not clear "
+        f"whether {divided[0]} is a split or a class; move {others[0]} out of {root}, or the pictures of {divided[0]} out of its folders"
+    )
 
 
-def _walk(root: Path) -> list[str]:
-    """Names below a folder of all image files in it, sorted; hidden files and folders left out, links followed.
+def _folder_of(root: Path, parts: dict[str, str], split: str) -> Path:
+    if not parts and split == "train":
+        return root
+    found = next((parts[name] for name in SPLITS[split] if name in parts), None)
+    if found is not None:
+        return root / found
+    if parts:
+        beside = ", ".join(parts.values())
+        raise FileNotFoundError(f"{root} has no folder {' or '.join(SPLITS[split])} beside {beside}, so there is no {split} split")
+    raise FileNotFoundError(f"{root} has no folders train and {split}, so there is no {split} split: move the images into such folders")
 
-    Strings, and no Path for each: ImageNet has 1.3 million files.
-    """
-    found = []
-    for where, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        below = os.path.relpath(where, root)
-        start = "" if below == "." else below + os.sep
-        found += [start + f for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES]
-    return sorted(found, key=lambda name: name.split(os.sep))
+
+def _labels(found: Path, names: list[str], classes: list[str]) -> list[int]:
+    """The label of each picture: the place of its class folder in the sorted list of them."""
+    owners = [class_of(name) for name in names]
+    if None in owners:
+        beside = names[owners.index(None)]
+        raise ValueError(f"{found} holds class folders, and pictures beside them such as {beside}: move those into a class")
+    if empty := sorted(set(classes) - set(owners)):
+        raise ValueError(f"no pictures in {found / empty[0]}: fill or remove that class folder")
+    label_of: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
+    return [label_of[owner] for owner in owners]
+
+
+def _with_test_part(found: Listing, split: str, share: float, seed: int) -> Listing:
+    """The training or the test split of a folder without one."""
+    if found.labels is None:
+        raise ValueError(f"{found.root} has no class folders, so no labels; accuracy wants a folder for each class")
+    test = held_out(torch.tensor(found.labels), share, seed=seed)
+    held = f"{int(test.sum()):,} of {len(test):,} pictures, {share:.0%} of each class"
+    note = f"{found.root} has no test part: {held}, are held out to test on; they are the same every time"
+    return found.part(test.tolist() if split == "test" else (~test).tolist(), note)
+
+
+def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str, ...]:
+    """What was not looked at, a line each."""
+    notes = []
+    if others:
+        kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in others.most_common(5)) + (", …" if len(others) > 5 else "")
+        notes.append(f"{root}: left out {others.total():,} file(s) whose names are not those of pictures ({kinds})")
+    beside = [name for name in folders_in(root) if name not in parts.values() and holds_pictures(root / name)] if parts else []
+    if beside:
+        notes.append(f"{root}: left out the folder(s) {', '.join(beside[:5])} beside {', '.join(parts.values())}")
+    return tuple(notes)
 
 
 def _difference(train: Path, other: Path) -> str:
-    ours, theirs = set(_folders(train)), set(_folders(other))
+    ours, theirs = set(folders_in(train)), set(folders_in(other))
     sides = ((train, ours - theirs), (other, theirs - ours))
     parts = [f"only in {where.name}: {', '.join(sorted(names))}" for where, names in sides if names]
     return f"{train} and {other} must have the same classes; {'; '.join(parts)}"

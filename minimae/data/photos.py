@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..noise import uniforms
+from .decoding import read_file
 from .optional import folder_of, need
 from .source import Images
 
@@ -52,8 +53,7 @@ def photograph(name: str) -> Tensor:
     path = folder_of(known.library, why=f"the photograph {name!r}", extra="book") / known.file
     if not path.is_file():
         raise FileNotFoundError(f'{known.library} is installed without {path}: pip install --force-reinstall "minimae[book]"')
-    with need("PIL.Image", why="reading photographs").open(path) as opened:
-        return torch.from_numpy(np.array(opened.convert("RGB")))
+    return torch.from_numpy(np.array(read_file(path, channels=3)))
 
 
 def region(name: str, split: str, height: int, width: int) -> tuple[int, int, int, int]:

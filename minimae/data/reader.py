@@ -131,14 +131,14 @@ class Reader(Dataset[Any]):
         size, beyond = (header.height, header.width), self.augmentation is None
         # Training decodes no more than the smallest crop needs; evaluation decodes in full, to be exact.
         scale = 1 if beyond else min(scale_of(header, box[2], box[3], wanted=self.image) for box in boxes)
-        picture = decode(header, scale)
+        picture = decode(header, scale, channels=self.stream.channels, bits=self.stream.bits)
         views = [reduced(box, size, scale, beyond=beyond) for box in boxes]
         if self.where == "host":
-            crops = [np.asarray(resize_on_host(picture, box, edges, self.image)) for box, edges in views]
+            crops = [_array(resize_on_host(picture, box, edges, self.image)) for box, edges in views]
             return crops, [box for box, _ in views], [edges for _, edges in views]
         top, left = (min(edges[k] for _, edges in views) for k in (0, 1))
         bottom, right = (max(edges[k] for _, edges in views) for k in (2, 3))
-        pixels = np.asarray(picture)[top:bottom, left:right]
+        pixels = _array(picture)[top:bottom, left:right]
         inner = [[box[0] - top, box[1] - left, box[2], box[3]] for box, _ in views]
         return pixels, inner, [[e[0] - top, e[1] - left, e[2] - top, e[3] - left] for _, e in views]
 
@@ -147,7 +147,13 @@ class Reader(Dataset[Any]):
         if self.where == "host":
             return torch.from_numpy(np.stack([crop for crops in shown for crop in crops]))
         height, width = (-(-max(pixels.shape[k] for pixels in shown) // ROUND) * ROUND for k in (0, 1))
-        padded = torch.empty(len(shown), height, width, 3, dtype=torch.uint8)  # what is beyond an image has weight 0
+        padded = torch.empty(len(shown), height, width, self.stream.channels, dtype=torch.uint8)  # what is beyond an image has weight 0
         for pixels, row in zip(shown, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
         return padded
+
+
+def _array(picture: Any) -> np.ndarray:
+    """A Pillow image in grey or RGB → uint8 ``h w c``."""
+    array = np.asarray(picture)
+    return array[:, :, None] if array.ndim == 2 else array

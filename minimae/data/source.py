@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..devices import send
 from ..noise import permutation
+from ..patches import Pair
 from .labels import as_labels
 
+Statistics = tuple[Tensor, Tensor]  # mean and standard deviation per channel, of pixels in [0, 1]: float32 c
+VALUES = 400_000_000  # of so many pixel values at most the statistics are taken: seven hundred photographs, or all of CIFAR
 HISTOGRAM = 1 << 22  # pixels of one channel that are counted at a time: no copy of the whole set is made
 
 
@@ -38,7 +41,8 @@ class Images:
     pixels: uint8 ``N c height width``. labels: int64 ``N``, or None; what :func:`.labels.as_labels` takes becomes that. classes: names,
     by label.
     ids: int64 ``N``, the sample ids that address all randomness; a subset keeps the ids of its images.
-    skipped: files that could not be read and were left out on request, each with the reason.
+    skipped: files that could not be read and were left out on request, each with the reason. notes: what else was left out or held out.
+    fixed_statistics: mean and standard deviation to normalise by, where they are not those of the pixels.
     Semantic masks, instances and boxes belong to :class:`minimae.data.shapes.Scenes`.
     """
 
@@ -48,6 +52,8 @@ class Images:
     classes: tuple[str, ...] = ()
     ids: Tensor | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fixed_statistics: Statistics | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, Tensor):
@@ -67,6 +73,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({in_a_line(self, self.image)})"
+
     @property
     def channels(self) -> int:
         return self.pixels.shape[1]
@@ -77,16 +86,19 @@ class Images:
         return self.pixels.shape[2], self.pixels.shape[3]
 
     @cached_property
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``, on the CPU. Exact, from a histogram."""
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``, on the CPU. Exact, from a histogram.
+
+        Of a set with more than ``VALUES`` values those of a part, chosen by a fixed seed.
+        """
+        if self.fixed_statistics is not None:
+            return self.fixed_statistics
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
-        for part in self.pixels.split(max(1, HISTOGRAM // self.pixels[0, 0].numel())):
+        for places in sampled(len(self), self.pixels[0].numel()).split(max(1, HISTOGRAM // self.pixels[0, 0].numel())):
+            first, last = int(places[0]), int(places[-1]) + 1  # all of them in most cases, and then nothing is copied
+            part = self.pixels[first:last] if last - first == len(places) else self.pixels[places.to(self.pixels.device)]
             counts += torch.stack([torch.bincount(x.flatten(), minlength=256) for x in part.unbind(1)]).cpu()
-        counts = counts.double()
-        share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
-        mean = share @ value
-        deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()
-        return mean.float(), deviation.clamp(min=1e-3).float()
+        return from_histogram(counts)
 
     def at(self, places: Tensor, epochs: Tensor, repeats: int = 1) -> Batch:
         """The images at these places ``b``, each in its own epoch ``b``; with ``repeats``, that many views of each side by side.
@@ -120,6 +132,43 @@ class Images:
         if not 1 <= count <= len(self):
             raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
         return self.subset(choose(self.labels, len(self), count, seed=seed))
+
+
+def in_a_line(images: Any, image: Pair | None) -> str:
+    """What a set of images is: its name, how many there are, and of which kind."""
+    kinds = f"{len(images.classes)} classes" if images.classes else "labels" if images.labels is not None else "no labels"
+    shape = "sizes vary" if image is None else f"{image[0]} × {image[1]}"
+    return f"{images.name}: {len(images):,} images, {images.channels} × {shape}, {kinds}"
+
+
+def sampled(count: int, values: int) -> Tensor:
+    """Places of the images that go into the statistics, when each has this many values: int64, sorted. All of a set of usual size."""
+    most = max(1, VALUES // values)
+    return torch.arange(count) if count <= most else permutation(0, "split", 3, count)[:most].sort().values
+
+
+def from_histogram(counts: Tensor) -> Statistics:
+    """How often each value 0 … 255 occurs in each channel, ``c 256`` → mean and standard deviation of pixels in [0, 1]."""
+    counts = counts.double()
+    share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ value
+    deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()
+    return mean.float(), deviation.clamp(min=1e-3).float()
+
+
+def held_out(labels: Tensor, share: float, *, seed: int = 0) -> Tensor:
+    """Which images are held out to test on: that share of each class, chosen by the seed. labels int64 ``N`` → bool ``N``.
+
+    At least one of each class that has two, and never all of a class.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of the images that is held out lies between 0 and 1 (0.2), not {share}")
+    order = permutation(seed, "split", 2, len(labels))
+    test = torch.zeros(len(labels), dtype=torch.bool)
+    for c in labels.unique():
+        members = order[labels[order] == c]
+        test[members[: min(len(members) - 1, max(1, round(share * len(members))))]] = True
+    return test
 
 
 def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> Tensor:

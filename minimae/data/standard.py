@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 from einops import rearrange
 
+from ..patches import Pair
 from .access import from_system
 from .files import from_files
+from .folder import Listing
 from .optional import need
 from .source import Images
 
@@ -35,6 +38,7 @@ STANDARD = {
     "flowers102": Standard("Flowers102", "flowers-102", {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}),
     "pets": Standard("OxfordIIITPet", "oxford-iiit-pet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
 }
+VARIED = ("imagenette", "flowers102", "pets")  # pictures of many sizes
 
 
 def standard(
@@ -42,7 +46,7 @@ def standard(
     split: str,
     root: Path,
     *,
-    image: int | None = None,
+    image: int | Pair | None = None,
     download: bool = False,
     skip_corrupt: bool = False,
     limit: int | None = None,
@@ -52,18 +56,27 @@ def standard(
 
     Raises FileNotFoundError, with the folder and the command that fetches it, when the dataset is not below ``root``.
     """
-    dataset = _open(name, split, root, download)
-    classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several words for a class
-    if name in ("cifar10", "cifar100", "stl10"):
+    if name not in VARIED:
+        dataset = _open(name, split, root, download)
+        classes = tuple(dataset.classes)
         layout = "n c h w -> n c h w" if name == "stl10" else "n h w c -> n c h w"
         pixels = torch.from_numpy(rearrange(dataset.data, layout).copy())
         labels = None if split == "unlabelled" else torch.tensor(list(dataset.labels if name == "stl10" else dataset.targets))
         return Images(name, pixels, None if labels is None else labels.long(), classes)
+    found = listed(name, split, root, download=download)
+    paths = [found.root / file for file in found.names]
+    return from_files(name, paths, found.labels, found.classes, image=image, skip_corrupt=skip_corrupt, limit=limit)
+
+
+def listed(name: str, split: str, root: Path, *, download: bool = False) -> Listing:
+    """The files of one split of a standard dataset whose pictures have many sizes. Raises as :func:`standard` does."""
+    dataset = _open(name, split, root, download)
+    classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several words for a class
     if name == "imagenette":
         paths, targets = [Path(p) for p, _ in dataset._samples], [label for _, label in dataset._samples]
     else:
-        paths, targets = dataset._image_files if name == "flowers102" else dataset._images, dataset._labels
-    return from_files(name, paths, targets, classes, image=image, skip_corrupt=skip_corrupt, limit=limit)
+        paths, targets = [Path(p) for p in (dataset._image_files if name == "flowers102" else dataset._images)], dataset._labels
+    return Listing(root, [os.path.relpath(path, root) for path in paths], list(targets), classes, list(range(len(paths))))
 
 
 def _open(name: str, split: str, root: Path, download: bool) -> Any:

@@ -6,78 +6,31 @@ It comes from class folders as ImageNet's (``train/<class>/*.JPEG``, ``val/<clas
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .access import SystemFailure, file_bytes, system_failure
-from .decoding import read_header
-from .folder import SPLITS, listing
+from .access import SystemFailure, file_bytes
+from .decoding import decode, is_grey, read_header
+from .folder import SPLITS, Listing, listing
+from .handles import Handles
 from .labels import as_labels
 from .shards import INDEX, read_index
-from .source import choose
+from .source import Statistics, choose, from_histogram, in_a_line, sampled
 from .verify import wrong_split
+from .workers import cores
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of red, green and blue that everybody uses
-MOST_OPEN = 512  # files held open by one process, and no more than a quarter of those that the system allows it
-
-
-def most_open() -> int:
-    """How many files this process may hold open for reading: the system's limit is 256 on macOS and 1,024 on most Linux systems."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return MOST_OPEN
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MOST_OPEN if limit == resource.RLIM_INFINITY else max(1, min(MOST_OPEN, limit // 4))
-
-
-class Handles:
-    """Files kept open for reading, each process its own: a copy in another process starts with none."""
-
-    def __init__(self) -> None:
-        self.open: dict[str, int] = {}
-
-    def __reduce__(self) -> tuple[type[Handles], tuple[()]]:
-        return Handles, ()
-
-    def read(self, path: str, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset`` on; fewer where the file ends. Raises SystemFailure."""
-        try:
-            if not hasattr(os, "pread"):
-                with open(path, "rb") as file:
-                    file.seek(offset)
-                    return file.read(length)
-            if path not in self.open:
-                self.open[path] = self._opened(path)
-            return os.pread(self.open[path], length, offset)  # moves no file position, so a forked process may share the file
-        except OSError as error:
-            raise system_failure(path, error) from error
-
-    def _opened(self, path: str) -> int:
-        """A file number. The file that has been open longest is closed for it where there are too many."""
-        while len(self.open) >= most_open():
-            os.close(self.open.pop(next(iter(self.open))))
-        try:
-            return os.open(path, os.O_RDONLY)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.open:
-                raise
-            self.close()  # others in this process hold the rest
-            return os.open(path, os.O_RDONLY)
-
-    def close(self) -> None:
-        while self.open:
-            os.close(self.open.popitem()[1])
-
-    def __del__(self) -> None:
-        self.close()
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green and blue that everybody uses
+WORDNET = re.compile(r"n\d{8}")  # how ImageNet's classes are called
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +40,9 @@ class Stream:
     root, files: the files, as bytes of their names below ``root`` (an array: worker processes then share its memory).
     file: int64 ``N``, in which file an image lies. span: int64 ``N 2``, at which offset and how many bytes; None where a file is an image.
     labels: int64 ``N`` or None. classes: names, by label. ids: int64 ``N``, the sample ids that address all randomness.
-    statistics: mean and deviation per channel of pixels in [0, 1], two float32 ``c``; by default those of ImageNet.
+    channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.depth`.
+    held: uint8, the bytes of all files one after another, where they are kept in memory; ``span`` then lies in these.
+    fixed_statistics: mean and standard deviation to normalise by, where they are not those of the pixels.
     """
 
     name: str
@@ -98,8 +53,11 @@ class Stream:
     labels: Tensor | None
     classes: tuple[str, ...]
     ids: Tensor
-    statistics: tuple[Tensor, Tensor] = field(default_factory=lambda: (torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])))
     channels: int = 3
+    bits: int | None = None
+    notes: tuple[str, ...] = ()
+    held: Tensor | None = None
+    fixed_statistics: Statistics | None = None
     handles: Handles = field(default_factory=Handles, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +68,63 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({in_a_line(self, None).replace('sizes vary', 'read as they are needed')})"
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``. Those of the same images in memory, to the bit.
+
+        Of a set with more than ``source.VALUES`` values those of a part, chosen by a fixed seed. Files that cannot be read are left out.
+        """
+        if self.fixed_statistics is not None:
+            return self.fixed_statistics
+        height, width = self.first_size()
+        places = sampled(len(self), height * width * self.channels).tolist()
+        with ThreadPoolExecutor(min(8, cores())) as pool:
+            counts = torch.from_numpy(np.sum(list(pool.map(self._histogram, places)), axis=0))
+        if not counts.any():
+            raise ValueError(f"{self.name}: none of {len(places)} images could be read, the first is {self.where(places[0])}")
+        return from_histogram(counts)
+
+    def _histogram(self, place: int) -> np.ndarray:
+        """How often each value occurs in each channel of an image: ``c 256``."""
+        counts = np.zeros((self.channels, 256), np.int64)
+        data = self.bytes_of(place)
+        with suppress(Exception):  # Pillow raises a dozen types; training names the damaged images
+            picture = decode(read_header(data), channels=self.channels, bits=self.bits)
+            counts += np.array(picture.histogram()).reshape(self.channels, 256)
+        return counts
+
+    @cached_property
+    def image(self) -> tuple[int, int] | None:
+        """Height and width of all images where they have one size, else None. Opens them until one differs; leaves damaged ones out."""
+        first = self.first_size()
+        return first if all(self._size(place) in (first, None) for place in range(len(self))) else None
+
+    def first_size(self) -> tuple[int, int]:
+        """Height and width of the first image that can be read. Raises ValueError when none of the first hundred can."""
+        sizes = (self._size(place) for place in range(min(100, len(self))))
+        found = next((size for size in sizes if size is not None), None)
+        if found is None:
+            raise ValueError(f"{self.name}: none of the first {min(100, len(self))} images can be read, such as {self.where(0)}")
+        return found
+
+    def _size(self, place: int) -> tuple[int, int] | None:
+        data = self.bytes_of(place)
+        try:
+            header = read_header(data)
+        except Exception:  # Pillow raises a dozen types
+            return None
+        return header.height, header.width
+
+    def kept(self) -> Stream:
+        """The same with the bytes of all files in memory: read once, and the same images."""
+        data = [self.bytes_of(place) for place in range(len(self))]
+        lengths = torch.tensor([len(x) for x in data])
+        span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
+        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span, handles=Handles())
 
     def path_of(self, place: int) -> Path:
         """The file in which an image lies."""
@@ -126,6 +141,8 @@ class Stream:
         if self.span is None:
             return file_bytes(path)
         offset, length = self.span[place].tolist()
+        if self.held is not None:
+            return self.held[offset : offset + length].numpy().tobytes()
         data = self.handles.read(str(path), offset, length)
         if len(data) != length:
             raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
@@ -157,16 +174,41 @@ class Stream:
         return self.subset(choose(self.labels, len(self), limit).sort().values)
 
 
-def open_folder(root: Path, split: str = "train") -> Stream:
-    """The images of one split of a folder, found but not opened. Raises as :func:`.folder.listing` does."""
-    found = listing(root, split)
-    names = np.array([os.fsencode(name) for name in found.names])
+def open_folder(
+    root: Path, split: str = "train", *, channels: int | None = None, bits: int | None = None, hold_out: float | None = None
+) -> Stream:
+    """The images of one split of a folder, found but not decoded. Raises as :func:`.folder.listing` does.
+
+    channels: 1 or 3; by default 1 when every file is grey, else 3. hold_out: see :func:`.folder.listing`.
+    """
+    found = listing(root, split, hold_out=hold_out)
+    return of_files(root.resolve().name, found, channels=channels, bits=bits)
+
+
+def of_files(name: str, found: Listing, *, channels: int | None = None, bits: int | None = None) -> Stream:
+    """The images of a listing. Those of ImageNet's classes have ImageNet's statistics."""
+    names = np.array([os.fsencode(file) for file in found.names])
     labels = None if found.labels is None else torch.tensor(found.labels)
-    places = torch.arange(len(names))
-    return Stream(root.resolve().name, found.root, names, places, None, labels, found.classes, places)
+    fixed = imagenet_statistics(found.classes, channels)
+    stream = Stream(name, found.root, names, torch.arange(len(names)), None, labels, found.classes, torch.tensor(found.ids),
+                    channels or 3, bits, found.notes, fixed_statistics=fixed)  # fmt: skip
+    return stream if channels is not None else _coloured(stream)
 
 
-def open_shards(root: Path, split: str = "train") -> Stream:
+def imagenet_statistics(classes: tuple[str, ...], channels: int | None = None) -> Statistics | None:
+    """ImageNet's mean and standard deviation for colour images of its classes, which are called n01440764 …; else None."""
+    if channels == 1 or not classes or not all(WORDNET.fullmatch(name) for name in classes):
+        return None
+    return torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])
+
+
+def _coloured(stream: Stream) -> Stream:
+    """The same with one channel if every image is grey. Opens them until one is not."""
+    grey = all(is_grey(stream.bytes_of(place)) for place in range(len(stream)))
+    return replace(stream, channels=1, fixed_statistics=None, handles=Handles()) if grey else stream
+
+
+def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> Stream:
     """The images of one split of a folder that :func:`.pack.pack` made, in the order of their sample ids.
 
     Raises FileNotFoundError without an index or a shard, ValueError for an index that cannot be read, a shard whose length is not
@@ -192,7 +234,9 @@ def open_shards(root: Path, split: str = "train") -> Stream:
     span = torch.tensor([index.offsets, index.lengths]).T[order].contiguous()
     labels = None if index.labels is None else torch.tensor(index.labels)[order]
     names = np.array([os.fsencode(shard.file) for shard in index.shards])
-    return Stream(index.name, folder, names, files[order], span, labels, index.classes, ids[order])
+    fixed = imagenet_statistics(index.classes, channels)
+    stream = Stream(index.name, folder, names, files[order], span, labels, index.classes, ids[order], channels or 3, fixed_statistics=fixed)
+    return stream if channels is not None else _coloured(stream)
 
 
 def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -> Stream:

@@ -57,6 +57,16 @@ def resize_on_host(picture: Any, box: list[float], edges: list[int], image: tupl
     return picture.resize((image[1], image[0]), Image.Resampling.BICUBIC, box=inside)
 
 
+def evaluated(picture: Any, image: tuple[int, int]) -> Any:
+    """A Pillow image → what evaluation sees of it, ``image`` pixels in height and width: the middle, as :func:`view_boxes` cuts it.
+
+    The same whether images are read from files or lie in memory.
+    """
+    size = (picture.height, picture.width)
+    box = middle_boxes(torch.tensor([size]), image, share=EVALUATION)[0].tolist()
+    return resize_on_host(picture, box, [0, 0, *size], image)
+
+
 @torch.no_grad()
 def resize_on_device(pixels: Tensor, boxes: Tensor, edges: Tensor, image: tuple[int, int]) -> Tensor:
     """Views of images padded to one size: uint8 ``b c height width``, boxes and edges ``b·r 4`` (``r`` views of each) → ``b·r c h w``.

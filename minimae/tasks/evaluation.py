@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..augment import Augmentation, augment, normalise
+from ..augment import normalise
+from ..data.files import resize
 from ..data.source import Images
 from ..patches import pair
 from ..threads import inference
@@ -18,7 +19,7 @@ from .feeding import USUAL, Reading, Source, chunks
 
 @torch.no_grad()
 def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor], *, precision: Precision = "auto") -> Tensor:
-    """The class of each whole image, resized to the size the model is for: int64 ``N``, on the CPU.
+    """The class of each image, shown as evaluation sees it at the size the model is for: int64 ``N``, on the CPU.
 
     precision: of the model on a GPU, as in training; on a CPU it is float32.
     """
@@ -26,10 +27,7 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
     device, size = device_of(model), pair(model.encoder.size.image)  # type: ignore[union-attr, arg-type]
     found = []
     for pixels in images.pixels.split(500):
-        x = pixels.to(device)
-        if images.image != size:
-            x = augment(x, torch.zeros(len(x), device=device), Augmentation(scale=None, flip=False), seed=0, epoch=0, size=size)
-        x = normalise(x, statistics)
+        x = normalise(resize(pixels, size).to(device), statistics)
         with evaluating(device, precision):
             found.append(model(x).argmax(1).cpu())
     return torch.cat(found)

@@ -6,16 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..augment import Augmentation, augment
+from ..data.files import resize
 from ..data.loader import feed, in_memory, in_order
+from ..data.opening import Source
 from ..data.reader import Finish
 from ..data.source import Batch, Images
-from ..data.stream import Stream
 from ..data.workers import cores
 from ..patches import Pair, pair
 from ..training.distributed import world
@@ -23,8 +24,6 @@ from ..training.loop import Plan
 from ..training.settings import Precision
 from ..vit import Encoder
 from .features import Pool, extract
-
-Source = Images | Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) 
 
 
 def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
-    """All images in order, as evaluation sees them (resize, centre crop), a part at a time; a set in memory is one part.
+    """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`); the same from memory and from files.
 
     share: only those that fall to this process, when several work together. An unreadable image is left out with ``skip_corrupt``.
     """
@@ -87,7 +86,8 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
     if share and here.size > 1:
         source = source.subset(torch.arange(here.rank, len(source), here.size))
     if isinstance(source, Images):
-        yield source
+        parts = [source] if source.image == pair(image) else (source.subset(places) for places in torch.arange(len(source)).split(size))
+        yield from (replace(part, pixels=resize(part.pixels, image)) for part in parts)
         return
     with closing(
         feed(source, in_order(len(source), size), image=image, augmentation=None, seed=0, workers=reading.processes(),
@@ -114,13 +114,12 @@ def features_of(
 
 
 def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
-    """At most ``count`` images in memory, the same ones each time: the first of a set in memory, evenly spread ones of a stream.
+    """At most ``count`` images as evaluation sees them, the same ones each time: evenly spread, since folders are sorted by class.
 
     A damaged image is an error, or with ``skip_corrupt`` replaced by the next one. workers: processes that read; 0 reads in this one.
     """
-    if isinstance(source, Images):
-        return source.subset(torch.arange(min(count, len(source))))
-    corrupt: Literal["error", "skip"] = "skip" if skip_corrupt else "error"
-    places = torch.linspace(0, len(source) - 1, min(count, len(source))).long()
-    how: dict[str, Any] = {"augmentation": Augmentation(scale=None, flip=False), "corrupt": corrupt, "workers": workers}
-    return in_memory(source.subset(places), image=image, **how)
+    count = min(count, len(source))
+    part = source.subset(torch.arange(count) * len(source) // count)
+    if isinstance(part, Images):
+        return replace(part, pixels=resize(part.pixels, image))
+    return in_memory(part, image=image, corrupt="skip" if skip_corrupt else "error", workers=workers)

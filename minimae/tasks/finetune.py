@@ -55,7 +55,7 @@ class Finetune(Settings):
     """Share of the area that a random crop keeps; None takes the whole image."""
     flip: bool = True
     """Mirror images left to right, at random."""
-    image: int | None = None
+    image: int | Pair | None = None
     """Height and width to train and test at, in pixels; positions are resized. None keeps those of the encoder."""
     randaugment: tuple[float, float] | None = None
     """RandAugment's magnitude, of 10, and its deviation: 9 0.5 in the paper."""

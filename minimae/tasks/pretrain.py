@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..augment import Augmentation, normalise
-from ..data.source import Batch, Images
+from ..data.source import Batch
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import Mask, keep_count, make_mask
@@ -45,9 +45,9 @@ class Pretrain(Settings):
     """A data set by name, or a folder of images."""
     size: str = "nano"
     """A named size; the fields below override parts of it."""
-    image: int | None = None
-    """Height and width in pixels; None takes the data set's."""
-    patch: int | None = None
+    image: int | Pair | None = None
+    """Height and width in pixels, one number or two; None takes the data set's."""
+    patch: int | Pair | None = None
     """Height and width of a patch in pixels; it must divide the image."""
     width: int | None = None
     """Channels of a token in the encoder; a multiple of its heads."""
@@ -94,9 +94,16 @@ class Pretrain(Settings):
     def size_for(self, images: Source) -> Size:
         """The resolved size for these images. Raises ValueError when patch, image or widths do not go together.
 
-        Images that are read from files have no size of their own: the recipe's, or that of the named size.
+        Without ``image`` it is the size of the images. Where that varies, the sizes for photographs keep theirs (224 pixels); for the
+        others ValueError asks for one.
         """
-        return self.size_at(images.image if isinstance(images, Images) else size(self.size).image, images.channels)
+        return self.size_at(self.image or images.image or self._usual(images.name), images.channels)
+
+    def _usual(self, name: str) -> int | Pair:
+        usual = size(self.size).image
+        if min(pair(usual)) < 224:
+            raise ValueError(f"the pictures of {name} have several sizes: say which size in pixels the model takes, for example --image 96")
+        return usual
 
     def size_at(self, image: int | Pair, channels: int) -> Size:
         """The resolved size for images of these pixels (unless the recipe names others) and channels. Raises ValueError likewise."""

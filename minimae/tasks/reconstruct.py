@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..augment import normalise, resize_matrix
-from ..data.access import file_bytes
+from ..data.decoding import read_file
 from ..errors import MinimaeError
 from ..masking import Mask, make_mask
 from ..patches import pair, unpatchify
@@ -75,28 +74,26 @@ def reconstruct_batch(
     return reconstructions(rows, ("original", "what it saw", "painted"), pairs=pairs), caption(trained, mask)
 
 
-def read_picture(path: Path, channels: int) -> Tensor:
-    """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3). Raises ValueError with the file's name."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tensor:
+    """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3): read as those of a data set are.
 
+    bits: how many bits of deeper pictures are used, see :mod:`minimae.data.depth`. Raises FileNotFoundError where nothing is, and as
+    :func:`minimae.data.decoding.read_file` does.
+    """
     if not path.exists():
         raise FileNotFoundError(f"there is no picture at {path}")
-    content = file_bytes(path)
-    try:
-        with Image.open(io.BytesIO(content)) as file:
-            picture = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error})") from None
+    picture = read_file(path, channels=channels, bits=bits)
     data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return data.reshape(picture.height, picture.width, -1).permute(2, 0, 1)[None].contiguous()
 
 
 def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:
-    """Resize images so that their short side is the model's and the patch divides both sides: any size will do. → uint8."""
+    """Resize images so that they just cover the model's and the patch divides both sides: any size will do. → uint8."""
     pixels = as_pixels(pixels, trained.model.size.channels)
     pixels = pixels * 255 if pixels.is_floating_point() else pixels.float()
     (p1, p2), (height, width) = pair(trained.model.size.patch), pixels.shape[-2:]
-    scale = min(pair(trained.model.size.image)) / min(height, width)
+    rows, columns = pair(trained.model.size.image)
+    scale = max(rows / height, columns / width)
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
     whole = [resize_matrix(torch.zeros(1), torch.tensor([float(old)]), old, n)[0] for old, n in zip((height, width), new, strict=True)]
     return (whole[0] @ pixels @ whole[1].T).round().clamp(0, 255).to(torch.uint8)

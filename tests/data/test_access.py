@@ -11,9 +11,10 @@ from PIL import Image
 
 from minimae.augment import Augmentation
 from minimae.data import access, load
+from minimae.data.handles import most_open
 from minimae.data.loader import feed, in_order
 from minimae.data.pack import pack
-from minimae.data.stream import most_open, open_shards, open_stream
+from minimae.data.stream import open_shards, open_stream
 from minimae.errors import MinimaeError
 from minimae.tasks.reconstruct import read_picture
 

@@ -12,9 +12,10 @@ from PIL import Image
 
 from minimae.data.decoding import decode, encode, read_header, scale_of
 from minimae.data.folder import folder
+from minimae.data.handles import Handles
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import read_index, write_index
-from minimae.data.stream import Handles, open_folder, open_shards, open_stream
+from minimae.data.stream import open_folder, open_shards, open_stream
 from minimae.errors import MinimaeError
 
 
@@ -65,7 +66,7 @@ def test_a_stream_can_be_sent_to_another_process(kind, jpegs, shards):
 
 
 def test_files_are_not_held_open_without_bound(shards, monkeypatch):
-    monkeypatch.setattr("minimae.data.stream.MOST_OPEN", 1)
+    monkeypatch.setattr("minimae.data.handles.MOST_OPEN", 1)
     stream = open_shards(shards)
     for place in range(len(stream)):
         stream.bytes_of(place)
