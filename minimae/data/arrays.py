@@ -65,7 +65,7 @@ def from_array(
 
 
 def shaped(name: str, array: Any, channels: Order | None = None) -> np.ndarray:
-    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and where it is not clear which are the channels."""
+    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and where the channels could be two of them."""
     if channels not in (None, "first", "last"):
         raise ValueError(f"{name}: channels are 'first' (N c height width) or 'last' (N height width c), not {channels!r}")
     if np.ma.is_masked(array):

@@ -35,7 +35,7 @@ TRIES = 6  # spots tried for each shape; the one farthest from the others is tak
 LOOK = 12  # random numbers for a shape besides its spots, and for the background
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Scenes(Images):
     """Images with masks and boxes. Of each shape only the visible part counts; k shapes in a scene, in the order of painting.
 
