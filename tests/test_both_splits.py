@@ -84,3 +84,19 @@ def test_what_fits_passes():
     check_images(images(1), images(1), channels=1, labelled=True)
     check_images(images(1), images(1, None), channels=1)
     check_images(images(1, (0, 1, 2), ()), images(1, (0, 1, 1), ()), channels=1, labelled=True)
+
+
+@pytest.mark.parametrize("read_from", ["auto", "memory", "files"])
+@pytest.mark.parametrize("patch", ["4", "7"])
+def test_photographs_right_from_a_camera_ask_for_a_size_before_they_are_decoded(read_from, patch, tmp_path, capsys, monkeypatch):
+    for i in range(3):
+        save(tmp_path / f"pictures/{i}.jpg", i, grey=False, side=1200)
+
+    def decoded(*_, **__):
+        raise AssertionError("a picture was decoded")
+
+    monkeypatch.setattr(Image.Image, "convert", decoded)
+    how = ["--data", str(tmp_path / "pictures"), "--read-from", read_from, "--patch", patch, "--device", "cpu"]
+    assert main(["pretrain", "fashion-demo", *how, "--out", str(tmp_path / "run")]) == 2
+    count = f"{(1200 // int(patch)) ** 2:,}"
+    assert f"images of 1200×1200 pixels would be {count} patches of {patch}×{patch}" in capsys.readouterr().err

@@ -37,6 +37,8 @@ class PackCommand:
     """Of the JPEGs, up to 100."""
     shard_size: int = 4096
     """Images in a shard."""
+    bits: int | None = None
+    """Bits that are used in pictures of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
     workers: int | None = None
     """Processes; by default one for each core."""
     skip_corrupt: bool = False
@@ -44,6 +46,7 @@ class PackCommand:
 
     def __call__(self) -> None:
         how: dict[str, Any] = {"side": self.side, "quality": self.quality, "shard_size": self.shard_size, "workers": self.workers}
+        how["bits"] = self.bits
         if not self.splits:
             raise ValueError("--splits names at least one split, such as train")
         for split in self.splits:  # all of them are looked for before hours go into the first

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .access import file_bytes
+from .access import file_bytes, from_system, system_failure
 from .depth import GREY, check_bits, eight_bits, stated_bits
 from .optional import need
 
@@ -45,6 +45,19 @@ def read_header(data: bytes) -> Header:
     turn = int(picture.getexif().get(ORIENTATION, 1))
     width, height = picture.size if turn < 5 else picture.size[::-1]
     return Header(picture, height, width, turn, jpeg and turn == 1 and picture.mode in ("RGB", "L"), bits)
+
+
+def header_size(path: Path) -> tuple[int, int] | None:
+    """Height and width by the header of an image file, as it is stored, which may lie on its side; None for what is no image."""
+    try:
+        with _opened(path) as picture:
+            return picture.height, picture.width
+    except OSError as error:
+        if from_system(error):
+            raise system_failure(path, error) from error
+        return None
+    except Exception:  # Pillow raises a dozen types
+        return None
 
 
 def is_grey(data: bytes) -> bool:

@@ -13,12 +13,13 @@ from einops import repeat
 from torch import Tensor
 
 from ..patches import Pair, pair
-from .decoding import read_file
+from .decoding import header_size, read_file
 from .labels import as_labels
 from .optional import need
 from .source import Images, choose
 from .views import evaluated
 
+LARGE = 1 << 28  # bytes of pixels from which on the headers of all files are looked at first
 GREY = (0.299, 0.587, 0.114)  # red, green and blue in a grey value (ITU-R BT.601, as Pillow does it)
 
 
@@ -73,6 +74,8 @@ def decode(
     kept: list[int] = []
     skipped: list[str] = []
     pixels, grey = np.empty((0, 3, 0, 0), np.uint8), True
+    if image is None:
+        check_sizes(paths)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         work = map if _tiny(paths) else pool.map
         for place, picture in enumerate(work(lambda path: _read(path, shown, channels, bits, skip_corrupt), paths)):
@@ -82,12 +85,8 @@ def decode(
             if not kept:  # memory is taken as it is filled; one channel of a grey image is kept three times until the end
                 pixels = np.empty((len(paths), 3, *picture.shape[:2]), np.uint8)
             if picture.shape[:2] != pixels.shape[2:]:
-                (height, width), (h, w) = pixels.shape[2:], picture.shape[:2]
                 pool.shutdown(cancel_futures=True)
-                raise SizesDiffer(
-                    f"image sizes differ: {paths[kept[0]]} has {height}×{width} pixels, {paths[place]} has {h}×{w}; "
-                    "say which size all shall have, for example image=64 (--image 64)"
-                )
+                raise SizesDiffer(sizes_differ(paths[kept[0]], pixels.shape[2:], paths[place], picture.shape[:2]))
             pixels[len(kept)] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
             grey = grey and picture.ndim == 2
             kept.append(place)
@@ -95,6 +94,23 @@ def decode(
         raise ValueError(f"none of {len(paths)} image files could be read; the first: {skipped[0]}")
     read = torch.from_numpy(pixels[: len(kept)])
     return read[:, :1].clone() if grey and channels != 3 else read, torch.tensor(kept), tuple(skipped)
+
+
+def check_sizes(paths: Sequence[Path]) -> None:
+    """Raises SizesDiffer when two headers differ, before many large pictures are decoded. Which lie on their side is seen later."""
+    known = ((path, found) for path in paths if (found := header_size(path)) is not None)
+    first, size = next(known, (None, (0, 0)))
+    if first is None or len(paths) * 3 * size[0] * size[1] <= LARGE:
+        return
+    for path, found in known:
+        if sorted(found) != sorted(size):
+            raise SizesDiffer(sizes_differ(first, size, path, found))
+
+
+def sizes_differ(one: Path, its: Sequence[int], other: Path, theirs: Sequence[int]) -> str:
+    """The message about two pictures of other height and width."""
+    sizes = f"{one} has {its[0]}×{its[1]} pixels, {other} has {theirs[0]}×{theirs[1]}"
+    return f"image sizes differ: {sizes}; say which size all shall have, for example image=64 (--image 64)"
 
 
 def _tiny(paths: Sequence[Path]) -> bool:

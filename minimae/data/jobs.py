@@ -20,16 +20,17 @@ from .folder import Listing
 from .shards import Shard
 
 
-def shrink(data: bytes, *, side: int, quality: int) -> bytes:
-    """The bytes of an image file → a JPEG in which the short side has ``side`` pixels (antialiased bicubic), upright.
+def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> bytes:
+    """The bytes of an image file → a JPEG in which the short side has ``side`` pixels (antialiased bicubic), upright; grey stays grey.
 
+    bits: how many bits of deeper pictures are used, by default those that the file states (:mod:`.depth`).
     A plain JPEG that is no larger stays byte for byte as it is; it is decoded to see that it is whole. Raises what Pillow raises
     for a damaged file. A JPEG more than four times as large is decoded at half size or less first, with at least twice the pixels wanted.
     """
     header = read_header(data)
     small = min(header.height, header.width) <= side
     scale = 1 if small else scale_of(header, header.height, header.width, wanted=(2 * side, 2 * side))
-    picture = decode(header, scale)
+    picture = decode(header, scale, channels=None, bits=bits)
     if small:
         return data if header.plain else encode(picture, max(quality, 95))
     from PIL import Image
@@ -71,7 +72,7 @@ class Job:
 
     def shrunk(self, data: bytes) -> bytes:
         """What is packed of a picture. Raises what Pillow raises for a damaged one."""
-        return shrink(data, side=self.recipe["side"], quality=self.recipe["quality"])
+        return shrink(data, side=self.recipe["side"], quality=self.recipe["quality"], bits=self.recipe.get("bits"))
 
     def readable(self, path: Path) -> bool:
         """Whether a picture is whole (now)."""
@@ -99,13 +100,14 @@ def add(digest: Any, data: bytes) -> None:
 
 
 def jobs_of(
-    found: Listing, split: str, split_folder: Path, name: str, *, side: int, quality: int, shard_size: int, skip_corrupt: bool = False
-) -> list[Job]:
+    found: Listing, split: str, split_folder: Path, name: str, *, side: int, quality: int, shard_size: int,
+    bits: int | None = None, skip_corrupt: bool = False,
+) -> list[Job]:  # fmt: skip
     """The shards of a listing: a function of the listing and the settings alone, and not of who makes them."""
     order = permutation(0, "split", 0, len(found.names)).tolist()
     listed = "\0".join([*found.names, "", *found.classes])
     digest = hashlib.sha256(os.fsencode(listed)).hexdigest()
-    recipe = {"side": side, "quality": quality, "shard_size": shard_size, "files": digest}
+    recipe = {"side": side, "quality": quality, "shard_size": shard_size, "files": digest} | ({} if bits is None else {"bits": bits})
     jobs = []
     for number, first in enumerate(range(0, len(order), shard_size)):
         places = order[first : first + shard_size]

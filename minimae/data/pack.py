@@ -102,7 +102,7 @@ def finished(job: Job) -> Index | None:
 
 def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
     """In words, what shards were packed with and are not to be packed with."""
-    keys = [key for key in wanted if packed.get(key) != wanted[key] and key != "files"]
+    keys = [key for key in {**packed, **wanted} if packed.get(key) != wanted.get(key) and key != "files"]
     if not keys:
         return "other pictures (some were added, removed or renamed since)"
     theirs, ours = (", ".join(f"{key} {recipe.get(key)}" for key in keys) for recipe in (packed, wanted))
@@ -117,19 +117,22 @@ def pack(
     side: int = 256,
     quality: int = 90,
     shard_size: int = 4096,
+    bits: int | None = None,
     workers: int | None = None,
     skip_corrupt: bool = False,
     quiet: bool = False,
 ) -> Index:
     """Pack one split of a folder into ``out/split``; returns its index. Called again, it goes on where it was stopped.
 
+    bits: how many bits of deeper pictures are used, by default those that the files state (:mod:`.depth`).
     workers: processes, by default one for each core that this process may use. The shards do not depend on it, byte for byte.
     skip_corrupt: leave damaged pictures out and list them in the index; they are tried again by the next call.
     Raises MinimaeError for a damaged picture, for one that the system does not hand over, for a full disk (finished shards stay), for a
     process that died, and while another process packs into this folder; ValueError for wrong settings or a folder that holds other
     shards; and as :func:`.folder.listing` does.
     """
-    for what, value, least, most in (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8)):
+    limits = (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8), ("bits", bits or 8, 8, 32))
+    for what, value, least, most in limits:
         if not least <= value <= most:
             raise ValueError(f"{what} must be between {least} and {most}, not {value}")
     if workers is not None and workers < 0:
@@ -138,7 +141,7 @@ def pack(
     target = out / split
     if found.root.resolve() in (target.resolve(), *target.resolve().parents):
         raise ValueError(f"{target} lies among the pictures themselves: give another folder for the shards")
-    how: dict[str, Any] = {"side": side, "quality": quality, "shard_size": shard_size, "skip_corrupt": skip_corrupt}
+    how: dict[str, Any] = {"side": side, "quality": quality, "shard_size": shard_size, "bits": bits, "skip_corrupt": skip_corrupt}
     jobs = jobs_of(found, split, target, root.resolve().name, **how)
     try:
         with locked(target):

@@ -30,6 +30,7 @@ from .verify import wrong_split
 from .workers import cores
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green and blue that everybody uses
+SHARD = re.compile(r"\d{6,}\.tar(\.partial)?")
 WORDNET = re.compile(r"n\d{8}")  # how ImageNet's classes are called
 
 
@@ -247,8 +248,12 @@ def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -
 
 
 def packed(root: Path) -> bool:
-    """Whether a folder holds shards."""
-    return any(True for split in ("train", "val", "test") for _ in (root / split).glob("*.tar"))
+    """Whether a folder holds shards: as they are named here, since ImageNet's own tar files may still lie beside its classes."""
+    return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
+
+
+def _shards_in(folder: Path) -> bool:
+    return any(SHARD.fullmatch(path.name) for path in folder.glob("*.tar*"))
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -256,7 +261,7 @@ def _split_folder(root: Path, split: str) -> Path:
         raise ValueError(f"shards have the splits {', '.join(SPLITS)}, not {split!r}")
     found = next((root / s for s in SPLITS[split] if (root / s / INDEX).is_file()), None)
     if found is None:
-        begun = next((root / s for s in SPLITS[split] if any((root / s).glob("*.tar*"))), None)
+        begun = next((root / s for s in SPLITS[split] if _shards_in(root / s)), None)
         if begun is not None:
             raise FileNotFoundError(f"{begun} has shards but no {INDEX}: packing did not finish; run `minimae data pack` again")
         raise FileNotFoundError(f"{root} has no shards of the split {split}: make them with `minimae data pack`")

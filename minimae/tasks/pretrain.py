@@ -37,6 +37,9 @@ PICTURES = "pictures."  # before the names of a second decoder's weights
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
 
 
+MOST_PATCHES = 4096  # of an image whose size was not given; the paper has 196
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Settings):
     """Everything that decides a pre-training run."""
@@ -97,7 +100,19 @@ class Pretrain(Settings):
         Without ``image`` it is the size of the images. Where that varies, the sizes for photographs keep theirs (224 pixels); for the
         others ValueError asks for one.
         """
-        return self.size_at(self.image or images.image or self._usual(images.name), images.channels)
+        shown = self.image or images.image or self._usual(images.name)
+        if self.image is None:
+            self._few_patches(pair(shown))
+        return self.size_at(shown, images.channels)
+
+    def _few_patches(self, image: Pair) -> None:
+        """Raises ValueError for images that nobody wants to cut into patches as they are: photographs right from a camera."""
+        p1, p2 = pair(self.patch or size(self.size).patch)
+        if (count := (image[0] // p1) * (image[1] // p2)) > MOST_PATCHES:
+            raise ValueError(
+                f"images of {image[0]}×{image[1]} pixels would be {count:,} patches of {p1}×{p2}, too many to attend to: say which size in "
+                "pixels the model takes, for example --image 96 (or image= in the recipe)"
+            )
 
     def _usual(self, name: str) -> int | Pair:
         usual = size(self.size).image

@@ -83,7 +83,7 @@ def test_a_smaller_jpeg_stays_as_it_is():
     png = io.BytesIO()
     Image.effect_noise((60, 40), 90).save(png, "PNG")
     other = Image.open(io.BytesIO(shrink(png.getvalue(), side=48, quality=90)))
-    assert (other.format, other.mode, other.size) == ("JPEG", "RGB", (60, 40))
+    assert (other.format, other.mode, other.size) == ("JPEG", "L", (60, 40))
 
 
 def test_finished_shards_are_kept_and_damaged_ones_made_again(small, tmp_path, monkeypatch):
@@ -381,3 +381,20 @@ def test_odd_names_are_packed_and_fit_into_one_line_of_a_message(small, tmp_path
 
 def test_no_split_is_an_error(small, tmp_path):
     assert main(["data", "pack", str(small), str(tmp_path / "out"), "--splits"]) == 2
+
+
+def test_grey_pictures_stay_grey_and_deep_ones_keep_their_levels(tmp_path):
+    """As the same pictures read from the folder: packing decides the speed."""
+    for i in range(4):
+        ramp = (np.arange(40 * 40).reshape(40, 40) * 2 + i).astype(np.uint16)  # twelve bits in sixteen
+        (tmp_path / "deep/train/a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ramp).save(tmp_path / f"deep/train/a/{i}.png")
+    how = {"side": 32, "workers": 1, "quiet": True, "quality": 100}
+    pack(tmp_path / "deep", "train", tmp_path / "out", bits=12, **how)
+    stream = open_shards(tmp_path / "out")
+    levels = np.asarray(Image.open(io.BytesIO(stream.bytes_of(0))))
+    assert stream.channels == 1 and levels.ndim == 2 and len(np.unique(levels)) > 150
+    with pytest.raises(ValueError, match=r"other settings \(bits 12, not bits None\)"):
+        pack(tmp_path / "deep", "train", tmp_path / "out", **how)
+    with pytest.raises(ValueError, match="bits must be between 8 and 32, not 40"):
+        pack(tmp_path / "deep", "train", tmp_path / "out2", bits=40, **how)

@@ -15,7 +15,7 @@ from minimae.data.folder import folder
 from minimae.data.handles import Handles
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import read_index, write_index
-from minimae.data.stream import open_folder, open_shards, open_stream
+from minimae.data.stream import open_folder, open_shards, open_stream, packed
 from minimae.errors import MinimaeError
 
 
@@ -184,3 +184,10 @@ def test_closed_handles_can_be_used_again(tmp_path):
     assert handles.read(str(tmp_path / "x"), 3, 4) == b"3456"
     handles.close()
     assert handles.read(str(tmp_path / "x"), 8, 4) == b"89"
+
+
+def test_other_tar_files_beside_pictures_are_no_shards(jpegs, tmp_path):
+    """ImageNet comes as a tar file of each class, and these may still lie beside the folders."""
+    root = shutil.copytree(jpegs, tmp_path / "pictures")
+    (root / "train/n00000001.tar").write_bytes(b"the pictures")
+    assert len(open_stream(root)) == 18 and not packed(root)
