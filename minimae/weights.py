@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .interop.classified import Classified
     from .tasks.finetune import Classifier
 
+OWN = "your own images"  # the data of a model from a loop of one's own
 FOLDERS = (Path(__file__).parent / "_sample" / "weights", Path(__file__).parents[1] / "data" / "weights")
 
 
@@ -51,6 +52,7 @@ def describe(trained: Pretrained | Classified) -> dict[str, Any]:
         about = {"settings": asdict(trained.recipe), "size": asdict(trained.model.size), "decoder": trained.decoder}
     else:
         about = {"kind": "finetune", "size": asdict(trained.size), "classes": list(trained.classes), "pool": trained.classifier.pool}
+        about["data"] = trained.data
     return {**about, "statistics": statistics}
 
 
@@ -157,5 +159,5 @@ def wrapped(model: MAE | Classifier, statistics: tuple[Tensor, Tensor], about: d
         return Classified(model, statistics, tuple(about.pop("classes", ())), **about)
     target = next(name for name, kind in TARGETS.items() if type(model.target) is kind)
     tokens = model.encoder.mask_token is not None
-    about = {"data": "your own images", **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
+    about = {"data": OWN, **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
     return Pretrained(model, recipe_of(model.size, **about), statistics)

@@ -10,6 +10,7 @@ from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, V
 from ..reproduce.command import ReproduceCommand
 from ..reproduce.race import RaceCommand
 from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
+from .evaluate import EvaluateCommand
 from .looking import ConvertCommand, DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
 from .pretraining import PretrainCommand
 
@@ -21,6 +22,7 @@ COMMANDS: dict[str, type[Any]] = {
     "knn": KnnCommand,
     "probe": ProbeCommand,
     "finetune": FinetuneCommand,
+    "evaluate": EvaluateCommand,
     "reconstruct": ReconstructCommand,
     "reproduce": ReproduceCommand,
     "race": RaceCommand,

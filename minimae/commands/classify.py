@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import threads, weights
 from ..errors import MinimaeError
+from ..interop.classified import Classified
 from ..options import RecipeName, Where, begin, describe
 from ..patches import Pair
 from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
@@ -19,7 +20,7 @@ from ..sizes import Size
 from ..tasks.agreement import check_images
 from ..tasks.features import Pool
 from ..tasks.feeding import Source, features_of
-from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
+from ..tasks.finetune import Classifier, Finetune, classes_of, finetune, finetuned_accuracy
 from ..tasks.knn import accuracy, knn_predict
 from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
@@ -28,6 +29,13 @@ from ..training.distributed import world
 from ..training.loop import Result, device_of
 from ..training.state import locked
 from ..vit import Encoder
+
+
+def same_classes(trained: Classified, images: Source) -> bool:
+    """Whether a classifier has the classes of these images: the same names in the same order, or as many where one has no names."""
+    count = trained.classifier.head.out_features
+    named = bool(trained.classes) and bool(images.classes)
+    return tuple(trained.classes) == tuple(images.classes) if named else count == classes_of(images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,8 @@ class Labelled:
 
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
+        if not (self.data or name) or (self.data is None and name == weights.OWN):
+            raise ValueError("which images these weights were trained on is not in them: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
         how: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
         train, test = (self.where.open(self.data or name, split, **how) for split in ("train", "test"))
@@ -161,7 +171,8 @@ class FinetuneCommand(Labelled):
     """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
 
     weights: Path | None = None
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file. A recipe from scratch wants none."""
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file; a classifier goes on with its norm, and with its
+    head if the classes are the same. A recipe from scratch wants none."""
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
     labels: int | None = None
@@ -172,10 +183,12 @@ class FinetuneCommand(Labelled):
 
     def __call__(self) -> None:
         device = self.where.join()
-        recipe, processes = for_processes(self.recipe, world().size), world().size
+        recipe, processes, tuned = for_processes(self.recipe, world().size), world().size, False
+        trained: Any = None
         if self.weights is not None:
-            trained = weights.load(self.weights)
-            size, data_name = trained.model.size, trained.recipe.data
+            trained = weights.load_any(self.weights)
+            tuned = isinstance(trained, Classified)
+            size, data_name = (trained.size, trained.data) if tuned else (trained.model.size, trained.recipe.data)
         elif self.scratch and self.name:
             size, data_name = RECIPES[self.name].size, self.name.partition("-")[0]
         else:
@@ -186,9 +199,12 @@ class FinetuneCommand(Labelled):
         train = train if self.labels is None else train.few(self.labels, seed=recipe.seed)
         if self.scratch:
             torch.manual_seed(recipe.seed)
-        encoder = (Encoder(size) if self.scratch else trained.model.encoder).to(device)
+        network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
+        encoder, keep = network.to(device), not tuned or same_classes(trained, train)
         print(tell(self.name, recipe, images=len(train), size=size, processes=processes), describe(train), sep="\n")
+        if tuned:
+            print(f"goes on from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
         resume, reading = self.run.begin(recipe, device), self.where.reading
-        model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading)
+        model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading, keep_head=keep)
         score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
         self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)

@@ -17,7 +17,7 @@ from ..training.loop import device_of
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """A classifier, the statistics its images were normalised by, and the names of its classes (or none).
+    """A classifier, the statistics its images were normalised by, the names of its classes (or none), and its data set's name.
 
     Images of its methods: ``N c height width``, anything that :func:`minimae.pixels.as_pixels` takes, of any size that the patch divides.
     """
@@ -25,6 +25,7 @@ class Classified:
     classifier: Classifier
     statistics: tuple[Tensor, Tensor]
     classes: tuple[str, ...] = ()
+    data: str = ""
 
     @property
     def size(self) -> Size:

@@ -32,7 +32,7 @@ def of_run(state: Mapping[str, Any], source: str) -> Pretrained | Classified:
         return rebuild(dict(state), state["model"], Path(source))
     if kind == "finetune":
         classifier, about = finetuned_of(dict(state), Path(source))
-        return Classified(classifier, about["statistics"], tuple(about["classes"]))
+        return Classified(classifier, about["statistics"], tuple(about["classes"]), about["data"])
     raise MinimaeError(f"{source} holds a {kind} run, which has no model of its own: load the weights that it was trained on")
 
 
@@ -46,7 +46,7 @@ def of_export(about: Mapping[str, Any], tensors: dict[str, Tensor], source: str)
     except (KeyError, TypeError, ValueError) as error:
         raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
     load_weights(classifier, tensors, source)
-    return Classified(classifier.eval(), (mean, deviation), tuple(about["classes"]))
+    return Classified(classifier.eval(), (mean, deviation), tuple(about["classes"]), about.get("data", ""))
 
 
 def with_options(found: Pretrained | Classified, options: Mapping[str, Any]) -> Pretrained | Classified:

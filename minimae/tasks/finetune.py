@@ -235,7 +235,7 @@ def classes_of(images: Source) -> int:
 
 def finetune(
     recipe: Finetune,
-    encoder: Encoder,
+    encoder: Encoder | Classifier,
     images: Source,
     statistics: tuple[Tensor, Tensor],
     out: Path | None = None,
@@ -243,13 +243,23 @@ def finetune(
     resume: bool = False,
     quiet: bool = False,
     reading: Reading = USUAL,
+    keep_head: bool = True,
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
 
+    A classifier goes on where it is: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
     With ``recipe.ema`` the classifier returned is the average.
     """
     torch.manual_seed(recipe.seed)
-    classifier = Classifier(encoder, classes_of(images), drop_path=recipe.drop_path, image=recipe.image, tune=recipe.tune)
+    before, classes = encoder if isinstance(encoder, Classifier) else None, classes_of(images)
+    how: dict[str, Any] = {"drop_path": recipe.drop_path, "image": recipe.image, "tune": recipe.tune}
+    if before is None:
+        classifier = Classifier(encoder, classes, **how)  # type: ignore[arg-type]
+    else:
+        classifier = Classifier(before.encoder, classes, pool=before.pool, **how)
+        classifier.norm.load_state_dict(before.norm.state_dict())
+        if keep_head and before.head.out_features == classes:
+            classifier.head.load_state_dict(before.head.state_dict())
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     task = FinetuneTask(recipe, images, statistics, model, reading=reading)
