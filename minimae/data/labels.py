@@ -26,6 +26,8 @@ def as_labels(name: str, labels: Any, count: int, classes: Sequence[str] = ()) -
         raise ValueError(f"{name}: {count} images but {len(labels)} labels; labels are {count} integers from 0")
     if labels.is_complex():
         raise ValueError(f"{name}: labels are {count} integers from 0, not {labels.dtype}")
+    if labels.dtype == torch.int64 and labels.device.type == "cuda":
+        return labels  # on their way to the device they were looked at; to look again, the host would have to wait
     if labels.is_floating_point():
         _refuse(name, labels, labels.floor() != labels, "is no whole number")  # nan is not equal to itself
         _refuse(name, labels, labels.abs() >= 2**53, "is too large to be a whole number without doubt")
