@@ -17,7 +17,8 @@ from minimae.training import loop
 from minimae.training.ema import Averaged
 
 LENGTH: dict[str, Any] = {"batch": 8, "epochs": 2, "warmup_epochs": 0, "log_every": 3}
-PRETRAIN = Pretrain(size="nano", image=16, patch=4, width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, **LENGTH)
+SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16, "decoder_depth": 1}
+PRETRAIN = Pretrain(**SHAPE, decoder_heads=2, **LENGTH)
 FINETUNE, PROBE = Finetune(**LENGTH), Probe(**LENGTH)
 
 pretrainings: dict[str, dict[str, Any]] = {
@@ -41,7 +42,12 @@ finetunings: dict[str, dict[str, Any]] = {
     "fp16": {"precision": "fp16"},
     "graph, mixing": {"graph": True, "mixup": 0.8, "erasing": 0.25, "ema": 0.99},
 }
-probes: dict[str, dict[str, Any]] = {"as usual": {}, "mean, no crop": {"pool": "mean", "crop": None}, "fp16": {"precision": "fp16"}, "graph": {"graph": True}}
+probes: dict[str, dict[str, Any]] = {
+    "as usual": {},
+    "mean, no crop": {"pool": "mean", "crop": None},
+    "fp16": {"precision": "fp16"},
+    "graph": {"graph": True},
+}
 
 
 @pytest.fixture(scope="module")
