@@ -17,8 +17,8 @@ from minimae.training import loop
 from minimae.training.ema import Averaged
 
 LENGTH: dict[str, Any] = {"batch": 8, "epochs": 2, "warmup_epochs": 0, "log_every": 3}
-SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16, "decoder_depth": 1}
-PRETRAIN = Pretrain(**SHAPE, decoder_heads=2, **LENGTH)
+SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16}
+PRETRAIN = Pretrain(**SHAPE, decoder_depth=1, decoder_heads=2, **LENGTH)
 FINETUNE, PROBE = Finetune(**LENGTH), Probe(**LENGTH)
 
 pretrainings: dict[str, dict[str, Any]] = {
