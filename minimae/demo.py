@@ -12,7 +12,7 @@ from .recipes import FEW_LABELS, SCRATCH, recipe
 from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
 from .tasks.compare import ROWS, Comparison, compare
 from .tasks.pretrain import Pretrained, pretrain
-from .training.loop import CHECKPOINT
+from .training.state import can_resume
 
 CAPTION = (
     "Test accuracy. k-NN (20 neighbours) and probe (a linear classifier, its penalty chosen on training images for every row alike) see "
@@ -26,7 +26,7 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
     chosen = replace(recipe("fashion-demo"), seed=seed)
     few, scratch = replace(FEW_LABELS, seed=seed), replace(SCRATCH, seed=seed)
     train, test = data.load("fashion", "train"), data.load("fashion", "test")
-    resume = (out / CHECKPOINT).exists()
+    resume = can_resume(out)
     prepare(out, chosen, "cpu")
     print(f"1. Pre-training on {len(train):,} photographs of clothes, without labels, on {environment('cpu')['processor']}.", flush=True)
     if resume:
