@@ -58,7 +58,9 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
         raise Damaged(f"{source} is not a checkpoint of tensors and plain values; it was not loaded") from None
     except Exception as error:  # damaged bytes make torch's reader fail in many ways
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise Damaged(f"{source} is truncated or damaged ({reason}): use another checkpoint, or train again") from None
+        others = sorted(path.name for path in source.parent.glob("*.pt") if path.name.startswith(("checkpoint-", "epoch-")))
+        use = f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
+        raise Damaged(f"{source} is truncated or damaged ({reason}): {use}, or train again") from None
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

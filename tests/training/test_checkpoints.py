@@ -147,6 +147,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(images: Images, tmp_p
     stopped(TINY, images, tmp_path, after=9)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(Damaged, match=r"truncated or damaged .*use checkpoint-00000008.pt beside it, or train again"):
+        load_pretrained(tmp_path)  # to be used, and not to go on: which one is for the user to say
     resumed, _ = pretrain(TINY, images, tmp_path, resume=True, quiet=True)
     assert torch.equal(weights(whole), weights(resumed))
     warning = capsys.readouterr().err
