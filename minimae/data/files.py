@@ -137,12 +137,15 @@ def convert(pixels: Tensor, channels: int) -> Tensor:
         return pixels
     if channels == 3:
         return repeat(pixels, "n 1 height width -> n c height width", c=3).contiguous()
-    weights = torch.tensor(GREY)[:, None, None]
+    weights = torch.tensor(GREY, device=pixels.device)[:, None, None]
     return torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in pixels.split(1024)])
 
 
 def resize(pixels: Tensor, image: int | Pair) -> Tensor:
-    """uint8 ``N c height width`` → ``N c h w`` of ``image`` pixels: each shown as evaluation sees it, equal to files of these pixels."""
+    """uint8 ``N c height width`` → ``N c h w`` of ``image`` pixels: each shown as evaluation sees it, equal to files of these pixels.
+
+    Pillow does it, on the host. The result is on the device of the pixels.
+    """
     if tuple(pixels.shape[-2:]) == pair(image):
         return pixels
     Image = need("PIL.Image", why="resizing images")
@@ -150,4 +153,4 @@ def resize(pixels: Tensor, image: int | Pair) -> Tensor:
     for planes, kept in zip(pixels.numpy(force=True), done, strict=True):
         for plane, target in zip(planes, kept, strict=True):  # Pillow resizes each channel by itself, too
             target[...] = np.asarray(evaluated(Image.fromarray(plane), pair(image)))
-    return torch.from_numpy(done)
+    return torch.from_numpy(done).to(pixels.device)

@@ -95,5 +95,6 @@ def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:
     rows, columns = pair(trained.model.size.image)
     scale = max(rows / height, columns / width)
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
-    whole = [resize_matrix(torch.zeros(1), torch.tensor([float(old)]), old, n)[0] for old, n in zip((height, width), new, strict=True)]
+    start = torch.zeros(1, device=pixels.device)
+    whole = [resize_matrix(start, torch.full_like(start, old), old, n)[0] for old, n in zip((height, width), new, strict=True)]
     return (whole[0] @ pixels @ whole[1].T).round().clamp(0, 255).to(torch.uint8)

@@ -27,9 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from minimae.augment import normalise
+from minimae.data.files import resize
 from minimae.data.source import Images
 from minimae.devices import send
 from minimae.errors import Interrupted
+from minimae.interop.exporting import FeatureModel
 from minimae.masking import make_mask
 from minimae.tasks.features import extract
 from minimae.tasks.feeding import Reading
@@ -360,6 +362,12 @@ def check_numbers(name: str, device: str) -> Report:
     pair = [Pretrained(m, recipe, source.statistics) for m in (model, copy)]
     pictures = [stages(trained_, square[:8], mask) for trained_ in pair]
     report.near("reconstruction", *(torch.stack([torch.as_tensor(row[2]) for row in rows]) for rows in reversed(pictures)), 5e-2)
+    resized = [resize(x, (32, 32)) for x in (there.pixels[:4], source.pixels[:4])]
+    report.claim(resized[0].device.type == gpu.type and torch.equal(resized[0].cpu(), resized[1]), "resize() gives other pixels there")
+    program = FeatureModel(pair[1])
+    report.claim({x.device.type for x in (*program.parameters(), *program.buffers())} == {"cpu"}, "an exported program is not for a CPU")
+    report.claim(next(copy.parameters()).device.type == gpu.type, "exporting moved the model")
+    report.near("exported", program(square[:4].float() / 255), extract(model.encoder, square[:4], source.statistics), 5e-3)
     report.near("baseline", *(torch.tensor([baseline_loss(m, source)]) for m in (copy, model)), 1e-4)
     return report
 
