@@ -13,7 +13,6 @@ from tyro.conf import Positional, arg
 from . import data
 from .data.opening import ReadFrom
 from .data.source import Images
-from .devices import use
 from .errors import MinimaeError, reason
 from .patches import Pair
 from .tasks.feeding import Reading, Source
@@ -100,12 +99,6 @@ class Where:
     def join(self) -> str:
         """Meet the other processes, if torchrun started this one; → the device of this process."""
         return distributed.join(os.environ, pick_device(self.device))
-
-    def alone(self) -> str:
-        """The device, for a command that one process does. Raises MinimaeError when torchrun started several."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise MinimaeError("this command runs in one process: start it without torchrun")
-        return use(pick_device(self.device))
 
     def open(
         self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False

@@ -109,8 +109,8 @@ def images_for(recipe: Pretrain, where: Where, count: int, root: Path) -> tuple[
     Made in ``root`` where ImageNet is wanted and not there. Raises as opening the images does.
     """
     if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
-        train = where.open(recipe.data, "train", image=recipe.image)
-        test = where.test_images(recipe.data, train, image=recipe.image)
+        train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
+        test = where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
         return part_of(train, count), part_of(test, count), len(train)
     if world().main:
         per_class = -(-count // CLASSES) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def rehearsal(folder: Path, out: Path) -> list[str]:
     return shlex.split(f"pretrain imagenet-base --rehearse {tiny} {given} --out {out}")
 
 
+def questions(out: Path) -> list[list[str]]:
+    """What is asked of frozen features: of 63 images, which two processes cannot share evenly, and of one."""
+    start = f"--weights {out}/pretrain --limit 63 --device cpu"
+    few = f"knn --weights {out}/pretrain --limit 1 --k 1 --device cpu"
+    lines = (few, f"knn {start} --k 3", f"knn {start} --k 3 --pool tokens", f"probe {start}", f"probe {start} --pool mean")
+    return [shlex.split(line) for line in lines]
+
+
+def accuracies(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.match(r"\d+-NN, |linear probe, ", line)]
+
+
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of one process."""
@@ -48,17 +61,18 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of two processes: ``ddp`` and ``fsdp``, and the exit codes of every command."""
+def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of two processes: ``ddp`` and ``fsdp``, and what they printed."""
     out = tmp_path_factory.mktemp("two")
     lines = [command for name, shard in (("ddp", ""), ("fsdp", "--shard")) for command in commands(out / name, shard).values()]
     photos = make_folder(out / "photos", classes=3, train=20, val=2, share=0.1)
-    lines.append(rehearsal(photos, out / "rehearsal"))
+    lines += [rehearsal(photos, out / "rehearsal"), *questions(one)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=300)
     codes = [json.loads((out / f"codes-{rank}.json").read_text()) for rank in (0, 1)]
     assert codes == [[0] * len(lines)] * 2, done.stderr[-4000:]
+    (out / "stdout").write_text(done.stdout)
     return out
 
 
@@ -72,6 +86,12 @@ def test_two_processes_end_with_what_one_ends_with(one: Path, two: Path, kind: s
         else:
             alone, together = (json.loads((out / name / "result.json").read_text()) for out in (one, two / kind))
             assert together["test images"] == 64 and together["top-1 %"] == pytest.approx(alone["top-1 %"], abs=100 / 64 + 1e-6), name
+
+
+def test_frozen_features_are_shared_and_asked_by_the_first_process(one: Path, two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [main(command) for command in questions(one)] == [0] * 5
+    alone, together = (accuracies(text) for text in (capsys.readouterr().out, (two / "stdout").read_text()))
+    assert len(alone) == 5 and together == alone
 
 
 def test_a_rehearsal_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:

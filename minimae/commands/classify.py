@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import threads, weights
@@ -22,10 +23,11 @@ from ..tasks.features import Pool
 from ..tasks.feeding import Source, features_of
 from ..tasks.finetune import Classifier, Finetune, classes_of, finetune, finetuned_accuracy
 from ..tasks.knn import accuracy, knn_predict
+from ..tasks.memory import Need
 from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
 from ..tasks.probe_train import Probe, train_probe
-from ..training.distributed import world
+from ..training.distributed import same, world
 from ..training.loop import Result, device_of
 from ..training.state import locked
 from ..vit import Encoder
@@ -70,6 +72,11 @@ class Trained(Labelled):
         threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)
 
+    def features(self, trained: Pretrained, train: Source, test: Source, pool: Pool) -> list[tuple[Tensor, Tensor]]:
+        """Features and labels of training and of test images, in the first process."""
+        how: dict[str, Any] = {"pool": pool, "precision": trained.recipe.precision}
+        return [features_of(trained.model.encoder, images, trained.statistics, self.where.reading, **how) for images in (train, test)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class KnnCommand(Trained):
@@ -79,11 +86,12 @@ class KnnCommand(Trained):
     name: RecipeName = ""
 
     def __call__(self) -> None:
-        trained, train, test = self.open(self.where.alone())
-        r, reading = self.recipe, self.where.reading
-        how: dict[str, Any] = {"pool": r.pool, "precision": trained.recipe.precision}
-        kept = [features_of(trained.model.encoder, images, trained.statistics, reading, **how) for images in (train, test)]
-        (features, labels), (questions, truth) = kept
+        trained, train, test = self.open(self.where.join())
+        r = self.recipe
+        Need(trained.model.size, len(train), len(test)).check(r.pool)
+        (features, labels), (questions, truth) = self.features(trained, train, test, r.pool)
+        if not world().main:
+            return
         predicted = knn_predict(features.to(device_of(trained.model)), labels, questions, k=r.k, temperature=r.temperature)
         print(f"{r.k}-NN, {r.pool} features: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
 
@@ -93,19 +101,27 @@ class ProbeCommand(Trained):
     """Linear probe on cached features of the frozen encoder: the fast path, without augmentation. With a recipe: Table 10."""
 
     name: RecipeName = ""
-    pool: Pool = "tokens"
-    """mean or class token, the means after every block, or all tokens side by side."""
+    pool: Pool | Literal["auto"] = "auto"
+    """mean or class token, the means after every block, or all tokens side by side; auto is tokens, or the next smaller that fits into
+    4 GB."""
     labels: int | None = None
     """Use this many labels only, the same number of each class."""
 
     def __call__(self) -> None:
-        trained, train, test = self.open(self.where.alone())
+        trained, train, test = self.open(self.where.join())
         train = train if self.labels is None else train.few(self.labels)
-        how: dict[str, Any] = {"pool": self.pool, "precision": trained.recipe.precision}
-        kept = [features_of(trained.model.encoder, x, trained.statistics, self.where.reading, **how) for x in (train, test)]
-        (features, labels), (questions, truth) = kept
+        need = Need(trained.model.size, len(train), len(test), classes_of(train))
+        if self.pool == "auto":
+            pool, why = need.choose() if world().main else ("mean", "")
+            pool = cast(Pool, same(pool))
+            print(why, end="\n" * bool(why), flush=True)
+        else:
+            need.check(pool := self.pool)
+        (features, labels), (questions, truth) = self.features(trained, train, test, pool)
+        if not world().main:
+            return
         predicted, penalty = probe_predict(features, labels, questions)
-        what = f"{self.pool} features, {len(labels):,} labels (penalty {penalty:g})"
+        what = f"{pool} features, {len(labels):,} labels (penalty {penalty:g})"
         print(f"linear probe, {what}: {accuracy(predicted, truth):.2f} % of {len(truth):,} test images")
         print("This is the fast path: cached features of whole images. The paper's protocol (Table 10): minimae probe RECIPE")
 

@@ -19,11 +19,14 @@ from ..data.reader import Finish
 from ..data.source import Batch, Images
 from ..data.workers import cores
 from ..patches import Pair, pair
-from ..training.distributed import world
+from ..training.distributed import collect, world
 from ..training.loop import Plan
 from ..training.settings import Precision
 from ..vit import Encoder
 from .features import Pool, extract
+from .memory import feature_width
+
+PART = 500  # images whose features are computed together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,8 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
     """
     here = world()
     if share and here.size > 1:
+        if here.rank >= len(source):
+            return
         source = source.subset(torch.arange(here.rank, len(source), here.size))
     if isinstance(source, Images):
         parts = [source] if source.image == pair(image) else (source.subset(places) for places in torch.arange(len(source)).split(size))
@@ -104,13 +109,27 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
 def features_of(
     encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: Reading, *, pool: Pool, precision: Precision = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``."""
-    features, labels = [], []
-    for part in chunks(source, reading, image=pair(encoder.size.image)):
-        assert part.labels is not None
-        features.append(extract(encoder, part, statistics, pool=pool, precision=precision))
-        labels.append(part.labels)
-    return torch.cat(features), torch.cat(labels)
+    """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``, on the CPU.
+
+    Several processes share the images; the first one gets all features, in the order of the images, and the others get none.
+    """
+    here, done = world(), 0
+    features = torch.empty(-(-len(source) // here.size), feature_width(encoder.size, pool))  # a list of parts would take it twice
+    labels, ids = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
+    for whole in chunks(source, reading, image=pair(encoder.size.image), share=True):
+        assert whole.labels is not None and whole.ids is not None
+        for pixels in whole.pixels.split(PART):  # so that a device holds no more than these
+            rows = extract(encoder, pixels, statistics, pool=pool, precision=precision)
+            features[done : done + len(rows)] = rows
+            done += len(rows)
+        labels.append(whole.labels.cpu())
+        ids.append(whole.ids.cpu())
+    known = [collect(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
+    if here.size > 1:
+        order = source.ids.argsort()  # type: ignore[union-attr]
+        place = order[torch.searchsorted(source.ids[order], known[2])]  # type: ignore[index]
+        known = [rows[place.argsort()] for rows in known]
+    return known[0], known[1]
 
 
 def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:

@@ -215,6 +215,19 @@ def wait() -> None:
         dist.barrier()
 
 
+def collect(rows: Tensor) -> Tensor:
+    """The rows of all processes, those of one after those of another, in the first process, and no row in the others. On the CPU."""
+    if (here := world()).size == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(here.size)]
+    dist.all_gather(counts, torch.tensor([len(rows)]))
+    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])  # a collective wants as many from each
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts] if here.main else None
+    dist.gather(padded, parts)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts)]) if parts is not None else rows[:0]
+
+
 def broadcast(*tensors: Tensor) -> None:
     """Overwrite these tensors, in every process, with those of the first one."""
     for tensor in tensors if world().size > 1 else ():

@@ -1,0 +1,89 @@
+"""Whether features of all images, and what is computed from them, fit into memory: the sizes first, then a choice or one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import MinimaeError
+from ..sizes import Size
+from .features import Pool
+
+SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values an image to the fewest
+ROOM = 4e9  # bytes that a linear probe may take when its pool was left open
+COPIES = 4  # of the features: as they are, standardised, the part that is fitted on; 2.7 are allocated, the rest is the allocator's
+SOLVER = 38  # vectors as long as the weights that L-BFGS keeps: ten steps, ten changes of the gradient, a line search; 35 are allocated
+COSINES = 2**30  # bytes of cosines that nearest neighbours look at together
+
+
+def feature_width(size: Size, pool: Pool) -> int:
+    """How many values an image has."""
+    return size.width * {"mean": 1, "class": 1, "blocks": size.depth, "tokens": size.grid[0] * size.grid[1]}[pool]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an evaluation on cached features has to hold. classes: 0 for nearest neighbours, which have no weights."""
+
+    size: Size
+    train: int
+    test: int
+    classes: int = 0
+
+    def bytes(self, pool: Pool) -> int:
+        """The most memory it takes at a time, roughly."""
+        solver = SOLVER * self.classes
+        return int(4 * feature_width(self.size, pool) * (COPIES * (self.train + self.test) + solver)) + (0 if solver else COSINES)
+
+    def words(self, pool: Pool) -> str:
+        """The sizes."""
+        layer = f" and a layer of {self.classes:,} classes" if self.classes else ""
+        images = f"{self.train:,} + {self.test:,} images at {feature_width(self.size, pool):,} values each"
+        return f"{pool} features of {images}{layer} take about {gigabytes(self.bytes(pool))}"
+
+    def choose(self) -> tuple[Pool, str]:
+        """The first of :data:`SMALLER` that fits into :data:`ROOM`, and why it is not tokens. Raises MinimaeError if none fits."""
+        room = min(ROOM, free_memory())
+        for pool in SMALLER:
+            if self.bytes(pool) <= room:
+                why = f"pool {pool}: {self.words(SMALLER[0])}; without --pool at most {gigabytes(room)} are taken"
+                return pool, why if pool != SMALLER[0] else ""
+        raise MinimaeError(f"{self.words(SMALLER[-1])}, more than {gigabytes(room)}: use fewer images (--limit, --labels), or a recipe")
+
+    def check(self, pool: Pool) -> None:
+        """Raises MinimaeError, with the sizes, when this pool takes more memory than is free."""
+        if self.bytes(pool) > (free := free_memory()):
+            fits = [f"--pool {other} ({gigabytes(self.bytes(other))})" for other in SMALLER if self.bytes(other) <= free]
+            instead = ", or ".join([*fits, "fewer images (--limit)"])
+            raise MinimaeError(f"{self.words(pool)}, and {gigabytes(free)} are free: use {instead}")
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as text."""
+    return f"{count / 1e9:,.1f} GB"
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take, by all that limits it here; without any bound known, more than there can be."""
+    return min(bounds(), default=2**62)
+
+
+def bounds() -> Iterator[int]:
+    """What the machine has free, what its control group allows, and what ``ulimit -v`` does."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        yield 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    for most, now in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit
+            limit, used = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="utf-8")) for name in (most, now))
+            yield max(0, limit - used)
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        if limit != resource.RLIM_INFINITY:
+            yield max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
