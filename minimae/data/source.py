@@ -73,6 +73,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def summary_of(self, place: int) -> tuple[int, int, float]:
+        """Height, width and mean value of an image: enough to recognise it, however it was decoded."""
+        return *self.image, float(self.pixels[place].double().mean())
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({in_a_line(self, self.image)})"
 

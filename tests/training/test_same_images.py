@@ -15,12 +15,11 @@ from PIL import Image
 from minimae import MinimaeError, data
 from minimae.cli import main
 from minimae.data.source import Images
-from minimae.data.stream import open_stream
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain
 from minimae.training import loop
 from minimae.training.checkpoint import load_checkpoint
-from minimae.training.identity import identity
+from minimae.training.identity import differences, identity
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -74,22 +73,36 @@ def test_a_checkpoint_of_version_05_knows_its_statistics_only(tmp_path: Path) ->
         pretrain(TINY, noise(seed=2), tmp_path, resume=True, quiet=True)
 
 
-def pictures(folder: Path, count: int = 8) -> Path:
+def pictures(folder: Path, count: int = 8, *, suffix: str = "png") -> Path:
     for i in range(count):
         for split in ("train", "val"):
-            path = folder / split / "ab"[i % 2] / f"{i:02d}.png"
+            path = folder / split / "ab"[i % 2] / f"{i:02d}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = torch.randint(0, 256, (32, 32, 3), generator=torch.Generator().manual_seed(i), dtype=torch.uint8)
             Image.fromarray(pixels.numpy()).save(path)
     return folder
 
 
-@pytest.mark.parametrize("opened", [lambda folder: data.load(folder, image=32), open_stream])
-def test_a_set_is_the_same_wherever_it_lies_and_another_when_a_picture_is_added(opened: Any, tmp_path: Path) -> None:
-    before = identity(opened(pictures(tmp_path / "here")))
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_set_is_the_same_wherever_it_lies_and_however_it_is_read(suffix: str, tmp_path: Path) -> None:
+    ways: list[Any] = ["memory", "files"]
+    pictures(tmp_path / "here", suffix=suffix)
+    before = identity(data.open_images(tmp_path / "here", read_from="memory"))
     (tmp_path / "here").rename(tmp_path / "there")
-    assert identity(opened(tmp_path / "there")) == before
-    assert identity(opened(pictures(tmp_path / "there", 9)))["images"] == before["images"] + 1
+    for way in ways:
+        assert not differences({"images": before}, {"images": identity(data.open_images(tmp_path / "there", read_from=way))})
+    pictures(tmp_path / "there", 9, suffix=suffix)
+    for way in ways:
+        assert differences({"images": before}, {"images": identity(data.open_images(tmp_path / "there", read_from=way))}) == [
+            "images: 8 → 9"
+        ]
+
+
+def test_a_picture_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
+    before = identity(data.open_images(folder, read_from="files"))
+    Image.new("RGB", (32, 32), (0, 90, 200)).save(folder / "train" / "a" / "02.png")
+    assert differences({"images": before}, {"images": identity(data.open_images(folder, read_from="files"))}) == ["other contents"]
 
 
 # --- the command that is printed ------------------------------------------------------------------------------------------------
