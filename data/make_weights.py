@@ -51,7 +51,7 @@ SHIPPED = {
     "photos-micro": Shipped("natural photographs", "4,200 crops of seven photographs (`data/README.md`)", "photos", None),
     "photos-tiny": Shipped(
         "natural photographs", "50,000 training images of Tiny-ImageNet (250 of each of the 200 classes, 64 px), without labels",
-        "tiny-imagenet", 50_000, pixels=40,
+        "tiny-imagenet", 50_000, pixels=69,
         licence="MIT, like the code; the photographs are ImageNet's, for research and teaching, and none is in this repository",
     ),
     "cifar10-tiny": Shipped("small photographs of animals and vehicles", "the 50,000 training images of CIFAR-10", "cifar10", 50_000),

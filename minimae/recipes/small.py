@@ -31,7 +31,7 @@ CIFAR10 = Pretrain(data="cifar10", size="tiny", patch=4, batch=512, epochs=400, 
 PHOTOS = Pretrain(data="photos", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10)
 # Photographs of 64 pixels as 256 patches: about as many as the paper's, so that a quarter of them still shows what is there.
 PHOTOS_TINY = Pretrain(
-    data="tiny-imagenet", size="tiny", image=64, patch=4, decoder_width=128, decoder_depth=4, decoder_heads=4, batch=1024, epochs=150,
+    data="tiny-imagenet", size="tiny", image=64, patch=4, decoder_width=128, decoder_depth=4, decoder_heads=4, batch=1024, epochs=206,
     warmup_epochs=5, base_lr=4e-4,
 )  # fmt: skip
 SHAPES = Pretrain(data="shapes", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10)
@@ -78,7 +78,7 @@ def entries() -> list[Entry]:
         Entry(name="photos-micro", what="pre-train on crops of seven photographs", recipe=PHOTOS, source="ours", result="none",
               size=PHOTOS.size_at(96, 3), images=4200),
         Entry(name="photos-tiny", what="pre-train a tiny encoder on photographs (Tiny-ImageNet)", recipe=PHOTOS_TINY, source="ours",
-              result="none", size=PHOTOS_TINY.size_at(64, 3), images=50_000),
+              result="none", ran="data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200", size=PHOTOS_TINY.size_at(64, 3), images=50_000),
         Entry(name="shapes-micro", what="pre-train on drawn scenes", recipe=SHAPES, source="ours", result="none",
               size=SHAPES.size_at(64, 3), images=2000),
     ]  # fmt: skip
