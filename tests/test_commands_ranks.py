@@ -44,12 +44,13 @@ def questions(out: Path) -> list[list[str]]:
     """What is asked of frozen features: of 63 images, which two processes cannot share evenly, and of one."""
     start = f"--weights {out}/pretrain --limit 63 --device cpu"
     few = f"knn --weights {out}/pretrain --limit 1 --k 1 --device cpu"
-    lines = (few, f"knn {start} --k 3", f"knn {start} --k 3 --pool tokens", f"probe {start}", f"probe {start} --pool mean")
+    whole = f"evaluate --weights {out}/finetune --limit 63 --device cpu"
+    lines = (few, whole, f"knn {start} --k 3", f"knn {start} --k 3 --pool tokens", f"probe {start}", f"probe {start} --pool mean")
     return [shlex.split(line) for line in lines]
 
 
 def accuracies(text: str) -> list[str]:
-    return [line for line in text.splitlines() if re.match(r"\d+-NN, |linear probe, ", line)]
+    return [line for line in text.splitlines() if re.match(r"\d+-NN, |linear probe, |.* test images of ", line)]
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,9 @@ def test_two_processes_end_with_what_one_ends_with(one: Path, two: Path, kind: s
 
 
 def test_frozen_features_are_shared_and_asked_by_the_first_process(one: Path, two: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert [main(command) for command in questions(one)] == [0] * 5
+    assert [main(command) for command in questions(one)] == [0] * 6
     alone, together = (accuracies(text) for text in (capsys.readouterr().out, (two / "stdout").read_text()))
-    assert len(alone) == 5 and together == alone
+    assert len(alone) == 6 and together == alone
 
 
 def test_a_rehearsal_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:

@@ -20,7 +20,7 @@ class EvaluateCommand(Labelled):
     """The folder of a fine-tuning run, its checkpoint, an exported file, or another library's classifier."""
 
     def __call__(self) -> None:
-        device = self.where.alone()
+        device = self.where.join()
         found = weights.load_any(self.weights)
         if not isinstance(found, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it names no classes: minimae knn, probe or finetune measure what it knows")
