@@ -33,8 +33,8 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
         print(f"   continuing the run in {out}; remove that folder to start again")
     model, result = pretrain(chosen, train, out, resume=resume)
     trained = Pretrained(model, chosen, train.statistics)
-    parts = pretraining_parts(out, trained, train, test, result)
-    print(f"   loss {result.loss:.3f} after {result.seen:,} images in {result.seconds:.0f} s")
+    parts, worth = pretraining_parts(out, trained, train, test, result)
+    print(f"   loss {result.loss:.3f} after {result.seen:,} images in {result.seconds:.0f} s. {worth}")
     print("2. What did it learn?", flush=True)
     found = compare(model, train, test, train.statistics, few, scratch, seed=seed, say=lambda text: print(f"   {text}", flush=True))
     seconds = time.perf_counter() - started

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import itertools
 import os
-import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from .commands import COMMANDS, FinetuneCommand, KnnCommand, PretrainCommand, TrainProbeCommand
-from .recipes import RECIPES, SCRATCH, Entry, entry
+from .data import NAMES, load
+from .data.folder import listing
+from .meant import one_line, unknown
+from .recipes import RECIPES, SCRATCH, Entry, entry, my_pictures
 from .suggest import nearest
 from .tasks.pretrain import Pretrain
 from .training.settings import from_dict
@@ -26,8 +26,6 @@ from .training.state import saved_settings
 from .words import first_words, folder_to_resume, with_words
 
 WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
-# What other programs call an option, where the words of the two names have nothing in common.
-ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "model": "size", "masking": "sampling", "n-epochs": "epochs"}
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -88,7 +86,12 @@ def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
     if chosen is None and folder is None and not {"-h", "--help"} & set(rest):
         known = ", ".join(name for name, e in RECIPES.items() if e.kind == "pretrain")
         raise ValueError(f"minimae pretrain wants a recipe: {known}")
-    base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain")) if folder else (chosen or entry("fashion-demo")).recipe
+    if folder:
+        base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain"))
+    elif chosen and chosen.name == "my-pictures":
+        base = for_my_pictures(rest)
+    else:
+        base = (chosen or entry("fashion-demo")).recipe
     if folder and chosen is None and (words := first_words(folder, "pretrain")):
         return replace(understood(words), recipe=base, resume=None)  # with the images and options it was started with
     return PretrainCommand(recipe=base, name=chosen.name if chosen else "")
@@ -106,17 +109,34 @@ def continued(name: str, rest: list[str]) -> Any:
     return replace(started, recipe=from_dict(type(started.recipe), saved_settings(folder, name)))
 
 
+def for_my_pictures(rest: list[str]) -> Pretrain:
+    """The recipe ``my-pictures`` for as many pictures as there are in ``--data``. Raises ValueError when that is missing."""
+    if {"-h", "--help"} & set(rest):
+        return my_pictures(200)
+    name, limit = value_of("--data", rest), value_of("--limit", rest)
+    if not name:
+        raise ValueError("my-pictures wants your folder of pictures: minimae pretrain my-pictures --data FOLDER")
+    count = len(load(name)) if name in NAMES else len(listing(Path(name)).names)
+    return my_pictures(min(count, int(limit)) if limit and limit.isdecimal() and int(limit) else count)
+
+
+def value_of(option: str, rest: list[str]) -> str | None:
+    """The value of an option: "" when it stands there without one, None when the option is not there."""
+    for i, word in enumerate(rest):
+        name, sign, value = word.partition("=")
+        if name == option:
+            value = value if sign else next(iter(rest[i + 1 : i + 2]), "")
+            return "" if value.startswith("-") else value
+    return None
+
+
 def resumed(chosen: Entry | None, rest: list[str]) -> Path | None:
     """The folder after ``--resume``. Raises ValueError when there is none."""
-    for i, word in enumerate(rest):
-        option, sign, value = word.partition("=")
-        if option == "--resume":
-            value = value if sign else next(iter(rest[i + 1 : i + 2]), "")
-            if not value or value.startswith("-"):
-                run = f"runs/{chosen.name}" if chosen else "runs/NAME"
-                raise ValueError(f"--resume wants the folder of the run: minimae pretrain --resume {run}")
-            return Path(value)
-    return None
+    folder = value_of("--resume", rest)
+    if folder == "":
+        run = f"runs/{chosen.name}" if chosen else "runs/NAME"
+        raise ValueError(f"--resume wants the folder of the run: minimae pretrain --resume {run}")
+    return None if folder is None else Path(folder)
 
 
 def read(name: str, command: Any, rest: list[str], *, default: Any = None) -> Any:
@@ -148,69 +168,6 @@ def description(command: Any, default: Any) -> str:
     if isinstance(default, PretrainCommand):
         text += f" The defaults below are those of {default.name or 'fashion-demo'}."
     return textwrap.fill(text, 80, subsequent_indent="  ")  # tyro joins lines, unless they are indented
-
-
-def one_line(box: str) -> str:
-    """What tyro draws a box around: its first part, without the frame."""
-    lines = [re.sub(r"^[─-]+$", "", line.strip("│|╭╮╰╯+ ")) for line in box.splitlines()]
-    body = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
-    text = re.sub(r"^Error parsing recipe: ", "", " ".join(body))
-    return re.sub(r"\s+([.,])(?=\s|$)", r"\1", text).rstrip(".")
-
-
-def options(name: str, command: Any, default: Any = None) -> dict[str, list[str]]:
-    """The options of a command, each with the values to choose from (none where any value goes), as its help lists them."""
-    shown, how = io.StringIO(), {} if default is None else {"default": default}
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
-        tyro.cli(command, args=["--help"], prog=f"minimae {name}", description="", **how)
-    found: dict[str, list[str]] = {}
-    for line in shown.getvalue().splitlines():
-        row = re.match(r"[│|]? {0,2}(-.*)", line)
-        if row:
-            names = row[1].split("  ")[0]  # what comes after two spaces is the text
-            choices = re.search(r"\{((?:[\w-]+,)+[\w-]+)\}", names)
-            found |= {option: choices[1].split(",") if choices else [] for option in re.findall(r"--[a-z][a-z0-9-]*", names)}
-    return found
-
-
-def unknown(name: str, command: Any, words: list[str], *, default: Any = None) -> str:
-    """What to say about words that a command does not know: which one of its options was probably meant."""
-    known = options(name, command, default)
-    strange = [word for word in words if word.startswith("-") or "=" in word] or words[:1]
-    found = []
-    for word in strange:
-        option, sign, value = word.partition("=")
-        meant = similar(option, known)
-        if meant is None:
-            found.append(f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is one word too many")
-        elif meant == option:  # it is an option, and what follows it does not fit
-            found.append(f"{option} takes no value {value!r}")
-        else:
-            wrong = f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is no option"
-            found.append(f"{wrong}; did you mean {meant}{sign}{value}?")
-    return "; ".join(found) + ("" if found[-1].endswith("?") else f" (minimae {name} --help lists the options)")
-
-
-def similar(word: str, known: Iterable[str]) -> str | None:
-    """The option that was probably meant: the same letters, a shared word (``--mask-ratio`` → ``--ratio``), or nearly the same letters."""
-    bare = word.lstrip("-").replace("_", "-").lower()
-    names = [option.removeprefix("--") for option in known]
-    bare = ELSEWHERE.get(bare, bare)
-    if bare in names or len(begun := [name for name in names if name.startswith(bare)]) == 1:
-        return f"--{bare if bare in names else begun[0]}"
-    parts = bare.split("-")
-
-    def shared(option: str) -> tuple[float, int]:
-        other = option.split("-")
-        common = [part for part in parts if part in other]
-        return len(common) / len({*parts, *other}), -parts.index(common[0]) if common else -len(parts)
-
-    close = get_close_matches(bare, names, n=1, cutoff=0.75)
-    best = max(names, key=shared, default="")
-    if not close and best and shared(best)[0] >= 1 / 3:
-        close = [best]
-    close = close or get_close_matches(bare, names, n=1, cutoff=0.6)
-    return f"--{close[0]}" if close else None
 
 
 def check_seeds(command: Any) -> None:

@@ -81,7 +81,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
         found["pretrain"] = told(RECIPES[name], recipe, result, device, here.size, total)
         if here.main:
             how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
-            page = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
+            page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
             print(f"  its report: {page}", flush=True)
         encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
         for step in STAGES if train.labels is not None and test.labels is not None else ():

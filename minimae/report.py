@@ -22,6 +22,7 @@ from .patches import pair
 from .plots import loss_curve
 from .sizes import Size
 from .tasks.feeding import Source, some
+from .tasks.judging import judged
 from .tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from .tasks.reconstruct import reconstruct_batch
 from .training.loop import Result
@@ -74,16 +75,19 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, again: bool = False) -> None:
+def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, text: str = "", again: bool = False) -> None:
     """Make the run folder and note recipe, environment and the ``words`` of the command. Raises MinimaeError if it cannot be written.
 
-    again: after the last step, when the recipe may be that of a resumed run; the words stay those that started it.
+    text: the recipe for a reader, with source and cost, for recipe.txt. again: after the last step, when the recipe may be that of a
+    resumed run; the words stay those that started it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         words = (first_words(out) if again else []) or words
         write_json(out / "recipe.json", asdict(recipe))
         write_json(out / ENVIRONMENT, environment(device) | ({COMMAND: shlex.join(["minimae", *words])} if words else {}))
+        if text:
+            (out / "recipe.txt").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise MinimaeError(f"cannot write into {out} ({error.strerror}); choose another folder with --out") from None
 
@@ -116,12 +120,16 @@ def examples(test: Source, size: Size, *, skip_corrupt: bool = False) -> Images:
 
 
 def pretraining_parts(
-    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, processes: int = 1, workers: int = 0
-) -> list[str]:
-    """The loss curve and reconstructions of unseen images, with captions; their PNGs go to ``out``."""
+    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *,
+    processes: int = 1, workers: int = 0, unseen: bool = True,
+) -> tuple[list[str], str]:  # fmt: skip
+    """The loss curve and reconstructions of ``test``, with captions; their PNGs go to ``out``. And what the loss is worth, in words.
+
+    unseen: whether these are images that the model was not trained on.
+    """
     recipe: Pretrain = trained.recipe
     baseline = baseline_loss(trained.model, train, skip_corrupt=True, workers=workers)
-    last = result.loss
+    last, worth = result.loss, judged(result, baseline, recipe, processes=processes)
     curve = loss_curve(
         [point["step"] for point in result.history],
         [point["loss"] for point in result.history],
@@ -131,23 +139,25 @@ def pretraining_parts(
     chosen = examples(test, trained.model.size, skip_corrupt=True)
     figure, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
-    return [
-        f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}.</p>",
+    whose = "Test images that the model never saw." if unseen else "Training images."
+    parts = [
+        f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}. {html.escape(worth)}</p>",
         picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
-        picture(figure, out / "reconstructions.png", f"Test images that the model never saw. {told}"),
+        picture(figure, out / "reconstructions.png", f"{whose} {told}"),
     ]
+    return parts, worth
 
 
 def report_pretraining(
-    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, device: str, processes: int = 1, workers: int = 0
-) -> Path:
-    """Write the page of a pre-training run, with its figures; → where it is. The trained model is moved to the CPU.
+    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, device: str, **how: Any
+) -> tuple[Path, str]:
+    """Write the page of a pre-training run, with its figures; → where it is, and what the loss is worth, in words.
 
-    processes: how many trained together. workers: how many read images.
+    The trained model is moved to the CPU. how: those of :func:`pretraining_parts`.
     """
     trained.model.cpu()
-    parts = pretraining_parts(out, trained, train, test, result, processes=processes, workers=workers)
-    return write_page(out, f"Pre-training on {train.name}", parts + settings_parts(trained.recipe, device))
+    parts, worth = pretraining_parts(out, trained, train, test, result, **how)
+    return write_page(out, f"Pre-training on {train.name}", parts + settings_parts(trained.recipe, device)), worth
 
 
 def settings_parts(recipe: Any, device: str) -> list[str]:

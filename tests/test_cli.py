@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from minimae.cli import main
+from minimae import __version__
+from minimae.cli import main, parse
 from minimae.commands import COMMANDS
+from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
 from minimae.training.checkpoint import load_checkpoint
+from minimae.weights import export
 
 FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
 
@@ -27,7 +32,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_folder_can_be_opened_by_a_person(run: Path) -> None:
-    names = {"recipe.json", "environment.json", "metrics.jsonl", "checkpoint.pt", "loss.png", "reconstructions.png", "report.html"}
+    names = {"recipe.json", "recipe.txt", "environment.json", "metrics.jsonl", "checkpoint.pt"}
+    names |= {"loss.png", "reconstructions.png", "report.html"}
     assert {p.name for p in run.iterdir()} - {"tensorboard"} == names
     assert json.loads((run / "recipe.json").read_text())["batch"] == 40
     page = (run / "report.html").read_text()
@@ -159,3 +165,61 @@ def test_tracebacks_are_shown_on_request() -> None:
     )
     assert quiet.returncode == 2 and "Traceback" not in quiet.stderr
     assert "Traceback" in loud.stderr
+
+
+def test_a_run_says_in_a_few_lines_what_it_does_and_keeps_the_whole_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run.parent / "brief"
+    assert main(["pretrain", "fashion-demo", *FAST, "--ratio", "0.5", "--out", str(out)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) <= 12 and "ratio 0.5" in "".join(told) and "10 of 40 images" in "".join(told)
+    assert not any("GPU h" in line for line in told) and told[-1].startswith("Predicting the mean scores ")
+    whole = (out / "recipe.txt").read_text(encoding="utf-8")
+    assert "GPU h" in whole and "ratio                   0.5   (recipe: 0.75)" in whole
+    assert main(["finetune", "fashion-finetune", "--weights", str(out), "--labels", "100", "--epochs", "1", "--warmup-epochs", "0",
+                 "--limit", "200", "--device", "cpu", "--out", str(out / "tuned")]) == 0  # fmt: skip
+    assert len(capsys.readouterr().out.splitlines()) <= 10 and "starts from" in (out / "tuned" / "recipe.txt").read_text(encoding="utf-8")
+
+
+def test_the_recipe_for_a_folder_follows_its_number_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(70):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    made = parse(["pretrain", "my-pictures", "--data", str(tmp_path)])
+    assert made.recipe == replace(my_pictures(70), data=str(tmp_path))
+    made = parse(["pretrain", "my-pictures", f"--data={tmp_path}", "--limit", "40", "--epochs", "3", "--warmup-epochs", "0"])
+    assert made.recipe == replace(my_pictures(40), data=str(tmp_path), epochs=3.0, warmup_epochs=0.0)
+    assert main(["pretrain", "my-pictures"]) == 2 and "--data FOLDER" in capsys.readouterr().err
+    quick = ["--epochs", "0.5", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
+    assert main(["pretrain", "my-pictures", "--data", str(tmp_path), *quick]) == 0
+    told = capsys.readouterr().out
+    assert "changed  epochs 0.5, warmup_epochs 0.0" in told and "learned nothing yet. Try more than 2 optimiser steps" in told
+    assert "Training images." in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["knn", "probe", "finetune"])
+def test_the_sample_stands_in_for_the_complete_set(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minimae.data.fashion.DEBIAN", tmp_path)
+    words = [command, "--weights", "fashion-nano", "--limit", "60", "--device", "cpu"]
+    quick = ["--epochs", "1", "--warmup-epochs", "0", "--batch", "30"] if command == "finetune" else []
+    assert main([*words, *quick]) == 0
+    assert "fashion-full is not here: --data fashion" in capsys.readouterr().out
+    assert main([*words, *quick, "--data", "fashion-full"]) == 2 and "--download" in capsys.readouterr().err
+
+
+def test_other_data_that_is_not_there_can_be_replaced(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = load_pretrained(run)
+    away = replace(trained, recipe=replace(trained.recipe, data="gone/folder"))
+    export(away, tmp_path / "away.safetensors")
+    assert main(["knn", "--weights", str(tmp_path / "away.safetensors")]) == 2
+    assert "no folder gone/folder" in (told := capsys.readouterr().err) and "--data" in told
+
+
+def test_the_version_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(__file__).resolve().parent.parent
+    assert main(["--version"]) == 0 and capsys.readouterr().out.strip() == __version__
+    assert f'\nversion = "{__version__}"\n' in (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"\n## {__version__} " in (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    pinned = re.findall(r"minimae(?:\[\w+\])?==([\d.]+)\.\*", (root / "docs" / "teaching.md").read_text(encoding="utf-8"))
+    assert pinned == [__version__.rpartition(".")[0]]

@@ -54,7 +54,10 @@ def test_pre_training_prints_its_recipe_first(shards: Path, tmp_path: Path, caps
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert told.startswith("imagenet-base: pre-train ViT-B/16 for 800 epochs")
-    assert "Table 8" in told and re.search(r"batch +8 +\(recipe: 512\)", told) and "images per step         8 = 8 × 1 accumulated" in told
+    assert "images, 1 epochs; peak" in told and re.search(r"steps +4 of 8 images", told) and "width 32" in told and "batch 8" in told
+    whole = (tmp_path / "run" / "recipe.txt").read_text(encoding="utf-8")
+    assert "Table 8" in whole and re.search(r"batch +8 +\(recipe: 512\)", whole)
+    assert "images per step         8 = 8 × 1 accumulated" in whole
     assert "32 images, read as they are needed, 4 classes" in told
 
 
@@ -267,8 +270,8 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
 def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:
     done = torchrun("pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
-    assert "images per step         8 = 4 × 1 accumulated × 2 process(es)" in done.stdout
-    assert done.stdout.count("images per step") == 1, "the first process speaks"
+    assert "images per step         8 = 4 × 1 accumulated × 2 process(es)" in (tmp_path / "two" / "recipe.txt").read_text(encoding="utf-8")
+    assert done.stdout.count("4 of 8 images") == 1, "the first process speaks"
     one, other = (load_checkpoint(path / "checkpoint.pt") for path in (run, tmp_path / "two"))
     assert max(float((one["model"][n] - other["model"][n]).abs().max()) for n in one["model"]) < 1e-6
     assert [p["loss"] for p in one["history"]] == pytest.approx([p["loss"] for p in other["history"]], abs=1e-6)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..bench.command import BenchCommand
 from ..bench.threads import BenchThreadsCommand
+from ..completion import CompletionCommand
 from ..data.commands import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
 from ..reproduce.command import ReproduceCommand
 from ..reproduce.race import RaceCommand
@@ -35,6 +36,7 @@ COMMANDS: dict[str, type[Any]] = {
     "flops": FlopsCommand,
     "bench": BenchCommand,
     "bench loader": BenchLoaderCommand,
+    "completion": CompletionCommand,
     "bench threads": BenchThreadsCommand,
 }
 

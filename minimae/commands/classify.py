@@ -15,7 +15,7 @@ from ..errors import MinimaeError
 from ..interop.classified import Classified
 from ..options import RecipeName, Where, begin, describe
 from ..patches import Pair
-from ..recipes import FEW_LABELS, RECIPES, Knn, for_processes, tell
+from ..recipes import FEW_LABELS, RECIPES, Knn, brief, for_processes, known, tell
 from ..report import prepare, write_json
 from ..sizes import Size
 from ..tasks.agreement import check_images
@@ -31,6 +31,8 @@ from ..training.distributed import same, world
 from ..training.loop import Result, device_of
 from ..training.state import locked
 from ..vit import Encoder
+
+SAMPLES = {"fashion-full": "fashion"}  # what comes with minimae of a set that has to be fetched
 
 
 def same_classes(trained: Classified, images: Source) -> bool:
@@ -54,9 +56,22 @@ class Labelled:
             raise ValueError("which images these weights were trained on is not in them: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
         how: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
-        train, test = (self.where.open(self.data or name, split, **how) for split in ("train", "test"))
+        train, test = (self.open_split(name, split, how) for split in ("train", "test"))
         check_images(train, test, channels=size.channels, labelled=True)
         return train, test
+
+    def open_split(self, name: str, split: str, how: dict[str, Any]) -> Source:
+        """One split of --data, or of ``name``; where that is missing, of the sample of it that comes with minimae."""
+        try:
+            return self.where.open(self.data or name, split, **how)
+        except FileNotFoundError as error:
+            if self.data is not None:
+                raise
+            if name not in SAMPLES:
+                raise FileNotFoundError(f"{error}; or name other labelled images with --data") from None
+            if split == "train" and world().main:
+                print(f"{name} is not here: --data {SAMPLES[name]}, the sample that comes with minimae, is used instead")
+            return self.where.open(SAMPLES[name], split, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +153,11 @@ class Run:
     """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
     words: Suppress[tuple[str, ...]] = ()
 
-    def begin(self, recipe: Any, device: str) -> bool:
-        """Make the folder; → whether the run in it goes on."""
+    def begin(self, name: str, recipe: Any, device: str, train: Source, size: Size) -> bool:
+        """Print in brief what is going to run, and make the folder; → whether the run in it goes on."""
+        before = known(name)
+        how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
+        print(brief(recipe, before, data=describe(train), device=device, out=self.out, **how))
         if self.out is None:
             if self.resume or self.auto_resume:
                 raise MinimaeError("to continue a run, name its folder with --out")
@@ -147,7 +165,7 @@ class Run:
         resume = begin(self.out, resume=self.resume, auto=self.auto_resume)
         with locked(self.out):
             if world().main and not resume:
-                prepare(self.out, recipe, device, self.words)
+                prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **how))
         return resume
 
     def end(self, what: str, score: float, train: Source, test: Source, result: Result, recipe: Any, device: str) -> None:
@@ -171,12 +189,11 @@ class TrainProbeCommand(Trained):
 
     def __call__(self) -> None:
         device = self.where.join()
-        recipe, processes = for_processes(self.recipe, world().size), world().size
+        recipe = for_processes(self.recipe, world().size)
         trained, train, test = self.open(device)
         encoder = trained.model.encoder
         threads.in_this_process(encoder.size, recipe, device=device)
-        print(tell(self.name, recipe, images=len(train), size=trained.model.size, processes=processes), describe(train), sep="\n")
-        resume, reading = self.run.begin(recipe, device), self.where.reading
+        resume, reading = self.run.begin(self.name, recipe, device, train, trained.model.size), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.run.out, resume=resume, reading=reading)
         score = finetuned_accuracy(model, test, trained.statistics, reading=reading, precision=recipe.precision)
         self.run.end("linear probe", score, train, test, result, recipe, device)
@@ -199,7 +216,7 @@ class FinetuneCommand(Labelled):
 
     def __call__(self) -> None:
         device = self.where.join()
-        recipe, processes, tuned = for_processes(self.recipe, world().size), world().size, False
+        recipe, tuned = for_processes(self.recipe, world().size), False
         trained: Any = None
         if self.weights is not None:
             trained = weights.load_any(self.weights)
@@ -217,10 +234,9 @@ class FinetuneCommand(Labelled):
             torch.manual_seed(recipe.seed)
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
         encoder, keep = network.to(device), not tuned or same_classes(trained, train)
-        print(tell(self.name, recipe, images=len(train), size=size, processes=processes), describe(train), sep="\n")
         if tuned:
             print(f"goes on from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
-        resume, reading = self.run.begin(recipe, device), self.where.reading
+        resume, reading = self.run.begin(self.name, recipe, device, train, size), self.where.reading
         model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading, keep_head=keep)
         score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
         self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)

@@ -10,10 +10,9 @@ from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import threads
 from ..options import RecipeName, Where, begin, describe
-from ..recipes import for_processes, tell
+from ..recipes import brief, for_processes, known, tell
 from ..rehearse import rehearse
 from ..report import examples, prepare, report_pretraining
-from ..sizes import parameters
 from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..tasks.start import load_start
@@ -52,20 +51,20 @@ class PretrainCommand:
         if recipe.init is not None and not resume:
             load_start(recipe, size)  # an error here, and not after the folder is made
         threads.in_this_process(size, recipe, device=device)
-        print(tell(self.name, recipe, images=len(train), size=size, processes=world().size))
-        print(f"{describe(train)}\n{parameters(size)[0] / 1e6:.2f} M parameters in the encoder; on {world().size} × {device}; to {out}")
-        recipe.steps(len(train), world().size)  # an error here, and not after the folder is made
+        before = known(self.name, len(train))
+        how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
+        print(brief(recipe, before, data=describe(train), device=device, out=out, **how))
         if world().main:
-            test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
-            test = examples(test, size, skip_corrupt=self.where.skip_corrupt)
+            found = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
+            test, unseen = examples(found, size, skip_corrupt=self.where.skip_corrupt), found is not train
             check_images(train, test, channels=size.channels)
         with locked(out):
             if world().main and not resume:
-                prepare(out, recipe, device, self.words)
+                prepare(out, recipe, device, self.words, text=tell(before, recipe, **how))
         model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
         if not world().main:
             return
         prepare(out, recipe, device, self.words, again=True)
-        how: dict[str, Any] = {"device": device, "processes": world().size, "workers": self.where.reading.processes()}
-        page = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, **how)
-        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}")
+        about: dict[str, Any] = {"processes": world().size, "workers": self.where.reading.processes(), "unseen": unseen}
+        page, worth = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, device=device, **about)
+        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}\n{worth}")

@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..lazy import submodules
-from ..sizes import Size
 from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
 from ..training.settings import Settings
 from . import imagenet, races, small
 from .ablations import ABLATIONS, Variant
-from .entries import PEAK, SHARE, Cost, Entry, Knn, describe_entry, for_processes, settings_lines, step_flops
-from .small import FASHION, FEW_LABELS, SCRATCH
+from .entries import PEAK, SHARE, Cost, Entry, Knn, for_processes, step_flops
+from .small import FASHION, FEW_LABELS, SCRATCH, my_pictures
+from .telling import brief, describe_entry, tell
 
 __all__ = [
     "ABLATIONS", "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "Variant",
-    "describe", "entry", "for_processes", "listing", "recipe", "step_flops", "tell",
+    "brief", "describe", "entry", "for_processes", "known", "listing", "my_pictures", "recipe", "step_flops", "tell",
 ]  # fmt: skip
 
 RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *races.entries(), *imagenet.entries())}
@@ -39,6 +39,12 @@ def entry(name: str, *, of: Iterable[str] | None = None) -> Entry:
     return RECIPES[name]
 
 
+def known(name: str, images: int = 0) -> Entry | None:
+    """The entry of a recipe, None where there is no such name; ``my-pictures`` as it is for this many images."""
+    listed = RECIPES.get(name)
+    return replace(listed, recipe=my_pictures(images)) if listed and name == "my-pictures" and images else listed
+
+
 def describe(name: str, recipe: Settings | Knn | None = None, *, images: int | None = None, processes: int = 1) -> str:
     """A recipe as text: source, expected result, cost, and every field, as it will run.
 
@@ -48,14 +54,6 @@ def describe(name: str, recipe: Settings | Knn | None = None, *, images: int | N
     listed = entry(name)
     resolved = listed if recipe is None and images is None else listed.changed(recipe or listed.recipe, images)
     return describe_entry(resolved, listed, processes)
-
-
-def tell(name: str, recipe: Settings, *, images: int, size: Size, processes: int) -> str:
-    """What a run prints first: its recipe as it will run, on this many images, at this size. A run without a name has its fields only."""
-    if name not in RECIPES:
-        return "\n".join(settings_lines(recipe))
-    listed = RECIPES[name]
-    return describe_entry(replace(listed, recipe=recipe, size=size, images=images), listed, processes)
 
 
 def listing() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..sizes import Size, block_flops, flops
@@ -10,7 +10,6 @@ from ..tasks.features import Pool
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe
-from ..training.schedule import scaled_lr
 from ..training.settings import Settings
 
 PEAK, SHARE = 989e12, 0.40  # operations a second of one H200 in bf16, and the share of it that a good run reaches
@@ -121,29 +120,3 @@ def for_processes(recipe: Any, processes: int) -> Any:
     while share % batch:
         batch -= 1
     return replace(recipe, batch=batch, accumulate=share // batch)
-
-
-def settings_lines(recipe: Settings | Knn, before: Settings | Knn | None = None) -> list[str]:
-    """Every field of a recipe, one a line; those that differ from ``before`` say what was there."""
-    lines = []
-    for f in fields(recipe):
-        value, old = getattr(recipe, f.name), getattr(before, f.name, None)
-        note = f"   (recipe: {old!r})" if before is not None and value != old else ""
-        lines.append(f"  {f.name:24}{value!r}{note}")
-    return lines
-
-
-def describe_entry(entry: Entry, before: Entry | None = None, processes: int = 1) -> str:
-    """The resolved recipe as text, with source, expected result and cost. before: the entry as it is in the list."""
-    lines = [f"{entry.name}: {entry.what}", f"  source                  {entry.source}", f"  the paper               {entry.result}"]
-    lines.append(f"  run here                {entry.ran or 'no'}")
-    if entry.start:
-        lines.append(f"  starts from             {entry.start}")
-    lines.append(f"  cost                    {entry.cost} (one H200 at {SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s)")
-    r = entry.recipe
-    if isinstance(r, Settings):
-        window = r.batch * r.accumulate * processes
-        lines.append(f"  images per step         {window:,} = {r.batch:,} × {r.accumulate} accumulated × {processes} process(es)")
-        lines.append(f"  peak learning rate      {scaled_lr(r.base_lr, window):.4g}")
-        lines.append(f"  optimiser steps         {max(1, round(r.epochs * entry.images / window)):,}")
-    return "\n".join([*lines, *settings_lines(r, before.recipe if before else None)])

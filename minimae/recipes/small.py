@@ -35,6 +35,7 @@ PHOTOS_TINY = Pretrain(
     warmup_epochs=5, base_lr=4e-4,
 )  # fmt: skip
 SHAPES = Pretrain(data="shapes", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10)
+PEAK = 1e-3  # learning rate of a small network on few pictures
 
 # A thousand labels. From scratch, the same network does best with one lr for all layers, and a lower one.
 FEW_LABELS = Finetune()
@@ -47,6 +48,17 @@ CIFAR10_TUNED = Finetune(
 )  # fmt: skip
 CIFAR10_SCRATCH = replace(CIFAR10_TUNED, epochs=300, warmup_epochs=20, layer_decay=1.0, ema=0.999)
 CIFAR10_PROBE = Probe(batch=1024, crop=(0.4, 1.0), pool="mean")
+
+
+def my_pictures(images: int) -> Pretrain:
+    """A recipe for a folder of 20 to 10,000 pictures: batch, epochs and learning rate follow their number.
+
+    About 100,000 images are seen, in small batches: few pictures give few steps otherwise, and steps are what is short. The base
+    learning rate is such that the peak is always the same.
+    """
+    batch = 32 if images >= 128 else 16 if images >= 64 else 8
+    epochs = min(500, max(20, round(100_000 / images)))
+    return replace(PHOTOS, data="", image=64, batch=batch, epochs=epochs, warmup_epochs=epochs / 10, base_lr=PEAK * 256 / batch)
 
 
 def entries() -> list[Entry]:
@@ -79,6 +91,8 @@ def entries() -> list[Entry]:
               size=PHOTOS.size_at(96, 3), images=4200),
         Entry(name="photos-tiny", what="pre-train a tiny encoder on photographs (Tiny-ImageNet)", recipe=PHOTOS_TINY, source="ours",
               result="none", ran="data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200", size=PHOTOS_TINY.size_at(64, 3), images=50_000),
+        Entry(name="my-pictures", what="pre-train on a folder of your own (--data), 20 pictures or more", recipe=my_pictures(200),
+              source="ours (docs/choices.md)", result="none", size=my_pictures(200).size_at(64, 3), images=200),
         Entry(name="shapes-micro", what="pre-train on drawn scenes", recipe=SHAPES, source="ours", result="none",
               size=SHAPES.size_at(64, 3), images=2000),
     ]  # fmt: skip

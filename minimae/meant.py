@@ -1,0 +1,79 @@
+"""What a wrong word on the command line was probably meant to be, and what tyro says of it, in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import tyro
+
+# What other programs call an option, where the words of the two names have nothing in common.
+ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "model": "size", "masking": "sampling", "n-epochs": "epochs"}
+
+
+def one_line(box: str) -> str:
+    """What tyro draws a box around: its first part, without the frame."""
+    lines = [re.sub(r"^[─-]+$", "", line.strip("│|╭╮╰╯+ ")) for line in box.splitlines()]
+    body = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
+    text = re.sub(r"^Error parsing recipe: ", "", " ".join(body))
+    return re.sub(r"\s+([.,])(?=\s|$)", r"\1", text).rstrip(".")
+
+
+def options(name: str, command: Any, default: Any = None) -> dict[str, list[str]]:
+    """The options of a command, each with the values to choose from (none where any value goes), as its help lists them."""
+    shown, how = io.StringIO(), {} if default is None else {"default": default}
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
+        tyro.cli(command, args=["--help"], prog=f"minimae {name}", description="", **how)
+    found: dict[str, list[str]] = {}
+    for line in shown.getvalue().splitlines():
+        row = re.match(r"[│|]? {0,2}(-.*)", line)
+        if row:
+            names = row[1].split("  ")[0]  # what comes after two spaces is the text
+            choices = re.search(r"\{((?:[\w-]+,)+[\w-]+)\}", names)
+            found |= {option: choices[1].split(",") if choices else [] for option in re.findall(r"--[a-z][a-z0-9-]*", names)}
+    return found
+
+
+def unknown(name: str, command: Any, words: list[str], *, default: Any = None) -> str:
+    """What to say about words that a command does not know: which one of its options was probably meant."""
+    known = options(name, command, default)
+    strange = [word for word in words if word.startswith("-") or "=" in word] or words[:1]
+    found = []
+    for word in strange:
+        option, sign, value = word.partition("=")
+        meant = similar(option, known)
+        if meant is None:
+            found.append(f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is one word too many")
+        elif meant == option:  # it is an option, and what follows it does not fit
+            found.append(f"{option} takes no value {value!r}")
+        else:
+            wrong = f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is no option"
+            found.append(f"{wrong}; did you mean {meant}{sign}{value}?")
+    return "; ".join(found) + ("" if found[-1].endswith("?") else f" (minimae {name} --help lists the options)")
+
+
+def similar(word: str, known: Iterable[str]) -> str | None:
+    """The option that was probably meant: the same letters, a shared word (``--mask-ratio`` → ``--ratio``), or nearly the same letters."""
+    bare = word.lstrip("-").replace("_", "-").lower()
+    names = [option.removeprefix("--") for option in known]
+    bare = ELSEWHERE.get(bare, bare)
+    if bare in names or len(begun := [name for name in names if name.startswith(bare)]) == 1:
+        return f"--{bare if bare in names else begun[0]}"
+    parts = bare.split("-")
+
+    def shared(option: str) -> tuple[float, int]:
+        other = option.split("-")
+        common = [part for part in parts if part in other]
+        return len(common) / len({*parts, *other}), -parts.index(common[0]) if common else -len(parts)
+
+    close = get_close_matches(bare, names, n=1, cutoff=0.75)
+    best = max(names, key=shared, default="")
+    if not close and best and shared(best)[0] >= 1 / 3:
+        close = [best]
+    close = close or get_close_matches(bare, names, n=1, cutoff=0.6)
+    return f"--{close[0]}" if close else None
