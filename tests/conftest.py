@@ -1,6 +1,8 @@
 """Settings that every test shares: the same numbers each run, one thread per process, no time limits on a busy machine."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, for the processes and kernels that tests start too
 
@@ -11,6 +13,26 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("same-every-time", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("same-every-time")
+
+
+MOST_GROWTH = 600  # MiB
+
+
+def memory() -> int:
+    """The most that this process has ever held, in MiB; 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+@pytest.fixture(autouse=True)
+def stays_small() -> Iterator[None]:
+    """No test makes its process much larger: several run at a time, and what was freed stays with the process (Makefile)."""
+    before = memory()
+    yield
+    assert memory() - before <= MOST_GROWTH, "this test takes too much memory: use a smaller model, torch.device('meta') or a process"
 
 
 @pytest.fixture(autouse=True)

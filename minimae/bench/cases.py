@@ -1,28 +1,35 @@
-"""One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimiser."""
+"""One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimiser.
+
+Training is timed as it is done: :func:`minimae.training.loop.fit` from uint8 pixels to the update, for ours and for the rivals, whose
+models take the place of ours in the same task. Only the usual loop is another one.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import MinimaeError
+from ..augment import normalise
+from ..data.source import Images
 from ..mae import MAE
-from ..masking import keep_count, make_mask, mask_from_noise
+from ..masking import keep_count, mask_from_noise
 from ..patches import pair
 from ..sizes import Size, flops
-from ..tasks.finetune import Classifier
-from ..training.graphs import capturable, capture
-from ..training.loop import autocast
-from ..training.optimisers import decay_groups
+from ..tasks.finetune import Classifier, Finetune
+from ..tasks.pretrain import Pretrain, PretrainTask
+from ..training.distributed import World, block_lists
+from ..training.loop import autocast, plan
+from ..training.precision import inputs
 from ..vit import Encoder
 from . import rivals
+from .running import Running
+from .tasks import Pooled, RivalTask, Sized, Tuned, TunedTask
 from .timing import Step
 
 TaskName = Literal["pretrain", "features", "finetune"]
@@ -32,7 +39,7 @@ CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What all cases of a run share. images: float ``b c height width`` on the device, as after normalisation."""
+    """What all cases of a run share. source: noise as uint8 on the device, with labels, as many images as in two batches."""
 
     size: Size
     batch: int
@@ -40,22 +47,32 @@ class Setting:
     precision: str
     ratio: float = 0.75
     seed: int = 0
-    images: Tensor = field(init=False)
-    labels: Tensor = field(init=False)
-    ids: Tensor = field(init=False)
+    source: Images = field(init=False)
     mae: MAE = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        height, width = pair(self.size.image)
-        values = {
-            "images": torch.randn(self.batch, self.size.channels, height, width).to(self.device),
-            "labels": torch.randint(CLASSES, (self.batch,)).to(self.device),
-            "ids": torch.arange(self.batch, device=self.device),
-            "mae": MAE(self.size),
-        }
-        for name, value in values.items():
+        pixels = torch.randint(0, 256, (2 * self.batch, self.size.channels, *pair(self.size.image)), dtype=torch.uint8)
+        labels = torch.randint(CLASSES, (2 * self.batch,))
+        source = Images("noise", pixels, labels, tuple(map(str, range(CLASSES)))).to(self.device)
+        for name, value in {"source": source, "mae": MAE(self.size)}.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        mean, deviation = self.source.statistics
+        return mean.to(self.device), deviation.to(self.device)
+
+    def images(self, count: int) -> Tensor:
+        """The first images, normalised: float ``count c height width`` on the device."""
+        return normalise(self.source.pixels[:count], self.statistics)
+
+    def settings(self, kind: type[Any], *, compiled: Compiled, graph: bool) -> Any:
+        """The recipe of a training task: the defaults of its kind, without end."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        how: dict[str, Any] = {"batch": self.batch, "precision": self.precision, "seed": self.seed, "threads": threads, "graph": graph}
+        how |= {"ratio": self.ratio} if kind is Pretrain else {}
+        return kind(**how, compile=compiled == "blocks", epochs=1e9, warmup_epochs=0.0, base_lr=1.5e-4)
 
     def tera(self, task: TaskName) -> float:
         """TFLOP for one image as the paper lays the model out, the same for all of them: so a rate of TFLOP/s compares like images/s."""
@@ -72,122 +89,106 @@ class Built:
     optimiser: torch.optim.Optimizer | None = None
     difference: float | None = None
 
+    def close(self) -> None:
+        """End the run, if it is one."""
+        if isinstance(self.step, Running):
+            self.step.close()
+
     def held(self) -> list[Tensor]:
         state = [] if self.optimiser is None else [v for s in self.optimiser.state.values() for v in s.values() if isinstance(v, Tensor)]
         return [*self.module.parameters(), *self.module.buffers(), *state]
 
 
-def training(
-    setting: Setting, module: nn.Module, loss_of: Callable[[], Tensor], *, usual: bool = False, graph: bool = False
-) -> tuple[Step, torch.optim.Optimizer]:
-    """A step: forward, backward, AdamW. The loss stays on the device.
-
-    usual: as first implementations did it, fp16 with a scaler where a GPU may use half precision, and waiting for the loss each time.
-    graph: recorded as a CUDA graph.
-    """
-    module.train()
-    precision = "fp16" if usual and setting.device.type == "cuda" and setting.precision != "fp32" else setting.precision
-    optimiser = torch.optim.AdamW(decay_groups(module, 0.05), lr=1.5e-4, betas=(0.9, 0.95), fused=True)
-    scaler = torch.amp.GradScaler(setting.device.type, enabled=precision == "fp16")
-
-    def step() -> Tensor:
-        with autocast(setting.device, precision):
-            loss = loss_of()
-        scaler.scale(loss).backward()
-        scaler.step(optimiser)
-        scaler.update()
-        optimiser.zero_grad(set_to_none=True)
-        return loss.detach()
-
-    if graph:
-        if precision == "fp16":
-            raise MinimaeError("the scaler of fp16 is not recorded; a graph wants bf16 or fp32")
-        capturable(optimiser)
-        return capture(step, model=module, optimiser=optimiser), optimiser
-    return (lambda: float(step())) if usual else step, optimiser
+def running(task: Any, module: nn.Module) -> Built:
+    """A task in our loop."""
+    step = Running(task, task.recipe)
+    return Built(step, module, step.optimiser)
 
 
-def compile_as(module: nn.Module, how: Compiled) -> None:
-    """blocks: every block for itself, as the loop does; they are alike, so that is quick. whole: in one piece."""
+def compile_whole(module: nn.Module, how: Compiled) -> None:
+    """In one piece. (Blocks, the other way, are compiled by the loop, each for itself; they are alike, so that is quick.)"""
     if how == "whole":
         module.compile()
-    elif how == "blocks":
-        for blocks in (part for part in module.modules() if isinstance(part, nn.ModuleList)):
-            for block in blocks:
-                block.compile()
 
 
 def ours_pretrain(setting: Setting, *, compiled: Compiled = "", graph: bool = False) -> Built:
-    """Our pre-training step, masks included: they are made on the device from (seed, epoch, sample id)."""
+    """Our pre-training, masks included: they are made on the device from (seed, epoch, sample id)."""
     model = copy.deepcopy(setting.mae).to(setting.device)
-    compile_as(model, compiled)
-    epoch = torch.zeros_like(setting.ids)
-
-    def loss() -> Tensor:
-        epoch.add_(1)
-        mask = make_mask(setting.ids, setting.size.grid, ratio=setting.ratio, seed=setting.seed, epoch=epoch)
-        value: Tensor = model(setting.images, mask).loss
-        return value
-
-    step, optimiser = training(setting, model, loss, graph=graph)
-    return Built(step, model, optimiser)
+    compile_whole(model, compiled)
+    return running(PretrainTask(setting.settings(Pretrain, compiled=compiled, graph=graph), setting.source, model), model)
 
 
 def rival_pretrain(setting: Setting, make: Callable[[MAE, float], nn.Module], *, compiled: Compiled = "", usual: bool = False) -> Built:
-    """A rival's pre-training step; it draws its own masks."""
+    """A rival's pre-training; it draws its own masks."""
     theirs = make(setting.mae, setting.ratio).to(setting.device)
-    few, n = setting.images[:2], setting.size.grid[0] * setting.size.grid[1]
+    few, n = setting.images(2), setting.size.grid[0] * setting.size.grid[1]
     noise = torch.rand(len(few), n, device=setting.device)
     with torch.no_grad():
         ours = copy.deepcopy(setting.mae).to(setting.device)
         wanted = ours(few, mask_from_noise(noise, keep_count(n, setting.ratio))).loss
         difference = float((theirs(few, noise=noise) - wanted).abs())
-    compile_as(theirs, compiled)
-    step, optimiser = training(setting, theirs, lambda: theirs(setting.images), usual=usual)
-    return Built(step, theirs, optimiser, difference)
+    compile_whole(theirs, compiled)
+    recipe = setting.settings(Pretrain, compiled="", graph=False)
+    task = RivalTask(recipe, setting.source, Sized(theirs, setting.size))  # type: ignore[arg-type]
+    built = usual_loop(setting, task, theirs) if usual else running(task, theirs)
+    return replace(built, difference=difference)
 
 
-class Pooled(nn.Module):
-    """A body that gives tokens, and the mean of its patch tokens: images → ``b d``."""
+def usual_loop(setting: Setting, task: PretrainTask, module: nn.Module) -> Built:
+    """As first implementations did it: fp16 with a scaler where a GPU may use half precision, and waiting for the loss in each step."""
+    module.train()
+    precision = "fp16" if setting.device.type == "cuda" and setting.precision != "fp32" else setting.precision
+    optimiser = task.optimiser(1.5e-4)
+    scaler = torch.amp.GradScaler(setting.device.type, enabled=precision == "fp16")
+    feed = task.feed(plan(0, task.recipe, task.images, World()))
 
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
+    def step() -> float:
+        prepared = inputs(task, next(feed))
+        with autocast(setting.device, precision):
+            loss = task.score(*prepared)
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+        return float(loss.detach())
 
-    def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.body(images)
-        return tokens[:, 1:].mean(1)
+    return Built(step, module, optimiser)
 
 
 def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: Compiled = "") -> Built:
-    """Features of whole images, without gradients."""
+    """Features of whole images from their pixels, without gradients."""
     model = Pooled(make(setting.mae.encoder)).to(setting.device).eval()
     difference = distance(setting, model)
-    compile_as(model, compiled)
+    if compiled == "blocks":
+        for block in (block for blocks in block_lists(model) for block in blocks):
+            block.compile()
+    compile_whole(model, compiled)
+    statistics = setting.statistics
 
     def step() -> Tensor:
+        images = normalise(setting.source.pixels[: setting.batch], statistics)
         with torch.no_grad(), autocast(setting.device, setting.precision):
-            found: Tensor = model(setting.images)
+            found: Tensor = model(images)
         return found
 
     return Built(step, model, difference=difference)
 
 
-def finetune(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: Compiled = "", graph: bool = False) -> Built:
-    """A step of fine-tuning on a thousand classes: the norm follows the mean of the patch tokens; no drop path in any of them."""
+def finetune(setting: Setting, make: Callable[[Encoder], nn.Module] | None, *, compiled: Compiled = "", graph: bool = False) -> Built:
+    """Fine-tuning on a thousand classes: the norm follows the mean of the patch tokens; no drop path in any of them. None is ours."""
     classifier = Classifier(setting.mae.encoder, CLASSES)  # has no norm inside its encoder, so a copy of it has none
-    body = Pooled(make(classifier.encoder))
-    model = nn.Sequential(body, classifier.norm, classifier.head).to(setting.device)
-    compile_as(model, compiled)
-    step, optimiser = training(setting, model, lambda: F.cross_entropy(model(setting.images), setting.labels), graph=graph)
-    return Built(step, model, optimiser)
+    model: Any = (classifier if make is None else Tuned(make(classifier.encoder), classifier)).to(setting.device)
+    compile_whole(model, compiled)
+    recipe = setting.settings(Finetune, compiled=compiled, graph=graph)
+    return running(TunedTask(recipe, setting.source, setting.statistics, model), model)
 
 
 @torch.no_grad()
 def distance(setting: Setting, model: nn.Module) -> float:
     """The largest difference between its features and ours, in float32, on two images."""
     ours = Pooled(copy.deepcopy(setting.mae.encoder)).to(setting.device).eval()
-    return float((model(setting.images[:2]) - ours(setting.images[:2])).abs().max())
+    images = setting.images(2)
+    return float((model(images) - ours(images)).abs().max())
 
 
 OURS, TIMM, BIG = "minimae", "timm blocks", "transformers"
@@ -202,12 +203,13 @@ def steps_of(task: TaskName) -> tuple[Callable[..., Built], dict[str, Callable[.
             BIG: partial(rival_pretrain, make=rivals.transformers_mae),
         }
     build: Callable[..., Built] = features if task == "features" else finetune
+    own: Any = copy.deepcopy if task == "features" else None
     makers: dict[str, Callable[[Encoder], nn.Module]] = {TIMM: rivals.timm_encoder, BIG: rivals.transformers_encoder}
-    return partial(build, make=copy.deepcopy), {name: partial(build, make=make) for name, make in makers.items()}
+    return partial(build, make=own), {name: partial(build, make=make) for name, make in makers.items()}
 
 
-def cases(task: TaskName, device: torch.device, *, compiled: bool = True) -> dict[str, Callable[[Setting], Built]]:
-    """The rows of a task, by name: ours first; compiled ones if asked for, graphs on a GPU."""
+def cases(task: TaskName, device: torch.device, *, compiled: bool = True, quick: bool = False) -> dict[str, Callable[[Setting], Built]]:
+    """The rows of a task, by name: ours first; compiled ones if asked for, graphs on a GPU. quick: without those compiled as a whole."""
     ours, theirs = steps_of(task)
     rows: dict[str, Callable[[Setting], Built]] = {
         f"{OURS}, eager": ours,
@@ -223,4 +225,6 @@ def cases(task: TaskName, device: torch.device, *, compiled: bool = True) -> dic
     if task == "pretrain":
         rows[USUAL] = partial(rival_pretrain, make=partial(rivals.timm_mae, fused=False), usual=True)
     gpu = device.type == "cuda"
+    if quick:  # blocks are alike, so compiling one of them is enough; the rivals are compiled as a whole
+        rows = {name: row for name, row in rows.items() if "whole" not in name and ("compiled" not in name or name.startswith(OURS))}
     return {name: row for name, row in rows.items() if (gpu or "graph" not in name) and (compiled or "compiled" not in name)}

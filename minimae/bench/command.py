@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..devices import use
 from ..options import pick_device
 from ..patches import pair
 from ..report import environment
-from ..sizes import size
+from ..sizes import Size, size
 from ..training.precision import backends, resolve
 from ..training.settings import Precision
 from .cases import Setting, TaskName
@@ -28,10 +29,10 @@ NOT_ON_A_GPU = "Measured on a CPU; the rows of a GPU (CUDA graphs, MFU) have not
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCommand:
-    """Time a training step of a size, interleaved with the same model in timm and in transformers, eager and compiled."""
+    """Time training from pixels to update, interleaved with the same model in timm and in transformers, eager and compiled."""
 
-    size: str = "base"
-    """A named size; image, patch and channels below override parts of it."""
+    size: tuple[str, ...] = ("base",)
+    """Named sizes, one after another; image, patch and channels below override parts of them."""
     image: int | None = None
     """Height and width of the images in pixels."""
     patch: int | None = None
@@ -54,6 +55,8 @@ class BenchCommand:
     """In every round each model has its turn; the table shows medians over the rounds."""
     compile: bool = True
     """Time compiled models too; compiling takes minutes on a CPU."""
+    quick: bool = False
+    """Pre-training alone, three rounds, nothing compiled as a whole: four sizes in about two minutes of a large GPU."""
     only: tuple[str, ...] = ()
     """Rows whose name contains one of these words, and ours in eager mode; by default all. Each row keeps its model in memory."""
     threads: int | None = None
@@ -72,39 +75,48 @@ class BenchCommand:
         if self.threads is not None:
             threads.fix(self.threads)
         changes = {name: getattr(self, name) for name in ("image", "patch", "channels") if getattr(self, name) is not None}
-        resolved, gpu = size(self.size, **changes), device.type == "cuda"
+        sizes = {name: size(name, **changes) for name in self.size}
+        command = replace(self, tasks=("pretrain",), rounds=3) if self.quick else self
+        for name, resolved in sizes.items():
+            command.one(name, resolved, device)
+            gc.collect()
+
+    def one(self, name: str, resolved: Size, device: torch.device) -> None:
+        """Time one size; print, and keep what was measured."""
+        gpu = device.type == "cuda"
         batch = self.batch or (256 if gpu else 8 if max(pair(resolved.image)) > 64 else 64)
         setting = Setting(resolved, batch, device, resolve(self.precision, device, scaler=False), self.ratio, self.seed)
         machine = describe_machine(device)
         steps = self.steps or (20 if gpu else 2)
-        print(f"{self.size}: {resolved}\nbatch {batch}, {setting.precision}, on {machine['device']} ({machine['processor']})", flush=True)
+        print(f"{name}: {resolved}\nbatch {batch}, {setting.precision}, on {machine['device']} ({machine['processor']})", flush=True)
         rows: list[Row] = []
         tops: dict[str, Ceilings] = {}
         for task in self.tasks:
-            how: dict[str, Any] = {"rounds": self.rounds, "steps": steps, "compiled": self.compile, "only": self.only}
+            how: dict[str, Any] = {"rounds": self.rounds, "steps": steps, "compiled": self.compile, "only": self.only, "quick": self.quick}
             with backends(device):
                 found, tops[task] = measure(setting, task, **how, say=lambda text: print(text, flush=True))
             rows += found
         print(f"\n{table(rows)}\n")
-        for name, top in tops.items():
-            print(f"{name}: a plain matrix product reaches {top.matmul:.4g} TFLOP/s, a copy {top.copy:.4g} GB/s")
+        for what, top in tops.items():
+            print(f"{what}: a plain matrix product reaches {top.matmul:.4g} TFLOP/s, a copy {top.copy:.4g} GB/s")
         print(*summary(rows), sep="\n")
         if not gpu:
             print(NOT_ON_A_GPU)
         if self.out is not None:
             ceilings = {task: {"matmul TFLOP/s": round(top.matmul, 4), "copy GB/s": round(top.copy, 2)} for task, top in tops.items()}
-            run = {"command": self.command(batch, steps), "size": str(resolved), "precision": setting.precision, "machine": machine}
+            run = {"command": self.command(name, batch, steps), "size": str(resolved), "precision": setting.precision, "machine": machine}
             keep(self.out, {**run, "ceilings": ceilings, "rows": as_json(rows), "note": "" if gpu else NOT_ON_A_GPU})
             print(f"results in {self.out}")
 
-    def command(self, batch: int, steps: int) -> str:
-        """The command that repeats this run."""
-        words = [f"minimae bench --size {self.size} --batch {batch} --steps {steps} --rounds {self.rounds}"]
+    def command(self, size: str, batch: int, steps: int) -> str:
+        """The command that repeats the run of one size."""
+        words = [f"minimae bench --size {size} --batch {batch} --steps {steps} --rounds {self.rounds}"]
         for name in ("image", "patch", "channels", "device", "precision", "ratio", "threads", "seed", "tasks", "only"):
             value = getattr(self, name)
             if value != getattr(BenchCommand, name):
                 words.append(f"--{name} {' '.join(shlex.quote(v) for v in value) if isinstance(value, tuple) else value}")
-        return " ".join(words if self.compile else [*words, "--no-compile"])
+        words += ["--no-compile"] * (not self.compile) + ["--quick"] * self.quick
+        return " ".join(words)
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:

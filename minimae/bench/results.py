@@ -50,12 +50,14 @@ def measure(
     steps: int,
     compiled: bool,
     only: Sequence[str] = (),
+    quick: bool = False,
     warmup: int = 2,
     say: Callable[[str], None] = print,
 ) -> tuple[list[Row], Ceilings]:
     """Build, warm up and time every row of a task. A row that cannot be built says why, and the others go on."""
     device, built, memory, notes = setting.device, {}, {}, {}
-    rows = {n: b for n, b in cases(task, device, compiled=compiled).items() if n == FIRST or not only or any(o in n for o in only)}
+    there = cases(task, device, compiled=compiled, quick=quick)
+    rows = {n: b for n, b in there.items() if n == FIRST or not only or any(o in n for o in only)}
     for name, build in rows.items():
         say(f"{task}: preparing {name}")
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
@@ -71,7 +73,12 @@ def measure(
     say(f"{task}: {rounds} rounds of {steps} steps each")
     tops: list[Ceilings] = []  # measured before every round, so that a busy machine slows both
     running = {name: b.step for name, b in built.items()}
-    times = interleave(running, rounds=rounds, count=steps, device=device, before=lambda: tops.append(ceilings(device, setting.precision)))
+    try:
+        before_round = lambda: tops.append(ceilings(device, setting.precision))  # noqa: E731
+        times = interleave(running, rounds=rounds, count=steps, device=device, before=before_round)
+    finally:
+        for one in built.values():
+            one.close()
     top = Ceilings(median(t.matmul for t in tops), median(t.copy for t in tops))
     sheet = peak(torch.cuda.get_device_name(device), setting.precision) if device.type == "cuda" else None
     return [
@@ -91,10 +98,10 @@ def prepare(build: Callable[[Setting], Built], setting: Setting, warmup: int, be
     for _ in range(warmup):
         built.step()
     if not gpu:
-        return built, cpu_peak(built.step, [*built.held(), setting.images])
+        return built, cpu_peak(built.step, [*built.held(), setting.source.pixels])
     at_first = torch.cuda.max_memory_allocated(setting.device) - before  # a graph takes its memory while it is recorded
     later = gpu_peak(built.step, before, setting.device)
-    return built, max(at_first, later) if hasattr(built.step, "graph") else later
+    return built, max(at_first, later) if getattr(built.step, "graph", False) else later
 
 
 def row_of(

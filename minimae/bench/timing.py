@@ -58,8 +58,11 @@ def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
     """Most bytes in tensors during a step on a CPU: those held already, and what torch's profiler saw come and go."""
     before = bytes_of(held)
     with quiet_profiler(), tempfile.TemporaryDirectory() as folder:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            step()
+        profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+        inside = getattr(step, "inside", lambda job: job())  # the profiler sees the thread in which it was started
+        inside(profile.start)
+        step()
+        inside(profile.stop)
         trace = Path(folder, "trace.json")
         profile.export_chrome_trace(str(trace))
         events = [event for event in json.loads(trace.read_text(encoding="utf-8"))["traceEvents"] if event.get("name") == "[memory]"]

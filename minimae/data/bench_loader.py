@@ -132,7 +132,7 @@ def _delivered(
             _finish(device)
             started, before = time.perf_counter(), images.waited
         del part
-        if step is not None:
+        if step is not None and i + 1 < count:  # the clock stops when the last batch has come
             time.sleep(step)
     _finish(device)
     spent = time.perf_counter() - started

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import sys
-import time
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,20 @@ from torch import nn
 from minimae import MAE, size
 from minimae.bench import cases as case_module
 from minimae.bench import results as result_module
-from minimae.bench import rivals
+from minimae.bench import rivals, timing
 from minimae.bench.cases import BIG, OURS, TIMM, USUAL, Setting, cases
 from minimae.bench.ceilings import Ceilings, ceilings, peak
 from minimae.bench.results import Row, as_json, keep, measure, summary, table
+from minimae.bench.running import Running
+from minimae.bench.tasks import RivalTask, Sized
 from minimae.bench.timing import bytes_of, cpu_peak, interleave, seconds
 from minimae.cli import main
 from minimae.errors import MinimaeError
 from minimae.masking import mask_from_noise
 from minimae.sizes import flops
+from minimae.tasks.pretrain import Pretrain, PretrainTask
+from minimae.training.distributed import World
+from minimae.training.loop import plan
 
 CPU = torch.device("cpu")
 SMALL = size("nano", image=16, patch=4, channels=3, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
@@ -97,6 +102,9 @@ def test_which_rows_there_are() -> None:
     assert next(iter(on_cpu)) == f"{OURS}, eager" and USUAL in on_cpu
     assert set(on_gpu) - set(on_cpu) == {f"{OURS}, CUDA graph", f"{OURS}, compiled, CUDA graph"}
     assert not any("compiled" in name for name in cases("pretrain", CPU, compiled=False))
+    quick = cases("pretrain", torch.device("cuda"), quick=True)
+    assert [*quick] == [f"{OURS}, eager", f"{OURS}, compiled", f"{OURS}, CUDA graph", f"{OURS}, compiled, CUDA graph", f"{TIMM}, eager",
+                        f"{BIG}, eager", USUAL]  # fmt: skip
     assert not any("graph" in name for name in cases("features", torch.device("cuda"))), "there is no step to record"
 
 
@@ -114,11 +122,97 @@ def test_every_row_runs_and_has_its_numbers(task: Any) -> None:
         assert row.difference is None or row.difference < 1e-4
 
 
+@pytest.mark.parametrize("make", [case_module.ours_pretrain, partial(case_module.rival_pretrain, make=rivals.timm_mae)])
+def test_a_step_is_one_of_the_real_loop_from_pixels_to_the_update(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.dtype, str]] = []
+    usual = PretrainTask.loss
+
+    def loss(self: PretrainTask, batch: Any) -> torch.Tensor:
+        seen.append((batch.pixels.dtype, type(self).__name__))
+        return usual(self, batch)
+
+    monkeypatch.setattr(PretrainTask, "loss", loss)
+    built = make(Setting(SMALL, 8, CPU, "fp32"))
+    before = [p.detach().clone() for p in built.module.parameters()]
+    assert len(seen) == 1, "the first step is taken when a row is made"
+    for taken in (2, 3):
+        built.step()
+        assert len(seen) == taken
+    assert all(dtype == torch.uint8 for dtype, _ in seen)
+    changed = [not torch.equal(a, b) for a, b in zip(before, built.module.parameters()) if b.requires_grad]
+    assert all(changed) and built.optimiser is not None and len(built.held()) > 3 * len(changed)
+    built.close()
+
+
+def test_rivals_get_the_images_that_ours_get() -> None:
+    setting = Setting(SMALL, 4, CPU, "fp32")
+    recipe = setting.settings(Pretrain, compiled="", graph=False)
+    ours = PretrainTask(recipe, setting.source, setting.mae)
+    theirs = RivalTask(recipe, setting.source, Sized(rivals.timm_mae(setting.mae, 0.75), SMALL))  # type: ignore[arg-type]
+    for (places, epochs), _ in zip(plan(0, recipe, 8, World()), range(3)):
+        batch = setting.source.at(places, epochs)
+        assert torch.equal(ours.prepare(batch)[0], theirs.prepare(batch)[0])
+
+
 def test_our_step_does_learn() -> None:
-    torch.manual_seed(0)
-    built = case_module.ours_pretrain(Setting(SMALL, 8, CPU, "fp32"))
-    losses = [float(built.step()) for _ in range(12)]  # type: ignore[arg-type]
-    assert losses[-1] < losses[0]
+    setting = Setting(SMALL, 8, CPU, "fp32")
+    images, mask = setting.images(16), mask_from_noise(torch.rand(16, 16), 4)
+    built = case_module.ours_pretrain(setting)
+    with torch.no_grad():
+        before = float(setting.mae(images, mask).loss)
+        for _ in range(40):
+            built.step()
+        after = float(built.module(images, mask).loss)
+    built.close()
+    assert after < before
+
+
+# --- the loop between two steps -----------------------------------------------------------------------------------------
+
+
+class Counting(PretrainTask):
+    """Counts its steps, notes their threads, and may fail in one."""
+
+    steps, fails = 0, 0
+    threads: set[int]
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        self.steps += 1
+        self.threads = {*getattr(self, "threads", ()), threading.get_ident()}
+        if self.steps == self.fails:
+            raise RuntimeError("no memory left")
+        return super().loss(batch)
+
+
+def counting(fails: int = 0) -> Counting:
+    setting = Setting(SMALL, 2, CPU, "fp32")
+    task = Counting(setting.settings(Pretrain, compiled="", graph=False), setting.source, setting.mae)
+    task.fails = fails
+    return task
+
+
+def test_a_run_goes_on_by_one_step_when_it_is_called_and_ends_when_closed() -> None:
+    task = counting()
+    run = Running(task, task.recipe)
+    assert task.steps == 1
+    run()
+    run()
+    assert task.steps == 3 and run.inside(threading.get_ident) in task.threads and task.threads != {threading.get_ident()}
+    run.close()
+    run.close()
+    assert task.steps == 3 and not run._thread.is_alive()
+    with pytest.raises(MinimaeError, match="the run is over"):
+        run()
+
+
+def test_an_error_of_a_run_is_raised_where_it_was_called() -> None:
+    with pytest.raises(RuntimeError, match="no memory left"):
+        Running(task := counting(fails=1), task.recipe)
+    run = Running(task := counting(fails=3), task.recipe)
+    run()
+    with pytest.raises(RuntimeError, match="no memory left"):
+        run()
+    assert not run._thread.is_alive()
 
 
 def test_other_maths_are_told() -> None:
@@ -158,8 +252,14 @@ def test_rounds_are_interleaved_and_begin_with_another_each_time() -> None:
     assert "".join(order) == "|aabbcc|bbccaa|ccaabb|aabbcc" and {name: len(t) for name, t in times.items()} == {"a": 4, "b": 4, "c": 4}
 
 
-def test_seconds_are_seconds() -> None:
-    assert seconds(lambda: time.sleep(0.02), 3, CPU) == pytest.approx(0.02, rel=0.5)
+def test_seconds_are_seconds_of_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def step() -> None:
+        now[0] += 0.02
+
+    assert seconds(step, 3, CPU) == pytest.approx(0.02)
 
 
 def test_memory_is_what_was_held_at_once() -> None:
@@ -242,15 +342,35 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [row["task"] for row in run["rows"]] == ["pretrain"] * 4 + ["features"] * 3 and run["note"]
 
 
+def test_several_sizes_and_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from minimae.bench import command
+
+    asked: list[tuple[Any, ...]] = []
+
+    def measured(setting: Setting, task: str, **how: Any) -> tuple[list[Row], Ceilings]:
+        asked.append((setting.size.width, task, how["rounds"], how["quick"]))
+        return ROWS, Ceilings(1.0, 1.0)
+
+    monkeypatch.setattr(command, "measure", measured)
+    out = tmp_path / "bench.json"
+    assert main(["bench", "--size", "nano", "micro", "--image", "32", "--batch", "2", "--device", "cpu", "--quick", "--out", str(out)]) == 0
+    assert asked == [(96, "pretrain", 3, True), (128, "pretrain", 3, True)]
+    commands = [run["command"] for run in json.loads(out.read_text())]
+    start = "minimae bench --size {} --batch 2 --steps 2 --rounds 3 --image 32 --device cpu --tasks pretrain --quick"
+    assert commands == [start.format("nano"), start.format("micro")]
+    assert main(["bench", "--size", "nano", "bas"]) == 2 and "did you mean 'base'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_compiled_blocks_compute_the_same() -> None:
     setting = Setting(SMALL, 2, CPU, "fp32")
-    losses = []
+    weights = []
     for compiled in ("", "blocks"):
-        torch.manual_seed(0)
-        step = case_module.ours_pretrain(setting, compiled=compiled).step  # type: ignore[arg-type]
-        losses.append([float(step()) for _ in range(3)])  # type: ignore[arg-type]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+        built = case_module.ours_pretrain(setting, compiled=compiled)  # type: ignore[arg-type]
+        built.step()
+        built.close()
+        weights.append(torch.cat([p.detach().flatten() for p in built.module.parameters()]))
+    assert (weights[0] - weights[1]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(["--batch", "0"], "--batch must be at least 1"), (["--size", "bas"], "did you mean 'base'")])

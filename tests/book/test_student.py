@@ -25,7 +25,7 @@ def copy_of(script: Path) -> Any:
 def execute(notebook: Any, folder: Path) -> Any:
     """The notebook, run in a folder. Raises when a cell does."""
     where = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, timeout=build.CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources=where).execute()
+    return NotebookClient(notebook, timeout=1800, kernel_name="python3", record_timing=False, resources=where).execute()
 
 
 def result(cell: Any) -> str:

@@ -2,17 +2,16 @@
 
 import subprocess
 import sys
-import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import tyro
 
 import minimae
+from minimae.data import bench_loader
 from minimae.data.bench_loader import Way, bench, plan, table, ways
 from minimae.data.commands import BenchLoaderCommand, PackCommand, VerifyCommand
-from minimae.data.stream import Stream, open_stream
+from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
 
 
@@ -27,20 +26,48 @@ def test_every_way_is_measured(jpegs, shards):
     assert all(row.name in text for row in rows) and "%" in text and "torch" in text
 
 
-class SlowStream(Stream):
-    """Reading an image takes 20 ms, without work for a processor."""
+class Clock:
+    """Stands for the module time: only sleeping and waiting for images take any."""
 
-    def bytes_of(self, place: int) -> bytes:
-        time.sleep(0.02)
-        return super().bytes_of(place)
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_a_loop_that_takes_long_hardly_waits_and_a_fast_one_does(jpegs):
-    stream = open_stream(jpegs)
-    slow = SlowStream(**{field.name: getattr(stream, field.name) for field in fields(stream)})
-    way = Way("slow", slow)  # a batch of 8 takes 160 ms
-    long, short = (bench([way], image=16, batch=8, batches=2, repeats=1, workers=1, step=s, quiet=True)[0] for s in (0.5, 0.0))
-    assert long.waiting < 0.2 and short.waiting > 0.8 and short.delivered < 70
+class OneWorker:
+    """Stands for a feed: one worker takes 160 ms for a batch, and keeps two ready."""
+
+    def __init__(self, clock: Clock, batches: int) -> None:
+        self.clock, self.waited, self.ready, self.left = clock, 0.0, [0.16, 0.32], batches
+
+    def __iter__(self) -> "OneWorker":
+        return self
+
+    def __next__(self) -> object:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        ready = self.ready.pop(0)
+        wait = max(0.0, ready - self.clock.now)
+        self.waited += wait
+        self.clock.now += wait
+        self.ready.append(max(self.clock.now, self.ready[-1]) + 0.16)  # there is room for another batch
+        return object()
+
+
+@pytest.mark.parametrize(("step", "waiting", "delivered"), [(0.5, 0.0, 8 / 0.5), (0.0, 1.0, 8 / 0.16), (0.1, 0.375, 8 / 0.16)])
+def test_a_long_step_waits_for_nothing_and_a_short_one_for_the_worker(jpegs, monkeypatch, step, waiting, delivered):
+    clock = Clock()
+    monkeypatch.setattr(bench_loader, "time", clock)
+    monkeypatch.setattr(bench_loader, "feed", lambda stream, plan, **how: OneWorker(clock, len([*plan])))
+    monkeypatch.setattr(bench_loader, "_rate", lambda way, part, image: 1.0)
+    [row] = bench([Way("slow", open_stream(jpegs))], image=16, batch=8, batches=2, repeats=1, workers=1, step=step, quiet=True)
+    assert row.waiting == pytest.approx(waiting, abs=1e-9) and row.delivered == pytest.approx(delivered)
 
 
 def test_the_plan_goes_round(jpegs):

@@ -337,14 +337,15 @@ def test_a_read_that_never_ends_is_told(damaged):
     stream = open_stream(damaged)
     os.remove(stream.path_of(17))
     os.mkfifo(stream.path_of(17))
-    source = feed(stream, in_order(5, 1), image=32, augmentation=CROP, seed=0, workers=1, timeout=1)
+    source = feed(stream, in_order(5, 1), image=32, augmentation=CROP, seed=0, workers=1)
     assert len([*itertools.islice(source, 5)]) == 5
-    source = feed(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1, timeout=1)
-    next(source)
+    source = feed(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1, timeout=600)
+    next(source)  # however long the worker takes to start
+    source._iterator._timeout = 1
     process = source._iterator._workers[0]
     with pytest.raises(MinimaeError, match=r"died or hangs.*timed out after 1 second"):
         next(source)
-    process.join(10)
+    process.join(600)
     assert not process.is_alive()
 
 
@@ -395,10 +396,10 @@ def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, t
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stdout.readline() == "batch\n"
     os.kill(running.pid, how) if how == signal.SIGKILL else os.killpg(running.pid, how)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=900)
     assert (running.returncode == code) if code is not None else running.returncode != 0, err
     assert ("done" in out) == (handling == "answered"), err
-    deadline = time.monotonic() + 30  # a worker looks every five seconds whether its parent is alive
+    deadline = time.monotonic() + 900  # a worker looks every five seconds whether its parent is alive
     while (left := in_session(running.pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +131,8 @@ def test_a_job_in_other_hands_is_left_to_them(store: Store) -> None:
     assert not jobs.advance(job, store, "")
 
 
-def in_a_process(folder: Path, done: Any) -> None:
-    """What a second terminal would do; reports the jobs that it did itself."""
+def in_a_process(folder: Path, done: Any, meeting: Any) -> None:
+    """What a second terminal would do; reports the jobs that it did itself. Its first one is not over before the other has one too."""
     torch.set_num_threads(1)
     mine: list[str] = []
     store = Store(folder, data.load, say=QUIET)
@@ -141,8 +140,9 @@ def in_a_process(folder: Path, done: Any) -> None:
 
     def ask(self: Store, job: Job) -> None:
         mine.append(job.key)
+        if len(mine) == 1:
+            meeting.wait()
         asked(self, job)
-        time.sleep(0.3)
 
     Store.ask = ask  # type: ignore[method-assign]
     run(several(), store, pause=0.05)
@@ -156,11 +156,11 @@ def several() -> list[Job]:
 @pytest.mark.slow
 def test_two_processes_share_the_work_and_do_nothing_twice(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    done = context.Queue()
-    workers = [context.Process(target=in_a_process, args=(tmp_path, done)) for _ in range(2)]
+    done, meeting = context.Queue(), context.Barrier(2)
+    workers = [context.Process(target=in_a_process, args=(tmp_path, done, meeting)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    first, second = done.get(timeout=120), done.get(timeout=120)
+    first, second = done.get(timeout=900), done.get(timeout=900)
     for worker in workers:
         worker.join()
     assert sorted([*first, *second]) == sorted(job.key for job in several())

@@ -22,6 +22,8 @@ from minimae.recipes.entries import step_flops
 from minimae.recipes.races import RACES, RATE, VIT_T, Race
 from minimae.reproduce import race as module
 from minimae.reproduce.race import Clock, RaceCommand, count, curve, shortened, verdict
+from minimae.tasks.finetune import FinetuneTask
+from minimae.tasks.pretrain import PretrainTask
 
 each = pytest.mark.parametrize("race", RACES.values(), ids=lambda race: race.name)
 TINY = {"width": 32, "heads": 2, "depth": 2, "decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1, "patch": 8}
@@ -83,7 +85,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Race:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_whole_path_runs_from_a_packed_file(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_path_runs_from_a_packed_file(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["race", "5", "--data", str(packed / "packed"), "--out", str(tmp_path), "--device", "cpu", "--seed", "3"]
     assert main(arguments) == 0
     told = json.loads((tmp_path / "cifar10-5min-3" / "race.json").read_text())
@@ -93,10 +97,11 @@ def test_the_whole_path_runs_from_a_packed_file(packed: Path, tmp_path: Path, ca
     assert losses[-1] < 0.9 * losses[0] and 0 <= told["accuracy"] <= 100 and told["recipes"]["pretrain"]["seed"] == 3
     assert told["minutes"] * 60 == pytest.approx(sum(s for name, s in told["seconds"].items() if name != "probe"), abs=0.5)
     assert "the goal, 90 % in 5 minutes, is missed" in capsys.readouterr().out
+    for task in (PretrainTask, FinetuneTask):
+        monkeypatch.setattr(task, "loss", None)
     assert main(arguments) == 0, "again: nothing is trained twice"
     again = json.loads((tmp_path / "cifar10-5min-3" / "race.json").read_text())
     assert (again["accuracy"], again["probe"]) == (told["accuracy"], told["probe"])
-    assert again["seconds"]["pre-training"] < told["seconds"]["pre-training"] * 2 + 2
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
