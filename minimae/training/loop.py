@@ -75,8 +75,9 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     The model is trained in place. With FSDP2 it is replaced at the end by an ordinary one, whole on every process: use ``task.model``.
 
     Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its newest checkpoint: on a CPU to
-    the same bits as if it had never stopped, for the same number of threads (the stored one, unless the user chose). Raises MinimaeError for other images or settings than the run had, for a loss or weights
-    that are not finite (they are never saved), and for a folder that another run is using; Interrupted after a stop request.
+    the same bits as if it had never stopped, on as many threads. Raises MinimaeError for other images or settings than the run had, for
+    a loss or weights that are not finite (they are never saved), and for a folder that another run is using; Interrupted after a stop
+    request.
     """
     with locked(out):
         return train(task, settings, out, resume=resume, quiet=quiet)

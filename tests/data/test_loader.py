@@ -405,6 +405,22 @@ def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, t
     assert not left
 
 
+def threads_of_the_worker(crops, ids, epochs):
+    return torch.full_like(crops, torch.get_num_threads())
+
+
+def test_a_worker_has_one_thread_whatever_its_parent_has(jpegs):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        source = feed(open_stream(jpegs), in_order(4, 4), image=16, augmentation=CROP, seed=0, workers=1, finish=threads_of_the_worker)
+        pixels = next(source).pixels
+        source.close()
+    finally:
+        torch.set_num_threads(before)
+    assert pixels.unique().tolist() == [1]
+
+
 # On a GPU
 
 
