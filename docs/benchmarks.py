@@ -62,7 +62,34 @@ def parts() -> dict[str, str]:
         about = f"{m['processor']}, torch {m['torch']}; allocator: {m['memory allocator']}; "
         about += f"medians of {len(rows[0].rates)} interleaved rounds (range)."
         found["threads"] = f"```sh\n{run['command']}\n```\n\n{threads.table(rows)}\n\n{about}"
+    found["gpu"] = gpu(json.loads((HERE / "gpu.json").read_text(encoding="utf-8")))
     return found
+
+
+def gpu(run: dict[str, Any]) -> str:
+    """What was run on a GPU: the checks, the step of a small model, and the larger models in eager mode."""
+    m, results, steps = run["machine"], run["checks"]["results"], run["steps"]
+    hold, ways = sum(result["ok"] for result in results.values()), sum(name.startswith("no waits") for name in results)
+    apart = {name: f"{value:.1g}" for name, value in results["graph: pretrain"]["figures"].items() if not isinstance(value, list)}
+    first = steps["rows"][0]["images_per_s"]
+    lines = [
+        f"One {m['device']}, {m['cores']} cores, torch {m['torch']}, {run['date']}.",
+        f"\n```sh\n{run['checks']['command']}\n```\n",
+        f"{hold} of {len(results)} checks held. Steps 2 to 20 of {ways} ways to train ran with",
+        '`torch.cuda.set_sync_debug_mode("error")`: the host never waits for the GPU but where the loss is read.',
+        "Recorded and ordinary steps end with weights that differ by",
+        f"{apart['fp32, recorded']} (float32) and {apart['bf16, recorded']} (bf16) of the way they went; two ordinary runs differ by",
+        f"{apart['fp32, run twice']} and {apart['bf16, run twice']}. Checkpoints of the GPU are read and resumed on a CPU.",
+        f"\nThe loop with a small model ({steps['recipe']}), one run each, not interleaved, after the first ten steps:\n",
+        "| command | images/s | × eager |",
+        "|---|---:|---:|",
+        *(f"| `{row['command']}` | {row['images_per_s']:,} | {row['images_per_s'] / first:.2f} |" for row in steps["rows"]),
+    ]
+    for bench in run["bench"]:
+        top = bench["ceilings"]["pretrain"]
+        ceiling = f"A plain matrix product reached {top['matmul TFLOP/s']:.0f} TFLOP/s, a copy {top['copy GB/s'] / 1000:.1f} TB/s."
+        lines += [f"\n```sh\n{bench['command']}\n```\n", table(rows_of(bench)), "", ceiling]
+    return "\n".join(lines)
 
 
 def page(text: str) -> str:

@@ -4,7 +4,7 @@ A step of a small model is hundreds of kernels that each take less time than the
 follow each other without the host. Every replay reads and writes the same memory, so shapes are fixed, inputs are copied into place,
 and the learning rate is a tensor. Nothing in the step may wait for the device: no ``.item()``, no copy between host and device.
 
-Not yet run on a GPU: what is tested is all that works without one.
+What a GPU alone can show is checked there by tests/gpu; docs/benchmarks.md has the results of one call.
 """
 
 from __future__ import annotations
