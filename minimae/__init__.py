@@ -1,12 +1,16 @@
 """minimae: masked autoencoders (He et al., arXiv 2111.06377), compact, complete and exact.
 
-import torch, minimae
+>>> import torch, minimae
+>>> mae = minimae.MAE("tiny", patch=4, image=32)
+>>> out = mae(torch.randn(8, 3, 32, 32), ratio=0.75)
+>>> out.loss.backward()
 
-size = minimae.size("tiny", patch=4, image=32)
-mae = minimae.MAE(size)
-mask = minimae.make_mask(ids=torch.arange(8), grid=size.grid, ratio=0.75)
-out = mae(torch.randn(8, 3, 32, 32), mask)
-out.loss.backward()
+*Sample ids*: every random choice (the mask, the crop, the flip of an image) is a function of a seed, the epoch and the id of the sample,
+an integer of yours for each image. The same id gets the same mask in every batch, on every machine:
+
+>>> mask = minimae.make_mask(ids=torch.tensor([7, 3]), grid=(8, 8), ratio=0.75, seed=0, epoch=2)
+>>> torch.equal(mask.keep[1:], minimae.make_mask(torch.tensor([3]), (8, 8), epoch=2).keep)
+True
 """
 
 from __future__ import annotations
@@ -17,17 +21,36 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .calls import (
+    block_mask,
+    drop_path,
+    flops,
+    grid_mask,
+    grid_of,
+    keep_count,
+    make_mask,
+    mask_from_noise,
+    parameters,
+    patch_loss,
+    patch_statistics,
+    patchify,
+    random_mask,
+    resize_positions,
+    sincos_1d,
+    sincos_2d,
+    take,
+    uniforms,
+    unpatchify,
+    user_mask,
+)
 from .decoder import Decoder
 from .errors import Interrupted, MinimaeError
 from .lazy import submodules
 from .mae import MAE, MAEOutput, Pictures
-from .masking import Mask, block_mask, grid_mask, keep_count, make_mask, mask_from_noise, random_mask, take, user_mask
-from .noise import uniforms
-from .patches import grid_of, patchify, unpatchify
-from .positions import resize_positions, sincos_1d, sincos_2d
-from .sizes import SIZES, Size, flops, parameters, size
-from .targets import NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
-from .vit import MLP, Attention, Block, Encoder, drop_path
+from .masking import Mask
+from .sizes import SIZES, Size, size
+from .targets import NormalisedTarget, PCATarget, PixelTarget
+from .vit import MLP, Attention, Block, Encoder
 
 if TYPE_CHECKING:
     from .interop import Classified

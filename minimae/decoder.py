@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .checks import checked_mask
 from .masking import Mask, take
 from .patches import Pair
 from .positions import resize_positions, sincos_2d
-from .sizes import Size
+from .sizes import Size, resolve
 from .vit import Block, initialise
 
 
@@ -22,9 +23,9 @@ class Decoder(nn.Module):
     t is 1 + k, or 1 + n when the encoder saw mask tokens itself; then none are added. values: the target's width (p1·p2·c).
     """
 
-    def __init__(self, size: Size, *, values: int | None = None, mask_token: bool = True) -> None:
+    def __init__(self, size: Size | str, *, values: int | None = None, mask_token: bool = True) -> None:
         super().__init__()
-        self.size = size
+        self.size = size = resolve(size)
         d = size.decoder_width
         self.embed = nn.Linear(size.width, d)
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_token else None
@@ -50,7 +51,7 @@ class Decoder(nn.Module):
 
         In the last block all tokens give keys and values, but only those that are predicted ask: exact, and cheaper.
         """
-        x = self.tokens(latent, mask, self.size.grid if grid is None else grid)
+        x = self.tokens(latent, checked_mask(mask, {}), self.size.grid if grid is None else grid)
         wanted = mask.n if every else mask.masked.shape[1]
         for block in self.blocks[:-1]:
             x = block(x)

@@ -128,7 +128,7 @@ SAMPLERS: dict[str, Callable[[Tensor, Pair, float], Mask]] = {
 def make_mask(ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "random", seed: int = 0, epoch: int | Tensor = 0) -> Mask:
     """The mask of each sample id ``b`` in an epoch: a pure function of (seed, epoch, sample id).
 
-    It does not depend on the batch size, the order, the worker or the device. Sampling: random, block or grid.
+    ids: an integer of yours for each image, such as its index in the data set; one id gets one mask in every batch, on every device.
     """
     if sampling not in SAMPLERS:
         raise ValueError(f"unknown sampling {sampling!r}; choose one of {', '.join(SAMPLERS)}")

@@ -1,7 +1,6 @@
 """Cut an image into patches, and put the patches back (paper, Section 3, "Masking").
 
-Axes, here and everywhere: ``b`` batch, ``c`` channels, ``h w`` grid rows and columns,
-``p1 p2`` rows and columns inside a patch, ``n`` patches in an image.
+Axes everywhere: ``b`` batch, ``c`` channels, ``h w`` grid rows and columns, ``p1 p2`` those inside a patch, ``n`` patches in an image.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .checks import check_images, checked_mask
 from .masking import Mask, take
 from .patches import Pair, grid_of, patchify
 from .positions import resize_positions, sincos_2d
-from .sizes import Size
+from .sizes import Size, resolve
 
 
 def initialise(module: nn.Module) -> None:
@@ -105,9 +105,9 @@ class Encoder(nn.Module):
     Drop path grows linearly over the blocks up to ``drop``. mask_tokens: feed masked patches as learned tokens (Table 1c).
     """
 
-    def __init__(self, size: Size, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
+    def __init__(self, size: Size | str, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size = size = resolve(size)
         d = size.width
         self.project = nn.Linear(size.values, d)
         self.class_token = nn.Parameter(torch.empty(1, 1, d))

@@ -53,7 +53,7 @@ from minimae.book import check
 from minimae.checks import check_images, checked_mask
 from minimae.patches import Pair, grid_of
 from minimae.positions import resize_positions, sincos_2d
-from minimae.sizes import Size, size
+from minimae.sizes import Size, resolve, size
 from minimae.vit import Block, initialise
 
 BUDGET_SECONDS = 60
@@ -139,9 +139,9 @@ class Encoder(nn.Module):
     ``mask_tokens=True`` feeds the masked places as learned tokens (the ablation of Table 1c).
     """
 
-    def __init__(self, size: Size, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
+    def __init__(self, size: Size | str, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size = size = resolve(size)
         d = size.width
         self.project = nn.Linear(size.values, d)
         self.class_token = nn.Parameter(torch.empty(1, 1, d))

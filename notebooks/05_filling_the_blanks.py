@@ -49,8 +49,9 @@ import minimae
 from minimae import Block, Mask, Size, book, data, flops, make_mask, patchify, plots, resize_positions, sincos_2d, size, take, weights
 from minimae.augment import normalise
 from minimae.book import check
+from minimae.checks import checked_mask
 from minimae.patches import Pair
-from minimae.sizes import block_flops
+from minimae.sizes import block_flops, resolve
 from minimae.tasks.reconstruct import stages
 from minimae.vit import initialise
 
@@ -326,9 +327,9 @@ plots.who_asks(12, 37)
 class Decoder(nn.Module):
     """Latent tokens `b t d` and a mask → what is predicted for the masked patches: `b m values`."""
 
-    def __init__(self, size: Size, *, values: int | None = None, mask_token: bool = True) -> None:
+    def __init__(self, size: Size | str, *, values: int | None = None, mask_token: bool = True) -> None:
         super().__init__()
-        self.size = size
+        self.size = size = resolve(size)
         d = size.decoder_width
         self.embed = nn.Linear(size.width, d)
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_token else None
@@ -351,7 +352,7 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor, mask: Mask, *, grid: Pair | None = None, every: bool = False) -> Tensor:
         """→ `b m values` in the order of `mask.masked`; with `every=True` → `b n values` in image order."""
-        x = self.tokens(latent, mask, self.size.grid if grid is None else grid)
+        x = self.tokens(latent, checked_mask(mask, {}), self.size.grid if grid is None else grid)
         wanted = mask.n if every else mask.masked.shape[1]
         for block in self.blocks[:-1]:
             x = block(x)

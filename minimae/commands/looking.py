@@ -37,14 +37,14 @@ class ExportCommand:
     """Write trained weights as one safetensors file that needs nothing beside it: minimae export RUN OUT.safetensors."""
 
     weights: Positional[Path]
-    """A run folder of pre-training, its checkpoint.pt, or shipped weights by name."""
+    """A run folder of pre-training or fine-tuning, its checkpoint, or shipped weights by name."""
     out: Positional[Path]
     """The file to write."""
     half: bool = False
     """Half precision: half as large, and rounded."""
 
     def __call__(self) -> None:
-        weights.export(weights.load(self.weights), self.out, half=self.half)
+        weights.export(weights.load_any(self.weights), self.out, half=self.half)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
 
 
