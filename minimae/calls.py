@@ -16,12 +16,17 @@ from torch import Tensor
 
 from . import masking, noise, patches, positions, sizes, targets, vit
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Advice = str | None  # what was wanted, and how to write it; None for a good value
 
 
 def is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(x, Integral) and x > 0 for x in value)
+    return isinstance(value, tuple | list) and len(value) == 2 and all(is_whole(x) and x > 0 for x in value)
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
 
 
 def tensor(shape: str, *, dims: tuple[int, ...] = ()) -> Callable[[Any], Advice]:
@@ -40,7 +45,7 @@ def grid(value: Any) -> Advice:
 
 
 def pixels(value: Any) -> Advice:
-    good = is_pair(value) or (isinstance(value, Integral) and not isinstance(value, bool) and value > 0)
+    good = is_pair(value) or (is_whole(value) and value > 0)
     return None if good else "pixels: a number as 16, or a pair (rows, columns)"
 
 
@@ -55,7 +60,7 @@ def ratio(value: Any) -> Advice:
 
 
 def whole(value: Any) -> Advice:
-    return None if isinstance(value, Integral) and not isinstance(value, bool) else "a whole number"
+    return None if is_whole(value) else "a whole number"
 
 
 def epoch(value: Any) -> Advice:
