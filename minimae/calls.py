@@ -26,7 +26,7 @@ def is_pair(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+    return not isinstance(value, bool) and isinstance(value, Integral)
 
 
 def tensor(shape: str, *, dims: tuple[int, ...] = ()) -> Callable[[Any], Advice]:

@@ -94,7 +94,7 @@ def test_checked_functions_are_the_same_functions() -> None:
             assert pickle.loads(pickle.dumps(getattr(minimae, name))) is getattr(minimae, name), name
 
 
-@pytest.mark.parametrize("module", ["minimae", "minimae.sizes", "minimae.weights", "minimae.tasks.pretrain", "minimae.interop.scikit"])
+@pytest.mark.parametrize("module", ["minimae", "minimae.sizes", "minimae.weights", "minimae.tasks.pretrained", "minimae.interop.scikit"])
 def test_the_examples_of_the_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)

@@ -1,41 +1,38 @@
-"""Pre-training: the recipe, the step, and how a trained model is stored and read back (paper, Section 3 and Table 8)."""
+"""Pre-training: the recipe and the step (paper, Section 3 and Table 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..augment import Augmentation, normalise
 from ..data.source import Batch
-from ..errors import MinimaeError
 from ..mae import MAE
 from ..masking import Mask, keep_count, make_mask
 from ..patches import Pair, pair, patchify
-from ..pixels import as_pixels
 from ..sizes import Size, size
 from ..targets import PCATarget
-from ..threads import inference
 from ..training.bands import Expectation
-from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.distributed import broadcast, world
 from ..training.identity import identity
-from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
+from ..training.loop import Plan, Result, device_of, fit
 from ..training.optimisers import adamw, decay_groups
 from ..training.precision import inputs
-from ..training.settings import Settings, from_dict
+from ..training.settings import Settings
 from .expected import reference
-from .features import Pool, extract
 from .feeding import USUAL, Reading, Source, batches, changed, some
+from .pretrained import Pretrained, Statistics, load_pretrained, rebuild, tensors_of
 from .start import load_start, start_from
 
-PICTURES = "pictures."  # before the names of a second decoder's weights
-Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
-
+__all__ = [
+    "Pretrain", "PretrainTask", "Pretrained", "Statistics", "baseline_loss", "build", "load_pretrained", "pretrain", "rebuild",
+    "tensors_of",
+]  # fmt: skip
 
 MOST_PATCHES = 4096  # of an image whose size was not given; the paper has 196
 
@@ -231,76 +228,6 @@ def pretrain(
     task = PretrainTask(recipe, images, model.to(device), reading=reading)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     return task.model, result
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained:
-    """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by.
-
-    decoder: whether its decoder was trained too; weights from elsewhere may have none, and then it is fresh and can paint nothing.
-    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one: reconstructions are drawn with it.
-    """
-
-    model: MAE
-    recipe: Pretrain
-    statistics: Statistics
-    decoder: bool = True
-    pictures: MAE | None = None
-
-    def features(self, images: Any, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
-        """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
-
-        images: a tensor, an array or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1], see
-        :func:`minimae.pixels.as_pixels`. They are normalised here, by the statistics of the weights.
-        pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
-
-        >>> import torch, minimae
-        >>> trained = minimae.load("fashion-nano")
-        >>> trained.features(torch.rand(8, 1, 28, 28)).shape
-        torch.Size([8, 96])
-        """
-        if pool not in get_args(Pool):
-            raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
-        how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
-        with inference(self.model):
-            return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)
-
-
-def load_pretrained(path: Path) -> Pretrained:
-    """Read a run folder or its checkpoint file. Raises MinimaeError when it is missing, damaged or of another task."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "pretrain")
-    return rebuild(state, state["model"], file)
-
-
-def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> Pretrained:
-    """The model that belongs to these weights, from what was stored about it."""
-    try:
-        recipe: Pretrain = from_dict(Pretrain, about["settings"])
-        model = MAE(
-            from_dict(Size, about["size"]),
-            target=recipe.target,
-            loss_on=recipe.loss_on,
-            mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
-        )
-        mean, deviation = (torch.as_tensor(x) for x in about["statistics"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
-    second = {name.removeprefix(PICTURES): value for name, value in weights.items() if name.startswith(PICTURES)}
-    load_weights(model, {name: value for name, value in weights.items() if not name.startswith(PICTURES)}, source)
-    trained = Pretrained(model.eval(), recipe, (mean, deviation), bool(about.get("decoder", True)))
-    if not second:
-        return trained
-    pictures = MAE(model.size, target="pixels")
-    load_weights(pictures.decoder, second, source)
-    pictures.encoder = model.encoder
-    return replace(trained, pictures=pictures.eval())
-
-
-def tensors_of(trained: Pretrained) -> dict[str, Tensor]:
-    """All weights by name, as :func:`rebuild` takes them; those of the second decoder begin with ``pictures.``."""
-    second = {} if trained.pictures is None else trained.pictures.decoder.state_dict(prefix=PICTURES)
-    return {**trained.model.state_dict(), **second}
 
 
 def baseline_loss(model: MAE, images: Source, count: int = 1000, *, skip_corrupt: bool = False, workers: int = 0) -> float:
