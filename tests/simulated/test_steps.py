@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from simulation import Simulation, gpu, training
+from simulation import Simulation, gpu, outside, training
 
+from minimae.data.loader import Feed
 from minimae.data.source import Images
+from minimae.tasks.feeding import Reading
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask
@@ -36,6 +38,7 @@ finetunings: dict[str, dict[str, Any]] = {
     "mixing, erasing, average": {"mixup": 0.8, "cutmix": 1.0, "erasing": 0.25, "ema": 0.99},
     "mixing by batch": {"mixup": 0.8, "cutmix": 1.0, "mix_by": "batch"},
     "mixup alone": {"mixup": 0.8},
+    "randaugment": {"randaugment": (9.0, 0.5), "mixup": 0.8, "erasing": 0.25},
     "last blocks": {"tune": 0.5},
     "no crop, other size": {"crop": None, "image": 24},
     "fp32": {"precision": "fp32"},
@@ -83,13 +86,26 @@ def test_pre_training(name: str, images: Images, monkeypatch: pytest.MonkeyPatch
         train(simulation, PretrainTask(recipe, images, simulation.module(model)), recipe, monkeypatch)
 
 
+def on_the_host(read: Any) -> Any:
+    """What workers do for RandAugment: in their own processes, with real tensors, and handed over in memory that is page-locked."""
+
+    def call(*args: Any) -> Any:
+        raw = outside(read)(*args)
+        return raw._replace(**{name: x.pin_memory() for name, x in raw._asdict().items() if isinstance(x, torch.Tensor)})
+
+    return call
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")
 @pytest.mark.parametrize("name", finetunings)
 def test_fine_tuning(name: str, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(FINETUNE, **finetunings[name])
     classifier = Classifier(build(PRETRAIN, images).encoder, 4, drop_path=0.1, image=recipe.image, tune=recipe.tune)
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
+    monkeypatch.setattr(Feed, "_raw", on_the_host(Feed._raw))
     with gpu() as simulation:
-        train(simulation, FinetuneTask(recipe, images, images.statistics, simulation.module(model)), recipe, monkeypatch)
+        task = FinetuneTask(recipe, images, images.statistics, simulation.module(model), reading=Reading(workers=0))
+        train(simulation, task, recipe, monkeypatch)
 
 
 @pytest.mark.parametrize("name", probes)

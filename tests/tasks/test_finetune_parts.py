@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
 
 from minimae.augment import Augmentation, augment, normalise
 from minimae.data.loader import feed
@@ -18,6 +20,7 @@ from minimae.tasks.feeding import Reading, batches
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
 from minimae.tasks.mixing import Mixing, draw_one_share, draw_shares, mix_images
 from minimae.tasks.strong import erase, mean_colour, randaugment
+from minimae.training.optimisers import layer_groups
 from minimae.vit import Encoder
 
 PLACES, EPOCHS = torch.tensor([5, 3, 8, 1]), torch.tensor([0, 0, 1, 1])
@@ -133,3 +136,22 @@ def test_with_an_average_the_classifier_returned_is_the_average() -> None:
 def test_impossible_recipes_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Finetune(**wrong)
+
+
+def test_every_layer_has_the_learning_rate_and_weight_decay_that_timm_gives_it() -> None:
+    ours, theirs = Classifier(encoder(), 4), VisionTransformer(8, 4, embed_dim=16, depth=2, num_heads=2, num_classes=4, global_pool="avg")
+
+    def table(model: torch.nn.Module, groups: list[dict]) -> dict[str, tuple[float, float]]:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        return {names[id(p)]: (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+    found = table(ours, layer_groups(ours, 0.05, 0.65))
+    right = table(theirs, param_groups_layer_decay(theirs, 0.05, theirs.no_weight_decay(), layer_decay=0.65))
+    pairs = {"positions": "pos_embed", "class_token": "cls_token", "project": "patch_embed.proj"}
+    pairs |= {"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2", "attention": "attn", "attn.out": "attn.proj"}
+    for name, value in found.items():
+        other = "fc_norm" + name.removeprefix("norm") if name.startswith("norm.") else name.removeprefix("encoder.")
+        for mine, yours in pairs.items():
+            other = other.replace(mine, yours)
+        assert value == right[other], name
+    assert len(found) == len(right)
