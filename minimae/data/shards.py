@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -18,10 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from .folder import SPLITS
+
 FORMAT = 2  # 1 had no checksum of the index, and did not know its split or its sources; it is still read
 INDEX = "index.json"
 BLOCK = 512  # a tar file is made of blocks of 512 bytes
 PARTIAL = ".partial"
+SHARD = re.compile(r"\d{6,}\.tar(\.partial)?")
 
 
 @dataclass(frozen=True)
@@ -210,3 +214,25 @@ def joined(parts: list[Index]) -> Index:
         tuple(file for part in parts for file in part.skipped),
         first.split,
     )
+
+
+def packed(root: Path) -> bool:
+    """Whether a folder holds shards: as they are named here, since ImageNet's own tar files may still lie beside its classes."""
+    return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
+
+
+def _shards_in(folder: Path) -> bool:
+    return any(SHARD.fullmatch(path.name) for path in folder.glob("*.tar*"))
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of one split of packed images. Raises FileNotFoundError where there is none, or where packing did not finish."""
+    if split not in SPLITS:
+        raise ValueError(f"shards have the splits {', '.join(SPLITS)}, not {split!r}")
+    found = next((root / s for s in SPLITS[split] if (root / s / INDEX).is_file()), None)
+    if found is None:
+        begun = next((root / s for s in SPLITS[split] if _shards_in(root / s)), None)
+        if begun is not None:
+            raise FileNotFoundError(f"{begun} has shards but no {INDEX}: packing did not finish; run `minimae data pack` again")
+        raise FileNotFoundError(f"{root} has no shards of the split {split}: make them with `minimae data pack`")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from .labels import as_labels
 
 Statistics = tuple[Tensor, Tensor]  # mean and standard deviation per channel, of pixels in [0, 1]: float32 c
 VALUES = 400_000_000  # of so many pixel values at most the statistics are taken: seven hundred photographs, or all of CIFAR
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green and blue that everybody uses
+WORDNET = re.compile(r"n\d{8}")  # how ImageNet's classes are called
 HISTOGRAM = 1 << 22  # pixels of one channel that are counted at a time: no copy of the whole set is made
 
 
@@ -158,6 +161,13 @@ def from_histogram(counts: Tensor) -> Statistics:
     mean = share @ value
     deviation = (share * (value - mean[:, None]).square()).sum(1).sqrt()
     return mean.float(), deviation.clamp(min=1e-3).float()
+
+
+def imagenet_statistics(classes: tuple[str, ...], channels: int | None = None) -> Statistics | None:
+    """ImageNet's mean and standard deviation for colour images of its classes, which are called n01440764 …; else None."""
+    if channels == 1 or not classes or not all(WORDNET.fullmatch(name) for name in classes):
+        return None
+    return torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])
 
 
 def held_out(labels: Tensor, share: float, *, seed: int = 0) -> Tensor:

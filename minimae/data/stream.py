@@ -7,7 +7,6 @@ It comes from class folders as ImageNet's (``train/<class>/*.JPEG``, ``val/<clas
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,17 +20,13 @@ from torch import Tensor
 
 from .access import SystemFailure, file_bytes
 from .decoding import decode, is_grey, read_header
-from .folder import SPLITS, Listing, listing
+from .folder import Listing, listing
 from .handles import Handles
 from .labels import as_labels
-from .shards import INDEX, read_index
-from .source import Statistics, choose, from_histogram, in_a_line, sampled
+from .shards import INDEX, packed, read_index, split_folder
+from .source import Statistics, choose, from_histogram, imagenet_statistics, in_a_line, sampled
 from .verify import wrong_split
 from .workers import cores
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green and blue that everybody uses
-SHARD = re.compile(r"\d{6,}\.tar(\.partial)?")
-WORDNET = re.compile(r"n\d{8}")  # how ImageNet's classes are called
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,13 +201,6 @@ def of_files(name: str, found: Listing, *, channels: int | None = None, bits: in
     return stream if channels is not None else _coloured(stream)
 
 
-def imagenet_statistics(classes: tuple[str, ...], channels: int | None = None) -> Statistics | None:
-    """ImageNet's mean and standard deviation for colour images of its classes, which are called n01440764 …; else None."""
-    if channels == 1 or not classes or not all(WORDNET.fullmatch(name) for name in classes):
-        return None
-    return torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])
-
-
 def _coloured(stream: Stream) -> Stream:
     """The same with one channel if every image is grey. Opens them until one is not."""
     grey = all(is_grey(stream.bytes_of(place)) for place in range(len(stream)))
@@ -225,7 +213,7 @@ def open_shards(root: Path, split: str = "train", *, channels: int | None = None
     Raises FileNotFoundError without an index or a shard, ValueError for an index that cannot be read, a shard whose length is not
     what the index says, or classes that are not those of the training split.
     """
-    folder = _split_folder(root, split)
+    folder = split_folder(root, split)
     index = read_index(folder / INDEX)
     if wrong_split(index, folder):
         raise ValueError(f"{folder} holds shards of the split {index.split}: move them back, or pack again")
@@ -255,24 +243,3 @@ def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root} (looked for {root.resolve()})")
     return (open_shards if packed(root) else open_folder)(root, split).limited(limit)
-
-
-def packed(root: Path) -> bool:
-    """Whether a folder holds shards: as they are named here, since ImageNet's own tar files may still lie beside its classes."""
-    return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
-
-
-def _shards_in(folder: Path) -> bool:
-    return any(SHARD.fullmatch(path.name) for path in folder.glob("*.tar*"))
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    if split not in SPLITS:
-        raise ValueError(f"shards have the splits {', '.join(SPLITS)}, not {split!r}")
-    found = next((root / s for s in SPLITS[split] if (root / s / INDEX).is_file()), None)
-    if found is None:
-        begun = next((root / s for s in SPLITS[split] if _shards_in(root / s)), None)
-        if begun is not None:
-            raise FileNotFoundError(f"{begun} has shards but no {INDEX}: packing did not finish; run `minimae data pack` again")
-        raise FileNotFoundError(f"{root} has no shards of the split {split}: make them with `minimae data pack`")
-    return found

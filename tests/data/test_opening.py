@@ -180,3 +180,14 @@ def test_a_pair_is_a_size_everywhere(tmp_path: Path) -> None:
             load(root, image=(0, image[1]))
         recipe = Pretrain(patch=8, image=image, crop=crop)
         assert recipe.size_for(open_images(root)).image == image
+
+
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_grey_files_are_cropped_in_one_channel(where: str, tmp_path: Path) -> None:
+    stream = open_images(pictures(tmp_path, (40, 60), (20, 30), channels=1))
+    assert isinstance(stream, Stream) and stream.channels == 1
+    reading = Reading(workers=0, crop_on=where)  # type: ignore[arg-type]
+    options = {"image": (16, 16), "augmentation": Augmentation(), "seed": 0, "repeats": 1, "device": torch.device("cpu")}
+    (batch,) = batches(stream, [(torch.arange(12), torch.zeros(12, dtype=torch.int64))], reading, **options)  # type: ignore[arg-type]
+    assert batch.pixels.shape == (12, 1, 16, 16) and float(batch.pixels.float().std()) > 10
+    assert batch.pixels.shape[1:] == (1, 16, 16) and open_images(tmp_path, channels=3).channels == 3
