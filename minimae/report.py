@@ -55,7 +55,7 @@ def environment(device: str) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "threads": str(torch.get_num_threads()),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
     return names
 
