@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data.source import Batch
 from ..devices import exact
-
-if TYPE_CHECKING:
-    from .loop import Task
-    from .settings import Settings
+from .settings import Settings
+from .task import Task
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
