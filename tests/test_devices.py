@@ -38,11 +38,10 @@ def test_a_gpu_that_is_not_here_is_one_line(name: str, two_gpus: list[Any]) -> N
         pick_device(name)
 
 
-@pytest.mark.parametrize("how", ["join", "alone"])
-def test_a_single_process_uses_the_gpu_that_was_named(how: str, two_gpus: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_uses_the_gpu_that_was_named(two_gpus: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert getattr(Where(device="cuda:1"), how)() == "cuda:1"
+    assert Where(device="cuda:1").join() == "cuda:1"
     assert two_gpus == [torch.device("cuda:1")]
 
 
