@@ -78,7 +78,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
         first = shortened(real, len(train), batch, here.size)
         stage(f"pre-training, {model_name}")
         model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading)
-        found["pretrain"] = told(RECIPES[name], recipe, result, device, here.size, total)
+        found["pretrain"] = told(replace(RECIPES[name], recipe=recipe, size=model.size, images=total), result, device, here.size)
         if here.main:
             how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
             page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
@@ -93,7 +93,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
             classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True, reading=reading)  # type: ignore[operator]
             score = finetuned_accuracy(classifier, test, train.statistics, reading=reading, precision=part.precision)
             print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
-            found[step] = told(entry, entry.recipe, result, device, here.size, total)
+            found[step] = told(replace(entry, size=encoder.size, images=total), result, device, here.size)
         if train.labels is None or test.labels is None:
             print("no labels: probe and fine-tuning were left out")
         if here.main:
@@ -134,10 +134,9 @@ def stage(what: str) -> None:
     print(f"{what}:", flush=True)
 
 
-def told(entry: Entry, recipe: Any, result: Result, device: str, processes: int, total: int) -> dict[str, float]:
-    """Say what was measured, and what the real run would take on ``total`` images."""
-    rate = speed(result)
-    images = recipe.epochs * total
+def told(entry: Entry, result: Result, device: str, processes: int) -> dict[str, float]:
+    """Say what was measured, and what the real run would take: this recipe, at this size, on as many images as there are."""
+    rate, images = speed(result), entry.cost.images
     hours = images / rate / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0
     losses = [point["loss"] for point in result.history]

@@ -97,6 +97,7 @@ def test_frozen_features_are_shared_and_asked_by_the_first_process(one: Path, tw
 
 def test_a_rehearsal_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:
     kept = json.loads((two / "rehearsal" / "rehearsal.json").read_text())
+    assert "the real run: 48,000 images" in (told := (two / "stdout").read_text()) and "FLOP × 48,000 images" in told, "800 epochs of 60"
     assert list(kept["stages"]) == ["pretrain", "probe", "finetune"] and (two / "rehearsal" / "pretrain" / "report.html").is_file()
     for name, epochs in (("pretrain", 800), ("probe", 90), ("finetune", 100)):
         state = load_checkpoint(two / "rehearsal" / name / "checkpoint.pt")
