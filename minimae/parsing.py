@@ -92,8 +92,9 @@ def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
         base = for_my_pictures(rest)
     else:
         base = (chosen or entry("fashion-demo")).recipe
-    if folder and chosen is None and (words := first_words(folder, "pretrain")):
-        return replace(understood(words), recipe=base, resume=None)  # with the images and options it was started with
+    if folder and (words := first_words(folder, "pretrain")):  # with the images and options it was started with
+        started = understood(words)
+        return replace(started, recipe=base, resume=None, name=chosen.name if chosen else started.name)
     return PretrainCommand(recipe=base, name=chosen.name if chosen else "")
 
 

@@ -137,6 +137,7 @@ def test_the_printed_command_of_pretraining_goes_on_with_its_images(stopped: Any
     assert again == ["pretrain", "--resume", str(out)]
     assert main([*again, "--limit", "160"]) == 2
     assert "was trained on other images (images: 128 → 160" in capsys.readouterr().err
+    assert main(["pretrain", "fashion-demo", *again[1:]]) == 0, "naming the recipe again changes nothing"
     assert main(again) == 0
     state = load_checkpoint(out / "checkpoint.pt")
     assert state["step"] == 8 and state["images"]["images"] == 128
