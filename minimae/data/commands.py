@@ -16,6 +16,7 @@ from .bench_loader import bench, machine, table, ways
 from .folder import listing
 from .pack import pack
 from .rehearsal import make_folder
+from .shards import REPACK
 from .stream import open_folder, open_shards
 from .verify import verify
 from .workers import cores
@@ -91,7 +92,8 @@ class VerifyCommand:
         wrong = verify(self.out)
         if wrong:
             more = f" (and {len(wrong) - 20} more)" if len(wrong) > 20 else ""
-            raise MinimaeError("; ".join(wrong[:20]) + f"{more}: run minimae data pack again, whole shards are kept")
+            text = "; ".join(wrong[:20]) + more
+            raise MinimaeError(text if REPACK in text else f"{text}: {REPACK}")
         print(f"{self.out}: all shards are whole")
 
 

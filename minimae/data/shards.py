@@ -25,6 +25,7 @@ FORMAT = 2  # 1 had no checksum of the index, and did not know its split or its 
 INDEX = "index.json"
 BLOCK = 512  # a tar file is made of blocks of 512 bytes
 PARTIAL = ".partial"
+REPACK = "run `minimae data pack` again (whole shards are kept)"
 SHARD = re.compile(r"\d{6,}\.tar(\.partial)?")
 
 
@@ -158,8 +159,7 @@ def read_index(path: Path) -> Index:
         index = Index(**{**content, "classes": tuple(content["classes"]), "skipped": tuple(content["skipped"])}, shards=shards)
         check(index)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "run `minimae data pack` again (whole shards are kept)"
-        raise ValueError(f"{path} is damaged or of another version ({error}): {remedy}") from None
+        raise ValueError(f"{path} is damaged or of another version ({error}): {REPACK}") from None
     return index
 
 

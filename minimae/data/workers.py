@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..errors import MinimaeError
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -66,19 +68,17 @@ def noted_interrupts() -> Iterator[list[int]]:
 def locked(target: Path) -> Iterator[None]:
     """Make the folder, and keep other processes from packing into it. Raises MinimaeError when one does."""
     target.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.parent / f".{target.name}.lock", timeout=0)
     try:
-        import fcntl
-    except ImportError:  # Windows
+        lock.acquire()
+    except Timeout:
+        raise MinimaeError(f"another process packs into {target}: wait for it, or choose another folder") from None
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
         yield
-        return
-    with open(target.parent / f".{target.name}.lock", "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MinimaeError(f"another process packs into {target}: wait for it, or choose another folder") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
+    finally:
+        lock.release()
 
 
 def tells_a_death(error: RuntimeError) -> bool:

@@ -330,7 +330,6 @@ def test_shards_do_not_go_among_the_pictures(small):
 
 
 def test_two_packers_do_not_write_into_one_folder(small, tmp_path):
-    pytest.importorskip("fcntl")
     with packing.locked(tmp_path / "out/train"), pytest.raises(MinimaeError, match="another process packs into"):
         packed(small, tmp_path / "out")
     packed(small, tmp_path / "out")

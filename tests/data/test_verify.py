@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from minimae.cli import main
 from minimae.data.pack import pack
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import Index, read_index, write_index
@@ -189,3 +190,14 @@ def test_shards_of_the_earlier_version_are_read_and_brought_up_to_date(out, made
     for split in ("train", "val"):
         pack(made / "pictures", split, out, **HOW)
     assert verify(out, quiet=True) == [] and (out / "train/000001.tar").stat().st_mtime_ns == before
+
+
+def test_the_command_says_once_what_to_do(out, capsys):
+    for damage in ("{", None):
+        if damage:
+            (out / "train/index.json").write_text(damage)
+        else:
+            shutil.copy(out / "train/000000.json", out / "train/index.json")
+        assert main(["data", "verify", str(out)]) == 2
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minimae: ")]
+        assert line.count("run `minimae data pack` again") == 1
