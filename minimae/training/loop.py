@@ -127,10 +127,11 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     before, last, waited = state["seconds"], state["step"], 0.0
     replay: Captured | None = None
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
-    bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
     logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
     feed = task.feed(plan(last, settings, task.images, here))
+    # Last: an error above is printed on a line of its own, and not behind the bar.
+    bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
     with threads, bar, logs, closing(feed), current(device), stop_requests() as asked:  # type: ignore[type-var]
         together = Agreement(asked, checkpoints.overdue, distributed.agreement())
         while state["step"] < steps and not together.stop:
