@@ -211,8 +211,8 @@ def test_a_class_token_with_a_late_norm_is_read_as_it_is() -> None:
 
 def test_heads_are_never_guessed_from_a_width(tmp_path: Path) -> None:
     """384 wide with 12 heads was read as 6, and the outputs differed."""
-    for width, heads in ((384, 12), (768, 8), (192, 6)):
-        theirs = timm_model(embed_dim=width, depth=12, num_heads=heads)
+    for width, depth, heads in ((384, 12, 12), (768, 1, 8), (192, 12, 6)):
+        theirs = timm_model(embed_dim=width, depth=depth, num_heads=heads)
         torch.save(theirs.state_dict(), tmp_path / "a.pth")
         with pytest.raises(MinimaeError, match=r"give heads= \(--heads\)"):
             minimae.load(tmp_path / "a.pth")
