@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, reason
 from .cases import OURS, Built, Setting, TaskName, cases
 from .ceilings import Ceilings, ceilings, peak
 from .timing import cpu_peak, gpu_peak, interleave
@@ -66,7 +66,7 @@ def measure(
         except ImportError as error:
             notes[name] = f"not installed: {error.name or error}"
         except Exception as error:  # a rival may fail in its own way, and then that is the result
-            notes[name] = f"did not run: {(str(error) or type(error).__name__).splitlines()[0][:120]}"
+            notes[name] = f"did not run: {reason(error)}"
         gc.collect()
     if FIRST not in built:
         raise MinimaeError(f"{task}: our own step {notes[FIRST]}; try a smaller --batch or --size")

@@ -44,8 +44,9 @@ class ExportCommand:
     """Half precision: half as large, and rounded."""
 
     def __call__(self) -> None:
-        weights.export(weights.load_any(self.weights), self.out, half=self.half)
-        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
+        weights.export(weights.load_any(self.weights), out, half=self.half)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +119,11 @@ class ReconstructCommand:
         threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
+        out = self.out if self.out.suffix else self.out.with_suffix(".png")
         for i, path in enumerate(self.pictures):
             pixels = fit_to_model(read_picture(path, trained.model.size.channels, bits=self.bits), trained)
             fig, caption = reconstruct_batch(trained, pixels, seed=self.seed, ratio=self.ratio)
-            target = self.out if len(self.pictures) == 1 else self.out.with_stem(f"{self.out.stem}-{i + 1}")
+            target = out if len(self.pictures) == 1 else out.with_stem(f"{out.stem}-{i + 1}")
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 picture(fig, target, caption)

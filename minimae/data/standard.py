@@ -94,5 +94,5 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
             raise OSError(f"{name} could not be downloaded into {root} ({error}); or put it into {root / known.folder} yourself") from error
         raise FileNotFoundError(
             f"{name} is not, or not wholly, in {root / known.folder}: fetch it with `minimae data {name} --download`, "
-            "or say where it is with root="
+            "or say where it is with --data-root (root= in Python)"
         ) from error

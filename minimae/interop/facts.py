@@ -90,14 +90,14 @@ def of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any], s
     stated = {**READ, **{name: value for name, value in config.items() if value is not None}}
     if kind == "vit" and config.get("problem_type") not in (None, "single_label_classification"):
         raise differs(source, "problem_type", config["problem_type"], "one class for each image")
-    ratio = float(stated["mask_ratio"])
+    ratio = typed(float, stated, "mask_ratio", source)
     if kind == "vit_mae" and not 0 < ratio < 1:
         raise differs(source, "mask_ratio", ratio, "a share between 0 and 1")
-    labels = config.get("id2label") or {}
+    labels = typed(dict, {"id2label": config.get("id2label") or {}}, "id2label", source)
     return Facts(
-        heads=int(stated["num_attention_heads"]), decoder_heads=int(stated["decoder_num_attention_heads"]),
-        image=sides(stated["image_size"]),
-        eps=float(stated["layer_norm_eps"]), target="normalised" if stated["norm_pix_loss"] else "pixels", ratio=ratio,
+        heads=typed(int, stated, "num_attention_heads", source), decoder_heads=typed(int, stated, "decoder_num_attention_heads", source),
+        image=typed(sides, stated, "image_size", source), eps=typed(float, stated, "layer_norm_eps", source),
+        target="normalised" if stated["norm_pix_loss"] else "pixels", ratio=ratio,
         statistics=of_preprocessor(preprocessor, source, strict=strict), pool="class",
         classes=tuple(str(labels.get(str(i), labels.get(i, i))) for i in range(len(labels))),
         compared={name: config[name] for name in COMPARED if config.get(name) is not None},
@@ -187,8 +187,22 @@ def of_ours(about: Mapping[str, Any]) -> Facts:
 
 
 def sides(value: Any) -> Pair | None:
-    """Height and width of an image in a config: a number, or a list of two."""
-    return None if value is None else pair(tuple(value) if isinstance(value, list) else value)
+    """Height and width of an image in a config: a number, or a list of two. Raises TypeError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, list | tuple) and len(value) == 2)):
+        raise TypeError(value)
+    return pair(tuple(value) if isinstance(value, list) else value)
+
+
+def typed(kind: Any, stated: Mapping[str, Any], name: str, source: str) -> Any:
+    """A value of a config as ``kind``. Raises MinimaeError that names the field when it is something else."""
+    try:
+        return kind(stated[name])
+    except (TypeError, ValueError, OverflowError):
+        names = {int: "a whole number", float: "a number", dict: "an object"}
+        wanted = names.get(kind, "a number of pixels, or a list of height and width")
+        raise MinimaeError(f"{source}: its config sets {name} to {stated[name]!r}; {wanted} was wanted") from None
 
 
 def agreed(option: str, given: Any, stated: Any, source: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, reason
 from ..training.checkpoint import FORMAT
 from ..training.loop import CHECKPOINT
 from .facts import Facts
@@ -135,12 +135,11 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
     except pickle.UnpicklingError as error:
         wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "more than tensors")
         raise MinimaeError(
-            f"{path} wants to run Python code when it is opened ({wanted[:160]}); it was not opened. "
+            f"{path} wants to run Python code when it is opened ({reason(wanted, 160)}); it was not opened. "
             "Ask for a .safetensors file, or convert it where you trust it"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise MinimaeError(f"{path} is truncated or damaged ({reason}): fetch or copy it again") from None
+        raise MinimaeError(f"{path} is truncated or damaged ({reason(error)}): fetch or copy it again") from None
     if not isinstance(state, Mapping):
         raise MinimaeError(f"{path} holds {type(state).__name__}, not a dictionary of tensors")
     return state
@@ -153,11 +152,24 @@ def check_zip(path: Path) -> None:
             packed = [entry.filename for entry in archive.infolist() if entry.file_size > entry.compress_size]
             total = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError) as error:
+        if (kind := kind_of_picture(path)) is not None:
+            raise MinimaeError(f"{path} is a picture ({kind}), not weights: name a run folder, or a file of weights") from None
         raise MinimaeError(
             f"{path} is damaged, or was not saved by torch 1.6 or newer ({error}): fetch it again, or save it again with a newer torch"
         ) from None
     if packed or total > path.stat().st_size:
         raise MinimaeError(f"{path} would unpack into more than it holds ({(packed or ['overlapping parts'])[0]}); it was not opened")
+
+
+def kind_of_picture(path: Path) -> str | None:
+    """JPEG, PNG … for a file that is a picture by its first bytes; None for any other."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as found:
+            return found.format
+    except Exception:  # Pillow raises a dozen types for what is no picture, and one for a picture that is too large
+        return None
 
 
 def parsed(text: str, path: Path) -> dict[str, Any]:

@@ -81,6 +81,9 @@ class Finetune(Settings):
             raise ValueError("mixup and cutmix would mix views of one image: leave them out, or take --repeats 1")
         if self.mix_by not in ("image", "batch"):
             raise ValueError(f"mix_by is 'image' or 'batch', not {self.mix_by!r}")
+        for name in ("drop_path", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share of at least 0 and below 1 (0.1 in the paper), not {getattr(self, name)}")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is a share of the images between 0 and 1 (0.25 in the paper), not {self.erasing}")
         if self.randaugment is not None and not (0 <= self.randaugment[0] <= 10 and self.randaugment[1] >= 0):

@@ -87,6 +87,14 @@ class Pretrain(Settings):
     flip: bool = True
     """Mirror images left to right, at random."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads"):
+            value = getattr(self, name)
+            if value is not None and min(pair(value)) < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        _ = self.augmentation  # which checks what it is made of
+
     @property
     def augmentation(self) -> Augmentation:
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, reason
 from .distributed import placed
 
 FORMAT = "minimae-1"
@@ -57,10 +57,9 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
     except pickle.UnpicklingError:
         raise Damaged(f"{source} is not a checkpoint of tensors and plain values; it was not loaded") from None
     except Exception as error:  # damaged bytes make torch's reader fail in many ways
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         others = sorted(path.name for path in source.parent.glob("*.pt") if path.name.startswith(("checkpoint-", "epoch-")))
         use = f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
-        raise Damaged(f"{source} is truncated or damaged ({reason}): {use}, or train again") from None
+        raise Damaged(f"{source} is truncated or damaged ({reason(error)}): {use}, or train again") from None
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

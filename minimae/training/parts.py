@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, reason
 from .checkpoint import Damaged, check_run, load_plain
 
 STATE, METADATA = "state.pt", ".metadata"
@@ -72,8 +72,7 @@ def load_parts(folder: Path, kind: str | None) -> dict[str, Any]:
     except MinimaeError:
         raise
     except Exception as error:  # damaged metadata can fail anywhere
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise Damaged(f"{folder} is not a sharded checkpoint of plain data, or damaged ({reason}); it was not loaded") from None
+        raise Damaged(f"{folder} is not a sharded checkpoint of plain data, or damaged ({reason(error)}); it was not loaded") from None
 
 
 def load_tensors(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -58,6 +59,12 @@ class Settings:
     """Also keep a checkpoint for good every this many epochs."""
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{f.name} must be a finite number, not {value}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number of 64 bits, from -2^63 to 2^63 - 1, not {self.seed}")
         for name in ("epochs", "batch", "repeats", "accumulate", "base_lr", "log_every", "keep"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")

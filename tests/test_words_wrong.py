@@ -1,0 +1,226 @@
+# ruff: noqa: E501
+"""Whatever is wrong on a command line, in a file or in the environment: one line that a user can act on, and never a traceback."""
+
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import minimae
+from minimae.cli import main
+from minimae.commands import COMMANDS
+from minimae.errors import reason
+from minimae.interop import save
+from minimae.meant import options, similar
+from minimae.parsing import at_home, parse, pretraining
+from minimae.recipes import RECIPES
+
+VALUES = ["", "-1", "0", "nan", "inf", "1e400", "x", "100000000000000000000", "1e-400", "0.5.5", "None", "~nobody-of-that-name/x", "×", "[1]", "-"]
+START = {  # words with which a command would run, were it not for the value that is tried
+    "pretrain": ["pretrain", "fashion-demo", "--limit", "60", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1"],
+    "knn": ["knn", "--weights", "fashion-nano", "--data", "fashion", "--limit", "40"],
+    "finetune": ["finetune", "--weights", "fashion-nano", "--data", "fashion", "--limit", "60", "--epochs", "1", "--warmup-epochs", "0"],
+    "reconstruct": ["reconstruct", "cat.png", "--weights", "fashion-nano"],
+    "flops": ["flops", "tiny"], "data": ["data", "fashion"], "export": ["export", "fashion-nano", "out"],
+}  # fmt: skip
+SLOW = {"--compile", "--workers", "--download", "--help", "--no-help", "--bits"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)).save("cat.png")
+    return tmp_path
+
+
+def parsed_only(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a command without its work, so that its words are read and checked, and nothing is trained."""
+    for command in {type(parse(["recipes"])), *COMMANDS.values()}:
+        monkeypatch.setattr(command, "__call__", lambda self: None)
+    return main(words)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_value_of_any_option_ends_in_a_traceback(
+    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default: Any = pretraining(None, ["--help"]) if command == "pretrain" else None
+    known = sorted(options(command, COMMANDS[command], default).keys() - {"--help"})
+    start = START.get(command, command.split())
+    for option, value in zip(known, itertools.cycle(VALUES)):
+        assert parsed_only([*start, option, value], monkeypatch) in (0, 2)
+        assert parsed_only([*start, f"{option}={value}"], monkeypatch) in (0, 2)
+        assert parsed_only([*start, option], monkeypatch) in (0, 2)
+    told = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("minimae: ") for line in told) and bool(told) == bool(known)
+
+
+@pytest.mark.parametrize("command", ["knn", "flops", "data", "reconstruct", "export"])
+def test_no_value_ends_in_a_traceback_where_the_work_is_done_too(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = sorted(options(command, COMMANDS[command]).keys() - SLOW)
+    for option, value in zip(known * 2, itertools.cycle(VALUES)):
+        assert main([*START[command], f"{option}={value}"]) in (0, 2), (option, value)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--seed", str(10**20)], ["--epochs", "inf"], ["--warmup-epochs", "nan"], ["--width", "0"], ["--patch", "0"], ["--depth", "0"],
+     ["--ratio", "75"], ["--device", "gpu"], ["--device", ""], ["--image", "0"], ["--limit", "0"], ["--crop", "20", "100"], ["--heads", "0"],
+     ["--fixed-crop", "87.5"], ["--jitter", "-1"], ["--size", "enormous"], ["--data", ""], ["--data", "~nobody-here/x"], ["--resume"],
+     ["--out", "cat.png/run"], ["--log-every", "0"], ["--decoder-width", "7"], ["--wandb", "x"], ["--limit", str(10**30)]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_a_careless_student_types(more: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, told = main([*START["pretrain"], *more]), capsys.readouterr().err
+    assert code == 2 or more[0] == "--limit"
+    assert "Traceback" not in told and (code == 0 or "minimae: " in told)
+
+
+@pytest.mark.parametrize(("word", "meant"), [
+    ("--mask-ratio", "--ratio"), ("-epochs", "--epochs"), ("epochs", "--epochs"), ("--Epochs", "--epochs"), ("--learning-rate", "--base-lr"),
+    ("--lr", "--base-lr"), ("--batch-size", "--batch"), ("--batch_size", "--batch"), ("--img", "--image"), ("--image-size", "--image"),
+    ("--patch-size", "--patch"), ("--epoch", "--epochs"), ("--no_flip", "--no-flip"), ("--masking", "--sampling"), ("--zebra", None),
+    ("--warmup", "--warmup-epochs"), ("--output", "--out"), ("--weigth-decay", "--weight-decay"),
+])  # fmt: skip
+def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
+    known = options("pretrain", COMMANDS["pretrain"], pretraining(None, ["--help"]))
+    assert similar(word, known) == meant
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["pretrain", "fashion-demo", "epochs=3"], "did you mean --epochs=3?"), (["finetune", "epochs=3"], "did you mean --epochs=3?"),
+    (["pretrain", "fashion-demo", "--resume"], "minimae pretrain --resume runs/fashion-demo"), (["help", "knm"], "did you mean 'knn'?"),
+    (["pretrain", "--resume", "--out", "x"], "wants the folder"), (["knn", "--weights", "x", "cifar10-knn"], "the recipe comes first"),
+    (["pretrain", "fashion-demo", "--device", "gpu"], "did you mean 'cuda'?"), (["bench", "loader", "--device", "gpu"], "'cuda'?"),
+    (["flops", "tiny", "--ratio", "75"], "did you mean 0.75?"), (["data", "cifar10"], "--data-root"), (["flops", "tiny", "small"], "'small'"),
+    (["pretrain", "fashion-demo", "--data", "cifar10"], "--data-root"), (["knn", "--weights", "cat.png"], "is a picture (PNG), not weights"),
+    (["reconstruct", "cat.png", "--weights", "./cat.png"], "is a picture (PNG), not weights"), (["knn"], "--weights"),
+    (["reconstruct", "cat.png", "--weights", "fashion-nano", "--out", "figure.docx"], "cannot write figure.docx"),
+])  # fmt: skip
+def test_one_line_names_the_way_out(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("minimae: ") and told.count("\n") == 1
+
+
+def test_a_name_without_an_ending_gets_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconstruct", "cat.png", "cat.png", "--weights", "fashion-nano", "--out", "new/result"]) == 0
+    assert main(["export", "fashion-nano", "small"]) == 0 and main(["reconstruct", "cat.png", "--weights", "small.safetensors"]) == 0
+    assert {p.name for p in (here / "new").iterdir()} == {"result-1.png", "result-2.png"} and "result-1.png" in capsys.readouterr().out
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("1", (14_000, 14_000)).save("bomb.png")
+    assert main(["reconstruct", "bomb.png", "--weights", "fashion-nano"]) == 2
+    assert "bomb.png" in (told := capsys.readouterr().err) and told.count("\n") == 1
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_stands(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("USERPROFILE", str(here))
+    assert at_home("--out=~/x") == f"--out={here / 'x'}" and at_home("~/x") == str(here / "x") and at_home("a~/x") == "a~/x"
+    made = parse(["pretrain", "fashion-demo", "--out=~/x", "--data=~/set", "--data-root=~/sets"])
+    assert (made.out, made.recipe.data, made.where.data_root) == (here / "x", str(here / "set"), here / "sets")
+    made = parse(["convert", "~/a", "~/b.pth", "--to=timm"])
+    assert (made.weights, made.out) == (str(here / "a"), here / "b.pth")
+    (here / "~old").touch()
+    assert at_home("~old") == str(here / "~old")
+    assert main(["reconstruct", "~/cat.png", "--weights=fashion-nano", "--out=~/y"]) == 0 and (here / "y.png").is_file()
+
+
+MISSING = [
+    (["pretrain", "photos-micro"], "skimage", "minimae[book]"),
+    (["data", "rehearsal", "new"], "skimage", "minimae[book]"),
+    (["convert", "fashion-nano", "x.onnx", "--to", "program"], "onnxscript", "minimae[onnx]"),
+    (["data", "flowers102"], "scipy", "minimae[book]"),
+]
+
+
+@pytest.mark.parametrize(("words", "library", "command"), MISSING, ids=[library + " " + words[0] for words, library, _ in MISSING])
+def test_a_package_that_is_not_installed_is_named(
+    words: list[str], library: str, command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name == library or name.startswith(f"{library}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    assert main(words) == 2
+    assert f'pip install "{command}"' in (told := capsys.readouterr().err) and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'onnx'", name="onnx.helper"), ImportError("x needs y: pip install y")])
+def test_any_failed_import_says_what_to_install(
+    error: ImportError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(self: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(COMMANDS["recipes"], "__call__", fails)
+    assert main(["recipes"]) == 2 and "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("image_size", {"height": 28}), ("image_size", "big"), ("image_size", [1, 2, 3]), ("image_size", 28.5), ("num_attention_heads", "many"),
+    ("num_attention_heads", [3]), ("layer_norm_eps", {}), ("mask_ratio", "most"), ("decoder_num_attention_heads", {}), ("id2label", [1]),
+])  # fmt: skip
+def test_a_config_of_other_types_is_refused_by_field(name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = minimae.load("fashion-nano")
+    save(trained, tmp_path / "hf", "huggingface")
+    path = tmp_path / "hf" / "config.json"
+    config = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "minimae"}
+    path.write_text(json.dumps({**config, name: value}), encoding="utf-8")
+    assert main(["convert", str(tmp_path / "hf"), str(tmp_path / "x.pth"), "--to", "official", "--no-strict"]) == 2
+    assert name in (told := capsys.readouterr().err) and "Traceback" not in told
+
+
+def test_a_reason_ends_after_a_whole_word() -> None:
+    text = "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, vulkan, mps"
+    assert reason(text, 60) == "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, …"
+    assert len(reason("x" * 500)) == 120 and reason(ValueError()) == "ValueError" and reason("one\ntwo") == "one"
+    assert reason("\n\nfirst") == "first" and reason(KeyError("a")) == "'a'"
+
+
+# What help says
+
+
+def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [*(c.split() for c in COMMANDS), ["probe", "cifar10-probe"], ["finetune", "fashion-finetune"]], ids=" ".join)
+def test_every_option_has_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(words, capsys)
+    assert "noqa" not in text and max(map(len, text.splitlines()[1:])) <= 80
+    rows: list[str] = []
+    for line in text.splitlines()[2:]:
+        begins = re.match(r"[│|]? {0,2}--?[a-z]", line) is not None
+        line = line.strip("│| ").rstrip()
+        if begins:
+            rows.append(line)
+        elif rows and line:
+            rows[-1] += "  " + line
+    assert rows
+    silent = [row for row in rows if "  (default:" in row.replace("(required)", "(default:") and row.split("  ", 1)[1].strip().startswith("(")]
+    assert not silent
+
+
+def test_help_names_the_recipe_and_the_list_of_commands_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("pretrain", "knn", "probe", "finetune"):
+        assert "[RECIPE]" in help_of([command], capsys)
+    assert "[RECIPE]" in help_of(["knn", "cifar10-knn"], capsys)
+    assert main(["help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80 and all(f"  {name} " in text for name in COMMANDS)
+    with pytest.raises(SystemExit):
+        main(["help", "pretrain"])
+    assert "usage: minimae pretrain" in capsys.readouterr().out
+    assert all(RECIPES[name].what for name in RECIPES)
