@@ -41,6 +41,12 @@ def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> str:
     return result.stdout
 
 
+def test_test_modules_have_unique_names() -> None:
+    """pytest refuses to collect two test modules of one name in folders that are no packages."""
+    names = [path.name for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    assert sorted(names) == sorted(set(names))
+
+
 # What it needs
 
 
