@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, so that the next step of training need not ask the kernel for it again.
+"""Keep freed memory in the process, so that the next training step need not request it from the kernel again.
 
 By default glibc returns large freed blocks to the kernel, and the next step waits for fresh, zeroed pages: thousands of page
 faults a step, which are slow on small virtual machines.
@@ -16,7 +16,7 @@ _kept: list[bool] = []  # what the last call did: glibc cannot be asked
 
 
 def set_by_user(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables by which somebody has chosen how memory is allocated."""
+    """Environment variables by which the user configures the allocator."""
     names = [name for name in environment if name.startswith("MALLOC_")]
     names += [name for name in ("GLIBC_TUNABLES",) if "glibc.malloc" in environment.get(name, "")]
     return {name: environment[name] for name in names}
@@ -37,5 +37,5 @@ def keep_freed_memory(environment: Mapping[str, str]) -> bool:
 
 
 def kept() -> bool:
-    """Whether this process keeps freed memory because :func:`keep_freed_memory` said so."""
+    """Whether :func:`keep_freed_memory` has taken effect in this process."""
     return _kept == [True]

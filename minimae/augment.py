@@ -17,7 +17,7 @@ from .jitter import check_strength, jitter
 from .noise import uniforms
 from .patches import Pair
 
-TRIES = 10  # a rectangle that sticks out is drawn again; after ten tries the largest one in the middle is taken, as torchvision does
+TRIES = 10  # a rectangle that does not fit is drawn again; after ten tries the largest one in the middle is taken, as torchvision does
 EVALUATION = 224 / 256  # the paper evaluates 224 pixels in the middle of an image whose short side was resized to 256 (Table 9)
 
 
@@ -85,7 +85,7 @@ def crop_boxes(
 
 
 def _sizes(image: Pair | Tensor, ids: Tensor) -> Tensor:
-    """Height and width of all images, or of each → float32 ``b 2``. Filled where the ids are: a copy from the host would wait."""
+    """Height and width of all images, or of each → float32 ``b 2``. Filled on the ids' device: a copy from the host would block."""
     if isinstance(image, Tensor):
         return image.to(ids.device).float().expand(len(ids), 2)
     return torch.stack([torch.full((len(ids),), float(side), device=ids.device) for side in image], dim=1)

@@ -1,6 +1,6 @@
-"""The functions of ``minimae.…`` with their arguments checked: a wrong one is named, with what was wanted and how to write it.
+"""The functions of ``minimae.…`` with checked arguments: an error names the wrong one, what was wanted and how to write it.
 
-The functions themselves (``minimae.masking.make_mask``) are as the book shows them, and check only what a correct program can get wrong.
+The functions themselves (``minimae.masking.make_mask``) are those of the book, with fewer checks.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 raise ValueError(f"{name}: {advice}")
         return function(*args, **kwargs)
 
-    call.__module__ = "minimae"  # where this one is found, for pickle
+    call.__module__ = "minimae"  # pickle finds this one by that name
     return call
 
 

@@ -1,4 +1,4 @@
-"""What the model does not take, in one line each: what was given, what was wanted, and the change that makes it right."""
+"""Checks of the model's inputs. Each error is one line: what was given, what was wanted, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def shape_advice(given: tuple[int, ...], channels: int) -> str | None:
-    """How a shape becomes ``b channels height width``; None when it is one."""
+    """How to turn a shape into ``b channels height width``; None when it is one already."""
     if 0 in given:
         return "it is empty"
     if len(given) == 4 and given[1] == channels:

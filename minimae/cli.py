@@ -87,7 +87,7 @@ def only_the_first_speaks() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str | None:
-    """What a user reads about an error that has its reason outside the code; None for one that should show where it came from."""
+    """The message for an error that has a cause outside the code; None for one that should print its traceback."""
     from .data.optional import missing
     from .data.workers import death_of_a_worker, tells_a_death
 

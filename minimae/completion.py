@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-# The words before the one that is completed choose a case; what begins like that word is offered, and files where anything may stand.
+# The words before the current one select a case: its words that match are offered, or files where any value is possible.
 BASH = """# minimae: eval "$(minimae completion bash)"
 _minimae() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="${{COMP_WORDS[1]}}" words=""
@@ -39,7 +39,7 @@ complete -o filenames -F _minimae minimae
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCommand:
-    """Print a script for a shell that completes this program's words: eval "$(minimae completion bash)"."""
+    """Print a shell script that completes commands, recipes and options: eval "$(minimae completion bash)"."""
 
     shell: Positional[Annotated[Literal["bash", "zsh", "fish"], arg(metavar="{bash,zsh,fish}")]]
     """bash and zsh: eval "$(minimae completion SHELL)" in the shell's start-up file. fish: minimae completion fish | source."""
@@ -49,7 +49,7 @@ class CompletionCommand:
 
 
 def vocabulary() -> dict[str, tuple[list[str], dict[str, list[str]]]]:
-    """Of each command: the words that may follow it at once, and its options with the values to choose from."""
+    """For each command: the words that may follow it directly, and its options with their choices."""
     from .commands import COMMANDS, TrainProbeCommand
     from .data import NAMES
     from .meant import options
@@ -94,7 +94,7 @@ def bash() -> str:
 
 
 def zsh() -> str:
-    """The script for zsh, which can run that of bash."""
+    """The script for zsh, which runs the bash script."""
     return "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n" + bash()
 
 

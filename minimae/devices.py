@@ -1,4 +1,4 @@
-"""What work on a GPU needs: full precision where pixels and targets are made, and a host that does not wait for the device."""
+"""Tools for GPUs: full precision for pixels and targets, and no waits of the host for the device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 def exact(device: torch.device) -> Iterator[None]:
     """Inside, products on this device are float32 ones: no autocast to half precision, and no TF32.
 
-    Autocast would crop images in bfloat16 (8 bits), TF32 would do it with 11 bits; a pixel of 8 bits is then off by one or more.
+    Autocast would crop images in bfloat16 (8 bits), and TF32 with 11 bits; a pixel of 8 bits would be off by one or more.
     """
     before = torch.get_float32_matmul_precision()
     with torch.autocast(device.type, enabled=False):
@@ -29,12 +29,12 @@ def exact(device: torch.device) -> Iterator[None]:
 
 
 def is_gpu(device: torch.device) -> bool:
-    """Whether this is a GPU that is here: tensors can also be simulated."""
+    """Whether this is a real GPU: tensors on simulated ones exist too."""
     return device.type == "cuda" and torch.cuda.is_available()
 
 
 def use(device: str) -> str:
-    """Make a GPU that is named with its number the current one of this process; → its name. See :func:`current`."""
+    """Make a GPU named with its number the current one of this process; → its name. See :func:`current`."""
     if device.startswith("cuda:"):
         torch.cuda.set_device(torch.device(device))
     return device
@@ -47,8 +47,8 @@ def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def waiting(device: torch.device) -> Iterator[None]:
-    """Inside, the host may wait for the device, also under ``torch.cuda.set_sync_debug_mode("error")``: for reads that are meant."""
-    if not is_gpu(device) or not (before := torch.cuda.get_sync_debug_mode()):  # setting it warns, so leave alone what nobody set
+    """Inside, the host may wait for the device, even under ``torch.cuda.set_sync_debug_mode("error")``: for intended reads."""
+    if not is_gpu(device) or not (before := torch.cuda.get_sync_debug_mode()):  # setting it warns, so do not touch the default
         yield
         return
     torch.cuda.set_sync_debug_mode("default")
@@ -59,7 +59,7 @@ def waiting(device: torch.device) -> Iterator[None]:
 
 
 def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers as a tensor on the device, filled in there: ``torch.tensor`` would copy them from the host, and the host would wait."""
+    """Numbers as a tensor, filled in on the device: ``torch.tensor`` would copy them from the host and block it."""
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 

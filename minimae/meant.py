@@ -1,4 +1,4 @@
-"""What a wrong word on the command line was probably meant to be, and what tyro says of it, in one line."""
+"""Suggest the intended option for a mistyped word on the command line, and put tyro's message into one line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import tyro
 
-# What other programs call an option, where the words of the two names have nothing in common.
+# Other programs' names of options that share no word with ours.
 ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "model": "size", "masking": "sampling", "n-epochs": "epochs"}
 
 
 def one_line(box: str) -> str:
-    """What tyro draws a box around: its first part, without the frame."""
+    """The first part of tyro's boxed message, without the frame."""
     lines = [re.sub(r"^[─-]+$", "", line.strip("│|╭╮╰╯+ ")) for line in box.splitlines()]
     body = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
     text = re.sub(r"^Error parsing recipe: ", "", " ".join(body))
@@ -40,7 +40,7 @@ def options(name: str, command: Any, default: Any = None) -> dict[str, list[str]
 
 
 def unknown(name: str, command: Any, words: list[str], *, default: Any = None) -> str:
-    """What to say about words that a command does not know: which one of its options was probably meant."""
+    """The message for unknown words of a command: which option was probably meant."""
     known = options(name, command, default)
     strange = [word for word in words if word.startswith("-") or "=" in word] or words[:1]
     found = []

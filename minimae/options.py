@@ -27,7 +27,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 def pick_device(name: str) -> str:
     """auto is the GPU if there is one. Raises ValueError for a device this machine does not have.
 
-    A GPU is looked up and not used: every process that touches the first one would keep some of its memory.
+    GPUs are only counted: a process that uses the first one would keep some of its memory.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -82,10 +82,10 @@ class Where:
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     read_from: ReadFrom = "auto"
-    """Hold images in memory, or read them from their files as they are needed: it decides the speed, and nothing else. auto takes
-    memory for images of one size, up to 2 GB of them."""
+    """Hold images in memory, or read their files when needed: this changes the speed only. auto holds images of one size in
+    memory, up to 2 GB."""
     bits: int | None = None
-    """Bits that are used in pictures of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
+    """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
@@ -103,7 +103,7 @@ class Where:
     def open(
         self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False
     ) -> Source:
-        """A set of images, see :func:`minimae.data.open_images`; what was left out or held out is printed, once.
+        """A set of images, see :func:`minimae.data.open_images`. What was left out or held out is printed once.
 
         labelled: for an evaluation, which needs a test part.
         """

@@ -1,4 +1,4 @@
-"""The words of a command line → a command, ready to be called. Whatever does not fit is a ValueError of one line."""
+"""The words of a command line → a command, ready to be called. Errors are a ValueError of one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "s
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    """Command line → a command, ready to be called. Raises ValueError for what is not known, SystemExit(0) after ``--help``."""
+    """Command line → a command, ready to be called. Raises ValueError for unknown words, SystemExit(0) after ``--help``."""
     arguments = [at_home(word) for word in arguments]
     return with_words(understood(arguments), arguments)
 
@@ -99,7 +99,7 @@ def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
 
 
 def continued(name: str, rest: list[str]) -> Any:
-    """Fine-tuning or a probe as it was started in the folder that is to be resumed; None where that is not asked for or not known."""
+    """Fine-tuning or a probe as first started in the folder to resume; None without --resume, or if it is unknown."""
     folder = folder_to_resume(rest)
     words = first_words(folder, name) if folder else []
     if not folder or not words:
@@ -141,7 +141,7 @@ def resumed(chosen: Entry | None, rest: list[str]) -> Path | None:
 
 
 def read(name: str, command: Any, rest: list[str], *, default: Any = None) -> Any:
-    """Let tyro read the options of a command, and put what it has to say about them into one line."""
+    """Let tyro parse the options of a command, and put its errors into one line."""
     how: dict[str, Any] = {} if default is None else {"default": default}
     errors = io.StringIO()
     try:

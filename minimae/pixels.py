@@ -1,4 +1,4 @@
-"""Images from outside, in whatever container they come → one tensor of known type, range and shape. Every entrance uses it."""
+"""Images from the user, in any container → one tensor of known type, range and shape. Every public function uses it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_picture(image: Any) -> bool:
 
 
 def holds_pictures(images: Any) -> bool:
-    """Whether it is a PIL image, or a list of them: they bring their own order of axes."""
+    """Whether it is a PIL image, or a list of them: their order of axes is known."""
     return is_picture(images) or (isinstance(images, list | tuple) and len(images) > 0 and is_picture(images[0]))
 
 

@@ -1,4 +1,4 @@
-"""What the command line does to its own process, and ``import minimae`` to nobody's."""
+"""Settings of the process that the command line makes, and ``import minimae`` does not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A rehearsal of a long run: every stage at the model's true size, for a few steps, with the options and some of the images of the run.
 
-It finds what would fail after days in minutes (memory, loader, checkpoint, the way from one stage to the next), and measures what the
-real run would take on this machine.
+In minutes it finds what would fail after days (memory, loader, checkpoint, the step from one stage to the next), and measures how
+long the real run would take on this machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .training.distributed import same, wait, world
 from .training.loop import Result
 
 STAGES = ("probe", "finetune")  # after pre-training
-MACHINE = ("precision", "compile", "shard")  # settings of the machine, which a real probe and fine-tuning would be given too
+MACHINE = ("precision", "compile", "shard")  # settings of the machine, shared by a real probe and fine-tuning
 CLASSES = 4  # of the images that are made
 STEPS = 4
 SMALL = 4  # images of a forward pass on a CPU
@@ -45,7 +45,7 @@ def shortened(recipe: Any, images: int, batch: int, processes: int) -> Any:
 
 
 def as_given(stage: Any, given: Pretrain) -> Any:
-    """The recipe of a later stage with what was given on the command line for this machine: :data:`MACHINE`."""
+    """The recipe of a later stage with the machine's settings from the command line: :data:`MACHINE`."""
     return replace(stage, **{name: getattr(given, name) for name in MACHINE})
 
 
@@ -56,9 +56,9 @@ def speed(result: Result) -> float:
 
 
 def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Path | None = None) -> dict[str, Any]:
-    """Every stage of a real run for a few steps: the recipe ``name``, its report, and the recipes that follow it; → what was measured.
+    """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
 
-    recipe, where: what the command line made of the options. Images are the first of ``recipe.data``, or small ones made for this where
+    recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
     that is ImageNet and not at hand. Without labels, pre-training and its report are all.
     Prints as it goes. Raises MinimaeError for a recipe that has no others beside it, and whatever a stage raises.
     """
@@ -106,7 +106,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
 def images_for(recipe: Pretrain, where: Where, count: int, root: Path) -> tuple[Source, Source, int]:
     """About ``count`` images to train on, some to test on, and how many there are to train on in all.
 
-    Made in ``root`` where ImageNet is wanted and not there. Raises as opening the images does.
+    Made in ``root`` where ImageNet is requested but missing. Raises as opening the images does.
     """
     if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
         train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
@@ -135,7 +135,7 @@ def stage(what: str) -> None:
 
 
 def told(entry: Entry, result: Result, device: str, processes: int) -> dict[str, float]:
-    """Say what was measured, and what the real run would take: this recipe, at this size, on as many images as there are."""
+    """Print what was measured, and how long the real run would take: this recipe, at this size, on as many images as there are."""
     rate, images = speed(result), entry.cost.images
     hours = images / rate / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0

@@ -78,7 +78,7 @@ def write_json(path: Path, value: Any) -> None:
 def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, text: str = "", again: bool = False) -> None:
     """Make the run folder and note recipe, environment and the ``words`` of the command. Raises MinimaeError if it cannot be written.
 
-    text: the recipe for a reader, with source and cost, for recipe.txt. again: after the last step, when the recipe may be that of a
+    text: the recipe as readable text, with source and cost, for recipe.txt. again: after the last step, when the recipe may be that of a
     resumed run; the words stay those that started it.
     """
     try:
@@ -114,7 +114,7 @@ def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
 
 
 def examples(test: Source, size: Size, *, skip_corrupt: bool = False) -> Images:
-    """The few test images that a report shows, in memory; of images that were chosen so, all. A damaged one is an error, or replaced."""
+    """The few test images of a report, in memory; all of them if they were chosen already. A damaged one is an error, or replaced."""
     chosen = test if test.labels is None or len(test) <= SHOWN else test.few(SHOWN, seed=3)
     return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
 
@@ -123,7 +123,7 @@ def pretraining_parts(
     out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *,
     processes: int = 1, workers: int = 0, unseen: bool = True,
 ) -> tuple[list[str], str]:  # fmt: skip
-    """The loss curve and reconstructions of ``test``, with captions; their PNGs go to ``out``. And what the loss is worth, in words.
+    """The loss curve and reconstructions of ``test``, with captions; their PNGs go to ``out``. And the verdict on the loss.
 
     unseen: whether these are images that the model was not trained on.
     """
@@ -151,7 +151,7 @@ def pretraining_parts(
 def report_pretraining(
     out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, device: str, **how: Any
 ) -> tuple[Path, str]:
-    """Write the page of a pre-training run, with its figures; → where it is, and what the loss is worth, in words.
+    """Write the page of a pre-training run, with its figures; → its path, and the loss compared with the trivial baseline, in a sentence.
 
     The trained model is moved to the CPU. how: those of :func:`pretraining_parts`.
     """

@@ -60,7 +60,7 @@ SIZES = {
 }
 
 
-# What other libraries call the fields of a size.
+# Other libraries' names of the fields of a size.
 ELSEWHERE = {
     "img_size": "image", "image_size": "image", "patch_size": "patch", "in_chans": "channels", "num_channels": "channels",
     "embed_dim": "width", "dim": "width", "hidden_size": "width", "num_heads": "heads", "num_layers": "depth",
@@ -79,7 +79,7 @@ def size(name: str, **changes: object) -> Size:
 
 
 def resolve(given: Size | str, **changes: object) -> Size:
-    """A size by name, or one that is there already, with fields changed. Raises ValueError as :func:`size` does."""
+    """A size by name, or a given one, with fields changed. Raises ValueError as :func:`size` does."""
     known = [f.name for f in fields(Size)]
     for field in changes:
         if field not in known:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-# What stands for a character that an encoding lacks; any other becomes its escape, so that a file name stays readable.
+# Replacements for characters that an encoding lacks; any other becomes its escape, so that a file name stays readable.
 SPELLED = {"×": "x", "…": "...", "–": "-", "—": "-", "→": "->", "←": "<-", "±": "+/-", "≤": "<=", "≥": ">=", "≠": "!=", "·": "*"}
 SPELLED |= {"²": "^2", "’": "'", "“": '"', "”": '"', "•": "*", "★": "*", "─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+"}
 
@@ -27,7 +27,7 @@ codecs.register_error("minimae", spelled)
 
 
 class Output:
-    """A text stream whose reader may leave. Then the rest goes nowhere, and with ``ends`` the program ends without a word."""
+    """A text stream whose reader may close it. The rest is then discarded, and with ``ends`` the program ends silently."""
 
     def __init__(self, stream: Any, *, ends: bool) -> None:
         self.stream, self.ends = stream, ends
@@ -48,7 +48,7 @@ class Output:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[None]:
-        """Notice that nobody reads any more. Raises SystemExit(0) then if the program ends with it."""
+        """Handle a closed pipe. Raises SystemExit(0) if the program ends with it."""
         try:
             yield
         except OSError as error:
@@ -59,18 +59,18 @@ class Output:
                 raise SystemExit(0) from None
 
     def discard(self) -> None:
-        """Send what is left, and what comes, nowhere."""
+        """Discard what is buffered, and all later output."""
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 @contextlib.contextmanager
 def any_terminal() -> Iterator[None]:
-    """Inside, standard output and standard error take every character, and a reader that leaves is no error."""
+    """Inside, standard output and standard error take every character, and a closed pipe is no error."""
     with contextlib.ExitStack() as ends:
         if sys.stdout is not None:
             ends.enter_context(contextlib.redirect_stdout(Output(sys.stdout, ends=True)))
-            ends.callback(sys.stdout.flush)  # here, where a reader that has left is noticed, and not as Python exits
+            ends.callback(sys.stdout.flush)  # here, where a closed pipe is handled, not when Python exits
         if sys.stderr is not None:
             ends.enter_context(contextlib.redirect_stderr(Output(sys.stderr, ends=False)))
         yield

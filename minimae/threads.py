@@ -1,10 +1,10 @@
-"""How many threads a piece of work on a CPU takes, and fewer of them when other programs need the cores.
+"""Choose the number of CPU threads for a model, and lower it when other programs need the cores.
 
-Threads of OpenMP wait for each other after every operation, and they spin while they wait. With small models an operation is so
-short that two threads gain a third on a quiet machine, and lose three quarters beside one busy process (docs/benchmarks.md). So
-small models take one thread. Larger ones take all cores, and half as many whenever they do not get the cores.
+Threads of OpenMP wait for each other after every operation, and they spin while they wait. Operations of small models are so
+short that two threads are a third faster on a quiet machine, and four times slower beside one busy process (docs/benchmarks.md). So
+small models take one thread. Larger ones take all cores, and halve their threads whenever the cores are busy.
 
-The number of threads decides in which order sums are formed, so it changes the last digits of a result.
+The number of threads changes the order of sums, and so the last digits of a result.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tqdm import tqdm
 from .data.workers import cores
 from .sizes import Size, flops
 
-SMALL = 25e9  # floating-point operations of a step up to which one thread is taken
-BUSY = 0.7  # CPU time / (wall time × threads) below which the threads do not get their cores
+SMALL = 25e9  # steps of up to this many floating-point operations take one thread
+BUSY = 0.7  # below this CPU time / (wall time × threads), other programs need the cores
 WINDOW = 3.0  # seconds over which that is measured; two low windows in a row count
-PART = 256  # images of a batch that count when nothing is learnt: their number only decides the size of a chunk
+PART = 256  # images per batch counted without training, where the batch is only the size of a chunk
 
 
 def step_flops(size: Size, images: int, *, ratio: float | None = None, trains: bool = True) -> float:
@@ -43,7 +43,7 @@ def chosen(work: float, most: int) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """A number of threads, who decided it, and what would have been chosen otherwise."""
+    """A number of threads, its origin, and the default."""
 
     count: int
     by: Literal["asked", "environment", "stored", "chosen"]
@@ -53,7 +53,7 @@ class Choice:
 def choose(
     work: float, *, asked: int | None = None, stored: int | None = None, current: int, available: int, environment: Mapping[str, str]
 ) -> Choice:
-    """The number of threads: the one asked for, then that of OMP_NUM_THREADS, of the run that goes on, then what suits the work.
+    """The number of threads: as requested, else OMP_NUM_THREADS, else that of the resumed run, else what suits the work.
 
     current: what torch would use now. It stays when the program set it, that is, when it is neither all available cores nor half of
     them (torch takes one thread for two hyperthreads).
@@ -67,7 +67,7 @@ def choose(
 
 
 def about_resuming(choice: Choice, stored: int | None) -> str | None:
-    """What a person should know about the threads of a run that goes on; None if nothing."""
+    """A note about the threads of a resumed run; None if they are as usual."""
     if stored is None:
         return None
     if choice.count != stored:
@@ -94,11 +94,11 @@ class Watch:
     _mark: tuple[float, float] | None = None
 
     def skip(self) -> None:
-        """What was done since the last step does not count: saving, evaluation."""
+        """Leave out what happened since the last step: saving, evaluation."""
         self._mark = self.clock(), self.cpu()
 
     def step(self, waited: float = 0.0) -> bool:
-        """After a step; → whether the number of threads has just become smaller. waited: seconds of waiting for images so far."""
+        """Call it after a step; → whether it has just lowered the number of threads. waited: seconds of waiting for images so far."""
         before, idle, self._waited = self._mark, waited - self._waited, waited
         self.skip()
         if before is None or self._mark is None or self.count == 1:  # the first step allocates and compiles
@@ -187,7 +187,7 @@ def training(model: nn.Module, settings: Any, *, stored: int | None = None, say:
 def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
     """Set the threads of a command for the rest of this process: for a training run with these settings, or for passing whole images.
 
-    Reading, statistics and evaluation then do not wait for threads either. On a GPU nothing is changed.
+    Reading, statistics and evaluation then use this number too. On a GPU nothing is changed.
     """
     if device != "cpu":
         return
@@ -206,7 +206,7 @@ def fix(count: int) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Afterwards the number of threads is what it was before: a program that calls a command keeps its own."""
+    """Restore the number of threads afterwards: a program that calls a command keeps its own."""
     before, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     try:
         yield

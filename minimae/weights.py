@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .interop.classified import Classified
     from .tasks.finetune import Classifier
 
-OWN = "your own images"  # the data of a model from a loop of one's own
+OWN = "your own images"  # the data of a model from your own loop
 FOLDERS = (Path(__file__).parent / "_sample" / "weights", Path(__file__).parents[1] / "data" / "weights")
 
 
@@ -46,7 +46,7 @@ def export(trained: Pretrained | Classified, path: Path, *, half: bool = True) -
 
 
 def describe(trained: Pretrained | Classified) -> dict[str, Any]:
-    """What has to be known to use these weights: recipe, size, statistics, and whether the decoder is trained; or the classes."""
+    """What is needed to use these weights: recipe, size, statistics, and whether the decoder is trained; or the classes."""
     statistics = [x.tolist() for x in trained.statistics]
     if isinstance(trained, Pretrained):
         about = {"settings": asdict(trained.recipe), "size": asdict(trained.model.size), "decoder": trained.decoder}
@@ -77,8 +77,8 @@ def load(name: str | Path) -> Pretrained:
     found = load_any(name)
     if not isinstance(found, Pretrained):
         raise MinimaeError(
-            f"{name} is a classifier, and a pre-trained model is wanted here; minimae finetune goes on with it, minimae evaluate measures "
-            f"it, and minimae.load({str(name)!r}) reads it"
+            f"{name} is a classifier, and a pre-trained model is needed; train it with minimae finetune, measure it with minimae evaluate, "
+            f"or read it with minimae.load({str(name)!r})"
         )
     return found
 
@@ -108,7 +108,7 @@ def load_any(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any)
 
 
 def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, data: str = "imagenet", **fields: Any) -> Pretrain:
-    """A recipe that describes a model which no recipe has made."""
+    """A recipe that describes a model trained without one."""
     names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image")
     near = next((name for name, s in SIZES.items() if (s.width, s.depth) == (size.width, size.depth)), "base")
     shape = {name: getattr(size, name) for name in names}

@@ -1,4 +1,4 @@
-"""The words of the command that started a run are kept beside it, so that ``--resume`` alone goes on with the same images and options."""
+"""The command that started a run is stored in its folder, so that ``--resume`` alone continues with the same images and options."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT, COMMAND = "environment.json", "command"  # where they are kept: a file of the run's folder, and the entry in it
+ENVIRONMENT, COMMAND = "environment.json", "command"  # the file in the run's folder, and its entry for the command
 
 
 def with_words(command: Any, words: Sequence[str]) -> Any:
-    """A command that trains, with the words it was made of; any other as it is."""
+    """Store the command line in a command that trains; return others unchanged."""
     if hasattr(command, "words"):
         return replace(command, words=tuple(words))
     if hasattr(getattr(command, "run", None), "words"):
@@ -22,7 +22,7 @@ def with_words(command: Any, words: Sequence[str]) -> Any:
 
 
 def first_words(folder: Path, command: str | None = None) -> list[str]:
-    """The words, after minimae, that started the run in a folder; none where they are not known or belong to another command."""
+    """The arguments that started the run in a folder; none if they are unknown or belong to another command."""
     try:
         words = shlex.split(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))[COMMAND])[1:]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # an older run, or a file that somebody edited
@@ -31,7 +31,7 @@ def first_words(folder: Path, command: str | None = None) -> list[str]:
 
 
 def folder_to_resume(rest: Sequence[str]) -> Path | None:
-    """The folder of ``--out FOLDER --resume``, as fine-tuning and the probe are continued; None when that is not asked for."""
+    """The folder of ``--out FOLDER --resume``, which continues fine-tuning or a probe; None without these options."""
     given = dict(zip(rest, [*rest[1:], ""], strict=True)) | dict(word.split("=", 1) for word in rest if word.startswith("--out="))
     asked = "--resume" in rest or "--run.resume" in rest
     return Path(given["--out"]) if asked and given.get("--out") else None

@@ -1,7 +1,7 @@
 """One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimiser.
 
-Training is timed as it is done: :func:`minimae.training.loop.fit` from uint8 pixels to the update, for ours and for the rivals, whose
-models take the place of ours in the same task. Only the usual loop is another one.
+Training is timed in the real loop, :func:`minimae.training.loop.fit`, from uint8 pixels to the update. The rivals' models replace ours
+in the same task. Only the usual loop differs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Setting:
         return normalise(self.source.pixels[:count], self.statistics)
 
     def settings(self, kind: type[Any], *, compiled: Compiled, graph: bool) -> Any:
-        """The recipe of a training task: the defaults of its kind, without end."""
+        """The recipe of a training task: the defaults of its kind, with endless epochs."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
         how: dict[str, Any] = {"batch": self.batch, "precision": self.precision, "seed": self.seed, "threads": threads, "graph": graph}
         how |= {"ratio": self.ratio} if kind is Pretrain else {}
@@ -90,7 +90,7 @@ class Built:
     difference: float | None = None
 
     def close(self) -> None:
-        """End the run, if it is one."""
+        """End the run, if there is one."""
         if isinstance(self.step, Running):
             self.step.close()
 
@@ -106,7 +106,7 @@ def running(task: Any, module: nn.Module) -> Built:
 
 
 def compile_whole(module: nn.Module, how: Compiled) -> None:
-    """In one piece. (Blocks, the other way, are compiled by the loop, each for itself; they are alike, so that is quick.)"""
+    """Compile the whole model. (The loop compiles blocks one by one, which is quick because they are alike.)"""
     if how == "whole":
         module.compile()
 
@@ -135,7 +135,7 @@ def rival_pretrain(setting: Setting, make: Callable[[MAE, float], nn.Module], *,
 
 
 def usual_loop(setting: Setting, task: PretrainTask, module: nn.Module) -> Built:
-    """As first implementations did it: fp16 with a scaler where a GPU may use half precision, and waiting for the loss in each step."""
+    """As in early implementations: fp16 with a scaler on a GPU in half precision, and a wait for the loss in each step."""
     module.train()
     precision = "fp16" if setting.device.type == "cuda" and setting.precision != "fp32" else setting.precision
     optimiser = task.optimiser(1.5e-4)

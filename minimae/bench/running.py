@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class Enough(Exception):
-    """The benchmark needs no more steps."""
+    """Raised in the run's thread when the benchmark needs no more steps."""
 
 
 class Running:
     """A run of ``fit`` that goes on when it is called: ``running()`` takes one step, from the pixels to the update.
 
-    Made with its first step taken. An error of the run is raised by the call during which it happened; after that, and after
+    The constructor takes the first step. A call raises the error that its step raised; after that, and after
     :meth:`close`, the run is over.
     """
 

@@ -1,4 +1,4 @@
-"""Rivals in the place of our models: the tasks that our loop trains them in, with the same images, crops, flips and normalisation."""
+"""Tasks in which our loop trains other libraries' models, with the same images, crops, flips and normalisation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pooled(nn.Module):
 
 
 class Sized(nn.Module):
-    """A rival for pre-training, in the place of our model: images → its loss, with masks of its own."""
+    """A rival for pre-training, in place of our model: images → its loss, with its own masks."""
 
     def __init__(self, module: nn.Module, size: Size) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class RivalTask(PretrainTask):
 
 
 class TunedTask(FinetuneTask):
-    """Our fine-tuning, with one learning rate for all layers: the layers of the rivals have other names."""
+    """Our fine-tuning, with one learning rate for all layers, because the rivals name their layers differently."""
 
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
         return adamw(decay_groups(self.classifier, self.recipe.weight_decay), lr, self.recipe.betas)
 
 
 class Tuned(nn.Module):
-    """A rival for fine-tuning, in the place of our :class:`Classifier`: images → logits ``b classes``."""
+    """A rival for fine-tuning, in place of our :class:`Classifier`: images → logits ``b classes``."""
 
     def __init__(self, body: nn.Module, classifier: Classifier) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """``minimae bench threads``: images/s of real training runs under several thread policies, on a quiet machine and beside a busy process.
 
 Every policy has a process of its own, because OpenMP reads its settings when torch is loaded. They take turns: one measures, the
-others wait for a line on their standard input. A busy process is started and ended for each measurement that wants one.
+others wait for a line on their standard input. A busy process is started and ended for each measurement that needs one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .command import describe_machine
 from .results import keep
 
 CONDITIONS = ("quiet", "beside a busy process")
-SETTLED = 0.3  # share of a measurement that counts, at its end: by then threads that fall have fallen
+SETTLED = 0.3  # only this last share of a measurement counts: by then the number of threads has settled
 
 MODELS: dict[str, tuple[Pretrain, int, int, float]] = {  # recipe, pixels, channels, seconds of a measurement
     "demo": (FASHION, 28, 1, 3.0),
@@ -68,7 +68,7 @@ class Row:
 
 
 class Enough(Exception):
-    """The measurement has taken as long as it should."""
+    """Raised when the measurement has run long enough."""
 
 
 class Timed(PretrainTask):
@@ -115,7 +115,7 @@ def serve(name: str, seconds: float) -> None:
 
 @contextlib.contextmanager
 def beside(condition: str) -> Iterator[None]:
-    """In here a process keeps one core busy, unless the machine should be quiet."""
+    """While this lasts a process keeps one core busy, unless the condition is a quiet machine."""
     if condition == CONDITIONS[0]:
         yield
         return
@@ -141,7 +141,7 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise MinimaeError("a process that measures has died; its own message says why")
+            raise MinimaeError("a measuring process died; see its own message")
         return line
 
     def measure(self) -> dict[str, float]:
@@ -201,9 +201,9 @@ class BenchThreadsCommand:
     models: tuple[str, ...] = ("demo", "tiny")
     """demo, nano, micro, tiny (patches of 4 on 28 pixels); each with the batch of its recipe."""
     rounds: int = 2
-    """In every round each policy has its turn, in both conditions; the table shows medians."""
+    """Each round measures every policy in both conditions; the table shows medians."""
     out: Path | None = None
-    """A JSON file for the results; an earlier run of the same command on this machine is replaced there."""
+    """A JSON file for the results; it replaces an earlier run of the same command on this machine."""
 
     def __call__(self) -> None:
         unknown = [name for name in self.models if name not in MODELS]
@@ -230,7 +230,7 @@ def size_of(model: str) -> Size:
 
 
 def rows_of(run: dict[str, Any]) -> list[Row]:
-    """The rows of a run that was kept in a file."""
+    """The rows of a run that was saved in a file."""
     return [Row(**{**row, "rates": tuple(row["rates"]), "threads": tuple(row["threads"])}) for row in run["rows"]]
 
 

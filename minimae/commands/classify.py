@@ -53,7 +53,7 @@ class Labelled:
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
         if not (self.data or name) or (self.data is None and name == weights.OWN):
-            raise ValueError("which images these weights were trained on is not in them: name a data set or a folder with --data")
+            raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
         how: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
         train, test = (self.open_split(name, split, how) for split in ("train", "test"))

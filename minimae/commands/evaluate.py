@@ -1,4 +1,4 @@
-"""``minimae evaluate``: how well a trained classifier does."""
+"""``minimae evaluate``: the accuracy of a trained classifier."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EvaluateCommand(Labelled):
         device = self.where.join()
         found = weights.load_any(self.weights)
         if not isinstance(found, Classified):
-            raise MinimaeError(f"{self.weights} has no head, so it names no classes: minimae knn, probe or finetune measure what it knows")
+            raise MinimaeError(f"{self.weights} has no head, so it cannot classify: evaluate it with minimae knn, probe or finetune")
         threads.in_this_process(found.size, device=device)
         _, test = self.images(found.data, found.size)
         if not same_classes(found, test):

@@ -64,15 +64,15 @@ class ConvertCommand:
     image: int | None = None
     """Another image size in pixels: positions are resized."""
     heads: int | None = None
-    """Heads of the encoder, where the weights do not tell."""
+    """Heads of the encoder, where the weights do not state them."""
     decoder_heads: int | None = None
-    """Heads of the decoder, where the weights do not tell."""
+    """Heads of the decoder, where the weights do not state them."""
     target: Literal["normalised", "pixels", "pca"] | None = None
-    """What the decoder was trained to predict, where the weights do not tell: normalised by default."""
+    """What the decoder was trained to predict, where the weights do not state it: normalised by default."""
     key: str | None = None
-    """Where in the file the weights are, where it holds several: model_ema, teacher …"""
+    """Which weights to take from a file with several sets: model_ema, teacher …"""
     prefix: str | None = None
-    """What stands before the names of the model that is meant: backbone. …"""
+    """The prefix of the model's parameter names: backbone. …"""
     mean: tuple[float, ...] | None = None
     """Mean of each channel of the images in [0, 1], where the weights do not state it."""
     std: tuple[float, ...] | None = None
@@ -110,7 +110,7 @@ class ReconstructCommand:
     seed: int = 0
     """Decides which patches are hidden."""
     bits: int | None = None
-    """Bits that are used in a picture of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
+    """Bits used by a picture of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
     out: Path = Path("reconstruction.png")
     """Where the figure goes; with several pictures a number is added."""
 

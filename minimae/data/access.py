@@ -1,4 +1,4 @@
-"""The bytes of a picture's file; and why they could not be had: the system refused, or the file is damaged.
+"""Read a picture's file, and separate two kinds of failure: the system refused, or the file is damaged.
 
 Only a damaged file may be left out on request. A disk that is not mounted, a file that this user may not read, or too many open
 files would otherwise pass for a thousand damaged pictures.
@@ -22,11 +22,11 @@ REMEDIES = {
 
 
 class SystemFailure(MinimaeError):
-    """The system did not hand over a file: no picture is to blame, and none may be left out for it."""
+    """The system could not read a file: the picture is not damaged, so it must not be left out."""
 
 
 def file_bytes(path: str | Path) -> bytes:
-    """All bytes of a file. Raises SystemFailure, with the path and what to do, for whatever keeps them from being read."""
+    """All bytes of a file. Raises SystemFailure, with the path and what to do, when they cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -35,13 +35,13 @@ def file_bytes(path: str | Path) -> bytes:
 
 
 def system_failure(where: str | Path, error: OSError) -> SystemFailure:
-    """The one line about an error of the system: what could not be read, why, and what to do."""
+    """One line about a system error: what could not be read, why, and what to do."""
     remedy = REMEDIES.get(error.errno or 0, "no picture is damaged")
     return SystemFailure(f"cannot read {shown(where)}: {error.strerror or error}; {remedy}")
 
 
 def shown(path: str | Path) -> str:
-    """A path for a message of one line: line breaks, and bytes that are no text, are written as escapes."""
+    """A path for a one-line message: line breaks and undecodable bytes are escaped."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -13,7 +13,7 @@ from .source import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
 Order = Literal["first", "last"]
-FEW = 4  # channels of usual images: grey, with transparency, colour, both; and fewer pixels than an image has
+FEW = 4  # common numbers of channels: grey, grey with alpha, colour, colour with alpha; images have more pixels than that
 
 
 def channel_range(array: Any, *, percentiles: tuple[float, float] = (0.5, 99.5), channels: Order | None = None) -> Range:
@@ -65,7 +65,7 @@ def from_array(
 
 
 def shaped(name: str, array: Any, channels: Order | None = None) -> np.ndarray:
-    """``N c height width``, whatever came. Raises ValueError for other numbers of axes, and where the channels could be two of them."""
+    """Any accepted array as ``N c height width``. Raises ValueError for other numbers of axes, and when two axes could be the channels."""
     if channels not in (None, "first", "last"):
         raise ValueError(f"{name}: channels are 'first' (N c height width) or 'last' (N height width c), not {channels!r}")
     if np.ma.is_masked(array):
@@ -77,7 +77,7 @@ def shaped(name: str, array: Any, channels: Order | None = None) -> np.ndarray:
         if channels is not None or array.shape[2] <= FEW:
             raise ValueError(
                 f"{name}: an array of three axes is N height width, and {array.shape} would be {len(array)} grey images of "
-                f"{array.shape[1]}×{array.shape[2]} pixels: one image alone wants its axis N too, array[None]; grey ones may have theirs, "
+                f"{array.shape[1]}×{array.shape[2]} pixels: for one image add the axis N, array[None]; for grey images add channels, "
                 "array[:, None] with channels='first'"
             )
         return array[:, None]

@@ -39,7 +39,7 @@ class PackCommand:
     shard_size: int = 4096
     """Images in a shard."""
     bits: int | None = None
-    """Bits that are used in pictures of more than 8: 12 for many microscopes and X-rays. By default those that the file states."""
+    """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
     workers: int | None = None
     """Processes; by default one for each core."""
     skip_corrupt: bool = False
@@ -50,7 +50,7 @@ class PackCommand:
         how["bits"] = self.bits
         if not self.splits:
             raise ValueError("--splits names at least one split, such as train")
-        for split in self.splits:  # all of them are looked for before hours go into the first
+        for split in self.splits:  # find every split before spending hours on the first
             listing(self.root, split)
         for split in self.splits:
             index = pack(self.root, split, self.out, skip_corrupt=self.skip_corrupt, **how)

@@ -1,4 +1,4 @@
-"""The bytes of an image file → its size at once, and its pixels when they are wanted: no larger than needed.
+"""The bytes of an image file → its size from the header, and its pixels on request, no larger than needed.
 
 Every picture that this package reads from a file comes through here, so it looks the same whichever command reads it: upright, eight
 bits, grey or RGB. What Pillow reads is read; transparency is dropped.
@@ -48,7 +48,7 @@ def read_header(data: bytes) -> Header:
 
 
 def header_size(path: Path) -> tuple[int, int] | None:
-    """Height and width by the header of an image file, as it is stored, which may lie on its side; None for what is no image."""
+    """Height and width in the header of an image file, as stored (before any rotation); None if it is not an image."""
     try:
         with _opened(path) as picture:
             return picture.height, picture.width
@@ -61,7 +61,7 @@ def header_size(path: Path) -> tuple[int, int] | None:
 
 
 def is_grey(data: bytes) -> bool:
-    """Whether the bytes of an image file hold grey values only, by the header. True for what is no image, until it is read."""
+    """Whether an image file is grey, by its header. True for a file that is not an image: reading it raises the error."""
     try:
         mode = _opened(io.BytesIO(data)).mode
     except Exception:  # Pillow raises a dozen types
@@ -73,7 +73,7 @@ def _opened(file: Any) -> Any:
     Image = need("PIL.Image", why="reading image files")
     try:
         return Image.open(file)
-    except Image.UnidentifiedImageError:  # its message names an address in memory, which is never the same
+    except Image.UnidentifiedImageError:  # its message contains a memory address, which changes every time
         raise ValueError(NO_IMAGE) from None
 
 
@@ -81,7 +81,7 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
     """The picture, upright, as a Pillow image; at 1/2, 1/4 or 1/8 of its size where ``scale`` says so and the file can.
 
     channels: 1 (grey), 3 (RGB), or None for what the file holds. bits: how many bits of deeper pictures are used, by default those
-    that the file states (:mod:`.depth`). Ask :func:`scale_of` first: a file that cannot is decoded whole. A header is good for one
+    that the file states (:mod:`.depth`). Ask :func:`scale_of` first: a file that cannot is decoded whole. A header can be used for one
     decoding. Raises what Pillow raises when the file is damaged or cut off, ValueError for numbers whose range is not known.
     """
     from PIL import ImageOps
@@ -101,7 +101,7 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
 def read_file(path: Path, *, channels: int | None = None, bits: int | None = None) -> Any:
     """An image file → a Pillow image, as :func:`decode` gives it.
 
-    Raises SystemFailure for a file that cannot be had, and ValueError with its name when it holds no whole picture.
+    Raises SystemFailure for a file that cannot be read, and ValueError with its name when the picture is incomplete.
     """
     data = file_bytes(path)
     try:

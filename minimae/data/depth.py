@@ -1,4 +1,4 @@
-"""Pictures of more than eight bits → eight, from the range of their numbers: as the file states it, or as it is given. Never guessed."""
+"""Pictures of more than eight bits → eight, from the range that the file states or the caller gives. It is never guessed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 def _integers(values: np.ndarray, bits: int | None) -> np.ndarray:
     if bits is None:
-        raise ValueError("it holds 32-bit numbers, and the file does not state their range: say how many bits are used with bits= (--bits)")
+        raise ValueError("it holds 32-bit numbers, and the file does not state their range: give their number with bits= (--bits)")
     low, high, top = int(values.min()), int(values.max()), 2**bits - 1
     if low < 0 or high > top:
         raise ValueError(
@@ -49,9 +49,9 @@ def _integers(values: np.ndarray, bits: int | None) -> np.ndarray:
 
 
 def stated_bits(picture: Any, data: bytes) -> int | None:
-    """How many bits a number of this picture has, as its file states it; None where it does not. data: the bytes of the file.
+    """How many bits per value the file states; None if it states none. data: the bytes of the file.
 
-    Of formats other than PNG and TIFF Pillow scales deeper pictures to 16 bits.
+    In formats other than PNG and TIFF, Pillow scales deeper pictures to 16 bits.
     """
     if picture.format == "TIFF":
         largest, bits = picture.tag_v2.get(LARGEST), picture.tag_v2.get(BITS, (1,))[0]
@@ -64,7 +64,7 @@ def stated_bits(picture: Any, data: bytes) -> int | None:
 
 
 def check_bits(picture: Any, bits: int | None, stated: int | None) -> None:
-    """Raises ValueError for ``bits`` that cannot be, or that a picture of 16-bit colour cannot be read with: Pillow has cut it to eight."""
+    """Raises ValueError for impossible ``bits``, and for ``bits`` with 16-bit colour, which Pillow reduces to eight."""
     if bits is None:
         return
     if not 8 <= bits <= 32:

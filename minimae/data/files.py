@@ -19,12 +19,12 @@ from .optional import need
 from .source import Images, choose
 from .views import evaluated
 
-LARGE = 1 << 28  # bytes of pixels from which on the headers of all files are looked at first
+LARGE = 1 << 28  # above this many bytes of pixels, all headers are read first
 GREY = (0.299, 0.587, 0.114)  # red, green and blue in a grey value (ITU-R BT.601, as Pillow does it)
 
 
 class SizesDiffer(ValueError):
-    """Pictures of several sizes, where one is wanted."""
+    """Pictures of several sizes where one size is required."""
 
 
 def from_files(
@@ -45,9 +45,9 @@ def from_files(
 
     image: height and width of all, which are shown as evaluation sees them (:func:`.views.evaluated`); by default as they are.
     channels: 1 or 3; by default 1 when every file is grey, else 3. bits: how many bits of deeper pictures are used
-    (:mod:`.depth`). limit: that many files, evenly from the classes. ids: sample ids, by default the places of the files in ``paths``.
+    (:mod:`.depth`). limit: that many files, evenly from the classes. ids: sample ids, by default the indices of the files in ``paths``.
     Raises ValueError for a damaged file (with ``skip_corrupt`` it is listed in ``skipped``), SizesDiffer for sizes that
-    differ, SystemFailure for a file that the system does not hand over: missing, not permitted, too many open files.
+    differ, SystemFailure for a file that the system cannot read: missing, not permitted, too many open files.
     """
     chosen = torch.arange(len(paths))
     targets = None if labels is None else as_labels(name, labels, len(paths), classes)
@@ -97,7 +97,7 @@ def decode(
 
 
 def check_sizes(paths: Sequence[Path]) -> None:
-    """Raises SizesDiffer when two headers differ, before many large pictures are decoded. Which lie on their side is seen later."""
+    """Raises SizesDiffer when two headers differ, before many large pictures are decoded. Rotation is only known after decoding."""
     known = ((path, found) for path in paths if (found := header_size(path)) is not None)
     first, size = next(known, (None, (0, 0)))
     if first is None or len(paths) * 3 * size[0] * size[1] <= LARGE:
@@ -110,7 +110,7 @@ def check_sizes(paths: Sequence[Path]) -> None:
 def sizes_differ(one: Path, its: Sequence[int], other: Path, theirs: Sequence[int]) -> str:
     """The message about two pictures of other height and width."""
     sizes = f"{one} has {its[0]}×{its[1]} pixels, {other} has {theirs[0]}×{theirs[1]}"
-    return f"image sizes differ: {sizes}; say which size all shall have, for example image=64 (--image 64)"
+    return f"image sizes differ: {sizes}; give one size for all, for example image=64 (--image 64)"
 
 
 def _tiny(paths: Sequence[Path]) -> bool:

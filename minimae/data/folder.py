@@ -22,7 +22,7 @@ SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # with
 CALLED = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
-HOLD_OUT = 0.2  # of each class, where a folder has no test part and one is needed
+HOLD_OUT = 0.2  # share of each class for testing, where a folder has no test part
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
 
 
 def splits_of(root: Path) -> dict[str, str]:
-    """The folders of a root that are splits: train, val or test → the folder's name. Empty where all are classes, or none is there."""
+    """The folders of a root that are splits: train, val or test → the folder's name. Empty where all are classes, or there are none."""
     named: dict[str, str] = {}
     for name in folders_in(root):
         meant = CALLED.get(name.lower())
@@ -129,7 +129,7 @@ def _folder_of(root: Path, parts: dict[str, str], split: str) -> Path:
 
 
 def _labels(found: Path, names: list[str], classes: list[str]) -> list[int]:
-    """The label of each picture: the place of its class folder in the sorted list of them."""
+    """The label of each picture: the index of its class folder in sorted order."""
     owners = [class_of(name) for name in names]
     if None in owners:
         beside = names[owners.index(None)]
@@ -151,7 +151,7 @@ def _with_test_part(found: Listing, split: str, share: float, seed: int) -> List
 
 
 def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str, ...]:
-    """What was not looked at, a line each."""
+    """Files and folders that were ignored, one line each."""
     notes = []
     if others:
         kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in others.most_common(5)) + (", …" if len(others) > 5 else "")

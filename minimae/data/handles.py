@@ -1,4 +1,4 @@
-"""Files that are kept open, so that reading a part of one is a single call."""
+"""Files that are kept open, so that reading a part takes a single call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from .access import system_failure
 
-MOST_OPEN = 512  # files held open by one process, and no more than a quarter of those that the system allows it
+MOST_OPEN = 512  # most files held open by one process, and at most a quarter of its limit
 
 
 def most_open() -> int:
@@ -43,7 +43,7 @@ class Handles:
             raise system_failure(path, error) from error
 
     def _opened(self, path: str) -> int:
-        """A file number. The file that has been open longest is closed for it where there are too many."""
+        """A file descriptor. When too many files are open, the one opened first is closed."""
         while len(self.open) >= most_open():
             os.close(self.open.pop(next(iter(self.open))))
         try:
@@ -51,7 +51,7 @@ class Handles:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.open:
                 raise
-            self.close()  # others in this process hold the rest
+            self.close()  # other code in this process holds the rest
             return os.open(path, os.O_RDONLY)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Labels as they come (lists, arrays, tensors of any type, names of classes) → int64 without loss, or one line that says why not."""
+"""Labels (lists, arrays, tensors of any type, class names) → int64 without loss, or a one-line error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_labels(name: str, labels: Any, count: int, classes: Sequence[str] = ()) -
     if labels.is_complex():
         raise ValueError(f"{name}: labels are {count} integers from 0, not {labels.dtype}")
     if labels.dtype == torch.int64 and labels.device.type == "cuda":
-        return labels  # on their way to the device they were looked at; to look again, the host would have to wait
+        return labels  # checked before they went to the device; checking again would make the host wait
     if labels.is_floating_point():
         _refuse(name, labels, labels.floor() != labels, "is no whole number")  # nan is not equal to itself
         _refuse(name, labels, labels.abs() >= 2**53, "is too large to be a whole number without doubt")
@@ -53,7 +53,7 @@ def _from_numpy(name: str, labels: Any, classes: Sequence[str]) -> Tensor:
 
 
 def _from_names(name: str, labels: list[str], classes: Sequence[str]) -> Tensor:
-    """Names that are looked up: their order could be another in the test images, so it is not made up from those that occur."""
+    """Labels by name. They need ``classes``, because an order taken from the names that occur could differ in the test images."""
     if not classes:
         example = ", ".join(repr(label) for label in sorted(set(labels))[:3])
         raise ValueError(f"{name}: labels are names ({example}); give the names of all classes in their order too, classes=(…)")

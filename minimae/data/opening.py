@@ -1,6 +1,6 @@
 """A set of images to train on or to evaluate: in memory where all have one size, otherwise read when they are needed.
 
-Which of the two decides how fast it is, and nothing else: statistics, crops and what evaluation sees are the same.
+The choice affects the speed only: statistics, crops and evaluation are the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .stream import Stream, of_files, open_shards, packed
 Source = Images | Stream
 ReadFrom = Literal["auto", "memory", "files"]
 
-ROOM = 2e9  # bytes of pixels up to which images are held in memory
-LARGEST = 512 * 512  # pixels of an image up to which it is: larger ones are cheaper to crop as they are decoded
+ROOM = 2e9  # images are held in memory up to this many bytes of pixels
+LARGEST = 512 * 512  # and up to this many pixels each: larger ones are cheaper to crop while decoding
 
 
 def open_images(
@@ -57,7 +57,7 @@ def open_images(
         return _kept(of_files(name, found, channels=channels, bits=bits).limited(limit), read_from)
     path = Path(name).expanduser()
     if not path.is_dir():
-        return load(name, split)  # raises: it knows what could have been meant
+        return load(name, split)  # raises, with the nearest known name
     if packed(path):
         shards = replace(_shards(path, split, channels, labelled), name=path.resolve().name)
         return _kept(shards.limited(limit), read_from)

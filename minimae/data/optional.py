@@ -37,7 +37,7 @@ def _missing(module: str, why: str, extra: str | None) -> ImportError:
 
 
 def missing(error: ImportError) -> str:
-    """What to say about a failed import: our own message, or which package is absent and the command that installs it."""
+    """The message for a failed import: our own, or the missing package and the command that installs it."""
     library = (error.name or "").split(".")[0]
     if not library or library == "minimae":
         return str(error)

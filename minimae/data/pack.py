@@ -1,4 +1,4 @@
-"""A folder of pictures → shards of small JPEGs: packed once, read fast ever after.
+"""A folder of pictures → shards of small JPEGs: packed once, then read fast.
 
 Training crops from such shards are a little softer than from the originals. The images of a split lie shuffled, so that WebDataset's
 sequential readers meet mixed classes too; :func:`.stream.open_shards` puts them back in order.
@@ -38,7 +38,7 @@ _shared: dict[str, Any] = {}  # in a worker process: the counter of images, and 
 def make(job: Job) -> Index:
     """Write one shard and the index beside it. Damaged pictures are left out and listed, if the job says so.
 
-    Raises SystemFailure when a picture cannot be had, MinimaeError for a damaged one, and OSError when writing fails.
+    Raises SystemFailure when a picture cannot be read, MinimaeError for a damaged one, and OSError when writing fails.
     """
     skipped: list[str] = []
     stamp, source = job.stamp(), hashlib.sha256()
@@ -75,9 +75,9 @@ def make(job: Job) -> Index:
 
 
 def finished(job: Job) -> Index | None:
-    """The index of a shard that is there and whole, made of these pictures as they are now; None when it is to be made again.
+    """The index of an intact shard made from the current pictures; None when it must be made again.
 
-    Pictures that were left out are tried again. Raises ValueError when it was packed in another way, SystemFailure as :func:`make` does.
+    Pictures that were left out are tried again. Raises ValueError for other settings, SystemFailure as :func:`make` does.
     """
     try:
         index = read_index(job.path.with_suffix(".json"))
@@ -101,7 +101,7 @@ def finished(job: Job) -> Index | None:
 
 
 def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """In words, what shards were packed with and are not to be packed with."""
+    """How the settings or pictures of existing shards differ from those of this call, as text."""
     keys = [key for key in {**packed, **wanted} if packed.get(key) != wanted.get(key) and key != "files"]
     if not keys:
         return "other pictures (some were added, removed or renamed since)"
@@ -122,13 +122,13 @@ def pack(
     skip_corrupt: bool = False,
     quiet: bool = False,
 ) -> Index:
-    """Pack one split of a folder into ``out/split``; returns its index. Called again, it goes on where it was stopped.
+    """Pack one split of a folder into ``out/split``; returns its index. Called again, it continues where it stopped.
 
     bits: how many bits of deeper pictures are used, by default those that the files state (:mod:`.depth`).
     workers: processes, by default one for each core that this process may use. The shards do not depend on it, byte for byte.
     skip_corrupt: leave damaged pictures out and list them in the index; they are tried again by the next call.
-    Raises MinimaeError for a damaged picture, for one that the system does not hand over, for a full disk (finished shards stay), for a
-    process that died, and while another process packs into this folder; ValueError for wrong settings or a folder that holds other
+    Raises MinimaeError for a damaged picture, for one that the system cannot read, for a full disk (finished shards stay), for a
+    dead worker process, and while another process packs into this folder; ValueError for wrong settings or a folder that holds other
     shards; and as :func:`.folder.listing` does.
     """
     limits = (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8), ("bits", bits or 8, 8, 32))
@@ -159,7 +159,7 @@ def pack(
 
 
 def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> list[Index]:
-    """The indexes of all shards, those made that are not there yet. Raises ValueError when the folder holds others."""
+    """The indexes of all shards; missing shards are made. Raises ValueError when the folder holds others."""
     ours = {job.path.name for job in jobs}
     images = sum(len(job.ids) for job in jobs)
     with tqdm(total=images, desc=f"pack {target.name}", unit="image", disable=quiet, dynamic_ncols=True) as bar:

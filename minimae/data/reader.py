@@ -147,7 +147,7 @@ class Reader(Dataset[Any]):
         if self.where == "host":
             return torch.from_numpy(np.stack([crop for crops in shown for crop in crops]))
         height, width = (-(-max(pixels.shape[k] for pixels in shown) // ROUND) * ROUND for k in (0, 1))
-        padded = torch.empty(len(shown), height, width, self.stream.channels, dtype=torch.uint8)  # what is beyond an image has weight 0
+        padded = torch.empty(len(shown), height, width, self.stream.channels, dtype=torch.uint8)  # pixels beyond an image have weight 0
         for pixels, row in zip(shown, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
         return padded

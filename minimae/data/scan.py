@@ -1,4 +1,4 @@
-"""Which image files lie below a folder: hidden ones left out, links followed, but never in a circle."""
+"""Find the image files below a folder: hidden ones are left out, links are followed, but never in a circle."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def suffixes() -> frozenset[str]:
 def scan(root: Path) -> tuple[list[str], Counter[str]]:
     """Names below a folder of all image files in it, sorted; and how many other files there are, by their ending.
 
-    Strings, and no Path for each: ImageNet has 1.3 million files. A folder is read once below its class, whatever links lead to it, and
-    a class does not reach into another class or above the root.
+    Strings instead of Paths, because ImageNet has 1.3 million files. A folder is read once per class, whatever links lead to it, and
+    links to another class or above the root are not followed.
     """
     above = _above(root)
     seen = above | {_identity(root / name) for name in folders_in(root)}
@@ -81,7 +81,7 @@ def _files(root: Path, below: str, above: set[Identity], seen: set[Identity]) ->
 
 
 def _above(root: Path) -> set[Identity]:
-    """The folder and all that it lies in."""
+    """The folder and all its parents."""
     root = root.resolve()
     return {_identity(folder) for folder in (root, *root.parents)}
 

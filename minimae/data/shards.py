@@ -46,7 +46,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What lies where. recipe: how it was packed. ids, offsets, lengths, labels: one for each image, shard after shard.
+    """Where each image is stored. recipe: how it was packed. ids, offsets, lengths, labels: one for each image, shard after shard.
 
     skipped: damaged files that were left out on request, each with the reason. split: the split that was packed.
     """
@@ -164,7 +164,7 @@ def read_index(path: Path) -> Index:
 
 
 def check(index: Index) -> None:
-    """Raises ValueError when an index contradicts itself: counts, ids, labels, classes, names of shards, or what lies where in them."""
+    """Raises ValueError when an index contradicts itself: counts, ids, labels, classes, names of shards, offsets."""
     names = [shard.file for shard in index.shards]
     if len(set(names)) != len(names) or any(Path(name).name != name or not name.endswith(".tar") for name in names):
         raise ValueError("its shards are not named, each once, as files of this folder")

@@ -17,9 +17,9 @@ from ..patches import Pair
 from .labels import as_labels
 
 Statistics = tuple[Tensor, Tensor]  # mean and standard deviation per channel, of pixels in [0, 1]: float32 c
-VALUES = 400_000_000  # of so many pixel values at most the statistics are taken: seven hundred photographs, or all of CIFAR
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green and blue that everybody uses
-WORDNET = re.compile(r"n\d{8}")  # how ImageNet's classes are called
+VALUES = 400_000_000  # statistics use at most this many pixel values: seven hundred photographs, or all of CIFAR
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the usual mean and standard deviation of red, green and blue
+WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's classes
 HISTOGRAM = 1 << 22  # pixels of one channel that are counted at a time: no copy of the whole set is made
 
 
@@ -96,13 +96,13 @@ class Images:
     def statistics(self) -> Statistics:
         """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``, on the CPU. Exact, from a histogram.
 
-        Of a set with more than ``VALUES`` values those of a part, chosen by a fixed seed.
+        A set with more than ``VALUES`` values is sampled with a fixed seed.
         """
         if self.fixed_statistics is not None:
             return self.fixed_statistics
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for places in sampled(len(self), self.pixels[0].numel()).split(max(1, HISTOGRAM // self.pixels[0, 0].numel())):
-            first, last = int(places[0]), int(places[-1]) + 1  # all of them in most cases, and then nothing is copied
+            first, last = int(places[0]), int(places[-1]) + 1  # in most cases all of them, so nothing is copied
             part = self.pixels[first:last] if last - first == len(places) else self.pixels[places.to(self.pixels.device)]
             counts += torch.stack([torch.bincount(x.flatten(), minlength=256) for x in part.unbind(1)]).cpu()
         return from_histogram(counts)
@@ -142,14 +142,14 @@ class Images:
 
 
 def in_a_line(images: Any, image: Pair | None) -> str:
-    """What a set of images is: its name, how many there are, and of which kind."""
+    """A set of images in one line: name, number, channels, size, classes."""
     kinds = f"{len(images.classes)} classes" if images.classes else "labels" if images.labels is not None else "no labels"
     shape = "sizes vary" if image is None else f"{image[0]} × {image[1]}"
     return f"{images.name}: {len(images):,} images, {images.channels} × {shape}, {kinds}"
 
 
 def sampled(count: int, values: int) -> Tensor:
-    """Places of the images that go into the statistics, when each has this many values: int64, sorted. All of a set of usual size."""
+    """Indices of the images used for statistics, when each has this many values: int64, sorted. All images in most cases."""
     most = max(1, VALUES // values)
     return torch.arange(count) if count <= most else permutation(0, "split", 3, count)[:most].sort().values
 

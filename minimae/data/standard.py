@@ -71,7 +71,7 @@ def standard(
 def listed(name: str, split: str, root: Path, *, download: bool = False) -> Listing:
     """The files of one split of a standard dataset whose pictures have many sizes. Raises as :func:`standard` does."""
     dataset = _open(name, split, root, download)
-    classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several words for a class
+    classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several names for a class
     if name == "imagenette":
         paths, targets = [Path(p) for p, _ in dataset._samples], [label for _, label in dataset._samples]
     else:

@@ -31,13 +31,13 @@ from .workers import cores
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Images that are read when they are needed.
+    """Images that are read when needed.
 
     root, files: the files, as bytes of their names below ``root`` (an array: worker processes then share its memory).
-    file: int64 ``N``, in which file an image lies. span: int64 ``N 2``, at which offset and how many bytes; None where a file is an image.
+    file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None where a file is an image.
     labels: int64 ``N`` or None. classes: names, by label. ids: int64 ``N``, the sample ids that address all randomness.
     channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.depth`.
-    held: uint8, the bytes of all files one after another, where they are kept in memory; ``span`` then lies in these.
+    held: uint8, the bytes of all files one after another, where they are kept in memory; ``span`` then refers to them.
     fixed_statistics: mean and standard deviation to normalise by, where they are not those of the pixels.
     """
 
@@ -72,7 +72,7 @@ class Stream:
     def statistics(self) -> Statistics:
         """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``. Those of the same images in memory, to the bit.
 
-        Of a set with more than ``source.VALUES`` values those of a part, chosen by a fixed seed. Files that cannot be read are left out.
+        A set with more than ``source.VALUES`` values is sampled with a fixed seed. Files that cannot be read are left out.
         """
         if self.fixed_statistics is not None:
             return self.fixed_statistics
@@ -120,7 +120,7 @@ class Stream:
         data = self.bytes_of(place)
         try:
             header = read_header(data)
-            scale = 1 if header.height * header.width <= 512 * 512 else 8  # quick, and fine enough for large ones
+            scale = 1 if header.height * header.width <= 512 * 512 else 8  # quick, and accurate enough for large images
             return header.height, header.width, float(np.asarray(decode(header, scale, channels=self.channels, bits=self.bits)).mean())
         except Exception:  # Pillow raises a dozen types
             return 0, 0, 0.0
@@ -142,7 +142,7 @@ class Stream:
         return str(path) if self.span is None else f"{path}, {int(self.ids[place]):08d}.jpg"
 
     def bytes_of(self, place: int) -> bytes:
-        """The bytes of the image's file. Raises SystemFailure when they cannot be had, or when a shard was cut off."""
+        """The bytes of the image's file. Raises SystemFailure when they cannot be read, or when a shard is truncated."""
         path = self.path_of(place)
         if self.span is None:
             return file_bytes(path)

@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 def verify(out: Path, *, quiet: bool = False) -> list[str]:
-    """Everything below ``out`` that is not as it was packed, one line each; nothing when all is well.
+    """Everything below ``out`` that differs from what was packed, one line each; empty when nothing does.
 
     Raises FileNotFoundError when there are no shards.
     """
@@ -47,12 +47,12 @@ def verify(out: Path, *, quiet: bool = False) -> list[str]:
 
 
 def wrong_split(index: Index, folder: Path) -> bool:
-    """Whether training images lie where test images belong, or the other way round."""
+    """Whether training images are in the test split, or test images in the training split."""
     return folder.name in SPLITS and bool(index.split) and (index.split == "train") != (folder.name == "train")
 
 
 def damage(folder: Path, index: Index) -> Iterator[str]:
-    """What is wrong with one shard, by its own part of the index of the folder."""
+    """What is wrong with one shard, compared with its part of the folder's index."""
     [shard] = index.shards
     path = folder / shard.file
     try:
@@ -72,7 +72,7 @@ def damage(folder: Path, index: Index) -> Iterator[str]:
 
 
 def mismatch(path: Path, index: Index) -> str | None:
-    """How a tar file differs from what its index says of ids, places, lengths and labels; None when they agree."""
+    """How a tar file differs from its index in ids, offsets, lengths and labels; None when they agree."""
     labels: list[int] | list[None] = index.labels or [None] * len(index.ids)
     wanted = zip(index.ids, index.offsets, index.lengths, labels)
     try:

@@ -1,6 +1,6 @@
 """Worker processes: how many, what Ctrl-C and SIGTERM do to them, and how their death is reported.
 
-Both signals reach the whole group of processes. The process that started the workers answers them; workers never do.
+Both signals reach the whole group of processes. The process that started the workers handles them; workers ignore them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def noted_interrupts() -> Iterator[list[int]]:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Make the folder, and keep other processes from packing into it. Raises MinimaeError when one does."""
+    """Make the folder, and lock it against other packing processes. Raises MinimaeError when it is locked."""
     target.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.parent / f".{target.name}.lock", timeout=0)
     try:
@@ -87,7 +87,7 @@ def tells_a_death(error: RuntimeError) -> bool:
 
 
 def out_of_files(error: Exception) -> bool:
-    """Whether a process may open no more files: each worker, and each batch that one hands over, takes some."""
+    """Whether this error means that a process has too many files open: each worker, and each batch it returns, needs some."""
     number = getattr(error, "errno", None)
     return number in (errno.EMFILE, errno.ENFILE) or any(said in str(error) for said in ("Too many open files", "items of ancdata"))
 

@@ -1,4 +1,4 @@
-"""A trained classifier with what it needs to be used."""
+"""A trained classifier with its statistics and class names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Classified:
 
     @torch.no_grad()
     def features(self, images: Any, *, batch: int = 500) -> Tensor:
-        """What its head reads: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
+        """The input of its head: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
         model = self.classifier.eval()
         found = []
         for x in as_pixels(images, self.size.channels).split(batch):

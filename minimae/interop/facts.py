@@ -1,8 +1,8 @@
-"""What stands beside weights and decides what they compute: every field that matters is read, or refused by its name.
+"""Metadata beside weights that changes what they compute: every such field is read, or refused by name.
 
-Heads, the norms' eps, the target, the mask ratio and the statistics leave no trace in the tensors. Each source states some of them:
+Heads, the norms' eps, the target, the mask ratio and the statistics cannot be read from the tensors. Each source states some of them:
 config.json and preprocessor_config.json of Hugging Face transformers, timm's config.json, a live model, the options in the authors'
-checkpoints, the names of the authors' published files, and what we write ourselves.
+checkpoints, the names of the authors' published files, and our own metadata.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .statistics import IMAGENET
 
 Numbers = tuple[Any, Any]
 
-# Fields of a Hugging Face config that decide nothing about a forward pass of these models: bookkeeping, initialisation, text generation.
+# Fields of a Hugging Face config that do not affect a forward pass of these models: bookkeeping, initialisation, text generation.
 HARMLESS = frozenset(
     """_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash _name_or_path architectures
     attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
@@ -30,7 +30,7 @@ HARMLESS = frozenset(
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()  # noqa: SIM905
 )
-# Fields that have one value here. The pooler's weights, if there are any, are refused as tensors that are not known.
+# Fields for which only one value is supported. The pooler's weights, if there are any, are refused as tensors that are not known.
 FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu", "gelu_python"), "qkv_bias": (True,), "is_decoder": (False,), "add_cross_attention": (False,),
     "pruned_heads": ({}, []), "hidden_dropout_prob": (0, 0.0), "attention_probs_dropout_prob": (0, 0.0),
@@ -53,7 +53,7 @@ PUBLISHED = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16)}  # widt
 
 @dataclass(frozen=True)
 class Facts:
-    """What was stated. None: not stated. compared: sizes by the field that states them, to be compared with the tensors."""
+    """What a source states; None where it states nothing. compared: sizes by field name, to be compared with the tensors."""
 
     heads: int | None = None
     decoder_heads: int | None = None
@@ -68,7 +68,7 @@ class Facts:
 
 
 def differs(source: str, name: str, value: Any, ours: str) -> MinimaeError:
-    """The error for a field whose value cannot be had here."""
+    """The error for a field whose value is not supported."""
     return MinimaeError(f"{source} was built with {name} {value!r}; ours has {ours}, so it would compute something else")
 
 
@@ -105,7 +105,7 @@ def of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any], s
 
 
 def of_preprocessor(preprocessor: Mapping[str, Any], source: str, *, strict: bool) -> Numbers | None:
-    """Mean and standard deviation of pixels in [0, 1], whatever the scale is that the library works in. None without a file."""
+    """Mean and standard deviation of pixels in [0, 1], whatever scale the library uses. None without a file."""
     if not preprocessor:
         return None
     p = dict(preprocessor)
@@ -150,7 +150,7 @@ def of_timm_config(config: Mapping[str, Any], source: str) -> Facts:
 
 
 def timm_pool(name: str, source: str) -> str:
-    """Our name of timm's global_pool. Raises MinimaeError for one that a classifier of ours does not have."""
+    """Our name of timm's global_pool. Raises MinimaeError for one that is not supported."""
     if name not in ("token", "avg"):
         raise differs(source, "global_pool", name, "'token' or 'avg'")
     return "class" if name == "token" else "mean"
@@ -177,7 +177,7 @@ def of_name(name: str, width: int) -> Facts:
 
 
 def of_ours(about: Mapping[str, Any]) -> Facts:
-    """Facts that we wrote beside the tensors."""
+    """Facts from our own metadata."""
     size, settings = about["size"], about.get("settings", {})
     return Facts(
         heads=size["heads"], decoder_heads=size["decoder_heads"], image=sides(size["image"]), eps=size.get("eps", 1e-6),
@@ -206,7 +206,7 @@ def typed(kind: Any, stated: Mapping[str, Any], name: str, source: str) -> Any:
 
 
 def agreed(option: str, given: Any, stated: Any, source: str) -> Any:
-    """What was given, or what was stated. Raises MinimaeError when both are there and differ."""
+    """The given value, or the stated one. Raises MinimaeError when both exist and differ."""
     if given is not None and stated is not None and given != stated:
         raise MinimaeError(f"{source} states {option} {stated}, and {option}={given} was given: leave it out, or correct the config")
     return stated if given is None else given

@@ -27,9 +27,9 @@ FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bi
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What a file or folder holds: tensors by name, and what stands beside them.
+    """The contents of a file or folder: tensors by name, and metadata.
 
-    config, preprocessor: of the library that wrote the folder. about: what we wrote beside the tensors ourselves. args: the options of
+    config, preprocessor: of the library that wrote the folder. about: our own metadata. args: the options of
     the authors' code. run: a whole checkpoint of our own training, in place of tensors. facts: of a live model.
     """
 
@@ -46,8 +46,8 @@ class Opened:
 def open_weights(path: Path, *, key: str | None = None, prefix: str | None = None) -> Opened:
     """Read .safetensors, torch's .pth, .pt and .bin, a folder with config.json and weights, or the folder of a run of ours.
 
-    key: where in the file the weights are, as ``state_dict`` or ``teacher.backbone``. prefix: what stands before their names. Both are
-    found where only one choice is possible.
+    key: the entry of the file that holds the weights, as ``state_dict`` or ``teacher.backbone``. prefix: the prefix of their names. Both
+    are found where only one choice is possible.
     Raises MinimaeError, with the file's name, when it is missing, damaged, or would have to run code.
     """
     if path.is_dir():
@@ -107,7 +107,7 @@ def open_pickle(path: Path, *, key: str | None = None, prefix: str | None = None
 
 
 class Beside:
-    """Stands for a value that is no tensor and is not needed (a path, a number of numpy): it takes anything and does nothing."""
+    """Placeholder for a value that is not needed (a path, a numpy number): it takes any arguments and does nothing."""
 
     def __init__(self, *given: Any) -> None:
         pass
@@ -117,7 +117,7 @@ class Beside:
 
 
 def harmless() -> list[Any]:
-    """What may stand beside tensors: the authors' options, which are read, and paths and numpy's numbers, which become nothing."""
+    """Classes allowed beside tensors: the authors' options, which are read, and paths and numpy numbers, which are ignored."""
     systems = ("Posix", "Windows", "PurePosix", "PureWindows", "")
     paths = [f"{module}.{system}Path" for module in ("pathlib", "pathlib._local") for system in systems]
     numbers = [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
@@ -135,7 +135,7 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
     except pickle.UnpicklingError as error:
         wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "more than tensors")
         raise MinimaeError(
-            f"{path} wants to run Python code when it is opened ({reason(wanted, 160)}); it was not opened. "
+            f"{path} would run Python code when opened ({reason(wanted, 160)}); it was not opened. "
             "Ask for a .safetensors file, or convert it where you trust it"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:

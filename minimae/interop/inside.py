@@ -1,4 +1,4 @@
-"""Where in a file the weights are: checkpoints wrap them in dictionaries, and training tools put words before every name."""
+"""Where in a file the weights are: checkpoints wrap them in dictionaries, and training tools add prefixes to the names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import MinimaeError
 
-# One name of each layout that every model has: what comes before it is a wrapper's prefix.
+# One name that every model of a layout has: anything before it is a wrapper's prefix.
 ANCHOR = re.compile(r"^(?P<prefix>.*?)(?:patch_embed\.proj|encoder\.project|(?:vit\.)?embeddings\.patch_embeddings\.projection)\.weight$")
-TRAINING = {"optimizer", "optimiser", "optimizer_states", "scaler", "lr_scheduler", "scheduler"}  # they hold tensors, but no weights
+TRAINING = {"optimizer", "optimiser", "optimizer_states", "scaler", "lr_scheduler", "scheduler"}  # these hold tensors, but no weights
 BESIDE = {"n_averaged"}  # a counter of torch's moving average
 
 
@@ -28,9 +28,9 @@ def groups(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tup
 
 
 def chosen(state: Mapping[Any, Any], source: str, *, key: str | None, prefix: str | None) -> dict[str, Tensor]:
-    """The weights in a file: those under ``key``, without ``prefix`` before their names. Half precision becomes float32.
+    """The weights in a file: those under ``key``, with ``prefix`` removed from their names. Half precision becomes float32.
 
-    Without them they are found, where only one choice is possible. Raises MinimaeError otherwise, and lists what was found.
+    Without them the weights are found if only one choice is possible. Otherwise raises MinimaeError that lists the choices.
     """
     found = dict(groups(state))
     if not found:
@@ -55,12 +55,12 @@ def listed(found: Mapping[str, Mapping[str, Tensor]]) -> str:
 
 
 def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the names of each model in these tensors."""
+    """The prefixes of the models in these tensors."""
     return sorted({match["prefix"] for name in tensors if (match := ANCHOR.match(name))})
 
 
 def unprefixed(tensors: dict[str, Tensor], source: str, prefix: str | None) -> dict[str, Tensor]:
-    """The tensors of one model by their own names. Raises MinimaeError when it is not certain which are meant."""
+    """The tensors of one model by their own names. Raises MinimaeError when the choice is ambiguous."""
     found = prefixes(tensors)
     if prefix is not None:
         prefix = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
@@ -84,7 +84,7 @@ def unprefixed(tensors: dict[str, Tensor], source: str, prefix: str | None) -> d
 
 
 def beginnings(tensors: Mapping[str, Tensor]) -> str:
-    """The first words of the names, with how many have them."""
+    """The first parts of the names, with their counts."""
     counts: dict[str, int] = {}
     for name in tensors:
         first = f"{name.split('.')[0]}." if "." in name else name

@@ -1,4 +1,4 @@
-"""A live model of timm: what it would compute is read from its parts, and anything that ours has not is refused by name."""
+"""A live model of timm: its configuration is read from its modules, and what ours does not support is refused by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def of_timm(model: Any) -> Facts:
 
 
 def differences(model: Any, blocks: list[Any], embed: Any, heads: int, eps: float) -> Iterator[tuple[str, Any, str]]:
-    """Everything that is not as in our encoder: name, value, and what ours has."""
+    """Everything that differs from our encoder: name, value, and ours."""
     nothing = "Identity"
     for name, part in (("norm_pre", model.norm_pre), ("patch_embed.norm", embed.norm)):
         if type(part).__name__ != nothing:
@@ -74,7 +74,7 @@ def differences_of_block(block: Any, heads: int, eps: float) -> Iterator[tuple[s
 
 
 def pool_of(model: Any, source: str) -> str | None:
-    """What its classifier reads: mean or class; None when it has none. The mean must be taken before the norm, as the paper does."""
+    """The input of its classifier: mean or class; None when it has none. The mean must be taken before the norm, as the paper does."""
     if type(model.head).__name__ == "Identity":
         return None
     pool = timm_pool(model.global_pool, source)

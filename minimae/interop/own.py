@@ -1,4 +1,4 @@
-"""Weights that we wrote ourselves: checkpoints of runs under any name, and exported files. They describe themselves."""
+"""Our own weights: checkpoints of runs under any name, and exported files. They describe themselves."""
 
 from __future__ import annotations
 

@@ -50,12 +50,12 @@ def load(
     """Weights in any known layout → a pre-trained model, or a classifier when they have a head.
 
     source: a file, a folder, tensors by name, or a live model of timm or of Hugging Face transformers. layout: by default it is detected.
-    key: where in a file the weights are (``state_dict``, ``teacher``, ``model_ema``); prefix: what stands before their names
+    key: the entry of a file that holds the weights (``state_dict``, ``teacher``, ``model_ema``); prefix: the prefix of their names
     (``backbone.``). Both are found where only one choice is possible. image: another image size in pixels than the weights were trained
     for; positions of encoder and decoder are then resized, bicubically in two dimensions. patch, channels: what you expect; weights of
     other ones are refused with the reason.
 
-    What leaves no trace in weights: heads, decoder_heads; original_image (where positions are no square grid); target, what the decoder
+    What weights do not show: heads, decoder_heads; original_image (where positions are no square grid); target, what the decoder
     was trained to predict; statistics, mean and standard deviation of the channels in [0, 1]. They are read where the source states them.
     Otherwise heads must be given, the target is assumed to be normalised, and statistics of three channels ImageNet's, with a warning.
     strict: refuse weights in which something is missing or left over; otherwise a warning lists it, and what is missing is fresh.
@@ -92,7 +92,7 @@ def load(
     size = size_of(tensors, layout, facts, opened.source)
     refuse_others(size, patch, channels, opened.source)
     end, decoder = parts_of(tensors, layout)
-    if end == "mean" and facts.pool == "class":  # the norm of one token is the same before and after it is taken
+    if end == "mean" and facts.pool == "class":  # for a single token the order of norm and pooling does not matter
         tensors, end = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}, "class"
     places = table("official" if layout == "timm" else layout, size, end=end, decoder=decoder)
     weights = taken(tensors, places, opened.source, strict=strict)
@@ -120,7 +120,7 @@ def opened_from(source: str | Path | Mapping[str, Any] | nn.Module, *, key: str 
             config = model.config.to_dict()
             return Opened(type(source).__name__, tensors, config, about=config.get("minimae", {}))
         if isinstance(source, MAE | Encoder | Classifier):
-            raise MinimaeError(f"this {type(source).__name__} is a model of ours already: use it as it is, or keep it with minimae.save")
+            raise MinimaeError(f"this {type(source).__name__} is already one of our models: use it directly, or save it with minimae.save")
         return Opened(type(source).__name__, tensors, facts=of_timm(model))
     if not isinstance(source, Mapping):
         raise MinimaeError(f"weights are a name, a file, a folder, tensors by name or a live model, not {type(source).__name__}")
@@ -128,7 +128,7 @@ def opened_from(source: str | Path | Mapping[str, Any] | nn.Module, *, key: str 
 
 
 def facts_of(opened: Opened, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
-    """What the source states about its weights, wherever it does."""
+    """Everything that the source states about its weights."""
     if opened.about:
         return of_ours(opened.about)
     if opened.facts is not None:

@@ -41,7 +41,7 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.weights, self.pool, self.layout, self.device, self.batch = weights, pool, layout, device, batch
 
     def fit(self, X: Any, y: Any = None) -> MAEFeatures:
-        """Load the weights, and look at the shape of the images. Raises ValueError for images that the encoder does not take."""
+        """Load the weights, and check the shape of the images. Raises ValueError for images that the encoder does not take."""
         self.trained_ = weights.load_any(self.weights)
         network: Any = self.trained_.model if isinstance(self.trained_, Pretrained) else self.trained_.classifier
         network.to(self.device)

@@ -23,8 +23,8 @@ USUAL_DECODER = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16} 
 def size_of(tensors: Mapping[str, Tensor], layout: Layout, facts: Facts, source: str) -> Size:
     """The size of the model that these tensors belong to, at the image size they were trained for.
 
-    Heads leave no trace in the weights: they are those that were stated. Raises MinimaeError when none were, when what was stated is not
-    what the tensors have, and for models that are built otherwise.
+    The number of heads cannot be read from weights and must be stated. Raises MinimaeError when it is not, when what is stated differs
+    from the tensors, and for other architectures.
     """
     big = layout == "huggingface"
     token, positions, projection, up = essentials(tensors, big=big)
@@ -88,7 +88,7 @@ def square(sides: Pair) -> int | Pair:
 def image_of(positions: Tensor, patch: Pair, stated: Pair | None) -> Pair:
     """Height and width in pixels of the image that these positions are for: as stated, as sine-cosine positions show, or a square.
 
-    There is a row for the class token, or none (timm's no_embed_class). Raises MinimaeError when it cannot be known.
+    There is a row for the class token, or none (timm's no_embed_class). Raises MinimaeError when it is unknown.
     """
     rows = positions[0] if positions.dim() == 3 else positions
     n = len(rows)

@@ -1,4 +1,4 @@
-"""What the images were normalised by: stated, given, or assumed with a warning."""
+"""Statistics that the images were normalised by: stated, given, or assumed with a warning."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Knn:
     k: int = 20
     """Neighbours that vote."""
     temperature: float = 0.07
-    """Divides the cosine similarity before the exponential that weighs a vote: smaller counts the nearest more."""
+    """Divides the cosine similarity before the exponential that weights a vote: smaller values favour the nearest neighbours."""
     pool: Pool = "mean"
     """mean or class token, the means after every block, or all tokens side by side."""
 

@@ -53,8 +53,8 @@ CIFAR10_PROBE = Probe(batch=1024, crop=(0.4, 1.0), pool="mean")
 def my_pictures(images: int) -> Pretrain:
     """A recipe for a folder of 20 to 10,000 pictures: batch, epochs and learning rate follow their number.
 
-    About 100,000 images are seen, in small batches: few pictures give few steps otherwise, and steps are what is short. The base
-    learning rate is such that the peak is always the same.
+    A run sees about 100,000 images in small batches, because few pictures otherwise give few steps. The base learning rate keeps the
+    peak the same for every batch size.
     """
     batch = 32 if images >= 128 else 16 if images >= 64 else 8
     epochs = min(500, max(20, round(100_000 / images)))

@@ -11,7 +11,7 @@ from .entries import PEAK, SHARE, Entry, Knn
 
 
 def settings_lines(recipe: Settings | Knn, before: Settings | Knn | None = None) -> list[str]:
-    """Every field of a recipe, one a line; those that differ from ``before`` say what was there."""
+    """Every field of a recipe, one per line; those that differ from ``before`` show the old value."""
     lines = []
     for f in fields(recipe):
         value, old = getattr(recipe, f.name), getattr(before, f.name, None)
@@ -21,7 +21,7 @@ def settings_lines(recipe: Settings | Knn, before: Settings | Knn | None = None)
 
 
 def brief(recipe: Settings, before: Entry | None, *, data: str, images: int, size: Size, processes: int, device: str, out: object) -> str:
-    """What a run prints first: what it trains, on what, how long, where it goes, and what differs from the recipe ``before``.
+    """The summary printed before a run: model, data, steps, output folder, and what differs from the recipe ``before``.
 
     data: the images in a line. out: the folder, or None where nothing is kept.
     """

@@ -25,8 +25,8 @@ from ..tasks.pretrain import Pretrain, build, load_pretrained, pretrain
 from ..training.state import can_resume
 from .questions import Question
 
-PROTOCOL = 2  # raise it when a change of the code changes results: older ones are then not taken for new ones
-PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that decide nothing about the weights
+PROTOCOL = 2  # raise it when a change of the code changes results, so that older ones are not reused
+PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that do not affect the weights
 Load = Callable[..., Images]  # name, split, image=, channels=, limit= → images
 Say = Callable[[str], None]
 

@@ -1,4 +1,4 @@
-"""Whether training and test images suit the model and each other: looked at before the first step, and not after the last."""
+"""Check before the first step that training and test images fit the model and each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .feeding import Source
 def check_images(train: Source, test: Source, *, channels: int, labelled: bool = False) -> None:
     """Raises ValueError for images with other channels than the model's, and for labels that are missing or differ between the two.
 
-    labelled: accuracy is wanted. Sizes need no check: evaluation resizes what is not of the model's size.
+    labelled: accuracy will be measured. Sizes need no check: evaluation resizes to the model's size.
     """
     for what, images in (("training", train), ("test", test)):
         if images.channels != channels:

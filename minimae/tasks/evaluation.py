@@ -1,4 +1,4 @@
-"""How well a classifier does on whole images: in the precision of training on a GPU, in float32 on a CPU."""
+"""Evaluate a classifier on whole images: in the precision of training on a GPU, in float32 on a CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .feeding import USUAL, Reading, Source, chunks
 
 @torch.no_grad()
 def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor], *, precision: Precision = "auto") -> Tensor:
-    """The class of each image, shown as evaluation sees it at the size the model is for: int64 ``N``, on the CPU.
+    """The predicted class of each image, resized for evaluation to the model's size: int64 ``N``, on the CPU.
 
     precision: of the model on a GPU, as in training; on a CPU it is float32.
     """
@@ -36,7 +36,7 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
 def finetuned_accuracy(
     model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL, precision: Precision = "auto"
 ) -> float:
-    """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images, and all know the answer."""
+    """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images; all return the result."""
     right = total = 0
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
         assert part.labels is not None

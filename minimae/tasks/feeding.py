@@ -62,7 +62,7 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
 
-    finish: what workers do with the crops besides. Images in memory go through workers too then, unless the device is the host itself.
+    finish: what else workers do with the crops. Images in memory then go through workers too, unless the device is the CPU.
     """
     if isinstance(source, Images) and (finish is None or device.type == "cpu"):
         here = source.to(device)
@@ -83,7 +83,7 @@ def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) 
 def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
     """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`); the same from memory and from files.
 
-    share: only those that fall to this process, when several work together. An unreadable image is left out with ``skip_corrupt``.
+    share: only this process's part, when several work together. An unreadable image is left out with ``skip_corrupt``.
     """
     here = world()
     if share and here.size > 1:
@@ -114,11 +114,11 @@ def features_of(
     Several processes share the images; the first one gets all features, in the order of the images, and the others get none.
     """
     here, done = world(), 0
-    features = torch.empty(-(-len(source) // here.size), feature_width(encoder.size, pool))  # a list of parts would take it twice
+    features = torch.empty(-(-len(source) // here.size), feature_width(encoder.size, pool))  # a list of parts would take twice the memory
     labels, ids = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
     for whole in chunks(source, reading, image=pair(encoder.size.image), share=True):
         assert whole.labels is not None and whole.ids is not None
-        for pixels in whole.pixels.split(PART):  # so that a device holds no more than these
+        for pixels in whole.pixels.split(PART):  # so that the device holds only these
             rows = extract(encoder, pixels, statistics, pool=pool, precision=precision)
             features[done : done + len(rows)] = rows
             done += len(rows)

@@ -1,4 +1,4 @@
-"""What the loss of a finished pre-training is worth: beside the trivial baseline, and what to change where it is no good."""
+"""Compare the final loss of pre-training with the trivial baseline, and suggest changes where it is poor."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from ..training.loop import Result
 from ..training.schedule import scaled_lr
 from .pretrain import Pretrain
 
-LEARNED = 0.3  # the share of the baseline below which the recipes of this package end
-FEW_STEPS, STEPS = 1500, 3000  # optimiser steps that are few, and those that our small recipes take
-LOW_LR, LR = 5e-4, 1e-3  # peak learning rates that are low for a small network, and that of our small recipes
+LEARNED = 0.3  # the recipes of this package end below this share of the baseline
+FEW_STEPS, STEPS = 1500, 3000  # fewer optimiser steps are few; our small recipes take this many
+LOW_LR, LR = 5e-4, 1e-3  # lower peak learning rates are low for a small network; our small recipes have this one
 
 
 def judged(result: Result, baseline: float, recipe: Pretrain, *, processes: int = 1) -> str:

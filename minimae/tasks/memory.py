@@ -1,4 +1,4 @@
-"""Whether features of all images, and what is computed from them, fit into memory: the sizes first, then a choice or one clear line."""
+"""Check whether the features of all images, and what is computed from them, fit into memory; choose a pool or raise one clear line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..sizes import Size
 from .features import Pool
 
 SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values an image to the fewest
-ROOM = 4e9  # bytes that a linear probe may take when its pool was left open
+ROOM = 4e9  # most bytes that a linear probe takes when no pool was given
 COPIES = 4  # of the features: as they are, standardised, the part that is fitted on; 2.7 are allocated, the rest is the allocator's
 SOLVER = 38  # vectors as long as the weights that L-BFGS keeps: ten steps, ten changes of the gradient, a line search; 35 are allocated
 COSINES = 2**30  # bytes of cosines that nearest neighbours look at together
@@ -26,7 +26,7 @@ def feature_width(size: Size, pool: Pool) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """What an evaluation on cached features has to hold. classes: 0 for nearest neighbours, which have no weights."""
+    """What an evaluation on cached features keeps in memory. classes: 0 for nearest neighbours, which have no weights."""
 
     size: Size
     train: int
@@ -67,7 +67,7 @@ def gigabytes(count: float) -> str:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take, by all that limits it here; without any bound known, more than there can be."""
+    """Bytes that this process may still allocate, by all known limits; 2^62 if none is known."""
     return min(bounds(), default=2**62)
 
 

@@ -94,7 +94,7 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
 
 
 def draw_one_share(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: int | Tensor) -> Shares:
-    """The same share, kind and rectangle for a whole batch, as the authors draw them: ids ``b`` → Shares. The first image decides."""
+    """The same share, kind and rectangle for a whole batch, as the authors draw them: ids ``b`` → Shares, drawn for the first id."""
     one = draw_shares(mixing, ids[:1], image, seed=seed, epoch=epoch[:1] if isinstance(epoch, Tensor) and epoch.dim() else epoch)
     return Shares(one.own.expand(len(ids)), one.box.expand(len(ids), 4))
 

@@ -34,7 +34,7 @@ __all__ = [
     "tensors_of",
 ]  # fmt: skip
 
-MOST_PATCHES = 4096  # of an image whose size was not given; the paper has 196
+MOST_PATCHES = 4096  # most patches of an image whose size was not given; the paper has 196
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Pretrain(Settings):
     channels: int | None = None
     """1 (grey) or 3 (colour): images are converted; None takes the data set's."""
     init: str | None = None
-    """Trained weights to start from: a name, a run, or a file, ours or another library's; their encoder must have this size."""
+    """Trained weights to start from: a name, a run, or a file, ours or another library's; the encoder must have the size of this recipe."""
     init_decoder: bool = True
     """With --init, take the decoder too where it fits; otherwise it starts fresh. What was taken is printed."""
     ratio: float = 0.75
@@ -93,7 +93,7 @@ class Pretrain(Settings):
             value = getattr(self, name)
             if value is not None and min(pair(value)) < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        _ = self.augmentation  # which checks what it is made of
+        _ = self.augmentation  # its constructor checks the fields
 
     @property
     def augmentation(self) -> Augmentation:
@@ -111,18 +111,18 @@ class Pretrain(Settings):
         return self.size_at(shown, images.channels)
 
     def _few_patches(self, image: Pair) -> None:
-        """Raises ValueError for images that nobody wants to cut into patches as they are: photographs right from a camera."""
+        """Raises ValueError for images with too many patches, such as unresized photographs."""
         p1, p2 = pair(self.patch or size(self.size).patch)
         if (count := (image[0] // p1) * (image[1] // p2)) > MOST_PATCHES:
             raise ValueError(
-                f"images of {image[0]}×{image[1]} pixels would be {count:,} patches of {p1}×{p2}, too many to attend to: say which size in "
-                "pixels the model takes, for example --image 96 (or image= in the recipe)"
+                f"images of {image[0]}×{image[1]} pixels would be {count:,} patches of {p1}×{p2}, too many to attend to: give the size in "
+                "pixels that the model takes, for example --image 96 (or image= in the recipe)"
             )
 
     def _usual(self, name: str) -> int | Pair:
         usual = size(self.size).image
         if min(pair(usual)) < 224:
-            raise ValueError(f"the pictures of {name} have several sizes: say which size in pixels the model takes, for example --image 96")
+            raise ValueError(f"the pictures of {name} have several sizes: give the model's size in pixels, for example --image 96")
         return usual
 
     def size_at(self, image: int | Pair, channels: int) -> Size:
@@ -168,7 +168,7 @@ class PretrainTask:
         pass
 
     def expected(self) -> Expectation | None:
-        """For the process that writes the log; the others read no images for it."""
+        """Only in the process that writes the log; the others read no images for it."""
         if not world().main:
             return None
         r, reading = self.recipe, self.reading
@@ -225,7 +225,7 @@ def pretrain(
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went.
 
-    With ``recipe.init`` the model starts from trained weights. A run that is resumed has them in its checkpoint, and does not look for
+    With ``recipe.init`` the model starts from trained weights. A resumed run takes all weights from its checkpoint and does not read
     them again.
     """
     model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes())

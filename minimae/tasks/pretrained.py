@@ -1,4 +1,4 @@
-"""A pre-trained model: what belongs to it, its features, and how it is stored and read back."""
+"""A pre-trained model: its recipe and statistics, its features, and how it is stored and read back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .features import Pool, extract
 if TYPE_CHECKING:
     from .pretrain import Pretrain
 
-PICTURES = "pictures."  # before the names of a second decoder's weights
+PICTURES = "pictures."  # prefix of the names of a second decoder's weights
 Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
 
 
@@ -30,8 +30,8 @@ Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels 
 class Pretrained:
     """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by.
 
-    decoder: whether its decoder was trained too; weights from elsewhere may have none, and then it is fresh and can paint nothing.
-    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one: reconstructions are drawn with it.
+    decoder: whether its decoder was trained too. Weights from elsewhere may have none; it is then fresh and cannot reconstruct.
+    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one: reconstructions use it.
     """
 
     model: MAE

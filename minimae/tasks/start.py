@@ -1,4 +1,4 @@
-"""Pre-training that starts from trained weights, ours or others', and not from random ones."""
+"""Pre-training from trained weights, ours or others', instead of random ones."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def start_from(model: MAE, found: Pretrained | Classified, recipe: Pretrain, sta
 
 
 def encoder_of(found: Pretrained | Classified) -> tuple[nn.Module, tuple[str, ...]]:
-    """The encoder of what was loaded, and which of its parameters it has not: a classifier of the mean norms after the mean."""
+    """The loaded encoder, and its missing parameters: a classifier of the mean has its norm after the mean."""
     if hasattr(found, "model"):
         return found.model.encoder, ()
     classifier = found.classifier
@@ -92,7 +92,7 @@ def encoder_of(found: Pretrained | Classified) -> tuple[nn.Module, tuple[str, ..
 
 
 def copy_into(part: nn.Module, theirs: dict[str, Tensor], absent: tuple[str, ...]) -> list[str]:
-    """Copy what is there, in place → the names of what stays fresh."""
+    """Copy the weights that exist, in place → the names of those that stay fresh."""
     own = part.state_dict()
     missing = [name for name in own if name not in theirs or name in absent]
     with torch.no_grad():

@@ -47,14 +47,14 @@ def draw_steps(ids: Tensor, how: tuple[float, float], *, seed: int, epoch: int |
 
 
 def operate(picture: Any, step: Step, fill: tuple[int, ...]) -> Any:
-    """One step on a Pillow image, grey or RGB; what comes in from outside it has the colour ``fill``, 0 to 255 for each channel."""
+    """One step on a Pillow image, grey or RGB; pixels from beyond its edges have the colour ``fill``, 0 to 255 for each channel."""
     from PIL import Image, ImageEnhance, ImageOps
 
     name, level, moved = step.operation, step.magnitude / 10, step.sign * step.magnitude / 10
     bicubic, affine = Image.Resampling.BICUBIC, Image.Transform.AFFINE
     if name in ("autocontrast", "equalize", "invert"):
         return getattr(ImageOps, name)(picture)
-    if name == "posterize":  # by hand: at magnitude 10 no bit is kept, which newer Pillows refuse to do
+    if name == "posterize":  # by hand: at magnitude 10 no bit is kept, which newer versions of Pillow refuse
         table = [value & -(2 ** (4 + int(4 * level))) for value in range(256)]
         return picture.point(table * len(picture.getbands()))
     if name == "solarize":
@@ -86,7 +86,7 @@ def randaugment(
     """RandAugment (Cubuk et al., arXiv 1909.13719): uint8 ``b c height width`` → uint8, or float in [0, 1] → float in [0, 1].
 
     how: magnitude, of 10, and its standard deviation, (9, 0.5) in the paper. epoch: one number, or ``b``. fill: see :func:`mean_colour`.
-    It works on the host, through uint8: images on a device are waited for. Raises ValueError unless there are 1 or 3 channels.
+    It works on the host, through uint8, so it waits for images on a GPU. Raises ValueError unless there are 1 or 3 channels.
     """
     from PIL import Image
 
@@ -108,8 +108,8 @@ def randaugment(
 def erase(images: Tensor, ids: Tensor, probability: float, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Random erasing of normalised images, float ``b c height width``: in some, a rectangle becomes noise of standard deviation 1.
 
-    Erased are between 2 % and a third of the area, as timm does with ``mode="pixel"`` and one rectangle. On the device, and nothing
-    waits for it. The images given stay as they are.
+    Erased are between 2 % and a third of the area, as timm does with ``mode="pixel"`` and one rectangle. It runs on the device without
+    waits. The images given stay as they are.
     """
     height, width = images.shape[-2:]
     top, left, tall, wide = rectangles(ids, height, width, seed=seed, epoch=epoch)[:, :, None].unbind(1)
@@ -148,7 +148,7 @@ def noise_bank(values: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the host does with crops before they go to the device, so that nobody waits for it later: flip, then RandAugment."""
+    """Changes that the host makes to crops before they go to the device, so that no step waits: flip, then RandAugment."""
 
     flip: bool
     how: tuple[float, float]

@@ -20,7 +20,7 @@ from .distributed import placed
 
 FORMAT = "minimae-1"
 TENSORS = ("model", "optimiser")  # the large entries of a checkpoint
-REQUIRED = {"settings": dict, "step": int, "history": list}  # what every run stores, besides tensors
+REQUIRED = {"settings": dict, "step": int, "history": list}  # what every run stores besides tensors
 
 
 class Damaged(MinimaeError):

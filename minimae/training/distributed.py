@@ -47,7 +47,7 @@ def world() -> World:
 def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0) -> str:
     """Meet the other processes if torchrun started this one (it sets RANK, LOCAL_RANK, WORLD_SIZE); → the device of this process.
 
-    NCCL talks between GPUs, gloo between CPUs. ``timeout`` (seconds) is how long one waits for the others before all stop with an error.
+    NCCL talks between GPUs, gloo between CPUs. ``timeout`` is how many seconds a process waits for the others before all fail.
     A process that torchrun started ends when torchrun is gone. Raises MinimaeError when there are fewer GPUs than processes here.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
@@ -205,7 +205,7 @@ def agree(*values: float | Tensor, device: torch.device) -> list[float]:
 
 
 def agreement() -> Callable[..., list[float]] | None:
-    """How processes agree on numbers that each has on its host; None for one process alone."""
+    """A function that averages host numbers over all processes; None for a single process."""
     return partial(agree, device=torch.device("cpu")) if world().size > 1 else None
 
 
@@ -216,12 +216,12 @@ def wait() -> None:
 
 
 def collect(rows: Tensor) -> Tensor:
-    """The rows of all processes, those of one after those of another, in the first process, and no row in the others. On the CPU."""
+    """The rows of all processes, in order of rank, in the first process; no rows in the others. On the CPU."""
     if (here := world()).size == 1:
         return rows
     counts = [torch.zeros(1, dtype=torch.int64) for _ in range(here.size)]
     dist.all_gather(counts, torch.tensor([len(rows)]))
-    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])  # a collective wants as many from each
+    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])  # a collective needs the same number from each
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in counts] if here.main else None
     dist.gather(padded, parts)

@@ -4,7 +4,7 @@ A step of a small model is hundreds of kernels that each take less time than the
 follow each other without the host. Every replay reads and writes the same memory, so shapes are fixed, inputs are copied into place,
 and the learning rate is a tensor. Nothing in the step may wait for the device: no ``.item()``, no copy between host and device.
 
-What a GPU alone can show is checked there by tests/gpu; docs/benchmarks.md has the results of one call.
+tests/gpu checks on a GPU what only a GPU can show; docs/benchmarks.md has the results of one run.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.opti
         random = torch.cuda.get_rng_state()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries choose and allocate what they need, outside the recording
+        with torch.cuda.stream(side):  # warm-up: libraries choose kernels and allocate memory outside the recording
             for _ in range(warmup):
                 step(*static)
         torch.cuda.current_stream().wait_stream(side)
         restore()
         graph = torch.cuda.CUDAGraph()
-        # The loader's thread allocates page-locked memory meanwhile: only this thread must keep to what can be recorded.
+        # The loader's thread allocates page-locked memory meanwhile, so only this thread's calls are restricted.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             loss = step(*static)
         torch.cuda.set_rng_state(random)  # the first replay draws what an ordinary first step draws

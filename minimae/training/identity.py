@@ -1,4 +1,4 @@
-"""What a run was made of: enough to recognise its images again wherever they lie, and to refuse others."""
+"""The identity of a run's images: enough to recognise them under any path, and to refuse others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 LOOKED_AT = 16  # images whose contents are compared
-CLOSE = 0.5  # of 255: how far the mean of a picture may be off; decoders round in different ways
+CLOSE = 0.5  # of 255: tolerance of a picture's mean, because decoders round differently
 
 
 def identity(source: Any) -> dict[str, Any]:
     """A set of images in memory or in files → its number of images and classes, digests of ids and labels, and some contents.
 
-    No path is part of it: a set that was moved is the same, and it does not matter whether it is read into memory. Contents are height,
+    It contains no path: a moved set is the same, whether read from files or held in memory. Contents are height,
     width and mean value of ``LOOKED_AT`` images spread over the set.
     """
     count = len(source)
@@ -46,7 +46,7 @@ def differences(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
     words = []
     if isinstance(old, dict) and isinstance(new, dict):
         words += [f"{name}: {old.get(name)} → {new[name]}" for name in ("images", "classes") if old.get(name) != new[name]]
-        if not words:  # where these differ, all the rest does
+        if not words:  # where these differ, so does all the rest
             words += [f"other {name}" for name in ("ids", "labels") if old.get(name) != new[name]]
             words += [] if alike(old.get("contents"), new["contents"], close=CLOSE) else ["other contents"]
     for name, wanted in (("classes", given.get("classes")), ("statistics", given.get("statistics"))):
@@ -56,7 +56,7 @@ def differences(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
 
 
 def alike(old: Any, new: Any, *, close: float = 1e-4) -> bool:
-    """Whether two nested sequences are equal, and fractions nearly so: they may have been computed otherwise."""
+    """Whether two nested sequences are equal, floats up to a tolerance."""
     if isinstance(old, Tensor) or isinstance(new, Tensor):
         old, new = (x.tolist() if isinstance(x, Tensor) else x for x in (old, new))
     if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):

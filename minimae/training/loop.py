@@ -84,7 +84,7 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
 
 
 def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, quiet: bool) -> Result:
-    """What :func:`fit` does, while nobody else can use the folder."""
+    """The body of :func:`fit`, with the folder locked."""
     model, device, here = task.model, device_of(task.model), distributed.world()
     window = settings.batch * settings.accumulate * here.size
     steps = settings.steps(task.images, here.size)
@@ -108,7 +108,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
             to_terminal(news)
     silent = (lambda text: None) if quiet or not here.main else None
     threads = threads_for_training(model, settings, stored=state["threads"], say=silent)
-    state["threads"] = threads.count  # it decides the last digits, so a run goes on with as many
+    state["threads"] = threads.count  # it affects the last digits, so a resumed run takes the same number
     if settings.graph:
         capturable(optimiser)
 

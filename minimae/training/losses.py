@@ -1,4 +1,4 @@
-"""The losses of the last steps: they stay on the device until there is a reason to read them, and then all of them are looked at."""
+"""The losses of recent steps: they stay on the device until they must be read, and then all are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .distributed import agree
 
 
 class Losses:
-    """Losses of the steps that were not read yet, one after another from step ``step`` on. Reading makes the host wait for the device."""
+    """Losses of consecutive steps that were not read yet, from ``step`` on. Reading makes the host wait for the device."""
 
     def __init__(self, step: int, device: torch.device) -> None:
         self.step, self.device = step, device
@@ -22,12 +22,12 @@ class Losses:
 
     def add(self, loss: Tensor, ids: Tensor) -> None:
         """The loss of the next step, and the ids of (the last of) its images."""
-        self.recent.append((loss.detach().clone(), ids))  # cloned: a captured step writes over it
+        self.recent.append((loss.detach().clone(), ids))  # cloned: a captured step overwrites it
 
     def read(self, epoch_steps: float, kept: str) -> float:
         """The last loss, its mean over all processes. Every process must call it.
 
-        Raises MinimaeError that names the first step whose loss is not finite; ``kept`` says what is there to go on from.
+        Raises MinimaeError that names the first step whose loss is not finite; ``kept`` is the message about the last checkpoint.
         """
         if not self.recent:
             return self.last

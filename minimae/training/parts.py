@@ -20,7 +20,7 @@ STATE, METADATA = "state.pt", ".metadata"
 
 
 class Plain:
-    """Stands in for each of torch's classes in the metadata: it holds what was stored, and does nothing."""
+    """Placeholder for each of torch's classes in the metadata: it holds the stored values, and does nothing."""
 
     def __init__(self, *values: Any) -> None:
         self.values = values

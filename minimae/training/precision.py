@@ -1,4 +1,4 @@
-"""In which precision a model computes, and that nothing else does: autocast, its loss scaler, and TF32 for what stays in float32."""
+"""The precision of a model, and of nothing else: autocast, its loss scaler, and TF32 for what stays in float32."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(precision: str, device: torch.device, *, scaler: bool = True) -> str:
-    """What auto stands for on this device, fp32, bf16 or fp16; any other name stands for itself.
+    """What auto means on this device, fp32, bf16 or fp16; other names are returned unchanged.
 
     auto is bf16 on a GPU with bf16 units. Older ones (T4, V100) would only emulate it, slowly: there it is fp16, or fp32 where the loss
     scaler that fp16 needs cannot be used. Elsewhere it is fp32.
@@ -35,14 +35,14 @@ def resolve(precision: str, device: torch.device, *, scaler: bool = True) -> str
 def mixed(settings: Settings, device: torch.device) -> tuple[str, torch.amp.GradScaler]:
     """The precision of a run on this device, and the loss scaler: one that does nothing unless the precision is fp16.
 
-    A recorded step (``graph``) and FSDP2 (``shard``) do without a scaler, so auto does not mean fp16 there.
+    Recorded steps (``graph``) and FSDP2 (``shard``) have no scaler, so auto is never fp16 there.
     """
     name = resolve(settings.precision, device, scaler=not (settings.graph or settings.shard))
     return name, torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Half precision for the products of a forward pass, as asked for; auto is :func:`resolve`."""
+    """Autocast to the requested precision for a forward pass; auto is resolved by :func:`resolve`."""
     name = resolve(precision, device)
     return contextlib.nullcontext() if name == "fp32" else torch.autocast(device.type, dtype=HALF[name])
 

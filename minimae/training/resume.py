@@ -1,4 +1,4 @@
-"""Whether a run may go on with what is given now, and the words for it: other settings, other images, more epochs."""
+"""Whether a run may be resumed with the given settings and images, and the messages about it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .identity import differences
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
 
-# What may change when a run goes on. Images are compared by what they are, not by the name or the folder that ``data`` holds.
+# Settings that may change on resume. Images are compared by their identity, not by the name or folder in ``data``.
 FREE = {"data", "log_every", "save_every", "keep", "keep_every", "compile", "graph", "shard", "wandb", "threads"}
 
 
 def compare(stored: dict[str, Any], given: dict[str, Any], out: Path | None) -> None:
     """Raises MinimaeError that lists the settings, or else the images, in which a run and its checkpoint differ.
 
-    The number of processes may be another as long as an optimiser step takes as many images: batch × accumulate × processes. There
-    may be more epochs.
+    The number of processes may change if an optimiser step takes the same number of images: batch × accumulate × processes. Epochs may
+    increase.
     """
     theirs, ours = json.loads(json.dumps(stored["settings"])), json.loads(json.dumps(given["settings"]))
     before, now = stored.get("processes", 1), given["processes"]
@@ -46,7 +46,7 @@ def images_per_step(settings: dict[str, Any], processes: int) -> int:
 
 
 def extended(stored: dict[str, Any], settings: Settings, images: int, processes: int) -> str | None:
-    """What more epochs than before do to the schedule; None when there are not more."""
+    """How more epochs than before change the schedule; None without more epochs."""
     before, step = float(stored["settings"]["epochs"]), stored["step"]
     if not settings.epochs > before:
         return None

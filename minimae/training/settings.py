@@ -48,7 +48,7 @@ class Settings:
     threads: int | None = None
     """Threads of a CPU; by default one for a small model, and all cores for a larger one (fewer when other programs need them)."""
     seed: int = 0
-    """Decides the initial weights, the order of the images, masks and crops: the same seed gives the same run."""
+    """Seed of the initial weights, the order of the images, masks and crops: the same seed gives the same run."""
     log_every: int = 20
     """Optimiser steps between two lines of metrics.jsonl."""
     save_every: float = 60.0

@@ -30,7 +30,7 @@ from .settings import Settings
 CHECKPOINT, METRICS, LOCK = "checkpoint.pt", "metrics.jsonl", ".lock"
 NUMBERED = re.compile(r"checkpoint-(\d{8,})(\.pt)?")
 PATIENCE = 10.0  # seconds to wait for the folder of a run
-SHARE = 20  # saving takes at most one part in this many of the time
+SHARE = 20  # saving takes at most this fraction of the time: one in 20
 
 
 class Checkpoints:
@@ -53,7 +53,7 @@ class Checkpoints:
         return self.out is not None and self.clock() - self.ended > max(self.settings.save_every, SHARE * self.took)
 
     def planned(self, step: int) -> bool:
-        """Whether this step is saved whatever the time, as every process knows: the end of an epoch that is kept, or each step."""
+        """Whether this step is saved regardless of time, which every process knows: the end of a kept epoch, or every step."""
         return self.settings.save_every == 0 or self.epoch_ends(step) is not None
 
     def epoch_ends(self, step: int) -> float | None:
@@ -84,7 +84,7 @@ class Checkpoints:
         self.took = self.ended - started
 
     def write(self, state: dict[str, Any]) -> None:
-        """The newest checkpoint; the one before gets its number. What is no longer kept goes when the new one is whole."""
+        """Write the newest checkpoint; the one before is renamed by its step. Old ones are deleted once the new one is complete."""
         assert self.out is not None
         path, step = self.out / CHECKPOINT, state["step"]
         if self.step is not None and self.settings.keep > 1 and path.exists():
@@ -103,12 +103,12 @@ class Checkpoints:
     def restore(
         self, kind: str, model: nn.Module, optimiser: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """Put model and optimiser back to where the newest readable checkpoint was; → the rest of what it holds.
+        """Restore model and optimiser from the newest readable checkpoint; → the rest of its contents.
 
-        check: raises where a checkpoint does not go with the run; it is called before anything is changed.
+        check: raises if the checkpoint does not fit the run; it is called before anything is changed.
         """
         if self.out is None:
-            raise MinimaeError("resuming wants the folder of the run")
+            raise MinimaeError("resuming needs the folder of the run")
         path, state = newest(self.out, kind, tensors=True)
         check(state)
         moments = state.pop("optimiser")
@@ -128,7 +128,7 @@ class Checkpoints:
         return state
 
     def kept(self) -> str:
-        """What is there to go on from, for messages."""
+        """What can be resumed, for messages."""
         if self.out is None:
             return "nothing was saved (no --out)"
         if self.step is None:

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside: Ctrl-C, SIGTERM, a parent that is gone; and how all processes decide on it together."""
+"""How a run is stopped from outside (Ctrl-C, SIGTERM, a parent that died), and how all processes agree on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 PATIENCE = 30.0  # seconds between SIGTERM and the end, as torchrun has it
-SECOND_PRESS = 0.5  # seconds: torchrun passes on the Ctrl-C that its processes have already had
+SECOND_PRESS = 0.5  # seconds: torchrun passes on a Ctrl-C that its processes have already received
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     try:
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: nobody can ask
+    except ValueError:  # not the main thread: it receives no signals
         before = {}
     try:
         yield asked
@@ -39,7 +39,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class Agreement:
-    """What all processes do next, decided together: stop if any was asked to, save if the first says that it is time.
+    """What all processes do next, decided together: stop if any received a signal, save when the first process's clock says so.
 
     Each counts forward passes, and they exchange about once every ``seconds``, in the same pass: an exchange in each would take longer
     than a step of a small model. agree: the mean of values over all processes; None for one process alone.
@@ -81,9 +81,9 @@ class Agreement:
 
 
 def end_without_parent(*, every: float = 1.0, patience: float = PATIENCE) -> None:
-    """From now on, ask this process to stop when the one that started it is gone, and end it after ``patience`` seconds more.
+    """From now on, ask this process to stop when its parent has died, and end it after ``patience`` more seconds.
 
-    torchrun that is killed cannot end its processes: they would train on, beside those of the next start.
+    A killed torchrun cannot end its processes: they would go on training beside those of the next start.
     """
     parent = os.getppid()
 

@@ -1,4 +1,4 @@
-"""What the loop asks of a task, and what it returns."""
+"""The interface between the loop and a task, and the loop's result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Plan = Iterator[tuple[Tensor, Tensor]]  # images of one forward pass after anoth
 
 
 class Task(Protocol):
-    """What the loop asks of a task: a model, its parameter groups, a number of images, and the loss of some of them.
+    """What the loop needs from a task: a model, its parameter groups, a number of images, and the loss of a batch.
 
     ``run`` is what the task calls for a forward pass: the model, or what stands for it when several processes train it.
     """
@@ -31,7 +31,7 @@ class Task(Protocol):
     def optimiser(self, lr: float) -> torch.optim.Optimizer: ...
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint needs besides the weights, so that the model can be used without its data."""
+        """Metadata of a checkpoint: what it needs besides the weights, so that the model can be used without its data."""
         ...
 
     def feed(self, plan: Plan) -> Iterator[Batch]:
@@ -51,7 +51,7 @@ class Task(Protocol):
         ...
 
     def expected(self) -> Expectation | None:
-        """Where the loss should be, if that is known."""
+        """The expected loss, if it is known."""
         ...
 
     def after_step(self) -> None:

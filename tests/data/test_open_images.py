@@ -147,7 +147,7 @@ def test_the_size_of_the_pictures_is_that_of_the_model_in_both_ways(read_from: s
     assert Pretrain(patch=8).size_for(images).image == (32, 96)
     assert Pretrain(patch=8, image=(32, 48)).size_for(images).grid == (4, 6)
     varied = open_images(pictures(tmp_path / "varied", (20, 30), (20, 31)), read_from=read_from)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="have several sizes: say which size in pixels the model takes, for example --image 96"):
+    with pytest.raises(ValueError, match="have several sizes: give the model's size in pixels, for example --image 96"):
         Pretrain().size_for(varied)
     assert Pretrain(size="tiny").size_for(varied).image == 224
 

@@ -93,7 +93,7 @@ def test_classifiers(pool: Any, layout: Any, name: str, tmp_path: Path) -> None:
     after = minimae.load(tmp_path / name)
     assert isinstance(after, Classified) and equal(after.classifier, classifier) and after.classifier.pool == pool
     assert after.classes == before.classes
-    with pytest.raises(MinimaeError, match="is a classifier, and a pre-trained model is wanted here"):
+    with pytest.raises(MinimaeError, match="is a classifier, and a pre-trained model is needed"):
         minimae.weights.load(tmp_path / name)
 
 

@@ -33,7 +33,7 @@ class Hostile:
 def test_a_hostile_pickle_does_nothing(name: str, tmp_path: Path) -> None:
     mark = tmp_path / "it ran"
     torch.save({"model": {"cls_token": torch.zeros(1)}, "args": Hostile(mark)}, tmp_path / name)
-    with pytest.raises(MinimaeError, match=rf"{name} wants to run Python code when it is opened .*system.*it was not opened"):
+    with pytest.raises(MinimaeError, match=rf"{name} would run Python code when opened .*system.*it was not opened"):
         minimae.load(tmp_path / name)
     assert not mark.exists()
 

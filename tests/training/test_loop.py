@@ -324,5 +324,5 @@ def test_compiled_blocks_give_the_same_loss(images: Images) -> None:
 
 def test_fit_wants_a_folder_to_resume_from(images: Images) -> None:
     model = build(TINY, images)
-    with pytest.raises(MinimaeError, match="wants the folder"):
+    with pytest.raises(MinimaeError, match="needs the folder"):
         fit(PretrainTask(TINY, images, model), TINY, None, resume=True, quiet=True)
