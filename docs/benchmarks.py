@@ -62,7 +62,8 @@ def parts() -> dict[str, str]:
         about = f"{m['processor']}, torch {m['torch']}; allocator: {m['memory allocator']}; "
         about += f"medians of {len(rows[0].rates)} interleaved rounds (range)."
         found["threads"] = f"```sh\n{run['command']}\n```\n\n{threads.table(rows)}\n\n{about}"
-    found["gpu"] = gpu(json.loads((HERE / "gpu.json").read_text(encoding="utf-8")))
+    if (HERE / "gpu.json").is_file():
+        found["gpu"] = gpu(json.loads((HERE / "gpu.json").read_text(encoding="utf-8")))
     return found
 
 

@@ -38,11 +38,19 @@ def export(trained: Pretrained | Classified, path: Path, *, half: bool = True) -
     temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, temporary, metadata={"minimae": json.dumps(describe(trained))})
+        write_safetensors(weights, temporary, minimae=json.dumps(describe(trained)))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
+
+
+def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
+    """The library makes files that only their owner can read; this one gets the mode of an ordinary file."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata=metadata)
+    path.chmod(mode)
 
 
 def describe(trained: Pretrained | Classified) -> dict[str, Any]:

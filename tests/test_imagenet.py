@@ -98,7 +98,10 @@ def test_every_protocol_starts_from_the_run(
     assert main(["finetune", "imagenet-base-finetune", *given, *short, "--out", str(tmp_path / "tuned")]) == 0
     assert main(["finetune", "imagenet-large-partial-0.5", *given, *short]) == 0
     told = capsys.readouterr().out
-    assert "Table 10" in told and "Table 9" in told and "Figure 9" in told
+    for name in ("base-probe", "base-finetune", "large-partial-0.5"):
+        assert f"minimae recipes imagenet-{name} shows the whole recipe" in told
+    sources = {name: (tmp_path / name / "recipe.txt").read_text(encoding="utf-8") for name in ("probe", "tuned")}
+    assert "Table 10" in sources["probe"] and "Table 9" in sources["tuned"]
     assert len(re.findall(r"on 32 labels, \d+ s: \d+\.\d\d % of 16 test images, last epoch", told)) == 3
     kept = json.loads((tmp_path / "tuned" / "result.json").read_text())
     assert 0 <= kept["top-1 %"] <= 100 and kept["test images"] == 16 and kept["steps"] == 4
@@ -291,8 +294,3 @@ def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt")["model"] for name in ("tuned", "alone"))
     assert max(float((one[name] - other[name]).abs().max()) for name in other) < 1e-5
     assert 0 <= json.loads((tmp_path / "tuned" / "result.json").read_text())["top-1 %"] <= 100
-
-
-def test_what_one_process_does_is_not_done_by_two(run: Path, shards: Path) -> None:
-    done = torchrun("knn", "--weights", str(run), "--data", str(shards), "--device", "cpu")
-    assert done.returncode != 0 and "this command runs in one process" in done.stderr

@@ -31,6 +31,8 @@ def test_an_export_alone_gives_the_model_back_in_half_precision(trained: Pretrai
     count = sum(p.numel() for p in trained.model.parameters())
     assert 2 * count < path.stat().st_size < 2 * count + 20_000
     assert [p.name for p in tmp_path.iterdir()] == ["noise.safetensors"]
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, "others may read it"
 
 
 def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path) -> None:

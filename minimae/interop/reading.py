@@ -201,7 +201,7 @@ def pretrained(
     else:
         target = target or facts.target
         if decoder and target is None:
-            warn(f"{opened.source} does not state what its decoder predicts: normalised pixels are assumed. Give target= (--target)")
+            warn(f"{opened.source}: no target of the decoder is stated, so normalised pixels are assumed. Give target= (--target)")
         recipe = exported.recipe_of(size, target=target or "normalised", ratio=facts.ratio or 0.75)
     model = MAE(size, target=recipe.target, loss_on=recipe.loss_on)
     fill(model if decoder else model.encoder, weights if decoder else inner(weights), opened.source, strict=strict)

@@ -19,7 +19,7 @@ Statistics = tuple[Tensor, Tensor]
 def found_statistics(stated: tuple[Any, Any] | None, size: Size, source: str) -> Statistics:
     """Mean and standard deviation per channel, as given or stated; otherwise ImageNet's for three channels, with a warning."""
     if stated is None and size.channels == 3:
-        warn(f"{source} does not state what its images were normalised by: ImageNet's statistics are assumed. Give statistics=(mean, std)")
+        warn(f"{source}: no statistics of the images are stated, so ImageNet's are assumed. Give statistics=(mean, std)")
         stated = IMAGENET
     if stated is None:
         raise MinimaeError(

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import weights as exported
@@ -73,7 +72,7 @@ def write_file(out: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".safetensors":
-            save_file(tensors, temporary, metadata={"format": "pt", "minimae": json.dumps(about)})
+            exported.write_safetensors(tensors, temporary, format="pt", minimae=json.dumps(about))
         elif out.suffix in (".pth", ".pt", ".bin"):
             torch.save({"model": tensors, "minimae": json.dumps(about)}, temporary)
         else:
@@ -93,7 +92,7 @@ def write_folder(out: Path, tensors: dict[str, Tensor], config: dict[str, Any], 
         temporary.mkdir(parents=True)
         for name, values in (("config.json", config), ("preprocessor_config.json", preprocessor)):
             (temporary / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+        exported.write_safetensors(tensors, temporary / "model.safetensors", format="pt")
         temporary.rename(out)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -255,7 +255,7 @@ def test_assumptions_are_said_aloud() -> None:
         interop.load(official(trained()), heads=4, decoder_heads=2)
     assert [str(w.message)[:20] for w in caught] and all(w.filename == __file__ for w in caught), "at the line of the caller"
     texts = " ".join(str(w.message) for w in caught)
-    assert "ImageNet's statistics are assumed" in texts and "normalised pixels are assumed" in texts
+    assert "ImageNet's are assumed" in texts and "normalised pixels are assumed" in texts
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         interop.load(official(trained()), heads=4, decoder_heads=2, target="pixels", statistics=([0.5] * 3, [0.5] * 3))

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
 
 from minimae import devices
 from minimae.data.source import Images
@@ -98,7 +99,7 @@ def target_of(self: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tu
 def gpu() -> Iterator[Simulation]:
     """Inside, tensors can be on a GPU that does not exist, and torch believes that it does, as far as the package asks."""
     simulation = Simulation()
-    plain_to, plain_get = Tensor.to, Tensor.__getitem__
+    plain_to = Tensor.to
     locked: set[int] = set()
 
     def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -117,9 +118,6 @@ def gpu() -> Iterator[Simulation]:
         locked.add(id(copy))
         kept.append(copy)
         return copy
-
-    def getitem(self: Tensor, index: Any) -> Tensor:
-        return index_of(simulation, self, index) if self.device.type == "cuda" else plain_get(self, index)
 
     def making(original: Any) -> Any:
         def make(value: Any, *args: Any, device: Any = None, **kwargs: Any) -> Tensor:
@@ -144,7 +142,7 @@ def gpu() -> Iterator[Simulation]:
     plain_agree, patches = distributed.agree, contextlib.ExitStack()
     replaced: list[tuple[Any, str, Any]] = [
         (Tensor, "to", to), (Tensor, "cpu", lambda self: self.to("cpu")), (Tensor, "cuda", lambda self, *_: self.to("cuda")),
-        (Tensor, "pin_memory", pin_memory), (Tensor, "__getitem__", getitem),
+        (Tensor, "pin_memory", pin_memory),
         (torch, "tensor", making(torch.tensor)), (torch, "as_tensor", making(torch.as_tensor)),
         (torch, "_fused_adamw_", adamw), (torch.cuda, "is_current_stream_capturing", lambda: False),
         (torch.cuda, "is_bf16_supported", lambda including_emulation=True: True),
@@ -159,10 +157,24 @@ def gpu() -> Iterator[Simulation]:
         for owner, name, value in replaced:
             patches.enter_context(mock.patch.object(owner, name, value))
         loop.epoch_order.cache_clear()
+        patches.enter_context(Indexing(simulation))
         try:
             yield simulation
         finally:
             loop.epoch_order.cache_clear()
+
+
+class Indexing(TorchFunctionMode):
+    """Indices of tensors on the GPU go through :func:`index_of`. (A patched ``__getitem__`` would leave its traces in the class.)"""
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__()
+        self.simulation = simulation
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") == "__getitem__" and args[0].device.type == "cuda":
+            return index_of(self.simulation, *args)
+        return function(*args, **(kwargs or {}))
 
 
 def index_of(simulation: Simulation, x: Tensor, index: Any) -> Tensor:
