@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from . import __version__
+from .allocator import keep_freed_memory
 from .commands import COMMANDS
 from .errors import Interrupted, MinimaeError, reason
 from .parsing import parse
-from .program import program
 from .terminal import any_terminal
+from .threads import restored
 from .training.distributed import leave
 
 __all__ = ["main", "parse", "usage"]
@@ -41,9 +42,14 @@ def usage() -> str:
     )
 
 
-@program
+@restored()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it went well, 2 after one clear line on standard error."""
+    """Run a command; 0 when it went well, 2 after one clear line on standard error.
+
+    Without arguments it is the program itself: it takes those of the process, and keeps freed memory. The number of threads is restored.
+    """
+    if arguments is None:
+        keep_freed_memory(os.environ)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["help"] and len(words) > 1:
         words = [*words[1:], "--help"]

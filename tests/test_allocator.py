@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minimae import program
+from minimae import cli
 from minimae.allocator import keep_freed_memory, set_by_user
 from minimae.cli import main
 
@@ -57,7 +57,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_command_keeps_memory_when_it_is_the_program_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[bool] = []
-    monkeypatch.setattr(program, "keep_freed_memory", lambda environment: called.append(True))
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda environment: called.append(True))
     assert main(["--version"]) == 0 and called == []
     monkeypatch.setattr(sys, "argv", ["minimae", "--version"])
     assert main() == 0 and called == [True]

@@ -40,10 +40,6 @@ class FeatureModel(nn.Module):
         return found[:, 0] if self.pool == "class" else found
 
 
-def size_of(trained: Pretrained | Classified) -> Any:
-    return trained.model.size if isinstance(trained, Pretrained) else trained.classifier.encoder.size
-
-
 def exported(
     trained: Pretrained | Classified, *, pool: Literal["mean", "class", "tokens"] = "mean", image: int | Pair | None = None
 ) -> torch.export.ExportedProgram:
@@ -52,7 +48,7 @@ def exported(
     image: height and width in pixels, which are fixed in the program; by default those that the model was trained for.
     """
     model = FeatureModel(trained, pool).eval()
-    size = size_of(trained)
+    size = trained.size
     height, width = pair(size.image if image is None else image)
     example = torch.rand(2, size.channels, height, width)
     with torch.no_grad():

@@ -59,7 +59,7 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"mae{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def _features(self, images: Any) -> torch.Tensor:
-        size = self.trained_.model.size if isinstance(self.trained_, Pretrained) else self.trained_.size
+        size = self.trained_.size
         channels = size.channels
         pixels = as_tensor(images, channels)
         if pixels.dim() == 4 and self.layout == "channels last" and not holds_pictures(images):

@@ -16,7 +16,6 @@ from torch import Tensor
 from .. import weights as exported
 from ..errors import MinimaeError
 from ..patches import pair
-from ..sizes import Size
 from ..tasks.pretrain import Pretrained
 from .classified import Classified
 from .layouts import LAYOUTS, End, Layout, table, to_theirs
@@ -103,7 +102,7 @@ def write_folder(out: Path, tensors: dict[str, Tensor], config: dict[str, Any], 
 def config_of(trained: Pretrained | Classified, about: dict[str, Any], *, encoder_only: bool) -> dict[str, Any]:
     """config.json: the sizes by the big library's names."""
     pretraining = isinstance(trained, Pretrained)
-    s: Size = trained.model.size if isinstance(trained, Pretrained) else trained.classifier.encoder.size
+    s = trained.size
     for what, value in (("patches", s.patch), ("images", s.image)):
         if not isinstance(value, int) and pair(value)[0] != pair(value)[1]:
             raise MinimaeError(f"the big library's ViT takes square {what} in its config, not {value[0]}×{value[1]}")
@@ -130,7 +129,7 @@ def config_of(trained: Pretrained | Classified, about: dict[str, Any], *, encode
 
 def preprocessor_of(trained: Pretrained | Classified) -> dict[str, Any]:
     """preprocessor_config.json: how the big library should prepare images."""
-    s: Size = trained.model.size if isinstance(trained, Pretrained) else trained.classifier.encoder.size
+    s = trained.size
     height, width = pair(s.image)
     mean, deviation = (x.tolist() for x in trained.statistics)
     return {

@@ -26,11 +26,11 @@ from ..training.precision import inputs
 from ..training.settings import Settings
 from .expected import reference
 from .feeding import USUAL, Reading, Source, batches, changed, some
-from .pretrained import Pretrained, Statistics, load_pretrained, rebuild, tensors_of
+from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
 from .start import load_start, start_from
 
 __all__ = [
-    "Pretrain", "PretrainTask", "Pretrained", "Statistics", "baseline_loss", "build", "load_pretrained", "pretrain", "rebuild",
+    "Pretrain", "PretrainTask", "Pretrained", "baseline_loss", "build", "load_pretrained", "pretrain", "rebuild",
     "tensors_of",
 ]  # fmt: skip
 

@@ -40,6 +40,11 @@ class Pretrained:
     decoder: bool = True
     pictures: MAE | None = None
 
+    @property
+    def size(self) -> Size:
+        """The size of its model."""
+        return self.model.size
+
     def features(self, images: Any, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
         """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
 

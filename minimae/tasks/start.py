@@ -34,7 +34,7 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
     except MinimaeError as error:
         hint = f"; or convert them first: minimae convert {recipe.init} start.safetensors --to minimae" if "(--" in str(error) else ""
         raise MinimaeError(f"--init: {error}{hint}") from None
-    theirs = size_of(found)
+    theirs = found.size
     theirs, size = (replace(s, patch=pair(s.patch)) for s in (theirs, size))
     differ = {name: getattr(theirs, name) for name in SHAPE if getattr(theirs, name) != getattr(size, name)}
     if differ:
@@ -50,11 +50,6 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
 def shown(value: Any) -> str:
     """A number, or one side of a square."""
     return str(value) if isinstance(value, int) else str(value[0]) if value[0] == value[1] else f"{value[0]}×{value[1]}"
-
-
-def size_of(found: Pretrained | Classified) -> Size:
-    """The size of the encoder that was loaded."""
-    return found.model.size if hasattr(found, "model") else found.size
 
 
 def start_from(model: MAE, found: Pretrained | Classified, recipe: Pretrain, statistics: tuple[Tensor, Tensor]) -> str:
@@ -74,7 +69,7 @@ def start_from(model: MAE, found: Pretrained | Classified, recipe: Pretrain, sta
     text = f"starts from {recipe.init}: {' and '.join(taken)} taken" + (f"; fresh: {', '.join(fresh)}" if fresh else "")
     if not all(torch.allclose(a.cpu(), b.cpu(), atol=1e-3) for a, b in zip(statistics, found.statistics, strict=True)):
         text += f"\nimages are normalised by their own statistics ({listed(statistics)}); the weights' were {listed(found.statistics)}"
-    if (eps := size_of(found).eps) != model.size.eps:
+    if (eps := found.size.eps) != model.size.eps:
         text += f"\nthe norms add {model.size.eps} to the variance, and those of the weights added {eps}"
     return text
 

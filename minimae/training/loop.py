@@ -31,11 +31,11 @@ from .precision import autocast, backends, inputs, mixed
 from .resume import compare, extended, how_to_continue
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
-from .state import CHECKPOINT, METRICS, Checkpoints, device_of, locked
+from .state import CHECKPOINT, Checkpoints, device_of, locked
 from .stopping import Agreement, stop_requests
 from .task import Plan, Result, Task
 
-__all__ = ["CHECKPOINT", "METRICS", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
+__all__ = ["CHECKPOINT", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
 
 
 @lru_cache(maxsize=4)

@@ -48,10 +48,10 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def backends(device: torch.device, *, tf32: bool = True) -> Iterator[None]:
+def backends(device: torch.device) -> Iterator[None]:
     """Inside, what a model computes in float32 on a GPU is computed in TF32; afterwards torch's switches are as they were.
 
-    TF32 keeps float32's range and 10 bits of its fraction in matrix products (``tf32=False`` keeps all 23). bf16 and fp16 autocast
+    TF32 keeps float32's range and 10 of the 23 bits of its fraction in matrix products. bf16 and fp16 autocast
     are not affected, and on a CPU nothing is touched. Set through the older of torch's two interfaces: inductor still reads it, and
     mixing both is an error.
     """
@@ -60,8 +60,8 @@ def backends(device: torch.device, *, tf32: bool = True) -> Iterator[None]:
         return
     cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
     before = cudnn.allow_tf32, cudnn.benchmark
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    cudnn.allow_tf32, cudnn.benchmark = tf32, True
+    torch.set_float32_matmul_precision("high")
+    cudnn.allow_tf32, cudnn.benchmark = True, True
     try:
         yield
     finally:
