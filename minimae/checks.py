@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,13 @@ def shape_advice(given: tuple[int, ...], channels: int) -> str | None:
         grey = " (grey can be repeated)" if have == 1 else ""
         return f"convert the images to {channels} channel(s){grey}, or build the model with channels={have}"
     return "bring the axes into this order"
+
+
+def check_sides(what: str, value: Any) -> None:
+    """Raises ValueError unless this is a number of pixels, or a pair of them."""
+    sides = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(sides) != 2 or any(isinstance(x, bool) or not isinstance(x, Integral) for x in sides):
+        raise ValueError(f"{what} is a whole number of pixels, or a pair (height, width), not {value!r}")
 
 
 def check_images(images: Any, channels: int) -> None:

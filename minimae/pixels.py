@@ -106,8 +106,7 @@ def checked_range(pixels: Tensor) -> Tensor:
         return pixels
     if pixels.dtype == torch.bool or pixels.is_complex():
         raise ValueError(f"images are uint8, integers 0 … 255 or floats in [0, 1], not {kind}")
-    if pixels.is_floating_point():
-        pixels = pixels.float()
+    pixels = pixels.float() if pixels.is_floating_point() else pixels.long()  # torch computes with few unsigned types
     low, high = (float(x) for x in pixels.aminmax())
     if not (low == low and high == high):
         count = int((~pixels.isfinite()).flatten(1).any(1).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from .checks import check_sides
 from .masking import keep_count
 from .patches import Pair, grid_of, pair
 from .suggest import nearest
@@ -33,6 +34,8 @@ class Size:
                 )
         if self.depth < 1 or self.decoder_depth < 1 or self.channels < 1:
             raise ValueError(f"depth {self.depth}, decoder depth {self.decoder_depth} and channels {self.channels} must be at least 1")
+        check_sides("image", self.image)
+        check_sides("patch", self.patch)
         grid_of(self.image, self.patch)
 
     @property

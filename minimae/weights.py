@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import MinimaeError
 from .mae import MAE
+from .masking import keep_count
 from .sizes import SIZES, Size
 from .suggest import nearest
 from .targets import TARGETS
@@ -34,7 +34,8 @@ def export(trained: Pretrained | Classified, path: Path, *, half: bool = True) -
     Raises MinimaeError when it cannot be written.
     """
     own = tensors_of(trained) if isinstance(trained, Pretrained) else trained.classifier.state_dict()
-    weights = {name: (value.half() if half else value).cpu().contiguous() for name, value in own.items()}
+    own = {name.replace("_orig_mod.", ""): value for name, value in own.items()}  # of a part that torch.compile has wrapped
+    weights = {name: (value.half() if half else value.float()).cpu().contiguous().clone() for name, value in own.items()}  # tied ones twice
     temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,20 +138,21 @@ def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *,
     True
     """
     from .interop.classified import Classified
+    from .interop.statistics import checked_statistics
     from .tasks.finetune import Classifier
 
     path = Path(path).expanduser()
+    inside: Any = model
+    while isinstance(inside, nn.Module) and isinstance(within := getattr(inside, "_orig_mod", getattr(inside, "module", None)), nn.Module):
+        inside = within  # of torch.compile, or of several processes
+    model = inside
     if path.suffix != ".safetensors":
         raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
     if isinstance(model, MAE | Classifier):
         size = model.size if isinstance(model, MAE) else model.encoder.size
         if statistics is None:
             raise ValueError("statistics=(mean, std) is missing: what the images were normalised by, for example images.statistics")
-        mean, deviation = (torch.as_tensor(x, dtype=torch.float32).flatten().cpu() for x in statistics)
-        if len(mean) != size.channels or len(deviation) != size.channels or not bool((deviation > 0).all()):
-            given = f"{mean.tolist()} and {deviation.tolist()}"
-            raise ValueError(f"statistics are a mean and a standard deviation for each of {size.channels} channel(s), not {given}")
-        model = wrapped(model, (mean, deviation), about)
+        model = wrapped(model, checked_statistics(statistics, size.channels), about)
     elif not isinstance(model, Pretrained | Classified):
         raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
     elif statistics is not None or about:
@@ -163,9 +165,18 @@ def wrapped(model: MAE | Classifier, statistics: tuple[Tensor, Tensor], about: d
     """A bare model with what belongs to it."""
     from .interop.classified import Classified
 
+    known = ("ratio", "data") if isinstance(model, MAE) else ("classes", "data")
+    if strange := sorted(set(about) - set(known)):
+        raise ValueError(f"{', '.join(strange)} is nothing to keep with a {type(model).__name__}; {' and '.join(known)} can be")
     if not isinstance(model, MAE):
-        return Classified(model, statistics, tuple(about.pop("classes", ())), **about)
-    target = next(name for name, kind in TARGETS.items() if type(model.target) is kind)
+        classes, wanted = about.pop("classes", ()), model.head.out_features
+        if not isinstance(classes, list | tuple) or len(classes) not in (0, wanted):
+            raise ValueError(f"classes are a list of the {wanted} names that belong to the head, not {classes!r}")
+        return Classified(model, statistics, tuple(map(str, classes)), **about)
+    keep_count(model.size.grid[0] * model.size.grid[1], about.get("ratio", 0.75))
+    target = next((name for name, kind in TARGETS.items() if type(model.target) is kind), None)
+    if target is None:
+        raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
     tokens = model.encoder.mask_token is not None
     about = {"data": OWN, **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
     return Pretrained(model, recipe_of(model.size, **about), statistics)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checks import check_sides
 from ..lazy import submodules
 from ..patches import Pair, pair
 from ..suggest import nearest
@@ -57,11 +58,18 @@ def load(
     root: where datasets lie and are downloaded to; by default ``data/downloads`` under the current directory.
     image: height and width in pixels, or one number for both. Every picture is shown as evaluation sees it (:func:`.views.evaluated`):
     the middle of it, resized. Sets of varied sizes want it. To train on crops of whole pictures use :func:`open_images`.
+    Scenes that are not square come without masks and boxes.
     channels: 1 (grey) or 3 (colour). bits: how many bits of deeper pictures in a folder are used (:mod:`.depth`).
     download: fetch what is missing. skip_corrupt: leave damaged files out and list them in ``skipped``.
     limit: at most that many images, as many of each class as it goes, always the same ones; of ``shapes`` that many are drawn.
     Raises ValueError for an unknown name, split or value and for damaged data, FileNotFoundError for what is not there.
     """
+    if image is not None:
+        check_sides("image", image)
+    if not isinstance(name, str | Path):
+        raise ValueError(f"a set of images is a name or a folder, not {name!r}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise ValueError(f"limit is a whole number of images, not {limit!r}")
     root = DOWNLOADS if root is None else Path(root)
     for what, least in (("image", None if image is None else min(pair(image))), ("limit", limit)):
         if least is not None and least < 1:
@@ -93,6 +101,8 @@ def _as_wanted(images: Images, image: int | Pair | None, channels: int | None, l
     if limit is not None and limit < len(images):
         images = images.subset(choose(images.labels, len(images), limit).sort().values)
     pixels = images.pixels if image is None else files.resize(images.pixels, image)
+    if isinstance(images, Scenes) and pixels.shape[2:] != images.pixels.shape[2:]:  # their masks and boxes are those of the whole scene
+        images = Images(images.name, images.pixels, images.labels, images.classes, images.ids)
     pixels = pixels if channels is None else files.convert(pixels, channels)
     return images if pixels is images.pixels else replace(images, pixels=pixels)
 

@@ -8,11 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..pixels import as_tensor, holds_pictures, is_picture
 from .labels import as_labels
 from .source import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
 Order = Literal["first", "last"]
+GREY = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")  # modes of Pillow with one channel of grey
 FEW = 4  # common numbers of channels: grey, grey with alpha, colour, colour with alpha; images have more pixels than that
 
 
@@ -33,7 +35,7 @@ def from_array(
     value_range: Range | None = None,
     channels: Order | None = None,
 ) -> Images:
-    """An array ``N c height width``, or ``N height width`` for one channel, → Images.
+    """An array ``N c height width``, or ``N height width`` for one channel, or a list of PIL images of one size, → Images.
 
     channels: "first" for ``N c height width``, "last" for ``N height width c``. Needed where the shape alone leaves a doubt; up to four
     channels first, of images larger than that, leave none.
@@ -48,10 +50,12 @@ def from_array(
     if array.dtype != np.uint8:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds values that are not finite (nan or infinite): fill or leave out those images first")
-        low, high = (np.asarray(x, np.float64)[:, None, None] for x in value_range or channel_range(array, channels="first"))
+        low, high = bounds(name, value_range or channel_range(array, channels="first"))
         if len(low) != array.shape[1] or len(high) != array.shape[1]:
             raise ValueError(f"{name} has {array.shape[1]} channel(s), but the range is given for {len(low)} and {len(high)}")
         if not (high > low).all():
+            if value_range is not None:
+                raise ValueError(f"{name}: value_range is (lowest, highest), the lower ones first, not {value_range}")
             flat = [int(i) for i in np.flatnonzero(~(high > low).reshape(-1))]
             raise ValueError(f"{name}: channel(s) {', '.join(map(str, flat))} have the same lowest and highest value: leave them out")
         array = np.concatenate(
@@ -64,11 +68,25 @@ def from_array(
     return Images(name, torch.from_numpy(np.ascontiguousarray(array)), targets, classes)
 
 
+def bounds(name: str, value_range: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest values, ``c 1 1`` each. One number for either stands for one channel."""
+    try:
+        low, high = (np.atleast_1d(np.asarray(x, np.float64)) for x in value_range)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: value_range is (lowest, highest), with a number for each channel, not {value_range!r}") from None
+    return low.reshape(-1, 1, 1), high.reshape(-1, 1, 1)
+
+
 def shaped(name: str, array: Any, channels: Order | None = None) -> np.ndarray:
     """Any accepted array as ``N c height width``. Raises ValueError for other numbers of axes, and when two axes could be the channels."""
     if channels not in (None, "first", "last"):
         raise ValueError(f"{name}: channels are 'first' (N c height width) or 'last' (N height width c), not {channels!r}")
-    if np.ma.is_masked(array):
+    if holds_pictures(array):
+        colour = any(x.mode not in GREY for x in (array if isinstance(array, list | tuple) else [array]) if is_picture(x))
+        array, channels = as_tensor(array, 3 if colour else 1), "first"
+    if isinstance(array, torch.Tensor):
+        array = (array.float() if array.dtype == torch.bfloat16 else array).detach().cpu().numpy()
+    if np.ma.is_masked(array) or (isinstance(array, list | tuple) and any(np.ma.is_masked(x) for x in array)):
         raise ValueError(f"{name} holds masked values: fill them first (array.filled(0), for example)")
     array = np.asarray(array)
     if array.ndim not in (3, 4) or array.dtype.kind not in "uif" or not array.size:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..noise import uniforms
 from .outlines import OUTLINES
-from .source import Images
+from .source import Images, as_places
 
 CLASSES = tuple(OUTLINES)
 COUNTS = {"train": 2_000, "test": 500}
@@ -51,7 +51,7 @@ class Scenes(Images):
 
     def subset(self, index: Tensor | Sequence[int]) -> Scenes:
         """The scenes at these places, with their own sample ids."""
-        index = torch.as_tensor(index, dtype=torch.int64)
+        index = as_places(index, len(self))
         chosen: dict[str, Any] = {key: getattr(self, key)[index] for key in ("pixels", "labels", "ids", "semantic")}
         lists: dict[str, Any] = {key: [getattr(self, key)[i] for i in index.tolist()] for key in ("instances", "boxes", "object_labels")}
         return replace(self, **chosen, **lists)

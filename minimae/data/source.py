@@ -65,11 +65,16 @@ class Images:
             raise ValueError(f"{self.name}: pixels are uint8 N c height width, not {self.pixels.dtype} {tuple(self.pixels.shape)}")
         if len(self.pixels) == 0:
             raise ValueError(f"{self.name} holds no images")
+        given: Any = self.classes
+        if isinstance(given, str) or len(set(given)) < len(given):
+            raise ValueError(f"{self.name}: classes are the names of all classes, each once, not {self.classes!r}")
         object.__setattr__(self, "classes", tuple(self.classes))
         if self.labels is not None:
             object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self.pixels), self.classes))
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.pixels)))
+        elif not isinstance(self.ids, Tensor):
+            raise ValueError(f"{self.name}: ids are an int64 tensor, one for each image, not {type(self.ids).__name__}")
         elif self.ids.dtype != torch.int64 or self.ids.shape != (len(self.pixels),):
             raise ValueError(f"{self.name}: ids are int64, one for each image, not {self.ids.dtype} {tuple(self.ids.shape)}")
 
@@ -126,8 +131,8 @@ class Images:
         return replace(self, pixels=pixels, labels=labels, ids=ids)
 
     def subset(self, index: Tensor | Sequence[int]) -> Images:
-        """The images at these places, with their own sample ids."""
-        index = torch.as_tensor(index, dtype=torch.int64)
+        """The images at these places, or those for which a mask of booleans is true, with their own sample ids."""
+        index = as_places(index, len(self))
         labels = None if self.labels is None else self.labels[index]
         assert self.ids is not None
         return replace(self, pixels=self.pixels[index], labels=labels, ids=self.ids[index])
@@ -139,6 +144,23 @@ class Images:
         if not 1 <= count <= len(self):
             raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
         return self.subset(choose(self.labels, len(self), count, seed=seed))
+
+
+def as_places(index: Any, count: int) -> Tensor:
+    """Which of ``count`` images: their places, or a boolean for each → int64. Raises ValueError for anything else."""
+    places = torch.arange(count)[index] if isinstance(index, slice) else torch.as_tensor(index)
+    if places.dtype == torch.bool and places.shape == (count,):
+        return places.nonzero()[:, 0]
+    whole = not (places.is_floating_point() or places.is_complex() or places.dtype == torch.bool)
+    if places.shape == (0,):
+        return places.long()
+    if places.dim() != 1 or not whole:
+        given = f"{str(places.dtype).removeprefix('torch.')} {tuple(places.shape)}"
+        raise ValueError(f"images are chosen by their places, or by a boolean for each of the {count}; {given} was given")
+    low, high = int(places.min()), int(places.max())
+    if low < -count or high >= count:
+        raise ValueError(f"there are {count} images, with places from 0 to {count - 1}; {high if high >= count else low} was asked for")
+    return places.long()
 
 
 def in_a_line(images: Any, image: Pair | None) -> str:

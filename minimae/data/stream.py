@@ -24,7 +24,7 @@ from .folder import Listing, listing
 from .handles import Handles
 from .labels import as_labels
 from .shards import INDEX, packed, read_index, split_folder
-from .source import Statistics, choose, from_histogram, imagenet_statistics, in_a_line, sampled
+from .source import Statistics, as_places, choose, from_histogram, imagenet_statistics, in_a_line, sampled
 from .verify import wrong_split
 from .workers import cores
 
@@ -161,7 +161,7 @@ class Stream:
 
     def subset(self, index: Tensor | Sequence[int]) -> Stream:
         """The images at these places, with their own sample ids."""
-        index = torch.as_tensor(index, dtype=torch.int64)
+        index = as_places(index, len(self))
         labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
         return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=Handles())
 

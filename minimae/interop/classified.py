@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from ..augment import normalise
 from ..pixels import as_pixels
 from ..sizes import Size
 from ..tasks.finetune import Classifier
-from ..training.loop import device_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,7 @@ class Classified:
     def logits(self, images: Any, *, batch: int = 500) -> Tensor:
         """float32 ``N classes``, on the CPU."""
         model = self.classifier.eval()
-        parts = as_pixels(images, self.size.channels).split(batch)
-        return torch.cat([model(normalise(x.to(device_of(model)), self.statistics)).float().cpu() for x in parts])
+        return torch.cat([model(x).float().cpu() for x in self._inputs(images, batch)])
 
     def predict(self, images: Any, *, batch: int = 500) -> Tensor:
         """The most probable class of each image: int64 ``N``."""
@@ -48,7 +47,13 @@ class Classified:
         """The input of its head: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
         model = self.classifier.eval()
         found = []
-        for x in as_pixels(images, self.size.channels).split(batch):
-            tokens = model.encoder(normalise(x.to(device_of(model)), self.statistics))
+        for x in self._inputs(images, batch):
+            tokens = model.encoder(x)
             found.append(model.norm(tokens[:, 1:].mean(1) if model.pool == "mean" else tokens[:, 0]))
         return torch.cat(found).float().cpu()
+
+    def _inputs(self, images: Any, batch: int) -> Iterator[Tensor]:
+        """Normalised batches, where the model is and of its type."""
+        to = self.classifier.head.weight
+        for x in as_pixels(images, self.size.channels).split(batch):
+            yield normalise(x.to(to.device), self.statistics).to(to.dtype)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 from ..errors import MinimaeError
@@ -146,7 +147,10 @@ def of_timm_config(config: Mapping[str, Any], source: str) -> Facts:
     if args:
         raise MinimaeError(f"{source}: its model_args set {', '.join(f'{k} = {v!r}' for k, v in args.items())}, which is not known here")
     statistics = (pretrained["mean"], pretrained["std"]) if {"mean", "std"} <= pretrained.keys() else None
-    return Facts(heads=heads, image=sides(image) if image != [None] else None, statistics=statistics, pool=timm_pool(pool, source))
+    return Facts(
+        heads=heads, image=sides(image) if image != [None] else None, statistics=statistics, pool=timm_pool(pool, source),
+        classes=tuple(map(str, config.get("label_names") or ())),
+    )  # fmt: skip
 
 
 def timm_pool(name: str, source: str) -> str:
@@ -186,6 +190,13 @@ def of_ours(about: Mapping[str, Any]) -> Facts:
     )  # fmt: skip
 
 
+def after_us(facts: Facts, ours: Facts) -> Facts:
+    """What a folder states now that we wrote and another library may have written again; from us what it has no place for."""
+    numbered = facts.classes == tuple(map(str, range(len(facts.classes))))  # how we write classes without names
+    target = ours.target if ours.target == "pca" and facts.target == "pixels" else facts.target
+    return replace(facts, statistics=facts.statistics or ours.statistics, target=target, classes=() if numbered else facts.classes)
+
+
 def sides(value: Any) -> Pair | None:
     """Height and width of an image in a config: a number, or a list of two. Raises TypeError for anything else."""
     if value is None:
@@ -207,6 +218,9 @@ def typed(kind: Any, stated: Mapping[str, Any], name: str, source: str) -> Any:
 
 def agreed(option: str, given: Any, stated: Any, source: str) -> Any:
     """The given value, or the stated one. Raises MinimaeError when both exist and differ."""
+    for number in (given, stated):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
+            raise MinimaeError(f"{source}: {option} is a whole number from 1, not {number!r}")
     if given is not None and stated is not None and given != stated:
         raise MinimaeError(f"{source} states {option} {stated}, and {option}={given} was given: leave it out, or correct the config")
     return stated if given is None else given

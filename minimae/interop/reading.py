@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import weights as exported
-from ..errors import MinimaeError
+from ..checks import check_sides
+from ..errors import MinimaeError, reason
 from ..mae import MAE
 from ..patches import Pair, pair
 from ..positions import resize_positions
@@ -21,7 +22,7 @@ from ..tasks.pretrain import Pretrain, Pretrained
 from ..training.settings import from_dict
 from ..vit import Encoder
 from .classified import Classified
-from .facts import Facts, agreed, of_args, of_huggingface, of_name, of_ours, of_timm_config
+from .facts import Facts, after_us, agreed, differs, of_args, of_huggingface, of_name, of_ours, of_timm_config
 from .files import Opened, open_weights
 from .inside import chosen
 from .layouts import LAYOUTS, End, Layout, detect, table, to_ours, usual
@@ -62,6 +63,9 @@ def load(
 
     Raises MinimaeError that says what was found and what was wanted.
     """
+    for what, value in (("image", image), ("patch", patch), ("original_image", original_image)):
+        if value is not None:
+            check_sides(what, value)
     opened = opened_from(source, key=key, prefix=prefix)
     foreign = {
         "layout": layout, "patch": patch, "channels": channels, "heads": heads, "decoder_heads": decoder_heads,
@@ -94,6 +98,8 @@ def load(
     end, decoder = parts_of(tensors, layout)
     if end == "mean" and facts.pool == "class":  # for a single token the order of norm and pooling does not matter
         tensors, end = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}, "class"
+    if end == "class" and facts.pool == "mean":
+        raise differs(opened.source, "fc_norm", False, "the norm after the mean")
     places = table("official" if layout == "timm" else layout, size, end=end, decoder=decoder)
     weights = taken(tensors, places, opened.source, strict=strict)
     after = size if image is None else resized(size, image)
@@ -116,7 +122,7 @@ def opened_from(source: str | Path | Mapping[str, Any] | nn.Module, *, key: str 
     if isinstance(source, nn.Module):
         model: Any = source
         tensors = {name: tensor.detach().clone().float() for name, tensor in source.state_dict().items()}
-        if hasattr(model, "config"):
+        if hasattr(getattr(model, "config", None), "to_dict"):
             config = model.config.to_dict()
             return Opened(type(source).__name__, tensors, config, about=config.get("minimae", {}))
         if isinstance(source, MAE | Encoder | Classifier):
@@ -128,13 +134,23 @@ def opened_from(source: str | Path | Mapping[str, Any] | nn.Module, *, key: str 
 
 
 def facts_of(opened: Opened, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
-    """Everything that the source states about its weights."""
+    """What the source states about its weights, wherever it does. Raises MinimaeError for what is not of the kind that stands there."""
+    try:
+        return stated(opened, layout, tensors, strict=strict)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        what = f"{type(error).__name__}: {reason(error)}"
+        raise MinimaeError(f"{opened.source}: what stands beside its weights is not as its library writes it ({what})") from None
+
+
+def stated(opened: Opened, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
+    """What the source states about its weights."""
+    if layout == "huggingface" and opened.config:  # that library may have changed what we wrote beside our own
+        facts = of_huggingface(opened.config, opened.preprocessor, opened.source, strict=strict)
+        return after_us(facts, of_ours(opened.about)) if opened.about else facts
     if opened.about:
         return of_ours(opened.about)
     if opened.facts is not None:
         return opened.facts
-    if layout == "huggingface" and opened.config:
-        return of_huggingface(opened.config, opened.preprocessor, opened.source, strict=strict)
     if "architecture" in opened.config:
         return of_timm_config(opened.config, opened.source)
     if opened.args:
@@ -198,6 +214,8 @@ def pretrained(
     """A masked autoencoder, whose decoder is fresh when the weights have none."""
     if opened.about:
         recipe: Pretrain = from_dict(Pretrain, opened.about["settings"])
+        stands: dict[str, Any] = {"target": facts.target or recipe.target, "ratio": facts.ratio or recipe.ratio}
+        recipe = replace(recipe, **stands)
     else:
         target = target or facts.target
         if decoder and target is None:

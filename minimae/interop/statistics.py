@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, reason
 from ..sizes import Size
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its pixels, which the authors' models expect
@@ -25,12 +25,26 @@ def found_statistics(stated: tuple[Any, Any] | None, size: Size, source: str) ->
         raise MinimaeError(
             f"what {size.channels} channel(s) were normalised by is not in the weights: give statistics=(mean, std) (--mean … --std …)"
         )
-    mean, deviation = (torch.as_tensor(x, dtype=torch.float32) for x in stated)
-    mean, deviation = (x.expand(size.channels) if x.dim() == 0 else x.flatten() for x in (mean, deviation))
-    if len(mean) != size.channels or len(deviation) != size.channels:
-        raise MinimaeError(f"these weights take {size.channels} channel(s); statistics for {len(mean)} and {len(deviation)} were given")
-    if not (bool(mean.isfinite().all()) and bool((deviation > 0).all())):
-        raise MinimaeError(f"a standard deviation is greater than 0 and a mean is finite; {mean.tolist()}, {deviation.tolist()} were given")
+    try:
+        return checked_statistics(stated, size.channels)
+    except ValueError as error:
+        raise MinimaeError(f"{source}: {error}") from None
+
+
+def checked_statistics(stated: Any, channels: int) -> Statistics:
+    """Mean and standard deviation of each channel, of pixels in [0, 1]: float32, on the CPU. Raises ValueError for what cannot be that."""
+    try:
+        mean, deviation = (torch.as_tensor(x, dtype=torch.float32).cpu() for x in stated)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"statistics are two, (mean, std), each with a number for every channel; not {reason(str(stated), 80)}") from None
+    mean, deviation = (x.expand(channels) if x.dim() == 0 else x.flatten() for x in (mean, deviation))
+    if len(mean) != channels or len(deviation) != channels:
+        raise ValueError(f"these weights take {channels} channel(s); statistics for {len(mean)} and {len(deviation)} were given")
+    given = f"{mean.tolist()} and {deviation.tolist()} were given"
+    if not (bool(mean.isfinite().all()) and bool(deviation.isfinite().all()) and bool((deviation > 0).all())):
+        raise ValueError(f"a standard deviation is greater than 0, and both are finite; {given}")
+    if bool((mean > 1).any()):
+        raise ValueError(f"statistics are those of pixels in [0, 1], where no mean is above 1; {given}: divide by 255 what is of 0 … 255")
     return mean.clone(), deviation.clone()
 
 

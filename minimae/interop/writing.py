@@ -36,6 +36,8 @@ def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder
     if layout == "minimae":
         exported.export(trained, out, half=False)
         return out
+    if isinstance(trained, Pretrained) and trained.pictures is not None and not encoder_only:
+        warn(f"the layout {layout} has no place for the second decoder, which draws the pictures: it is left out")
     eps = (trained.size if isinstance(trained, Classified) else trained.model.size).eps
     if layout != "huggingface" and eps != 1e-6:
         warn(f"the readers of this layout norm with eps 1e-6, and this model with {eps}: its outputs there will differ")

@@ -47,6 +47,7 @@ def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarra
         raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
     model, patch, statistics = (trained.pictures or trained.model).eval(), pair(trained.model.size.patch), trained.statistics
     images = normalise(as_pixels(pixels, trained.model.size.channels).to(device_of(model)), statistics)
+    images = images.to(model.encoder.project.weight.dtype)
     mask = mask.to(images.device)
     with evaluating(images.device, trained.recipe.precision):
         painted = model.reconstruct(images, mask).painted
