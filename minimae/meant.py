@@ -19,9 +19,24 @@ ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "mode
 def one_line(box: str) -> str:
     """The first part of tyro's boxed message, without the frame."""
     lines = [re.sub(r"^[─-]+$", "", line.strip("│|╭╮╰╯+ ")) for line in box.splitlines()]
-    body = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
+    body = [*itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))]
+    if body and (missing := re.match(r"Missing from (.+):$", body[0])):
+        return f"{missing[1]} needs {lacking(box)}"
     text = re.sub(r"^Error parsing recipe: ", "", " ".join(body))
     return re.sub(r"\s+([.,])(?=\s|$)", r"\1", text).rstrip(".")
+
+
+def lacking(box: str) -> str:
+    """The arguments in tyro's box of missing ones, each with what it is: names stand four columns in, and their texts eight."""
+    found: list[list[str]] = []
+    for line in box.split("For full helptext")[0].splitlines():
+        row = re.match(r"[│| ] ( {4}| {8})(\S.*?)[│|\s]*$", line)
+        if row and len(row[1]) == 4:
+            found.append([row[2]])
+        elif row:
+            found[-1].append(row[2])
+    texts = [" ".join(words).removesuffix("(required)").rstrip(" .") for _, *words in found]
+    return "; ".join(f"{name} ({text})" for (name, *_), text in zip(found, texts, strict=True))
 
 
 def options(name: str, command: Any, default: Any = None) -> dict[str, list[str]]:

@@ -82,7 +82,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
         if here.main:
             how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
             page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
-            print(f"  its report: {page}", flush=True)
+            print(f"  its report: {page}" if out else "  its report was written; --out FOLDER keeps it", flush=True)
         encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
         for step in STAGES if train.labels is not None and test.labels is not None else ():
             entry: Entry = RECIPES[f"{model_name}-{step}"]

@@ -54,7 +54,7 @@ def test_pre_training_prints_its_recipe_first(shards: Path, tmp_path: Path, caps
     assert main(arguments) == 0
     told = capsys.readouterr().out
     assert told.startswith("imagenet-base: pre-train ViT-B/16 for 800 epochs")
-    assert "images, 1 epochs; peak" in told and re.search(r"steps +4 of 8 images", told) and "width 32" in told and "batch 8" in told
+    assert "images, 1 epoch; peak" in told and re.search(r"steps +4 of 8 images", told) and "width 32" in told and "batch 8" in told
     whole = (tmp_path / "run" / "recipe.txt").read_text(encoding="utf-8")
     assert "Table 8" in whole and re.search(r"batch +8 +\(recipe: 512\)", whole)
     assert "images per step         8 = 8 × 1 accumulated" in whole

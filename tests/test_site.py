@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -96,6 +98,14 @@ def test_solutions_are_folded_and_pictures_described(pages: dict[Path, Page], si
 def test_it_can_be_searched(site: Path) -> None:
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     assert all(word in index for word in ("unshuffl", "decod", "patchifi"))
+
+
+def test_the_reference_lists_modules_that_are_there_and_each_once() -> None:
+    listed = Counter(re.findall(r"automodule:: (\S+)", "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))))
+    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "minimae").rglob("*.py")]
+    modules = {".".join(path.parts).removesuffix(".__init__") for path in files}
+    bench = {name for name in modules if name.startswith("minimae.bench")} - {"minimae.bench.command"}  # a command: help has its words
+    assert set(listed) <= modules and set(listed.values()) == {1} and bench <= set(listed)
 
 
 def test_a_page_with_faults_is_noticed(tmp_path: Path) -> None:

@@ -224,3 +224,21 @@ def test_help_names_the_recipe_and_the_list_of_commands_fits(capsys: pytest.Capt
         main(["help", "pretrain"])
     assert "usage: minimae pretrain" in capsys.readouterr().out
     assert all(RECIPES[name].what for name in RECIPES)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["convert"], "minimae convert needs IN (A name, a run folder, or a file or folder of another library; its layout is detected); OUT (The file"),
+    (["knn"], "minimae knn needs --weights PATH (Shipped weights by name,"), (["export", "x"], "minimae export needs OUT (The file to write) (minimae"),
+    (["data", "pack"], "needs FOLDER (The folder: "), (["race"], "minimae race needs {5,15,45} (How long"), (["flops"], "needs SIZE (A named size"),
+    (["reconstruct", "--weights", "fashion-nano"], "name a picture: minimae reconstruct PICTURE --weights fashion-nano"),
+])  # fmt: skip
+def test_what_is_missing_is_named(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert said in told and "required" not in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_what_comes_first_by_what_it_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    usage = help_of(command.split(), capsys).split("\n\n")[0]
+    assert not re.search(r"(?<!-)\b(STR|PATH|INT)\b", re.sub(r"\[--.*?\](?= |$)", "", usage))

@@ -1,12 +1,12 @@
-"""Commands that tell or show something: a reconstruction, a data set, a recipe, what a size costs; and the main job."""
+"""Commands that show or write something: a reconstruction, a data set, a recipe, what a size costs; and the main job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from .. import data, interop, threads, weights
 from ..demo import demo
@@ -25,7 +25,7 @@ from ..tasks.reconstruct import fit_to_model, read_picture, reconstruct_batch
 class RecipesCommand:
     """List all recipes, with source, cost and the paper's result; or show one of them in full."""
 
-    name: Positional[str] = ""
+    name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""
     """A recipe; nothing lists them all."""
 
     def __call__(self) -> None:
@@ -36,9 +36,9 @@ class RecipesCommand:
 class ExportCommand:
     """Write trained weights as one safetensors file that needs nothing beside it: minimae export RUN OUT.safetensors."""
 
-    weights: Positional[Path]
+    weights: Positional[Annotated[Path, arg(metavar="RUN")]]
     """A run folder of pre-training or fine-tuning, its checkpoint, or shipped weights by name."""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """The file to write."""
     half: bool = False
     """Half precision: half as large, and rounded."""
@@ -53,9 +53,9 @@ class ExportCommand:
 class ConvertCommand:
     """Write weights in another layout: minimae convert IN OUT --to official. OUT is a .pth or .safetensors file, or a folder."""
 
-    weights: Positional[str]
+    weights: Positional[Annotated[str, arg(metavar="IN")]]
     """A name, a run folder, or a file or folder of another library; its layout is detected."""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """The file or folder to write."""
     to: Literal["minimae", "official", "huggingface", "timm", "program"]
     """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
@@ -101,7 +101,7 @@ class ConvertCommand:
 class ReconstructCommand:
     """Hide most of your own picture and let a trained model paint it. Any size: the picture is resized to the model."""
 
-    pictures: Positional[tuple[Path, ...]]
+    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE [PICTURE …]")]]
     """One image file or more."""
     weights: Path
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
@@ -115,6 +115,8 @@ class ReconstructCommand:
     """Where the figure goes; with several pictures a number is added."""
 
     def __call__(self) -> None:
+        if not self.pictures:
+            raise ValueError(f"name a picture: minimae reconstruct PICTURE --weights {self.weights}")
         trained = weights.load(self.weights)
         threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
@@ -136,7 +138,7 @@ class ReconstructCommand:
 class DataCommand:
     """List the data sets, or show (and fetch, with --download) one of them."""
 
-    name: Positional[str] = ""
+    name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""
     """A data set or a folder; nothing lists them all."""
     image: int | None = None
     """Height and width in pixels, for the sets that are drawn: photos, shapes."""
@@ -151,14 +153,14 @@ class DataCommand:
         for split in data.splits(self.name) if self.name in data.NAMES else ("train",):
             images = self.where.open(self.name, split, image=self.image)
             numbers = ", ".join(f"{m:.4f} ± {d:.4f}" for m, d in zip(*(x.tolist() for x in images.statistics), strict=True))
-            print(f"{split}: {describe(images)}; mean ± deviation {numbers}")
+            print(f"{split}: {describe(images)}; mean ± std {numbers}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsCommand:
     """Parameters and floating-point operations of a size: as the paper lays it out, and as this package computes it."""
 
-    name: Positional[str]
+    name: Positional[Annotated[str, arg(metavar="SIZE")]]
     """A named size: nano, micro, tiny, small, base, large or huge; or all."""
     ratio: float = 0.75
     """Share of the patches that is hidden, between 0 and 1."""

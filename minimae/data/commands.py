@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ..bench.results import as_json, keep
 from ..devices import use
@@ -26,9 +26,9 @@ from .workers import cores
 class PackCommand:
     """Pack a folder laid out as ImageNet into shards that are read fast; run again, it goes on: minimae data pack FOLDER OUT."""
 
-    root: Positional[Path]
+    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]
     """The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG."""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Where the shards go: OUT/train/000000.tar …"""
     splits: tuple[str, ...] = ("train", "val")
     """The folders in FOLDER to pack."""
@@ -55,7 +55,8 @@ class PackCommand:
         for split in self.splits:
             index = pack(self.root, split, self.out, skip_corrupt=self.skip_corrupt, **how)
             size = sum(shard.bytes for shard in index.shards) / 1e9
-            print(f"{split}: {len(index.ids):,} images in {len(index.shards)} shards, {size:.2f} GB, in {self.out / split}")
+            shards = f"{len(index.shards)} shard{'s' * (len(index.shards) != 1)}"
+            print(f"{split}: {len(index.ids):,} images in {shards}, {size:.2f} GB, in {self.out / split}")
             if index.skipped:
                 more = " (the first 20 of them)" if len(index.skipped) > 20 else ""
                 print(f"{split}: left out {len(index.skipped)} damaged file(s){more}:", *index.skipped[:20], sep="\n  ")
@@ -65,7 +66,7 @@ class PackCommand:
 class RehearsalCommand:
     """Make a small folder of JPEGs laid out as ImageNet, from photographs, to try commands on: minimae data rehearsal FOLDER."""
 
-    root: Positional[Path]
+    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]
     """The folder; it must not be there yet."""
     classes: int = 4
     """Class folders."""
@@ -85,7 +86,7 @@ class RehearsalCommand:
 class VerifyCommand:
     """Compare packed shards with their checksums and their index: minimae data verify OUT."""
 
-    out: Positional[Path]
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """The folder of the shards."""
 
     def __call__(self) -> None:

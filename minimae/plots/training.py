@@ -20,7 +20,9 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
     seen = np.asarray(steps) * images_per_step / 1000
     values = np.asarray(losses)
     many = len(values) >= 10
-    axes.plot(seen, values, color=BLUE, alpha=0.35 if many else 1.0, linewidth=1 if many else 2, label=None if many else "MAE")
+    # A marker, because one point makes no line.
+    look: dict[str, Any] = {"alpha": 0.35, "linewidth": 1} if many else {"linewidth": 2, "marker": "o", "label": "MAE"}
+    axes.plot(seen, values, color=BLUE, **look)
     if many:
         width = max(3, len(values) // 25)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")

@@ -30,7 +30,8 @@ def brief(recipe: Settings, before: Entry | None, *, data: str, images: int, siz
     lines = [f"{before.name}: {before.what}"] if before else []
     lines.append(f"  images   {data}")
     lines.append(f"  encoder  {parameters(size)[0] / 1e6:.2f} M parameters: width {size.width}, depth {size.depth}, patch {size.patch}")
-    lines.append(f"  steps    {steps:,} of {window:,} images, {recipe.epochs:g} epochs; peak learning rate {lr:.3g}")
+    epochs = f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}"
+    lines.append(f"  steps    {steps:,} of {window:,} images, {epochs}; peak learning rate {lr:.3g}")
     parts = ("batch", "accumulate") if before and before.recipe.batch * before.recipe.accumulate == window else ()  # type: ignore[union-attr]
     changes = [f for f in fields(recipe) if before and f.name not in parts and getattr(recipe, f.name) != getattr(before.recipe, f.name)]
     if changes:

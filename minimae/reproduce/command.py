@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from .. import data, threads
 from ..data.source import Images
@@ -29,9 +29,9 @@ LOGARITHMIC = ("labelled images", "epochs of pre-training", "decoder width")
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceCommand:
-    """Test a claim of the paper at a scale of your choice: minimae reproduce CLAIM; --list tells the claims."""
+    """Test a claim of the paper at a scale of your choice: minimae reproduce CLAIM; --list lists the claims."""
 
-    claims: Positional[tuple[str, ...]] = ()
+    claims: Positional[Annotated[tuple[str, ...], arg(metavar="[CLAIM …]")]] = ()
     """One or more claims, or all."""
     list: bool = False
     """List the claims with what came of them on two CPU cores."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ..augment import Augmentation
 from ..data import DOWNLOADS, load
@@ -37,7 +37,7 @@ from ..training.state import can_resume
 class RaceCommand:
     """CIFAR-10 against the clock: minimae race 5 (or 15, 45) pre-trains, probes and fine-tunes; run again, it goes on."""
 
-    minutes: Positional[Literal[5, 15, 45]]
+    minutes: Positional[Annotated[Literal[5, 15, 45], arg(metavar="{5,15,45}")]]
     """How long the race lasts on one GPU."""
     data: str = "cifar10"
     """cifar10, or a folder: packed (minimae data pack) or with a folder for each class. Images are read into memory once."""

@@ -23,7 +23,7 @@ def judged(result: Result, baseline: float, recipe: Pretrain, *, processes: int 
     if result.steps < FEW_STEPS:
         epochs = recipe.epochs * STEPS / max(1, result.steps)
         smaller = f", or a smaller --batch than {recipe.batch}" if recipe.batch > 32 else ""
-        advice.append(f"more than {result.steps:,} optimiser steps (--epochs {epochs:.2g}{smaller})")
+        advice.append(f"more than {result.steps:,} optimiser steps (--epochs {float(f'{epochs:.2g}'):g}{smaller})")
     if (peak := scaled_lr(recipe.base_lr, window)) < LOW_LR:
         advice.append(f"a higher peak learning rate than {peak:.1e} (--base-lr {LR * 256 / window:.1g})")
     if below >= LEARNED:

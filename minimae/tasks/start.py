@@ -66,7 +66,7 @@ def start_from(model: MAE, found: Pretrained | Classified, recipe: Pretrain, sta
         taken.append("the decoder")
     else:
         fresh.append(f"the decoder ({reason})")
-    text = f"starts from {recipe.init}: {' and '.join(taken)} taken" + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+    text = f"starts from {' and '.join(taken)} of {recipe.init}" + (f"; fresh: {', '.join(fresh)}" if fresh else "")
     if not all(torch.allclose(a.cpu(), b.cpu(), atol=1e-3) for a, b in zip(statistics, found.statistics, strict=True)):
         text += f"\nimages are normalised by their own statistics ({listed(statistics)}); the weights' were {listed(found.statistics)}"
     if (eps := found.size.eps) != model.size.eps:

@@ -50,3 +50,8 @@ def test_a_folder_of_any_number_gets_thousands_of_steps_and_one_peak(images: int
     assert 1000 <= r.steps(images) <= 7000 and r.batch <= images / 2
     assert scaled_lr(r.base_lr, r.batch) == pytest.approx(scaled_lr(my_pictures(200).base_lr, my_pictures(200).batch))
     assert r.warmup_epochs < r.epochs and r.epochs * images <= 210_000
+
+
+@pytest.mark.parametrize(("epochs", "steps", "wanted"), [(2, 10, "600"), (4, 30, "400"), (0.5, 1499, "1")])
+def test_epochs_are_advised_as_they_are_typed(epochs: float, steps: int, wanted: str) -> None:
+    assert f"--epochs {wanted}," in judged(result(0.9, steps), 0.98, replace(recipe("fashion-demo"), epochs=epochs, warmup_epochs=0))
