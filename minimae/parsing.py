@@ -85,7 +85,7 @@ def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
     folder = resumed(chosen, rest)
     if chosen is None and folder is None and not {"-h", "--help"} & set(rest):
         known = ", ".join(name for name, e in RECIPES.items() if e.kind == "pretrain")
-        raise ValueError(f"minimae pretrain wants a recipe: {known}")
+        raise ValueError(f"minimae pretrain needs a recipe: {known}")
     if folder:
         base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain"))
     elif chosen and chosen.name == "my-pictures":
@@ -116,7 +116,7 @@ def for_my_pictures(rest: list[str]) -> Pretrain:
         return my_pictures(200)
     name, limit = value_of("--data", rest), value_of("--limit", rest)
     if not name:
-        raise ValueError("my-pictures wants your folder of pictures: minimae pretrain my-pictures --data FOLDER")
+        raise ValueError("my-pictures needs your folder of pictures: minimae pretrain my-pictures --data FOLDER")
     count = len(load(name)) if name in NAMES else len(listing(Path(name)).names)
     return my_pictures(min(count, int(limit)) if limit and limit.isdecimal() and int(limit) else count)
 
@@ -136,7 +136,7 @@ def resumed(chosen: Entry | None, rest: list[str]) -> Path | None:
     folder = value_of("--resume", rest)
     if folder == "":
         run = f"runs/{chosen.name}" if chosen else "runs/NAME"
-        raise ValueError(f"--resume wants the folder of the run: minimae pretrain --resume {run}")
+        raise ValueError(f"--resume needs the folder of the run: minimae pretrain --resume {run}")
     return None if folder is None else Path(folder)
 
 

@@ -65,7 +65,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
     model_name = name.removesuffix("-1600")
     if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):
         known = ", ".join(entry for entry in RECIPES if f"{entry}-probe" in RECIPES)
-        raise MinimaeError(f"--rehearse wants a recipe with a probe and fine-tuning beside it: {known}")
+        raise MinimaeError(f"--rehearse needs a recipe with a probe and fine-tuning beside it: {known}")
     gpu, here, reading = device.startswith("cuda"), world(), where.reading
     real = for_processes(recipe, here.size)
     batch = real.batch if gpu else SMALL

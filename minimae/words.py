@@ -25,7 +25,7 @@ def first_words(folder: Path, command: str | None = None) -> list[str]:
     """The arguments that started the run in a folder; none if they are unknown or belong to another command."""
     try:
         words = shlex.split(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))[COMMAND])[1:]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # an older run, or a file that somebody edited
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # an older run, or an edited file
         return []
     return words if command is None or words[:1] == [command] else []
 

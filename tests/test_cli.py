@@ -106,7 +106,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     ("arguments", "said"),
     [
         (["pretrian"], "unknown command 'pretrian'; did you mean 'pretrain'?"),
-        (["pretrain"], "wants a recipe: fashion-demo"),
+        (["pretrain"], "needs a recipe: fashion-demo"),
         (["pretrain", "fashion-nanno"], "did you mean 'fashion-nano'?"),
         (["pretrain", "fashion-demo", "--data", "fashio"], "did you mean 'fashion'?"),
         (["pretrain", "fashion-demo", "--data", "./nowhere"], "nowhere"),

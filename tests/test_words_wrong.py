@@ -98,7 +98,7 @@ def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
 @pytest.mark.parametrize(("words", "said"), [
     (["pretrain", "fashion-demo", "epochs=3"], "did you mean --epochs=3?"), (["finetune", "epochs=3"], "did you mean --epochs=3?"),
     (["pretrain", "fashion-demo", "--resume"], "minimae pretrain --resume runs/fashion-demo"), (["help", "knm"], "did you mean 'knn'?"),
-    (["pretrain", "--resume", "--out", "x"], "wants the folder"), (["knn", "--weights", "x", "cifar10-knn"], "the recipe comes first"),
+    (["pretrain", "--resume", "--out", "x"], "needs the folder"), (["knn", "--weights", "x", "cifar10-knn"], "the recipe comes first"),
     (["pretrain", "fashion-demo", "--device", "gpu"], "did you mean 'cuda'?"), (["bench", "loader", "--device", "gpu"], "'cuda'?"),
     (["flops", "tiny", "--ratio", "75"], "did you mean 0.75?"), (["data", "cifar10"], "--data-root"), (["flops", "tiny", "small"], "'small'"),
     (["pretrain", "fashion-demo", "--data", "cifar10"], "--data-root"), (["knn", "--weights", "cat.png"], "is a picture (PNG), not weights"),

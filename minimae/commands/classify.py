@@ -154,7 +154,7 @@ class Run:
     words: Suppress[tuple[str, ...]] = ()
 
     def begin(self, name: str, recipe: Any, device: str, train: Source, size: Size) -> bool:
-        """Print in brief what is going to run, and make the folder; → whether the run in it goes on."""
+        """Print a summary of the run, and make the folder; → whether its run is resumed."""
         before = known(name)
         how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
         print(brief(recipe, before, data=describe(train), device=device, out=self.out, **how))
@@ -205,7 +205,7 @@ class FinetuneCommand(Labelled):
 
     weights: Path | None = None
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file; a classifier goes on with its norm, and with its
-    head if the classes are the same. A recipe from scratch wants none."""
+    head if the classes are the same. A recipe from scratch takes none."""
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
     labels: int | None = None
@@ -235,7 +235,7 @@ class FinetuneCommand(Labelled):
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
         encoder, keep = network.to(device), not tuned or same_classes(trained, train)
         if tuned:
-            print(f"goes on from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
+            print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
         resume, reading = self.run.begin(self.name, recipe, device, train, size), self.where.reading
         model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading, keep_head=keep)
         score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)

@@ -143,7 +143,7 @@ def _labels(found: Path, names: list[str], classes: list[str]) -> list[int]:
 def _with_test_part(found: Listing, split: str, share: float, seed: int) -> Listing:
     """The training or the test split of a folder without one."""
     if found.labels is None:
-        raise ValueError(f"{found.root} has no class folders, so no labels; accuracy wants a folder for each class")
+        raise ValueError(f"{found.root} has no class folders, so no labels; accuracy needs one folder per class")
     test = held_out(torch.tensor(found.labels), share, seed=seed)
     held = f"{int(test.sum()):,} of {len(test):,} pictures, {share:.0%} of each class"
     note = f"{found.root} has no test part: {held}, are held out to test on; they are the same every time"

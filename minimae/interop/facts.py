@@ -213,7 +213,7 @@ def typed(kind: Any, stated: Mapping[str, Any], name: str, source: str) -> Any:
     except (TypeError, ValueError, OverflowError):
         names = {int: "a whole number", float: "a number", dict: "an object"}
         wanted = names.get(kind, "a number of pixels, or a list of height and width")
-        raise MinimaeError(f"{source}: its config sets {name} to {stated[name]!r}; {wanted} was wanted") from None
+        raise MinimaeError(f"{source}: its config sets {name} to {stated[name]!r}; expected {wanted}") from None
 
 
 def agreed(option: str, given: Any, stated: Any, source: str) -> Any:

@@ -69,7 +69,7 @@ def open_folder(folder: Path, *, key: str | None, prefix: str | None) -> Opened:
         return open_pickle(folder / CHECKPOINT)
     found = next((folder / name for name in FOLDER if (folder / name).is_file()), None)
     if found is None:
-        raise MinimaeError(f"{folder} holds no weights: one of {', '.join((*FOLDER, CHECKPOINT))} was wanted")
+        raise MinimaeError(f"{folder} holds no weights: expected one of {', '.join((*FOLDER, CHECKPOINT))}")
     read = {name: parsed(path.read_text(encoding="utf-8"), path) for name in CONFIGS if (path := folder / name).is_file()}
     config, preprocessor = (read.get(name, {}) for name in CONFIGS)
     if found.suffix == ".json":

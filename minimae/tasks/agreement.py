@@ -14,7 +14,7 @@ def check_images(train: Source, test: Source, *, channels: int, labelled: bool =
         if images.channels != channels:
             raise ValueError(f"the {what} images of {images.name} have {images.channels} channel(s), and the model takes {channels}")
         if labelled and images.labels is None:
-            raise ValueError(f"{images.name} has no labels; accuracy wants a folder for each class")
+            raise ValueError(f"{images.name} has no labels; accuracy needs one folder per class")
     if not labelled or train.labels is None or test.labels is None:
         return
     if train.classes != test.classes:

@@ -188,7 +188,7 @@ def finetune(
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
 
-    A classifier goes on where it is: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
+    A classifier is trained further: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
     With ``recipe.ema`` the classifier returned is the average.
     """
     torch.manual_seed(recipe.seed)

@@ -34,7 +34,7 @@ class Finetune(Settings):
     image: int | Pair | None = None
     """Height and width to train and test at, in pixels; positions are resized. None keeps those of the encoder."""
     randaugment: tuple[float, float] | None = None
-    """RandAugment's magnitude, of 10, and its deviation: 9 0.5 in the paper."""
+    """RandAugment's magnitude, of 10, and its standard deviation: 9 0.5 in the paper."""
     erasing: float = 0.0
     """Share of the images in which a rectangle becomes noise: 0.25 in the paper."""
     mixup: float = 0.0
@@ -63,7 +63,7 @@ class Finetune(Settings):
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is a share of the images between 0 and 1 (0.25 in the paper), not {self.erasing}")
         if self.randaugment is not None and not (0 <= self.randaugment[0] <= 10 and self.randaugment[1] >= 0):
-            raise ValueError(f"randaugment is a magnitude between 0 and 10 and its deviation (9 0.5 in the paper), not {self.randaugment}")
+            raise ValueError(f"randaugment is a magnitude between 0 and 10 and its std (9 0.5 in the paper), not {self.randaugment}")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay in [0, 1) (0.9999 in the paper), or None for no average, not {self.ema}")
         if self.tune is not None:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: when one is due, which are kept, and how a run goes on from the newest that can be read.
+"""The checkpoints of a run: when one is due, which are kept, and how a run resumes from the newest readable one.
 
 ``checkpoint.pt`` is the newest. ``checkpoint-STEP.pt`` are those before it, ``epoch-EPOCH.pt`` those that are kept for good. They are
 the same whether one process trained or many, with DDP or FSDP2: sharded tensors are put together when they are saved.
@@ -115,7 +115,7 @@ class Checkpoints:
         if same(str(state["step"])) != str(state["step"]):
             raise MinimaeError(f"this process reads step {state['step']} in {self.out}, and the first another: is the folder shared?")
         if not moments:
-            raise MinimaeError(f"{path} holds the weights of a finished run only, and no moments of the optimiser: it cannot go on")
+            raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimiser's moments, so it cannot be resumed")
         load_weights(model, state.pop("model"), path)
         try:
             load_optimiser(optimiser, moments)
