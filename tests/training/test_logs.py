@@ -26,12 +26,6 @@ SMALL = Pretrain(
 NORMAL = Expectation(target="normalised", values=768, warmup=0)
 
 
-@pytest.fixture
-def images() -> Images:
-    pixels = torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    return Images("noise", pixels, torch.arange(40) % 4, ("a", "b", "c", "d"))
-
-
 def point(step: int, loss: float = 0.5, speed: float = 100.0) -> dict[str, float]:
     return {"step": step, "epoch": step / 10, "loss": loss, "lr": 1e-3, "images_per_s": speed, "waiting": 0.0}
 

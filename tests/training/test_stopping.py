@@ -30,12 +30,6 @@ TINY = Pretrain(
 )  # fmt: skip
 
 
-@pytest.fixture
-def images() -> Images:
-    pixels = torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    return Images("noise", pixels, torch.arange(40) % 4, ("a", "b", "c", "d"))
-
-
 def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.state_dict().values()])
 
