@@ -237,6 +237,7 @@ class FinetuneCommand(Labelled):
         if tuned:
             print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
         resume, reading = self.run.begin(self.name, recipe, device, train, size), self.where.reading
-        model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, reading=reading, keep_head=keep)
+        how: dict[str, Any] = {"reading": reading, "keep_head": keep, "data": self.data or data_name}
+        model, result = finetune(recipe, encoder, train, statistics, self.run.out, resume=resume, **how)
         score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
         self.run.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)

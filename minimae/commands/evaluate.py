@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from ..errors import MinimaeError
 from ..interop.classified import Classified
 from ..tasks.evaluation import finetuned_accuracy
 from .classify import Labelled, same_classes
+
+
+def first(names: Sequence[str]) -> str:
+    """The first five names in brackets, with a space before them; nothing where there are none."""
+    return f" ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})" if names else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +35,8 @@ class EvaluateCommand(Labelled):
         if not same_classes(found, test):
             count = found.classifier.head.out_features
             raise MinimaeError(
-                f"{self.weights} knows {count} classes ({', '.join(found.classes[:5])} …), and {test.name} has others "
-                f"({', '.join(test.classes[:5])} …): minimae finetune --weights {self.weights} teaches them"
+                f"{self.weights} knows {count} classes{first(found.classes)}, and {test.name} has others{first(test.classes)}: "
+                f"name other images with --data, or train it on these with minimae finetune --weights {self.weights}"
             )
         score = finetuned_accuracy(found.classifier.to(device), test, found.statistics, reading=self.where.reading)
         print(f"{self.weights}: {score:.2f} % of {len(test):,} test images of {test.name}")

@@ -47,6 +47,12 @@ class Listing:
         return replace(self, names=names, labels=labels, ids=ids, notes=(*self.notes, note))
 
 
+def no_folder(root: Path) -> FileNotFoundError:
+    """The error for a folder that is not there; it names the whole path too where that is another one."""
+    whole = root.resolve()
+    return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
+
+
 def folder(
     root: Path,
     split: str = "train",
@@ -77,7 +83,7 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
     if split not in SPLITS:
         raise ValueError(f"a folder has the splits {', '.join(SPLITS)}, not {split!r}")
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root} (looked for {root.resolve()})")
+        raise no_folder(root)
     parts = splits_of(root)
     if hold_out is not None and not any(name in parts for name in SPLITS["test"]) and split != "val":
         return _with_test_part(listing(root), split, hold_out, seed)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .access import SystemFailure, file_bytes
 from .decoding import decode, is_grey, read_header
-from .folder import Listing, listing
+from .folder import Listing, listing, no_folder
 from .handles import Handles
 from .labels import as_labels
 from .shards import INDEX, packed, read_index, split_folder
@@ -241,5 +241,5 @@ def open_shards(root: Path, split: str = "train", *, channels: int | None = None
 def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -> Stream:
     """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`open_folder` do."""
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root} (looked for {root.resolve()})")
+        raise no_folder(root)
     return (open_shards if packed(root) else open_folder)(root, split).limited(limit)

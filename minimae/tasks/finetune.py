@@ -90,6 +90,7 @@ class FinetuneTask:
     statistics: tuple[Tensor, Tensor]
     model: Classifier | Averaged
     reading: Reading = field(default_factory=Reading, kw_only=True)
+    data: str = field(default="", kw_only=True)
     kind: str = field(default="finetune", init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ class FinetuneTask:
 
     def about(self) -> dict[str, Any]:
         size, statistics = asdict(self.classifier.encoder.size), tuple(x.cpu() for x in self.statistics)
-        about = {"classes": list(self.source.classes), "data": self.source.name, "pool": self.classifier.pool}
+        about = {"classes": list(self.source.classes), "data": self.data or self.source.name, "pool": self.classifier.pool}
         return {**about, "statistics": statistics, "size": size, "images": identity(self.source)}
 
     @property
@@ -185,11 +186,12 @@ def finetune(
     quiet: bool = False,
     reading: Reading = USUAL,
     keep_head: bool = True,
+    data: str = "",
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
 
     A classifier is trained further: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
-    With ``recipe.ema`` the classifier returned is the average.
+    With ``recipe.ema`` the classifier returned is the average. data: the name or folder that opens these images again, kept with the run.
     """
     torch.manual_seed(recipe.seed)
     before, classes = encoder if isinstance(encoder, Classifier) else None, classes_of(images)
@@ -203,7 +205,7 @@ def finetune(
             classifier.head.load_state_dict(before.head.state_dict())
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
-    task = FinetuneTask(recipe, images, statistics, model, reading=reading)
+    task = FinetuneTask(recipe, images, statistics, model, reading=reading, data=data)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     trained = task.model.average if isinstance(task.model, Averaged) else task.model
     assert isinstance(trained, Classifier)

@@ -19,8 +19,14 @@ def test_an_unknown_name_suggests_the_nearest():
 @pytest.mark.parametrize("path", ["./fashon", "pictures/of/cats", "~/no-such-pictures"])
 def test_a_path_that_is_not_there_says_what_was_looked_for(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no folder .*looked for " + str(Path(path).expanduser().resolve())):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*" + str(Path(path).expanduser().resolve())):
         load(path)
+
+
+def test_a_whole_path_is_said_once(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        load(str(tmp_path.resolve() / "gone"))
+    assert str(error.value).count("gone") == 1
 
 
 def test_every_name_is_described_and_has_splits():

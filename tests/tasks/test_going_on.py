@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import minimae
@@ -87,6 +89,22 @@ def test_the_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["evaluate", "--weights", str(run), "--data", "shapes", "--limit", "20"]) == 2
     assert "and shapes has others" in capsys.readouterr().err
     assert main(["knn", "--weights", str(run)]) == 2 and "minimae evaluate" in capsys.readouterr().err
+
+
+def test_a_run_on_a_folder_is_evaluated_on_that_folder_whatever_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A data set is named photos too: the folder was mistaken for it, or not found."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 10, 28, 28), dtype=np.uint8)
+    for name, images in zip(("astronaut", "coffee", "cat"), pixels, strict=True):
+        (folder := tmp_path / "photos" / name).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / f"{i}.png")
+    short = ["--epochs", "1", "--warmup-epochs", "0", "--batch", "8", "--out", str(tmp_path / "tuned")]
+    assert main(["finetune", "--weights", "fashion-nano", "--data", str(tmp_path / "photos"), *short]) == 0
+    assert "% of 6 test images" in capsys.readouterr().out
+    assert main(["evaluate", "--weights", str(tmp_path / "tuned")]) == 0
+    assert "% of 6 test images of photos" in capsys.readouterr().out
+    assert main(["evaluate", "--weights", str(tmp_path / "tuned"), "--data", "fashion", "--limit", "20"]) == 2
+    assert "knows 3 classes (astronaut, cat, coffee), and" in capsys.readouterr().err
 
 
 # --- models of one's own loop -----------------------------------------------------------------------------------------------
