@@ -38,6 +38,12 @@ def check_sides(what: str, value: Any) -> None:
         raise ValueError(f"{what} is a whole number of pixels, or a pair (height, width), not {value!r}")
 
 
+def check_batch(batch: Any) -> None:
+    """Raises ValueError unless this is a number of images."""
+    if isinstance(batch, bool) or not isinstance(batch, Integral) or batch < 1:
+        raise ValueError(f"batch is a whole number of images from 1, not {batch!r}")
+
+
 def check_images(images: Any, channels: int) -> None:
     """Raises ValueError unless these are float images ``b channels height width``."""
     check_shape(images, channels)

@@ -37,6 +37,8 @@ def as_tensor(images: Any, channels: int) -> Tensor:
         images = images.pixels
     if isinstance(images, Tensor):
         return images.detach()
+    if str(getattr(images, "dtype", None)) == "object" and getattr(images, "ndim", 0) == 1:
+        images = list(images)  # a column of pandas, or an array of pictures
     if is_picture(images):
         return of_picture(images, channels)[None]
     if isinstance(images, list | tuple) and any(is_picture(x) or isinstance(x, Tensor | np.ndarray) for x in images):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .access import file_bytes, from_system, system_failure
-from .depth import GREY, check_bits, eight_bits, stated_bits
+from .depth import GREY, check_bits, check_signs, eight_bits, stated_bits
 from .optional import need
 
 ORIENTATION = 0x0112  # the EXIF tag for how the camera was held
@@ -92,6 +92,7 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
         picture.draft("RGB", (max(1, width // scale), max(1, height // scale)))
     picture.load()
     check_bits(picture, bits, header.bits)
+    check_signs(picture)
     if 1 < header.turn < 9:
         ImageOps.exif_transpose(picture, in_place=True)
     done = eight_bits(picture, bits or header.bits)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 GREY = ("1", "L", "LA", "La")
-BITS, LARGEST = 258, 281  # the TIFF tags BitsPerSample and MaxSampleValue
+BITS, LARGEST, FORMAT = 258, 281, 339  # the TIFF tags BitsPerSample, MaxSampleValue and SampleFormat
 
 
 def eight_bits(picture: Any, bits: int | None = None) -> Any:
@@ -61,6 +61,12 @@ def stated_bits(picture: Any, data: bytes) -> int | None:
     if picture.format == "PNG":
         return data[24]  # of the header, which always comes first
     return 16 if picture.mode.startswith("I") else 8
+
+
+def check_signs(picture: Any) -> None:
+    """Raises ValueError for a TIFF of signed bytes, whose negative values Pillow reads as large ones."""
+    if picture.format == "TIFF" and 2 in picture.tag_v2.get(FORMAT, ()) and 8 in picture.tag_v2.get(BITS, ()):
+        raise ValueError("it holds signed bytes, -128 to 127: save it with unsigned ones, or use minimae.data.from_array with value_range")
 
 
 def check_bits(picture: Any, bits: int | None, stated: int | None) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..augment import normalise
+from ..checks import check_batch
 from ..pixels import as_pixels
 from ..sizes import Size
 from ..tasks.finetune import Classifier
@@ -54,6 +55,7 @@ class Classified:
 
     def _inputs(self, images: Any, batch: int) -> Iterator[Tensor]:
         """Normalised batches, where the model is and of its type."""
+        check_batch(batch)
         to = self.classifier.head.weight
         for x in as_pixels(images, self.size.channels).split(batch):
             yield normalise(x.to(to.device), self.statistics).to(to.dtype)

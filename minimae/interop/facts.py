@@ -230,6 +230,6 @@ def compare_sizes(compared: Mapping[str, Any], found: Mapping[str, Any], source:
     """Raises MinimaeError when a config states another size than the tensors have."""
     for name, value in compared.items():
         have = found.get(name)
-        same = have is None or (sides(value) == sides(have) if name == "patch_size" else value == have)
+        same = have is None or (typed(sides, compared, name, source) == sides(have) if name == "patch_size" else value == have)
         if not same:
             raise MinimaeError(f"{source}: its config states {name} {value!r}, but its weights have {have!r}: they do not belong together")

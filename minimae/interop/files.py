@@ -70,11 +70,11 @@ def open_folder(folder: Path, *, key: str | None, prefix: str | None) -> Opened:
     found = next((folder / name for name in FOLDER if (folder / name).is_file()), None)
     if found is None:
         raise MinimaeError(f"{folder} holds no weights: expected one of {', '.join((*FOLDER, CHECKPOINT))}")
-    read = {name: parsed(path.read_text(encoding="utf-8"), path) for name in CONFIGS if (path := folder / name).is_file()}
+    read = {name: parsed(path.read_bytes(), path) for name in CONFIGS if (path := folder / name).is_file()}
     config, preprocessor = (read.get(name, {}) for name in CONFIGS)
     if found.suffix == ".json":
         tensors: dict[str, Tensor] = {}
-        for part in sorted(set(parsed(found.read_text(encoding="utf-8"), found).get("weight_map", {}).values())):
+        for part in sorted(set(parsed(found.read_bytes(), found).get("weight_map", {}).values())):
             if Path(part).name != part:
                 raise MinimaeError(f"{found} points outside its folder ({part}); it was not followed")
             part_tensors, _ = open_safetensors(folder / part) if part.endswith(".safetensors") else (read_pickle(folder / part), {})
@@ -172,7 +172,7 @@ def kind_of_picture(path: Path) -> str | None:
         return None
 
 
-def parsed(text: str, path: Path) -> dict[str, Any]:
+def parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     """JSON that must be an object."""
     try:
         found = json.loads(text)

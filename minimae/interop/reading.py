@@ -137,7 +137,7 @@ def facts_of(opened: Opened, layout: Layout, tensors: Mapping[str, Tensor], *, s
     """What the source states about its weights, wherever it does. Raises MinimaeError for what is not of the kind that stands there."""
     try:
         return stated(opened, layout, tensors, strict=strict)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         what = f"{type(error).__name__}: {reason(error)}"
         raise MinimaeError(f"{opened.source}: what stands beside its weights is not as its library writes it ({what})") from None
 

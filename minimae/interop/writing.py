@@ -58,6 +58,9 @@ def renamed(trained: Pretrained | Classified, layout: Layout, *, encoder_only: b
     else:
         size, own, end = trained.model.size, trained.model.state_dict(), "encoder"
         decoder, about = trained.decoder and not encoder_only, {"settings": asdict(trained.recipe)}
+        if decoder and trained.recipe.target == "pca":
+            advice = "leave the decoder out (--encoder-only)"
+            raise MinimaeError(f"the layout {layout} has no place for the principal components of this target: {advice}")
         if trained.recipe.mask_tokens_in_encoder:
             raise MinimaeError(f"a model with mask tokens in its encoder (Table 1c) has no place in the layout {layout}")
     places = table(layout, size, end=end, decoder=decoder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
+from ..checks import check_batch
 from ..errors import MinimaeError
 from ..mae import MAE
 from ..pixels import as_pixels
@@ -59,6 +60,7 @@ class Pretrained:
         """
         if pool not in get_args(Pool):
             raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
+        check_batch(batch)
         how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
         with inference(self.model):
             return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)

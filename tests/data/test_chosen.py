@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -89,3 +90,15 @@ def test_scenes_that_are_cut_have_no_masks_of_the_whole_scene() -> None:
     assert images.image == (48, 64)
     assert not hasattr(images, "semantic")
     assert load("shapes", "test", limit=2, image=48).semantic.shape == (2, 48, 48)  # type: ignore[attr-defined]
+
+
+def test_an_array_of_pictures_is_a_list_of_them() -> None:
+    column = np.empty(6, dtype=object)
+    column[:] = [Image.fromarray(x) for x in BYTES]
+    assert torch.equal(as_pixels(column, 1)[:, 0], torch.from_numpy(BYTES))
+
+
+def test_signed_bytes_are_refused_rather_than_read_as_large_values(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", BYTES[0].view(np.int8))
+    with pytest.raises(ValueError, match="signed bytes"):
+        load(tmp_path)

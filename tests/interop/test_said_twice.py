@@ -192,3 +192,38 @@ def test_features_of_models_of_another_precision(kind: torch.dtype) -> None:
     assert torch.allclose(found.features(images), wanted, atol=near)
     assert torch.allclose(classifier.logits(images), logits, atol=near)
     assert classifier.features(images).shape == wanted.shape
+
+
+@pytest.mark.parametrize("layout", ["official", "huggingface"])
+def test_principal_components_have_no_place_elsewhere(layout: Any, tmp_path: Path) -> None:
+    found = minimae.load(minimae.save(nano(target="pca"), tmp_path / "a.safetensors", statistics=HALF))
+    with pytest.raises(MinimaeError, match="no place for the principal components"):
+        interop.save(found, tmp_path / "b", layout)
+    out = interop.save(found, tmp_path / ("b" if layout == "huggingface" else "b.safetensors"), layout, encoder_only=True)
+    again, images = minimae.load(out), torch.rand(2, 1, 28, 28)
+    assert torch.equal(again.features(images), found.features(images))
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("config.json", {"patch_size": "8"}), ("config.json", {"minimae": "x"}), ("preprocessor_config.json", {"rescale_factor": 0})],
+)
+def test_a_folder_of_other_types_is_no_traceback(file: str, change: dict[str, Any], tmp_path: Path) -> None:
+    folder = folder_of_ours(tmp_path)
+    config = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps({**config, **change}), encoding="utf-8")
+    with pytest.raises(MinimaeError, match="folder"):
+        minimae.load(folder)
+    (folder / file).write_bytes(b"\xff\xfe{")
+    with pytest.raises(MinimaeError, match=f"{file} is not JSON"):
+        minimae.load(folder)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.5])
+def test_a_batch_is_a_number_of_images(batch: Any) -> None:
+    found, images = minimae.load("fashion-nano"), torch.rand(2, 1, 28, 28)
+    assert isinstance(found, Pretrained)
+    with pytest.raises(ValueError, match="batch is a whole number"):
+        found.features(images, batch=batch)
+    with pytest.raises(ValueError, match="batch is a whole number"):
+        Classified(Classifier(found.model.encoder, 3), found.statistics).logits(images, batch=batch)
