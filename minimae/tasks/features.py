@@ -38,7 +38,7 @@ def extract(
     encoder.eval()
     device, found = device_of(encoder), []
     for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
-        x = normalise(part.to(device), statistics).to(encoder.project.weight.dtype)
+        x = normalise(part.to(device), statistics)
         with evaluating(device, precision):
             tokens = encoder.features(x) if pool == "blocks" else [encoder(x)]
         if pool == "tokens":

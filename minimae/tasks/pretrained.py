@@ -63,7 +63,14 @@ class Pretrained:
         check_batch(batch)
         how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
         with inference(self.model):
-            return extract(self.model.encoder, as_pixels(images, self.model.size.channels), self.statistics, **how)
+            return extract(self.model.encoder, *self._inputs(images), **how)
+
+    def _inputs(self, images: Any) -> tuple[Tensor, Statistics]:
+        """Pixels and statistics; for a model in half precision or float64, of its type."""
+        pixels, (mean, std) = as_pixels(images, self.model.size.channels), self.statistics
+        if (kind := self.model.encoder.project.weight.dtype) == torch.float32:
+            return pixels, self.statistics
+        return (pixels / 255 if pixels.dtype == torch.uint8 else pixels).to(kind), (mean.to(kind), std.to(kind))
 
 
 def load_pretrained(path: Path) -> Pretrained:
