@@ -89,7 +89,7 @@ def test_what_holds_no_weights_says_so(tmp_path: Path) -> None:
     ):
         with pytest.raises(MinimaeError, match=said):
             open_weights(tmp_path / name)
-    with pytest.raises(MinimaeError, match="holds no weights: one of model.safetensors"):
+    with pytest.raises(MinimaeError, match="holds no weights: expected one of model.safetensors"):
         open_weights(tmp_path / "empty")
 
 

@@ -66,7 +66,7 @@ def functions(simulation: Simulation, images: Images, trained: Pretrained) -> di
     pixels, boxes = there.pixels, simulation.empty(torch.zeros(16, 4))
     return {
         "pixel_features": lambda: pixel_features(there, images.statistics),
-        "subset": lambda: there.subset(torch.arange(3)).pixels,
+        "subset": lambda: there.subset([0, 1, 2]).pixels,
         "convert": lambda: convert(pixels, 1),
         "resize_on_device": lambda: resize_on_device(pixels, boxes, boxes, (8, 8)),
         "as_pixels": lambda: as_pixels(simulation.empty(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), 3),
