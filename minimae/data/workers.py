@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,14 @@ def ignore(*stops: signal.Signals) -> None:
 def ignore_stops(worker: int) -> None:
     """How a DataLoader's worker starts (``worker_init_fn``): the training process answers a stop, after the step it is in."""
     ignore(*STOPS)
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: a worker whose queue is full when the parent is killed would wait forever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 @contextmanager
