@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +25,7 @@ from .folder import listing
 from .jobs import Job, add, jobs_of, shrink
 from .shards import INDEX, PARTIAL, Index, checksum, joined, read_index, write_index, write_shard
 from .verify import mismatch, verify
-from .workers import cores, held, ignore, locked, noted_interrupts
+from .workers import cores, end_with_parent, held, ignore, locked, noted_interrupts
 
 __all__ = ["make", "pack", "shrink", "verify"]
 
@@ -218,11 +216,4 @@ def _start_worker(stop: Any, count: Any) -> None:
     """In a worker process: Ctrl-C is the parent's to handle, and nobody works for a parent that is gone."""
     _shared.update(stop=stop, done=count)
     ignore(signal.SIGINT)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def leave_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    end_with_parent()

@@ -6,10 +6,10 @@ Both signals reach the whole group of processes. The process that started the wo
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,14 +49,23 @@ def ignore(*stops: signal.Signals) -> None:
 def ignore_stops(worker: int) -> None:
     """How a DataLoader's worker starts (``worker_init_fn``): the training process answers a stop, after the step it is in."""
     ignore(*STOPS)
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
 
 
-def end_with(parent: int) -> None:
-    """End this process when its parent is gone: a worker whose queue is full when the parent is killed would wait forever."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def end_with_parent() -> None:
+    """From now on, end this worker when the process that made it is gone, whatever it waits for.
+
+    The parent may have died before: its process id, which torch's own watch compares, would then be read too late.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("end_with_parent is for a process that multiprocessing started")
+
+    def leave() -> None:
+        parent.join()  # a pipe that closes with the parent
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 @contextmanager

@@ -386,6 +386,7 @@ if __name__ == "__main__":
         ("answered", "at once", signal.SIGTERM, 0),
         ("default", "at once", signal.SIGINT, None),
         ("default", "at once", signal.SIGKILL, -9),
+        ("default", "slowly", signal.SIGKILL, -9),  # the second worker starts when its parent is already gone
     ],
 )
 def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, tmp_path, in_session):
