@@ -11,7 +11,7 @@ PY   := $(VENV)/bin/python
 # 20,000 to 30,000 page faults a step of the nano model at batch 256, where these two leave fewer than 200 and need no more
 # memory in all. That is dear on small virtual machines. They go together: the first alone sends every block above 128 KiB
 # back and is slower than neither. (MALLOC_MMAP_THRESHOLD_ would do for the second, but glibc before 2.35 ignores one above
-# 32 MiB.) Only glibc reads them: nothing changes on macOS. The minimae command does the same by itself (minimae/allocator.py).
+# 32 MiB.) Only glibc reads them: nothing changes on macOS. The minimae command does the same by itself (minimae/cli/allocator.py).
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_MAX_       := 0
 

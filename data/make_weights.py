@@ -13,20 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minimae import data, recipes, weights
+from minimae.cli.main.options import pick_device
+from minimae.cli.main.report import environment
+
+from minimae import data, recipes
 from minimae.data.source import Images
 from minimae.errors import MinimaeError
-from minimae.mae import MAE
-from minimae.options import pick_device
-from minimae.report import environment
-from minimae.sizes import parameters
+from minimae.model.mae import MAE
+from minimae.model.sizes import parameters
 from minimae.tasks.features import Pool, extract
 from minimae.tasks.finetune import finetune, finetuned_accuracy
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrained, PretrainTask, build, pretrain
 from minimae.tasks.probe import probe_predict
-from minimae.training.loop import Result, fit
-from minimae.training.state import can_resume
+from minimae.train.loop import Result, fit
+from minimae.train.state import can_resume
+from minimae.weights.registry import registry as weights
 
 HERE = Path(__file__).resolve().parent
 

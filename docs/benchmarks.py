@@ -14,10 +14,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from minimae.bench import threads
-from minimae.bench.cases import OURS
-from minimae.bench.results import Row, summary, table
-from minimae.plots.style import BLUE, GREEN, GREY, ORANGE, figure, plain
+from minimae_book.bench import threads
+from minimae_book.bench.cases import OURS
+from minimae_book.bench.results import Row, summary, table
+from minimae_book.figures.style import BLUE, GREEN, GREY, ORANGE, figure, plain
 
 HERE = Path(__file__).resolve().parent
 KNOWN = {field.name for field in fields(Row)}

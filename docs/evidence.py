@@ -13,11 +13,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from minimae.reproduce import CLAIMS, Outcome, picture, recorded
-from minimae.reproduce.budgets import LAPTOP
-from minimae.reproduce.results import RECORDED
+from minimae_book.evidence import CLAIMS, Outcome, picture, recorded
+from minimae_book.evidence.budgets import LAPTOP
+from minimae_book.evidence.results import RECORDED
+
 from minimae.tasks.expected import FIELDS, references, task_of
-from minimae.training.bands import interpolate
+from minimae.train.bands import interpolate
 
 HERE = Path(__file__).resolve().parent
 BUDGET = "laptop"

@@ -15,12 +15,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from minimae.cli.main.compare import compare
+from minimae.cli.main.report import processor
 
 from minimae import data
-from minimae.noise import permutation
+from minimae.random import permutation
 from minimae.recipes import FEW_LABELS, SCRATCH, recipe
-from minimae.report import processor
-from minimae.tasks.compare import compare
 from minimae.tasks.pretrain import pretrain
 
 CHOSEN = recipe("fashion-demo")

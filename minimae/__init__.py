@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .calls import (
+from .errors import Interrupted, MinimaeError
+from .lazy import submodules
+from .model.calls import (
     block_mask,
     drop_path,
     flops,
@@ -43,19 +45,18 @@ from .calls import (
     unpatchify,
     user_mask,
 )
-from .decoder import Decoder
-from .errors import Interrupted, MinimaeError
-from .lazy import submodules
-from .mae import MAE, MAEOutput, Pictures
-from .masking import Mask
-from .sizes import SIZES, Size, size
-from .targets import NormalisedTarget, PCATarget, PixelTarget
-from .vit import MLP, Attention, Block, Encoder
+from .model.decoder import Decoder
+from .model.mae import MAE, MAEOutput, Pictures
+from .model.masking import Mask
+from .model.sizes import SIZES, Size, size
+from .model.targets import NormalisedTarget, PCATarget, PixelTarget
+from .model.vit import MLP, Attention, Block, Encoder
+from .moved import redirect
 
 if TYPE_CHECKING:
-    from .interop import Classified
     from .tasks.finetune import Classifier
     from .tasks.pretrain import Pretrained
+    from .weights import Classified
 
 
 def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
@@ -64,9 +65,9 @@ def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> 
     source: a name, a file, a folder, tensors by name, or a live model of timm or Hugging Face transformers.
 
     → a :class:`minimae.tasks.pretrain.Pretrained` (model, recipe, statistics; ``features(images)``), or a
-    :class:`minimae.interop.Classified`. options: see :func:`minimae.interop.load`. Never runs code from a file. Raises MinimaeError.
+    :class:`minimae.weights.Classified`. options: see :func:`minimae.weights.load`. Never runs code from a file. Raises MinimaeError.
     """
-    from .weights import load_any
+    from .weights.registry import load_any
 
     return load_any(source, **options)
 
@@ -77,7 +78,7 @@ def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *,
     statistics: mean and standard deviation of each channel, by which the images were normalised. about: ratio and data of a MAE, classes
     of a classifier. → the path. Raises ValueError for what does not fit, MinimaeError when the file cannot be written.
     """
-    from .weights import save as write
+    from .weights.registry import save as write
 
     return write(model, path, statistics=statistics, **about)
 
@@ -127,4 +128,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # minimae.data.load(…) and the like, without importing the submodule first
-    __getattr__, __dir__ = submodules(__name__, __path__)
+    __getattr__, __dir__ = submodules(__name__, __path__, hidden=redirect())

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
-def submodules(package: str, path: Iterable[str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package with this name and path. Both list its public submodules, for completion too."""
+def submodules(
+    package: str, path: Iterable[str], *, hidden: Iterable[str] = ()
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package with this name and path. Both list its public submodules, for completion too.
+
+    hidden: further names that can be imported and are not listed.
+    """
     names = {module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")}
 
     def get(name: str) -> object:
-        if name in names:
+        if name in names or name in hidden:
             return importlib.import_module(f"{package}.{name}")
         close = get_close_matches(name, listed(), n=1)
         raise AttributeError(f"module {package!r} has no attribute {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))

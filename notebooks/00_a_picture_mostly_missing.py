@@ -40,16 +40,19 @@ if find_spec("minimae") is None:  # on Colab and Binder
 # %% tags=["setup"]
 from pathlib import Path
 
+import minimae_book as book
 import torch
+from minimae_book import check
+from minimae_book import figures as plots
 
-from minimae import book, data, make_mask, plots, unpatchify, user_mask, weights
-from minimae.augment import normalise
-from minimae.book import check
+from minimae import data, make_mask, unpatchify, user_mask
+from minimae.data.augment import normalise
 from minimae.data.files import convert
 from minimae.data.photos import photograph
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.reconstruct import fit_to_model, read_picture, stages
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 40
 

@@ -39,14 +39,16 @@ if find_spec("minimae") is None:  # on Colab and Binder
     get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
+import minimae_book as book
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor, nn
 
 import minimae
-from minimae import book, plots, size
-from minimae.book import check
+from minimae import size
 from minimae.data.photos import photograph
 
 BUDGET_SECONDS = 40
@@ -193,7 +195,7 @@ plots.inside_a_patch(one.numpy())
 # Time to write it properly. First two helpers. `16` shall mean 16 × 16, and a pair (rows, columns) shall be allowed everywhere.
 
 
-# %% tags=["package:minimae.patches"]
+# %% tags=["package:minimae.model.patches"]
 Pair = tuple[int, int]
 
 
@@ -208,7 +210,7 @@ def pair(value: int | Pair) -> Pair:
 # `-int(-x // 1)` rounds up.)
 
 
-# %% tags=["package:minimae.patches"]
+# %% tags=["package:minimae.model.patches"]
 def grid_of(image: int | Pair, patch: int | Pair) -> Pair:
     """Rows and columns of patches `(h, w)` in an image of `(height, width)` pixels."""
     (height, width), (p1, p2) = pair(image), pair(patch)
@@ -247,7 +249,7 @@ except ValueError as error:
 # `patchify` asks `grid_of` whether the size is right. Then comes the string.
 
 
-# %% tags=["package:minimae.patches"]
+# %% tags=["package:minimae.model.patches"]
 def patchify(images: Tensor, patch: int | Pair) -> Tensor:
     """Images `b c (h p1) (w p2)` → patches `b n (p1 p2 c)`, row by row (n = h·w)."""
     p1, p2 = pair(patch)
@@ -262,7 +264,7 @@ def patchify(images: Tensor, patch: int | Pair) -> Tensor:
 # forgotten. So `unpatchify` wants the grid.
 
 
-# %% tags=["package:minimae.patches"]
+# %% tags=["package:minimae.model.patches"]
 def unpatchify(patches: Tensor, patch: int | Pair, grid: Pair) -> Tensor:
     """Patches `b n (p1 p2 c)` → images `b c (h p1) (w p2)`: the exact inverse of `patchify`."""
     (p1, p2), (h, w) = pair(patch), grid
@@ -306,7 +308,7 @@ plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 # %% [markdown]
 # ## Where this lives
 #
-# All of it is `minimae/patches.py`, statement for statement.
+# All of it is `minimae/model/patches.py`, statement for statement.
 
 # %%
 assert torch.equal(patchify(photo, 16), minimae.patchify(photo, 16))

@@ -45,16 +45,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import minimae_book as book
 import torch
 from einops import rearrange
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 import minimae
-from minimae import book, data, patchify, plots, unpatchify
-from minimae.book import check
+from minimae import data, patchify, unpatchify
 from minimae.data.photos import photograph, photos
-from minimae.patches import Pair, pair
+from minimae.model.patches import Pair, pair
 
 BUDGET_SECONDS = 60
 
@@ -129,7 +131,7 @@ plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 # the order of the shuffle; nobody needs them sorted. Everything else follows from the two, so we compute it when it is asked for.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Which patches are seen and which are not: keep `b k` and masked `b m`, in the order of the shuffle."""
@@ -176,7 +178,7 @@ def mask_from_noise(noise: Tensor, keep: int) -> Mask:
 # With a list of indices we can pick tokens. One index list per image, one row of the tensor per index:
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 def take(tokens: Tensor, index: Tensor) -> Tensor:
     """Pick tokens `b n d` by index `b k` → `b k d`; or from one table `n d` shared by the batch → `b k d`."""
     b, k = index.shape
@@ -236,7 +238,7 @@ for n in (10, 100, 200):
 # hides all or nothing is a mistake that should be told.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 def keep_count(n: int, ratio: float) -> int:
     """How many of n patches stay visible at a mask ratio in (0, 1): n·(1 − ratio), rounded half up."""
     if not 0 < ratio < 1:
@@ -346,7 +348,7 @@ assert len(torch.unique(rolled.flatten(0, 1).flatten(1), dim=0)) == 9
 # constants are those of SplitMix64, a well-tested generator.
 
 
-# %% tags=["package:minimae.noise"]
+# %% tags=["package:minimae.random"]
 STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed 64-bit integer
@@ -376,7 +378,7 @@ print(f"bits that change, on average: {changed.mean():.1f} of 64")
 # Now mix in the address, part by part: the parts that a batch shares first (seed, use, epoch), then the sample id, then the patch.
 
 
-# %% tags=["package:minimae.noise"]
+# %% tags=["package:minimae.random"]
 def hashed(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """64 hashed bits for each sample id and index: ids `b` → int64 `b count`, on the device of `ids`."""
     if stream not in STREAMS:
@@ -449,7 +451,7 @@ plots.mask_table(
 # images of an epoch. Chapter 07 uses it.
 
 
-# %% tags=["package:minimae.noise"]
+# %% tags=["package:minimae.random"]
 def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
     """A shuffled `arange(length)` that depends on (seed, stream, epoch) alone."""
     ids = torch.arange(length)
@@ -490,7 +492,7 @@ plots.how_often_kept(shares, 100 * 12 / 49, images=20_000)
 # *Random* is what we have built: the noise decides.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     """Uniform sampling without replacement, from one number per patch (noise `b n`). The paper's default."""
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
@@ -503,7 +505,7 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # many, the cut falls among the others, or among them. The count is exact, always.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     """Keep one patch of every s×s, on a regular lattice; s is 2 for 75 % and below. noise `b (n + 1)`."""
     w, n = grid[1], grid[0] * grid[1]
@@ -523,7 +525,7 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # first. The noise decides inside one rectangle, and so trims the last one to the exact count.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 BLOCKS = 32  # rectangles tried by block_mask; what they leave open is filled patch by patch
 
 
@@ -555,7 +557,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # One function for all three. It knows how many numbers each sampler needs, fetches them by address, and that is the whole of masking.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 SAMPLERS: dict[str, Callable[[Tensor, Pair, float], Mask]] = {
     "random": random_mask,
     "block": block_mask,
@@ -614,7 +616,7 @@ plots.how_often_kept(kept_by, 25.0, images=4_000)
 # %% [markdown]
 # ## Where this lives
 #
-# The noise is `minimae/noise.py`, the masks are `minimae/masking.py`: the cells above, statement for statement.
+# The noise is `minimae/random.py`, the masks are `minimae/model/masking.py`: the cells above, statement for statement.
 
 # %%
 ids = torch.tensor([3, 1, 4, 1, 5, 926])
@@ -626,7 +628,7 @@ for sampling in SAMPLERS:
         assert torch.equal(here.restore, there.restore) and torch.equal(here.binary, there.binary)
 assert torch.equal(take(tokens, mask.keep), minimae.take(tokens, mask.keep))
 assert torch.equal(uniforms(2, "mask", 9, ids, 49), minimae.uniforms(2, "mask", 9, ids, 49))
-assert torch.equal(permutation(0, "order", 3, 50), minimae.noise.permutation(0, "order", 3, 50))
+assert torch.equal(permutation(0, "order", 3, 50), minimae.random.permutation(0, "order", 3, 50))
 
 # %% [markdown]
 # ## Your own mask
@@ -636,7 +638,7 @@ assert torch.equal(permutation(0, "order", 3, 50), minimae.noise.permutation(0, 
 # and zeros are used as noise! Sorted, the zeros come first. The same cut, for the fourth time.
 
 
-# %% tags=["package:minimae.masking"]
+# %% tags=["package:minimae.model.masking"]
 def user_mask(removed: Tensor, grid: Pair, *, patch: int | Pair | None = None) -> Mask:
     """Your own mask, 1 or True is removed: per patch `b n` or `b h w`, or per pixel `b (h p1) (w p2)` when `patch` is given."""
     (h, w), given = grid, tuple(removed.shape)

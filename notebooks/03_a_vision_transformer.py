@@ -41,15 +41,19 @@ if find_spec("minimae") is None:  # on Colab and Binder
 # %% tags=["setup"]
 import math
 
+import minimae_book as book
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor, nn
 
-from minimae import book, data, make_mask, patchify, plots, positions, take, vit, weights
-from minimae.augment import normalise
-from minimae.book import check
-from minimae.patches import Pair
+from minimae import data, make_mask, patchify, take
+from minimae.data.augment import normalise
+from minimae.model import positions, vit
+from minimae.model.patches import Pair
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 60
 
@@ -133,7 +137,7 @@ print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[
 # Here, read every line with `queries=None`.
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 class Attention(nn.Module):
     """Multi-head self-attention with a fused qkv projection: ``b t d`` → ``b t d``."""
 
@@ -247,7 +251,7 @@ plots.matrices(
 # inside.
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 class MLP(nn.Module):
     """Two layers with an exact GELU between them: ``b t d`` → ``b t d``."""
 
@@ -271,7 +275,7 @@ class MLP(nn.Module):
 # it.
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
     """Drop a residual branch for whole samples (stochastic depth) and scale up the others; nothing outside training."""
     if not training or probability == 0.0:
@@ -289,7 +293,7 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 assert drop_path(x, 0.2, training=False) is x
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 class Block(nn.Module):
     """A pre-norm transformer block: ``b t d`` → ``b t d``; with ``queries=q`` only the last q tokens: → ``b q d``."""
 
@@ -333,7 +337,7 @@ assert torch.allclose(block(x[:, shuffle]), block(x)[:, shuffle], atol=1e-5)
 # in both directions, forwards and backwards. Biases start at 0, norms at 1 and 0. The paper begins so, too (Appendix A.1).
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 def initialise(module: nn.Module) -> None:
     """Xavier-uniform Linear weights, zero biases; LayerNorm starts at 1 and 0 (as in the authors' released code).
 
@@ -388,7 +392,7 @@ plots.through_blocks({"Xavier": xavier, "ten times larger": large}, y="size of a
 # hands together, and you know the place.
 
 
-# %% tags=["package:minimae.positions"]
+# %% tags=["package:minimae.model.positions"]
 def sincos_1d(places: Tensor, d: int) -> Tensor:
     """Places ``n`` → ``n d``: sines, then cosines, at d/2 frequencies from 1 down to almost 1/10000."""
     frequencies = 10000.0 ** -(torch.arange(d // 2, dtype=torch.float64) / (d // 2))
@@ -415,7 +419,7 @@ plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 # token (chapter 04) sits nowhere, and gets zeros.
 
 
-# %% tags=["package:minimae.positions"]
+# %% tags=["package:minimae.model.positions"]
 def sincos_2d(d: int, grid: Pair) -> Tensor:
     """A zero row for the class token, then one row per patch of the grid: float32 ``(1 + n) d``.
 
@@ -501,7 +505,7 @@ plots.every_similarity(similarity.numpy(), (7, 7))
 # treat the table as an image with `d` channels, and resize it *in both directions*, bicubically.
 
 
-# %% tags=["package:minimae.positions"]
+# %% tags=["package:minimae.model.positions"]
 def resize_positions(positions: Tensor, old: Pair, new: Pair) -> Tensor:
     """Positions ``(1 + n) d`` of one grid → of another, bicubic in two dimensions; the class row stays as it is."""
     if old == new:
@@ -545,7 +549,7 @@ plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3,
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae/positions.py` and `minimae/vit.py`, word for word.
+# `minimae/model/positions.py` and `minimae/model/vit.py`, word for word.
 
 # %%
 assert torch.equal(table, positions.sincos_2d(96, (7, 7)))

@@ -43,18 +43,21 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
+import minimae_book as book
 import torch
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minimae import Mask, book, data, keep_count, make_mask, patchify, plots, sizes, take, unpatchify, vit
-from minimae.augment import normalise
-from minimae.book import check
-from minimae.checks import check_images, checked_mask
-from minimae.patches import Pair, grid_of
-from minimae.positions import resize_positions, sincos_2d
-from minimae.sizes import Size, resolve, size
-from minimae.vit import Block, initialise
+from minimae import Mask, data, keep_count, make_mask, patchify, take, unpatchify
+from minimae.data.augment import normalise
+from minimae.model import sizes, vit
+from minimae.model.checks import check_images, checked_mask
+from minimae.model.patches import Pair, grid_of
+from minimae.model.positions import resize_positions, sincos_2d
+from minimae.model.sizes import Size, resolve, size
+from minimae.model.vit import Block, initialise
 
 BUDGET_SECONDS = 60
 
@@ -130,7 +133,7 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 # - `features` returns the tokens after *every* block. Whoever wants to look inside needs no hooks.
 
 
-# %% tags=["package:minimae.vit"]
+# %% tags=["package:minimae.model.vit"]
 class Encoder(nn.Module):
     """Patches in, latent tokens out: images ``b c (h p1) (w p2)`` → ``b t d``.
 
@@ -282,7 +285,7 @@ plots.place_maps(
 # Together **24·t·d² + 4·t²·d**. Norms, softmax and GELU are left out; they are small. By hand for t = 2, d = 1: 48 + 16 = 64.
 
 
-# %% tags=["package:minimae.sizes"]
+# %% tags=["package:minimae.model.sizes"]
 def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = None) -> int:
     """One transformer block on t tokens of width d: 24·t·d² + 4·t²·d when every token asks and the MLP is 4 wide."""
     q = t if queries is None else queries
@@ -323,7 +326,7 @@ plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197:
 # twice as much as forward, except that no gradient flows into the pixels.
 
 
-# %% tags=["package:minimae.sizes"]
+# %% tags=["package:minimae.model.sizes"]
 @dataclass(frozen=True)
 class Flops:
     """Floating-point operations for one image, matmuls only; one multiply-add is two operations."""
@@ -344,7 +347,7 @@ class Flops:
         return 3 * self.forward - self.projection
 
 
-# %% tags=["package:minimae.sizes"]
+# %% tags=["package:minimae.model.sizes"]
 def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
     """What one pre-training image costs.
 
@@ -423,7 +426,7 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # Does the mask change the number of parameters? No: the same weights serve any number of tokens. They are counted as easily.
 
 
-# %% tags=["package:minimae.sizes"]
+# %% tags=["package:minimae.model.sizes"]
 def block_parameters(d: int, mlp_ratio: int = 4) -> int:
     """Weights and biases of one block: qkv, projection, two MLP layers, two norms."""
     return (4 + 2 * mlp_ratio) * d * d + (9 + mlp_ratio) * d
@@ -450,7 +453,7 @@ for name in ("nano", "base", "large", "huge"):
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae.Encoder` is in `minimae/vit.py`; the counting is in `minimae/sizes.py`. Word for word.
+# `minimae.Encoder` is in `minimae/model/vit.py`; the counting is in `minimae/model/sizes.py`. Word for word.
 
 # %%
 theirs = vit.Encoder(size("nano"))

@@ -41,19 +41,22 @@ if find_spec("minimae") is None:  # on Colab and Binder
 # %% tags=["setup"]
 import time
 
+import minimae_book as book
 import torch
 from einops import repeat
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor, nn
 
 import minimae
-from minimae import Block, Mask, Size, book, data, flops, make_mask, patchify, plots, resize_positions, sincos_2d, size, take, weights
-from minimae.augment import normalise
-from minimae.book import check
-from minimae.checks import checked_mask
-from minimae.patches import Pair
-from minimae.sizes import block_flops, resolve
+from minimae import Block, Mask, Size, data, flops, make_mask, patchify, resize_positions, sincos_2d, size, take
+from minimae.data.augment import normalise
+from minimae.model.checks import checked_mask
+from minimae.model.patches import Pair
+from minimae.model.sizes import block_flops, resolve
+from minimae.model.vit import initialise
 from minimae.tasks.reconstruct import stages
-from minimae.vit import initialise
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 60
 
@@ -323,7 +326,7 @@ plots.who_asks(12, 37)
 # ask (`n` of them, the class token never does), and the predictions are put in image order at the very end, once.
 
 
-# %% tags=["package:minimae.decoder"]
+# %% tags=["package:minimae.model.decoder"]
 class Decoder(nn.Module):
     """Latent tokens `b t d` and a mask → what is predicted for the masked patches: `b m values`."""
 
@@ -379,7 +382,7 @@ print(
 # %% [markdown]
 # ## Where this lives
 #
-# It is `minimae.Decoder`, in `minimae/decoder.py`, statement for statement. With the trained weights both paint the same.
+# It is `minimae.Decoder`, in `minimae/model/decoder.py`, statement for statement. With the trained weights both paint the same.
 
 # %%
 ours = Decoder(model_size)

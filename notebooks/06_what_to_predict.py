@@ -44,17 +44,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import minimae_book as book
 import torch
+from minimae_book import check
+from minimae_book import figures as plots
 from torch import Tensor, nn
 
 import minimae
-from minimae import Decoder, Encoder, Mask, Size, book, data, grid_of, make_mask, patchify, plots, size, take, targets, unpatchify, weights
-from minimae.augment import normalise
-from minimae.book import check
-from minimae.checks import check_shape, checked_mask
+from minimae import Decoder, Encoder, Mask, Size, data, grid_of, make_mask, patchify, size, take, unpatchify
+from minimae.data.augment import normalise
 from minimae.devices import exact
-from minimae.patches import Pair
-from minimae.sizes import resolve
+from minimae.model import targets
+from minimae.model.checks import check_shape, checked_mask
+from minimae.model.patches import Pair
+from minimae.model.sizes import resolve
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 90
 
@@ -79,7 +83,7 @@ BUDGET_SECONDS = 90
 # `var` does unless told otherwise, it is what the authors' code does, and so published losses contain it.
 
 
-# %% tags=["package:minimae.targets"]
+# %% tags=["package:minimae.model.targets"]
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each patch, over all its pixels and channels together: `b n (p1 p2 c)` → two `b n 1`."""
     if patches.shape[-1] < 2:
@@ -146,7 +150,7 @@ book.reveal("zero-loss", round(zero_loss, 4), unit="mean squared error")
 # Pixels are simple.
 
 
-# %% tags=["package:minimae.targets"]
+# %% tags=["package:minimae.model.targets"]
 class PixelTarget(nn.Module):
     """The pixels of a patch as they are (after the normalisation of the dataset)."""
 
@@ -168,7 +172,7 @@ class PixelTarget(nn.Module):
 # somewhere, and they come from the *true* patch. Remember that; we shall have to talk about it.
 
 
-# %% tags=["package:minimae.targets"]
+# %% tags=["package:minimae.model.targets"]
 class NormalisedTarget(PixelTarget):
     """The pixels of a patch less its mean, divided by its deviation: the better target (Table 1d)."""
 
@@ -189,7 +193,7 @@ class NormalisedTarget(PixelTarget):
 # target, and the fine patterns are not asked for. The paper keeps 96 of 768.
 
 
-# %% tags=["package:minimae.targets"]
+# %% tags=["package:minimae.model.targets"]
 class PCATarget(PixelTarget):
     """The first coefficients of a patch in a principal component analysis of training patches (Table 1d; 96 there)."""
 
@@ -319,7 +323,7 @@ with torch.autocast("cpu", torch.bfloat16):
 # The loss of a patch is the mean squared error of its values. One line.
 
 
-# %% tags=["package:minimae.targets"]
+# %% tags=["package:minimae.model.targets"]
 def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each patch: two `b m values` → `b m`, at least in float32."""
     return (predicted.to(target.dtype) - target).square().mean(dim=-1)
@@ -383,7 +387,7 @@ assert seen_and_not[0] > 1.5 * seen_and_not[1]
 # to dig in the model.
 
 
-# %% tags=["package:minimae.mae"]
+# %% tags=["package:minimae.model.mae"]
 @dataclass(frozen=True, eq=False)
 class MAEOutput:
     """One forward pass, everything by name."""
@@ -412,7 +416,7 @@ class Pictures:
 # And the model. Follow `forward`: after its first line, which draws a mask when none is given, six lines, one for each chapter so far.
 
 
-# %% tags=["package:minimae.mae"]
+# %% tags=["package:minimae.model.mae"]
 class MAE(nn.Module):
     """An asymmetric encoder and decoder, trained by filling in masked patches."""
 
@@ -496,7 +500,7 @@ plots.reconstructions([[plots.as_picture(x[0], train.statistics) for x in in_ord
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae.MAE`, `minimae.MAEOutput` and `minimae.Pictures`, in `minimae/mae.py`.
+# `minimae.MAE`, `minimae.MAEOutput` and `minimae.Pictures`, in `minimae/model/mae.py`.
 
 # %%
 with torch.no_grad():

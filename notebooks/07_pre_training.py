@@ -48,17 +48,19 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import minimae_book as book
 import torch
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.reading import excerpt
 from torch import Tensor, nn
 
-from minimae import Interrupted, book, data, plots
-from minimae.book import check
-from minimae.book.reading import excerpt
+from minimae import Interrupted, data
 from minimae.data.source import Batch
-from minimae.noise import permutation
+from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
-from minimae.training import bands, checkpoint, loop, optimisers, schedule
+from minimae.train import bands, checkpoint, loop, optimisers, schedule
 
 BUDGET_SECONDS = 170
 
@@ -70,7 +72,7 @@ BUDGET_SECONDS = 170
 # **Rule one: the more images in a step, the larger the step.** The gradient is a mean over the images of the step. Averaged over more
 # images it is less noisy, and a longer step can be trusted. So recipes state a *base* rate for 256 images, and scale it.
 
-# %% tags=["package:minimae.training.schedule"]
+# %% tags=["package:minimae.train.schedule"]
 def scaled_lr(base_lr: float, batch: int) -> float:
     """The linear scaling rule: lr = base lr × images per optimiser step / 256 (batch × accumulation × processes)."""
     return base_lr * batch / 256
@@ -87,7 +89,7 @@ assert math.isclose(scaled_lr(1.5e-4, 4096), 2.4e-3)
 # throw the model into a corner. So the rate climbs in a straight line: the *warm-up*. At the end the model should settle, so the
 # rate sinks to zero along half a cosine.
 
-# %% tags=["package:minimae.training.schedule"]
+# %% tags=["package:minimae.train.schedule"]
 def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
     """The learning rate at an optimiser step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
     if step < warmup:
@@ -133,7 +135,7 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 #
 # So the parameters form two groups. The rule is short: a parameter with one axis is a bias or a norm, and is left alone.
 
-# %% tags=["package:minimae.training.optimisers"]
+# %% tags=["package:minimae.train.optimisers"]
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups for AdamW: weight matrices and tokens are decayed; biases and 1-D parameters are not."""
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -161,7 +163,7 @@ for group in decay_groups(model, 0.05):
 # The order of an epoch is computed from (seed, epoch), as the masks of chapter 2 were. So step 5,000 can be asked for directly, without
 # running through the steps before it.
 
-# %% tags=["package:minimae.training.loop"]
+# %% tags=["package:minimae.train.loop"]
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
     """The shuffled order of one epoch; remembered, because every step of the epoch asks for it."""
@@ -208,7 +210,7 @@ for ours, theirs in zip(decay_groups(model, 0.05), optimisers.decay_groups(model
 # %% [markdown]
 # ## One step
 #
-# Everything is ready. What remains is the loop, and the loop is in `minimae/training/loop.py`: one function, `fit`, for every task
+# Everything is ready. What remains is the loop, and the loop is in `minimae/train/loop.py`: one function, `fit`, for every task
 # of the book. We do not copy it here. We read it in pieces, from the source that will run in a moment.
 #
 # First, before the loop: how large is a step (`window`), how many are there, how fast do they go?

@@ -42,22 +42,25 @@ if find_spec("minimae") is None:  # on Colab and Binder
 from dataclasses import replace
 from typing import Literal
 
+import minimae_book as book
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.figures import as_picture
 from torch import Tensor
 
-from minimae import MAE, Encoder, book, data, make_mask, patchify, plots, unpatchify, weights
-from minimae.augment import normalise
-from minimae.book import check
+from minimae import MAE, Encoder, data, make_mask, patchify, unpatchify
+from minimae.data.augment import normalise
 from minimae.data.source import Images
-from minimae.plots import as_picture
 from minimae.tasks import features, knn
 from minimae.tasks.features import pixel_features
 from minimae.tasks.reconstruct import stages
-from minimae.training.loop import device_of
-from minimae.training.precision import evaluating
-from minimae.training.settings import Precision
+from minimae.train.loop import device_of
+from minimae.train.precision import evaluating
+from minimae.train.settings import Precision
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 90
 

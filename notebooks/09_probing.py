@@ -41,20 +41,23 @@ if find_spec("minimae") is None:  # on Colab and Binder
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import minimae_book as book
 import torch
 import torch.nn.functional as F
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.evidence import picture, recorded
 from torch import Tensor
 
-from minimae import MAE, book, data, plots, weights
-from minimae.book import check
-from minimae.noise import permutation
+from minimae import MAE, data
+from minimae.random import permutation
 from minimae.recipes import recipe
-from minimae.reproduce import picture, recorded
 from minimae.tasks import probe
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import build
-from minimae.training import lars
+from minimae.train import lars
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 110
 
@@ -343,7 +346,7 @@ picture(longer)
 # Its idea fits in a line. A matrix `w` has a gradient `g`. Scale the gradient so that its length is a thousandth of the length of
 # `w`. Then the learning rate says how far the matrix moves *relative to itself*.
 
-# %% tags=["package:minimae.training.lars"]
+# %% tags=["package:minimae.train.lars"]
 def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
     """The gradient with decay, scaled to ``trust`` times the length of the weights; 1-D parameters keep theirs."""
     if weight.dim() <= 1:
@@ -356,7 +359,7 @@ def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: flo
 # %% [markdown]
 # The step adds momentum, and nothing else.
 
-# %% tags=["package:minimae.training.lars"]
+# %% tags=["package:minimae.train.lars"]
 class LARS(torch.optim.Optimizer):
     """Momentum on gradients scaled by ``trust · ‖w‖ / ‖g + decay · w‖``: in each step
 

@@ -44,22 +44,26 @@ from dataclasses import replace
 from typing import Any, Literal
 from unittest.mock import patch
 
+import minimae_book as book
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.evidence import picture, recorded
 from torch import Tensor, nn
 
-from minimae import MAE, Encoder, book, data, plots, weights
-from minimae.augment import normalise
-from minimae.book import check
-from minimae.patches import Pair
+from minimae import MAE, Encoder, data
+from minimae.data import mixing
+from minimae.data.augment import normalise
+from minimae.data.mixing import Mixing, Shares, draw_shares
+from minimae.model.patches import Pair
+from minimae.model.vit import Block, drop_path
 from minimae.recipes import FEW_LABELS, SCRATCH
-from minimae.reproduce import picture, recorded
-from minimae.tasks import finetune, mixing, partial
-from minimae.tasks.mixing import Mixing, Shares, draw_shares
+from minimae.tasks import finetune, partial
 from minimae.tasks.partial import at_image
-from minimae.training import optimisers
-from minimae.vit import Block, drop_path
+from minimae.train import optimisers
+from minimae.weights.registry import registry as weights
 
 BUDGET_SECONDS = 170
 
@@ -150,7 +154,7 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # one below it the learning rate shrinks by the same factor. Norm and head have all of it, the last block 0.75 of it, the one before
 # 0.75² of it, and so on, down to tokens and patch projection.
 
-# %% tags=["package:minimae.training.optimisers"]
+# %% tags=["package:minimae.train.optimisers"]
 def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """Groups for fine-tuning: the lr of layer i of a depth-L encoder is scaled by ``layer_decay ** (L + 1 − i)``.
 
@@ -224,7 +228,7 @@ plots.curves(
 # with another (mixup) or gets a rectangle *pasted* from it (cutmix), and its label is mixed in the same shares. The other image is
 # its neighbour in the batch.
 
-# %% tags=["package:minimae.tasks.mixing"]
+# %% tags=["package:minimae.data.mixing"]
 def partners(x: Tensor) -> Tensor:
     """Each row's neighbour: rows 0 1 2 3 … → 1 0 3 2 …. Raises ValueError for an odd number of rows."""
     if len(x) % 2:

@@ -45,16 +45,18 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
+import minimae_book as book
 import torch
 from einops import rearrange
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.evidence import CLAIMS, picture, recorded, results
+from minimae_book.evidence.claims import Expect, Place, X
+from minimae_book.evidence.results import Finding
 
-from minimae import book, data, make_mask, plots
-from minimae.book import check
+from minimae import data, make_mask
+from minimae.model.sizes import flops
 from minimae.recipes import FASHION, recipe
-from minimae.reproduce import CLAIMS, picture, recorded, results
-from minimae.reproduce.claims import Expect, Place, X
-from minimae.reproduce.results import Finding
-from minimae.sizes import flops
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import pretrain
@@ -184,7 +186,7 @@ for seed in (0, 1):
 #
 # So a result is not a number. It is a number for each seed.
 
-# %% tags=["package:minimae.reproduce.results"]
+# %% tags=["package:minimae_book.evidence.results"]
 @dataclass(frozen=True)
 class Mark:
     """What was measured at one place: a value for every seed, in percent or as a multiple.
@@ -224,7 +226,7 @@ class Mark:
 # To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. A difference counts
 # here when it is larger than twice that.
 
-# %% tags=["package:minimae.reproduce.results"]
+# %% tags=["package:minimae_book.evidence.results"]
 ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
 
 

@@ -12,8 +12,7 @@ import traceback
 from pathlib import Path
 
 import torch
-
-from minimae.cli import main
+from minimae.cli.main.main import main
 
 
 def code_of(command: list[str]) -> int:

@@ -13,9 +13,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from minimae.mae import MAE
-from minimae.sizes import Size
-from minimae.vit import Encoder
+from minimae.model.mae import MAE
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
 
 # ---------------------------------------------------------------------------------------------------------- small sizes
 

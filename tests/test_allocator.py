@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from minimae.cli.main.allocator import keep_freed_memory, set_by_user
+from minimae.cli.main.main import main
 
-from minimae import cli
-from minimae.allocator import keep_freed_memory, set_by_user
-from minimae.cli import main
+from minimae.cli.main import main as cli
 
 ROOT = Path(__file__).resolve().parents[1]
 GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 BLOCKS = """
 import os, resource, sys
 import numpy as np
-from minimae.allocator import keep_freed_memory
+from minimae.cli.allocator import keep_freed_memory
 done = keep_freed_memory(os.environ)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3): np.ones(8 << 20, dtype=np.uint8)
@@ -66,7 +66,7 @@ def test_a_command_keeps_memory_when_it_is_the_program_itself_only(monkeypatch: 
 @GLIBC
 def test_the_benchmark_says_how_memory_is_allocated() -> None:
     code = (
-        "import os, torch; from minimae.allocator import keep_freed_memory; from minimae.bench.command import describe_machine; "
+        "import os, torch; from minimae.cli.allocator import keep_freed_memory; from minimae_book.bench.command import describe_machine; "
         "name = lambda: describe_machine(torch.device('cpu'))['memory allocator']; "
         "first = name(); keep_freed_memory(os.environ); print(first, name(), sep=' | ')"
     )

@@ -6,7 +6,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from minimae.augment import EVALUATION, Augmentation, augment, crop_boxes, middle_boxes, normalise, resize_matrix
+from minimae.data.augment import EVALUATION, Augmentation, augment, crop_boxes, middle_boxes, normalise, resize_matrix
 
 SQUARE = [[11, 0, 17, 13], [3, 0, 24, 27], [1, 13, 20, 15], [0, 6, 28, 21], [1, 2, 22, 21]]
 GEN = torch.Generator().manual_seed(0)

@@ -87,14 +87,17 @@ def test_every_public_function_is_tried() -> None:
 
 def test_checked_functions_are_the_same_functions() -> None:
     ids = torch.arange(5)
-    assert torch.equal(minimae.make_mask(ids, [4, 4]).keep, minimae.masking.make_mask(ids, (4, 4)).keep), "a list is a pair too"
-    assert minimae.make_mask.__doc__ == minimae.masking.make_mask.__doc__
+    assert torch.equal(minimae.make_mask(ids, [4, 4]).keep, minimae.model.masking.make_mask(ids, (4, 4)).keep), "a list is a pair too"
+    assert minimae.make_mask.__doc__ == minimae.model.masking.make_mask.__doc__
     for name in minimae.__all__:
         if getattr(getattr(minimae, name), "__module__", "") == "minimae":
             assert pickle.loads(pickle.dumps(getattr(minimae, name))) is getattr(minimae, name), name
 
 
-@pytest.mark.parametrize("module", ["minimae", "minimae.sizes", "minimae.weights", "minimae.tasks.pretrained", "minimae.interop.scikit"])
+WITH_EXAMPLES = ["minimae", "minimae.model.sizes", "minimae.weights.registry", "minimae.tasks.pretrained", "minimae.weights.scikit"]
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_the_examples_of_the_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from minimae.cli.main.commands import COMMANDS
+from minimae.cli.main.main import main, parse
+from minimae.weights.registry.registry import export
 from PIL import Image
 
 from minimae import __version__
-from minimae.cli import main, parse
-from minimae.commands import COMMANDS
 from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
-from minimae.training.checkpoint import load_checkpoint
-from minimae.weights import export
+from minimae.train.checkpoint import load_checkpoint
 
 FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
 
@@ -159,7 +159,7 @@ def test_corrupt_images_are_named_or_counted(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_tracebacks_are_shown_on_request() -> None:
-    command = [sys.executable, "-m", "minimae.cli", "flops", "bas"]
+    command = [sys.executable, "-m", "minimae.cli.main", "flops", "bas"]
     quiet, loud = (
         subprocess.run(command, capture_output=True, text=True, env=os.environ | extra) for extra in ({}, {"MINIMAE_TRACEBACK": "1"})
     )

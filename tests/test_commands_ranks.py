@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from minimae.cli.main.main import main
 
-from minimae.cli import main
 from minimae.data.rehearsal import make_folder
-from minimae.training.checkpoint import load_checkpoint
+from minimae.train.checkpoint import load_checkpoint
 
 HERE = Path(__file__).parent
 SHORT = "--limit 64 --batch 8 --epochs 1 --warmup-epochs 0 --log-every 1 --device cpu"

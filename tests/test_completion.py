@@ -5,10 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from minimae.cli import main
-from minimae.commands import COMMANDS
-from minimae.completion import bash, fish, zsh
+from minimae.cli.main.commands import COMMANDS
+from minimae.cli.main.completion import bash, fish, zsh
+from minimae.cli.main.main import main
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 

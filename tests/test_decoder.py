@@ -5,10 +5,10 @@ import torch
 from oracles import scrambled, small
 from torch import Tensor
 
-from minimae.decoder import Decoder
-from minimae.masking import Mask, make_mask
-from minimae.patches import Pair
-from minimae.positions import resize_positions
+from minimae.model.decoder import Decoder
+from minimae.model.masking import Mask, make_mask
+from minimae.model.patches import Pair
+from minimae.model.positions import resize_positions
 
 EXACT = dict(rtol=0, atol=1e-12)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from minimae.cli.main.options import Where, pick_device
 
-from minimae import options
+from minimae.cli.main import options
 from minimae.data.source import Images
 from minimae.devices import constants, send
-from minimae.options import Where, pick_device
-from minimae.training import distributed
+from minimae.train import distributed
 
 CPU = torch.device("cpu")
 

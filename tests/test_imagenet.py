@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from minimae.cli.main.main import main, parse
 
-from minimae import MAE, size, weights
-from minimae.cli import main, parse
+from minimae import MAE, size
 from minimae.data.rehearsal import make_folder
 from minimae.data.source import Batch
 from minimae.tasks.pretrain import PretrainTask
-from minimae.training.checkpoint import load_checkpoint
+from minimae.train.checkpoint import load_checkpoint
+from minimae.weights.registry import registry as weights
 
 TINY = shlex.split("--image 32 --patch 8 --width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2")
 SHORT = shlex.split("--batch 8 --accumulate 1 --epochs 2 --warmup-epochs 0 --log-every 1 --device cpu --workers 1")
@@ -111,7 +112,7 @@ def test_from_scratch_wants_no_weights(shards: Path, monkeypatch: pytest.MonkeyP
     from dataclasses import replace
 
     from minimae import recipes
-    from minimae.sizes import size
+    from minimae.model.sizes import size
 
     small = size("nano", image=32, patch=8, channels=3, width=32, depth=2, heads=2)
     monkeypatch.setitem(recipes.RECIPES, "imagenet-base-scratch", replace(recipes.entry("imagenet-base-scratch"), size=small))

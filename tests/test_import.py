@@ -15,7 +15,7 @@ HEAVY = ("torchvision", "matplotlib", "transformers", "timm", "tyro", "sklearn",
 READING_ORDER = ("checks", "patches", "noise", "masking", "positions", "suggest", "sizes", "vit", "decoder", "devices", "targets", "mae")
 
 
-@pytest.mark.parametrize("statement", ["import minimae", "import minimae.mae"])
+@pytest.mark.parametrize("statement", ["import minimae", "import minimae.model.mae"])
 def test_importing_loads_no_library_that_the_model_does_not_need(statement):
     code = f"import sys; {statement}; print(*(name for name in {HEAVY} if name in sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}

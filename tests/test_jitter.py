@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from minimae.augment import Augmentation, augment, crop_boxes
-from minimae.jitter import jitter, turn_hue
-from minimae.noise import uniforms
+from minimae.data.augment import Augmentation, augment, crop_boxes
+from minimae.data.jitter import jitter, turn_hue
+from minimae.random import uniforms
 
 IMAGES = torch.rand(8, 3, 9, 11, generator=torch.Generator().manual_seed(0))
 IDS = torch.arange(50, 58)

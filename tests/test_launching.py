@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from minimae.cli.main.main import parse
 
-from minimae.cli import parse
-from minimae.training.checkpoint import load_checkpoint
+from minimae.train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "launching.md").read_text(encoding="utf-8")

@@ -6,29 +6,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import minimae_book
 import pytest
 
 import minimae
 
 PACKAGE = Path(minimae.__file__).parent
 ASKED = """
-import minimae
+import minimae, minimae_book
 names = dir(minimae)
-assert {"data", "plots", "weights", "tasks", "book", "interop", "training", "recipes"} <= set(names), names
-minimae.data.load, minimae.plots.reconstructions, minimae.weights.export, minimae.tasks.pretrain.Pretrain, minimae.book.check
-minimae.interop.load, minimae.interop.exporting.save_program, minimae.training.loop.fit, minimae.data.pack.pack
+assert {"data", "weights", "tasks", "train", "model", "recipes"} <= set(names), names
+minimae.data.load, minimae_book.figures.reconstructions, minimae.weights.registry.export, minimae.tasks.pretrain.Pretrain
+minimae_book.check, minimae.masking.random_mask, minimae.training.loop.fit  # the old names, too
+minimae.weights.load, minimae.weights.exporting.save_program, minimae.train.loop.fit, minimae.data.pack.pack
 assert "pretrain" in dir(minimae.tasks) and "load" in dir(minimae.data)
 """
 
 
 def test_a_fresh_process_reaches_every_submodule() -> None:
-    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (PACKAGE.parent, PACKAGE.parent / "notebooks")))}
     done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_public_module_is_listed() -> None:
-    for package in (minimae, minimae.tasks, minimae.training, minimae.data, minimae.interop, minimae.plots, minimae.recipes):
+    for package in (minimae, minimae.tasks, minimae.train, minimae.data, minimae.weights, minimae.recipes, minimae_book.figures):
         public = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
         assert public <= set(dir(package)), package
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from oracles import patchify_by_loops, scrambled, small
 
 import minimae
-from minimae.mae import MAE
-from minimae.masking import make_mask
-from minimae.patches import patchify, unpatchify
+from minimae.model.mae import MAE
+from minimae.model.masking import make_mask
+from minimae.model.patches import patchify, unpatchify
 
 EXACT = dict(rtol=0, atol=1e-12)
 

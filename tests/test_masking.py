@@ -6,8 +6,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minimae.masking import SAMPLERS, Mask, keep_count, make_mask, mask_from_noise, take, user_mask
-from minimae.noise import uniforms
+from minimae.model.masking import SAMPLERS, Mask, keep_count, make_mask, mask_from_noise, take, user_mask
+from minimae.random import uniforms
 
 ratios = st.floats(0.01, 0.99)
 samplings = st.sampled_from(list(SAMPLERS))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import address_hash, splitmix64
 
-from minimae.noise import STREAMS, hashed, permutation, uniforms
+from minimae.random import STREAMS, hashed, permutation, uniforms
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from oracles import huggingface_names, into_huggingface, scrambled, small
 
-from minimae.mae import MAE
-from minimae.masking import keep_count, mask_from_noise
-from minimae.positions import resize_positions
+from minimae.model.mae import MAE
+from minimae.model.masking import keep_count, mask_from_noise
+from minimae.model.positions import resize_positions
 
 NEAR = {torch.float32: dict(rtol=0, atol=1e-5), torch.float64: dict(rtol=0, atol=1e-10)}
 MODEL = dict(width=48, depth=3, heads=3, decoder_width=32, decoder_depth=2, decoder_heads=4, patch=4, image=24)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import patchify_by_loops
 
-from minimae.patches import grid_of, pair, patchify, unpatchify
+from minimae.model.patches import grid_of, pair, patchify, unpatchify
 
 sides = st.integers(1, 6)
 

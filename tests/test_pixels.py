@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from minimae.weights.registry.scikit import MAEFeatures
 from PIL import Image
 
 import minimae
-from minimae.augment import normalise
+from minimae.data.augment import normalise
+from minimae.data.pixels import as_pixels
 from minimae.data.source import Images
-from minimae.interop.scikit import MAEFeatures
-from minimae.pixels import as_pixels
 from minimae.tasks.reconstruct import fit_to_model, reconstruct_batch, stages
 
 NANO = minimae.load("fashion-nano")

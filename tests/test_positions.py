@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import sincos_by_loops
 
-from minimae.positions import resize_positions, sincos_1d, sincos_2d
+from minimae.model.positions import resize_positions, sincos_1d, sincos_2d
 
 sides = st.integers(1, 7)
 

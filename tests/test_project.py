@@ -135,10 +135,10 @@ def test_a_module_imports_only_what_the_reader_has_met(place: int) -> None:
     [
         "from .mae import MAE",
         "from . import mae",
-        "from minimae.mae import MAE",
+        "from minimae.model.mae import MAE",
         "from minimae import mae",
-        "import minimae.mae",
-        "import torch, minimae.mae as m",
+        "import minimae.model.mae",
+        "import torch, minimae.model.mae as m",
         "def f():\n    from .mae import MAE",
     ],
 )

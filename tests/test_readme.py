@@ -5,9 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-
-from minimae.cli import main
-from minimae.parsing import understood
+from minimae.cli.main.main import main
+from minimae.cli.main.parsing import understood
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

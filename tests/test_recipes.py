@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
+from minimae.model.sizes import flops, size
 from minimae.recipes import ABLATIONS, PRETRAIN, RECIPES, Knn, describe, entry, for_processes, listing, recipe, step_flops
-from minimae.sizes import flops, size
 from minimae.tasks.finetune import Finetune
 from minimae.tasks.pretrain import Pretrain
 from minimae.tasks.probe_train import Probe

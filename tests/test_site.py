@@ -102,9 +102,10 @@ def test_it_can_be_searched(site: Path) -> None:
 
 def test_the_reference_lists_modules_that_are_there_and_each_once() -> None:
     listed = Counter(re.findall(r"automodule:: (\S+)", "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))))
-    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "minimae").rglob("*.py")]
+    packages = ((ROOT, "minimae"), (ROOT / "notebooks", "minimae_book"))
+    files = [path.relative_to(root).with_suffix("") for root, name in packages for path in (root / name).rglob("*.py")]
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files}
-    bench = {name for name in modules if name.startswith("minimae.bench")} - {"minimae.bench.command"}  # a command: help has its words
+    bench = {name for name in modules if name.startswith("minimae_book.bench")} - {"minimae_book.bench.command"}  # --help has its words
     assert set(listed) <= modules and set(listed.values()) == {1} and bench <= set(listed)
 
 

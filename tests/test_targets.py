@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from minimae.targets import TARGETS, NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
+from minimae.model.targets import TARGETS, NormalisedTarget, PCATarget, PixelTarget, patch_loss, patch_statistics
 
 
 def normalised_by_numpy(patches: torch.Tensor) -> np.ndarray:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minimae.cli.main.commands import COMMANDS
+from minimae.cli.main.main import main
+from minimae.cli.main.terminal import SPELLED, Output, any_terminal
 from PIL import Image
-
-from minimae.cli import main
-from minimae.commands import COMMANDS
-from minimae.terminal import SPELLED, Output, any_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--limit", "40", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu"]

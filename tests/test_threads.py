@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from minimae.cli.main.main import main, parse
+from minimae_book.evidence import command as reproduce_command
+from minimae_book.evidence.command import ReproduceCommand
 
-from minimae import MAE, size, threads
-from minimae.cli import main, parse
-from minimae.commands import looking
+from minimae import MAE, size
+from minimae.cli.main import looking
 from minimae.data.source import Images
 from minimae.recipes import RECIPES
-from minimae.reproduce import command as reproduce_command
-from minimae.reproduce.command import ReproduceCommand
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
-from minimae.threads import Threads, Watch, about_resuming, choose, chosen, step_flops
-from minimae.training.checkpoint import load_checkpoint
-from minimae.training.state import CHECKPOINT
+from minimae.train import threads
+from minimae.train.checkpoint import load_checkpoint
+from minimae.train.state import CHECKPOINT
+from minimae.train.threads import Threads, Watch, about_resuming, choose, chosen, step_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_WORK, LARGE_WORK = 1e9, 1e12
@@ -247,7 +248,7 @@ def test_a_model_on_a_gpu_or_of_another_kind_leaves_the_threads_alone() -> None:
 
 def test_importing_changes_no_program_s_threads() -> None:
     code = (
-        "import torch, os; torch.set_num_threads(3); before = dict(os.environ); import minimae, minimae.book, minimae.training.loop; "
+        "import torch, os; torch.set_num_threads(3); before = dict(os.environ); import minimae, minimae_book, minimae.train.loop; "
         "assert dict(os.environ) == before; print(torch.get_num_threads())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}

@@ -9,11 +9,11 @@ from oracles import images_for, into_timm, scrambled, small, timm_names
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 
-from minimae.mae import MAE
-from minimae.masking import Mask, make_mask
-from minimae.positions import sincos_2d
-from minimae.sizes import SIZES
-from minimae.vit import Attention, Block, Encoder, drop_path
+from minimae.model.mae import MAE
+from minimae.model.masking import Mask, make_mask
+from minimae.model.positions import sincos_2d
+from minimae.model.sizes import SIZES
+from minimae.model.vit import Attention, Block, Encoder, drop_path
 
 NEAR = {torch.float32: dict(rtol=0, atol=1e-5), torch.float64: dict(rtol=0, atol=1e-12)}
 SHAPES = [dict(), dict(patch=(2, 4), image=(6, 20), channels=5), dict(mlp_ratio=2, channels=1)]

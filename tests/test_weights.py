@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimae import MAE, MinimaeError, make_mask, weights
+from minimae import MAE, MinimaeError, make_mask
 from minimae.data.source import Images
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.reconstruct import caption, stages
+from minimae.weights.registry import registry as weights
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checks import check_sides
 from ..lazy import submodules
-from ..patches import Pair, pair
+from ..model.checks import check_sides
+from ..model.patches import Pair, pair
 from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
 from .arrays import channel_range, from_array

@@ -12,7 +12,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from ..patches import Pair, pair
+from ..model.patches import Pair, pair
 from .decoding import header_size, read_file
 from .labels import as_labels
 from .optional import need

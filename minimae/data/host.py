@@ -9,14 +9,14 @@ import torch
 from einops import rearrange
 from torch.utils.data import Dataset
 
-from ..augment import Augmentation, augment, crop_boxes
+from .augment import Augmentation, augment, crop_boxes
 from .reader import Finish, Raw, Request
 from .source import Images
 
 
 @dataclass(frozen=True)
 class HostReader(Dataset[Any]):
-    """Parts of a plan → crops uint8 ``b h w c`` as :func:`minimae.augment.augment` makes them, flipped and changed by ``finish``."""
+    """Parts of a plan → crops uint8 ``b h w c`` as :func:`minimae.data.augment.augment` makes them, flipped and changed by ``finish``."""
 
     images: Images
     image: tuple[int, int]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..noise import permutation
+from ..random import permutation
 from .access import SystemFailure, file_bytes, shown, system_failure
 from .decoding import decode, encode, read_header, scale_of
 from .folder import Listing

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..augment import Augmentation
 from ..errors import MinimaeError
-from ..patches import Pair, pair
+from ..model.patches import Pair, pair
+from .augment import Augmentation
 from .host import HostReader
 from .reader import Failure, Finish, Raw, Reader, Request
 from .source import Batch, Images

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import uniforms
+from ..random import uniforms
 from .decoding import read_file
 from .optional import folder_of, need
 from .source import Images

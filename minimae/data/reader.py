@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..augment import Augmentation
 from .access import SystemFailure
+from .augment import Augmentation
 from .decoding import Header, decode, read_header, scale_of
 from .stream import Stream
 from .views import reduced, resize_on_host, view_boxes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..noise import uniforms
+from ..random import uniforms
 from .decoding import encode
 from .optional import need
 from .photos import PHOTOGRAPHS, TEST_IDS, photograph, region

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
-from ..noise import uniforms
+from ..random import uniforms
 from .outlines import OUTLINES
 from .source import Images, as_places
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..devices import send
-from ..noise import permutation
-from ..patches import Pair
+from ..model.patches import Pair
+from ..random import permutation
 from .labels import as_labels
 
 Statistics = tuple[Tensor, Tensor]  # mean and standard deviation per channel, of pixels in [0, 1]: float32 c

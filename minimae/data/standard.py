@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from ..patches import Pair
+from ..model.patches import Pair
 from .access import from_system
 from .files import from_files
 from .folder import Listing

@@ -12,8 +12,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..augment import EVALUATION, Augmentation, crop_boxes, middle_boxes, resize_matrix
 from ..devices import exact
+from .augment import EVALUATION, Augmentation, crop_boxes, middle_boxes, resize_matrix
 
 CHUNK = 32  # rows that are resized on the device at once: float32 takes four times the memory of the pixels
 
@@ -23,8 +23,8 @@ def view_boxes(
 ) -> Tensor:
     """Boxes of the views of these images: ids ``b``, sizes ``b 2``, epochs ``b`` → float32 ``b 4``.
 
-    A random crop (:func:`minimae.augment.crop_boxes`, for each image's own size); without augmentation the part that is evaluated: the
-    middle (:func:`minimae.augment.middle_boxes`), 224/256 of it where the image is larger than ``image``, as the paper evaluates.
+    A random crop (:func:`minimae.data.augment.crop_boxes`, for each image's own size); without augmentation the part that is evaluated: the
+    middle (:func:`minimae.data.augment.middle_boxes`), 224/256 of it where the image is larger than ``image``, as the paper evaluates.
     """
     if augmentation is None:
         return middle_boxes(sizes, image, share=EVALUATION)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..lazy import submodules
 from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
-from ..training.settings import Settings
+from ..train.settings import Settings
 from . import imagenet, races, small
 from .ablations import ABLATIONS, Variant
 from .entries import PEAK, SHARE, Cost, Entry, Knn, for_processes, step_flops

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..sizes import Size, block_flops, flops
+from ..model.sizes import Size, block_flops, flops
 from ..tasks.features import Pool
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe
-from ..training.settings import Settings
+from ..train.settings import Settings
 
 PEAK, SHARE = 989e12, 0.40  # operations a second of one H200 in bf16, and the share of it that a good run reaches
 

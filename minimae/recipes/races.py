@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..sizes import Size
+from ..model.sizes import Size
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from .entries import Entry, step_flops

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..sizes import size
+from ..model.sizes import size
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe

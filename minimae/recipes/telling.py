@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from ..sizes import Size, parameters
-from ..training.schedule import scaled_lr
-from ..training.settings import Settings
+from ..model.sizes import Size, parameters
+from ..train.schedule import scaled_lr
+from ..train.settings import Settings
 from .entries import PEAK, SHARE, Entry, Knn
 
 

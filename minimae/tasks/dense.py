@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..augment import normalise
+from ..data.augment import normalise
 from ..data.shapes import Scenes
-from ..patches import Pair, grid_of, pair, patchify
-from ..vit import Encoder
+from ..model.patches import Pair, grid_of, pair, patchify
+from ..model.vit import Encoder
 from .features import extract
 from .probe import probe_predict
 

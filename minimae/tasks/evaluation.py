@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..augment import normalise
+from ..data.augment import normalise
 from ..data.files import resize
 from ..data.source import Images
-from ..patches import pair
-from ..threads import inference
-from ..training.distributed import agree
-from ..training.precision import evaluating
-from ..training.settings import Precision
-from ..training.state import device_of
+from ..model.patches import pair
+from ..train.distributed import agree
+from ..train.precision import evaluating
+from ..train.settings import Precision
+from ..train.state import device_of
+from ..train.threads import inference
 from .feeding import USUAL, Reading, Source, chunks
 
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..patches import pair
-from ..sizes import Size
+from ..model.patches import pair
+from ..model.sizes import Size
 
 if TYPE_CHECKING:
     from .pretrain import Pretrain

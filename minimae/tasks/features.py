@@ -8,12 +8,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..augment import normalise
+from ..data.augment import normalise
 from ..data.source import Images
-from ..training.loop import device_of
-from ..training.precision import evaluating
-from ..training.settings import Precision
-from ..vit import Encoder
+from ..model.vit import Encoder
+from ..train.loop import device_of
+from ..train.precision import evaluating
+from ..train.settings import Precision
 
 Pool = Literal["mean", "class", "blocks", "tokens"]
 

@@ -11,18 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..augment import Augmentation, augment
+from ..data.augment import Augmentation, augment
 from ..data.files import resize
 from ..data.loader import feed, in_memory, in_order
 from ..data.opening import Source
 from ..data.reader import Finish
 from ..data.source import Batch, Images
 from ..data.workers import cores
-from ..patches import Pair, pair
-from ..training.distributed import collect, world
-from ..training.loop import Plan
-from ..training.settings import Precision
-from ..vit import Encoder
+from ..model.patches import Pair, pair
+from ..model.vit import Encoder
+from ..train.distributed import collect, world
+from ..train.loop import Plan
+from ..train.settings import Precision
 from .features import Pool, extract
 from .memory import feature_width
 

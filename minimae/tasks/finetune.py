@@ -12,26 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import Augmentation, normalise
+from ..data.augment import Augmentation, normalise
+from ..data.mixing import draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
+from ..data.randaugment import Finish, erase, mean_colour, randaugment
 from ..data.source import Batch
 from ..data.stream import Stream
-from ..patches import Pair, pair
-from ..sizes import Size
-from ..training.bands import Expectation
-from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.ema import Averaged
-from ..training.identity import identity
-from ..training.loop import CHECKPOINT, Plan, Result, device_of, fit
-from ..training.optimisers import adamw, layer_groups
-from ..training.precision import inputs
-from ..training.settings import from_dict
-from ..vit import Encoder
+from ..model.patches import Pair, pair
+from ..model.sizes import Size
+from ..model.vit import Encoder
+from ..train.bands import Expectation
+from ..train.checkpoint import load_checkpoint, load_weights
+from ..train.ema import Averaged
+from ..train.identity import identity
+from ..train.loop import CHECKPOINT, Plan, Result, device_of, fit
+from ..train.optimisers import adamw, layer_groups
+from ..train.precision import inputs
+from ..train.settings import from_dict
 from .evaluation import classify, finetuned_accuracy
 from .feeding import USUAL, Reading, Source, batches, changed
 from .finetune_recipe import Finetune
-from .mixing import draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
 from .partial import at_image, freeze
-from .strong import Finish, erase, mean_colour, randaugment
 
 __all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "classify", "finetune", "finetuned_accuracy", "load_finetuned"]
 

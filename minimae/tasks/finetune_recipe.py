@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..patches import Pair
-from ..training.settings import Settings
-from .mixing import Mixing
+from ..data.mixing import Mixing
+from ..model.patches import Pair
+from ..train.settings import Settings
 from .partial import check_blocks
 
 

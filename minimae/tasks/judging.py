@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..training.loop import Result
-from ..training.schedule import scaled_lr
+from ..train.loop import Result
+from ..train.schedule import scaled_lr
 from .pretrain import Pretrain
 
 LEARNED = 0.3  # the recipes of this package end below this share of the baseline

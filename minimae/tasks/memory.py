@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MinimaeError
-from ..sizes import Size
+from ..model.sizes import Size
 from .features import Pool
 
 SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values an image to the fewest

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from ..patches import Pair, grid_of, pair
-from ..positions import resize_positions
-from ..vit import Block, Encoder, drop_path
+from ..model.patches import Pair, grid_of, pair
+from ..model.positions import resize_positions
+from ..model.vit import Block, Encoder, drop_path
 
 
 class HalfBlock(nn.Module):

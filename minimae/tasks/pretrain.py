@@ -10,24 +10,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..augment import Augmentation, normalise
+from ..data.augment import Augmentation, normalise
 from ..data.source import Batch
-from ..mae import MAE
-from ..masking import Mask, keep_count, make_mask
-from ..patches import Pair, pair, patchify
-from ..sizes import Size, size
-from ..targets import PCATarget
-from ..training.bands import Expectation
-from ..training.distributed import broadcast, world
-from ..training.identity import identity
-from ..training.loop import Plan, Result, device_of, fit
-from ..training.optimisers import adamw, decay_groups
-from ..training.precision import inputs
-from ..training.settings import Settings
+from ..model.mae import MAE
+from ..model.masking import Mask, keep_count, make_mask
+from ..model.patches import Pair, pair, patchify
+from ..model.sizes import Size, size
+from ..model.targets import PCATarget
+from ..train.bands import Expectation
+from ..train.distributed import broadcast, world
+from ..train.identity import identity
+from ..train.loop import Plan, Result, device_of, fit
+from ..train.optimisers import adamw, decay_groups
+from ..train.precision import inputs
+from ..train.settings import Settings
+from ..weights.start import load_start, start_from
 from .expected import reference
 from .feeding import USUAL, Reading, Source, batches, changed, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
-from .start import load_start, start_from
 
 __all__ = [
     "Pretrain", "PretrainTask", "Pretrained", "baseline_loss", "build", "load_pretrained", "pretrain", "rebuild",

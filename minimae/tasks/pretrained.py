@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from ..checks import check_batch
+from ..data.pixels import as_pixels
 from ..errors import MinimaeError
-from ..mae import MAE
-from ..pixels import as_pixels
-from ..sizes import Size
-from ..threads import inference
-from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.loop import CHECKPOINT
-from ..training.settings import from_dict
+from ..model.checks import check_batch
+from ..model.mae import MAE
+from ..model.sizes import Size
+from ..train.checkpoint import load_checkpoint, load_weights
+from ..train.loop import CHECKPOINT
+from ..train.settings import from_dict
+from ..train.threads import inference
 from .features import Pool, extract
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Pretrained:
         """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
 
         images: a tensor, an array or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1], see
-        :func:`minimae.pixels.as_pixels`. They are normalised here, by the statistics of the weights.
+        :func:`minimae.data.pixels.as_pixels`. They are normalised here, by the statistics of the weights.
         pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
 
         >>> import torch, minimae

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..noise import permutation
+from ..random import permutation
 from .knn import accuracy
 
 PENALTIES = (1e-3, 1e-2, 1e-1)

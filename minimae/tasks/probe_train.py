@@ -16,13 +16,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import normalise
+from ..data.augment import normalise
 from ..data.source import Batch
-from ..training.distributed import world
-from ..training.lars import ScaledLARS
-from ..training.loop import Result, device_of, fit
-from ..training.settings import Settings
-from ..vit import Encoder
+from ..model.vit import Encoder
+from ..train.distributed import world
+from ..train.lars import ScaledLARS
+from ..train.loop import Result, device_of, fit
+from ..train.settings import Settings
 from .feeding import USUAL, Reading, Source, changed
 from .finetune import FinetuneTask, classes_of
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from minimae_book.figures import as_picture, masked_picture, reconstructions
 from torch import Tensor
 
-from ..augment import normalise, resize_matrix
+from ..data.augment import normalise, resize_matrix
 from ..data.decoding import read_file
+from ..data.pixels import as_pixels
 from ..errors import MinimaeError
-from ..masking import Mask, make_mask
-from ..patches import pair, unpatchify
-from ..pixels import as_pixels
-from ..plots import as_picture, masked_picture, reconstructions
-from ..training.loop import device_of
-from ..training.precision import evaluating
+from ..model.masking import Mask, make_mask
+from ..model.patches import pair, unpatchify
+from ..train.loop import device_of
+from ..train.precision import evaluating
 from .pretrain import Pretrained
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def caption(trained: Pretrained, mask: Mask) -> str:
 def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, reconstruction.
 
-    pixels: anything that :func:`minimae.pixels.as_pixels` takes. Raises MinimaeError for weights without a trained decoder.
+    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. Raises MinimaeError for weights without a trained decoder.
     """
     if not trained.decoder:
         raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
@@ -64,7 +64,7 @@ def reconstruct_batch(
 ) -> tuple[Figure, str]:
     """Images ``b c height width`` → a figure (original, what the model saw, reconstruction), and its caption.
 
-    pixels: anything that :func:`minimae.pixels.as_pixels` takes. ids: sample ids ``b``; with the seed they decide the masks.
+    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. ids: sample ids ``b``; with the seed they decide the masks.
     """
     pixels = as_pixels(pixels, trained.model.size.channels)
     ids = torch.arange(len(pixels)) if ids is None else ids

@@ -15,25 +15,25 @@ from typing import Any
 
 import pytest
 import torch
+from minimae.cli.main.main import main
+from minimae_book.bench import cases as case_module
+from minimae_book.bench import results as result_module
+from minimae_book.bench import rivals, timing
+from minimae_book.bench.cases import BIG, OURS, TIMM, USUAL, Setting, cases
+from minimae_book.bench.ceilings import Ceilings, ceilings, peak
+from minimae_book.bench.results import Row, as_json, keep, measure, summary, table
+from minimae_book.bench.running import Running
+from minimae_book.bench.tasks import RivalTask, Sized
+from minimae_book.bench.timing import bytes_of, cpu_peak, interleave, seconds
 from torch import nn
 
 from minimae import MAE, size
-from minimae.bench import cases as case_module
-from minimae.bench import results as result_module
-from minimae.bench import rivals, timing
-from minimae.bench.cases import BIG, OURS, TIMM, USUAL, Setting, cases
-from minimae.bench.ceilings import Ceilings, ceilings, peak
-from minimae.bench.results import Row, as_json, keep, measure, summary, table
-from minimae.bench.running import Running
-from minimae.bench.tasks import RivalTask, Sized
-from minimae.bench.timing import bytes_of, cpu_peak, interleave, seconds
-from minimae.cli import main
 from minimae.errors import MinimaeError
-from minimae.masking import mask_from_noise
-from minimae.sizes import flops
+from minimae.model.masking import mask_from_noise
+from minimae.model.sizes import flops
 from minimae.tasks.pretrain import Pretrain, PretrainTask
-from minimae.training.distributed import World
-from minimae.training.loop import plan
+from minimae.train.distributed import World
+from minimae.train.loop import plan
 
 CPU = torch.device("cpu")
 SMALL = size("nano", image=16, patch=4, channels=3, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
@@ -343,7 +343,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_several_sizes_and_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from minimae.bench import command
+    from minimae_book.bench import command
 
     asked: list[tuple[Any, ...]] = []
 
@@ -387,7 +387,7 @@ def test_a_gpu_that_is_not_here_is_named(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_the_machine_is_named_without_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    from minimae.bench import command
+    from minimae_book.bench import command
 
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
     monkeypatch.setattr(command.importlib.metadata, "version", lambda name: SimpleNamespace(name=name))

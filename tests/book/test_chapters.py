@@ -9,8 +9,8 @@ from pathlib import Path
 import guards
 import nbformat
 import pytest
+from minimae_book.checks import names
 
-from minimae.book.checks import names
 from notebooks import build
 
 ROOT = Path(__file__).resolve().parents[2]

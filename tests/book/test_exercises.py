@@ -17,9 +17,9 @@ from typing import Any
 import nbformat
 import pytest
 import torch
+from minimae_book import Verdict, check
+from minimae_book.checks import names
 
-from minimae.book import Verdict, check
-from minimae.book.checks import names
 from notebooks import build
 
 HERE = Path(__file__).resolve().parent

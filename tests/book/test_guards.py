@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from minimae import patches
+from minimae.model import patches
 from notebooks import build
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
@@ -46,7 +46,7 @@ def sound() -> guards.Notebook:
         new_markdown_cell(f"# 01 · A title\n\n**The promise.** All.\n\nMinutes: 5. Needs: chapter 00.\n\n{GOALS}"),
         new_code_cell("import torch\n\nBUDGET_SECONDS = 20", metadata={"tags": ["setup"]}),
         new_markdown_cell("See [the script](build.py) and [the paper](https://arxiv.org/abs/2111.06377).\n\n> **Paper.** Equation 1."),
-        new_code_cell(built, metadata={"tags": ["package:minimae.patches"]}),
+        new_code_cell(built, metadata={"tags": ["package:minimae.model.patches"]}),
         new_code_cell("print((1, 2))", metadata={"tags": ["nbval-check-output"]}, outputs=[printed]),
         new_code_cell("print((1, 2))  # again", metadata={"tags": ["nbval-check-output"]}, outputs=[printed]),
         new_code_cell('rearrange(x, "b c (h p1) (w p2) -> b (h w) (p1 p2 c)")'),

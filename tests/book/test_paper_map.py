@@ -126,7 +126,7 @@ def test_the_map_is_right(check: str) -> None:
 # Each of these notices
 
 ALL = "\n".join(f"| **{what}** x | not yet | – | – |" for what in [*SECTIONS, *TABLES, *FIGURES])
-FUNCTION, TEST = "[`Mask.restore`](../minimae/masking.py)", "[take equals indexing, row by row](../tests/test_masking.py)"
+FUNCTION, TEST = "[`Mask.restore`](../minimae/model/masking.py)", "[take equals indexing, row by row](../tests/test_masking.py)"
 SOUND = f"""# A map
 
 | in the paper | chapter | function | test |
@@ -139,10 +139,10 @@ BROKEN = [
     ("complete", "**Table 13**", "**Table 14**", "no row is about Table 13"),
     ("complete", "**Figure 9**", "**Figure 99**", "no row is about Figure 9"),
     ("complete", "**Section 4.2**", "**Section 4.25**", "no row is about Section 4.2"),
-    ("links", "../minimae/masking.py", "../minimae/maskings.py", "../minimae/maskings.py leads nowhere"),
+    ("links", "../minimae/model/masking.py", "../minimae/maskings.py", "../minimae/maskings.py leads nowhere"),
     ("links", "01_patches.ipynb", "01_patch.ipynb", "01_patch.ipynb leads nowhere"),
     ("functions", "`Mask.restore`", "`Mask.unshuffle`", "defines no Mask.unshuffle"),
-    ("functions", "../minimae/masking.py", "../minimae/patches.py", "defines no Mask.restore"),
+    ("functions", "../minimae/model/masking.py", "../minimae/model/patches.py", "defines no Mask.restore"),
     ("tests", "row by row", "row for row", "has no test 'take equals indexing, row for row'"),
     ("tests", "../tests/test_masking.py", "../tests/test_vit.py", "has no test"),
     ("headings", "There and back", "There and back again", "has no heading 'There and back again'"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from minimae.book import predict, reveal
-from minimae.book import predictions as module
+from minimae_book import predict, reveal
+from minimae_book import predictions as module
 
 
 @pytest.fixture(autouse=True)

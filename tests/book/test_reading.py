@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from minimae_book.reading import excerpt
 
-from minimae.book.reading import excerpt
-from minimae.training import loop
+from minimae.train import loop
 
 
 def test_an_excerpt_is_the_source_itself() -> None:
     piece = excerpt(loop.batch_at, "while count", "position, count = position")
     assert piece.code.startswith("while count:\n    epoch, offset = divmod(position, images)")
     assert piece.code.endswith("position, count = position + len(part), count - len(part)")
-    assert piece.title == "minimae/training/loop.py, in batch_at"
+    assert piece.title == "minimae/train/loop.py, in batch_at"
     assert piece._repr_markdown_().count("```") == 2
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from minimae.augment import Augmentation
 from minimae.data import access, load
+from minimae.data.augment import Augmentation
 from minimae.data.handles import most_open
 from minimae.data.loader import feed, in_order
 from minimae.data.pack import pack

@@ -13,7 +13,7 @@ from PIL import Image
 
 import minimae
 from minimae.data import Images, from_array, load
-from minimae.pixels import as_pixels
+from minimae.data.pixels import as_pixels
 
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
 WHICH = torch.tensor([False, True, False, True, True, False])

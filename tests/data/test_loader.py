@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import minimae
-from minimae.augment import Augmentation, crop_boxes
+from minimae.data.augment import Augmentation, crop_boxes
 from minimae.data.loader import feed, in_memory, in_order
 from minimae.data.photos import photograph
 from minimae.data.rehearsal import make_folder
@@ -26,7 +26,7 @@ from minimae.data.source import Images
 from minimae.data.stream import open_stream
 from minimae.data.views import reduced, resize_on_device, resize_on_host, view_boxes
 from minimae.errors import MinimaeError
-from minimae.training.loop import batch_at
+from minimae.train.loop import batch_at
 
 CROP, WHOLE = Augmentation(), Augmentation(scale=None)
 
@@ -353,7 +353,7 @@ SCRIPT = """
 import multiprocessing, signal, sys, time
 from pathlib import Path
 import torch
-from minimae.augment import Augmentation
+from minimae.data.augment import Augmentation
 from minimae.data.loader import feed
 from minimae.data.stream import open_stream
 if __name__ == "__main__":

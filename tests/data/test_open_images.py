@@ -10,8 +10,8 @@ import torch
 import torchvision.transforms.functional as T
 from PIL import Image
 
-from minimae.augment import Augmentation
 from minimae.data import from_array, load, open_images
+from minimae.data.augment import Augmentation
 from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.data.source import Images, from_histogram, sampled

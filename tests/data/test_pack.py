@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.transforms.functional as T
+from minimae.cli.main.main import main
 from PIL import Image
 
 import minimae
-from minimae.cli import main
 from minimae.data import pack as packing
 from minimae.data.decoding import encode
 from minimae.data.pack import pack, shrink, verify
@@ -179,7 +179,7 @@ def test_verify_finds_every_damage(small, tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from minimae.cli import main
+from minimae.cli.main import main
 from minimae.data import pack as packing
 if __name__ == "__main__":
     print("started", flush=True)

@@ -168,7 +168,7 @@ def test_where_there_is_a_test_part_nothing_is_held_out(tmp_path: Path) -> None:
 
 
 def test_a_command_evaluates_a_folder_without_a_test_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from minimae.cli import main
+    from minimae.cli.main.main import main
 
     root = fill(tmp_path / "mine", *(f"{c}/{i}.png" for c in "ab" for i in range(10)))
     assert main(["knn", "--weights", "fashion-nano", "--data", str(root), "--k", "3", "--device", "cpu"]) == 0

@@ -24,15 +24,15 @@ from typing import Any
 from unittest import mock
 
 import torch
+from minimae.weights.registry.exporting import FeatureModel
 from torch import Tensor, nn
 
-from minimae.augment import normalise
+from minimae.data.augment import normalise
 from minimae.data.files import resize
 from minimae.data.source import Images
 from minimae.devices import send
 from minimae.errors import Interrupted
-from minimae.interop.exporting import FeatureModel
-from minimae.masking import make_mask
+from minimae.model.masking import make_mask
 from minimae.tasks.features import extract
 from minimae.tasks.feeding import Reading
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, classify, finetune
@@ -41,8 +41,8 @@ from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.tasks.reconstruct import stages
-from minimae.training.checkpoint import load_checkpoint
-from minimae.training.precision import backends, inputs, resolve
+from minimae.train.checkpoint import load_checkpoint
+from minimae.train.precision import backends, inputs, resolve
 
 STEPS, BATCH, IMAGES = 20, 32, 128
 SHAPE: dict[str, Any] = {

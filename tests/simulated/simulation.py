@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from minimae import devices
 from minimae.data import source
 from minimae.data.source import Images
-from minimae.training import distributed, loop, losses
+from minimae.train import distributed, loop, losses
 
 GPU = torch.device("cuda", 0)
 ATEN = torch.ops.aten

@@ -12,18 +12,18 @@ from simulation import GPU, Simulation, gpu
 from torch import Tensor, nn
 
 from minimae.data.files import convert
+from minimae.data.pixels import as_pixels
 from minimae.data.source import Images
 from minimae.data.views import resize_on_device
-from minimae.masking import make_mask
-from minimae.pixels import as_pixels
+from minimae.model.masking import make_mask
 from minimae.tasks.dense import patch_classes
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.finetune import Classifier, classify
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.probe import standardise
 from minimae.tasks.reconstruct import fit_to_model
-from minimae.training import distributed, graphs
-from minimae.training.graphs import capture
+from minimae.train import distributed, graphs
+from minimae.train.graphs import capture
 
 SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16}
 RECIPE = Pretrain(**SHAPE, decoder_depth=1, decoder_heads=2)

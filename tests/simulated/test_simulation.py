@@ -10,7 +10,7 @@ import torch
 from simulation import GPU, Simulation, gpu
 from torch import Tensor
 
-from minimae.augment import Augmentation, crop_boxes, normalise
+from minimae.data.augment import Augmentation, crop_boxes, normalise
 from minimae.data.source import Images
 from minimae.devices import constants, send
 

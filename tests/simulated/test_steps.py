@@ -15,8 +15,8 @@ from minimae.tasks.feeding import Reading
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask
-from minimae.training import loop
-from minimae.training.ema import Averaged
+from minimae.train import loop
+from minimae.train.ema import Averaged
 
 LENGTH: dict[str, Any] = {"batch": 8, "epochs": 2, "warmup_epochs": 0, "log_every": 3}
 SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16}

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from minimae.data.source import Images
-from minimae.sizes import Size
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask
-from minimae.training import distributed
-from minimae.training.ema import Averaged
-from minimae.training.loop import fit
-from minimae.vit import Encoder
+from minimae.train import distributed
+from minimae.train.ema import Averaged
+from minimae.train.loop import fit
 
 TASKS = ("everything", "half", "last", "probe")
 

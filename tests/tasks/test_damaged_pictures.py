@@ -10,10 +10,10 @@ from minimae.data.loader import feed
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
-from minimae.sizes import size
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
 from minimae.tasks.feeding import Reading, features_of
 from minimae.tasks.pretrain import Pretrain, pretrain
-from minimae.vit import Encoder
 
 RECIPE = Pretrain(size="nano", image=28, batch=4, epochs=1.0, warmup_epochs=0.0, target="pca")
 TUPLE = (torch.tensor([0.5] * 3), torch.tensor([0.2] * 3))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimae.data.shapes import shapes
-from minimae.sizes import size
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
 from minimae.tasks.dense import mean_iou, paint_classes, patch_classes, patch_vectors, segment_linearly
-from minimae.vit import Encoder
 
 
 def test_a_patch_has_the_class_of_most_of_its_pixels() -> None:

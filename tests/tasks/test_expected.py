@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from minimae_book.evidence.budgets import LAPTOP
+from minimae_book.evidence.catalogue import CLAIMS
+from minimae_book.evidence.curves import LEAST, curve, farthest, gather_curves
 
 from minimae import data
 from minimae.recipes import FASHION
-from minimae.reproduce.budgets import LAPTOP
-from minimae.reproduce.catalogue import CLAIMS
-from minimae.reproduce.curves import LEAST, curve, farthest, gather_curves
 from minimae.tasks.expected import reference, references, task_of
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
-from minimae.training.bands import PATIENCE, Watch, interpolate
+from minimae.train.bands import PATIENCE, Watch, interpolate
 
 SHORT = replace(FASHION, epochs=5.0, warmup_epochs=0.5)
 

@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 
-from minimae.augment import Augmentation, augment, normalise
+from minimae.data.augment import Augmentation, augment, normalise
 from minimae.data.loader import feed
+from minimae.data.mixing import Mixing, draw_one_share, draw_shares, mix_images
+from minimae.data.randaugment import erase, mean_colour, randaugment
 from minimae.data.rehearsal import make_folder
 from minimae.data.source import Images
 from minimae.data.stream import open_folder
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
 from minimae.recipes.imagenet import RAW, TUNED
-from minimae.sizes import Size
 from minimae.tasks.feeding import Reading, batches
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
-from minimae.tasks.mixing import Mixing, draw_one_share, draw_shares, mix_images
-from minimae.tasks.strong import erase, mean_colour, randaugment
-from minimae.training.optimisers import layer_groups
-from minimae.vit import Encoder
+from minimae.train.optimisers import layer_groups
 
 PLACES, EPOCHS = torch.tensor([5, 3, 8, 1]), torch.tensor([0, 0, 1, 1])
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from minimae.cli.main.report import report_pretraining
 
 from minimae.data.loader import in_memory
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import Stream, open_folder
-from minimae.report import report_pretraining
 from minimae.tasks import feeding
 from minimae.tasks.feeding import Reading, some
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, build, pretrain
-from minimae.training.distributed import World
+from minimae.train.distributed import World
 
 RECIPE = Pretrain(
     size="nano", image=16, patch=4, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, target="pca",

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from minimae.cli.main.main import main
+from minimae.weights.registry.scikit import MAEFeatures
 from PIL import Image
 from torch import nn
 
 import minimae
-from minimae import MAE, MinimaeError, weights
-from minimae.augment import normalise
-from minimae.cli import main
+from minimae import MAE, MinimaeError
 from minimae.data import load
-from minimae.interop import Classified
-from minimae.interop.scikit import MAEFeatures
+from minimae.data.augment import normalise
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrained
 from minimae.tasks.reconstruct import reconstruct_batch
+from minimae.weights.registry import Classified
+from minimae.weights.registry import registry as weights
 
 RECIPE = Finetune(batch=20, epochs=1.0, warmup_epochs=0.0, drop_path=0.0, base_lr=1e-3)
 TRAIN = load("fashion").few(60)

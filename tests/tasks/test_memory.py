@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from minimae.cli.main.main import main
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minimae import MinimaeError
-from minimae.cli import main
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder
-from minimae.sizes import size
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
 from minimae.tasks import memory
 from minimae.tasks.features import extract
 from minimae.tasks.feeding import Reading, features_of, in_memory
 from minimae.tasks.memory import Need, feature_width, free_memory
 from minimae.tasks.probe import probe_predict
-from minimae.vit import Encoder
 
 SMALL = size("nano", patch=8, image=16, channels=3, width=16, depth=3, heads=2)
 

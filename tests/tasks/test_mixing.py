@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from scipy import stats
 from timm.data.mixup import Mixup, mixup_target
 
-from minimae.noise import uniforms
-from minimae.tasks.mixing import (
+from minimae.data.mixing import (
     Mixing,
     beta,
     draw_one_share,
@@ -21,6 +20,7 @@ from minimae.tasks.mixing import (
     soft_cross_entropy,
     soft_targets,
 )  # fmt: skip
+from minimae.random import uniforms
 
 IDS = torch.arange(20_000)
 

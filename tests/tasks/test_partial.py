@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from minimae.data.source import Images
-from minimae.positions import resize_positions
-from minimae.sizes import Size
+from minimae.model.positions import resize_positions
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Classifier, Finetune, classify, finetune, load_finetuned
 from minimae.tasks.partial import HalfBlock, at_image
-from minimae.training.optimisers import layer_groups
-from minimae.vit import Encoder
+from minimae.train.optimisers import layer_groups
 
 SIZE = Size(16, 4, 2, 16, 1, 2, patch=4, image=8, channels=1)
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from minimae.data.source import Images
-from minimae.sizes import Size
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import finetuned_accuracy
 from minimae.tasks.knn import accuracy
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask, train_probe
-from minimae.training.lars import LARS
-from minimae.vit import Encoder
+from minimae.train.lars import LARS
 
 SMALL = Probe(batch=160, epochs=400, warmup_epochs=20, base_lr=10.0, crop=None, flip=False, pool="mean", log_every=10)
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from minimae.augment import flipped
-from minimae.noise import uniforms
-from minimae.tasks.strong import CHANCE, LAYERS, OPERATIONS, TRIES, Finish, Step, erase, mean_colour, operate, randaugment, rectangles
+from minimae.data.augment import flipped
+from minimae.data.randaugment import CHANCE, LAYERS, OPERATIONS, TRIES, Finish, Step, erase, mean_colour, operate, randaugment, rectangles
+from minimae.random import uniforms
 
 FILL = (124, 116, 104)
 G = torch.Generator().manual_seed(0)

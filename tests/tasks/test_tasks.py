@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from minimae.cli.main.compare import compare
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from minimae import MinimaeError, make_mask
-from minimae.augment import normalise
+from minimae.data.augment import normalise
 from minimae.data.source import Images
-from minimae.noise import permutation
-from minimae.tasks.compare import compare
+from minimae.random import permutation
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.finetune import Classifier, Finetune, classify, finetune
 from minimae.tasks.knn import accuracy, knn_predict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from minimae import mask_from_noise
-from minimae.masking import Mask
+from minimae.model.masking import Mask
 
 
 def _indexes_all(keep, n):

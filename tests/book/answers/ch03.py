@@ -3,7 +3,7 @@
 import torch
 from einops import rearrange
 
-from minimae.positions import sincos_2d
+from minimae.model.positions import sincos_2d
 
 
 def unscaled(q, k, v):

@@ -2,8 +2,8 @@
 
 import torch
 
-from minimae.masking import take
-from minimae.sizes import block_flops
+from minimae.model.masking import take
+from minimae.model.sizes import block_flops
 
 
 def first_and(tokens, class_token):

@@ -1,0 +1,135 @@
+"""Options that several commands share: where images come from, where the work is done, and with how many."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from tyro.conf import Positional, arg
+
+from .. import data
+from ..data.opening import ReadFrom
+from ..data.source import Images
+from ..errors import MinimaeError, reason
+from ..model.patches import Pair
+from ..tasks.feeding import Reading, Source
+from ..train import distributed
+from ..train.distributed import world
+from ..train.state import can_resume
+
+RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def pick_device(name: str) -> str:
+    """auto is the GPU if there is one. Raises ValueError for a device this machine does not have.
+
+    GPUs are only counted: a process that uses the first one would keep some of its memory.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdecimal()):
+        guess = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "nvidia", "cuda") else "."
+        raise ValueError(f"there is no device {name!r}{guess} Devices: auto, cpu, cuda, cuda:1, mps")
+    try:
+        if torch.cuda.is_available() and torch.device(name).type == "cuda":
+            if (torch.device(name).index or 0) >= torch.cuda.device_count():
+                raise RuntimeError(f"there are {torch.cuda.device_count()} GPUs here, counted from 0")
+            return name
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"the device {name!r} cannot be used here ({reason(error)}); try --device cpu") from None
+    return name
+
+
+def begin(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
+    """Whether the run in ``out`` goes on: as asked, or by itself after torchrun started the processes of some machine again.
+
+    Refuses to write over a run: raises MinimaeError that tells how to continue it.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    [again] = distributed.agree(restarts > 0, device=torch.device("cpu"))
+    if resume or not can_resume(out):
+        return resume
+    if auto or again:
+        return True
+    raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
+
+
+def describe(images: Source) -> str:
+    """A set of images in one line."""
+    kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
+    shape = f"{images.channels} × {images.image[0]} × {images.image[1]}" if isinstance(images, Images) else "read as they are needed"
+    return f"{images.name}: {len(images):,} images, {shape}, {kinds}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where images come from and where the work is done."""
+
+    data_root: Path = data.DOWNLOADS
+    """Folder of downloaded data sets."""
+    download: bool = False
+    """Fetch the data set if it is missing."""
+    skip_corrupt: bool = False
+    """Leave damaged images out, and list them."""
+    limit: int | None = None
+    """Use at most this many images of each split."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
+    read_from: ReadFrom = "auto"
+    """Hold images in memory, or read their files when needed: this changes the speed only. auto holds images of one size in
+    memory, up to 2 GB."""
+    bits: int | None = None
+    """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
+    workers: int | None = None
+    """Processes that read images, for each training process; by default this machine's cores divided among those."""
+    crop_on: Literal["host", "device"] = "host"
+    """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and more of the bus."""
+
+    @property
+    def reading(self) -> Reading:
+        """How a stream is read."""
+        return Reading(workers=self.workers, crop_on=self.crop_on, skip_corrupt=self.skip_corrupt)
+
+    def join(self) -> str:
+        """Meet the other processes, if torchrun started this one; → the device of this process."""
+        return distributed.join(os.environ, pick_device(self.device))
+
+    def open(
+        self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False
+    ) -> Source:
+        """A set of images, see :func:`minimae.data.open_images`. What was left out or held out is printed once.
+
+        labelled: for an evaluation, which needs a test part.
+        """
+        folder: str | Path = name
+        if name == "imagenet":
+            folder = self.data_root / name
+            if not folder.is_dir():
+                raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
+        how: dict[str, Any] = {"image": image, "channels": channels, "bits": self.bits, "labelled": labelled, "limit": self.limit}
+        how |= {"read_from": self.read_from, "download": self.download, "skip_corrupt": self.skip_corrupt}
+        images = data.open_images(folder, split, root=self.data_root, **how)
+        if world().main and (split == "test" or not labelled):
+            print(*images.notes, sep="\n", end="\n" * bool(images.notes))
+        if isinstance(images, Images) and images.skipped:
+            print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
+        return images
+
+    def test_images(self, name: str, train: Source, **how: Any) -> Source:
+        """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for one that is not right.
+
+        The classes of test images do not matter to training images without labels.
+        """
+        try:
+            return self.open(name, "test", **how)
+        except (FileNotFoundError, ValueError) as error:
+            if train.labels is not None and not isinstance(error, FileNotFoundError):
+                raise
+            print(f"no test images ({error}); pictures are shown of training images")
+            return train

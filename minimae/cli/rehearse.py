@@ -1,0 +1,150 @@
+"""A rehearsal of a long run: every stage at the model's true size, for a few steps, with the options and some of the images of the run.
+
+In minutes it finds what would fail after days (memory, loader, checkpoint, the step from one stage to the next), and measures how
+long the real run would take on this machine.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.pack import pack
+from ..data.rehearsal import make_folder
+from ..data.source import choose
+from ..data.stream import open_stream
+from ..errors import MinimaeError
+from ..recipes import RECIPES, Entry, for_processes
+from ..recipes.imagenet import TRAINING
+from ..tasks.feeding import Source
+from ..tasks.finetune import finetune, finetuned_accuracy
+from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
+from ..tasks.probe_train import train_probe
+from ..train.distributed import same, wait, world
+from ..train.loop import Result
+from .options import Where
+from .report import environment, report_pretraining, write_json
+
+STAGES = ("probe", "finetune")  # after pre-training
+MACHINE = ("precision", "compile", "shard")  # settings of the machine, shared by a real probe and fine-tuning
+CLASSES = 4  # of the images that are made
+STEPS = 4
+SMALL = 4  # images of a forward pass on a CPU
+
+
+def shortened(recipe: Any, images: int, batch: int, processes: int) -> Any:
+    """The recipe for ``STEPS`` optimiser steps of at most two forward passes, with nothing else changed."""
+    accumulate = min(2, recipe.accumulate)
+    changes: dict[str, Any] = {"batch": batch, "accumulate": accumulate, "warmup_epochs": 0.0, "log_every": 1}
+    return replace(recipe, **changes, epochs=STEPS * batch * accumulate * processes / images)
+
+
+def as_given(stage: Any, given: Pretrain) -> Any:
+    """The recipe of a later stage with the machine's settings from the command line: :data:`MACHINE`."""
+    return replace(stage, **{name: getattr(given, name) for name in MACHINE})
+
+
+def speed(result: Result) -> float:
+    """Images/s, the median over the steps after the first."""
+    rates = sorted(point["images_per_s"] for point in result.history[1:])
+    return rates[len(rates) // 2]
+
+
+def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Path | None = None) -> dict[str, Any]:
+    """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
+
+    recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
+    that is ImageNet and not at hand. Without labels, pre-training and its report are all.
+    Prints as it goes. Raises MinimaeError for a recipe that has no others beside it, and whatever a stage raises.
+    """
+    model_name = name.removesuffix("-1600")
+    if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):
+        known = ", ".join(entry for entry in RECIPES if f"{entry}-probe" in RECIPES)
+        raise MinimaeError(f"--rehearse needs a recipe with a probe and fine-tuning beside it: {known}")
+    gpu, here, reading = device.startswith("cuda"), world(), where.reading
+    real = for_processes(recipe, here.size)
+    batch = real.batch if gpu else SMALL
+    found: dict[str, Any] = {}
+    with ExitStack() as ends:
+        root = Path(same(ends.enter_context(tempfile.TemporaryDirectory()) if here.main else ""))
+        train, test, total = images_for(recipe, where, 2 * batch * here.size, root)
+        folder = out or root / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        first = shortened(real, len(train), batch, here.size)
+        stage(f"pre-training, {model_name}")
+        model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading)
+        found["pretrain"] = told(replace(RECIPES[name], recipe=recipe, size=model.size, images=total), result, device, here.size)
+        if here.main:
+            how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
+            page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
+            print(f"  its report: {page}" if out else "  its report was written; --out FOLDER keeps it", flush=True)
+        encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
+        for step in STAGES if train.labels is not None and test.labels is not None else ():
+            entry: Entry = RECIPES[f"{model_name}-{step}"]
+            stage(entry.what)
+            later = for_processes(as_given(entry.recipe, recipe), here.size)
+            part = shortened(later, len(train), min(batch, later.batch), here.size)
+            run = train_probe if step == "probe" else finetune
+            classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True, reading=reading)  # type: ignore[operator]
+            score = finetuned_accuracy(classifier, test, train.statistics, reading=reading, precision=part.precision)
+            print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
+            found[step] = told(replace(entry, size=encoder.size, images=total), result, device, here.size)
+        if train.labels is None or test.labels is None:
+            print("no labels: probe and fine-tuning were left out")
+        if here.main:
+            write_json(folder / "rehearsal.json", {"recipe": name, **environment(device), "stages": found})
+            hours = sum(one["hours"] for one in found.values())
+            print(f"all stages of {name} on {here.size} × {environment(device)['device']}: {hours:,.1f} hours at this speed")
+    return found
+
+
+def images_for(recipe: Pretrain, where: Where, count: int, root: Path) -> tuple[Source, Source, int]:
+    """About ``count`` images to train on, some to test on, and how many there are to train on in all.
+
+    Made in ``root`` where ImageNet is requested but missing. Raises as opening the images does.
+    """
+    if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
+        train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
+        test = where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
+        return part_of(train, count), part_of(test, count), len(train)
+    if world().main:
+        per_class = -(-count // CLASSES) + 1
+        print(f"ImageNet is not at hand: making {CLASSES * per_class} + {4 * CLASSES} JPEGs laid out like it, and packing them", flush=True)
+        make_folder(root / "images", classes=CLASSES, train=per_class, val=4)
+        for split in ("train", "val"):
+            pack(root / "images", split, root / "packed", workers=1, quiet=True)
+    wait()
+    return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
+
+
+def part_of(images: Source, count: int) -> Source:
+    """At most that many, as many of each class as possible."""
+    return images if len(images) <= count else images.subset(choose(images.labels, len(images), count).sort().values)
+
+
+def stage(what: str) -> None:
+    """Say what begins."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    print(f"{what}:", flush=True)
+
+
+def told(entry: Entry, result: Result, device: str, processes: int) -> dict[str, float]:
+    """Print what was measured, and how long the real run would take: this recipe, at this size, on as many images as there are."""
+    rate, images = speed(result), entry.cost.images
+    hours = images / rate / 3600
+    memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0
+    losses = [point["loss"] for point in result.history]
+    waiting = max(point["waiting"] for point in result.history)
+    print(
+        f"  {result.steps} steps, loss {losses[0]:.3f} → {losses[-1]:.3f}, {rate:,.2f} images/s on {processes} process(es), "
+        f"at most {waiting:.0%} of a step waiting for images" + (f", {memory:.1f} GiB of GPU memory" if memory else "") + "\n"
+        f"  the real run: {images:,.0f} images, {hours:,.1f} hours at this speed; {entry.cost}",
+        flush=True,
+    )
+    return {"images_per_s": rate, "waiting": waiting, "hours": hours, "GiB": memory, "first loss": losses[0], "last loss": losses[-1]}

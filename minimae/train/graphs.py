@@ -1,0 +1,108 @@
+"""CUDA graphs: a whole training step recorded once, then replayed with a single launch.
+
+A step of a small model is hundreds of kernels that each take less time than the host needs to launch them; replayed from a graph they
+follow each other without the host. Every replay reads and writes the same memory, so shapes are fixed, inputs are copied into place,
+and the learning rate is a tensor. Nothing in the step may wait for the device: no ``.item()``, no copy between host and device.
+
+tests/gpu checks on a GPU what only a GPU can show; docs/benchmarks.md has the results of one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..devices import current
+from ..errors import MinimaeError
+
+Step = Callable[..., Tensor]
+
+
+def capturable(optimiser: torch.optim.Optimizer) -> None:
+    """Prepare an optimiser for being captured, before its first step: the lr becomes a tensor beside the parameters.
+
+    :func:`minimae.train.optimisers.set_lr` fills such a tensor, and the next replay reads it.
+    """
+    for group in optimiser.param_groups:
+        device = group["params"][0].device
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
+        if "capturable" in group:
+            group["capturable"] = True
+
+
+def remember(model: nn.Module, optimiser: torch.optim.Optimizer) -> Callable[[], None]:
+    """Copy weights, buffers and the optimiser's state; the function returned puts all of it back, in place.
+
+    State that did not exist yet (moments before the first step) is set to zero, where AdamW and SGD without dampening begin.
+    """
+
+    def state() -> list[Tensor]:
+        return [value for kept in optimiser.state.values() for value in kept.values() if isinstance(value, Tensor)]
+
+    held = [*model.parameters(), *model.buffers(), *state()]
+    copies = [tensor.detach().clone() for tensor in held]
+    known = {id(tensor) for tensor in held}
+
+    @torch.no_grad()
+    def restore() -> None:
+        for tensor, copy in zip(held, copies):
+            tensor.copy_(copy)
+        for tensor in state():
+            if id(tensor) not in known:
+                tensor.zero_()
+        optimiser.zero_grad(set_to_none=True)
+
+    return restore
+
+
+class Captured:
+    """A step that was recorded. Called with inputs of the same shapes it copies them into place and replays the step."""
+
+    def __init__(self, graph: Any, inputs: tuple[Tensor, ...], loss: Tensor) -> None:
+        self.graph, self.inputs, self.loss = graph, inputs, loss
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """→ the loss, in memory that the next call writes over. Raises ValueError for inputs of other shapes."""
+        given, wanted = ([(tuple(x.shape), x.dtype) for x in tensors] for tensors in (inputs, self.inputs))
+        if given != wanted:
+            raise ValueError(f"this step was captured with inputs {wanted}, not {given}: a graph has fixed shapes; keep every batch full")
+        for place, value in zip(self.inputs, inputs):
+            place.copy_(value, non_blocking=True)
+        self.graph.replay()
+        return self.loss
+
+
+def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer, warmup: int = 3) -> Captured:
+    """Record ``step(*inputs)`` and return what replays it. Weights, optimiser and random numbers are afterwards as they were.
+
+    ``step`` does everything: forward, backward, ``optimiser.step()``, ``optimiser.zero_grad(set_to_none=True)``; it returns the loss,
+    detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimiser first.
+
+    Raises MinimaeError without a GPU, and ValueError for an optimiser that was not prepared.
+    """
+    devices = {x.device.type for x in (*inputs, *model.parameters())}
+    if devices != {"cuda"} or not torch.cuda.is_available():
+        raise MinimaeError(f"CUDA graphs want model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
+    if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimiser.param_groups):
+        raise ValueError("this optimiser keeps its lr on the host, so every replay would use the same: call capturable(optimiser) first")
+    [device] = {x.device for x in (*inputs, *model.parameters())}
+    static = tuple(x.clone() for x in inputs)
+    restore = remember(model, optimiser)
+    with current(device):
+        random = torch.cuda.get_rng_state()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # warm-up: libraries choose kernels and allocate memory outside the recording
+            for _ in range(warmup):
+                step(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        restore()
+        graph = torch.cuda.CUDAGraph()
+        # The loader's thread allocates page-locked memory meanwhile, so only this thread's calls are restricted.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            loss = step(*static)
+        torch.cuda.set_rng_state(random)  # the first replay draws what an ordinary first step draws
+    return Captured(graph, static, loss)

@@ -1,8 +1,0 @@
-"""One loop for every task: schedule, optimisers, checkpoints, logging."""
-
-from typing import TYPE_CHECKING
-
-from ..lazy import submodules
-
-if not TYPE_CHECKING:  # minimae.training.NAME without importing it first
-    __getattr__, __dir__ = submodules(__name__, __path__)

@@ -1,0 +1,20 @@
+"""What the chapters in ``notebooks/`` use beside the package: guesses with reveals, and checks for the exercises.
+
+Everything else that a chapter needs, it builds, or imports from the package.
+"""
+
+from typing import TYPE_CHECKING
+
+from minimae.lazy import submodules
+
+from .checks import Checks
+from .predictions import predict, reveal
+from .reading import excerpt
+from .verdict import Verdict
+
+check = Checks()
+
+__all__ = ["Verdict", "check", "excerpt", "predict", "reveal"]
+
+if not TYPE_CHECKING:  # minimae_book.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

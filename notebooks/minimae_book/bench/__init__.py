@@ -1,0 +1,12 @@
+"""How fast is it, and against what? The same model here, put together from timm's blocks, and in transformers, side by side in one run.
+
+``ceilings`` what the machine can do at best · ``rivals`` the other two · ``cases`` one step of each · ``timing`` interleaved rounds and
+memory · ``results`` ratios, table, file · ``command`` what ``minimae bench`` does.
+"""
+
+from typing import TYPE_CHECKING
+
+from minimae.lazy import submodules
+
+if not TYPE_CHECKING:  # minimae_book.bench.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

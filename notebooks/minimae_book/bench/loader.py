@@ -1,0 +1,169 @@
+"""How many images a second one core prepares, by each way from file to device, and how long a training step would wait for them."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minimae.data.augment import Augmentation
+from minimae.data.loader import feed
+from minimae.data.optional import need
+from minimae.data.reader import Failure, Reader
+from minimae.data.stream import Stream
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way from the file to the device."""
+
+    name: str
+    stream: Stream
+    where: Literal["host", "device"] = "host"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a way: kilobytes a file; images/s of one core (median, least and most of the repeats); and with ``workers``
+    processes images/s delivered to the device, and the share of a step spent waiting when the rest takes ``step`` seconds (or None)."""
+
+    name: str
+    kilobytes: float
+    per_core: float
+    least: float
+    most: float
+    delivered: float
+    waiting: float | None
+
+
+def ways(full: Stream | None, packed: Stream | None) -> tuple[list[Way], list[str]]:
+    """All ways that can be gone here, and why others cannot."""
+    found, missing = [], []
+    for name, stream in (("full-size JPEG", full), ("packed", packed)):
+        if stream is None:
+            missing.append(f"{name}: none given")
+            continue
+        found += [Way(f"{name}, cropped on the host", stream), Way(f"{name}, cropped on the device", stream, "device")]
+    return found, missing
+
+
+def bench(
+    compared: list[Way],
+    *,
+    image: int = 224,
+    batch: int = 64,
+    batches: int = 4,
+    repeats: int = 5,
+    workers: int = 2,
+    step: float | None = None,
+    device: str | torch.device = "cpu",
+    quiet: bool = False,
+) -> list[Row]:
+    """Measure each way ``repeats`` times, in turn, ``batches`` batches of ``batch`` images each time; medians.
+
+    A core's rate is that of a worker: reading, decoding, and on the host cropping and resizing. What the device does is in
+    ``delivered``. step: seconds that a training step takes by itself; the loop's wait for images is measured beside a sleep of that length.
+    """
+    device = torch.device(device)
+    rates: dict[str, list[float]] = {way.name: [] for way in compared}
+    delivered: dict[str, list[float]] = {way.name: [] for way in compared}
+    waiting: dict[str, list[float]] = {way.name: [] for way in compared}
+    for repeat in range(repeats):
+        for way in compared:
+            part = plan(len(way.stream), batch, batches, epoch=repeat)
+            rates[way.name].append(_rate(way, list(part), image))
+            speed, waited = _delivered(way, batch, batches, repeat, image=image, workers=workers, step=step, device=device)
+            delivered[way.name].append(speed)
+            waiting[way.name].append(waited)
+        if not quiet:
+            print(f"repeat {repeat + 1} of {repeats} done", flush=True)
+    rows = []
+    for way in compared:
+        per_core, some = rates[way.name], range(min(256, len(way.stream)))
+        size = statistics.mean(len(way.stream.bytes_of(place)) for place in some) / 1e3
+        share = None if step is None else statistics.median(waiting[way.name])
+        speed = statistics.median(delivered[way.name])
+        rows.append(Row(way.name, size, statistics.median(per_core), min(per_core), max(per_core), speed, share))
+    return rows
+
+
+def plan(images: int, batch: int, batches: int, *, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """``batches`` batches that go round the images."""
+    for first in range(0, batch * batches, batch):
+        places = torch.arange(first, first + batch) % images
+        yield places, torch.full_like(places, epoch)
+
+
+def _rate(way: Way, part: list[tuple[Tensor, Tensor]], image: int) -> float:
+    """Images/s of one worker, measured in this process."""
+    reader = Reader(way.stream, (image, image), Augmentation(), 0, where=way.where)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        started = time.perf_counter()
+        for places, epochs in part:
+            raw = reader[np.asarray(places), np.asarray(epochs)]
+            if isinstance(raw, Failure):
+                raise ValueError(raw.message)
+        return sum(len(places) for places, _ in part) / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _delivered(
+    way: Way, batch: int, batches: int, epoch: int, *, image: int, workers: int, step: float | None, device: torch.device
+) -> tuple[float, float]:
+    """Images/s that arrive, and the share of the time spent waiting; the workers' start does not count."""
+    warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
+    count = warm + max(batches, 2 * warm)
+    how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
+    images = feed(way.stream, plan(len(way.stream), batch, count, epoch=epoch), where=way.where, **how)
+    started = before = 0.0
+    for i, part in enumerate(images):
+        if i == warm:
+            _finish(device)
+            started, before = time.perf_counter(), images.waited
+        del part
+        if step is not None and i + 1 < count:  # the clock stops when the last batch has come
+            time.sleep(step)
+    _finish(device)
+    spent = time.perf_counter() - started
+    return batch * (count - warm - 1) / spent, (images.waited - before) / spent
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def table(rows: list[Row], *, workers: int, step: float | None, batch: int, rate: float = 5000.0) -> str:
+    """The rows as text. rate: the images/s of a model, for the number of cores that would feed it."""
+    waits = "" if step is None else f", beside a step of {step * 1e3:.0f} ms"
+    head = f"{'images/s':42}{'kB':>6}{'a core':>9}{'(range)':>17}{f'{workers} workers':>11}{'waiting':>9}{f'cores for {rate:,.0f}':>17}"
+    lines = [f"medians of interleaved repeats, batch {batch}{waits}; {machine()}", head]
+    for row in rows:
+        waiting = "–" if row.waiting is None else f"{100 * row.waiting:.1f} %"
+        spread = f"{row.least:,.0f}–{row.most:,.0f}"
+        lines.append(
+            f"{row.name:42}{row.kilobytes:6.0f}{row.per_core:9,.0f}{spread:>17}{row.delivered:11,.0f}{waiting:>9}"
+            f"{rate / row.per_core:17.1f}"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """The processor, its cores, the GPU if any, and the libraries that decode."""
+    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return f"{name}{gpu}, torch {torch.__version__}, Pillow {need('PIL', why='reading images').__version__}"

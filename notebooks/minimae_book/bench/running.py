@@ -1,0 +1,93 @@
+"""The real training loop, a few steps at a time: :func:`minimae.train.loop.fit` runs in a thread of its own and stops between steps."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from minimae.errors import MinimaeError
+from minimae.train.loop import Task, fit
+from minimae.train.settings import Settings
+
+T = TypeVar("T")
+
+
+class Enough(Exception):
+    """Raised in the run's thread when the benchmark needs no more steps."""
+
+
+class Running:
+    """A run of ``fit`` that goes on when it is called: ``running()`` takes one step, from the pixels to the update.
+
+    The constructor takes the first step. A call raises the error that its step raised; after that, and after
+    :meth:`close`, the run is over.
+    """
+
+    def __init__(self, task: Task, settings: Settings) -> None:
+        self.optimiser: torch.optim.Optimizer | None = None
+        self.graph = settings.graph
+        self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue()
+        self._answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
+        self._over = False
+        original, after = task.optimiser, task.after_step
+
+        def optimiser(lr: float) -> torch.optim.Optimizer:
+            self.optimiser = original(lr)
+            return self.optimiser
+
+        def after_step() -> None:
+            after()
+            self._answers.put((None, None))
+            while (job := self._jobs.get()) is not None:
+                self._answers.put(_outcome(job))
+            if self._over:
+                raise Enough
+
+        task.optimiser, task.after_step = optimiser, after_step  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._run, args=(task, settings), daemon=True)
+        self._thread.start()
+        self._answer()
+
+    def _run(self, task: Task, settings: Settings) -> None:
+        _, error = _outcome(lambda: fit(task, settings, quiet=True))
+        if not isinstance(error, Enough):
+            self._answers.put((None, error or MinimaeError("the run is over")))
+
+    def _answer(self) -> Any:
+        value, error = self._answers.get()
+        if error is not None:
+            self.close()
+            raise error
+        return value
+
+    def __call__(self) -> None:
+        """Take one step. On a GPU the host does not wait for it."""
+        if self._over:
+            raise MinimaeError("the run is over")
+        self._jobs.put(None)
+        self._answer()
+
+    def inside(self, job: Callable[[], T]) -> T:
+        """Call ``job`` in the thread of the run, between two steps: what torch keeps for each thread is seen only there."""
+        self._jobs.put(job)
+        result: T = self._answer()
+        return result
+
+    def close(self) -> None:
+        """End the run and wait for its thread."""
+        if not self._over:
+            self._over = True
+            self._jobs.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+
+def _outcome(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return job(), None
+    except BaseException as error:
+        return None, error

@@ -1,0 +1,50 @@
+"""The checks of the exercises, one module a chapter: ``check.ch05_unshuffle(your_function)`` → a Verdict, never a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from minimae.suggest import nearest
+
+from ..verdict import Verdict, unwritten, wrong
+
+Check = Callable[..., Verdict]
+
+
+class Checks:
+    """All checks by name. A check calls the reader's function on small inputs of its own and says what it finds."""
+
+    def __dir__(self) -> list[str]:
+        return sorted(names())
+
+    def __getattr__(self, name: str) -> Check:
+        chapter = name.split("_", 1)[0]
+        if name not in names():
+            raise AttributeError(f"there is no check {name!r}{nearest(name, names())}")
+        return careful(getattr(importlib.import_module(f"{__name__}.{chapter}"), name))
+
+
+def names() -> list[str]:
+    """The names of all checks, chapter by chapter."""
+    chapters = [info.name for info in pkgutil.iter_modules(__path__)]
+    modules = {chapter: importlib.import_module(f"{__name__}.{chapter}") for chapter in chapters}
+    return [name for chapter, module in modules.items() for name in vars(module) if name.startswith(f"{chapter}_")]
+
+
+def careful(check: Check) -> Check:
+    """The check, with whatever the reader's function raises turned into a verdict."""
+
+    @wraps(check)
+    def checked(*functions: Any) -> Verdict:
+        try:
+            return check(*functions)
+        except NotImplementedError:
+            return unwritten()
+        except Exception as error:
+            return wrong(f"it stopped with {type(error).__name__}: {error}. Call the function yourself in a cell to see where")
+
+    return checked

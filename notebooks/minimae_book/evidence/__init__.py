@@ -1,0 +1,19 @@
+"""The paper's claims, tested at a scale that a reader can repeat: ``minimae reproduce``.
+
+In reading order: ``questions`` (what is asked of an encoder), ``jobs`` (work that is done once and shared), ``budgets`` (how much is
+spent), ``claims`` and ``catalogue`` (what is compared), ``results`` (means, spread, verdict). ``recorded/`` holds what came of it.
+"""
+
+from typing import TYPE_CHECKING
+
+from minimae.lazy import submodules
+
+from .budgets import BUDGETS, Budget
+from .catalogue import CLAIMS
+from .command import picture
+from .results import Outcome, recorded
+
+__all__ = ["BUDGETS", "CLAIMS", "Budget", "Outcome", "picture", "recorded"]
+
+if not TYPE_CHECKING:  # minimae_book.evidence.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

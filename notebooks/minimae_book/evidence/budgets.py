@@ -1,0 +1,99 @@
+"""How much is spent on a claim: a minute in the tests, an hour on two cores, half an hour on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from minimae.recipes import FASHION, FEW_LABELS, SCRATCH
+from minimae.suggest import nearest
+from minimae.tasks.finetune import Finetune
+from minimae.tasks.pretrain import Pretrain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The scale at which the claims are tested. Every claim changes ``pretrain`` in one thing and asks the same questions."""
+
+    name: str
+    what: str
+    """One line: data, model, length."""
+    pretrain: Pretrain
+    mask_epochs: float
+    """Length of the runs that compare masks; a high ratio needs more time to pay (docs/evidence.md)."""
+    tune: Finetune
+    scratch: Finetune
+    """From scratch the same network has its own, better recipe."""
+    labels: int
+    """Labelled images for fine-tuning, except where their number is the question."""
+    ladder: tuple[int, ...]
+    """Numbers of labels."""
+    epochs: tuple[float, ...]
+    ratios: tuple[int, ...] = (10, 25, 50, 75, 90)
+    """In percent."""
+    depths: tuple[int, ...] = (1, 2, 4)
+    """Of the decoder; the first is that of ``pretrain``."""
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: tuple[float, ...]
+    """Blocks that are tuned."""
+    dense: Pretrain
+    """Pre-training on ``shapes``."""
+    scenes: int
+    """Training scenes of the linear head per patch."""
+    sources: tuple[str, ...] = ("photos", "shapes")
+    """Other sets to pre-train on, drawn at the size and in the channels of ``pretrain.data``."""
+    channels: int
+    limit: int | None = None
+    """Use at most this many images of each split."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+NANO = replace(FASHION, image=28, epochs=20.0, warmup_epochs=2.0)
+TINY = Pretrain(data="cifar10", size="tiny", patch=4, image=32, batch=512, epochs=40.0, warmup_epochs=4.0, base_lr=1e-3, graph=True)
+
+LAPTOP = Budget(
+    name="laptop",
+    what="10,000 embedded images of Fashion-MNIST, 0.5 M parameters, 20 epochs (masks: 40), three seeds; two CPU cores",
+    pretrain=NANO, mask_epochs=40.0, tune=FEW_LABELS, scratch=SCRATCH, labels=1000, ladder=(100, 300, 1000, 3000),
+    epochs=(5.0, 10.0, 20.0, 40.0, 80.0), blocks=(0, 0.5, 1, 2, 3, 4), channels=1, scenes=500,
+    dense=replace(NANO, data="shapes", image=64, patch=8, epochs=60.0, warmup_epochs=6.0, base_lr=4e-3),
+)  # fmt: skip
+
+# Learning rates: the best of three or four with 10,000 labels, on 10,000 other training images and a seed that no result has.
+_MANY = replace(FEW_LABELS, batch=100, epochs=15.0, warmup_epochs=2.0, base_lr=1e-2)
+FULL = replace(
+    LAPTOP,
+    name="full",
+    what="all 60,000 + 10,000 images of Fashion-MNIST, 0.5 M parameters, 20 epochs, up to all labels, three seeds; two CPU cores",
+    pretrain=replace(NANO, data="fashion-full"), mask_epochs=20.0, tune=_MANY, scratch=replace(_MANY, base_lr=2.5e-3, layer_decay=1.0),
+    labels=10_000, ladder=(1000, 10_000, 60_000),
+)  # fmt: skip
+
+_SMALL = replace(NANO, width=24, heads=2, depth=2, decoder_width=16, batch=32, epochs=1.0, warmup_epochs=0.0, log_every=5)
+_FEW = replace(FEW_LABELS, epochs=2.0, warmup_epochs=0.0)
+SMOKE = Budget(
+    name="smoke",
+    what="300 embedded images, a tiny network, one epoch, two seeds: shows that everything runs, and says nothing about the claim",
+    pretrain=_SMALL, mask_epochs=1.0, tune=_FEW, scratch=replace(_FEW, base_lr=5e-3, layer_decay=1.0), labels=100, ladder=(50, 100),
+    epochs=(0.5, 1.0), ratios=(25, 75), depths=(1, 2), widths=(16, 32), blocks=(0, 0.5, 1, 2), channels=1, scenes=20,
+    dense=replace(_SMALL, data="shapes", image=64, patch=16), limit=300, seeds=(0, 1),
+)  # fmt: skip
+
+_TUNED = Finetune(batch=250, epochs=50.0, warmup_epochs=5.0, base_lr=2e-3, layer_decay=0.75, crop=(0.4, 1.0), graph=True)
+GPU = Budget(
+    name="gpu",
+    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 40 epochs, three seeds; one GPU. Not yet run",
+    pretrain=TINY, mask_epochs=40.0, tune=_TUNED, scratch=replace(_TUNED, base_lr=1e-3, layer_decay=1.0), labels=5000,
+    ladder=(500, 2000, 5000, 20_000), epochs=(10.0, 20.0, 40.0, 80.0, 160.0), depths=(4, 1, 2, 8), widths=(64, 128, 256),
+    blocks=(0, 0.5, 1, 2, 4, 8, 12), channels=3, scenes=1000,
+    dense=replace(TINY, data="shapes", image=64, patch=8, batch=250, epochs=300.0, warmup_epochs=20.0),
+)  # fmt: skip
+
+BUDGETS = {budget.name: budget for budget in (SMOKE, LAPTOP, FULL, GPU)}
+
+
+def budget_named(name: str, *, data: str | None = None) -> Budget:
+    """A budget by name; data: a folder or another set to use instead of its own. Raises ValueError with the nearest known name."""
+    if name not in BUDGETS:
+        raise ValueError(f"unknown budget {name!r}{nearest(name, BUDGETS)}")
+    found = BUDGETS[name]
+    return found if data is None else replace(found, pretrain=replace(found.pretrain, data=data))

@@ -1,0 +1,123 @@
+"""``minimae reproduce``: a claim of the paper, tested; a figure beside the paper's, and every number with its seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from minimae.cli.main.options import pick_device
+from tyro.conf import Positional, arg
+
+from minimae import data
+from minimae.data.source import Images
+from minimae.devices import use
+from minimae.errors import MinimaeError
+from minimae.train import threads
+
+from ..figures.evidence import claim_panels
+from .budgets import BUDGETS, budget_named
+from .catalogue import CLAIMS
+from .claims import Claim, claim_named
+from .jobs import Store, run
+from .results import RECORDED, Outcome, compared, gather, read, recorded, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOGARITHMIC = ("labelled images", "epochs of pre-training", "decoder width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceCommand:
+    """Test a claim of the paper at a scale of your choice: minimae reproduce CLAIM; --list lists the claims."""
+
+    claims: Positional[Annotated[tuple[str, ...], arg(metavar="[CLAIM …]")]] = ()
+    """One or more claims, or all."""
+    list: bool = False
+    """List the claims with what came of them on two CPU cores."""
+    budget: Literal["smoke", "laptop", "full", "gpu"] = "laptop"
+    """smoke: under a minute. laptop: two cores, under an hour. full: all of Fashion-MNIST, hours. gpu: one GPU, under half an hour."""
+    out: Path = Path("runs/reproduce")
+    """Folder for results, figures, weights. What is done there is not done again, and a second process may work in it too."""
+    data_root: Path = data.DOWNLOADS
+    """Folder of downloaded data sets."""
+    download: bool = False
+    """Fetch the data set if it is missing."""
+    data: str | None = None
+    """A data set or a folder to use instead of the budget's."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
+    threads: int | None = None
+    """Threads on a CPU; by default one for small models. With two processes on two cores, 1 each."""
+
+    def __call__(self) -> None:
+        if self.list or not self.claims:
+            print(listing())
+            return
+        if "all" in self.claims and len(self.claims) > 1:
+            raise ValueError("all stands alone: name claims, or say all")
+        chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
+        if self.threads is not None:
+            threads.fix(self.threads)
+        budget = budget_named(self.budget, data=self.data)
+        device = use(pick_device(self.device))
+        if self.budget == "gpu" and device == "cpu":
+            raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
+        if self.threads is None:
+            start = budget.pretrain
+            threads.in_this_process(start.size_at(start.image or 32, budget.channels), start, device=device)
+        store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))
+        print(f"{budget.name}: {budget.what}; on {device}, to {self.out}", flush=True)
+        for claim in chosen:
+            points = claim.points(budget)
+            print(f"\n{claim.name} ({claim.source}): {claim.says}", flush=True)
+            run([point.job(seed) for seed in budget.seeds for point in points], store)
+            outcome = gather(claim, budget, points, store, self.again(claim))
+            where = self.out / budget.name / f"{claim.name}.json"
+            save(outcome, where)
+            picture(outcome).savefig(where.with_suffix(".png"))
+            print("\n".join([outcome.table(), *map(str, outcome.findings), f"→ {outcome.verdict}; {where} and .png"]))
+            if self.data is None and (RECORDED / budget.name / f"{claim.name}.json").is_file():
+                print(compared(outcome, recorded(claim.name, budget.name))[1])
+
+    def opener(self) -> Any:
+        """How jobs open images: each set once in a process."""
+
+        @lru_cache(maxsize=12)
+        def opened(name: str, split: str, image: int | None, channels: int | None, limit: int | None) -> Images:
+            how: dict[str, Any] = {"image": image, "channels": channels, "limit": limit}
+            return data.load(name, split, root=self.data_root, download=self.download, **how)
+
+        def load(name: str, split: str, *, image: int | None = None, channels: int | None = None, limit: int | None = None) -> Images:
+            return opened(name, split, image, channels, limit)
+
+        return load
+
+    def again(self, claim: Claim) -> str:
+        """The command that repeats a claim."""
+        extra = "" if self.data is None else f" --data {self.data}"
+        return f"minimae reproduce {claim.name} --budget {self.budget}{extra}"
+
+
+def picture(outcome: Outcome) -> Figure:
+    """The figure of an outcome: a row for every measure, ours on the left, the paper's on the right."""
+    ours: dict[str, dict[str, Any]] = {}
+    for mark in outcome.marks:
+        ours.setdefault(mark.measure, {}).setdefault(mark.line, []).append((mark.x, mark.mean, mark.deviation))
+    log = outcome.axis in LOGARITHMIC
+    return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log)
+
+
+def listing() -> str:
+    """All claims: where the paper makes them, what is claimed, and what came of it in the results that come with the package."""
+    lines = [f"{'claim':15}{'in the paper':25}{'laptop':16}{'core min':>9}  what is claimed"]
+    for claim in CLAIMS.values():
+        path = RECORDED / "laptop" / f"{claim.name}.json"
+        found = read(path) if path.is_file() else None
+        minutes = f"{sum(found.seconds.values()) / 60:.0f}" if found else "–"
+        lines.append(f"{claim.name:15}{claim.source:25}{found.verdict if found else 'not run':16}{minutes:>9}  {claim.says}")
+    budgets = [f"  {budget.name:8}{budget.what}" for budget in BUDGETS.values()]
+    note = "core min: minutes of one core for all its runs; claims share runs, so all together take less than the sum."
+    return "\n".join([*lines, "", note, "minimae reproduce CLAIM --budget BUDGET:", *budgets])

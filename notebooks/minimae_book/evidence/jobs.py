@@ -1,0 +1,179 @@
+"""Independent pieces of work, each done once, whoever asks for it and however often.
+
+A job is named by a hash of everything that decides its result. So claims share their pre-trainings, an interrupted command goes on
+where it stopped, and a second process (``minimae reproduce`` again, in another terminal) takes the jobs that the first one has not
+begun. Who works on a job holds a lock on it; the lock goes with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from minimae.cli.main.report import environment, write_json
+
+from minimae.data.source import Images
+from minimae.errors import MinimaeError
+from minimae.model.mae import MAE
+from minimae.tasks.pretrain import Pretrain, build, load_pretrained, pretrain
+from minimae.train.state import can_resume
+
+from .questions import Question
+
+PROTOCOL = 2  # raise it when a change of the code changes results, so that older ones are not reused
+PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that do not affect the weights
+Load = Callable[..., Images]  # name, split, image=, channels=, limit= → images
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The encoder that is asked: pre-trained by a recipe, or the same network with its initial weights."""
+
+    recipe: Pretrain
+    trained: bool = True
+    channels: int | None = None
+    limit: int | None = None
+
+    def essence(self) -> Start:
+        """The same, without what cannot make a difference: of an untrained network only its shape and its seed count."""
+        usual, r = Pretrain(), self.recipe
+        if self.trained:
+            return replace(self, recipe=replace(r, **{name: getattr(usual, name) for name in PASTIME}))
+        shape = ("data", "size", "image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "seed")
+        return replace(self, recipe=replace(usual, warmup_epochs=0.0, **{name: getattr(r, name) for name in shape}))
+
+    @property
+    def key(self) -> str:
+        return hashed(self.essence())
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question to one encoder."""
+
+    start: Start
+    question: Question
+
+    @property
+    def key(self) -> str:
+        return hashed(self.start.essence(), self.question)
+
+
+def hashed(*values: Any) -> str:
+    """A name for these values, the same in every process and on every machine."""
+    told = json.dumps([PROTOCOL, [[type(value).__name__, asdict(value)] for value in values]], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where jobs keep what they found: ``models/KEY/`` for pre-trainings, ``answers/KEY.json`` for answers, ``locks/``.
+
+    load: how images are opened. device: where the work is done. say: how to tell a person.
+    """
+
+    folder: Path
+    load: Load
+    device: str = "cpu"
+    say: Say = print
+
+    def model(self, start: Start) -> Path:
+        """The folder of a pre-training; it is done when ``done.json`` is in it."""
+        return self.folder / "models" / start.key
+
+    def trained(self, start: Start) -> bool:
+        return not start.trained or (self.model(start) / "done.json").is_file()
+
+    def answer(self, job: Job) -> dict[str, Any] | None:
+        """What was found: value, seconds, environment; None if the job is not done."""
+        path = self.folder / "answers" / f"{job.key}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def lock(self, key: str) -> FileLock:
+        """Held by whoever works on this. Raises filelock.Timeout at once when another process does."""
+        place = self.folder / "locks"
+        place.mkdir(parents=True, exist_ok=True)
+        return FileLock(place / f"{key}.lock", timeout=0)
+
+    def images(self, start: Start) -> Callable[[str, str], Images]:
+        """How the questions open images: at the size and in the channels of this encoder. Raises MinimaeError where there are none."""
+
+        def opened(name: str, split: str) -> Images:
+            try:
+                return self.load(name, split, image=start.recipe.image, channels=start.channels, limit=start.limit)
+            except OSError as error:
+                raise MinimaeError(str(error)) from None
+
+        return opened
+
+    def train(self, start: Start) -> None:
+        """Pre-train, or go on with it, and keep weights and metrics."""
+        out, images = self.model(start), self.images(start)(start.recipe.data, "train")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "recipe.json", asdict(start))
+        _, result = pretrain(start.recipe, images, out, resume=can_resume(out), device=self.device, quiet=True)
+        told = {"loss": result.loss, "seconds": result.seconds, "images seen": result.seen, "environment": environment(self.device)}
+        write_json(out / "done.json", told)
+
+    def ask(self, job: Job) -> None:
+        """Answer the question and keep the answer."""
+        images = self.images(job.start)
+        started = time.perf_counter()
+        value = job.question.answer(self.encoder(job.start).to(self.device), images)
+        seconds = time.perf_counter() - started
+        path = self.folder / "answers" / f"{job.key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told = {"value": value, "seconds": seconds, "environment": environment(self.device)}
+        write_json(path, {**told, "start": asdict(job.start), "question": [type(job.question).__name__, asdict(job.question)]})
+
+    def encoder(self, start: Start) -> MAE:
+        """The model a question is put to."""
+        if start.trained:
+            return load_pretrained(self.model(start)).model
+        return build(start.recipe, self.images(start)(start.recipe.data, "train"))
+
+
+def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
+    """Do all jobs that nobody has done, together with whoever else is at it; → when all are done.
+
+    Raises what a job raises; MinimaeError when the folder cannot be written.
+    """
+    while left := [job for job in jobs if store.answer(job) is None]:
+        if not any([advance(job, store, f"{len(left)} of {len(jobs)} left") for job in left]):
+            time.sleep(pause)  # the others are at work on all that is left
+
+
+def advance(job: Job, store: Store, told: str) -> bool:
+    """Take a job as far as it goes: True if something was done here, False if it is in other hands or done by now."""
+    worked = False
+    try:
+        if not store.trained(job.start):
+            with store.lock(job.start.key):
+                if not store.trained(job.start):
+                    store.say(f"[{told}] pre-training {described(job.start)}")
+                    store.train(job.start)
+                    worked = True
+        with store.lock(job.key):
+            if store.answer(job) is None:
+                store.ask(job)
+                worked = True
+    except Timeout:
+        return worked
+    except OSError as error:
+        raise MinimaeError(f"cannot work in {store.folder} ({error}); give another folder with --out") from None
+    return worked
+
+
+def described(start: Start) -> str:
+    """A pre-training in a few words: what is not as in the plain recipe of its size."""
+    r = start.recipe
+    names = ("ratio", "sampling", "target", "loss_on", "decoder_depth", "decoder_width", "mask_tokens_in_encoder", "fixed_crop", "jitter")
+    odd = [f"{name} {getattr(r, name)}" for name in names if getattr(r, name) != getattr(Pretrain, name)]
+    return ", ".join([f"on {r.data} for {r.epochs:g} epochs, seed {r.seed}", *odd])

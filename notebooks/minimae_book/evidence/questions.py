@@ -1,0 +1,129 @@
+"""What is asked of an encoder: each question is a value, and its answer is one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from minimae.data.shapes import Scenes
+from minimae.data.source import Images
+from minimae.model.mae import MAE
+from minimae.model.sizes import flops
+from minimae.tasks.dense import mean_iou, patch_vectors, segment_linearly
+from minimae.tasks.features import extract
+from minimae.tasks.finetune import Finetune, finetune, finetuned_accuracy
+from minimae.tasks.knn import accuracy
+from minimae.tasks.pretrain import Pretrain, PretrainTask, build
+from minimae.tasks.probe import probe_predict
+from minimae.train.loop import batch_at
+
+from ..bench.timing import interleave
+
+Open = Callable[[str, str], Images]  # a data set and a split → its images, at the size and in the channels of the encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """Test accuracy in percent, last epoch, after fine-tuning on ``labels`` images, as many of every class."""
+
+    recipe: Finetune
+    data: str
+    labels: int
+
+    def answer(self, model: MAE, images: Open) -> float:
+        """Fine-tune a copy of the encoder, and classify the test images."""
+        train = images(self.data, "train")
+        few = train.few(min(self.labels, len(train)), seed=self.recipe.seed)
+        classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
+        return finetuned_accuracy(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Test accuracy in percent of a linear classifier on the mean patch token, all labels: the fast probe of ``minimae.tasks.probe``."""
+
+    data: str
+    seed: int
+
+    def answer(self, model: MAE, images: Open) -> float:
+        """Extract features of whole images once, and solve the linear layer to its optimum."""
+        train, test = images(self.data, "train"), images(self.data, "test")
+        known, asked = (extract(model.encoder, part, train.statistics) for part in (train, test))
+        assert train.labels is not None and test.labels is not None
+        return accuracy(probe_predict(known, train.labels, asked, seed=self.seed)[0], test.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """Mean intersection over union in percent of a linear head that names every patch of drawn scenes.
+
+    pixels: the head sees the pixels of its patch and nothing of the encoder: the baseline.
+    """
+
+    data: str
+    scenes: int
+    pixels: bool = False
+
+    def answer(self, model: MAE, images: Open) -> float:
+        """Learn from the first ``scenes`` training scenes, and paint the test scenes."""
+        train, test = images(self.data, "train"), images(self.data, "test")
+        assert isinstance(train, Scenes) and isinstance(test, Scenes)
+        train = train.subset(torch.arange(min(self.scenes, len(train))))
+        encoder, patch = None if self.pixels else model.encoder, model.size.patch
+        known, asked = (patch_vectors(part, train.statistics, patch, encoder) for part in (train, test))
+        return mean_iou(segment_linearly(known, train, asked, patch), test.semantic, len(test.classes) + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a pre-training step costs, as a multiple of the same step by another recipe.
+
+    time: median of the ratios of interleaved rounds, so that a busy machine slows both. flops: matmuls, counted as the paper does.
+    """
+
+    recipe: Pretrain
+    against: Pretrain
+    what: Literal["time", "flops"]
+    rounds: int = 9
+    steps: int = 5
+
+    def answer(self, model: MAE, images: Open) -> float:
+        """Count, or build both and let them run in turn."""
+        if self.what == "flops":
+            there, here = (self.counted(recipe, model) for recipe in (self.against, self.recipe))
+            return here / there
+        steps = {name: self.step_of(recipe, model, images) for name, recipe in (("here", self.recipe), ("there", self.against))}
+        for step in steps.values():
+            step()  # allocates
+        times = interleave(steps, rounds=self.rounds, count=self.steps, device=next(model.parameters()).device)
+        return median(here / there for here, there in zip(times["here"], times["there"]))
+
+    @staticmethod
+    def counted(recipe: Pretrain, model: MAE) -> int:
+        return flops(model.size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder, paper=True).forward
+
+    @staticmethod
+    def step_of(recipe: Pretrain, model: MAE, images: Open) -> Callable[[], Any]:
+        """One optimiser step on the first batch, without reading the loss."""
+        device = next(model.parameters()).device
+        source = images(recipe.data, "train").to(device)
+        task = PretrainTask(recipe, source, build(recipe, source).to(device))
+        optimiser = task.optimiser(1e-6)
+        batch = source.at(*batch_at(0, min(recipe.batch, len(source)), len(source), recipe.seed))
+
+        def step() -> Tensor:
+            loss = task.loss(batch)
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            return loss
+
+        return step
+
+
+Question = Tune | Linear | Patches | Cost

@@ -1,0 +1,234 @@
+"""From answers to a result: means with their spread, a verdict, one JSON file; and the results that come with the package."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from minimae.cli.main.report import write_json
+
+from minimae.errors import MinimaeError
+
+from .budgets import Budget
+from .claims import Claim, Expect, Place, Point, X
+from .jobs import Store
+from .questions import Question
+
+RECORDED = Path(__file__).parent / "recorded"
+ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
+HOLDS, PARTLY, NOT = "holds", "holds partly", "does not hold"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What was measured at one place: a value for every seed, in percent or as a multiple.
+
+    changes: what differs from the recipe and the question that stand at the head of the result.
+    """
+
+    measure: str
+    line: str
+    x: X
+    values: tuple[float, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        return self.measure, self.line, self.x
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds, unbiased; 0 for one seed."""
+        return stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return self.deviation / math.sqrt(len(self.values))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A comparison with what came of it: the difference of the means, twice its standard error, and whether it is as claimed."""
+
+    says: str
+    difference: float
+    margin: float
+    ok: bool
+
+    def __str__(self) -> str:
+        return f"{'yes' if self.ok else 'no ':3} {self.says}: {self.difference:+.1f} ± {self.margin:.1f}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A tested claim: what is kept as JSON, drawn, and compared."""
+
+    claim: str
+    says: str
+    source: str
+    axis: str
+    paper: Mapping[str, Mapping[str, Sequence[tuple[X, float]]]]
+    paper_axis: str
+    budget: str
+    scale: str
+    command: str
+    seeds: tuple[int, ...]
+    marks: tuple[Mark, ...]
+    findings: tuple[Finding, ...]
+    recipe: dict[str, Any]
+    environments: tuple[dict[str, str], ...]
+    seconds: dict[str, float]
+
+    @property
+    def verdict(self) -> str:
+        """holds when every comparison came out as claimed, does not hold when none did, and holds partly otherwise."""
+        right = sum(finding.ok for finding in self.findings)
+        return HOLDS if right == len(self.findings) else PARTLY if right else NOT
+
+    def at(self, place: Place) -> Mark:
+        """The mark at a place. Raises KeyError when there is none."""
+        for mark in self.marks:
+            if mark.place == place:
+                return mark
+        raise KeyError(place)
+
+    def line(self, measure: str, line: str = "MAE") -> list[Mark]:
+        """The marks of one line, in the order of the axis."""
+        return [mark for mark in self.marks if (mark.measure, mark.line) == (measure, line)]
+
+    @property
+    def measures(self) -> list[str]:
+        return list(dict.fromkeys(mark.measure for mark in self.marks))
+
+    def table(self) -> str:
+        """The marks as text: mean ± standard deviation over the seeds."""
+        rows = []
+        for measure in self.measures:
+            for name in dict.fromkeys(mark.line for mark in self.marks if mark.measure == measure):
+                cells = (f"{mark.x}: {mark.mean:.1f} ± {mark.deviation:.1f}" for mark in self.line(measure, name))
+                rows.append(f"{measure}, {name}: " + " · ".join(cells))
+        return "\n".join(rows)
+
+
+def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
+    """A comparison of two means, with a margin of two standard errors of their difference."""
+    first, second = marks[expect.first], marks[expect.second]
+    difference, margin = first.mean - second.mean, ERRORS * math.hypot(first.error, second.error)
+    ok = difference > expect.by + margin if expect.slack is None else difference >= -expect.slack
+    return Finding(expect.says, round(difference, 3), round(margin, 3), bool(ok))
+
+
+def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, command: str) -> Outcome:
+    """The outcome of a claim whose jobs are all done."""
+    marks, environments, questions, models = [], [], 0.0, {}
+    recipe, told = asdict(claim.recipe(budget)), asked(points)
+    for point in points:
+        values = []
+        for seed in budget.seeds:
+            job = point.job(seed)
+            answer = store.answer(job)
+            assert answer is not None, "gather comes after run"
+            values.append(round(float(answer["value"]), 3))
+            questions += answer["seconds"]
+            environments.append(answer["environment"])
+            if job.start.trained:
+                models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text(encoding="utf-8"))
+        marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, told[point.measure])))
+    by_place = {mark.place: mark for mark in marks}
+    unique = [dict(told) for told in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]
+    seconds = {"pre-training": sum(model["seconds"] for model in models.values()), "questions": questions}
+    return Outcome(
+        claim=claim.name, says=claim.says, source=claim.source, axis=claim.axis, paper=claim.paper, paper_axis=claim.paper_axis,
+        budget=budget.name, scale=budget.what, command=command, seeds=budget.seeds, marks=tuple(marks),
+        findings=tuple(judge(expect, by_place) for expect in claim.expects(budget)),
+        recipe={**recipe, "questions": told},
+        environments=tuple(unique), seconds={name: round(value) for name, value in seconds.items()},
+    )  # fmt: skip
+
+
+def asked(points: Sequence[Point]) -> dict[str, Any]:
+    """One question of every measure, as it was put with the first seed."""
+    told: dict[str, Any] = {}
+    for point in points:
+        told.setdefault(point.measure, fields(point.job(0).question))
+    return told
+
+
+def fields(question: Question) -> dict[str, Any]:
+    """Everything about a question."""
+    return {"kind": type(question).__name__, **asdict(question)}
+
+
+def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
+    """What is not as in this recipe and this question, for the first seed. Of an untrained network only its shape would matter."""
+    job = point.job(0)
+    before, after = flat(question), flat(fields(job.question))
+    asked_otherwise = {f"question {name}": value for name, value in after.items() if name not in before or before[name] != value}
+    if not job.start.trained:
+        return {"trained": False, **asked_otherwise}
+    return {name: value for name, value in asdict(job.start.recipe).items() if value != recipe[name]} | asked_otherwise
+
+
+def flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested fields by their path: {"recipe": {"tune": 1}} → {"recipe tune": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        found |= {f"{name} {inner}": v for inner, v in flat(value).items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+def save(outcome: Outcome, path: Path) -> None:
+    """Write the outcome as JSON, with the verdict in words."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"claim": outcome.claim, "verdict": outcome.verdict, **asdict(outcome)})
+
+
+def read(path: Path) -> Outcome:
+    """An outcome from its file. Raises MinimaeError when the file is none."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        told.pop("verdict")
+        marks = tuple(Mark(**{**mark, "values": tuple(mark["values"])}) for mark in told.pop("marks"))
+        findings = tuple(Finding(**finding) for finding in told.pop("findings"))
+        paper = {m: {name: [tuple(p) for p in points] for name, points in drawn.items()} for m, drawn in told.pop("paper").items()}
+        lists = {name: tuple(told.pop(name)) for name in ("seeds", "environments")}
+        return Outcome(marks=marks, findings=findings, paper=paper, **lists, **told)  # type: ignore[arg-type]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise MinimaeError(f"{path} is not a result of minimae reproduce ({type(error).__name__}: {error})") from None
+
+
+def recorded(claim: str, budget: str = "laptop") -> Outcome:
+    """The result that comes with the package. Raises MinimaeError when there is none, and says how to get it."""
+    path = RECORDED / budget / f"{claim}.json"
+    if not path.is_file():
+        raise MinimaeError(f"no result of {claim} at {budget} comes with minimae; minimae reproduce {claim} --budget {budget} makes it")
+    return read(path)
+
+
+def compared(outcome: Outcome, before: Outcome) -> tuple[bool, str]:
+    """Is a new run what the recorded one says? → whether every mean lies within the spread, and a sentence.
+
+    Two runs of n seeds differ by chance: 3 standard errors of the difference of two means are allowed, and at least 1.
+    """
+    apart = []
+    for mark in outcome.marks:
+        if mark.measure.startswith("time"):
+            continue
+        old = before.at(mark.place)
+        allowed = max(1.0, 3 * math.hypot(mark.error, old.error))
+        apart.append((abs(mark.mean - old.mean) / allowed, abs(mark.mean - old.mean), mark))
+    worst, far, mark = max(apart, key=lambda one: one[0])
+    largest = max(distance for _, distance, _ in apart)
+    if worst <= 1:
+        return True, f"as recorded with the package: no mean is farther than {largest:.2f} from the one there, within the spread"
+    return False, f"not as recorded: {mark.measure}, {mark.line}, {mark.x} is {mark.mean:.1f}, {far:.1f} from the recorded mean"

@@ -1,0 +1,97 @@
+"""Every figure is a function here: it takes arrays and returns a matplotlib Figure. Nothing is shown or saved.
+
+One module a subject; the modules that only chapters use are named after what their chapters show.
+"""
+
+from typing import TYPE_CHECKING
+
+from minimae.lazy import submodules
+
+from .attention import (
+    attention_maps,
+    attention_table,
+    claimed_places,
+    every_similarity,
+    matrices,
+    place_maps,
+    position_table,
+    through_blocks,
+)
+from .cost import attention_share, cost_bars, time_against_tokens, visible_tokens
+from .evidence import claim_panels
+from .features import classes_in_a_plane, neighbours
+from .masks import coins_or_sorting, crossing_lines, how_often_kept, kept_counts, mask_table, pixels_to_patches, under_masks
+from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
+from .pictures import as_picture, masked_picture, picture_table, reconstructions
+from .results import comparison, curves, scatters
+from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
+from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
+from .tokens import before_and_after, encoder_and_decoder, token_strip, who_asks
+from .training import epoch_row, loss_against_marks, loss_curve, runs_apart, schedules
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "HEAT",
+    "ORANGE",
+    "PURPLE",
+    "SIGNED",
+    "as_picture",
+    "attention_maps",
+    "attention_share",
+    "attention_table",
+    "bare",
+    "before_and_after",
+    "box",
+    "claim_panels",
+    "claimed_places",
+    "classes_in_a_plane",
+    "coins_or_sorting",
+    "comparison",
+    "cost_bars",
+    "crossing_lines",
+    "curves",
+    "cut_lines",
+    "encoder_and_decoder",
+    "epoch_row",
+    "every_similarity",
+    "explained",
+    "figure",
+    "how_often_kept",
+    "inside_a_patch",
+    "kept_counts",
+    "loss_against_marks",
+    "loss_curve",
+    "loss_levels",
+    "mask_table",
+    "masked_picture",
+    "matrices",
+    "moving_grid",
+    "neighbours",
+    "numbers_and_patches",
+    "patch_values",
+    "picture_table",
+    "pixels_to_patches",
+    "place_maps",
+    "plain",
+    "position_table",
+    "reconstructions",
+    "runs_apart",
+    "same_scale",
+    "scatters",
+    "schedules",
+    "three_targets",
+    "through_blocks",
+    "time_against_tokens",
+    "token_strip",
+    "tokens_and_values",
+    "two_losses",
+    "under_masks",
+    "visible_tokens",
+    "where_the_loss_looks",
+    "who_asks",
+]
+
+if not TYPE_CHECKING:  # minimae_book.figures.NAME without importing it first
+    __getattr__, __dir__ = submodules(__name__, __path__)

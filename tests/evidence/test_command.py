@@ -1,0 +1,94 @@
+"""``minimae reproduce`` at the smallest budget: every claim runs to its figure and its verdict, and what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from minimae.cli.main.main import main
+from minimae_book.evidence import command, results
+from minimae_book.evidence.catalogue import CLAIMS
+from minimae_book.evidence.jobs import Store
+from minimae_book.evidence.results import HOLDS, NOT, PARTLY, read
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all claims, so that they share what they share."""
+    return tmp_path_factory.mktemp("reproduce")
+
+
+def reproduce(*words: str, out: Path) -> int:
+    return main(["reproduce", *words, "--budget", "smoke", "--device", "cpu", "--out", str(out)])
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_claim_runs_to_its_end(name: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(name, out=out) == 0
+    told = capsys.readouterr().out
+    outcome = read(out / "smoke" / f"{name}.json")
+    assert outcome.verdict in (HOLDS, PARTLY, NOT) and f"→ {outcome.verdict}; " in told
+    assert outcome.command == f"minimae reproduce {name} --budget smoke" and outcome.seeds == (0, 1)
+    assert all(len(mark.values) == 2 for mark in outcome.marks) and all(finding.says in told for finding in outcome.findings)
+    assert outcome.environments[0]["torch"] == torch.__version__ and outcome.recipe["data"] in ("fashion", "shapes")
+    assert set(outcome.seconds) == {"pre-training", "questions"} and min(outcome.seconds.values()) >= 0
+    written = json.loads((out / "smoke" / f"{name}.json").read_text())
+    assert written["verdict"] == outcome.verdict and written["recipe"]["questions"]
+    told = [(mark.measure, str(mark.changes)) for mark in outcome.marks]
+    assert len(set(told)) == len(told), "what differs between two marks is written down"
+    with Image.open(out / "smoke" / f"{name}.png") as picture:
+        assert picture.size[0] > 400 and len(picture.convert("L").getcolors()) > 10, "a figure with something in it"
+
+
+def test_what_is_done_is_not_done_again_and_agrees_with_itself(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reproduce("loss", out=out) == 0
+    kept = tmp_path / "smoke"
+    kept.mkdir()
+    before = (out / "smoke" / "loss.json").read_text()
+    (kept / "loss.json").write_text(before)
+    for module in (results, command):
+        monkeypatch.setattr(module, "RECORDED", tmp_path)
+    monkeypatch.setattr(Store, "train", None)
+    monkeypatch.setattr(Store, "ask", None)
+    capsys.readouterr()
+    assert reproduce("loss", out=out) == 0
+    assert "as recorded with the package: no mean is farther than 0.00" in capsys.readouterr().out
+    assert (out / "smoke" / "loss.json").read_text() == before
+
+
+def test_the_list_tells_every_claim_and_every_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["reproduce"], ["reproduce", "--list"]):
+        assert main(words) == 0
+        told = capsys.readouterr().out
+        assert all(claim.says in told and claim.source in told for claim in CLAIMS.values())
+        assert all(f"\n  {name}" in told for name in ("smoke", "laptop", "full", "gpu"))
+
+
+def test_missing_images_are_no_fault_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--data-root", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert main(["reproduce", "loss", "--budget", "smoke", "--data", "cifar10", "--device", "cpu", *folders]) == 2
+    told = capsys.readouterr().err
+    assert "--download" in told and "--out" not in told
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["ratio"], "unknown claim 'ratio'; did you mean 'mask-ratio'"),
+        (["all", "loss"], "all stands alone"),
+        (["loss", "--threads", "0"], "--threads must be at least 1, not 0"),
+        (["loss", "--budget", "gpu"], "there is no GPU here: take --budget laptop"),
+        (
+            ["loss", "--budget", "smoke", "--data", "cifra10"],
+            "unknown dataset 'cifra10', and there is no such folder; did you mean 'cifar10'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", *words, "--device", "cpu", "--out", str(tmp_path / "new")]) == 2
+    assert message in capsys.readouterr().err
