@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minimae.cli.main.options import pick_device
-from minimae.cli.main.report import environment
-
 from minimae import data, recipes
+from minimae.cli.options import pick_device
+from minimae.cli.report import environment
 from minimae.data.source import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
@@ -28,7 +27,7 @@ from minimae.tasks.pretrain import Pretrained, PretrainTask, build, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.train.loop import Result, fit
 from minimae.train.state import can_resume
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 HERE = Path(__file__).resolve().parent
 

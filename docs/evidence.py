@@ -18,7 +18,7 @@ from minimae_book.evidence.budgets import LAPTOP
 from minimae_book.evidence.results import RECORDED
 
 from minimae.tasks.expected import FIELDS, references, task_of
-from minimae.train.bands import interpolate
+from minimae.train.loss_bands import interpolate
 
 HERE = Path(__file__).resolve().parent
 BUDGET = "laptop"

@@ -15,10 +15,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from minimae.cli.main.compare import compare
-from minimae.cli.main.report import processor
 
 from minimae import data
+from minimae.cli.compare import compare
+from minimae.cli.report import processor
 from minimae.random import permutation
 from minimae.recipes import FEW_LABELS, SCRATCH, recipe
 from minimae.tasks.pretrain import pretrain

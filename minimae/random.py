@@ -24,7 +24,7 @@ def _finalise(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
 
 
-def hashed(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
+def hash_bits(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """64 hashed bits for each sample id and index: ids ``b`` → int64 ``b count``, on the device of ``ids``.
 
     epoch: one number, or int64 ``b`` where a batch reaches over the end of an epoch.
@@ -44,11 +44,11 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 
     float32 holds 24 random bits. Half precision would hold 11, and ties would decide the masks.
     """
-    top = (hashed(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
+    top = (hash_bits(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
     return top.to(torch.float32) * 2.0**-24
 
 
 def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
     """A shuffled ``arange(length)`` that depends on (seed, stream, epoch) alone."""
     ids = torch.arange(length)
-    return hashed(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)
+    return hash_bits(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)

@@ -52,7 +52,7 @@ from minimae.data.photos import photograph
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.reconstruct import fit_to_model, read_picture, stages
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 40
 

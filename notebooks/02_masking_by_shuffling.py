@@ -379,7 +379,7 @@ print(f"bits that change, on average: {changed.mean():.1f} of 64")
 
 
 # %% tags=["package:minimae.random"]
-def hashed(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
+def hash_bits(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """64 hashed bits for each sample id and index: ids `b` → int64 `b count`, on the device of `ids`."""
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; known: {', '.join(STREAMS)}")
@@ -393,7 +393,7 @@ def hashed(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int)
 
 def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """Uniform float32 numbers in [0, 1): ids `b` → `b count`."""
-    top = (hashed(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
+    top = (hash_bits(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
     return top.to(torch.float32) * 2.0**-24
 
 
@@ -455,7 +455,7 @@ plots.mask_table(
 def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
     """A shuffled `arange(length)` that depends on (seed, stream, epoch) alone."""
     ids = torch.arange(length)
-    return hashed(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)
+    return hash_bits(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)
 
 
 # %% tags=["nbval-check-output"]

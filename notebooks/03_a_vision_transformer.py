@@ -53,7 +53,7 @@ from minimae import data, make_mask, patchify, take
 from minimae.data.augment import normalise
 from minimae.model import positions, vit
 from minimae.model.patches import Pair
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 60
 

@@ -56,7 +56,7 @@ from minimae.model.patches import Pair
 from minimae.model.sizes import block_flops, resolve
 from minimae.model.vit import initialise
 from minimae.tasks.reconstruct import stages
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 60
 

@@ -58,7 +58,7 @@ from minimae.model import targets
 from minimae.model.checks import check_shape, checked_mask
 from minimae.model.patches import Pair
 from minimae.model.sizes import resolve
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 90
 
@@ -555,18 +555,18 @@ fixed = make_mask(eight.ids, grid, seed=9)  # a mask to look at, never trained o
 
 def learn(model: MAE, steps: int, loss_of, look: tuple[int, ...] = (), lr: float = 3e-3) -> tuple[list, dict]:
     """Train on the eight photographs; returns the losses, and what was painted before the steps in `look`."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95))
     losses, seen = [], {}
     for step in range(steps + 1):
         if step in look:
             with torch.no_grad():
                 seen[step] = model.reconstruct(wardrobe, fixed)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 20, 2 * (steps - step) / steps)
         loss = loss_of(model, twice, make_mask(torch.arange(16), grid, epoch=step))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses, seen
 

@@ -60,7 +60,7 @@ from minimae.data.source import Batch
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
-from minimae.train import bands, checkpoint, loop, optimisers, schedule
+from minimae.train import checkpoint, loop, loss_bands, optim, schedule
 
 BUDGET_SECONDS = 170
 
@@ -135,7 +135,7 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 #
 # So the parameters form two groups. The rule is short: a parameter with one axis is a bias or a norm, and is left alone.
 
-# %% tags=["package:minimae.train.optimisers"]
+# %% tags=["package:minimae.train.optim"]
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups for AdamW: weight matrices and tokens are decayed; biases and 1-D parameters are not."""
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -204,7 +204,7 @@ places, epochs = batch_at(9_950, 128, len(clothes), seed=0)
 assert all(torch.equal(a, b) for a, b in zip((places, epochs), loop.batch_at(9_950, 128, len(clothes), seed=0)))
 assert [scaled_lr(b, 96) for b in (0.1, 0.2)] == [schedule.scaled_lr(b, 96) for b in (0.1, 0.2)]
 assert all(lr_at(s, **settings) == schedule.lr_at(s, **settings) for s in range(steps))
-for ours, theirs in zip(decay_groups(model, 0.05), optimisers.decay_groups(model, 0.05)):
+for ours, theirs in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0.05)):
     assert ours["weight_decay"] == theirs["weight_decay"] and all(a is b for a, b in zip(ours["params"], theirs["params"]))
 
 # %% [markdown]
@@ -403,7 +403,7 @@ plots.loss_against_marks(seen, losses, zero=zero, marks=others, expected=band)
 # small, made up from our own run by reading it ten times as slowly.
 
 # %%
-watch = bands.Watch(known)
+watch = loss_bands.Watch(known)
 fine = [said for at, loss in zip(seen, losses) if (said := watch(at, loss))]
 slow = [said for at, loss in zip(seen[::10], losses) if (said := watch(at, loss))]
 assert not fine and len(slow) == 1 and "off the reference curve" in slow[0]

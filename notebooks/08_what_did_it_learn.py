@@ -60,7 +60,7 @@ from minimae.tasks.reconstruct import stages
 from minimae.train.loop import device_of
 from minimae.train.precision import evaluating
 from minimae.train.settings import Precision
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 90
 

@@ -57,7 +57,7 @@ from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import build
 from minimae.train import lars
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 110
 
@@ -414,9 +414,9 @@ def moved(make, factor):
     """How far one step moves a matrix, as a share of its own length, when the loss is multiplied by a factor."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(10, 96, generator=generator).requires_grad_()
-    before, optimiser = weight.detach().clone(), make([weight])
+    before, optimizer = weight.detach().clone(), make([weight])
     (factor * (weight @ torch.randn(96, generator=generator)).square().mean()).backward()
-    optimiser.step()
+    optimizer.step()
     return float((weight.detach() - before).norm() / before.norm())
 
 
@@ -438,12 +438,12 @@ def lars_probe(train, labels, test, epochs=200, lr=6.4):
     train, test = standardise(train, test)
     weight = 0.01 * torch.randn(10, train.shape[1], generator=torch.Generator().manual_seed(0))
     weight, bias = weight.requires_grad_(), torch.zeros(10, requires_grad=True)
-    optimiser = LARS([weight, bias], lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    optimizer = LARS([weight, bias], lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(F.linear(train, weight, bias), labels).backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return F.linear(test, weight.detach(), bias.detach()).argmax(1)
 

@@ -62,8 +62,8 @@ from minimae.model.vit import Block, drop_path
 from minimae.recipes import FEW_LABELS, SCRATCH
 from minimae.tasks import finetune, partial
 from minimae.tasks.partial import at_image
-from minimae.train import optimisers
-from minimae.weights.registry import registry as weights
+from minimae.train import optim
+from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 170
 
@@ -119,12 +119,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(d, classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)
         nn.init.zeros_(self.head.bias)
-        self.resting = [] if tune is None else freeze(self.encoder, tune)
+        self.frozen = [] if tune is None else freeze(self.encoder, tune)
 
     def train(self, mode: bool = True) -> nn.Module:  # type: ignore[override]  # as text it could not stand in a notebook
         """As usual, but what is frozen stays in eval mode."""
         super().train(mode)
-        for part in self.resting:
+        for part in self.frozen:
             part.eval()
         return self
 
@@ -154,7 +154,7 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # one below it the learning rate shrinks by the same factor. Norm and head have all of it, the last block 0.75 of it, the one before
 # 0.75² of it, and so on, down to tokens and patch projection.
 
-# %% tags=["package:minimae.train.optimisers"]
+# %% tags=["package:minimae.train.optim"]
 def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """Groups for fine-tuning: the lr of layer i of a depth-L encoder is scaled by ``layer_decay ** (L + 1 − i)``.
 
@@ -295,7 +295,7 @@ assert torch.allclose(targets.sum(1), torch.ones(2))
 theirs = finetune.Classifier(trained.model.encoder, 10).eval()
 theirs.load_state_dict(model.state_dict())
 assert torch.equal(theirs(x), model(x))
-assert [g["lr_scale"] for g in optimisers.layer_groups(theirs, 0.05, 0.75)] == [g["lr_scale"] for g in groups]
+assert [g["lr_scale"] for g in optim.layer_groups(theirs, 0.05, 0.75)] == [g["lr_scale"] for g in groups]
 assert all(torch.equal(mixing.mix_images(x, shares), mix_images(x, shares)) for shares in drawn.values())
 assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cross_entropy(logits[:2, :4], targets))
 
@@ -396,8 +396,8 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         return []
     for parameter in encoder.parameters():
         parameter.requires_grad_(False)
-    resting = list(encoder.blocks[: depth - (1 if blocks == 0.5 else int(blocks))])
-    for block in encoder.blocks[len(resting) :]:
+    frozen = list(encoder.blocks[: depth - (1 if blocks == 0.5 else int(blocks))])
+    for block in encoder.blocks[len(frozen) :]:
         learned = [block.norm2, block.mlp] if blocks == 0.5 else [block]
         for part in learned:
             part.requires_grad_(True)  # type: ignore[union-attr, operator]
@@ -405,7 +405,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         last = encoder.blocks[depth - 1]
         assert isinstance(last, Block)
         encoder.blocks[depth - 1] = HalfBlock(last)
-    return resting
+    return frozen
 
 # %% [markdown]
 # It has to get two things right.
@@ -417,8 +417,8 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
 
 # %%
 assert [len(f(copy.deepcopy(twin.encoder), 2)) for f in (freeze, partial.freeze)] == [depth - 2, depth - 2]
-resting = Classifier(trained.model.encoder, 10, tune=2).train().resting
-assert not any(block.training for block in resting)
+frozen = Classifier(trained.model.encoder, 10, tune=2).train().frozen
+assert not any(block.training for block in frozen)
 
 # %% tags=["nbval-check-output"]
 for blocks in (0, 0.5, 1, 2, depth):

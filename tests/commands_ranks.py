@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 
 import torch
-from minimae.cli.main.main import main
+
+from minimae.cli.main import main
 
 
 def code_of(command: list[str]) -> int:

@@ -3,12 +3,16 @@
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "notebooks")))  # processes that tests start use this code
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, for the processes and kernels that tests start too
 
-import pytest
-import torch
-from hypothesis import settings
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("same-every-time", deadline=None, max_examples=30, derandomize=True)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.allocator import keep_freed_memory, set_by_user
-from minimae.cli.main.main import main
 
-from minimae.cli.main import main as cli
+from minimae.cli import main
+from minimae.cli import main as cli
+from minimae.cli.allocator import keep_freed_memory, set_by_user
 
 ROOT = Path(__file__).resolve().parents[1]
 GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
@@ -32,7 +32,7 @@ print(done, (faults() - before) // 20)
 def faults_per_block(**extra: str) -> tuple[bool, int]:
     """Whether memory is kept, and the page faults of allocating, filling and freeing 8 MiB (2,048 pages) again and again."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    environment |= {"PYTHONPATH": str(ROOT), **extra}
+    environment |= extra
     done = subprocess.run([sys.executable, "-c", BLOCKS], env=environment, capture_output=True, text=True, check=True).stdout.split()
     return done[0] == "True", int(done[1])
 
@@ -71,6 +71,5 @@ def test_the_benchmark_says_how_memory_is_allocated() -> None:
         "first = name(); keep_freed_memory(os.environ); print(first, name(), sep=' | ')"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    environment |= {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "the system's defaults | freed memory is kept"

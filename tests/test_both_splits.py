@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.main import main
 from PIL import Image
 
+from minimae.cli.main import main
 from minimae.data.source import Images
 from minimae.tasks.agreement import check_images
 

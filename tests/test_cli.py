@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.commands import COMMANDS
-from minimae.cli.main.main import main, parse
-from minimae.weights.registry.registry import export
 from PIL import Image
 
 from minimae import __version__
+from minimae.cli.commands import COMMANDS
+from minimae.cli.main import main, parse
 from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
 from minimae.train.checkpoint import load_checkpoint
+from minimae.weights.registry import export
 
 FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.main import main
 
+from minimae.cli import main
 from minimae.data.rehearsal import make_folder
 from minimae.train.checkpoint import load_checkpoint
 
@@ -69,7 +69,7 @@ def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = make_folder(out / "photos", classes=3, train=20, val=2, share=0.1)
     lines += [rehearsal(photos, out / "rehearsal"), *questions(one)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=900)
     codes = [json.loads((out / f"codes-{rank}.json").read_text()) for rank in (0, 1)]
     assert codes == [[0] * len(lines)] * 2, done.stderr[-4000:]

@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.commands import COMMANDS
-from minimae.cli.main.completion import bash, fish, zsh
-from minimae.cli.main.main import main
+
+from minimae.cli.commands import COMMANDS
+from minimae.cli.completion import bash, fish, zsh
+from minimae.cli.main import main
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.cli.main.options import Where, pick_device
 
-from minimae.cli.main import options
+from minimae.cli import options
+from minimae.cli.options import DataOptions, pick_device
 from minimae.data.source import Images
 from minimae.devices import constants, send
 from minimae.train import distributed
@@ -41,7 +41,7 @@ def test_a_gpu_that_is_not_here_is_one_line(name: str, two_gpus: list[Any]) -> N
 def test_a_single_process_uses_the_gpu_that_was_named(two_gpus: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert Where(device="cuda:1").join() == "cuda:1"
+    assert DataOptions(device="cuda:1").join() == "cuda:1"
     assert two_gpus == [torch.device("cuda:1")]
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from minimae.cli.main.main import main, parse
 
 from minimae import MAE, size
+from minimae.cli import main, parse
 from minimae.data.rehearsal import make_folder
 from minimae.data.source import Batch
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.checkpoint import load_checkpoint
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 TINY = shlex.split("--image 32 --patch 8 --width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2")
 SHORT = shlex.split("--batch 8 --accumulate 1 --epochs 2 --warmup-epochs 0 --log-every 1 --device cpu --workers 1")
@@ -273,7 +273,7 @@ def test_the_readme_shows_commands_that_exist() -> None:
 
 def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "minimae", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=900)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from minimae.cli.main.main import parse
 
+from minimae.cli import parse
 from minimae.train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def machine(number: int, port: int, out: Path, *words: str) -> subprocess.Popen[
     meet = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}"]
     host = ["--rdzv-id=two", f"--rdzv-conf=is_host={number == 0}", "--local-addr=localhost", "--monitor-interval=0.2"]
     command = [sys.executable, "-m", "torch.distributed.run", *meet, *host, "-m", "minimae", "pretrain", "fashion-demo", *SMALL, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, "--out", str(out)], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

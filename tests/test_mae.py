@@ -141,13 +141,13 @@ def test_trap_14_an_image_of_another_size_is_seen_through_resized_positions_in_e
 
 def test_training_on_one_image_drives_the_loss_down():
     mae, images, mask = MAE(small()), torch.randn(1, 3, 16, 16), make_mask(torch.arange(1), (4, 4))
-    optimiser = torch.optim.AdamW(mae.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(mae.parameters(), lr=3e-3)
     first = mae(images, mask).loss.item()
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = mae(images, mask).loss
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() < 0.2 * first
 
 

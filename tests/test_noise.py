@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import address_hash, splitmix64
 
-from minimae.random import STREAMS, hashed, permutation, uniforms
+from minimae.random import STREAMS, hash_bits, permutation, uniforms
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -19,7 +19,7 @@ def test_the_oracle_gives_the_published_first_output_of_splitmix64():
 
 @given(seed=int64, stream=st.sampled_from(list(STREAMS)), epoch=st.integers(0, 2**40), ids=st.lists(int64, min_size=1, max_size=4))
 def test_the_hash_equals_splitmix64_in_integers_modulo_two_to_the_64(seed, stream, epoch, ids):
-    bits = hashed(seed, stream, epoch, torch.tensor(ids), 5)
+    bits = hash_bits(seed, stream, epoch, torch.tensor(ids), 5)
     expected = [[address_hash(seed, STREAMS[stream], epoch, i, index) for index in range(5)] for i in ids]
     assert [[int(v) % 2**64 for v in row] for row in bits] == expected
 
@@ -55,14 +55,14 @@ def test_streams_seeds_epochs_samples_and_indices_are_not_correlated():
 
 
 def test_swapping_two_parts_of_an_address_gives_another_number():
-    a = {int(hashed(seed, "mask", epoch, torch.tensor([i]), 1)) for seed, epoch, i in itertools.permutations((3, 5, 7))}
+    a = {int(hash_bits(seed, "mask", epoch, torch.tensor([i]), 1)) for seed, epoch, i in itertools.permutations((3, 5, 7))}
     assert len(a) == 6
 
 
 def test_a_batch_may_reach_over_the_end_of_an_epoch():
     ids, epochs = torch.tensor([8, 9, 3, 5]), torch.tensor([0, 0, 1, 1])
-    expected = torch.cat([hashed(0, "crop", 0, ids[:2], 6), hashed(0, "crop", 1, ids[2:], 6)])
-    assert torch.equal(hashed(0, "crop", epochs, ids, 6), expected)
+    expected = torch.cat([hash_bits(0, "crop", 0, ids[:2], 6), hash_bits(0, "crop", 1, ids[2:], 6)])
+    assert torch.equal(hash_bits(0, "crop", epochs, ids, 6), expected)
 
 
 @given(seed=st.integers(0, 99), epoch=st.integers(0, 99), length=st.integers(0, 300))
@@ -91,4 +91,4 @@ def test_the_global_generator_is_neither_read_nor_moved():
 
 def test_an_unknown_stream_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown random stream 'maks'; known: mask, crop"):
-        hashed(0, "maks", 0, torch.arange(3), 1)
+        hash_bits(0, "maks", 0, torch.arange(3), 1)

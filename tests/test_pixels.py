@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minimae.weights.registry.scikit import MAEFeatures
 from PIL import Image
 
 import minimae
@@ -15,6 +14,7 @@ from minimae.data.augment import normalise
 from minimae.data.pixels import as_pixels
 from minimae.data.source import Images
 from minimae.tasks.reconstruct import fit_to_model, reconstruct_batch, stages
+from minimae.weights.scikit import MAEFeatures
 
 NANO = minimae.load("fashion-nano")
 GREY = torch.randint(0, 256, (4, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -5,8 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.main import main
-from minimae.cli.main.parsing import understood
+
+from minimae.cli.main import main
+from minimae.cli.parsing import understood
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

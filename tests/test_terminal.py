@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minimae.cli.main.commands import COMMANDS
-from minimae.cli.main.main import main
-from minimae.cli.main.terminal import SPELLED, Output, any_terminal
 from PIL import Image
+
+from minimae.cli import main
+from minimae.cli.commands import COMMANDS
+from minimae.cli.terminal import SPELLED, Output, any_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--limit", "40", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu"]
@@ -59,7 +60,7 @@ def test_every_encoding_is_enough(encoding: str, picture: Path, tmp_path: Path, 
 
 
 def test_a_plain_locale_is_enough_for_a_whole_run(tmp_path: Path) -> None:
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"} | plain
     command = [sys.executable, "-m", "minimae", "pretrain", "fashion-demo", *TINY]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
@@ -93,7 +94,7 @@ def test_a_reader_that_leaves_is_no_error(command: str, monkeypatch: pytest.Monk
 
 
 def test_a_whole_process_ends_quietly_when_its_reader_has_left() -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = closed_pipe()
     done = subprocess.run([sys.executable, "-m", "minimae", "recipes"], stdout=pipe, stderr=subprocess.PIPE, env=environment)
     os.close(pipe)

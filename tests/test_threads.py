@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from minimae.cli.main.main import main, parse
 from minimae_book.evidence import command as reproduce_command
 from minimae_book.evidence.command import ReproduceCommand
 
 from minimae import MAE, size
-from minimae.cli.main import looking
+from minimae.cli import looking, main, parse
 from minimae.data.source import Images
 from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
@@ -251,7 +250,7 @@ def test_importing_changes_no_program_s_threads() -> None:
         "import torch, os; torch.set_num_threads(3); before = dict(os.environ); import minimae, minimae_book, minimae.train.loop; "
         "assert dict(os.environ) == before; print(torch.get_num_threads())"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "3"
 

@@ -240,9 +240,9 @@ def test_trap_12_on_a_blank_image_predictions_at_two_masked_places_differ_at_ini
 def test_trap_13_positions_are_frozen_in_pre_training_and_can_be_trained_afterwards():
     mae, images, mask = MAE(small()), torch.randn(2, 3, 16, 24), make_mask(torch.arange(2), (4, 6))
     before = [mae.encoder.positions.clone(), mae.decoder.positions.clone()]
-    optimiser = torch.optim.AdamW(mae.parameters(), lr=0.1, weight_decay=0.5)
+    optimizer = torch.optim.AdamW(mae.parameters(), lr=0.1, weight_decay=0.5)
     mae(images, mask).loss.backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.equal(mae.encoder.positions, before[0]) and torch.equal(mae.decoder.positions, before[1])
     assert all(p.grad is not None for name, p in mae.named_parameters() if "positions" not in name)
     encoder = mae.encoder

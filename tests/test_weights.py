@@ -10,7 +10,7 @@ from minimae import MAE, MinimaeError, make_mask
 from minimae.data.source import Images
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.reconstruct import caption, stages
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from minimae.cli.main.commands import COMMANDS
-from minimae.cli.main.main import main
-from minimae.cli.main.meant import options, similar
-from minimae.cli.main.parsing import at_home, parse, pretraining
 from PIL import Image
 
 import minimae
+from minimae.cli.commands import COMMANDS
+from minimae.cli.main import main
+from minimae.cli.meant import options, similar
+from minimae.cli.parsing import at_home, parse, pretraining
 from minimae.errors import reason
 from minimae.recipes import RECIPES
-from minimae.weights.registry import save
+from minimae.weights import save
 
 VALUES = ["", "-1", "0", "nan", "inf", "1e400", "x", "100000000000000000000", "1e-400", "0.5.5", "None", "~nobody-of-that-name/x", "×", "[1]", "-"]
 START = {  # words with which a command would run, were it not for the value that is tried

@@ -17,9 +17,9 @@ from ..model.vit import Encoder
 from ..recipes import FEW_LABELS, RECIPES, Knn, brief, for_processes, known, tell
 from ..tasks.agreement import check_images
 from ..tasks.features import Pool
-from ..tasks.feeding import Source, features_of
 from ..tasks.finetune import Classifier, Finetune, classes_of, finetune, finetuned_accuracy
 from ..tasks.knn import accuracy, knn_predict
+from ..tasks.loading import Source, features_of
 from ..tasks.memory import Need
 from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
@@ -30,7 +30,7 @@ from ..train.loop import Result, device_of
 from ..train.state import locked
 from ..weights import registry as weights
 from ..weights.classified import Classified
-from .options import RecipeName, Where, begin, describe
+from .options import DataOptions, RecipeName, begin, describe
 from .report import prepare, write_json
 
 SAMPLES = {"fashion-full": "fashion"}  # what comes with minimae of a set that has to be fetched
@@ -44,12 +44,12 @@ def same_classes(trained: Classified, images: Source) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class LabelOptions:
     """Labelled images to ask about."""
 
     data: str | None = None
     """Data set or folder; by default the one the model was pre-trained on."""
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
@@ -76,7 +76,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Labelled):
+class Trained(LabelOptions):
     """A trained model, and labelled images to ask it about."""
 
     weights: Path
@@ -201,7 +201,7 @@ class TrainProbeCommand(Trained):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneCommand(Labelled):
+class FinetuneCommand(LabelOptions):
     """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
 
     weights: Path | None = None

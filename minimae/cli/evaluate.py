@@ -11,7 +11,7 @@ from ..tasks.evaluation import finetuned_accuracy
 from ..train import threads
 from ..weights import registry as weights
 from ..weights.classified import Classified
-from .classify import Labelled, same_classes
+from .classify import LabelOptions, same_classes
 
 
 def first(names: Sequence[str]) -> str:
@@ -20,7 +20,7 @@ def first(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateCommand(Labelled):
+class EvaluateCommand(LabelOptions):
     """Top-1 accuracy of a fine-tuned classifier on test images: minimae evaluate --weights RUN"""
 
     weights: Path

@@ -20,7 +20,7 @@ from ..train import threads
 from ..weights import registry as weights
 from ..weights.exporting import save_program
 from .demo import demo
-from .options import Where, describe
+from .options import DataOptions, describe
 from .report import picture
 
 
@@ -145,7 +145,7 @@ class DataCommand:
     """A data set or a folder; nothing lists them all."""
     image: int | None = None
     """Height and width in pixels, for the sets that are drawn: photos, shapes."""
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def __call__(self) -> None:
         if not self.name:

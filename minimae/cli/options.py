@@ -15,7 +15,7 @@ from ..data.opening import ReadFrom
 from ..data.source import Images
 from ..errors import MinimaeError, reason
 from ..model.patches import Pair
-from ..tasks.feeding import Reading, Source
+from ..tasks.loading import LoaderConfig, Source
 from ..train import distributed
 from ..train.distributed import world
 from ..train.state import can_resume
@@ -68,7 +68,7 @@ def describe(images: Source) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class DataOptions:
     """Where images come from and where the work is done."""
 
     data_root: Path = data.DOWNLOADS
@@ -92,9 +92,9 @@ class Where:
     """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and more of the bus."""
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> LoaderConfig:
         """How a stream is read."""
-        return Reading(workers=self.workers, crop_on=self.crop_on, skip_corrupt=self.skip_corrupt)
+        return LoaderConfig(workers=self.workers, crop_on=self.crop_on, skip_corrupt=self.skip_corrupt)
 
     def join(self) -> str:
         """Meet the other processes, if torchrun started this one; → the device of this process."""

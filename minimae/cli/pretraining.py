@@ -15,7 +15,7 @@ from ..train import threads
 from ..train.distributed import world
 from ..train.state import locked
 from ..weights.start import load_start
-from .options import RecipeName, Where, begin, describe
+from .options import DataOptions, RecipeName, begin, describe
 from .rehearse import rehearse
 from .report import examples, prepare, report_pretraining
 
@@ -25,7 +25,7 @@ class PretrainCommand:
     """Pre-train a masked autoencoder from a named recipe: minimae pretrain RECIPE [--option …]"""
 
     recipe: OmitArgPrefixes[Pretrain]
-    where: OmitArgPrefixes[Where] = field(default_factory=Where)
+    where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     name: RecipeName = ""
     out: Path | None = None
     """Folder for checkpoint, metrics, figures and report; by default runs/RECIPE."""

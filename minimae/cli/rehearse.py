@@ -21,13 +21,13 @@ from ..data.stream import open_stream
 from ..errors import MinimaeError
 from ..recipes import RECIPES, Entry, for_processes
 from ..recipes.imagenet import TRAINING
-from ..tasks.feeding import Source
 from ..tasks.finetune import finetune, finetuned_accuracy
+from ..tasks.loading import Source
 from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from ..tasks.probe_train import train_probe
 from ..train.distributed import same, wait, world
 from ..train.loop import Result
-from .options import Where
+from .options import DataOptions
 from .report import environment, report_pretraining, write_json
 
 STAGES = ("probe", "finetune")  # after pre-training
@@ -55,7 +55,7 @@ def speed(result: Result) -> float:
     return rates[len(rates) // 2]
 
 
-def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Path | None = None) -> dict[str, Any]:
+def rehearse(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out: Path | None = None) -> dict[str, Any]:
     """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
 
     recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
@@ -103,7 +103,7 @@ def rehearse(name: str, recipe: Pretrain, where: Where, *, device: str, out: Pat
     return found
 
 
-def images_for(recipe: Pretrain, where: Where, count: int, root: Path) -> tuple[Source, Source, int]:
+def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> tuple[Source, Source, int]:
     """About ``count`` images to train on, some to test on, and how many there are to train on in all.
 
     Made in ``root`` where ImageNet is requested but missing. Raises as opening the images does.

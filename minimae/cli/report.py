@@ -21,8 +21,8 @@ from ..data.source import Images
 from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
-from ..tasks.feeding import Source, some
 from ..tasks.judging import judged
+from ..tasks.loading import Source, some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from ..tasks.reconstruct import reconstruct_batch
 from ..train.loop import Result

@@ -20,14 +20,14 @@ def most_open() -> int:
     return MOST_OPEN if limit == resource.RLIM_INFINITY else max(1, min(MOST_OPEN, limit // 4))
 
 
-class Handles:
+class FileCache:
     """Files kept open for reading, each process its own: a copy in another process starts with none."""
 
     def __init__(self) -> None:
         self.open: dict[str, int] = {}
 
-    def __reduce__(self) -> tuple[type[Handles], tuple[()]]:
-        return Handles, ()
+    def __reduce__(self) -> tuple[type[FileCache], tuple[()]]:
+        return FileCache, ()
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset`` on; fewer where the file ends. Raises SystemFailure."""

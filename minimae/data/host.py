@@ -10,7 +10,7 @@ from einops import rearrange
 from torch.utils.data import Dataset
 
 from .augment import Augmentation, augment, crop_boxes
-from .reader import Finish, Raw, Request
+from .reader import RawBatch, Request, WorkerTransform
 from .source import Images
 
 
@@ -23,14 +23,14 @@ class HostReader(Dataset[Any]):
     augmentation: Augmentation
     seed: int
     repeats: int
-    finish: Finish
+    finish: WorkerTransform
     where: Literal["host"] = "host"
 
-    def __getitem__(self, request: Request) -> Raw:
+    def __getitem__(self, request: Request) -> RawBatch:
         batch = self.images.at(torch.from_numpy(request[0]), torch.from_numpy(request[1]), self.repeats)
         plain = replace(self.augmentation, flip=False)
         crops = augment(batch.pixels, batch.ids, plain, seed=self.seed, epoch=batch.epochs, size=self.image)
         pixels = rearrange((crops * 255).round().to(torch.uint8), "b c h w -> b h w c").contiguous()
         boxes = crop_boxes(batch.ids, self.images.image, self.augmentation, seed=self.seed, epoch=batch.epochs)
         pixels = self.finish(pixels, batch.ids, batch.epochs)
-        return Raw(pixels, boxes, boxes, boxes.long(), batch.labels, batch.ids, batch.epochs, ())
+        return RawBatch(pixels, boxes, boxes, boxes.long(), batch.labels, batch.ids, batch.epochs, ())

@@ -25,9 +25,9 @@ from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from .augment import Augmentation
 from .host import HostReader
-from .reader import Failure, Finish, Raw, Reader, Request
+from .reader import Failure, RawBatch, Reader, Request, WorkerTransform
 from .source import Batch, Images
-from .stream import Stream
+from .stream import ImageFiles
 from .views import resize_on_device
 from .workers import STOPS, death_of_a_worker, held, ignore_stops, tells_a_death
 
@@ -70,7 +70,7 @@ class Feed(Iterator[Batch]):
         assert ids is not None and epochs is not None and boxes is not None
         return Batch(pixels, labels, ids, epochs, boxes)
 
-    def _raw(self) -> Raw:
+    def _raw(self) -> RawBatch:
         """The next batch as a worker left it; any trouble ends the workers."""
         try:
             if self._loader is None:
@@ -78,7 +78,7 @@ class Feed(Iterator[Batch]):
             if self._iterator is None:
                 with held(*STOPS):
                     self._iterator = iter(self._loader)
-            raw: Raw | Failure = next(self._iterator)
+            raw: RawBatch | Failure = next(self._iterator)
         except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over a batch
             self.close()
             if isinstance(error, RuntimeError) and not tells_a_death(error):
@@ -99,7 +99,7 @@ class Feed(Iterator[Batch]):
             tqdm.write("more damaged images are counted, but no longer listed", file=sys.stderr)
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
-    def _pixels(self, raw: Raw) -> Tensor:
+    def _pixels(self, raw: RawBatch) -> Tensor:
         """The views of a batch on the device."""
         pixels = rearrange(raw.pixels.to(self.device, non_blocking=True), "b h w c -> b c h w")
         if self.reader.where == "device":
@@ -124,7 +124,7 @@ class Feed(Iterator[Batch]):
 
 
 def feed(
-    stream: Stream | Images,
+    stream: ImageFiles | Images,
     plan: Iterable[tuple[Tensor, Tensor]],
     *,
     image: Pair,
@@ -135,7 +135,7 @@ def feed(
     device: str | torch.device = "cpu",
     repeats: int = 1,
     corrupt: Literal["error", "skip"] = "error",
-    finish: Finish | None = None,
+    finish: WorkerTransform | None = None,
     prefetch: int = 2,
     timeout: float = 600.0,
 ) -> Feed:
@@ -179,7 +179,12 @@ def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def in_memory(
-    stream: Stream, *, image: Pair, augmentation: Augmentation | None = None, workers: int = 0, corrupt: Literal["error", "skip"] = "error"
+    stream: ImageFiles,
+    *,
+    image: Pair,
+    augmentation: Augmentation | None = None,
+    workers: int = 0,
+    corrupt: Literal["error", "skip"] = "error",
 ) -> Images:
     """Read a (small) stream into memory: the views of evaluation, or the middle of each image with ``Augmentation(scale=None)``."""
     how: dict[str, Any] = {"image": image, "augmentation": augmentation, "seed": 0, "workers": workers, "corrupt": corrupt}

@@ -13,9 +13,9 @@ from .files import SizesDiffer
 from .folder import HOLD_OUT, folder, listing
 from .source import Images, held_out
 from .standard import VARIED, listed
-from .stream import Stream, of_files, open_shards, packed
+from .stream import ImageFiles, of_files, open_shards, packed
 
-Source = Images | Stream
+Source = Images | ImageFiles
 ReadFrom = Literal["auto", "memory", "files"]
 
 ROOM = 2e9  # images are held in memory up to this many bytes of pixels
@@ -74,17 +74,17 @@ def open_images(
     return _kept(stream, read_from)
 
 
-def _kept(stream: Stream, read_from: ReadFrom) -> Stream:
+def _kept(stream: ImageFiles, read_from: ReadFrom) -> ImageFiles:
     return stream.kept() if read_from == "memory" else stream
 
 
-def _fits(stream: Stream, read_from: ReadFrom) -> bool:
+def _fits(stream: ImageFiles, read_from: ReadFrom) -> bool:
     """Whether the pixels of these images could be held in memory, if all have the size of the first that can be read."""
     height, width = stream.first_size()
     return height * width <= LARGEST and (read_from == "memory" or len(stream) * height * width * stream.channels <= ROOM)
 
 
-def _shards(root: Path, split: str, channels: int | None, labelled: bool) -> Stream:
+def _shards(root: Path, split: str, channels: int | None, labelled: bool) -> ImageFiles:
     """Packed shards; where there is no test part and one is needed, a part of the training images."""
     there = any((root / name).is_dir() for name in ("test", "val"))
     if not labelled or there or split == "val":

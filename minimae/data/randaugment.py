@@ -147,7 +147,7 @@ def noise_bank(values: int, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Finish:
+class WorkerTransform:
     """Changes that the host makes to crops before they go to the device, so that no step waits: flip, then RandAugment."""
 
     flip: bool

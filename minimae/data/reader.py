@@ -14,17 +14,17 @@ from torch.utils.data import Dataset
 from .access import SystemFailure
 from .augment import Augmentation
 from .decoding import Header, decode, read_header, scale_of
-from .stream import Stream
+from .stream import ImageFiles
 from .views import reduced, resize_on_host, view_boxes
 
 MOST_IN_A_ROW = 100  # unreadable images one after another: then something else is wrong than an image
 ROUND = 32  # padded sizes are multiples of this, so that the device meets few different ones
 
-Finish = Callable[[Tensor, Tensor, Tensor], Tensor]  # crops uint8 b h w c, sample ids b, epochs b → crops that are changed further
+WorkerTransform = Callable[[Tensor, Tensor, Tensor], Tensor]  # crops uint8 b h w c, sample ids b, epochs b → crops that are changed further
 Request = tuple[np.ndarray, np.ndarray]  # places int64 b, epochs int64 b
 
 
-class Raw(NamedTuple):
+class RawBatch(NamedTuple):
     """What a worker hands over: ``b`` images, ``r`` views of each.
 
     pixels: uint8 ``b·r h w c`` cropped on the host, or ``b height width c`` padded for the device.
@@ -56,16 +56,16 @@ class Broken(Exception):
 class Reader(Dataset[Any]):
     """Reads parts of a plan; picklable, without state: what it reads is a function of the request."""
 
-    stream: Stream
+    stream: ImageFiles
     image: tuple[int, int]
     augmentation: Augmentation | None
     seed: int
     repeats: int = 1
     where: Literal["host", "device"] = "host"
     corrupt: Literal["error", "skip"] = "error"
-    finish: Finish | None = None
+    finish: WorkerTransform | None = None
 
-    def __getitem__(self, request: Request) -> Raw | Failure:
+    def __getitem__(self, request: Request) -> RawBatch | Failure:
         places, epochs = request[0].tolist(), torch.from_numpy(np.repeat(request[1], self.repeats))
         epochs = epochs * self.repeats + torch.arange(self.repeats).repeat(len(places))
         skipped: list[str] = []
@@ -97,7 +97,7 @@ class Reader(Dataset[Any]):
         ids = self.stream.ids[index]
         if self.finish is not None:
             pixels = self.finish(pixels, ids, epochs)
-        return Raw(pixels, boxes, inner, edges, labels, ids, epochs, tuple(skipped))
+        return RawBatch(pixels, boxes, inner, edges, labels, ids, epochs, tuple(skipped))
 
     def _readable(self, place: int, read: Any, skipped: list[str]) -> tuple[int, Any]:
         """The first image from ``place`` on that can be read, and what ``read`` makes of it. Raises Broken."""

@@ -18,7 +18,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from ..random import uniforms
-from .outlines import OUTLINES
+from .sdf import OUTLINES
 from .source import Images, as_places
 
 CLASSES = tuple(OUTLINES)

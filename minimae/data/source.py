@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,26 +15,12 @@ from ..devices import send
 from ..model.patches import Pair
 from ..random import permutation
 from .labels import as_labels
+from .types import Batch, Statistics
 
-Statistics = tuple[Tensor, Tensor]  # mean and standard deviation per channel, of pixels in [0, 1]: float32 c
 VALUES = 400_000_000  # statistics use at most this many pixel values: seven hundred photographs, or all of CIFAR
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the usual mean and standard deviation of red, green and blue
 WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's classes
 HISTOGRAM = 1 << 22  # pixels of one channel that are counted at a time: no copy of the whole set is made
-
-
-class Batch(NamedTuple):
-    """Images of one forward pass: pixels uint8 ``b c height width``, labels int64 ``b`` or None, sample ids and epochs int64 ``b``.
-
-    boxes: float32 ``b 4`` (top, left, height, width), what is shown of images that were cropped when they were read; None where the
-    pixels are the whole images.
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
-    ids: Tensor
-    epochs: Tensor
-    boxes: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

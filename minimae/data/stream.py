@@ -21,7 +21,7 @@ from torch import Tensor
 from .access import SystemFailure, file_bytes
 from .decoding import decode, is_grey, read_header
 from .folder import Listing, listing, no_folder
-from .handles import Handles
+from .handles import FileCache
 from .labels import as_labels
 from .shards import INDEX, packed, read_index, split_folder
 from .source import Statistics, as_places, choose, from_histogram, imagenet_statistics, in_a_line, sampled
@@ -30,7 +30,7 @@ from .workers import cores
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class ImageFiles:
     """Images that are read when needed.
 
     root, files: the files, as bytes of their names below ``root`` (an array: worker processes then share its memory).
@@ -54,7 +54,7 @@ class Stream:
     notes: tuple[str, ...] = ()
     held: Tensor | None = None
     fixed_statistics: Statistics | None = None
-    handles: Handles = field(default_factory=Handles, repr=False)
+    handles: FileCache = field(default_factory=FileCache, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -125,12 +125,12 @@ class Stream:
         except Exception:  # Pillow raises a dozen types
             return 0, 0, 0.0
 
-    def kept(self) -> Stream:
+    def kept(self) -> ImageFiles:
         """The same with the bytes of all files in memory: read once, and the same images."""
         data = [self.bytes_of(place) for place in range(len(self))]
         lengths = torch.tensor([len(x) for x in data])
         span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
-        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span, handles=Handles())
+        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span, handles=FileCache())
 
     def path_of(self, place: int) -> Path:
         """The file in which an image lies."""
@@ -159,13 +159,13 @@ class Stream:
         header = read_header(self.bytes_of(place))
         return header.height, header.width
 
-    def subset(self, index: Tensor | Sequence[int]) -> Stream:
+    def subset(self, index: Tensor | Sequence[int]) -> ImageFiles:
         """The images at these places, with their own sample ids."""
         index = as_places(index, len(self))
         labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
-        return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=Handles())
+        return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=FileCache())
 
-    def few(self, count: int, *, seed: int = 0) -> Stream:
+    def few(self, count: int, *, seed: int = 0) -> ImageFiles:
         """``count`` images chosen by the seed, the same number of each class (as nearly as it goes)."""
         if self.labels is None:
             raise ValueError(f"{self.name} has no labels to choose by")
@@ -173,7 +173,7 @@ class Stream:
             raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
         return self.subset(choose(self.labels, len(self), count, seed=seed))
 
-    def limited(self, limit: int | None) -> Stream:
+    def limited(self, limit: int | None) -> ImageFiles:
         """At most that many images, as many of each class as it goes, always the same ones."""
         if limit is None or limit >= len(self):
             return self
@@ -182,7 +182,7 @@ class Stream:
 
 def open_folder(
     root: Path, split: str = "train", *, channels: int | None = None, bits: int | None = None, hold_out: float | None = None
-) -> Stream:
+) -> ImageFiles:
     """The images of one split of a folder, found but not decoded. Raises as :func:`.folder.listing` does.
 
     channels: 1 or 3; by default 1 when every file is grey, else 3. hold_out: see :func:`.folder.listing`.
@@ -191,23 +191,23 @@ def open_folder(
     return of_files(root.resolve().name, found, channels=channels, bits=bits)
 
 
-def of_files(name: str, found: Listing, *, channels: int | None = None, bits: int | None = None) -> Stream:
+def of_files(name: str, found: Listing, *, channels: int | None = None, bits: int | None = None) -> ImageFiles:
     """The images of a listing. Those of ImageNet's classes have ImageNet's statistics."""
     names = np.array([os.fsencode(file) for file in found.names])
     labels = None if found.labels is None else torch.tensor(found.labels)
     fixed = imagenet_statistics(found.classes, channels)
-    stream = Stream(name, found.root, names, torch.arange(len(names)), None, labels, found.classes, torch.tensor(found.ids),
+    stream = ImageFiles(name, found.root, names, torch.arange(len(names)), None, labels, found.classes, torch.tensor(found.ids),
                     channels or 3, bits, found.notes, fixed_statistics=fixed)  # fmt: skip
     return stream if channels is not None else _coloured(stream)
 
 
-def _coloured(stream: Stream) -> Stream:
+def _coloured(stream: ImageFiles) -> ImageFiles:
     """The same with one channel if every image is grey. Opens them until one is not."""
     grey = all(is_grey(stream.bytes_of(place)) for place in range(len(stream)))
-    return replace(stream, channels=1, fixed_statistics=None, handles=Handles()) if grey else stream
+    return replace(stream, channels=1, fixed_statistics=None, handles=FileCache()) if grey else stream
 
 
-def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> Stream:
+def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> ImageFiles:
     """The images of one split of a folder that :func:`.pack.pack` made, in the order of their sample ids.
 
     Raises FileNotFoundError without an index or a shard, ValueError for an index that cannot be read, a shard whose length is not
@@ -234,11 +234,13 @@ def open_shards(root: Path, split: str = "train", *, channels: int | None = None
     labels = None if index.labels is None else torch.tensor(index.labels)[order]
     names = np.array([os.fsencode(shard.file) for shard in index.shards])
     fixed = imagenet_statistics(index.classes, channels)
-    stream = Stream(index.name, folder, names, files[order], span, labels, index.classes, ids[order], channels or 3, fixed_statistics=fixed)
+    stream = ImageFiles(
+        index.name, folder, names, files[order], span, labels, index.classes, ids[order], channels or 3, fixed_statistics=fixed
+    )
     return stream if channels is not None else _coloured(stream)
 
 
-def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -> Stream:
+def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -> ImageFiles:
     """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`open_folder` do."""
     if not root.is_dir():
         raise no_folder(root)

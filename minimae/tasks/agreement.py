@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .feeding import Source
+from .loading import Source
 
 
 def check_images(train: Source, test: Source, *, channels: int, labelled: bool = False) -> None:

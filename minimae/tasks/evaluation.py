@@ -14,7 +14,7 @@ from ..train.precision import evaluating
 from ..train.settings import Precision
 from ..train.state import device_of
 from ..train.threads import inference
-from .feeding import USUAL, Reading, Source, chunks
+from .loading import DEFAULTS, LoaderConfig, Source, chunks
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
 
 
 def finetuned_accuracy(
-    model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: Reading = USUAL, precision: Precision = "auto"
+    model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
 ) -> float:
     """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images; all return the result."""
     right = total = 0

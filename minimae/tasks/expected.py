@@ -33,7 +33,7 @@ class Reference:
     """
 
     task: dict[str, Any]
-    optimiser: dict[str, Any]
+    optimizer: dict[str, Any]
     seeds: tuple[int, ...]
     points: tuple[tuple[float, float], ...]
     tolerance: float

@@ -14,23 +14,23 @@ from torch import Tensor, nn
 
 from ..data.augment import Augmentation, normalise
 from ..data.mixing import draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
-from ..data.randaugment import Finish, erase, mean_colour, randaugment
+from ..data.randaugment import WorkerTransform, erase, mean_colour, randaugment
 from ..data.source import Batch
-from ..data.stream import Stream
+from ..data.stream import ImageFiles
 from ..model.patches import Pair, pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..train.bands import Expectation
 from ..train.checkpoint import load_checkpoint, load_weights
 from ..train.ema import Averaged
 from ..train.identity import identity
 from ..train.loop import CHECKPOINT, Plan, Result, device_of, fit
-from ..train.optimisers import adamw, layer_groups
+from ..train.loss_bands import Expectation
+from ..train.optim import adamw, layer_groups
 from ..train.precision import inputs
 from ..train.settings import from_dict
 from .evaluation import classify, finetuned_accuracy
-from .feeding import USUAL, Reading, Source, batches, changed
 from .finetune_recipe import Finetune
+from .loading import DEFAULTS, LoaderConfig, Source, batches, changed
 from .partial import at_image, freeze
 
 __all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "classify", "finetune", "finetuned_accuracy", "load_finetuned"]
@@ -66,12 +66,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(d, classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)
         nn.init.zeros_(self.head.bias)
-        self.resting = [] if tune is None else freeze(self.encoder, tune)
+        self.frozen = [] if tune is None else freeze(self.encoder, tune)
 
     def train(self, mode: bool = True) -> nn.Module:  # type: ignore[override]  # as text it could not stand in a notebook
         """As usual, but what is frozen stays in eval mode."""
         super().train(mode)
-        for part in self.resting:
+        for part in self.frozen:
             part.eval()
         return self
 
@@ -89,7 +89,7 @@ class FinetuneTask:
     source: Source
     statistics: tuple[Tensor, Tensor]
     model: Classifier | Averaged
-    reading: Reading = field(default_factory=Reading, kw_only=True)
+    reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
     data: str = field(default="", kw_only=True)
     kind: str = field(default="finetune", init=False)
 
@@ -102,7 +102,7 @@ class FinetuneTask:
         self.images = len(self.source)
         self.image = pair(self.classifier.encoder.size.image)
         self.run: nn.Module = self.model
-        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.source, Stream):
+        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.source, ImageFiles):
             raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 
     @property
@@ -110,7 +110,7 @@ class FinetuneTask:
         """The network that learns, inside the average of its weights or not."""
         return self.model.model if isinstance(self.model, Averaged) else self.model
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(layer_groups(self.classifier, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
@@ -123,10 +123,10 @@ class FinetuneTask:
         return Augmentation(scale=self.recipe.crop, flip=self.recipe.flip)
 
     @property
-    def finish(self) -> Finish | None:
+    def finish(self) -> WorkerTransform | None:
         """Flips and RandAugment, which are done on the host, image by image, by workers where there are any."""
         r = self.recipe
-        return None if r.randaugment is None else Finish(r.flip, r.randaugment, r.seed, self.fill)
+        return None if r.randaugment is None else WorkerTransform(r.flip, r.randaugment, r.seed, self.fill)
 
     def feed(self, plan: Plan) -> Iterator[Batch]:
         r = self.recipe
@@ -184,7 +184,7 @@ def finetune(
     *,
     resume: bool = False,
     quiet: bool = False,
-    reading: Reading = USUAL,
+    reading: LoaderConfig = DEFAULTS,
     keep_head: bool = True,
     data: str = "",
 ) -> tuple[Classifier, Result]:

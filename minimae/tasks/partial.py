@@ -49,8 +49,8 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         return []
     for parameter in encoder.parameters():
         parameter.requires_grad_(False)
-    resting = list(encoder.blocks[: depth - (1 if blocks == 0.5 else int(blocks))])
-    for block in encoder.blocks[len(resting) :]:
+    frozen = list(encoder.blocks[: depth - (1 if blocks == 0.5 else int(blocks))])
+    for block in encoder.blocks[len(frozen) :]:
         learned = [block.norm2, block.mlp] if blocks == 0.5 else [block]
         for part in learned:
             part.requires_grad_(True)  # type: ignore[union-attr, operator]
@@ -58,7 +58,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         last = encoder.blocks[depth - 1]
         assert isinstance(last, Block)
         encoder.blocks[depth - 1] = HalfBlock(last)
-    return resting
+    return frozen
 
 
 def at_image(encoder: Encoder, image: int | Pair) -> Encoder:

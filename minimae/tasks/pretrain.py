@@ -17,16 +17,15 @@ from ..model.masking import Mask, keep_count, make_mask
 from ..model.patches import Pair, pair, patchify
 from ..model.sizes import Size, size
 from ..model.targets import PCATarget
-from ..train.bands import Expectation
 from ..train.distributed import broadcast, world
 from ..train.identity import identity
 from ..train.loop import Plan, Result, device_of, fit
-from ..train.optimisers import adamw, decay_groups
+from ..train.loss_bands import Expectation
+from ..train.optim import adamw, decay_groups
 from ..train.precision import inputs
 from ..train.settings import Settings
-from ..weights.start import load_start, start_from
 from .expected import reference
-from .feeding import USUAL, Reading, Source, batches, changed, some
+from .loading import DEFAULTS, LoaderConfig, Source, batches, changed, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
 
 __all__ = [
@@ -141,7 +140,7 @@ class PretrainTask:
     recipe: Pretrain
     source: Source
     model: MAE
-    reading: Reading = field(default_factory=Reading, kw_only=True)
+    reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
     kind: str = field(default="pretrain", init=False)
 
     def __post_init__(self) -> None:
@@ -151,7 +150,7 @@ class PretrainTask:
         self.image = pair(self.model.size.image)
         self.run: nn.Module = self.model
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
 
     def about(self) -> dict[str, Any]:
@@ -221,7 +220,7 @@ def pretrain(
     resume: bool = False,
     device: str = "cpu",
     quiet: bool = False,
-    reading: Reading = USUAL,
+    reading: LoaderConfig = DEFAULTS,
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not looked at); returns the model and how the run went.
 
@@ -230,6 +229,8 @@ def pretrain(
     """
     model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
     if recipe.init is not None and not resume:
+        from ..weights.start import load_start, start_from
+
         text = start_from(model, load_start(recipe, model.size), recipe, images.statistics)
         if world().main and not quiet:
             print(text)

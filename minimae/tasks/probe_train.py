@@ -23,8 +23,8 @@ from ..train.distributed import world
 from ..train.lars import ScaledLARS
 from ..train.loop import Result, device_of, fit
 from ..train.settings import Settings
-from .feeding import USUAL, Reading, Source, changed
 from .finetune import FinetuneTask, classes_of
+from .loading import DEFAULTS, LoaderConfig, Source, changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class ProbeTask(FinetuneTask):
         """Nothing: the probe flips on the device, and recolours nothing."""
         return None
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
         r = self.recipe
         return ScaledLARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
 
@@ -145,7 +145,7 @@ def train_probe(
     *,
     resume: bool = False,
     quiet: bool = False,
-    reading: Reading = USUAL,
+    reading: LoaderConfig = DEFAULTS,
 ) -> tuple[LinearProbe, Result]:
     """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.finetune.finetuned_accuracy`."""
     torch.manual_seed(recipe.seed)

@@ -169,9 +169,9 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put back what :func:`gathered` made of ``optimiser.state_dict()``, whether parameters are sharded now or not."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def load_optimiser(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put back what :func:`gathered` made of ``optimizer.state_dict()``, whether parameters are sharded now or not."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def fitted(value: Any, parameter: Tensor) -> Any:
         if not isinstance(value, Tensor):
@@ -179,7 +179,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> N
         return placed(value.clone(), parameter) if value.shape == parameter.shape else value.clone()
 
     moments = {i: {name: fitted(value, parameters[i]) for name, value in kept.items()} for i, kept in state["state"].items()}
-    optimiser.load_state_dict({**state, "state": moments})
+    optimizer.load_state_dict({**state, "state": moments})
 
 
 @contextlib.contextmanager

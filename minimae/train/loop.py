@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data.source import Batch
+from ..data.types import Batch
 from ..devices import current, waiting
 from ..errors import Interrupted, MinimaeError
-from ..random import hashed, permutation
+from ..random import hash_bits, permutation
 from . import distributed
-from .graphs import Captured, capturable, capture
-from .logs import Logs, to_terminal
+from .cuda_graph import Captured, capturable, capture
+from .log import Logs, to_terminal
 from .losses import Losses, check_weights
-from .optimisers import set_lr
+from .optim import set_lr
 from .precision import autocast, backends, inputs, mixed
 from .resume import compare, extended, how_to_continue
 from .schedule import lr_at, scaled_lr
@@ -96,13 +96,13 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     shard = settings.shard and here.size > 1
     empty = distributed.without_weights(model) if shard else model
     task.run = distributed.spread(model, shard=shard)
-    optimiser = task.optimiser(peak)
+    optimizer = task.optimizer(peak)
     precision, scaler = mixed(settings, device)
     checkpoints = Checkpoints(out, settings, epoch_steps=epoch_steps)
     state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
     state |= {"step": 0, "seconds": 0.0, "history": [], "threads": None}
     if resume:
-        kept = checkpoints.restore(task.kind, model, optimiser, scaler, check=lambda kept: compare(kept, state, out))
+        kept = checkpoints.restore(task.kind, model, optimizer, scaler, check=lambda kept: compare(kept, state, out))
         state |= {name: kept.get(name, state[name]) for name in ("step", "seconds", "history", "threads")}
         if here.main and (news := extended(kept, settings, task.images, here.size)):
             to_terminal(news)
@@ -110,7 +110,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     threads = threads_for_training(model, settings, stored=state["threads"], say=silent)
     state["threads"] = threads.count  # it affects the last digits, so a resumed run takes the same number
     if settings.graph:
-        capturable(optimiser)
+        capturable(optimizer)
 
     model.train()
     losses = Losses(state["step"], device)
@@ -121,7 +121,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
         with waiting(device):
             losses.read(epoch_steps, checkpoints.kept())  # what is not finite is never saved
             check_weights(model, state["step"], checkpoints.kept())
-            checkpoints.save(model, optimiser, scaler, state)
+            checkpoints.save(model, optimizer, scaler, state)
 
     started = logged = time.perf_counter()
     before, last, waited = state["seconds"], state["step"], 0.0
@@ -138,19 +138,19 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
             step = state["step"]
             # The cosine ends one step after the last: at its end the rate is 0, and a step at that rate changes nothing.
             lr = lr_at(step + 1, steps=steps + 1, warmup=warmup, peak=peak, floor=settings.floor_lr)
-            set_lr(optimiser, lr)
-            torch.manual_seed(int(hashed(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
+            set_lr(optimizer, lr)
+            torch.manual_seed(int(hash_bits(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
             if settings.graph:
                 batch = next(feed)
                 prepared = inputs(task, batch)
-                replay = replay or record(task, settings, optimiser, prepared)
+                replay = replay or record(task, settings, optimizer, prepared)
                 loss, ids = replay(*prepared), batch.ids  # forward, backward, and the optimiser's step
             else:
                 made = gradients(task, feed, settings, precision, scaler, together)
                 if made is None:
                     break
                 loss, ids = made
-                update(model, optimiser, scaler, settings)
+                update(model, optimizer, scaler, settings)
             task.after_step()
             losses.add(loss, ids)
 
@@ -198,17 +198,17 @@ def gradients(
     return total, batch.ids
 
 
-def update(model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: Settings) -> None:
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: Settings) -> None:
     """The optimiser's step with the gradients that are there, and none afterwards."""
     if settings.clip is not None:
-        scaler.unscale_(optimiser)
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    scaler.step(optimiser)
+    scaler.step(optimizer)
     scaler.update()
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
 
 
-def record(task: Task, settings: Settings, optimiser: torch.optim.Optimizer, prepared: tuple[Tensor, ...]) -> Captured:
+def record(task: Task, settings: Settings, optimizer: torch.optim.Optimizer, prepared: tuple[Tensor, ...]) -> Captured:
     """The step of this task as a CUDA graph. Raises MinimaeError without a GPU, or with several processes."""
     if distributed.world().size > 1:
         raise MinimaeError("--graph is for one process: leave it out, or start without torchrun")
@@ -219,7 +219,7 @@ def record(task: Task, settings: Settings, optimiser: torch.optim.Optimizer, pre
             with autocast(device, precision):
                 loss = task.score(*tensors)
             loss.backward()
-        update(model, optimiser, idle, settings)
+        update(model, optimizer, idle, settings)
         return loss.detach()
 
-    return capture(step, *prepared, model=model, optimiser=optimiser)
+    return capture(step, *prepared, model=model, optimizer=optimizer)

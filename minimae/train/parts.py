@@ -110,10 +110,10 @@ def nested(flat: dict[tuple[Any, ...], Any]) -> Any:
     return [tree[i] for i in range(len(tree))] if all(isinstance(key, int) for key in tree) else tree
 
 
-def numbered(optimiser: dict[str, Any]) -> dict[str, Any]:
+def numbered(optimizer: dict[str, Any]) -> dict[str, Any]:
     """The state of an optimiser by the names of its parameters → by their numbers, as torch's optimisers store it."""
-    names = [name for group in optimiser["param_groups"] for name in group["params"]]
+    names = [name for group in optimizer["param_groups"] for name in group["params"]]
     number = {name: i for i, name in enumerate(names)}
-    groups = [{**group, "params": [number[name] for name in group["params"]]} for group in optimiser["param_groups"]]
-    moments: dict[int, dict[str, Tensor]] = {number[name]: values for name, values in optimiser.get("state", {}).items()}
+    groups = [{**group, "params": [number[name] for name in group["params"]]} for group in optimizer["param_groups"]]
+    moments: dict[int, dict[str, Tensor]] = {number[name]: values for name, values in optimizer.get("state", {}).items()}
     return {"state": moments, "param_groups": groups}

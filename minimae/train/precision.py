@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.source import Batch
+from ..data.types import Batch
 from ..devices import exact
 from .settings import Settings
 from .task import Task

@@ -23,7 +23,7 @@ from torch import nn
 from ..errors import MinimaeError
 from .checkpoint import Damaged, load_checkpoint, load_weights, save_checkpoint
 from .distributed import agree, gathered, load_optimiser, same, world
-from .logs import to_terminal
+from .log import to_terminal
 from .parts import load_about, load_parts
 from .settings import Settings
 
@@ -64,12 +64,12 @@ class Checkpoints:
         done, before = (int(s / self.epoch_steps / every + 1e-9) for s in (step, step - 1))
         return done * every if done > before else None
 
-    def save(self, model: nn.Module, optimiser: Any, scaler: Any, state: dict[str, Any]) -> None:
+    def save(self, model: nn.Module, optimizer: Any, scaler: Any, state: dict[str, Any]) -> None:
         """Write a checkpoint and the metrics; every process calls it. Raises MinimaeError in all when the first could not write."""
         if self.out is None or state["step"] == self.step:
             return
         started = self.clock()
-        tensors = {"model": gathered(model.state_dict()), "optimiser": gathered(optimiser.state_dict())}
+        tensors = {"model": gathered(model.state_dict()), "optimiser": gathered(optimizer.state_dict())}
         error: MinimaeError | None = None
         if world().main:
             try:
@@ -101,7 +101,7 @@ class Checkpoints:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def restore(
-        self, kind: str, model: nn.Module, optimiser: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
+        self, kind: str, model: nn.Module, optimizer: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
         """Restore model and optimiser from the newest readable checkpoint; → the rest of its contents.
 
@@ -118,7 +118,7 @@ class Checkpoints:
             raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimiser's moments, so it cannot be resumed")
         load_weights(model, state.pop("model"), path)
         try:
-            load_optimiser(optimiser, moments)
+            load_optimiser(optimizer, moments)
             if scale := state.pop("scaler"):  # empty when the run so far needed no scaler: on another device
                 scaler.load_state_dict(scale)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..data.source import Batch
-from .bands import Expectation
+from ..data.types import Batch
+from .loss_bands import Expectation
 
 Plan = Iterator[tuple[Tensor, Tensor]]  # images of one forward pass after another: places int64 b, and the epoch of each int64 b
 
@@ -28,7 +28,7 @@ class Task(Protocol):
     @property
     def model(self) -> nn.Module: ...
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer: ...
+    def optimizer(self, lr: float) -> torch.optim.Optimizer: ...
 
     def about(self) -> dict[str, Any]:
         """Metadata of a checkpoint: what it needs besides the weights, so that the model can be used without its data."""

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.cli.main.main import main
 from minimae_book.bench import cases as case_module
 from minimae_book.bench import results as result_module
 from minimae_book.bench import rivals, timing
-from minimae_book.bench.cases import BIG, OURS, TIMM, USUAL, Setting, cases
+from minimae_book.bench.cases import BIG, DEFAULTS, OURS, TIMM, Setting, cases
 from minimae_book.bench.ceilings import Ceilings, ceilings, peak
 from minimae_book.bench.results import Row, as_json, keep, measure, summary, table
 from minimae_book.bench.running import Running
@@ -28,6 +27,7 @@ from minimae_book.bench.timing import bytes_of, cpu_peak, interleave, seconds
 from torch import nn
 
 from minimae import MAE, size
+from minimae.cli import main
 from minimae.errors import MinimaeError
 from minimae.model.masking import mask_from_noise
 from minimae.model.sizes import flops
@@ -99,12 +99,12 @@ def test_a_part_that_is_not_known_is_an_error(mae: MAE) -> None:
 
 def test_which_rows_there_are() -> None:
     on_cpu, on_gpu = cases("pretrain", CPU), cases("pretrain", torch.device("cuda"))
-    assert next(iter(on_cpu)) == f"{OURS}, eager" and USUAL in on_cpu
+    assert next(iter(on_cpu)) == f"{OURS}, eager" and DEFAULTS in on_cpu
     assert set(on_gpu) - set(on_cpu) == {f"{OURS}, CUDA graph", f"{OURS}, compiled, CUDA graph"}
     assert not any("compiled" in name for name in cases("pretrain", CPU, compiled=False))
     quick = cases("pretrain", torch.device("cuda"), quick=True)
     assert [*quick] == [f"{OURS}, eager", f"{OURS}, compiled", f"{OURS}, CUDA graph", f"{OURS}, compiled, CUDA graph", f"{TIMM}, eager",
-                        f"{BIG}, eager", USUAL]  # fmt: skip
+                        f"{BIG}, eager", DEFAULTS]  # fmt: skip
     assert not any("graph" in name for name in cases("features", torch.device("cuda"))), "there is no step to record"
 
 
@@ -140,7 +140,7 @@ def test_a_step_is_one_of_the_real_loop_from_pixels_to_the_update(make: Any, mon
         assert len(seen) == taken
     assert all(dtype == torch.uint8 for dtype, _ in seen)
     changed = [not torch.equal(a, b) for a, b in zip(before, built.module.parameters()) if b.requires_grad]
-    assert all(changed) and built.optimiser is not None and len(built.held()) > 3 * len(changed)
+    assert all(changed) and built.optimizer is not None and len(built.held()) > 3 * len(changed)
     built.close()
 
 
@@ -239,7 +239,7 @@ def test_a_rival_that_fails_says_so_and_ours_must_not(monkeypatch: pytest.Monkey
 def test_only_some_rows() -> None:
     setting = Setting(SMALL, 2, CPU, "fp32")
     rows, _ = measure(setting, "pretrain", rounds=1, steps=1, compiled=False, only=["usual"], say=lambda text: None)
-    assert [row.name for row in rows] == [f"{OURS}, eager", USUAL]
+    assert [row.name for row in rows] == [f"{OURS}, eager", DEFAULTS]
 
 
 # --- times and memory -------------------------------------------------------------------------------------------------

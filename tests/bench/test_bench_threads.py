@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.main import main
 from minimae_book.bench import threads
 from minimae_book.bench.results import as_json
 from minimae_book.bench.threads import CONDITIONS, Row, compare, policies, rows_of, settled, table
+
+from minimae.cli.main import main
 
 
 def test_the_speed_is_that_of_the_end() -> None:

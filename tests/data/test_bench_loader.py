@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import tyro
-from minimae.cli.main.data import BenchLoaderCommand, PackCommand, VerifyCommand
 from minimae_book.bench import loader as bench_loader
 from minimae_book.bench.loader import Way, bench, plan, table, ways
 
 import minimae
+from minimae.cli.data import BenchLoaderCommand, PackCommand, VerifyCommand
 from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
 

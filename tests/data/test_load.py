@@ -1,6 +1,5 @@
 """One door: names, folders, conversions, and the errors that help."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,8 +66,5 @@ def test_importing_and_loading_the_sample_needs_no_heavy_library():
         "import sys, minimae.data as d; d.load('fashion', 'test'); d.load('shapes', limit=2)\n"
         "print(*sorted({'torchvision', 'matplotlib', 'PIL', 'skimage', 'sklearn', 'scipy'} & set(sys.modules)))"
     )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

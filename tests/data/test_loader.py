@@ -17,7 +17,6 @@ import torchvision.transforms.functional as T
 from PIL import Image
 from torchvision.transforms import v2
 
-import minimae
 from minimae.data.augment import Augmentation, crop_boxes
 from minimae.data.loader import feed, in_memory, in_order
 from minimae.data.photos import photograph
@@ -392,7 +391,7 @@ if __name__ == "__main__":
 def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, tmp_path, in_session):
     """The signal reaches the whole group, as Ctrl-C in a terminal and SLURM send it; SIGKILL only the run itself."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(Path(minimae.__file__).parents[1])}
+    environment = os.environ
     command = [sys.executable, str(tmp_path / "script.py"), str(jpegs), handling, starting]
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stdout.readline() == "batch\n"

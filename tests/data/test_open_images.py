@@ -15,11 +15,11 @@ from minimae.data.augment import Augmentation
 from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.data.source import Images, from_histogram, sampled
-from minimae.data.stream import Stream, open_folder
-from minimae.tasks.feeding import Reading, batches, changed, chunks, some
+from minimae.data.stream import ImageFiles, open_folder
+from minimae.tasks.loading import LoaderConfig, batches, changed, chunks, some
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
-HERE = Reading(workers=0)
+HERE = LoaderConfig(workers=0)
 
 
 def pictures(root: Path, *sizes: tuple[int, int], channels: int = 3, suffix: str = "png") -> Path:
@@ -33,13 +33,13 @@ def pictures(root: Path, *sizes: tuple[int, int], channels: int = 3, suffix: str
     return root
 
 
-def both(root: Path, **how: object) -> tuple[Images | Stream, Images | Stream]:
+def both(root: Path, **how: object) -> tuple[Images | ImageFiles, Images | ImageFiles]:
     memory, files = (open_images(root, read_from=kind, **how) for kind in ("memory", "files"))  # type: ignore[arg-type]
-    assert isinstance(files, Stream) and files.held is None
+    assert isinstance(files, ImageFiles) and files.held is None
     return memory, files
 
 
-def shown(source: Images | Stream, image: tuple[int, int]) -> torch.Tensor:
+def shown(source: Images | ImageFiles, image: tuple[int, int]) -> torch.Tensor:
     return torch.cat([part.pixels for part in chunks(source, HERE, image=image, size=5)])
 
 
@@ -50,7 +50,7 @@ Sizes = tuple[tuple[int, int], ...]
 @pytest.mark.parametrize("channels", [1, 3])
 def test_statistics_and_evaluation_are_equal_from_memory_and_files(sizes: Sizes, channels: int, tmp_path: Path) -> None:
     memory, files = both(pictures(tmp_path, *sizes, channels=channels))
-    assert isinstance(memory, Images if len(sizes) == 1 else Stream) and memory.channels == files.channels == channels
+    assert isinstance(memory, Images if len(sizes) == 1 else ImageFiles) and memory.channels == files.channels == channels
     for a, b in zip(memory.statistics, files.statistics, strict=True):
         assert torch.equal(a, b)
     for image in ((32, 32), (40, 40), (32, 96), (64, 64), (40, 60)):
@@ -100,7 +100,7 @@ def test_training_crops_are_the_same_but_for_rounding(how: Augmentation, image: 
 def test_photographs_of_varied_size_are_cropped_whole_in_every_way(tmp_path: Path) -> None:
     """Not from a square in the middle, made small: crops reach every corner, and are cut from all of the pixels."""
     for source in both(pictures(tmp_path, (60, 200), (150, 50))):
-        assert isinstance(source, Stream)
+        assert isinstance(source, ImageFiles)
         plan = [(torch.arange(12), torch.full((12,), epoch)) for epoch in range(30)]
         options = {"image": (32, 32), "augmentation": Augmentation(), "seed": 0, "repeats": 1, "device": torch.device("cpu")}
         boxes = torch.cat([batch.boxes for batch in batches(source, plan, HERE, **options) if batch.boxes is not None])  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_read_from_files(tmp_path: Path, monkeypatch: pytes
     pictures(tmp_path, (20, 20))
     assert isinstance(open_images(tmp_path), Images)
     monkeypatch.setattr("minimae.data.opening.ROOM", 100)
-    assert isinstance(open_images(tmp_path), Stream)
+    assert isinstance(open_images(tmp_path), ImageFiles)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 97), (97, 64), (64, 65), (64, 96)])
@@ -129,7 +129,7 @@ def test_packed_pictures_are_evaluated_as_torchvision_does_to_the_pixel(height: 
     pictures(tmp_path / "x" / "train", (height, width), suffix="jpg")
     pack(tmp_path / "x", "train", tmp_path / "packed", side=64, workers=1, quiet=True)
     packed = open_images(tmp_path / "packed")
-    assert isinstance(packed, Stream) and packed.span is not None
+    assert isinstance(packed, ImageFiles) and packed.span is not None
     for i, found in enumerate(shown(packed, (56, 56))):
         whole = Image.open(io.BytesIO(packed.bytes_of(i))).convert("RGB")
         assert np.array_equal(found.permute(1, 2, 0), np.asarray(T.center_crop(whole, [56, 56])))
@@ -185,8 +185,8 @@ def test_a_pair_is_a_size_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_grey_files_are_cropped_in_one_channel(where: str, tmp_path: Path) -> None:
     stream = open_images(pictures(tmp_path, (40, 60), (20, 30), channels=1))
-    assert isinstance(stream, Stream) and stream.channels == 1
-    reading = Reading(workers=0, crop_on=where)  # type: ignore[arg-type]
+    assert isinstance(stream, ImageFiles) and stream.channels == 1
+    reading = LoaderConfig(workers=0, crop_on=where)  # type: ignore[arg-type]
     options = {"image": (16, 16), "augmentation": Augmentation(), "seed": 0, "repeats": 1, "device": torch.device("cpu")}
     (batch,) = batches(stream, [(torch.arange(12), torch.zeros(12, dtype=torch.int64))], reading, **options)  # type: ignore[arg-type]
     assert batch.pixels.shape == (12, 1, 16, 16) and float(batch.pixels.float().std()) > 10

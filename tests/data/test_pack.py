@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.transforms.functional as T
-from minimae.cli.main.main import main
 from PIL import Image
 
 import minimae
+from minimae.cli import main
 from minimae.data import pack as packing
 from minimae.data.decoding import encode
 from minimae.data.pack import pack, shrink, verify
@@ -179,7 +179,7 @@ def test_verify_finds_every_damage(small, tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from minimae.cli.main import main
+from minimae.cli import main
 from minimae.data import pack as packing
 if __name__ == "__main__":
     print("started", flush=True)
@@ -192,7 +192,7 @@ if __name__ == "__main__":
 def test_a_stopped_packer_leaves_no_process_and_no_half_shard(how, tmp_path, in_session):
     root = make_folder(tmp_path / "many", classes=2, train=100, val=1)
     (tmp_path / "script.py").write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(Path(minimae.__file__).parents[1])}
+    environment = os.environ
     command = [sys.executable, str(tmp_path / "script.py"), str(root), str(tmp_path / "out")]
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 900

@@ -12,7 +12,7 @@ from minimae.data import load, open_images
 from minimae.data.folder import listing, splits_of
 from minimae.data.scan import scan, suffixes
 from minimae.data.source import Images, held_out
-from minimae.data.stream import Stream
+from minimae.data.stream import ImageFiles
 
 
 def fill(root: Path, *names: str) -> Path:
@@ -146,7 +146,7 @@ def test_the_parts_never_overlap_and_are_the_same_from_memory_and_files(inside: 
     kinds = {}
     for read_from in ("memory", "files"):
         train, test = (open_images(tmp_path, s, read_from=read_from, labelled=True, limit=limit) for s in ("train", "test"))  # type: ignore[arg-type]
-        assert isinstance(train, Images if read_from == "memory" else Stream) and train.ids is not None and test.ids is not None
+        assert isinstance(train, Images if read_from == "memory" else ImageFiles) and train.ids is not None and test.ids is not None
         assert not set(train.ids.tolist()) & set(test.ids.tolist())
         assert train.labels is not None and test.labels is not None
         assert test.labels.bincount().tolist() == [2, 2, 2] and train.labels.bincount().tolist() == ([8] * 3 if limit is None else [3] * 3)
@@ -168,7 +168,7 @@ def test_where_there_is_a_test_part_nothing_is_held_out(tmp_path: Path) -> None:
 
 
 def test_a_command_evaluates_a_folder_without_a_test_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from minimae.cli.main.main import main
+    from minimae.cli import main
 
     root = fill(tmp_path / "mine", *(f"{c}/{i}.png" for c in "ab" for i in range(10)))
     assert main(["knn", "--weights", "fashion-nano", "--data", str(root), "--k", "3", "--device", "cpu"]) == 0

@@ -12,7 +12,7 @@ from PIL import Image
 
 from minimae.data.decoding import decode, encode, read_header, scale_of
 from minimae.data.folder import folder
-from minimae.data.handles import Handles
+from minimae.data.handles import FileCache
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import read_index, write_index
 from minimae.data.stream import open_folder, open_shards, open_stream, packed
@@ -180,7 +180,7 @@ def test_the_rehearsal_folder_is_the_same_every_time(tmp_path):
 
 def test_closed_handles_can_be_used_again(tmp_path):
     (tmp_path / "x").write_bytes(b"0123456789")
-    handles = Handles()
+    handles = FileCache()
     assert handles.read(str(tmp_path / "x"), 3, 4) == b"3456"
     handles.close()
     assert handles.read(str(tmp_path / "x"), 8, 4) == b"89"

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from minimae.cli.main.main import main
 
+from minimae.cli.main import main
 from minimae.data.pack import pack
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import Index, read_index, write_index

@@ -8,8 +8,8 @@ import pytest
 from minimae_book.evidence.budgets import BUDGETS, FULL, GPU, LAPTOP, SMOKE, Budget, budget_named
 from minimae_book.evidence.catalogue import CLAIMS
 from minimae_book.evidence.claims import PROBE, SCRATCH_LINE, TUNED, Claim, claim_named, elsewhere
+from minimae_book.evidence.evaluations import Cost, Linear, Patches, Tune
 from minimae_book.evidence.jobs import Start
-from minimae_book.evidence.questions import Cost, Linear, Patches, Tune
 
 from minimae.model.sizes import parameters
 from minimae.recipes import step_flops

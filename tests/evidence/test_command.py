@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from minimae.cli.main.main import main
 from minimae_book.evidence import command, results
 from minimae_book.evidence.catalogue import CLAIMS
 from minimae_book.evidence.jobs import Store
 from minimae_book.evidence.results import HOLDS, NOT, PARTLY, read
 from PIL import Image
+
+from minimae.cli.main import main
 
 
 @pytest.fixture(scope="module")

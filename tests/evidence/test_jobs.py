@@ -13,8 +13,8 @@ from filelock import Timeout
 from minimae_book.evidence import jobs
 from minimae_book.evidence.budgets import SMOKE
 from minimae_book.evidence.claims import both, start, tuned
-from minimae_book.evidence.jobs import Job, Start, Store, hashed, run
-from minimae_book.evidence.questions import Linear, Patches
+from minimae_book.evidence.evaluations import Linear, Patches
+from minimae_book.evidence.jobs import Job, Start, Store, hash_bits, run
 
 from minimae import data
 from minimae.errors import Interrupted, MinimaeError
@@ -63,7 +63,7 @@ def test_an_untrained_network_is_the_same_whatever_the_training_would_have_been(
 
 
 def test_the_name_is_the_same_on_every_machine() -> None:
-    assert hashed(question()) == "1b77a99ac0cb87b8"
+    assert hash_bits(question()) == "1b77a99ac0cb87b8"
 
 
 def test_claims_share_their_pre_trainings() -> None:

@@ -24,7 +24,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from minimae.weights.registry.exporting import FeatureModel
 from torch import Tensor, nn
 
 from minimae.data.augment import normalise
@@ -34,15 +33,16 @@ from minimae.devices import send
 from minimae.errors import Interrupted
 from minimae.model.masking import make_mask
 from minimae.tasks.features import extract
-from minimae.tasks.feeding import Reading
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, classify, finetune
 from minimae.tasks.knn import knn_predict
+from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_loss, build, load_pretrained, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.tasks.reconstruct import stages
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.precision import backends, inputs, resolve
+from minimae.weights.exporting import FeatureModel
 
 STEPS, BATCH, IMAGES = 20, 32, 128
 SHAPE: dict[str, Any] = {
@@ -95,7 +95,7 @@ def runs(device: str) -> dict[str, tuple[type, Callable[..., Any]]]:
     """Every way to train, by name: the class of its task, and a function that trains (with other fields of the recipe, if any)."""
     source = images()
     encoder = build(Pretrain(**SHAPE, **LENGTH), source).to(device).encoder
-    reading = Reading(workers=2)
+    reading = LoaderConfig(workers=2)
 
     def pre(**how: Any) -> tuple[type, Callable[..., Any]]:
         recipe = Pretrain(**SHAPE, **(LENGTH | how))
@@ -309,7 +309,7 @@ def check_pixels(name: str, device: str) -> Report:
             model: Any = build(Pretrain(**SHAPE, **LENGTH), source)
             if isinstance(recipe, Finetune):
                 classifier = Classifier(model.encoder, 4).to(where)
-                task: Any = FinetuneTask(recipe, source, source.statistics, classifier, reading=Reading(workers=0))
+                task: Any = FinetuneTask(recipe, source, source.statistics, classifier, reading=LoaderConfig(workers=0))
             else:
                 task = PretrainTask(recipe, source, model.to(where))
             batch = next(iter(task.feed(iter([(torch.arange(BATCH), torch.arange(BATCH) % 3)]))))

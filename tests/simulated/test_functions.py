@@ -23,7 +23,7 @@ from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.probe import standardise
 from minimae.tasks.reconstruct import fit_to_model
 from minimae.train import distributed, graphs
-from minimae.train.graphs import capture
+from minimae.train.cuda_graph import capture
 
 SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16}
 RECIPE = Pretrain(**SHAPE, decoder_depth=1, decoder_heads=2)
@@ -114,10 +114,10 @@ def test_a_step_is_captured_on_its_own_gpu_beside_the_loaders_thread(monkeypatch
         monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: "as it was")
         monkeypatch.setattr(torch.cuda, "set_rng_state", said.append)
         model = simulation.module(nn.Linear(2, 2))
-        optimiser = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
         x = simulation.empty(torch.zeros(1, 2))
         with simulation.mode, torch.no_grad():
-            capture(lambda given: model(given).sum(), x, model=model, optimiser=optimiser)
+            capture(lambda given: model(given).sum(), x, model=model, optimizer=optimizer)
     assert said == [GPU, ("capture_error_mode", "thread_local"), "as it was"]
 
 

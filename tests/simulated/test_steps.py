@@ -11,8 +11,8 @@ from simulation import Simulation, gpu, outside, training
 
 from minimae.data.loader import Feed
 from minimae.data.source import Images
-from minimae.tasks.feeding import Reading
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
+from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask
 from minimae.train import loop
@@ -62,9 +62,9 @@ def images() -> Images:
 def train(simulation: Simulation, task: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps of the loop; a recorded step is carried out each time, and refused when anything comes from the host."""
 
-    def capture(step: Any, *inputs: torch.Tensor, model: Any, optimiser: Any) -> Any:
+    def capture(step: Any, *inputs: torch.Tensor, model: Any, optimizer: Any) -> Any:
         assert all(x.device.type == "cuda" for x in inputs)
-        assert all(group["lr"].device.type == "cuda" and group.get("capturable", True) for group in optimiser.param_groups)
+        assert all(group["lr"].device.type == "cuda" and group.get("capturable", True) for group in optimizer.param_groups)
 
         def replay(*given: torch.Tensor) -> torch.Tensor:
             assert [x.shape for x in given] == [x.shape for x in inputs]
@@ -104,7 +104,7 @@ def test_fine_tuning(name: str, images: Images, monkeypatch: pytest.MonkeyPatch)
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     monkeypatch.setattr(Feed, "_raw", on_the_host(Feed._raw))
     with gpu() as simulation:
-        task = FinetuneTask(recipe, images, images.statistics, simulation.module(model), reading=Reading(workers=0))
+        task = FinetuneTask(recipe, images, images.statistics, simulation.module(model), reading=LoaderConfig(workers=0))
         train(simulation, task, recipe, monkeypatch)
 
 

@@ -12,7 +12,7 @@ from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
-from minimae.tasks.feeding import Reading, features_of
+from minimae.tasks.loading import LoaderConfig, features_of
 from minimae.tasks.pretrain import Pretrain, pretrain
 
 RECIPE = Pretrain(size="nano", image=28, batch=4, epochs=1.0, warmup_epochs=0.0, target="pca")
@@ -32,24 +32,24 @@ def damaged(tmp_path):
 def test_a_fatal_picture_is_an_error_and_nothing_else(target, damaged, capfd):
     recipe = Pretrain(size="nano", image=28, batch=4, epochs=1.0, warmup_epochs=0.0, target=target)
     with pytest.raises(MinimaeError, match=r"n00000001_0.JPEG cannot be read.*--skip-corrupt"):
-        pretrain(recipe, open_stream(damaged), reading=Reading(workers=0))
+        pretrain(recipe, open_stream(damaged), reading=LoaderConfig(workers=0))
     said = capfd.readouterr()
     assert "step/s" not in said.err  # the error would be printed behind an open progress bar
     assert "replaced" not in said.err + said.out and "left out" not in said.err + said.out
 
 
 def test_a_picture_that_is_replaced_is_said_to_be_replaced(damaged, capfd):
-    pretrain(RECIPE, open_stream(damaged), quiet=True, reading=Reading(workers=0, skip_corrupt=True))
+    pretrain(RECIPE, open_stream(damaged), quiet=True, reading=LoaderConfig(workers=0, skip_corrupt=True))
     assert "replaced by the next image: " in capfd.readouterr().err
 
 
 def test_a_picture_that_is_left_out_is_said_to_be_left_out(damaged, capfd):
     encoder, stream = Encoder(size("nano", image=28, channels=3)), open_stream(damaged)
-    _, labels = features_of(encoder, stream, TUPLE, Reading(workers=0, skip_corrupt=True), pool="mean")
+    _, labels = features_of(encoder, stream, TUPLE, LoaderConfig(workers=0, skip_corrupt=True), pool="mean")
     said = capfd.readouterr().err
     assert len(labels) == 7 and "left out: " in said and "replaced" not in said
     with pytest.raises(MinimaeError, match="cannot be read"):
-        features_of(encoder, stream, TUPLE, Reading(workers=0), pool="mean")
+        features_of(encoder, stream, TUPLE, LoaderConfig(workers=0), pool="mean")
     assert capfd.readouterr().err == ""
 
 

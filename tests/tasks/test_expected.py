@@ -15,7 +15,7 @@ from minimae import data
 from minimae.recipes import FASHION
 from minimae.tasks.expected import reference, references, task_of
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
-from minimae.train.bands import PATIENCE, Watch, interpolate
+from minimae.train.loss_bands import PATIENCE, Watch, interpolate
 
 SHORT = replace(FASHION, epochs=5.0, warmup_epochs=0.5)
 
@@ -108,5 +108,5 @@ def test_runs_become_references(tmp_path: Path) -> None:
         (tmp_path / name / "recipe.json").write_text(json.dumps({"recipe": asdict(recipe)}))
         pretrain(recipe, images, tmp_path / name, quiet=True)
     [made] = gather_curves(sorted(tmp_path.iterdir()))
-    assert made.seeds == (0, 1) and made.task["images"] == 200 and made.optimiser["base_lr"] == SHORT.base_lr
+    assert made.seeds == (0, 1) and made.task["images"] == 200 and made.optimizer["base_lr"] == SHORT.base_lr
     assert made.task == task_of(replace(recipe, ratio=0.75), recipe.size_at(28, 1), "fashion", 200)

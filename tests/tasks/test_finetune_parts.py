@@ -19,9 +19,9 @@ from minimae.data.stream import open_folder
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.recipes.imagenet import RAW, TUNED
-from minimae.tasks.feeding import Reading, batches
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
-from minimae.train.optimisers import layer_groups
+from minimae.tasks.loading import LoaderConfig, batches
+from minimae.train.optim import layer_groups
 
 PLACES, EPOCHS = torch.tensor([5, 3, 8, 1]), torch.tensor([0, 0, 1, 1])
 
@@ -94,10 +94,10 @@ def test_what_the_host_makes_for_a_gpu_is_what_is_made_in_the_step_on_a_cpu(work
         made.append(device)
         return feed(source, plan, **how)
 
-    monkeypatch.setattr("minimae.tasks.feeding.feed", on_the_host)
+    monkeypatch.setattr("minimae.tasks.loading.feed", on_the_host)
     plan = [(PLACES, EPOCHS), (PLACES + 20, EPOCHS)]
     how = {"image": full.image, "augmentation": full.augmentation, "seed": 3, "repeats": 1, "finish": full.finish}
-    fed = list(batches(full.source, iter(plan), Reading(workers=workers), device=torch.device("cuda"), **how))
+    fed = list(batches(full.source, iter(plan), LoaderConfig(workers=workers), device=torch.device("cuda"), **how))
     assert made == [torch.device("cuda")] and len(fed) == 2
     for (places, epochs), batch in zip(plan, fed, strict=True):
         here = full.source.at(places, epochs)
@@ -109,7 +109,7 @@ def test_what_the_host_makes_for_a_gpu_is_what_is_made_in_the_step_on_a_cpu(work
 def test_randaugment_and_crops_on_the_device_do_not_go_together(tmp_path: Path) -> None:
     stream = open_folder(make_folder(tmp_path, classes=1, train=1, val=1, share=0.1))
     with pytest.raises(ValueError, match="leave out --crop-on device"):
-        FinetuneTask(TUNED, stream, images().statistics, Classifier(encoder(), 4), reading=Reading(crop_on="device"))
+        FinetuneTask(TUNED, stream, images().statistics, Classifier(encoder(), 4), reading=LoaderConfig(crop_on="device"))
 
 
 def test_with_an_average_the_classifier_returned_is_the_average() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.cli.main.report import report_pretraining
 
+from minimae.cli.report import report_pretraining
 from minimae.data.loader import in_memory
 from minimae.data.rehearsal import make_folder
-from minimae.data.stream import Stream, open_folder
+from minimae.data.stream import ImageFiles, open_folder
 from minimae.tasks import feeding
-from minimae.tasks.feeding import Reading, some
+from minimae.tasks.loading import LoaderConfig, some
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, build, pretrain
 from minimae.train.distributed import World
 
@@ -24,30 +24,30 @@ RECIPE = Pretrain(
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Stream:
+def stream(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
     return open_folder(make_folder(tmp_path_factory.mktemp("photos"), classes=2, train=12, val=1, share=0.1))
 
 
-def test_workers_read_the_same_images(stream: Stream) -> None:
+def test_workers_read_the_same_images(stream: ImageFiles) -> None:
     alone, together = (some(stream, 20, image=(16, 16), workers=workers) for workers in (0, 2))
     assert torch.equal(alone.pixels, together.pixels) and torch.equal(alone.ids, together.ids)
 
 
-def test_baseline_pca_and_report_are_read_by_workers(stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baseline_pca_and_report_are_read_by_workers(stream: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
-    def watched(part: Stream, *, workers: int = 0, **how: Any) -> Any:
+    def watched(part: ImageFiles, *, workers: int = 0, **how: Any) -> Any:
         asked.append((len(part), workers))
         return in_memory(part, workers=workers, **how)
 
     monkeypatch.setattr(feeding, "in_memory", watched)
-    model, result = pretrain(RECIPE, stream, reading=Reading(workers=1))
+    model, result = pretrain(RECIPE, stream, reading=LoaderConfig(workers=1))
     assert asked == [(24, 1), (24, 1)], "the components of PCA, and the loss of a trivial baseline"
     report_pretraining(tmp_path, Pretrained(model, RECIPE, stream.statistics), stream, stream, result, device="cpu", workers=1)
     assert asked[2:] == [(24, 1), (8, 0)], "the baseline once more, and eight pictures to show"
 
 
-def test_only_the_first_process_reads(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_reads(stream: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others get the components from it, and write no log that a baseline would belong to."""
     sent: list[torch.Tensor] = []
     monkeypatch.setattr("minimae.tasks.pretrain.world", lambda: World(1, 2))

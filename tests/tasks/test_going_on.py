@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.main import main
-from minimae.weights.registry.scikit import MAEFeatures
 from PIL import Image
 from torch import nn
 
 import minimae
 from minimae import MAE, MinimaeError
+from minimae.cli import main
 from minimae.data import load
 from minimae.data.augment import normalise
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrained
 from minimae.tasks.reconstruct import reconstruct_batch
-from minimae.weights.registry import Classified
-from minimae.weights.registry import registry as weights
+from minimae.weights import Classified
+from minimae.weights import registry as weights
+from minimae.weights.scikit import MAEFeatures
 
 RECIPE = Finetune(batch=20, epochs=1.0, warmup_epochs=0.0, drop_path=0.0, base_lr=1e-3)
 TRAIN = load("fashion").few(60)
@@ -114,9 +114,9 @@ def test_a_run_on_a_folder_is_evaluated_on_that_folder_whatever_its_name(tmp_pat
 @pytest.mark.parametrize("options", [{}, {"target": "pixels"}, {"target": "pca"}, {"loss_on": "all"}, {"mask_tokens_in_encoder": True}])
 def test_a_model_of_your_own_loop_is_kept(options: dict[str, Any], tmp_path: Path) -> None:
     mae = MAE("nano", patch=7, depth=2, **options)
-    optimiser = torch.optim.AdamW(mae.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(mae.parameters(), lr=1e-3)
     mae(normalise(TRAIN.pixels[:8], TRAIN.statistics), ratio=0.5).loss.backward()
-    optimiser.step()
+    optimizer.step()
     path = minimae.save(mae, tmp_path / "mine.safetensors", statistics=TRAIN.statistics, ratio=0.5)
     again = minimae.load(path)
     assert isinstance(again, Pretrained) and equal(again.model, mae) and again.model.size == mae.size and again.recipe.ratio == 0.5

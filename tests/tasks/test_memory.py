@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.cli.main.main import main
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minimae import MinimaeError
+from minimae.cli import main
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
 from minimae.tasks import memory
 from minimae.tasks.features import extract
-from minimae.tasks.feeding import Reading, features_of, in_memory
+from minimae.tasks.loading import LoaderConfig, features_of, in_memory
 from minimae.tasks.memory import Need, feature_width, free_memory
 from minimae.tasks.probe import probe_predict
 
@@ -105,7 +105,7 @@ def test_the_limit_of_a_control_group_or_of_ulimit_counts() -> None:
 def test_features_of_files_and_of_memory_are_those_of_the_images(tmp_path: Path) -> None:
     """In parts, from files, and with an image left out: one row for each image, in order."""
     stream = open_folder(make_folder(tmp_path, classes=3, train=5, val=1, share=0.1))
-    encoder, reading = Encoder(SMALL), Reading(workers=0, skip_corrupt=True)
+    encoder, reading = Encoder(SMALL), LoaderConfig(workers=0, skip_corrupt=True)
     whole = in_memory(stream, image=(16, 16))
     expected = extract(encoder, whole, stream.statistics, pool="tokens")
     for source in (stream, whole):

@@ -9,7 +9,7 @@ from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Classifier, Finetune, classify, finetune, load_finetuned
 from minimae.tasks.partial import HalfBlock, at_image
-from minimae.train.optimisers import layer_groups
+from minimae.train.optim import layer_groups
 
 SIZE = Size(16, 4, 2, 16, 1, 2, patch=4, image=8, channels=1)
 

@@ -58,9 +58,9 @@ def test_it_starts_as_in_table_10() -> None:
 
 def test_its_optimiser_is_lars_on_the_head_alone(images: Images) -> None:
     probe = LinearProbe(encoder(), 4)
-    optimiser = ProbeTask(SMALL, images, images.statistics, probe).optimiser(6.4)
-    assert isinstance(optimiser, LARS)
-    (group,) = optimiser.param_groups
+    optimizer = ProbeTask(SMALL, images, images.statistics, probe).optimizer(6.4)
+    assert isinstance(optimizer, LARS)
+    (group,) = optimizer.param_groups
     assert (group["lr"], group["momentum"], group["trust"], group["weight_decay"]) == (6.4, 0.9, 0.001, 0.0)
     assert {id(p) for p in group["params"]} == {id(probe.head.weight), id(probe.head.bias)}
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from minimae.cli.main.main import main
-from minimae.weights.registry.start import load_start, start_from
 from oracles import scrambled
 from torch import nn
 
 import minimae
 from minimae import MAE, MinimaeError
 from minimae import weights as interop
+from minimae.cli.main import main
 from minimae.data.source import Images
 from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build, pretrain
-from minimae.weights.registry import registry as weights
+from minimae.weights import registry as weights
+from minimae.weights.start import load_start, start_from
 
 IMAGES = Images("noise", torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8))
 RECIPE = Pretrain(size="nano", patch=7, depth=2, batch=20, epochs=2.0, warmup_epochs=0.0, log_every=1)

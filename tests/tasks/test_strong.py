@@ -13,7 +13,19 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from minimae.data.augment import flipped
-from minimae.data.randaugment import CHANCE, LAYERS, OPERATIONS, TRIES, Finish, Step, erase, mean_colour, operate, randaugment, rectangles
+from minimae.data.randaugment import (
+    CHANCE,
+    LAYERS,
+    OPERATIONS,
+    TRIES,
+    Step,
+    WorkerTransform,
+    erase,
+    mean_colour,
+    operate,
+    randaugment,
+    rectangles,
+)
 from minimae.random import uniforms
 
 FILL = (124, 116, 104)
@@ -178,7 +190,7 @@ def test_a_rectangle_that_never_fits_is_none_at_all() -> None:
 
 def test_what_the_host_finishes_is_what_would_be_done_later() -> None:
     crops = PIXELS.movedim(1, -1)
-    done = Finish(flip=True, how=HOW, seed=3, fill=FILL)(crops, IDS, EPOCHS)
+    done = WorkerTransform(flip=True, how=HOW, seed=3, fill=FILL)(crops, IDS, EPOCHS)
     later = randaugment(flipped(PIXELS, IDS, seed=3, epoch=EPOCHS), IDS, HOW, seed=3, epoch=EPOCHS, fill=FILL)
     assert torch.equal(done, later.movedim(1, -1)) and done.is_contiguous()
     assert not torch.equal(done, crops)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.compare import compare
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from minimae import MinimaeError, make_mask
+from minimae.cli.compare import compare
 from minimae.data.augment import normalise
 from minimae.data.source import Images
 from minimae.random import permutation

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minimae.model.targets import NormalisedTarget
-from minimae.train.bands import KNOWN, PATIENCE, SUSPICIOUS, Band, Expectation, Watch, interpolate
+from minimae.train.loss_bands import KNOWN, PATIENCE, SUSPICIOUS, Band, Expectation, Watch, interpolate
 
 B16 = Expectation(target="normalised", values=768, warmup=40 * 1_281_167)
 LATE = 800 * 1_281_167.0

@@ -69,11 +69,11 @@ def clocked(tmp_path: Path, *, every: float, takes: float) -> tuple[Checkpoints,
     now = [0.0]
     checkpoints = Checkpoints(tmp_path, replace(TINY, save_every=every), epoch_steps=5, clock=lambda: now[0])
     model = torch.nn.Linear(2, 2)
-    optimiser, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler(enabled=False)
+    optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler(enabled=False)
 
     def save(step: int) -> None:
         original, checkpoints.write = checkpoints.write, lambda state: now.__setitem__(0, now[0] + takes)  # type: ignore[method-assign]
-        checkpoints.save(model, optimiser, scaler, {"step": step, "history": []})
+        checkpoints.save(model, optimizer, scaler, {"step": step, "history": []})
         checkpoints.write = original  # type: ignore[method-assign]
 
     return checkpoints, now, save
@@ -160,12 +160,12 @@ def sharded_by_05(task: PretrainTask, out: Path, steps: int) -> Path:
     """The folder that version 0.5 wrote from FSDP2, with weights and moments that stand for ``steps`` steps."""
     folder = out / f"checkpoint-{steps:08d}"
     folder.mkdir(parents=True)
-    optimiser = task.optimiser(0.1)
+    optimizer = task.optimizer(0.1)
     for parameter in task.model.parameters():
         parameter.grad = torch.randn_like(parameter, dtype=torch.float32) if parameter.requires_grad else None
     for _ in range(steps):
-        optimiser.step()
-    model, moments = get_state_dict(task.model, optimiser)
+        optimizer.step()
+    model, moments = get_state_dict(task.model, optimizer)
     dcp.save({"model": model, "optimiser": moments}, checkpoint_id=str(folder), no_dist=True)
     about = {name: value for name, value in task.about().items() if name != "images"}
     settings = {name: value for name, value in asdict(task.recipe).items() if name not in ("keep", "keep_every", "threads")}
@@ -180,9 +180,9 @@ def test_sharded_checkpoints_of_version_05_are_read(images: Images, tmp_path: Pa
     folder = sharded_by_05(task, tmp_path, 15)
     found = load_parts(folder, "pretrain")
     assert all(torch.equal(found["model"][name], value) for name, value in task.model.state_dict().items())
-    optimiser = task.optimiser(0.1)
-    optimiser.load_state_dict(found["optimiser"])
-    assert {float(moments["step"]) for moments in optimiser.state.values()} == {15.0}
+    optimizer = task.optimizer(0.1)
+    optimizer.load_state_dict(found["optimiser"])
+    assert {float(moments["step"]) for moments in optimizer.state.values()} == {15.0}
     resumed, result = pretrain(TINY, images, tmp_path, resume=True, quiet=True)
     assert result.steps == 15 and torch.equal(weights(resumed), weights(task.model)), "nothing was left to do"
 

@@ -29,7 +29,7 @@ def launch(folder: Path, how: str = "run", *, ranks: int = 1, restarts: int = 0,
     """Run ranks.py on this many processes; what they print."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
     command = [sys.executable, *(torchrun if ranks > 1 or restarts else []), str(SCRIPT), str(folder), json.dumps(fields), how]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=900)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -15,13 +15,13 @@ def problem(dtype: torch.dtype = torch.float64) -> tuple[list[torch.Tensor], lis
     return parameters, [[torch.randn(s, generator=g, dtype=torch.float64).to(dtype) for s in shapes] for _ in range(6)]
 
 
-def run(optimiser, parameters, gradients, lrs=None) -> list[torch.Tensor]:
+def run(optimizer, parameters, gradients, lrs=None) -> list[torch.Tensor]:
     for i, step in enumerate(gradients):
         for p, g in zip(parameters, step):
             p.grad = g.clone()
         if lrs is not None:
-            optimiser.param_groups[0]["lr"] = lrs[i]
-        optimiser.step()
+            optimizer.param_groups[0]["lr"] = lrs[i]
+        optimizer.step()
     return [p.detach() for p in parameters]
 
 
@@ -50,8 +50,8 @@ def test_it_equals_the_formula_step_by_step_in_float64(weight_decay: float, mome
     lrs = [0.5, 1.0, 6.4, 6.4, 2.0, 0.1]
     expected = by_hand(weights, gradients, lrs, momentum=momentum, weight_decay=weight_decay, trust=0.001)
     parameters = [torch.nn.Parameter(w) for w in weights]
-    optimiser = LARS(parameters, 1.0, momentum=momentum, weight_decay=weight_decay)
-    for found, wanted in zip(run(optimiser, parameters, gradients, lrs), expected):
+    optimizer = LARS(parameters, 1.0, momentum=momentum, weight_decay=weight_decay)
+    for found, wanted in zip(run(optimizer, parameters, gradients, lrs), expected):
         assert torch.allclose(found.flatten(), torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=1e-14)
 
 

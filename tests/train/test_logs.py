@@ -15,9 +15,9 @@ import torch
 from minimae import MinimaeError
 from minimae.data.source import Images
 from minimae.tasks.pretrain import Pretrain, pretrain
-from minimae.train import logs
-from minimae.train.bands import Expectation
-from minimae.train.logs import YOUNG, Logs, duration
+from minimae.train import log
+from minimae.train.log import YOUNG, Logs, duration
+from minimae.train.loss_bands import Expectation
 
 SMALL = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -34,7 +34,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard would show: its own reader, over all event files of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    reader = EventAccumulator(str(folder / logs.EVENTS))
+    reader = EventAccumulator(str(folder / log.EVENTS))
     reader.Reload()
     return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
@@ -83,9 +83,9 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_a_run_is_no_different(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(log.importlib.util, "find_spec", lambda name: None)
     pretrain(replace(SMALL, epochs=1), images, tmp_path, quiet=True)
-    assert (tmp_path / "metrics.jsonl").is_file() and not (tmp_path / logs.EVENTS).exists()
+    assert (tmp_path / "metrics.jsonl").is_file() and not (tmp_path / log.EVENTS).exists()
 
 
 def test_a_log_that_breaks_does_not_end_the_run(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_log_that_breaks_does_not_end_the_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / logs.EVENTS).write_text("a file where a folder should be")
+    (tmp_path / log.EVENTS).write_text("a file where a folder should be")
     with pytest.raises(MinimaeError, match="cannot write .*tensorboard.*choose another --out"):
         Logs(tmp_path, 20, 8)
 

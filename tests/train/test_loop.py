@@ -21,7 +21,7 @@ from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretraine
 from minimae.train import loop
 from minimae.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from minimae.train.loop import batch_at, fit
-from minimae.train.optimisers import decay_groups, layer_groups, layer_of, set_lr
+from minimae.train.optim import decay_groups, layer_groups, layer_of, set_lr
 from minimae.train.schedule import lr_at, scaled_lr
 
 TINY = Pretrain(
@@ -42,11 +42,11 @@ def test_lr_is_the_closed_form_of_warm_up_and_cosine() -> None:
     assert lrs[0] == 0 and lrs[5] == pytest.approx(1.0) and lrs[10] == pytest.approx(2.0)
     assert lrs[55] == pytest.approx(1.25) and lrs[100] == pytest.approx(0.5)
     torch_cosine = torch.optim.lr_scheduler.CosineAnnealingLR
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    scheduler = torch_cosine(optimiser, T_max=90, eta_min=0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = torch_cosine(optimizer, T_max=90, eta_min=0.5)
     for s in range(10, 100):
-        assert lrs[s] == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
-        optimiser.step()
+        assert lrs[s] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
         scheduler.step()
 
 
@@ -93,9 +93,9 @@ def test_trap_19_layer_decay_scales_the_whole_lr_the_floor_included(images: Imag
         3,
         3,
     ]
-    optimiser = torch.optim.AdamW(groups, lr=1.0)
-    set_lr(optimiser, 0.8)
-    scales = {g["lr_scale"]: g["lr"] for g in optimiser.param_groups}
+    optimizer = torch.optim.AdamW(groups, lr=1.0)
+    set_lr(optimizer, 0.8)
+    scales = {g["lr_scale"]: g["lr"] for g in optimizer.param_groups}
     assert scales == {0.125: 0.1, 0.25: 0.2, 0.5: 0.4, 1.0: 0.8}
 
 

@@ -66,7 +66,7 @@ def run_of(task: type, images: Images, precision: str, graph: bool) -> Callable[
 @pytest.mark.parametrize("graph", [False, True])
 def test_half_precision_trains_on_the_same_images(task: type, graph: bool, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = seen(task, monkeypatch, run_of(task, images, "fp32", False))
-    monkeypatch.setattr(loop, "capture", lambda step, *inputs, model, optimiser: step)
+    monkeypatch.setattr(loop, "capture", lambda step, *inputs, model, optimizer: step)
     half = seen(task, monkeypatch, run_of(task, images, "bf16", graph))
     assert len(exact) == len(half) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(exact, half, strict=True))
 

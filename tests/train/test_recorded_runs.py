@@ -26,7 +26,7 @@ def images() -> Images:
     return Images("noise", pixels, torch.arange(48) % 4, ("a", "b", "c", "d"))
 
 
-def not_recorded(step: Callable[..., Tensor], *inputs: Tensor, model: Any, optimiser: Any) -> Callable[..., Tensor]:
+def not_recorded(step: Callable[..., Tensor], *inputs: Tensor, model: Any, optimizer: Any) -> Callable[..., Tensor]:
     """Runs the step each time. Inputs of other shapes than the first are refused, as a graph would refuse them."""
     shapes = [x.shape for x in inputs]
 

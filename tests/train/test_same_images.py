@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.cli.main.main import main
 from PIL import Image
 
 from minimae import MinimaeError, data
+from minimae.cli.main import main
 from minimae.data.source import Images
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain

@@ -85,10 +85,10 @@ def test_lars_with_a_scaler_is_lars_and_leaves_out_what_overflows() -> None:
     for step in range(6):
         factor = float("inf") if step in (0, 3) else 1.0
         inputs = torch.randn(5, 3)
-        for parameters, optimiser in ((plain, wanted), (scaled, found)):
-            optimiser.zero_grad()
+        for parameters, optimizer in ((plain, wanted), (scaled, found)):
+            optimizer.zero_grad()
             loss = (inputs @ parameters[0].T + parameters[1]).square().sum() * factor
-            if optimiser is found:
+            if optimizer is found:
                 scaler.scale(loss).backward()
                 scaler.step(found)
                 scaler.update()
@@ -102,8 +102,8 @@ def test_a_step_of_the_probe_in_fp16_reads_nothing_back(images: Images, monkeypa
     """torch asks an ordinary optimiser's scaler for the overflow with ``item()``: on a GPU the host waits for it."""
     recipe = Probe(batch=8, precision="fp16")
     task = ProbeTask(recipe, images, images.statistics, LinearProbe(build(SMALL, images).encoder, 4))
-    optimiser, scaler = task.optimiser(0.1), torch.amp.GradScaler("cpu")
+    optimizer, scaler = task.optimizer(0.1), torch.amp.GradScaler("cpu")
     loss = task.loss(images.at(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
     monkeypatch.setattr(torch.Tensor, "item", lambda *_: pytest.fail("the host waits"))
     scaler.scale(loss).backward()
-    loop.update(task.model, optimiser, scaler, recipe)
+    loop.update(task.model, optimizer, scaler, recipe)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.main import main, parse
-from minimae.weights.registry.exporting import exported, save_program
-from minimae.weights.registry.scikit import MAEFeatures
 from oracles import scrambled, small
 from sklearn.base import clone
 
 import minimae
 from minimae import MAE, MinimaeError
+from minimae.cli.main import main, parse
 from minimae.data.source import Images
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained
-from minimae.weights.registry import Classified
+from minimae.weights import Classified
+from minimae.weights.exporting import exported, save_program
+from minimae.weights.scikit import MAEFeatures
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from minimae.weights.registry.facts import FIXED, HARMLESS, READ
 from test_layouts import big, near, official, timm_model, trained
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTMAEConfig
@@ -23,7 +22,8 @@ from minimae import MinimaeError
 from minimae import weights as interop
 from minimae.model.masking import mask_from_noise
 from minimae.tasks.pretrain import Pretrained
-from minimae.weights.registry import Classified
+from minimae.weights import Classified
+from minimae.weights.facts import FIXED, HARMLESS, READ
 
 # --- Hugging Face: config.json --------------------------------------------------------------------------------------------------
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.weights.registry.fetch import ATTEMPTS, fetch
-from minimae.weights.registry.named import NAMED, load_named
 
 import minimae
 from minimae import MinimaeError
 from minimae import weights as interop
 from minimae.tasks.pretrain import Pretrained
-from minimae.weights.registry import named
+from minimae.weights import named
+from minimae.weights.fetch import ATTEMPTS, fetch
+from minimae.weights.named import NAMED, load_named
 
 
 @dataclass

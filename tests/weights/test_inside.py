@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minimae.cli.main.main import main
 from test_layouts import big, equal, official, trained
 from torch import Tensor, nn
 
 import minimae
 from minimae import MinimaeError
+from minimae.cli.main import main
 from minimae.tasks.pretrain import Pretrained
 
 KNOWN: dict[str, Any] = {"heads": 4, "decoder_heads": 2, "statistics": ([0.5] * 3, [0.5] * 3), "target": "normalised"}

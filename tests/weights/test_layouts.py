@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from minimae.cli.main.main import main
 from oracles import images_for, scrambled, small
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
@@ -19,11 +18,12 @@ from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViT
 import minimae
 from minimae import MAE, MinimaeError
 from minimae import weights as interop
+from minimae.cli.main import main
 from minimae.model.masking import keep_count, mask_from_noise
 from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained
-from minimae.weights.registry import Classified
+from minimae.weights import Classified
 
 STATISTICS = (torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.4]))
 
@@ -291,8 +291,8 @@ def test_the_paper_s_sizes_are_known_where_the_source_states_them() -> None:
             "blocks.0.mlp.fc1.weight": torch.zeros(4 * size.width, 1),
             **{f"blocks.{i}.x": torch.zeros(1) for i in range(size.depth)}, **{f"decoder_blocks.{i}.x": torch.zeros(1) for i in range(8)},
         }  # fmt: skip
-        from minimae.weights.registry.facts import of_args, of_name
-        from minimae.weights.registry.shapes import size_of
+        from minimae.weights.facts import of_args, of_name
+        from minimae.weights.shapes import size_of
 
         named = of_name(f"mae_pretrain_vit_{name}_full.pth", size.width)
         stated = of_args({"model": f"mae_vit_{name}_patch{size.patch}", "norm_pix_loss": True, "mask_ratio": 0.75})

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from minimae.weights.registry.files import open_weights
 from safetensors.torch import save_file
 
 import minimae
 from minimae import MinimaeError
+from minimae.weights.files import open_weights
 
 
 class Hostile:

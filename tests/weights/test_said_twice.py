@@ -21,7 +21,7 @@ from minimae import MinimaeError
 from minimae import weights as interop
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrained
-from minimae.weights.registry import Classified
+from minimae.weights import Classified
 
 HALF = ([0.5], [0.2])
 

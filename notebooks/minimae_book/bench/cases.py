@@ -87,7 +87,7 @@ class Built:
 
     step: Step
     module: nn.Module
-    optimiser: torch.optim.Optimizer | None = None
+    optimizer: torch.optim.Optimizer | None = None
     difference: float | None = None
 
     def close(self) -> None:
@@ -96,14 +96,14 @@ class Built:
             self.step.close()
 
     def held(self) -> list[Tensor]:
-        state = [] if self.optimiser is None else [v for s in self.optimiser.state.values() for v in s.values() if isinstance(v, Tensor)]
+        state = [] if self.optimizer is None else [v for s in self.optimizer.state.values() for v in s.values() if isinstance(v, Tensor)]
         return [*self.module.parameters(), *self.module.buffers(), *state]
 
 
 def running(task: Any, module: nn.Module) -> Built:
     """A task in our loop."""
     step = Running(task, task.recipe)
-    return Built(step, module, step.optimiser)
+    return Built(step, module, step.optimizer)
 
 
 def compile_whole(module: nn.Module, how: Compiled) -> None:
@@ -139,7 +139,7 @@ def usual_loop(setting: Setting, task: PretrainTask, module: nn.Module) -> Built
     """As in early implementations: fp16 with a scaler on a GPU in half precision, and a wait for the loss in each step."""
     module.train()
     precision = "fp16" if setting.device.type == "cuda" and setting.precision != "fp32" else setting.precision
-    optimiser = task.optimiser(1.5e-4)
+    optimizer = task.optimizer(1.5e-4)
     scaler = torch.amp.GradScaler(setting.device.type, enabled=precision == "fp16")
     feed = task.feed(plan(0, task.recipe, task.images, World()))
 
@@ -148,12 +148,12 @@ def usual_loop(setting: Setting, task: PretrainTask, module: nn.Module) -> Built
         with autocast(setting.device, precision):
             loss = task.score(*prepared)
         scaler.scale(loss).backward()
-        scaler.step(optimiser)
+        scaler.step(optimizer)
         scaler.update()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    return Built(step, module, optimiser)
+    return Built(step, module, optimizer)
 
 
 def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled: Compiled = "") -> Built:
@@ -193,7 +193,7 @@ def distance(setting: Setting, model: nn.Module) -> float:
 
 
 OURS, TIMM, BIG = "minimae", "timm blocks", "transformers"
-USUAL = f"{TIMM}, the usual loop"
+DEFAULTS = f"{TIMM}, the usual loop"
 
 
 def steps_of(task: TaskName) -> tuple[Callable[..., Built], dict[str, Callable[..., Built]]]:
@@ -224,7 +224,7 @@ def cases(task: TaskName, device: torch.device, *, compiled: bool = True, quick:
         rows[f"{name}, eager"] = build
         rows[f"{name}, compiled"] = partial(build, compiled="whole")
     if task == "pretrain":
-        rows[USUAL] = partial(rival_pretrain, make=partial(rivals.timm_mae, fused=False), usual=True)
+        rows[DEFAULTS] = partial(rival_pretrain, make=partial(rivals.timm_mae, fused=False), usual=True)
     gpu = device.type == "cuda"
     if quick:  # blocks are alike, so compiling one of them is enough; the rivals are compiled as a whole
         rows = {name: row for name, row in rows.items() if "whole" not in name and ("compiled" not in name or name.startswith(OURS))}

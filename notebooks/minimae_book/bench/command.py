@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from minimae.cli.main.options import pick_device
-from minimae.cli.main.report import environment
 
-from minimae.cli.main import allocator
+from minimae.cli import allocator
+from minimae.cli.options import pick_device
+from minimae.cli.report import environment
 from minimae.devices import use
 from minimae.model.patches import pair
 from minimae.model.sizes import Size, size

@@ -18,7 +18,7 @@ from minimae.data.augment import Augmentation
 from minimae.data.loader import feed
 from minimae.data.optional import need
 from minimae.data.reader import Failure, Reader
-from minimae.data.stream import Stream
+from minimae.data.stream import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Way:
     """One way from the file to the device."""
 
     name: str
-    stream: Stream
+    stream: ImageFiles
     where: Literal["host", "device"] = "host"
 
 
@@ -44,7 +44,7 @@ class Row:
     waiting: float | None
 
 
-def ways(full: Stream | None, packed: Stream | None) -> tuple[list[Way], list[str]]:
+def ways(full: ImageFiles | None, packed: ImageFiles | None) -> tuple[list[Way], list[str]]:
     """All ways that can be gone here, and why others cannot."""
     found, missing = [], []
     for name, stream in (("full-size JPEG", full), ("packed", packed)):

@@ -28,16 +28,16 @@ class Running:
     """
 
     def __init__(self, task: Task, settings: Settings) -> None:
-        self.optimiser: torch.optim.Optimizer | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
         self.graph = settings.graph
         self._jobs: queue.Queue[Callable[[], Any] | None] = queue.Queue()
         self._answers: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
         self._over = False
-        original, after = task.optimiser, task.after_step
+        original, after = task.optimizer, task.after_step
 
-        def optimiser(lr: float) -> torch.optim.Optimizer:
-            self.optimiser = original(lr)
-            return self.optimiser
+        def optimizer(lr: float) -> torch.optim.Optimizer:
+            self.optimizer = original(lr)
+            return self.optimizer
 
         def after_step() -> None:
             after()
@@ -47,7 +47,7 @@ class Running:
             if self._over:
                 raise Enough
 
-        task.optimiser, task.after_step = optimiser, after_step  # type: ignore[method-assign]
+        task.optimizer, task.after_step = optimizer, after_step  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._run, args=(task, settings), daemon=True)
         self._thread.start()
         self._answer()

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from minimae.data.augment import normalise
 from minimae.data.source import Batch
 from minimae.model.sizes import Size
-from minimae.tasks.feeding import changed
 from minimae.tasks.finetune import Classifier, FinetuneTask
+from minimae.tasks.loading import changed
 from minimae.tasks.pretrain import PretrainTask
-from minimae.train.optimisers import adamw, decay_groups
+from minimae.train.optim import adamw, decay_groups
 
 
 class Pooled(nn.Module):
@@ -53,7 +53,7 @@ class RivalTask(PretrainTask):
 class TunedTask(FinetuneTask):
     """Our fine-tuning, with one learning rate for all layers, because the rivals name their layers differently."""
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(decay_groups(self.classifier, self.recipe.weight_decay), lr, self.recipe.betas)
 
 

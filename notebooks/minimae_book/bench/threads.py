@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from minimae.cli.main.allocator import keep_freed_memory
 
+from minimae.cli.allocator import keep_freed_memory
 from minimae.data.source import Images
 from minimae.data.workers import cores
 from minimae.errors import MinimaeError

@@ -11,8 +11,8 @@ from minimae.suggest import nearest
 from minimae.tasks.pretrain import Pretrain
 
 from .budgets import Budget
+from .evaluations import Cost, Linear, Patches, Tune
 from .jobs import Job, Start
-from .questions import Cost, Linear, Patches, Tune
 
 TUNED, PROBE = "fine-tuned (%)", "linear probe (%)"
 X = float | str

@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from minimae.cli.main.options import pick_device
 from tyro.conf import Positional, arg
 
 from minimae import data
+from minimae.cli.options import pick_device
 from minimae.data.source import Images
 from minimae.devices import use
 from minimae.errors import MinimaeError

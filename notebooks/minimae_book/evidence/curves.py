@@ -16,9 +16,9 @@ from typing import Any
 from minimae.model.sizes import Size
 from minimae.tasks.expected import CURVES, OPTIMISER, Reference, task_of
 from minimae.tasks.pretrain import Pretrain
-from minimae.train.bands import PATIENCE, interpolate
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.loop import CHECKPOINT
+from minimae.train.loss_bands import PATIENCE, interpolate
 from minimae.train.settings import from_dict
 
 A_DECADE = 12  # points of a curve for each factor of ten in the images seen
@@ -75,8 +75,8 @@ def gather_curves(folders: Iterable[Path]) -> list[Reference]:
         recipes, runs = zip(*seeds.values())
         points = curve(runs, recipes[0].warmup_epochs * task["images"])
         tolerance = max(LEAST, ROOM * max(farthest(points, run) for run in runs))
-        optimiser = json.loads(json.dumps({name: getattr(recipes[0], name) for name in OPTIMISER}))
-        made.append(Reference(task, optimiser, tuple(sorted(seeds)), points, round(tolerance, 3)))
+        optimizer = json.loads(json.dumps({name: getattr(recipes[0], name) for name in OPTIMISER}))
+        made.append(Reference(task, optimizer, tuple(sorted(seeds)), points, round(tolerance, 3)))
     return made
 
 

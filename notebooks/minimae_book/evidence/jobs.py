@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from minimae.cli.main.report import environment, write_json
 
+from minimae.cli.report import environment, write_json
 from minimae.data.source import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
 from minimae.tasks.pretrain import Pretrain, build, load_pretrained, pretrain
 from minimae.train.state import can_resume
 
-from .questions import Question
+from .evaluations import Question
 
 PROTOCOL = 2  # raise it when a change of the code changes results, so that older ones are not reused
 PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that do not affect the weights
@@ -51,7 +51,7 @@ class Start:
 
     @property
     def key(self) -> str:
-        return hashed(self.essence())
+        return hash_bits(self.essence())
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Job:
 
     @property
     def key(self) -> str:
-        return hashed(self.start.essence(), self.question)
+        return hash_bits(self.start.essence(), self.question)
 
 
-def hashed(*values: Any) -> str:
+def hash_bits(*values: Any) -> str:
     """A name for these values, the same in every process and on every machine."""
     told = json.dumps([PROTOCOL, [[type(value).__name__, asdict(value)] for value in values]], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from minimae.cli.main.options import pick_device
-from minimae.cli.main.report import environment, write_json
 from tyro.conf import Positional, arg
 
+from minimae.cli.options import pick_device
+from minimae.cli.report import environment, write_json
 from minimae.data import DOWNLOADS, load
 from minimae.data.augment import Augmentation
 from minimae.data.loader import in_memory

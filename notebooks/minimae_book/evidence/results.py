@@ -10,14 +10,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from minimae.cli.main.report import write_json
-
+from minimae.cli.report import write_json
 from minimae.errors import MinimaeError
 
 from .budgets import Budget
 from .claims import Claim, Expect, Place, Point, X
+from .evaluations import Question
 from .jobs import Store
-from .questions import Question
 
 RECORDED = Path(__file__).parent / "recorded"
 ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors

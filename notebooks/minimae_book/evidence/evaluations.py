@@ -113,14 +113,14 @@ class Cost:
         device = next(model.parameters()).device
         source = images(recipe.data, "train").to(device)
         task = PretrainTask(recipe, source, build(recipe, source).to(device))
-        optimiser = task.optimiser(1e-6)
+        optimizer = task.optimizer(1e-6)
         batch = source.at(*batch_at(0, min(recipe.batch, len(source)), len(source), recipe.seed))
 
         def step() -> Tensor:
             loss = task.loss(batch)
             loss.backward()
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             return loss
 
         return step

@@ -52,9 +52,9 @@ def layer_of(name: str, depth: int) -> int:
     return depth + 1
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its share of this learning rate; the layer's scale multiplies the whole of it, the floor included."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         value = lr * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], Tensor):  # a tensor lr lets compiled and captured steps read it
             group["lr"].fill_(value)

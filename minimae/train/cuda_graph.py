@@ -21,26 +21,26 @@ from ..errors import MinimaeError
 Step = Callable[..., Tensor]
 
 
-def capturable(optimiser: torch.optim.Optimizer) -> None:
+def capturable(optimizer: torch.optim.Optimizer) -> None:
     """Prepare an optimiser for being captured, before its first step: the lr becomes a tensor beside the parameters.
 
-    :func:`minimae.train.optimisers.set_lr` fills such a tensor, and the next replay reads it.
+    :func:`minimae.train.optim.set_lr` fills such a tensor, and the next replay reads it.
     """
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         device = group["params"][0].device
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
         if "capturable" in group:
             group["capturable"] = True
 
 
-def remember(model: nn.Module, optimiser: torch.optim.Optimizer) -> Callable[[], None]:
+def remember(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Copy weights, buffers and the optimiser's state; the function returned puts all of it back, in place.
 
     State that did not exist yet (moments before the first step) is set to zero, where AdamW and SGD without dampening begin.
     """
 
     def state() -> list[Tensor]:
-        return [value for kept in optimiser.state.values() for value in kept.values() if isinstance(value, Tensor)]
+        return [value for kept in optimizer.state.values() for value in kept.values() if isinstance(value, Tensor)]
 
     held = [*model.parameters(), *model.buffers(), *state()]
     copies = [tensor.detach().clone() for tensor in held]
@@ -53,7 +53,7 @@ def remember(model: nn.Module, optimiser: torch.optim.Optimizer) -> Callable[[],
         for tensor in state():
             if id(tensor) not in known:
                 tensor.zero_()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
 
     return restore
 
@@ -75,10 +75,10 @@ class Captured:
         return self.loss
 
 
-def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer, warmup: int = 3) -> Captured:
+def capture(step: Step, *inputs: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, warmup: int = 3) -> Captured:
     """Record ``step(*inputs)`` and return what replays it. Weights, optimiser and random numbers are afterwards as they were.
 
-    ``step`` does everything: forward, backward, ``optimiser.step()``, ``optimiser.zero_grad(set_to_none=True)``; it returns the loss,
+    ``step`` does everything: forward, backward, ``optimizer.step()``, ``optimizer.zero_grad(set_to_none=True)``; it returns the loss,
     detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimiser first.
 
     Raises MinimaeError without a GPU, and ValueError for an optimiser that was not prepared.
@@ -86,11 +86,11 @@ def capture(step: Step, *inputs: Tensor, model: nn.Module, optimiser: torch.opti
     devices = {x.device.type for x in (*inputs, *model.parameters())}
     if devices != {"cuda"} or not torch.cuda.is_available():
         raise MinimaeError(f"CUDA graphs want model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
-    if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimiser.param_groups):
+    if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimizer.param_groups):
         raise ValueError("this optimiser keeps its lr on the host, so every replay would use the same: call capturable(optimiser) first")
     [device] = {x.device for x in (*inputs, *model.parameters())}
     static = tuple(x.clone() for x in inputs)
-    restore = remember(model, optimiser)
+    restore = remember(model, optimizer)
     with current(device):
         random = torch.cuda.get_rng_state()
         side = torch.cuda.Stream()

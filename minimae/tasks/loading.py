@@ -15,7 +15,7 @@ from ..data.augment import Augmentation, augment
 from ..data.files import resize
 from ..data.loader import feed, in_memory, in_order
 from ..data.opening import Source
-from ..data.reader import Finish
+from ..data.reader import WorkerTransform
 from ..data.source import Batch, Images
 from ..data.workers import cores
 from ..model.patches import Pair, pair
@@ -30,7 +30,7 @@ PART = 500  # images whose features are computed together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class LoaderConfig:
     """How images that are not in memory are read. It decides how fast that is, and not what is learned."""
 
     workers: int | None = None
@@ -45,20 +45,20 @@ class Reading:
         return cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if self.workers is None else self.workers
 
 
-USUAL = Reading()
+DEFAULTS = LoaderConfig()
 
 
 def batches(
     source: Source,
     plan: Plan,
-    reading: Reading,
+    reading: LoaderConfig,
     *,
     image: Pair,
     augmentation: Augmentation,
     seed: int,
     repeats: int,
     device: torch.device,
-    finish: Finish | None = None,
+    finish: WorkerTransform | None = None,
 ) -> Iterator[Batch]:
     """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
 
@@ -80,7 +80,7 @@ def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) 
     return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
 
 
-def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
+def chunks(source: Source, reading: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
     """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`); the same from memory and from files.
 
     share: only this process's part, when several work together. An unreadable image is left out with ``skip_corrupt``.
@@ -107,7 +107,7 @@ def chunks(source: Source, reading: Reading, *, image: Pair, size: int = 256, sh
 
 
 def features_of(
-    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: Reading, *, pool: Pool, precision: Precision = "auto"
+    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: LoaderConfig, *, pool: Pool, precision: Precision = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``, on the CPU.
 

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import MinimaeError
-from .bands import Expectation, Watch
+from .loss_bands import Expectation, Watch
 
 Point = dict[str, float]
 EVENTS, WANDB_ID = "tensorboard", "wandb-id"
