@@ -254,7 +254,7 @@ plots.picture_table(rows, columns=("original", "what it saw", "painted"), rows=(
 # | 04 | Why does the encoder see only what is visible? | the encoder, and what it saves |
 # | 05 | How are the blanks filled? | the decoder |
 # | 06 | What exactly is predicted, and what is the loss? | three targets |
-# | 07 | How is it trained? | schedule, optimiser, a real run |
+# | 07 | How is it trained? | schedule, optimizer, a real run |
 # | 08 | What did it learn? | neighbours, maps, features |
 #
 # The code that you write on the way is the code of the package `minimae`, line for line. At the end you own it.

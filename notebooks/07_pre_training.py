@@ -15,7 +15,7 @@
 #
 # [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/07_pre_training.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F07_pre_training.ipynb) *(neither has been tried yet)*
 #
-# **The promise.** You build what surrounds a model when it learns (learning rate, optimiser, the order of the images, checkpoints),
+# **The promise.** You build what surrounds a model when it learns (learning rate, optimizer, the order of the images, checkpoints),
 # and then train a masked autoencoder on ten thousand photographs in about a minute.
 #
 # Minutes: 50. Needs: chapters 01 to 06.
@@ -67,14 +67,14 @@ BUDGET_SECONDS = 170
 # %% [markdown]
 # ## How fast? The learning rate
 #
-# An optimiser step moves every weight a little. The **learning rate** says how little. Two rules decide it in the paper.
+# An optimizer step moves every weight a little. The **learning rate** says how little. Two rules decide it in the paper.
 #
 # **Rule one: the more images in a step, the larger the step.** The gradient is a mean over the images of the step. Averaged over more
 # images it is less noisy, and a longer step can be trusted. So recipes state a *base* rate for 256 images, and scale it.
 
 # %% tags=["package:minimae.train.schedule"]
 def scaled_lr(base_lr: float, batch: int) -> float:
-    """The linear scaling rule: lr = base lr × images per optimiser step / 256 (batch × accumulation × processes)."""
+    """The linear scaling rule: lr = base lr × images per optimizer step / 256 (batch × accumulation × processes)."""
     return base_lr * batch / 256
 
 
@@ -91,7 +91,7 @@ assert math.isclose(scaled_lr(1.5e-4, 4096), 2.4e-3)
 
 # %% tags=["package:minimae.train.schedule"]
 def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
-    """The learning rate at an optimiser step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
+    """The learning rate at an optimizer step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
     if step < warmup:
         return peak * step / warmup
     progress = min(1.0, (step - warmup) / max(1e-12, steps - warmup))
@@ -119,7 +119,7 @@ settings = dict(steps=steps, warmup=mine.warmup_epochs * per_epoch, peak=scaled_
 # %% tags=["nbval-check-output"]
 print(f"{len(clothes):,} images, {mine.batch} a step, {per_epoch} steps an epoch, {steps} steps, peak {settings['peak']:.4f}")
 
-# %% mystnb={"image": {"alt": "The learning rate against the optimiser step: a straight climb over the first 39 steps, which are shaded, then a cosine down to zero at step 391."}}
+# %% mystnb={"image": {"alt": "The learning rate against the optimizer step: a straight climb over the first 39 steps, which are shaded, then a cosine down to zero at step 391."}}
 plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_epoch=per_epoch, warmup=settings["warmup"])
 
 # %% [markdown]
@@ -127,7 +127,7 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # lab below.*
 
 # %% [markdown]
-# ## Which weights shrink? The optimiser
+# ## Which weights shrink? The optimizer
 #
 # AdamW pulls every weight a little towards zero at each step: **weight decay**. That is sensible for a matrix, which should not use
 # large numbers where small ones do. It is harmful for a bias or for the scale of a LayerNorm. The scale starts at 1, and 1 is where
@@ -280,7 +280,7 @@ print(f"{len(whole):,} numbers; relative difference {difference:.1e}")
 # run before anything is saved.
 
 # %%
-excerpt(loop.update, "if settings.clip", "optimiser.zero_grad")
+excerpt(loop.update, "if settings.clip", "optimizer.zero_grad")
 
 # %% [markdown]
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
@@ -293,7 +293,7 @@ excerpt(loop.update, "if settings.clip", "optimiser.zero_grad")
 # ## Stop, and continue to the bit
 #
 # Long runs get stopped: the power fails, the machine is wanted, someone presses Ctrl-C. A run that can be resumed needs a file with
-# everything that the next step depends on. That is less than one might think: weights, the optimiser's two moments, and the number
+# everything that the next step depends on. That is less than one might think: weights, the optimizer's two moments, and the number
 # of the step. There is no state of a random generator and no position in a loader, because every mask, crop and order is computed
 # from (seed, epoch, sample id).
 #
@@ -398,7 +398,7 @@ plots.loss_against_marks(seen, losses, zero=zero, marks=others, expected=band)
 # A loss alone says little: it depends on patch size, data and target. The best thing to hold it against is the same task, run
 # before. The green band is that: the mean of three runs, as wide as they scattered and half as much again, at least ± 5 %. Such
 # curves come with the package for two dozen tasks ([a table of them](../docs/evidence.md#what-loss-to-expect)), and training
-# itself looks at them: five logged points in a row outside the band, and it says so, with the likely causes. The optimiser's settings are
+# itself looks at them: five logged points in a row outside the band, and it says so, with the likely causes. The optimizer's settings are
 # not part of a task; whether they are well chosen is just what the curve can tell. Let us ask it about a learning rate ten times too
 # small, made up from our own run by reading it ten times as slowly.
 
@@ -562,7 +562,7 @@ check.ch07_accumulate(accumulate)
 
 # %% [markdown]
 # With AdamW a forgotten division hardly shows in the loss curve: Adam divides by the size of the gradients anyway. It shows in the
-# logged loss, in clipping, and with every other optimiser. That is why it survives in so much code.
+# logged loss, in clipping, and with every other optimizer. That is why it survives in so much code.
 #
 # **4 ★★★ Whole, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store what
 # it writes at `path`. If it fails, let the exception through, leave what was at `path` before as it was, and leave nothing else
@@ -614,7 +614,7 @@ check.ch07_careful_save(careful_save)
 # <details><summary>Answer</summary>Eight times too large: a sum of eight means instead of their mean.</details>
 #
 # 4. What does a checkpoint need so that the run continues to the same bits?
-# <details><summary>Answer</summary>Weights, the optimiser's moments and the step. All randomness follows from the seed, the epoch and the sample ids.</details>
+# <details><summary>Answer</summary>Weights, the optimizer's moments and the step. All randomness follows from the seed, the epoch and the sample ids.</details>
 #
 # 5. A loss curve reaches 0.98 at once and stays there, with 7 × 7 grey patches. What does the model predict?
 # <details><summary>Answer</summary>Zero, in every patch: (49 − 1) / 49 = 0.98. It has learned nothing about the picture.</details>

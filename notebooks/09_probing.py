@@ -25,7 +25,7 @@
 # - put features of any scale on one scale, and say why the probe needs it;
 # - fit a linear layer to its optimum, and choose its penalty without looking at the test images;
 # - compare an encoder with raw pixels, with random weights, and with itself after more epochs;
-# - write LARS, the optimiser of the paper's probe, and say what it is indifferent to.
+# - write LARS, the optimizer of the paper's probe, and say what it is indifferent to.
 
 # %% tags=["install", "remove-cell"]
 import os
@@ -341,7 +341,7 @@ picture(longer)
 #
 # Our solver wants all features at once, in memory, and the same in every pass. On ImageNet, with random crops, no image looks the
 # same twice, and the probe must be trained like a network. The paper does so with batches of 16,384, a base learning rate of 0.1
-# (that is lr 6.4), no weight decay, and an optimiser called **LARS**.
+# (that is lr 6.4), no weight decay, and an optimizer called **LARS**.
 #
 # Its idea fits in a line. A matrix `w` has a gradient `g`. Scale the gradient so that its length is a thousandth of the length of
 # `w`. Then the learning rate says how far the matrix moves *relative to itself*.

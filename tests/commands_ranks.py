@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 
 
 def code_of(command: list[str]) -> int:

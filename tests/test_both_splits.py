@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.data.source import Images
 from minimae.tasks.agreement import check_images
 

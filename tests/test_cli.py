@@ -15,7 +15,7 @@ from PIL import Image
 
 from minimae import __version__
 from minimae.cli.commands import COMMANDS
-from minimae.cli.main import main, parse
+from minimae.cli.program import main, parse
 from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
 from minimae.train.checkpoint import load_checkpoint
@@ -159,7 +159,7 @@ def test_corrupt_images_are_named_or_counted(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_tracebacks_are_shown_on_request() -> None:
-    command = [sys.executable, "-m", "minimae.cli.main", "flops", "bas"]
+    command = [sys.executable, "-m", "minimae.cli.program", "flops", "bas"]
     quiet, loud = (
         subprocess.run(command, capture_output=True, text=True, env=os.environ | extra) for extra in ({}, {"MINIMAE_TRACEBACK": "1"})
     )
@@ -191,7 +191,7 @@ def test_the_recipe_for_a_folder_follows_its_number_of_pictures(tmp_path: Path, 
     quick = ["--epochs", "0.5", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
     assert main(["pretrain", "my-pictures", "--data", str(tmp_path), *quick]) == 0
     told = capsys.readouterr().out
-    assert "changed  epochs 0.5, warmup_epochs 0.0" in told and "learned nothing yet. Try more than 2 optimiser steps" in told
+    assert "changed  epochs 0.5, warmup_epochs 0.0" in told and "learned nothing yet. Try more than 2 optimizer steps" in told
     assert "Training images." in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 

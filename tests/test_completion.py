@@ -8,7 +8,7 @@ import pytest
 
 from minimae.cli.commands import COMMANDS
 from minimae.cli.completion import bash, fish, zsh
-from minimae.cli.main import main
+from minimae.cli.program import main
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimae.cli import parse
+from minimae.cli.parsing import parse
 from minimae.train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

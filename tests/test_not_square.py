@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.tasks.reconstruct import fit_to_model, read_picture
 from minimae.train.checkpoint import load_checkpoint
 from minimae.weights import registry as weights

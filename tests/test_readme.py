@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from minimae.cli.main import main
 from minimae.cli.parsing import understood
+from minimae.cli.program import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

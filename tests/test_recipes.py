@@ -114,7 +114,7 @@ def test_more_processes_take_as_many_images_per_step(name: str, processes: int) 
 
 
 def test_what_cannot_be_shared_evenly_is_refused() -> None:
-    with pytest.raises(ValueError, match="4096 images per optimiser step cannot be shared evenly by 3"):
+    with pytest.raises(ValueError, match="4096 images per optimizer step cannot be shared evenly by 3"):
         for_processes(recipe("imagenet-base"), 3)
 
 

@@ -15,7 +15,8 @@ from minimae_book.evidence import command as reproduce_command
 from minimae_book.evidence.command import ReproduceCommand
 
 from minimae import MAE, size
-from minimae.cli import looking, main, parse
+from minimae.cli import looking, main
+from minimae.cli.parsing import parse
 from minimae.data.source import Images
 from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain

@@ -14,9 +14,9 @@ from PIL import Image
 
 import minimae
 from minimae.cli.commands import COMMANDS
-from minimae.cli.main import main
 from minimae.cli.meant import options, similar
 from minimae.cli.parsing import at_home, parse, pretraining
+from minimae.cli.program import main
 from minimae.errors import reason
 from minimae.recipes import RECIPES
 from minimae.weights import save

@@ -1,5 +1,12 @@
-"""The command line: one file a command. Nothing else imports this package."""
+"""The command line: one file a command. Nothing below imports this package."""
 
-from .main import main, parse, usage
+from __future__ import annotations
 
-__all__ = ["main", "parse", "usage"]
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, see :func:`minimae.cli.program.main`: the book's commands import this package, so the program is loaded late."""
+    from .program import main
+
+    return main(arguments)

@@ -38,7 +38,7 @@ SMALL = 4  # images of a forward pass on a CPU
 
 
 def shortened(recipe: Any, images: int, batch: int, processes: int) -> Any:
-    """The recipe for ``STEPS`` optimiser steps of at most two forward passes, with nothing else changed."""
+    """The recipe for ``STEPS`` optimizer steps of at most two forward passes, with nothing else changed."""
     accumulate = min(2, recipe.accumulate)
     changes: dict[str, Any] = {"batch": batch, "accumulate": accumulate, "warmup_epochs": 0.0, "log_every": 1}
     return replace(recipe, **changes, epochs=STEPS * batch * accumulate * processes / images)

@@ -141,7 +141,7 @@ def pretraining_parts(
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     whose = "Test images that the model never saw." if unseen else "Training images."
     parts = [
-        f"<p>{result.steps:,} optimiser steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}. {html.escape(worth)}</p>",
+        f"<p>{result.steps:,} optimizer steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}. {html.escape(worth)}</p>",
         picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
         picture(figure, out / "reconstructions.png", f"{whose} {told}"),
     ]

@@ -107,14 +107,14 @@ def step_flops(recipe: Settings | Knn, size: Size) -> int:
 
 
 def for_processes(recipe: Any, processes: int) -> Any:
-    """The recipe for a run on several processes: the same images per optimiser step, with less accumulation or smaller batches.
+    """The recipe for a run on several processes: the same images per optimizer step, with less accumulation or smaller batches.
 
     Raises ValueError when they cannot be shared out evenly.
     """
     window = recipe.batch * recipe.accumulate
     if processes < 1 or window % processes:
         raise ValueError(
-            f"{window} images per optimiser step cannot be shared evenly by {processes} processes; give --batch and --accumulate"
+            f"{window} images per optimizer step cannot be shared evenly by {processes} processes; give --batch and --accumulate"
         )
     batch, share = recipe.batch, window // processes
     while share % batch:

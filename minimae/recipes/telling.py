@@ -53,7 +53,7 @@ def describe_entry(entry: Entry, before: Entry | None = None, processes: int = 1
         window = r.batch * r.accumulate * processes
         lines.append(f"  images per step         {window:,} = {r.batch:,} × {r.accumulate} accumulated × {processes} process(es)")
         lines.append(f"  peak learning rate      {scaled_lr(r.base_lr, window):.4g}")
-        lines.append(f"  optimiser steps         {max(1, round(r.epochs * entry.images / window)):,}")
+        lines.append(f"  optimizer steps         {max(1, round(r.epochs * entry.images / window)):,}")
     return "\n".join([*lines, *settings_lines(r, before.recipe if before else None)])
 
 

@@ -1,6 +1,6 @@
 """What loss to expect: curves of runs that were really made, by what is learned. They come with the package.
 
-A curve belongs to a *task*: the model, the images, the masks, the target, the crops, and how long. The optimiser (learning rate,
+A curve belongs to a *task*: the model, the images, the masks, the target, the crops, and how long. The optimizer (learning rate,
 warm-up, weight decay, betas) is not part of it: whether that is chosen well is what the curve is there to tell.
 """
 
@@ -28,7 +28,7 @@ OPTIMISER = ("base_lr", "floor_lr", "warmup_epochs", "weight_decay", "betas", "c
 class Reference:
     """The loss of several runs that differ in their seed alone.
 
-    task: what they learned (see :func:`task_of`). optimiser: with which settings. points: (images seen, mean loss over seeds and
+    task: what they learned (see :func:`task_of`). optimizer: with which settings. points: (images seen, mean loss over seeds and
     neighbouring logs), after the warm-up, in rising order. tolerance: the share by which a run may differ from the curve.
     """
 

@@ -7,7 +7,7 @@ from ..train.schedule import scaled_lr
 from .pretrain import Pretrain
 
 LEARNED = 0.3  # the recipes of this package end below this share of the baseline
-FEW_STEPS, STEPS = 1500, 3000  # fewer optimiser steps are few; our small recipes take this many
+FEW_STEPS, STEPS = 1500, 3000  # fewer optimizer steps are few; our small recipes take this many
 LOW_LR, LR = 5e-4, 1e-3  # lower peak learning rates are low for a small network; our small recipes have this one
 
 
@@ -23,7 +23,7 @@ def judged(result: Result, baseline: float, recipe: Pretrain, *, processes: int 
     if result.steps < FEW_STEPS:
         epochs = recipe.epochs * STEPS / max(1, result.steps)
         smaller = f", or a smaller --batch than {recipe.batch}" if recipe.batch > 32 else ""
-        advice.append(f"more than {result.steps:,} optimiser steps (--epochs {float(f'{epochs:.2g}'):g}{smaller})")
+        advice.append(f"more than {result.steps:,} optimizer steps (--epochs {float(f'{epochs:.2g}'):g}{smaller})")
     if (peak := scaled_lr(recipe.base_lr, window)) < LOW_LR:
         advice.append(f"a higher peak learning rate than {peak:.1e} (--base-lr {LR * 256 / window:.1g})")
     if below >= LEARNED:

@@ -1,4 +1,4 @@
-"""One loop for every task: schedule, optimisers, checkpoints, logging."""
+"""One loop for every task: schedule, optimizers, checkpoints, logging."""
 
 from typing import TYPE_CHECKING
 

@@ -22,7 +22,7 @@ Step = Callable[..., Tensor]
 
 
 def capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Prepare an optimiser for being captured, before its first step: the lr becomes a tensor beside the parameters.
+    """Prepare an optimizer for being captured, before its first step: the lr becomes a tensor beside the parameters.
 
     :func:`minimae.train.optim.set_lr` fills such a tensor, and the next replay reads it.
     """
@@ -34,7 +34,7 @@ def capturable(optimizer: torch.optim.Optimizer) -> None:
 
 
 def remember(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Copy weights, buffers and the optimiser's state; the function returned puts all of it back, in place.
+    """Copy weights, buffers and the optimizer's state; the function returned puts all of it back, in place.
 
     State that did not exist yet (moments before the first step) is set to zero, where AdamW and SGD without dampening begin.
     """
@@ -76,18 +76,18 @@ class Captured:
 
 
 def capture(step: Step, *inputs: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, warmup: int = 3) -> Captured:
-    """Record ``step(*inputs)`` and return what replays it. Weights, optimiser and random numbers are afterwards as they were.
+    """Record ``step(*inputs)`` and return what replays it. Weights, optimizer and random numbers are afterwards as they were.
 
     ``step`` does everything: forward, backward, ``optimizer.step()``, ``optimizer.zero_grad(set_to_none=True)``; it returns the loss,
-    detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimiser first.
+    detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimizer first.
 
-    Raises MinimaeError without a GPU, and ValueError for an optimiser that was not prepared.
+    Raises MinimaeError without a GPU, and ValueError for an optimizer that was not prepared.
     """
     devices = {x.device.type for x in (*inputs, *model.parameters())}
     if devices != {"cuda"} or not torch.cuda.is_available():
         raise MinimaeError(f"CUDA graphs want model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
     if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimizer.param_groups):
-        raise ValueError("this optimiser keeps its lr on the host, so every replay would use the same: call capturable(optimiser) first")
+        raise ValueError("this optimizer keeps its lr on the host, so every replay would use the same: call capturable(optimizer) first")
     [device] = {x.device for x in (*inputs, *model.parameters())}
     static = tuple(x.clone() for x in inputs)
     restore = remember(model, optimizer)

@@ -169,7 +169,7 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def load_optimiser(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put back what :func:`gathered` made of ``optimizer.state_dict()``, whether parameters are sharded now or not."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 

@@ -30,7 +30,7 @@ class Averaged(nn.Module):
         return made
 
     def update(self) -> None:
-        """Move the average towards the weights: once after each step of the optimiser. No transfer to the host."""
+        """Move the average towards the weights: once after each step of the optimizer. No transfer to the host."""
         self.mix(list(self.average.parameters()), list(self.model.parameters()), 0)  # type: ignore[arg-type]
         for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(now)

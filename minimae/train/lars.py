@@ -65,7 +65,7 @@ class ScaledLARS(LARS):
     Without this torch's scaler reads from the device in every step whether there was an overflow. Without a scaler it is LARS.
     """
 
-    _step_supports_amp_scaling = True  # the scaler leaves found_inf (above 0 for an overflow) and grad_scale (or None) in the optimiser
+    _step_supports_amp_scaling = True  # the scaler leaves found_inf (above 0 for an overflow) and grad_scale (or None) in the optimizer
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -20,7 +20,7 @@ from .loss_bands import Expectation, Watch
 
 Point = dict[str, float]
 EVENTS, WANDB_ID = "tensorboard", "wandb-id"
-YOUNG = 200  # optimiser steps before which a loss says little
+YOUNG = 200  # optimizer steps before which a loss says little
 RECENT = 0.3  # weight of the newest point in the smoothed time of a step
 
 
@@ -32,7 +32,7 @@ def to_terminal(text: str) -> None:
 class Logs:
     """The logs of one run; the loop calls :meth:`point` for each logged point and :meth:`close` at the end, or uses ``with``.
 
-    out: the run's folder; None keeps nothing. total_steps and window (images per optimiser step, over all processes) give the time left.
+    out: the run's folder; None keeps nothing. total_steps and window (images per optimizer step, over all processes) give the time left.
     step: where the run goes on; events that an earlier process wrote after it are withdrawn, so no step is there twice. history: the
     points up to there. main: False on every rank but the first; then nothing is written and nothing is said. wandb: a project to send
     to. config: what belongs beside the curves there (the recipe). expected: where the loss should be. say: how to tell a person.

@@ -60,7 +60,7 @@ def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor,
 
 
 def plan(first: int, settings: Settings, images: int, here: distributed.World) -> Plan:
-    """The parts that this process takes of every optimiser step, from step ``first`` on, without end.
+    """The parts that this process takes of every optimizer step, from step ``first`` on, without end.
 
     A part is what is read for one forward pass: ``batch`` images, or fewer when each is seen in several views.
     """
@@ -144,7 +144,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
                 batch = next(feed)
                 prepared = inputs(task, batch)
                 replay = replay or record(task, settings, optimizer, prepared)
-                loss, ids = replay(*prepared), batch.ids  # forward, backward, and the optimiser's step
+                loss, ids = replay(*prepared), batch.ids  # forward, backward, and the optimizer's step
             else:
                 made = gradients(task, feed, settings, precision, scaler, together)
                 if made is None:
@@ -181,7 +181,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
 def gradients(
     task: Task, feed: Iterator[Batch], settings: Settings, precision: str, scaler: torch.amp.GradScaler, together: Agreement
 ) -> tuple[Tensor, Tensor] | None:
-    """The forward and backward passes of one optimiser step → its mean loss, on the device, and the ids of the last images.
+    """The forward and backward passes of one optimizer step → its mean loss, on the device, and the ids of the last images.
 
     None when the run is to stop between two passes: a step can take longer than the time that is left. The resumed run repeats it.
     """
@@ -199,7 +199,7 @@ def gradients(
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: Settings) -> None:
-    """The optimiser's step with the gradients that are there, and none afterwards."""
+    """The optimizer's step with the gradients that are there, and none afterwards."""
     if settings.clip is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

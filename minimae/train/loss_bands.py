@@ -21,8 +21,8 @@ SUSPICIOUS = {"normalised": 0.1, "pixels": 0.02, "pca": 0.02}
 PATIENCE = 5  # logged points in a row: one batch alone is noisy
 
 NOT_LEARNING = (
-    "the learning rate (lr = base lr × images per optimiser step / 256: with accumulation and all processes); parameters that the "
-    "optimiser does not have; positions that are all zero, so that every masked patch gets the same prediction; a target whose patch "
+    "the learning rate (lr = base lr × images per optimizer step / 256: with accumulation and all processes); parameters that the "
+    "optimizer does not have; positions that are all zero, so that every masked patch gets the same prediction; a target whose patch "
     "vectors are ordered otherwise than (row, column, channel); images that were normalised twice or not at all"
 )
 LEAK = (

@@ -111,7 +111,7 @@ def nested(flat: dict[tuple[Any, ...], Any]) -> Any:
 
 
 def numbered(optimizer: dict[str, Any]) -> dict[str, Any]:
-    """The state of an optimiser by the names of its parameters → by their numbers, as torch's optimisers store it."""
+    """The state of an optimizer by the names of its parameters → by their numbers, as torch's optimizers store it."""
     names = [name for group in optimizer["param_groups"] for name in group["params"]]
     number = {name: i for i, name in enumerate(names)}
     groups = [{**group, "params": [number[name] for name in group["params"]]} for group in optimizer["param_groups"]]

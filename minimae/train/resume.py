@@ -19,7 +19,7 @@ FREE = {"data", "log_every", "save_every", "keep", "keep_every", "compile", "gra
 def compare(stored: dict[str, Any], given: dict[str, Any], out: Path | None) -> None:
     """Raises MinimaeError that lists the settings, or else the images, in which a run and its checkpoint differ.
 
-    The number of processes may change if an optimiser step takes the same number of images: batch × accumulate × processes. Epochs may
+    The number of processes may change if an optimizer step takes the same number of images: batch × accumulate × processes. Epochs may
     increase.
     """
     theirs, ours = json.loads(json.dumps(stored["settings"])), json.loads(json.dumps(given["settings"]))

@@ -1,4 +1,4 @@
-"""How the learning rate moves (paper, Tables 8 to 10): linear warm-up, then half a cosine, at every optimiser step."""
+"""How the learning rate moves (paper, Tables 8 to 10): linear warm-up, then half a cosine, at every optimizer step."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def scaled_lr(base_lr: float, batch: int) -> float:
-    """The linear scaling rule: lr = base lr × images per optimiser step / 256 (batch × accumulation × processes)."""
+    """The linear scaling rule: lr = base lr × images per optimizer step / 256 (batch × accumulation × processes)."""
     return base_lr * batch / 256
 
 
 def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
-    """The learning rate at an optimiser step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
+    """The learning rate at an optimizer step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
     if step < warmup:
         return peak * step / warmup
     progress = min(1.0, (step - warmup) / max(1e-12, steps - warmup))

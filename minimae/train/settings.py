@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The part of a recipe that the loop reads. Learning rates are base rates: per 256 images of an optimiser step."""
+    """The part of a recipe that the loop reads. Learning rates are base rates: per 256 images of an optimizer step."""
 
     epochs: float = 100.0
     """How often the training images are seen, on average."""
@@ -22,7 +22,7 @@ class Settings:
     repeats: int = 1
     """Views of each image that is read, side by side in the batch: each has its own crop and mask. It saves reading, not computing."""
     accumulate: int = 1
-    """Forward passes per optimiser step."""
+    """Forward passes per optimizer step."""
     base_lr: float = 1.5e-4
     """Peak learning rate × 256 / (batch × accumulate × processes)."""
     floor_lr: float = 0.0
@@ -50,7 +50,7 @@ class Settings:
     seed: int = 0
     """Seed of the initial weights, the order of the images, masks and crops: the same seed gives the same run."""
     log_every: int = 20
-    """Optimiser steps between two lines of metrics.jsonl."""
+    """Optimizer steps between two lines of metrics.jsonl."""
     save_every: float = 60.0
     """Seconds between two checkpoints; longer where saving takes more than a twentieth of them. 0 saves after every step."""
     keep: int = 2
@@ -91,12 +91,12 @@ class Settings:
             raise ValueError(f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
 
     def steps(self, images: int, processes: int = 1) -> int:
-        """Optimiser steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
+        """Optimizer steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
         window = self.batch * self.accumulate * processes
         if window > images:
             parts = " × ".join(str(n) for n in (self.batch, self.accumulate, processes)[: 3 if processes > 1 else 2])
             raise ValueError(
-                f"one optimiser step takes {parts} = {window} images, but there are only {images}: "
+                f"one optimizer step takes {parts} = {window} images, but there are only {images}: "
                 f"lower --batch or --accumulate until their product is at most {images}"
             )
         return max(1, round(self.epochs * images / window))

@@ -22,7 +22,7 @@ from torch import nn
 
 from ..errors import MinimaeError
 from .checkpoint import Damaged, load_checkpoint, load_weights, save_checkpoint
-from .distributed import agree, gathered, load_optimiser, same, world
+from .distributed import agree, gathered, load_optimizer, same, world
 from .log import to_terminal
 from .parts import load_about, load_parts
 from .settings import Settings
@@ -103,7 +103,7 @@ class Checkpoints:
     def restore(
         self, kind: str, model: nn.Module, optimizer: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """Restore model and optimiser from the newest readable checkpoint; → the rest of its contents.
+        """Restore model and optimizer from the newest readable checkpoint; → the rest of its contents.
 
         check: raises if the checkpoint does not fit the run; it is called before anything is changed.
         """
@@ -115,14 +115,14 @@ class Checkpoints:
         if same(str(state["step"])) != str(state["step"]):
             raise MinimaeError(f"this process reads step {state['step']} in {self.out}, and the first another: is the folder shared?")
         if not moments:
-            raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimiser's moments, so it cannot be resumed")
+            raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimizer's moments, so it cannot be resumed")
         load_weights(model, state.pop("model"), path)
         try:
-            load_optimiser(optimizer, moments)
+            load_optimizer(optimizer, moments)
             if scale := state.pop("scaler"):  # empty when the run so far needed no scaler: on another device
                 scaler.load_state_dict(scale)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise MinimaeError(f"the moments in {path} do not belong to this optimiser ({error}); use another checkpoint") from None
+            raise MinimaeError(f"the moments in {path} do not belong to this optimizer ({error}); use another checkpoint") from None
         self.resumed = True
         self.step = state["step"] if path.name == CHECKPOINT else None
         return state

@@ -55,13 +55,13 @@ class Task(Protocol):
         ...
 
     def after_step(self) -> None:
-        """Called after each step of the optimiser: where a moving average of the weights is kept."""
+        """Called after each step of the optimizer: where a moving average of the weights is kept."""
         ...
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: optimiser steps, images seen, seconds in the loop, and the logged points (step, loss, lr, images/s)."""
+    """How a run ended: optimizer steps, images seen, seconds in the loop, and the logged points (step, loss, lr, images/s)."""
 
     steps: int
     seen: int

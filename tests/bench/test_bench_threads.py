@@ -12,7 +12,7 @@ from minimae_book.bench import threads
 from minimae_book.bench.results import as_json
 from minimae_book.bench.threads import CONDITIONS, Row, compare, policies, rows_of, settled, table
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 
 
 def test_the_speed_is_that_of_the_end() -> None:

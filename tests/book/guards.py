@@ -169,10 +169,12 @@ def has_the_shape_of_a_chapter(notebook: Notebook, chapter: int) -> list[str]:
 
 
 def cells_are_short(notebook: Notebook) -> list[str]:
-    """A cell has one thought. Not counted: blank lines and docstrings; a class or function of the package may need more."""
+    """A cell has one thought. Not counted: blank lines, imports and docstrings; a class or function of the package may need more."""
     faults = []
     for cell in code(notebook):
-        lines = len(ast.unparse(_without_docstrings(ast.parse(cell.source))).splitlines())
+        tree = _without_docstrings(ast.parse(cell.source))
+        tree.body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+        lines = len(ast.unparse(tree).splitlines())
         if lines > LINES_A_CELL and not _carries(cell, "package:"):
             faults.append(f"{_first(cell)}: {lines} lines in one cell")
     return faults

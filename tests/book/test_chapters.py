@@ -15,7 +15,7 @@ from notebooks import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = build.chapters()
-CORE = ["patches", "noise", "masking", "positions", "vit", "decoder", "targets", "mae"]
+CORE = ["random", *(f"model.{name}" for name in ("patches", "masking", "positions", "vit", "decoder", "targets", "mae"))]
 NOT_BUILT = {
     "suggest": "error messages",
 }
@@ -29,6 +29,10 @@ def committed(script: Path) -> guards.Notebook:
 
 def number(script: Path) -> int:
     return int(script.stem[:2])
+
+
+def source_of(module: str) -> str:
+    return (ROOT / "minimae" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
 def test_the_chapters_are_numbered_without_gaps() -> None:
@@ -96,7 +100,7 @@ def test_axes_are_spelt_alike(script: Path) -> None:
 
 @pytest.mark.parametrize("module", CORE)
 def test_the_package_spells_them_so_too(module: str) -> None:
-    assert guards.odd_axes((ROOT / f"minimae/{module}.py").read_text(encoding="utf-8")) == []
+    assert guards.odd_axes(source_of(module)) == []
 
 
 @chapter
@@ -115,7 +119,7 @@ def test_every_function_of_the_core_is_built_in_a_chapter() -> None:
     wanted = {
         (module, node.name)
         for module in CORE
-        for node in ast.parse((ROOT / f"minimae/{module}.py").read_text(encoding="utf-8")).body
+        for node in ast.parse(source_of(module)).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     }
     assert wanted - built == set()

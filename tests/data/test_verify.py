@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.data.pack import pack
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import Index, read_index, write_index

@@ -13,7 +13,7 @@ from minimae_book.evidence.jobs import Store
 from minimae_book.evidence.results import HOLDS, NOT, PARTLY, read
 from PIL import Image
 
-from minimae.cli.main import main
+from minimae.cli.program import main
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from minimae.tasks.finetune import Classifier, classify
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.probe import standardise
 from minimae.tasks.reconstruct import fit_to_model
-from minimae.train import distributed, graphs
+from minimae.train import cuda_graph, distributed
 from minimae.train.cuda_graph import capture
 
 SHAPE: dict[str, Any] = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 2, "heads": 2, "decoder_width": 16}
@@ -107,7 +107,7 @@ def test_a_step_is_captured_on_its_own_gpu_beside_the_loaders_thread(monkeypatch
         def wait_stream(self, other: Any) -> None: ...
 
     with gpu() as simulation:
-        monkeypatch.setattr(graphs, "current", lambda device: said.append(device) or Nothing())
+        monkeypatch.setattr(cuda_graph, "current", lambda device: said.append(device) or Nothing())
         for name in ("Stream", "stream", "CUDAGraph", "graph", "current_stream"):
             monkeypatch.setattr(torch.cuda, name, Nothing)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -57,7 +57,7 @@ def test_another_task_has_none(other: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("same", [{"base_lr": 1.0}, {"seed": 9}, {"weight_decay": 0.0}, {"log_every": 1}, {"warmup_epochs": 2.0}], ids=str)
-def test_the_optimiser_and_the_seed_are_no_part_of_the_task(same: dict[str, object]) -> None:
+def test_the_optimizer_and_the_seed_are_no_part_of_the_task(same: dict[str, object]) -> None:
     recipe = replace(SHORT, **same)
     assert task_of(recipe, SHORT.size_at(28, 1), "fashion", 10_000) == task_of(SHORT, SHORT.size_at((28, 28), 1), "fashion", 10_000)
 

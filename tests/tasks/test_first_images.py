@@ -12,7 +12,7 @@ from minimae.cli.report import report_pretraining
 from minimae.data.loader import in_memory
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import ImageFiles, open_folder
-from minimae.tasks import feeding
+from minimae.tasks import loading
 from minimae.tasks.loading import LoaderConfig, some
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, build, pretrain
 from minimae.train.distributed import World
@@ -40,7 +40,7 @@ def test_baseline_pca_and_report_are_read_by_workers(stream: ImageFiles, tmp_pat
         asked.append((len(part), workers))
         return in_memory(part, workers=workers, **how)
 
-    monkeypatch.setattr(feeding, "in_memory", watched)
+    monkeypatch.setattr(loading, "in_memory", watched)
     model, result = pretrain(RECIPE, stream, reading=LoaderConfig(workers=1))
     assert asked == [(24, 1), (24, 1)], "the components of PCA, and the loss of a trivial baseline"
     report_pretraining(tmp_path, Pretrained(model, RECIPE, stream.statistics), stream, stream, result, device="cpu", workers=1)
@@ -52,7 +52,7 @@ def test_only_the_first_process_reads(stream: ImageFiles, monkeypatch: pytest.Mo
     sent: list[torch.Tensor] = []
     monkeypatch.setattr("minimae.tasks.pretrain.world", lambda: World(1, 2))
     monkeypatch.setattr("minimae.tasks.pretrain.broadcast", lambda *tensors: sent.extend(tensors))
-    monkeypatch.setattr(feeding, "in_memory", lambda *_, **__: pytest.fail("read images"))
+    monkeypatch.setattr(loading, "in_memory", lambda *_, **__: pytest.fail("read images"))
     model = build(RECIPE, stream)
     assert {id(tensor) for tensor in sent} == {id(model.target.mean), id(model.target.components)}
     assert PretrainTask(RECIPE, stream, model).expected() is None

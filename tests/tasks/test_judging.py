@@ -25,7 +25,7 @@ def test_a_good_run_is_compared_and_left_alone() -> None:
 
 def test_a_run_that_learned_nothing_is_told_what_to_change() -> None:
     said = judged(result(1.2, 156), 0.98, TEACHER)
-    assert "learned nothing" in said and "156 optimiser steps" in said and "--batch than 128" in said
+    assert "learned nothing" in said and "156 optimizer steps" in said and "--batch than 128" in said
     epochs, lr = (float(re.search(rf"--{name} ([\d.e+-]+)", said)[1]) for name in ("epochs", "base-lr"))  # type: ignore[index]
     assert epochs * 200 / 128 == pytest.approx(3000, rel=0.1) and scaled_lr(lr, 128) == pytest.approx(1e-3, rel=0.1)
 

@@ -56,7 +56,7 @@ def test_it_starts_as_in_table_10() -> None:
     assert (recipe.batch, recipe.epochs, recipe.warmup_epochs, recipe.base_lr, recipe.weight_decay) == (16384, 90, 10, 0.1, 0)
 
 
-def test_its_optimiser_is_lars_on_the_head_alone(images: Images) -> None:
+def test_its_optimizer_is_lars_on_the_head_alone(images: Images) -> None:
     probe = LinearProbe(encoder(), 4)
     optimizer = ProbeTask(SMALL, images, images.statistics, probe).optimizer(6.4)
     assert isinstance(optimizer, LARS)

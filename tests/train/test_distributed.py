@@ -42,7 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def alone(folders: Any) -> dict[str, Any]:
-    """One process, two epochs of 96 images, 16 an optimiser step in two halves: 12 steps."""
+    """One process, two epochs of 96 images, 16 an optimizer step in two halves: 12 steps."""
     folder = folders()
     launch(folder, epochs=2, batch=8, accumulate=2)
     return result(folder)

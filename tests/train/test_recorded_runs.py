@@ -44,7 +44,7 @@ def test_pre_training_is_the_same(images: Images, clip: float | None, monkeypatc
     monkeypatch.setattr(loop, "capture", not_recorded)
     found, again = pretrain(replace(recipe, graph=True), images, quiet=True)
     pairs = zip(expected.state_dict().values(), found.state_dict().values(), strict=True)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)  # the optimiser that can be captured rounds otherwise
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)  # the optimizer that can be captured rounds otherwise
     assert [p["loss"] for p in told.history] == pytest.approx([p["loss"] for p in again.history], abs=1e-5)
 
 

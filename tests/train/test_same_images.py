@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from minimae import MinimaeError, data
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.data.source import Images
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain

@@ -30,7 +30,7 @@ def images() -> Images:
 
 
 def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The power goes after so many optimiser steps."""
+    """The power goes after so many optimizer steps."""
     original, calls = loop.update, []
 
     def update(*given: Any) -> None:
@@ -99,7 +99,7 @@ def test_lars_with_a_scaler_is_lars_and_leaves_out_what_overflows() -> None:
 
 
 def test_a_step_of_the_probe_in_fp16_reads_nothing_back(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch asks an ordinary optimiser's scaler for the overflow with ``item()``: on a GPU the host waits for it."""
+    """torch asks an ordinary optimizer's scaler for the overflow with ``item()``: on a GPU the host waits for it."""
     recipe = Probe(batch=8, precision="fp16")
     task = ProbeTask(recipe, images, images.statistics, LinearProbe(build(SMALL, images).encoder, 4))
     optimizer, scaler = task.optimizer(0.1), torch.amp.GradScaler("cpu")

@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 import minimae
 from minimae import MAE, MinimaeError
-from minimae.cli.main import main, parse
+from minimae.cli.program import main, parse
 from minimae.data.source import Images
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier

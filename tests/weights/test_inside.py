@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import minimae
 from minimae import MinimaeError
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.tasks.pretrain import Pretrained
 
 KNOWN: dict[str, Any] = {"heads": 4, "decoder_heads": 2, "statistics": ([0.5] * 3, [0.5] * 3), "target": "normalised"}

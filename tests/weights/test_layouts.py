@@ -18,7 +18,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViT
 import minimae
 from minimae import MAE, MinimaeError
 from minimae import weights as interop
-from minimae.cli.main import main
+from minimae.cli.program import main
 from minimae.model.masking import keep_count, mask_from_noise
 from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier

@@ -1,4 +1,4 @@
-"""One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimiser.
+"""One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimizer.
 
 Training is timed in the real loop, :func:`minimae.train.loop.fit`, from uint8 pixels to the update. The rivals' models replace ours
 in the same task. Only the usual loop differs.

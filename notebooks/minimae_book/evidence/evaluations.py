@@ -109,7 +109,7 @@ class Cost:
 
     @staticmethod
     def step_of(recipe: Pretrain, model: MAE, images: Open) -> Callable[[], Any]:
-        """One optimiser step on the first batch, without reading the loss."""
+        """One optimizer step on the first batch, without reading the loss."""
         device = next(model.parameters()).device
         source = images(recipe.data, "train").to(device)
         task = PretrainTask(recipe, source, build(recipe, source).to(device))

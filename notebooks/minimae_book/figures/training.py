@@ -36,7 +36,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
 
 
 def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
-    """Learning rates by optimiser step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
+    """Learning rates by optimizer step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
     fig = figure(6.4, 3.0)
     axes = plain(fig.subplots())
     if warmup:
@@ -44,7 +44,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
         axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=8, color="#555555")
     for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
         axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
-    axes.set_xlabel("optimiser step")
+    axes.set_xlabel("optimizer step")
     axes.set_ylabel("learning rate")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
@@ -118,7 +118,7 @@ def loss_against_marks(
 
 
 def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel: str = "loss on masked patches") -> Figure:
-    """Loss curves of runs that differ in one thing, by optimiser step, with a line where each epoch begins."""
+    """Loss curves of runs that differ in one thing, by optimizer step, with a line where each epoch begins."""
     fig = figure(6.6, 3.4)
     axes = plain(fig.subplots(), grid=False)
     longest = max(len(losses) for losses in runs.values())
@@ -126,7 +126,7 @@ def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel:
         axes.axvline(epoch, color="#DDDDDD", linewidth=1, zorder=0)
     for (name, losses), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=False):
         axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, linestyle=style, linewidth=1.8, label=name)
-    axes.set_xlabel("optimiser step (a grey line: an epoch begins)")
+    axes.set_xlabel("optimizer step (a grey line: an epoch begins)")
     axes.set_ylabel(ylabel)
     axes.legend(frameon=False, fontsize=9)
     return fig
