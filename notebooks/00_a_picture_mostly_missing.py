@@ -51,7 +51,7 @@ from minimae.data.files import convert
 from minimae.data.photos import photograph
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy, knn_predict
-from minimae.tasks.reconstruct import fit_to_model, read_picture, stages
+from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction_triplets
 from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 40
@@ -80,7 +80,7 @@ print("kinds:", ", ".join(clothes.classes))
 def show(images, ratio=0.75, seed=0):
     """Original, what the model saw and what it painted, for a few images."""
     mask = make_mask(images.ids, grid, ratio=ratio, seed=seed)
-    return stages(trained, images.pixels, mask)
+    return reconstruction_triplets(trained, images.pixels, mask)
 
 
 some = clothes.few(12, seed=1)
@@ -229,7 +229,7 @@ def my_picture(path=None):
 # %%
 mine = my_picture(PHOTO)
 my_grid = trained.model.grid(mine)
-rows = [stages(trained, mine, make_mask(torch.tensor([7]), my_grid, ratio=ratio))[0] for ratio in (0.3, 0.5, 0.75)]
+rows = [reconstruction_triplets(trained, mine, make_mask(torch.tensor([7]), my_grid, ratio=ratio))[0] for ratio in (0.3, 0.5, 0.75)]
 assert mine.shape[-2] == 4 * my_grid[0] and mine.shape[-1] == 4 * my_grid[1]
 
 # %% mystnb={"image": {"alt": "A photograph of a cat, very small and grey, in three rows: 30, 50 and 75 percent hidden. The painted pictures carry on edges and shades of fur, but at 75 percent eyes and nose that were hidden do not come back."}}
@@ -323,7 +323,8 @@ def with_a_hole():
     """Trousers, a bag and a boot, each with the same rectangle missing."""
     garments = clothes.subset([(clothes.labels == c).nonzero()[2, 0].item() for c in (1, 8, 9)])
     mask = user_mask(hide_rectangle(2, 1, 4, 5, grid).expand(3, -1, -1), grid)
-    return plots.picture_table(list(zip(*stages(trained, garments.pixels, mask))), rows=("original", "what it saw", "painted"), width=5.4)
+    stages = zip(*reconstruction_triplets(trained, garments.pixels, mask))
+    return plots.picture_table(list(stages), rows=("original", "what it saw", "painted"), width=5.4)
 
 
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "write hide_rectangle first"

@@ -55,7 +55,7 @@ from minimae.model.checks import checked_mask
 from minimae.model.patches import Pair
 from minimae.model.sizes import block_flops, resolve
 from minimae.model.vit import initialise
-from minimae.tasks.reconstruct import stages
+from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 60
@@ -211,7 +211,7 @@ def paint(predicted: Tensor, images: Tensor = images, mask: Mask = mask) -> list
     return [plots.as_picture(x, trained.statistics) for x in minimae.unpatchify(painted, 4, model_size.grid)]
 
 
-first_two = [list(pictures[:2]) for pictures in stages(trained, clothes.pixels, mask)]
+first_two = [list(pictures[:2]) for pictures in reconstruction_triplets(trained, clothes.pixels, mask)]
 rows = [[*two, a, b] for two, a, b in zip(first_two, paint(without), paint(with_them))]
 
 # %% mystnb={"image": {"alt": "Four garments. For each: the original, the visible patches, the painting without positions, in which every masked patch repeats one and the same little pattern, and the painting with positions, which looks like the garment."}}

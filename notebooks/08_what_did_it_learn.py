@@ -56,7 +56,7 @@ from minimae.data.augment import normalise
 from minimae.data.source import Images
 from minimae.tasks import features, knn
 from minimae.tasks.features import pixel_features
-from minimae.tasks.reconstruct import stages
+from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.loop import device_of
 from minimae.train.precision import evaluating
 from minimae.train.settings import Precision
@@ -89,7 +89,7 @@ print(len(known), "known,", len(asked), "asked,", len(asked.classes), "classes")
 # %%
 ratios = (0.3, 0.5, 0.75, 0.85, 0.95)
 five = asked.subset([int((asked.labels == c).nonzero()[1, 0]) for c in (0, 3, 5, 8, 9)])
-painted = {ratio: stages(trained, five.pixels, make_mask(five.ids, grid, ratio=ratio, seed=4)) for ratio in ratios}
+painted = {ratio: reconstruction_triplets(trained, five.pixels, make_mask(five.ids, grid, ratio=ratio, seed=4)) for ratio in ratios}
 cells = [[painted[0.3][i][0]] + [painted[ratio][i][2] for ratio in ratios] for i in range(5)]
 
 # %% mystnb={"image": {"alt": "A table of five garments. First column the original, then paintings from 30, 50, 75, 85 and 95 percent hidden. Details fade to the right, but outlines stay."}}

@@ -13,7 +13,7 @@ import minimae
 from minimae.data.augment import normalise
 from minimae.data.pixels import as_pixels
 from minimae.data.source import Images
-from minimae.tasks.reconstruct import fit_to_model, reconstruct_batch, stages
+from minimae.tasks.reconstruct import fit_to_model, reconstruct_batch, reconstruction_triplets
 from minimae.weights.scikit import MAEFeatures
 
 NANO = minimae.load("fashion-nano")
@@ -131,11 +131,11 @@ def test_a_step_of_scikit_learn_takes_the_same(kind: str) -> None:
 
 def test_reconstructions_take_the_same() -> None:
     mask = minimae.make_mask(torch.arange(4), (7, 7))
-    expected = stages(NANO, GREY, mask)
+    expected = reconstruction_triplets(NANO, GREY, mask)
     for given in (GREY.long(), GREY.double() / 255, GREY.numpy()):
-        for one, other in zip(stages(NANO, given, mask), expected, strict=True):
+        for one, other in zip(reconstruction_triplets(NANO, given, mask), expected, strict=True):
             for a, b in zip(one, other, strict=True):
-                np.testing.assert_allclose(a.astype(float), b.astype(float), atol=1e-4)
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
         assert torch.equal(fit_to_model(given, NANO), GREY)
 
 

@@ -15,13 +15,13 @@ from ..model.sizes import SIZES, flops, parameters, size
 from ..recipes import describe as describe_recipe
 from ..recipes import entry, listing
 from ..suggest import nearest
-from ..tasks.reconstruct import fit_to_model, read_picture, reconstruct_batch
+from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
 from ..weights import registry as weights
 from ..weights.exporting import save_program
 from .demo import demo
 from .options import DataOptions, describe
-from .report import picture
+from .report import picture, reconstruction_figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class ReconstructCommand:
         out = self.out if self.out.suffix else self.out.with_suffix(".png")
         for i, path in enumerate(self.pictures):
             pixels = fit_to_model(read_picture(path, trained.model.size.channels, bits=self.bits), trained)
-            fig, caption = reconstruct_batch(trained, pixels, seed=self.seed, ratio=self.ratio)
+            fig, caption = reconstruction_figure(trained, pixels, seed=self.seed, ratio=self.ratio)
             target = out if len(self.pictures) == 1 else out.with_stem(f"{out.stem}-{i + 1}")
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

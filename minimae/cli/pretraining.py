@@ -14,7 +14,7 @@ from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..train import threads
 from ..train.distributed import world
 from ..train.state import locked
-from ..weights.start import load_start
+from ..weights.start import starter
 from .options import DataOptions, RecipeName, begin, describe
 from .rehearse import rehearse
 from .report import examples, prepare, report_pretraining
@@ -48,8 +48,7 @@ class PretrainCommand:
         recipe = for_processes(self.recipe, world().size)
         train = self.where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         size = recipe.size_for(train)
-        if recipe.init is not None and not resume:
-            load_start(recipe, size)  # an error here, and not after the folder is made
+        start = None if recipe.init is None or resume else starter(recipe, train)  # an error here, and not after the folder is made
         threads.in_this_process(size, recipe, device=device)
         before = known(self.name, len(train))
         how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
@@ -61,7 +60,7 @@ class PretrainCommand:
         with locked(out):
             if world().main and not resume:
                 prepare(out, recipe, device, self.words, text=tell(before, recipe, **how))
-        model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading)
+        model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading, start=start)
         if not world().main:
             return
         prepare(out, recipe, device, self.words, again=True)

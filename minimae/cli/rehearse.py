@@ -27,6 +27,7 @@ from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from ..tasks.probe_train import train_probe
 from ..train.distributed import same, wait, world
 from ..train.loop import Result
+from ..weights.start import starter
 from .options import DataOptions
 from .report import environment, report_pretraining, write_json
 
@@ -77,7 +78,8 @@ def rehearse(name: str, recipe: Pretrain, where: DataOptions, *, device: str, ou
         folder.mkdir(parents=True, exist_ok=True)
         first = shortened(real, len(train), batch, here.size)
         stage(f"pre-training, {model_name}")
-        model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading)
+        start = None if first.init is None else starter(first, train)
+        model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading, start=start)
         found["pretrain"] = told(replace(RECIPES[name], recipe=recipe, size=model.size, images=total), result, device, here.size)
         if here.main:
             how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from minimae_book.figures import loss_curve
+from minimae_book.figures import loss_curve, reconstructions
 
 from .. import __version__
 from ..data.source import Images
@@ -100,6 +100,12 @@ def picture(fig: Figure, path: Path, caption: str) -> str:
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
+def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:
+    """The figure and caption of :func:`minimae.tasks.reconstruct.reconstruct_batch`: original, what the model saw, reconstruction."""
+    rows, caption = reconstruct_batch(trained, pixels, **masks)
+    return reconstructions(rows, ("original", "what it saw", "reconstruction"), pairs=1 if len(rows) < 4 else 2), caption
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """An HTML table; the first row is the head."""
     cells = ["".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) for tag, row in zip(["th"] + ["td"] * len(rows), rows)]
@@ -137,7 +143,7 @@ def pretraining_parts(
         images_per_step=recipe.batch * recipe.accumulate * processes,
     )
     chosen = examples(test, trained.model.size, skip_corrupt=True)
-    figure, told = reconstruct_batch(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
+    figure, told = reconstruction_figure(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     whose = "Test images that the model never saw." if unseen else "Training images."
     parts = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -221,17 +221,23 @@ def pretrain(
     device: str = "cpu",
     quiet: bool = False,
     reading: LoaderConfig = DEFAULTS,
+    start: Callable[[MAE], str] | None = None,
 ) -> tuple[MAE, Result]:
-    """Pre-train on images (labels are not looked at); returns the model and how the run went.
+    """Pre-train on images (labels are not used); → the model and how the run went.
 
-    With ``recipe.init`` the model starts from trained weights. A resumed run takes all weights from its checkpoint and does not read
-    them again.
+    start: copies trained weights into the fresh model and returns a text to print. A recipe with ``init`` needs it:
+    ``start=minimae.weights.start.starter(recipe, images)``. A resumed run takes all weights from its checkpoint and never calls it.
+    Raises ValueError for a recipe with ``init`` and no ``start``, or the reverse.
     """
+    if (recipe.init is None) != (start is None) and not resume:
+        raise ValueError(
+            "this recipe starts from trained weights (init): pass start=minimae.weights.start.starter(recipe, images)"
+            if start is None
+            else "start= was given, but the recipe does not name the weights: set its field init"
+        )
     model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
-    if recipe.init is not None and not resume:
-        from ..weights.start import load_start, start_from
-
-        text = start_from(model, load_start(recipe, model.size), recipe, images.statistics)
+    if start is not None and not resume:
+        text = start(model)
         if world().main and not quiet:
             print(text)
     task = PretrainTask(recipe, images, model.to(device), reading=reading)

@@ -1,12 +1,13 @@
-"""Hide most of a picture and let a trained model paint it (paper, Figures 2 to 4)."""
+"""Hide most of an image and let a trained model reconstruct it (paper, Figures 2 to 4)."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from minimae_book.figures import as_picture, masked_picture, reconstructions
+from einops import rearrange
 from torch import Tensor
 
 from ..data.augment import normalise, resize_matrix
@@ -15,70 +16,73 @@ from ..data.pixels import as_pixels
 from ..errors import MinimaeError
 from ..model.masking import Mask, make_mask
 from ..model.patches import pair, unpatchify
-from ..train.loop import device_of
 from ..train.precision import evaluating
-from .pretrain import Pretrained
+from ..train.state import device_of
+from .pretrained import Pretrained, Statistics
 
-if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.figure import Figure
-
+Triplet = tuple[Tensor, Tensor, Tensor]  # original, what the model saw, reconstruction: each ``height width 3``, float in [0, 1]
+GREY_BLUE = (0.62, 0.66, 0.74)  # hidden patches; no photograph has this colour
 CAPTIONS = {
-    "normalised": "The prediction is of normalised pixels; each patch's mean and contrast were taken from the original.",
-    "pixels": "The prediction is of pixels, shown as it is; nothing was taken from the hidden patches.",
-    "pca": "The prediction is of principal components of a patch, shown as pixels; nothing was taken from the hidden patches.",
+    "normalised": "The model predicts normalised pixels; the mean and contrast of each patch come from the original.",
+    "pixels": "The model predicts pixels, shown as they are; nothing comes from the hidden patches.",
+    "pca": "The model predicts principal components, shown as pixels; nothing comes from the hidden patches.",
 }
 
 
 def caption(trained: Pretrained, mask: Mask) -> str:
-    """What a reader has to know to judge the pictures."""
+    """What a reader must know to judge the reconstructions."""
     hidden = 100 * mask.masked.shape[1] / mask.n
-    pasted = "In the painted picture the visible patches are the original's, because they are not trained."
+    pasted = "Visible patches are pasted from the original, because the model is not trained on them."
     return f"{hidden:.0f} % of the patches hidden. {pasted} {CAPTIONS['pixels' if trained.pictures else trained.recipe.target]}"
 
 
-@torch.no_grad()
-def stages(trained: Pretrained, pixels: Any, mask: Mask) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Images ``b c height width`` and a mask → of each image three pictures: original, what the model saw, reconstruction.
+def as_pictures(images: Tensor, statistics: Statistics) -> Tensor:
+    """Normalised images ``b c height width`` → ``b height width 3`` in [0, 1], on the CPU. Of more than three channels, the first three."""
+    mean, std = (x.cpu()[:, None, None] for x in statistics)
+    pixels = (images.cpu().float() * std + mean).clamp(0, 1)
+    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    return rearrange(pixels, "b c height width -> b height width c").contiguous()
 
-    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. Raises MinimaeError for weights without a trained decoder.
+
+@torch.no_grad()
+def reconstruction_triplets(trained: Pretrained, pixels: Any, mask: Mask) -> list[Triplet]:
+    """Images ``b c height width`` and a mask → of each image the original, what the model saw, and the reconstruction.
+
+    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. → float32 ``height width 3`` in [0, 1], on the CPU.
+    Raises MinimaeError for weights without a trained decoder.
     """
     if not trained.decoder:
-        raise MinimaeError("these weights have no decoder, so nothing can be painted with them: choose weights with one (mae-base-full)")
-    model, patch, statistics = (trained.pictures or trained.model).eval(), pair(trained.model.size.patch), trained.statistics
-    images = normalise(as_pixels(pixels, trained.model.size.channels).to(device_of(model)), statistics)
+        raise MinimaeError("these weights have no decoder, so they cannot reconstruct: choose weights with one (mae-base-full)")
+    model, statistics = (trained.pictures or trained.model).eval(), trained.statistics
+    images = normalise(as_pixels(pixels, trained.size.channels).to(device_of(model)), statistics)
     images = images.to(model.encoder.project.weight.dtype)
     mask = mask.to(images.device)
     with evaluating(images.device, trained.recipe.precision):
-        painted = model.reconstruct(images, mask).painted
-    spread = mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1])
-    hidden = unpatchify(spread, patch, model.grid(images))[:, 0] > 0.5
-    return [
-        (as_picture(image, statistics), masked_picture(image, where, statistics), as_picture(paint, statistics))
-        for image, where, paint in zip(images, hidden, painted, strict=True)
-    ]
+        reconstructed = model.reconstruct(images, mask).painted
+    patch = pair(trained.size.patch)
+    hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1]), patch, model.grid(images))[:, 0] > 0.5
+    original = as_pictures(images, statistics)
+    seen = torch.where(hidden.cpu()[..., None], torch.tensor(GREY_BLUE), original)
+    return list(zip(original, seen, as_pictures(reconstructed, statistics), strict=True))
 
 
 def reconstruct_batch(
     trained: Pretrained, pixels: Any, *, seed: int = 0, ids: Tensor | None = None, ratio: float | None = None
-) -> tuple[Figure, str]:
-    """Images ``b c height width`` → a figure (original, what the model saw, reconstruction), and its caption.
+) -> tuple[list[Triplet], str]:
+    """Images ``b c height width`` → their triplets under masks made from seed and ids, and a caption.
 
-    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. ids: sample ids ``b``; with the seed they decide the masks.
+    pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. ids: sample ids ``b``, by default 0, 1, …
     """
-    pixels = as_pixels(pixels, trained.model.size.channels)
+    pixels = as_pixels(pixels, trained.size.channels)
     ids = torch.arange(len(pixels)) if ids is None else ids
-    ratio = trained.recipe.ratio if ratio is None else ratio
-    mask = make_mask(ids, trained.model.grid(pixels), ratio=ratio, seed=seed)
-    rows = stages(trained, pixels, mask)
-    pairs = 1 if len(rows) < 4 else 2
-    return reconstructions(rows, ("original", "what it saw", "painted"), pairs=pairs), caption(trained, mask)
+    mask = make_mask(ids, trained.model.grid(pixels), ratio=trained.recipe.ratio if ratio is None else ratio, seed=seed)
+    return reconstruction_triplets(trained, pixels, mask), caption(trained, mask)
 
 
 def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tensor:
-    """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3): read as those of a data set are.
+    """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3), read as the images of a dataset are.
 
-    bits: how many bits of deeper pictures are used, see :mod:`minimae.data.depth`. Raises FileNotFoundError where nothing is, and as
+    bits: bits used by deeper images, see :mod:`minimae.data.depth`. Raises FileNotFoundError for a missing file, and as
     :func:`minimae.data.decoding.read_file` does.
     """
     if not path.exists():
@@ -89,13 +93,20 @@ def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tenso
 
 
 def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:
-    """Resize images so that they just cover the model's and the patch divides both sides: any size will do. → uint8."""
-    pixels = as_pixels(pixels, trained.model.size.channels)
+    """Resize images of any size so that they just cover the model's and the patch divides both sides. → uint8."""
+    pixels = as_pixels(pixels, trained.size.channels)
     pixels = pixels * 255 if pixels.is_floating_point() else pixels.float()
-    (p1, p2), (height, width) = pair(trained.model.size.patch), pixels.shape[-2:]
-    rows, columns = pair(trained.model.size.image)
+    (p1, p2), (height, width) = pair(trained.size.patch), pixels.shape[-2:]
+    rows, columns = pair(trained.size.image)
     scale = max(rows / height, columns / width)
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
     start = torch.zeros(1, device=pixels.device)
     whole = [resize_matrix(start, torch.full_like(start, old), old, n)[0] for old, n in zip((height, width), new, strict=True)]
     return (whole[0] @ pixels @ whole[1].T).round().clamp(0, 255).to(torch.uint8)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "stages":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("minimae.tasks.reconstruct.stages is now reconstruction_triplets", DeprecationWarning, stacklevel=2)
+    return reconstruction_triplets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..model.sizes import Size
 from ..model.targets import PCATarget
 
 if TYPE_CHECKING:
+    from ..data.opening import Source
     from ..tasks.pretrain import Pretrain, Pretrained
     from .classified import Classified
 
@@ -50,6 +52,12 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
 def shown(value: Any) -> str:
     """A number, or one side of a square."""
     return str(value) if isinstance(value, int) else str(value[0]) if value[0] == value[1] else f"{value[0]}×{value[1]}"
+
+
+def starter(recipe: Pretrain, images: Source) -> Callable[[MAE], str]:
+    """The argument ``start`` of :func:`minimae.tasks.pretrain.pretrain` for a recipe with ``init``. Raises as :func:`load_start`."""
+    found = load_start(recipe, recipe.size_for(images))
+    return lambda model: start_from(model, found, recipe, images.statistics)
 
 
 def start_from(model: MAE, found: Pretrained | Classified, recipe: Pretrain, statistics: tuple[Tensor, Tensor]) -> str:

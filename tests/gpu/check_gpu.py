@@ -39,7 +39,7 @@ from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_loss, build, load_pretrained, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
-from minimae.tasks.reconstruct import stages
+from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.precision import backends, inputs, resolve
 from minimae.weights.exporting import FeatureModel
@@ -360,7 +360,7 @@ def check_numbers(name: str, device: str) -> Report:
     report.claim(report.figures["classes, same answers"] > 0.95, "the classifier answers otherwise")
     mask = make_mask(torch.arange(8), (8, 8), seed=1)
     pair = [Pretrained(m, recipe, source.statistics) for m in (model, copy)]
-    pictures = [stages(trained_, square[:8], mask) for trained_ in pair]
+    pictures = [reconstruction_triplets(trained_, square[:8], mask) for trained_ in pair]
     report.near("reconstruction", *(torch.stack([torch.as_tensor(row[2]) for row in rows]) for rows in reversed(pictures)), 5e-2)
     resized = [resize(x, (32, 32)) for x in (there.pixels[:4], source.pixels[:4])]
     report.claim(resized[0].device.type == gpu.type and torch.equal(resized[0].cpu(), resized[1]), "resize() gives other pixels there")

@@ -15,11 +15,11 @@ from torch import nn
 import minimae
 from minimae import MAE, MinimaeError
 from minimae.cli import main
+from minimae.cli.report import reconstruction_figure
 from minimae.data import load
 from minimae.data.augment import normalise
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrained
-from minimae.tasks.reconstruct import reconstruct_batch
 from minimae.weights import Classified
 from minimae.weights import registry as weights
 from minimae.weights.scikit import MAEFeatures
@@ -122,7 +122,7 @@ def test_a_model_of_your_own_loop_is_kept(options: dict[str, Any], tmp_path: Pat
     assert isinstance(again, Pretrained) and equal(again.model, mae) and again.model.size == mae.size and again.recipe.ratio == 0.5
     assert again.recipe.target == options.get("target", "normalised") and again.model.loss_on == mae.loss_on
     assert torch.equal(again.statistics[0], TRAIN.statistics[0])
-    figure, _ = reconstruct_batch(again, TRAIN.pixels[:2])
+    figure, _ = reconstruction_figure(again, TRAIN.pixels[:2])
     assert len(figure.axes) == 6
     assert MAEFeatures(path).fit_transform(TRAIN.pixels[:4, 0].numpy()).shape == (4, 96)
     minimae.save(again, tmp_path / "again.safetensors")

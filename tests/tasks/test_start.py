@@ -21,7 +21,7 @@ from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build, pretrain
 from minimae.weights import registry as weights
-from minimae.weights.start import load_start, start_from
+from minimae.weights.start import load_start, start_from, starter
 
 IMAGES = Images("noise", torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8))
 RECIPE = Pretrain(size="nano", patch=7, depth=2, batch=20, epochs=2.0, warmup_epochs=0.0, log_every=1)
@@ -113,7 +113,11 @@ def test_a_classifier_gives_its_encoder(pool: str, fresh: bool, file: Path, tmp_
 def test_a_run_starts_lower_and_resumes_without_the_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, before = pretrain(replace(RECIPE, epochs=20.0, base_lr=2e-3), IMAGES, tmp_path / "first", quiet=True)
     recipe = replace(RECIPE, init=str(tmp_path / "first"), base_lr=1e-4)
-    whole, result = pretrain(recipe, IMAGES, tmp_path / "whole", quiet=True)
+    with pytest.raises(ValueError, match="pass start=minimae.weights.start.starter"):
+        pretrain(recipe, IMAGES, quiet=True)
+    with pytest.raises(ValueError, match="set its field init"):
+        pretrain(RECIPE, IMAGES, quiet=True, start=lambda model: "")
+    whole, result = pretrain(recipe, IMAGES, tmp_path / "whole", quiet=True, start=starter(recipe, IMAGES))
     assert result.history[0]["loss"] < before.history[0]["loss"] - 0.01
     (tmp_path / "first" / "checkpoint.pt").rename(tmp_path / "moved.pt")
     again, _ = pretrain(recipe, IMAGES, tmp_path / "whole", resume=True, quiet=True)

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from minimae import MinimaeError, make_mask
 from minimae.cli.compare import compare
+from minimae.cli.report import reconstruction_figure
 from minimae.data.augment import normalise
 from minimae.data.source import Images
 from minimae.random import permutation
@@ -19,7 +20,7 @@ from minimae.tasks.finetune import Classifier, Finetune, classify, finetune
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss, build, load_pretrained, pretrain
 from minimae.tasks.probe import PENALTIES, fit_linear, probe_predict, standardise
-from minimae.tasks.reconstruct import caption, fit_to_model, read_picture, reconstruct_batch
+from minimae.tasks.reconstruct import caption, fit_to_model, read_picture
 
 RECIPE = Pretrain(
     size="nano", width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, patch=4, epochs=30,
@@ -188,7 +189,7 @@ def test_a_picture_of_any_size_can_be_reconstructed(trained: Pretrained, tmp_pat
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
     pixels = fit_to_model(read_picture(path, 1), trained)
     assert min(pixels.shape[-2:]) == 8 and all(side % 4 == 0 for side in pixels.shape[-2:])
-    fig, _ = reconstruct_batch(trained, pixels)
+    fig, _ = reconstruction_figure(trained, pixels)
     assert len(fig.axes) == 3
 
 

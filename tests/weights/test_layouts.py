@@ -76,7 +76,7 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
         interop.save(before, tmp_path / name, layout, encoder_only=True)  # type: ignore[arg-type]
         after = minimae.load(tmp_path / name)
         assert isinstance(after, Pretrained) and equal(after.model.encoder, before.model.encoder) and not after.decoder
-    with pytest.raises(MinimaeError, match="nothing can be painted"):
+    with pytest.raises(MinimaeError, match="cannot reconstruct"):
         from minimae.tasks.reconstruct import reconstruct_batch
 
         reconstruct_batch(after, torch.zeros(1, 3, 16, 16, dtype=torch.uint8))

@@ -31,7 +31,7 @@ def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tens
     return picture
 
 
-def reconstructions(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
+def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
     """A table of pictures: one row an image, one column a stage; with ``pairs`` the rows stand in that many column groups."""
     columns, height = len(titles), -(-len(rows) // pairs)
     tall, wide = rows[0][0].shape[:2]
@@ -44,7 +44,7 @@ def reconstructions(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str],
         group, line = divmod(i, height)
         for j, picture in enumerate(row):
             axes = grid[line, group * columns + j]
-            axes.imshow(picture, interpolation="nearest" if tall < 64 else "antialiased", vmin=0, vmax=1)
+            axes.imshow(np.asarray(picture), interpolation="nearest" if tall < 64 else "antialiased", vmin=0, vmax=1)
             if line == 0:
                 axes.set_title(titles[j], fontsize=9, pad=3)
     return fig
