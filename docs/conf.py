@@ -12,7 +12,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(HERE)]
+
+import reference  # noqa: E402
 
 import minimae  # noqa: E402
 from notebooks.build import REPOSITORY, chapters  # noqa: E402
@@ -33,6 +35,8 @@ shutil.copytree(ROOT / "notebooks" / "images", copy / "images")
 for script in chapters():
     (copy / f"{script.stem}.ipynb").write_text(outward(script.with_suffix(".ipynb").read_text(encoding="utf-8")), encoding="utf-8")
 (copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
+shutil.rmtree(HERE / "api", ignore_errors=True)
+reference.write(HERE / "api")
 (HERE / "changelog.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
 
 project, author, copyright = "minimae", "The minimae authors", "The minimae authors, MIT licence"

@@ -167,7 +167,8 @@ def test_a_broken_map_is_noticed(check: str, old: str, new: str, told: str) -> N
 
 # The pages beside the book
 
-GENERATED = {"_build", "notebooks"}  # of docs/; conf.py copies the chapters and the change log there
+GENERATED = {"_build", "api", "notebooks"}  # of docs/; conf.py writes the reference, the chapters and the change log there
+API_PAGES = set(re.findall(r"(?m)^api/(\w+)$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if not GENERATED & set(page.relative_to(ROOT / "docs").parts[:-1] if "docs" in page.parts else ())]
 PAGES = [page for page in PAGES if page != ROOT / "docs" / "changelog.md"]
@@ -177,6 +178,7 @@ def page_faults(text: str, folder: Path) -> Faults:
     """Dead links of a page; in docs/ the chapters are where the site has them, in notebooks/."""
     if folder == ROOT / "docs":
         text = text.replace("](notebooks/", "](../notebooks/")
+        text = re.sub(r"\]\(api/(\w+)\.md(#[\w-]*)?", lambda found: "](index.md" if found[1] in API_PAGES else found[0], text)
     return guards.dead_links(text, folder)
 
 
