@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minimae import data, recipes
+from minimae import data, recipes, weights
 from minimae.cli.options import pick_device
 from minimae.cli.report import environment
 from minimae.data.source import Images
@@ -27,7 +27,6 @@ from minimae.tasks.pretrain import Pretrained, PretrainTask, build, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.train.loop import Result, fit
 from minimae.train.state import can_resume
-from minimae.weights import registry as weights
 
 HERE = Path(__file__).resolve().parent
 
@@ -135,7 +134,7 @@ def make(name: str, *, runs: Path, out: Path, device: str, where: dict[str, Any]
     if shipped.pixels is not None:
         pictures, second = pixel_decoder(trained, train, pixels or shipped.pixels, runs / f"{name}-pixels", device)
         trained = replace(trained, pictures=pictures)
-    weights.export(trained, file)
+    weights.save(trained, file, half=True)
     shutil.copy(run / "metrics.jsonl", out / f"{name}.metrics.jsonl")
     known = train if shipped.judged_on == recipe.data else images(shipped.judged_on, "train")
     scores = judge(trained, shipped, known, images(shipped.judged_on, "test"), device)

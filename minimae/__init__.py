@@ -15,11 +15,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from .errors import Interrupted, MinimaeError
 from .lazy import submodules
@@ -54,34 +50,7 @@ from .model.vit import MLP, Attention, Block, Encoder
 from .moved import redirect
 
 if TYPE_CHECKING:
-    from .tasks.finetune import Classifier
-    from .tasks.pretrain import Pretrained
-    from .weights import Classified
-
-
-def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
-    """Trained weights: by name, shipped ("fashion-nano") or the authors' ("mae-base", fetched); from a run; or another library's.
-
-    source: a name, a file, a folder, tensors by name, or a live model of timm or Hugging Face transformers.
-
-    → a :class:`minimae.tasks.pretrain.Pretrained` (model, recipe, statistics; ``features(images)``), or a
-    :class:`minimae.weights.Classified`. options: see :func:`minimae.weights.load`. Never runs code from a file. Raises MinimaeError.
-    """
-    from .weights.registry import load_any
-
-    return load_any(source, **options)
-
-
-def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *, statistics: Any = None, **about: Any) -> Path:
-    """Keep a model from a loop of your own for :func:`load`: ``minimae.save(mae, "mine.safetensors", statistics=images.statistics)``.
-
-    statistics: mean and standard deviation of each channel, by which the images were normalised. about: ratio and data of a MAE, classes
-    of a classifier. → the path. Raises ValueError for what does not fit, MinimaeError when the file cannot be written.
-    """
-    from .weights.registry import save as write
-
-    return write(model, path, statistics=statistics, **about)
-
+    from .weights import load, save
 
 __version__ = "0.6.0"
 
@@ -127,5 +96,5 @@ __all__ = [
     "user_mask",
 ]
 
-if not TYPE_CHECKING:  # minimae.data.load(…) and the like, without importing the submodule first
-    __getattr__, __dir__ = submodules(__name__, __path__, hidden=redirect())
+if not TYPE_CHECKING:  # minimae.load, minimae.data.load … import what they need on first use
+    __getattr__, __dir__ = submodules(__name__, __path__, hidden=redirect(), functions={"load": "weights", "save": "weights"})

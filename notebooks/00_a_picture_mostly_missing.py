@@ -45,14 +45,13 @@ import torch
 from minimae_book import check
 from minimae_book import figures as plots
 
-from minimae import data, make_mask, unpatchify, user_mask
+from minimae import data, make_mask, unpatchify, user_mask, weights
 from minimae.data.augment import normalise
 from minimae.data.files import convert
 from minimae.data.photos import photograph
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction_triplets
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 40
 

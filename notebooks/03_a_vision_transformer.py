@@ -49,11 +49,10 @@ from minimae_book import check
 from minimae_book import figures as plots
 from torch import Tensor, nn
 
-from minimae import data, make_mask, patchify, take
+from minimae import data, make_mask, patchify, take, weights
 from minimae.data.augment import normalise
 from minimae.model import positions, vit
 from minimae.model.patches import Pair
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 60
 

@@ -49,14 +49,13 @@ from minimae_book import figures as plots
 from torch import Tensor, nn
 
 import minimae
-from minimae import Block, Mask, Size, data, flops, make_mask, patchify, resize_positions, sincos_2d, size, take
+from minimae import Block, Mask, Size, data, flops, make_mask, patchify, resize_positions, sincos_2d, size, take, weights
 from minimae.data.augment import normalise
 from minimae.model.checks import checked_mask
 from minimae.model.patches import Pair
 from minimae.model.sizes import block_flops, resolve
 from minimae.model.vit import initialise
 from minimae.tasks.reconstruct import reconstruction_triplets
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 60
 

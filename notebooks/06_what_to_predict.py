@@ -51,14 +51,13 @@ from minimae_book import figures as plots
 from torch import Tensor, nn
 
 import minimae
-from minimae import Decoder, Encoder, Mask, Size, data, grid_of, make_mask, patchify, size, take, unpatchify
+from minimae import Decoder, Encoder, Mask, Size, data, grid_of, make_mask, patchify, size, take, unpatchify, weights
 from minimae.data.augment import normalise
 from minimae.devices import exact
 from minimae.model import targets
 from minimae.model.checks import check_shape, checked_mask
 from minimae.model.patches import Pair
 from minimae.model.sizes import resolve
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 90
 

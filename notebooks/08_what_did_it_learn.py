@@ -51,7 +51,7 @@ from minimae_book import figures as plots
 from minimae_book.figures import as_picture
 from torch import Tensor
 
-from minimae import MAE, Encoder, data, make_mask, patchify, unpatchify
+from minimae import MAE, Encoder, data, make_mask, patchify, unpatchify, weights
 from minimae.data.augment import normalise
 from minimae.data.source import Images
 from minimae.tasks import features, knn
@@ -60,7 +60,6 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.loop import device_of
 from minimae.train.precision import evaluating
 from minimae.train.settings import Precision
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 90
 

@@ -49,7 +49,7 @@ from minimae_book import figures as plots
 from minimae_book.evidence import picture, recorded
 from torch import Tensor
 
-from minimae import MAE, data
+from minimae import MAE, data, weights
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks import probe
@@ -57,7 +57,6 @@ from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import build
 from minimae.train import lars
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 110
 

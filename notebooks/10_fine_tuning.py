@@ -53,7 +53,7 @@ from minimae_book import figures as plots
 from minimae_book.evidence import picture, recorded
 from torch import Tensor, nn
 
-from minimae import MAE, Encoder, data
+from minimae import MAE, Encoder, data, weights
 from minimae.data import mixing
 from minimae.data.augment import normalise
 from minimae.data.mixing import Mixing, Shares, draw_shares
@@ -63,7 +63,6 @@ from minimae.recipes import FEW_LABELS, SCRATCH
 from minimae.tasks import finetune, partial
 from minimae.tasks.partial import at_image
 from minimae.train import optim
-from minimae.weights import registry as weights
 
 BUDGET_SECONDS = 170
 

@@ -13,13 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from minimae import __version__
+from minimae import __version__, weights
 from minimae.cli.commands import COMMANDS
 from minimae.cli.program import main, parse
 from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
 from minimae.train.checkpoint import load_checkpoint
-from minimae.weights.registry import export
 
 FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
 
@@ -211,7 +210,7 @@ def test_the_sample_stands_in_for_the_complete_set(
 def test_other_data_that_is_not_there_can_be_replaced(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = load_pretrained(run)
     away = replace(trained, recipe=replace(trained.recipe, data="gone/folder"))
-    export(away, tmp_path / "away.safetensors")
+    weights.save(away, tmp_path / "away.safetensors")
     assert main(["knn", "--weights", str(tmp_path / "away.safetensors")]) == 2
     assert "no folder gone/folder" in (told := capsys.readouterr().err) and "--data" in told
 

@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimae import MAE, size
+from minimae import MAE, size, weights
 from minimae.cli import main, parse
 from minimae.data.rehearsal import make_folder
 from minimae.data.source import Batch
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.checkpoint import load_checkpoint
-from minimae.weights import registry as weights
 
 TINY = shlex.split("--image 32 --patch 8 --width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2")
 SHORT = shlex.split("--batch 8 --accumulate 1 --epochs 2 --warmup-epochs 0 --log-every 1 --device cpu --workers 1")

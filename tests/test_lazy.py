@@ -16,9 +16,9 @@ ASKED = """
 import minimae, minimae_book
 names = dir(minimae)
 assert {"data", "weights", "tasks", "train", "model", "recipes"} <= set(names), names
-minimae.data.load, minimae_book.figures.reconstructions, minimae.weights.registry.export, minimae.tasks.pretrain.Pretrain
+minimae.data.load, minimae_book.figures.reconstructions, minimae.weights.registry.load, minimae.tasks.pretrain.Pretrain
 minimae_book.check, minimae.masking.random_mask, minimae.training.loop.fit  # the old names, too
-minimae.weights.load, minimae.weights.exporting.save_program, minimae.train.loop.fit, minimae.data.pack.pack
+minimae.weights.load, minimae.weights.export.save_program, minimae.train.loop.fit, minimae.data.pack.pack
 assert "pretrain" in dir(minimae.tasks) and "load" in dir(minimae.data)
 """
 

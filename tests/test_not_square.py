@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minimae import weights
 from minimae.cli.program import main
 from minimae.tasks.reconstruct import fit_to_model, read_picture
 from minimae.train.checkpoint import load_checkpoint
-from minimae.weights import registry as weights
 
 SMALL = shlex.split("--patch 8 --width 32 --depth 1 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --device cpu")
 FAST = shlex.split("--batch 8 --epochs 2 --warmup-epochs 0")

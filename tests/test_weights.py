@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minimae import MAE, MinimaeError, make_mask
+from minimae import MAE, MinimaeError, make_mask, weights
 from minimae.data.source import Images
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.reconstruct import caption, reconstruction_triplets
-from minimae.weights import registry as weights
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def trained() -> Pretrained:
 
 def test_an_export_alone_gives_the_model_back_in_half_precision(trained: Pretrained, tmp_path: Path) -> None:
     path = tmp_path / "noise.safetensors"
-    weights.export(trained, path)
+    weights.save(trained, path, half=True)
     again = weights.load(path)
     assert again.recipe == trained.recipe and again.model.size == trained.model.size
     assert torch.equal(torch.stack(again.statistics), torch.stack(trained.statistics))
@@ -40,7 +39,7 @@ def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path
     pictures = MAE(trained.model.size, target="pixels").eval()
     pictures.encoder = trained.model.encoder
     path = tmp_path / "two.safetensors"
-    weights.export(replace(trained, pictures=pictures), path)
+    weights.save(replace(trained, pictures=pictures), path, half=True)
     again = weights.load(path)
     assert again.pictures is not None and again.pictures.encoder is again.model.encoder
     for name, value in pictures.decoder.state_dict().items():
@@ -51,13 +50,13 @@ def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path
     [(_, _, own)] = reconstruction_triplets(again, pixels, mask)
     assert abs(borrowed - 7 / 255).max() < 0.02 < abs(own - 7 / 255).max()
     assert "nothing comes from the hidden patches" in caption(again, mask)
-    larger = weights.load_any(path, image=56)
+    larger = weights.load(path, image=56)
     assert isinstance(larger, Pretrained) and larger.pictures is not None and larger.pictures.decoder.positions.shape[0] == 1 + 64
 
 
 def test_a_truncated_or_foreign_file_is_named(trained: Pretrained, tmp_path: Path) -> None:
     path = tmp_path / "noise.safetensors"
-    weights.export(trained, path)
+    weights.save(trained, path, half=True)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MinimaeError, match=r"noise.safetensors is damaged"):
         weights.load(path)

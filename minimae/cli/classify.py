@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Suppress
 
+from .. import weights
 from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
@@ -28,8 +29,7 @@ from ..train import threads
 from ..train.distributed import same, world
 from ..train.loop import Result, device_of
 from ..train.state import locked
-from ..weights import registry as weights
-from ..weights.classified import Classified
+from ..weights import Classified
 from .options import DataOptions, RecipeName, begin, describe
 from .report import prepare, write_json
 
@@ -53,7 +53,7 @@ class LabelOptions:
 
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
-        if not (self.data or name) or (self.data is None and name == weights.OWN):
+        if not (self.data or name) or (self.data is None and name == weights.OWN_DATA):
             raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
         how: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
@@ -83,7 +83,7 @@ class Trained(LabelOptions):
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
 
     def open(self, device: str) -> tuple[Pretrained, Source, Source]:
-        trained = weights.load(self.weights)
+        trained = weights.load_pretrained(self.weights)
         trained.model.to(device)
         threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)
@@ -220,7 +220,7 @@ class FinetuneCommand(LabelOptions):
         recipe, tuned = for_processes(self.recipe, world().size), False
         trained: Any = None
         if self.weights is not None:
-            trained = weights.load_any(self.weights)
+            trained = weights.load(self.weights)
             tuned = isinstance(trained, Classified)
             size, data_name = (trained.size, trained.data) if tuned else (trained.model.size, trained.recipe.data)
         elif self.scratch and self.name:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import weights
 from ..errors import MinimaeError
 from ..tasks.evaluation import finetuned_accuracy
 from ..train import threads
-from ..weights import registry as weights
-from ..weights.classified import Classified
+from ..weights import Classified
 from .classify import LabelOptions, same_classes
 
 
@@ -28,7 +28,7 @@ class EvaluateCommand(LabelOptions):
 
     def __call__(self) -> None:
         device = self.where.join()
-        found = weights.load_any(self.weights)
+        found = weights.load(self.weights)
         if not isinstance(found, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it cannot classify: evaluate it with minimae knn, probe or finetune")
         threads.in_this_process(found.size, device=device)

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from .. import data
-from .. import weights as interop
+from .. import data, weights
 from ..errors import MinimaeError
 from ..model.sizes import SIZES, flops, parameters, size
 from ..recipes import describe as describe_recipe
@@ -17,8 +16,7 @@ from ..recipes import entry, listing
 from ..suggest import nearest
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
-from ..weights import registry as weights
-from ..weights.exporting import save_program
+from ..weights.export import save_program
 from .demo import demo
 from .options import DataOptions, describe
 from .report import picture, reconstruction_figure
@@ -48,7 +46,7 @@ class ExportCommand:
 
     def __call__(self) -> None:
         out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
-        weights.export(weights.load_any(self.weights), out, half=self.half)
+        weights.save(weights.load(self.weights), out, half=self.half)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -91,11 +89,11 @@ class ConvertCommand:
         given = {name: getattr(self, name) for name in ("image", "heads", "decoder_heads", "target", "key", "prefix")}
         given["statistics"] = None if self.mean is None else (self.mean, self.std)
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        trained = weights.load_any(self.weights, strict=self.strict, **options)
+        trained = weights.load(self.weights, strict=self.strict, **options)
         if self.to == "program":
             save_program(trained, self.out, pool=self.pool)
         else:
-            interop.save(trained, self.out, self.to, encoder_only=self.encoder_only)
+            weights.save(trained, self.out, self.to, encoder_only=self.encoder_only)
         size = sum(path.stat().st_size for path in ([self.out] if self.out.is_file() else self.out.iterdir()))
         print(f"{self.out}: {size / 1e6:.1f} MB")
 
@@ -120,7 +118,7 @@ class ReconstructCommand:
     def __call__(self) -> None:
         if not self.pictures:
             raise ValueError(f"name a picture: minimae reconstruct PICTURE --weights {self.weights}")
-        trained = weights.load(self.weights)
+        trained = weights.load_pretrained(self.weights)
         threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from ..lazy import submodules
 from .classified import Classified
 from .layouts import LAYOUTS, detect
-from .reading import load
-from .writing import save
+from .registry import OWN_DATA, load, load_pretrained, save
 
-__all__ = ["LAYOUTS", "Classified", "detect", "load", "save"]
+__all__ = ["LAYOUTS", "OWN_DATA", "Classified", "detect", "load", "load_pretrained", "save"]
 
 if not TYPE_CHECKING:  # minimae.weights.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

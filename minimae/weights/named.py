@@ -12,7 +12,7 @@ import torch
 from ..tasks.pretrain import Pretrained
 from .classified import Classified
 from .fetch import fetch
-from .reading import load
+from .reading import read
 
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
 LICENCE = (
@@ -72,4 +72,4 @@ def load_named(name: str, *, folder: Path | None = None, quiet: bool = False, **
     path = (cache() if folder is None else folder) / chosen.file
     if not path.exists():
         print(LICENCE, file=sys.stderr)
-    return load(fetch(chosen.url, path, md5=chosen.md5, quiet=quiet), **{"target": chosen.target, **options})
+    return read(fetch(chosen.url, path, md5=chosen.md5, quiet=quiet), **{"target": chosen.target, **options})

@@ -32,7 +32,7 @@ from .shapes import resized, size_of
 from .statistics import Statistics, found_statistics, warn
 
 
-def load(
+def read(
     source: str | Path | Mapping[str, Any] | nn.Module,
     *,
     layout: Layout | None = None,

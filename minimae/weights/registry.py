@@ -23,8 +23,9 @@ from ..tasks.pretrain import Pretrain, Pretrained, rebuild, tensors_of
 if TYPE_CHECKING:
     from ..tasks.finetune import Classifier
     from .classified import Classified
+    from .layouts import Layout
 
-OWN = "your own images"  # the data of a model from your own loop
+OWN_DATA = "your own images"  # the data of a model from your own loop
 FOLDERS = (Path(__file__).parents[1] / "_sample" / "weights", Path(__file__).parents[2] / "data" / "weights")
 
 
@@ -81,30 +82,19 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load(name: str | Path) -> Pretrained:
-    """A pre-trained model, as :func:`load_any` finds it. Raises MinimaeError for a classifier, which has no place where one is wanted."""
-    found = load_any(name)
-    if not isinstance(found, Pretrained):
-        raise MinimaeError(
-            f"{name} is a classifier, and a pre-trained model is needed; train it with minimae finetune, measure it with minimae evaluate, "
-            f"or read it with minimae.load({str(name)!r})"
-        )
-    return found
-
-
-def load_any(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
+def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
     """Weights that come with the project or that the authors publish, by name; a run folder, its checkpoint under any name or an
     exported file; another library's file or folder; tensors by name, or a live model. Never runs code from a file.
 
-    options: those of :func:`minimae.weights.load`, for weights from elsewhere.
+    options: those of :func:`minimae.weights.reading.read`, for weights from elsewhere.
     Raises MinimaeError when there is nothing of that name, when it is damaged, or when it cannot be fetched.
     """
-    from . import load as load_foreign
     from .named import NAMED, load_named
     from .own import with_options
+    from .reading import read
 
     if not isinstance(source, str | Path):
-        return load_foreign(source, **options)
+        return read(source, **options)
     known, path = shipped(), Path(source).expanduser()
     if str(source) in known:
         return with_options(read_export(known[str(source)]), options)
@@ -113,7 +103,18 @@ def load_any(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any)
     if not path.exists() and len(path.parts) == 1 and not path.suffix:
         near = nearest(str(source), [*known, *NAMED])
         raise MinimaeError(f"there is no checkpoint at {path}, and no weights of that name, neither shipped nor published{near}")
-    return load_foreign(path, **options)
+    return read(path, **options)
+
+
+def load_pretrained(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained:
+    """A pre-trained model, as :func:`load` finds it. Raises MinimaeError for a classifier."""
+    trained = load(source, **options)
+    if not isinstance(trained, Pretrained):
+        raise MinimaeError(
+            f"{source} is a classifier, and a pre-trained model is needed; train it with minimae finetune, measure it with minimae "
+            f"evaluate, or read it with minimae.load({str(source)!r})"
+        )
+    return trained
 
 
 def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, data: str = "imagenet", **fields: Any) -> Pretrain:
@@ -124,11 +125,16 @@ def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, da
     return Pretrain(data=data, size=near, target=target, ratio=ratio, **shape, **fields)  # type: ignore[arg-type]
 
 
-def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *, statistics: Any = None, **about: Any) -> Path:
-    """Write a model from a loop of your own, so that :func:`minimae.load`, reconstruction and scikit-learn can use it.
+def save(
+    model: MAE | Classifier | Pretrained | Classified, path: str | Path, layout: Layout = "minimae", *, statistics: Any = None,
+    half: bool = False, encoder_only: bool = False, **about: Any,
+) -> Path:  # fmt: skip
+    """Write a model, from a loop of your own or loaded, so that :func:`minimae.load` or another library can read it.
 
-    path: a .safetensors file, in float32. statistics: mean and standard deviation of each channel of the pixels in [0, 1], by which the
-    images were normalised (``images.statistics``). about: ratio and data of a MAE; classes, the names, of a classifier.
+    path: a .safetensors file (.pth too for the layouts of others), or a folder for huggingface. layout: whose names the parameters get.
+    half: half precision, in our own layout. encoder_only: leave the decoder out, in the layouts of others. statistics: mean and standard
+    deviation of each channel of the pixels in [0, 1], by which the images were normalised (``images.statistics``); a loaded model has
+    them already. about: ratio and data of a MAE; classes, the names, of a classifier.
     Raises ValueError for statistics that do not fit the model, MinimaeError when the file cannot be written.
 
     >>> import minimae
@@ -146,7 +152,7 @@ def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *,
     while isinstance(inside, nn.Module) and isinstance(within := getattr(inside, "_orig_mod", getattr(inside, "module", None)), nn.Module):
         inside = within  # of torch.compile, or of several processes
     model = inside
-    if path.suffix != ".safetensors":
+    if layout == "minimae" and path.suffix != ".safetensors":
         raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
     if isinstance(model, MAE | Classifier):
         size = model.size if isinstance(model, MAE) else model.encoder.size
@@ -157,7 +163,11 @@ def save(model: MAE | Classifier | Pretrained | Classified, path: str | Path, *,
         raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
     elif statistics is not None or about:
         raise ValueError("what minimae.load returned has its statistics already: leave the options out")
-    export(model, path, half=False)
+    if layout != "minimae":
+        from .writing import convert
+
+        return convert(model, path, layout, encoder_only=encoder_only)
+    export(model, path, half=half)
     return path
 
 
@@ -178,5 +188,5 @@ def wrapped(model: MAE | Classifier, statistics: tuple[Tensor, Tensor], about: d
     if target is None:
         raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
     tokens = model.encoder.mask_token is not None
-    about = {"data": OWN, **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
+    about = {"data": OWN_DATA, **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
     return Pretrained(model, recipe_of(model.size, **about), statistics)

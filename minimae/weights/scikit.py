@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, check_is_fitted
 from ..data.pixels import as_tensor, holds_pictures
 from ..tasks.features import Pool
 from ..tasks.pretrain import Pretrained
-from . import registry as weights
+from . import load
 
 
 class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None) -> MAEFeatures:
         """Load the weights, and check the shape of the images. Raises ValueError for images that the encoder does not take."""
-        self.trained_ = weights.load_any(self.weights)
+        self.trained_ = load(self.weights)
         network: Any = self.trained_.model if isinstance(self.trained_, Pretrained) else self.trained_.classifier
         network.to(self.device)
         self.n_features_out_ = self._features(X[:1] if hasattr(X, "__getitem__") else X).shape[1]

@@ -28,11 +28,11 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
 
     Raises MinimaeError when they cannot be read, and for an encoder of another size, with the options that would fit.
     """
-    from .registry import load_any
+    from .registry import load
 
     assert recipe.init is not None
     try:
-        found = load_any(recipe.init)
+        found = load(recipe.init)
     except MinimaeError as error:
         hint = f"; or convert them first: minimae convert {recipe.init} start.safetensors --to minimae" if "(--" in str(error) else ""
         raise MinimaeError(f"--init: {error}{hint}") from None

@@ -22,7 +22,7 @@ from .layouts import LAYOUTS, End, Layout, table, to_theirs
 from .statistics import warn
 
 
-def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool = False) -> Path:
+def convert(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool = False) -> Path:
     """Write a model in a layout: a file whose ending decides its format (.safetensors, or .pth), or a folder for huggingface.
 
     encoder_only: leave the decoder out. Beside the tensors goes what the layout has no place for (recipe, statistics, heads), so that
@@ -33,9 +33,6 @@ def save(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder
         raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     if out.exists():
         raise MinimaeError(f"{out} is there already: choose another name, or remove it")
-    if layout == "minimae":
-        exported.export(trained, out, half=False)
-        return out
     if isinstance(trained, Pretrained) and trained.pictures is not None and not encoder_only:
         warn(f"the layout {layout} has no place for the second decoder, which draws the pictures: it is left out")
     eps = (trained.size if isinstance(trained, Classified) else trained.model.size).eps

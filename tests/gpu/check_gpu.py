@@ -42,7 +42,7 @@ from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.precision import backends, inputs, resolve
-from minimae.weights.exporting import FeatureModel
+from minimae.weights.export import FeatureModel
 
 STEPS, BATCH, IMAGES = 20, 32, 128
 SHAPE: dict[str, Any] = {

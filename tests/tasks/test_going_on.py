@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import minimae
-from minimae import MAE, MinimaeError
+from minimae import MAE, MinimaeError, weights
 from minimae.cli import main
 from minimae.cli.report import reconstruction_figure
 from minimae.data import load
@@ -21,7 +21,6 @@ from minimae.data.augment import normalise
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrained
 from minimae.weights import Classified
-from minimae.weights import registry as weights
 from minimae.weights.scikit import MAEFeatures
 
 RECIPE = Finetune(batch=20, epochs=1.0, warmup_epochs=0.0, drop_path=0.0, base_lr=1e-3)

@@ -13,14 +13,12 @@ from oracles import scrambled
 from torch import nn
 
 import minimae
-from minimae import MAE, MinimaeError
-from minimae import weights as interop
+from minimae import MAE, MinimaeError, weights
 from minimae.cli.program import main
 from minimae.data.source import Images
 from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build, pretrain
-from minimae.weights import registry as weights
 from minimae.weights.start import load_start, start_from, starter
 
 IMAGES = Images("noise", torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8))
@@ -92,7 +90,7 @@ def test_weights_of_others(tmp_path: Path) -> None:
     recipe = replace(RECIPE, init=str(tmp_path / "vit.pth"))
     with pytest.raises(MinimaeError, match=r"give heads= .*or convert them first: minimae convert .*vit.pth start.safetensors"):
         started(recipe)
-    interop.save(interop.load(theirs, statistics=([0.5], [0.5])), tmp_path / "start.safetensors", "minimae")
+    weights.save(weights.load(theirs, statistics=([0.5], [0.5])), tmp_path / "start.safetensors", "minimae")
     model, text = started(replace(recipe, init=str(tmp_path / "start.safetensors")))
     images = torch.randn(2, 1, 28, 28)
     with torch.no_grad():

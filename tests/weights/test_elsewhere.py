@@ -21,7 +21,7 @@ from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained
 from minimae.weights import Classified
-from minimae.weights.exporting import exported, save_program
+from minimae.weights.export import exported, save_program
 from minimae.weights.scikit import MAEFeatures
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -83,7 +83,7 @@ def test_a_step_of_a_pipeline() -> None:
 
 
 def test_channels_first_and_last(tmp_path: Path) -> None:
-    minimae.weights.registry.export(trained(), tmp_path / "rgb.safetensors", half=False)
+    minimae.weights.save(trained(), tmp_path / "rgb.safetensors")
     images = np.random.default_rng(0).random((4, 16, 16, 3), dtype=np.float32)
     last = MAEFeatures(tmp_path / "rgb.safetensors").fit(images).transform(images)
     first = MAEFeatures(tmp_path / "rgb.safetensors", layout="channels first").fit_transform(images.transpose(0, 3, 1, 2))

@@ -18,8 +18,7 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTMAEConfig
 
 import minimae
-from minimae import MinimaeError
-from minimae import weights as interop
+from minimae import MinimaeError, weights
 from minimae.model.masking import mask_from_noise
 from minimae.tasks.pretrain import Pretrained
 from minimae.weights import Classified
@@ -51,7 +50,7 @@ def test_what_they_compute_is_what_we_compute(changes: dict[str, Any], how: str,
     theirs = big(**changes)
     theirs.save_pretrained(tmp_path / "theirs")
     statistics = ([0.5] * theirs.config.num_channels,) * 2
-    ours = interop.load(theirs if how == "live" else tmp_path / "theirs", statistics=statistics)
+    ours = weights.load(theirs if how == "live" else tmp_path / "theirs", statistics=statistics)
     assert isinstance(ours, Pretrained)
     assert ours.recipe.ratio == theirs.config.mask_ratio
     assert ours.recipe.target == ("normalised" if theirs.config.norm_pix_loss else "pixels")
@@ -94,7 +93,7 @@ def test_fields_that_are_not_named_have_their_defaults_not_ours(tmp_path: Path) 
     for name in ("norm_pix_loss", "layer_norm_eps", "decoder_num_attention_heads", "mask_ratio"):
         del config[name]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    ours = interop.load(tmp_path, statistics=([0.5] * 3, [0.5] * 3))
+    ours = weights.load(tmp_path, statistics=([0.5] * 3, [0.5] * 3))
     assert isinstance(ours, Pretrained) and ours.recipe.target == "pixels" and ours.model.size.decoder_heads == 16
     assert ours.model.size.eps == 1e-12 and ours.recipe.ratio == 0.75
 
@@ -102,18 +101,18 @@ def test_fields_that_are_not_named_have_their_defaults_not_ours(tmp_path: Path) 
 def test_an_option_that_contradicts_the_config_is_refused(tmp_path: Path) -> None:
     big().save_pretrained(tmp_path)
     with pytest.raises(MinimaeError, match="states heads 4, and heads=8 was given"):
-        interop.load(tmp_path, heads=8)
-    ours = interop.load(tmp_path, target="pixels", statistics=([0.5] * 3, [0.5] * 3))
+        weights.load(tmp_path, heads=8)
+    ours = weights.load(tmp_path, target="pixels", statistics=([0.5] * 3, [0.5] * 3))
     assert isinstance(ours, Pretrained) and ours.recipe.target == "pixels", "the target may be corrected"
 
 
 def test_an_eps_goes_the_whole_way_round(tmp_path: Path) -> None:
     theirs = big(layer_norm_eps=1e-3)
-    ours = interop.load(theirs, statistics=([0.5] * 3, [0.5] * 3))
-    interop.save(ours, tmp_path / "hf", "huggingface")
-    interop.save(ours, tmp_path / "ours.safetensors", "minimae")
+    ours = weights.load(theirs, statistics=([0.5] * 3, [0.5] * 3))
+    weights.save(ours, tmp_path / "hf", "huggingface")
+    weights.save(ours, tmp_path / "ours.safetensors", "minimae")
     with pytest.warns(UserWarning, match=r"norm with eps 1e-6, and this model with 0.001"):
-        interop.save(ours, tmp_path / "official.pth", "official")
+        weights.save(ours, tmp_path / "official.pth", "official")
     for name in ("hf", "ours.safetensors", "official.pth"):
         again = minimae.load(tmp_path / name)
         assert isinstance(again, Pretrained) and again.model.size.eps == 1e-3 and again.model.encoder.blocks[0].norm1.eps == 1e-3  # type: ignore[union-attr]
@@ -123,7 +122,7 @@ def test_a_classifier_of_another_problem_is_refused() -> None:
     config = ViTConfig(image_size=16, patch_size=4, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=128)
     config.problem_type = "multi_label_classification"
     with pytest.raises(MinimaeError, match="problem_type 'multi_label_classification'"):
-        interop.load(ViTForImageClassification(config))
+        weights.load(ViTForImageClassification(config))
 
 
 # --- Hugging Face: preprocessor_config.json -------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ def test_another_preparation_is_refused_by_name(field: str, value: Any, tmp_path
 def test_a_live_vit_computes_the_same(changes: dict[str, Any]) -> None:
     theirs = timm_model(**changes)
     channels = changes.get("in_chans", 3)
-    ours = interop.load(theirs, statistics=([0.5] * channels, [0.5] * channels))
+    ours = weights.load(theirs, statistics=([0.5] * channels, [0.5] * channels))
     assert isinstance(ours, Pretrained)
     images = torch.randn(2, channels, *(changes.get("img_size") or (16, 16)))
     with torch.no_grad():
@@ -198,12 +197,12 @@ def test_a_live_vit_computes_the_same(changes: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_a_vit_that_is_built_otherwise_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(MinimaeError, match=said):
-        interop.load(timm_model(**changes), statistics=([0.5] * 3, [0.5] * 3))
+        weights.load(timm_model(**changes), statistics=([0.5] * 3, [0.5] * 3))
 
 
 def test_a_class_token_with_a_late_norm_is_read_as_it_is() -> None:
     theirs = timm_model(num_classes=5, global_pool="token", fc_norm=True)
-    ours = interop.load(theirs, statistics=([0.5] * 3, [0.5] * 3))
+    ours = weights.load(theirs, statistics=([0.5] * 3, [0.5] * 3))
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         assert isinstance(ours, Classified)
@@ -253,13 +252,13 @@ def test_a_folder_of_timm_states_its_architecture(tmp_path: Path) -> None:
 
 def test_assumptions_are_said_aloud() -> None:
     with pytest.warns(UserWarning) as caught:
-        interop.load(official(trained()), heads=4, decoder_heads=2)
+        weights.load(official(trained()), heads=4, decoder_heads=2)
     assert [str(w.message)[:20] for w in caught] and all(w.filename == __file__ for w in caught), "at the line of the caller"
     texts = " ".join(str(w.message) for w in caught)
     assert "ImageNet's are assumed" in texts and "normalised pixels are assumed" in texts
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        interop.load(official(trained()), heads=4, decoder_heads=2, target="pixels", statistics=([0.5] * 3, [0.5] * 3))
+        weights.load(official(trained()), heads=4, decoder_heads=2, target="pixels", statistics=([0.5] * 3, [0.5] * 3))
 
 
 def test_the_options_beside_the_authors_weights_are_read(tmp_path: Path) -> None:
@@ -276,7 +275,7 @@ def test_the_options_beside_the_authors_weights_are_read(tmp_path: Path) -> None
 def test_sine_cosine_positions_show_a_grid_that_is_no_square(grid: tuple[int, int]) -> None:
     before = trained(image=(4 * grid[0], 4 * grid[1]))
     tensors = {**official(before), "pos_embed": minimae.sincos_2d(32, grid)[None]}
-    after = interop.load(tensors, heads=4, decoder_heads=2, statistics=([0.5] * 3, [0.5] * 3), target="normalised")
+    after = weights.load(tensors, heads=4, decoder_heads=2, statistics=([0.5] * 3, [0.5] * 3), target="normalised")
     assert after.model.size.grid == grid  # type: ignore[union-attr]
 
 

@@ -16,8 +16,7 @@ import pytest
 import torch
 
 import minimae
-from minimae import MinimaeError
-from minimae import weights as interop
+from minimae import MinimaeError, weights
 from minimae.tasks.pretrain import Pretrained
 from minimae.weights import named
 from minimae.weights.fetch import ATTEMPTS, fetch
@@ -176,7 +175,7 @@ def test_names_say_where_and_what() -> None:
 def test_weights_by_name(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = minimae.load("fashion-nano")
     assert isinstance(shipped, Pretrained)
-    interop.save(shipped, tmp_path / "served.pth", "official")
+    weights.save(shipped, tmp_path / "served.pth", "official")
     server.body = (tmp_path / "served.pth").read_bytes()
     here = named.Named(server.url, "a test", hashlib.md5(server.body).hexdigest()[:6])
     monkeypatch.setitem(NAMED, "mae-base", here)

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEForPreTraining, ViTMAEModel
 
 import minimae
-from minimae import MAE, MinimaeError
-from minimae import weights as interop
+from minimae import MAE, MinimaeError, weights
 from minimae.cli.program import main
 from minimae.model.masking import keep_count, mask_from_noise
 from minimae.model.positions import resize_positions
@@ -59,10 +58,10 @@ def test_there_and_back_to_the_bit(layout: Any, name: str, changes: dict[str, An
     before = trained(**changes)
     if layout == "huggingface" and "patch" in changes:
         with pytest.raises(MinimaeError, match=r"takes square patches in its config, not 4×2"):
-            interop.save(before, tmp_path / name, layout)
+            weights.save(before, tmp_path / name, layout)
         assert not list(tmp_path.iterdir())
         return
-    interop.save(before, tmp_path / name, layout)
+    weights.save(before, tmp_path / name, layout)
     after = minimae.load(tmp_path / name)
     assert isinstance(after, Pretrained) and equal(after.model, before.model) and after.model.size == before.model.size
     assert after.recipe == before.recipe and after.decoder
@@ -73,14 +72,14 @@ def test_there_and_back_to_the_bit(layout: Any, name: str, changes: dict[str, An
 def test_an_encoder_alone(tmp_path: Path) -> None:
     before = trained()
     for layout, name in (("official", "a.pth"), ("timm", "b.safetensors"), ("huggingface", "c")):
-        interop.save(before, tmp_path / name, layout, encoder_only=True)  # type: ignore[arg-type]
+        weights.save(before, tmp_path / name, layout, encoder_only=True)  # type: ignore[arg-type]
         after = minimae.load(tmp_path / name)
         assert isinstance(after, Pretrained) and equal(after.model.encoder, before.model.encoder) and not after.decoder
     with pytest.raises(MinimaeError, match="cannot reconstruct"):
         from minimae.tasks.reconstruct import reconstruct_batch
 
         reconstruct_batch(after, torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
-    interop.save(after, tmp_path / "d.safetensors", "minimae")
+    weights.save(after, tmp_path / "d.safetensors", "minimae")
     assert not minimae.load(tmp_path / "d.safetensors").decoder, "our own file remembers it"  # type: ignore[union-attr]
 
 
@@ -90,12 +89,12 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
 def test_classifiers(pool: Any, layout: Any, name: str, tmp_path: Path) -> None:
     classifier = scrambled(Classifier(trained().model.encoder, 5, pool=pool)).eval()
     before = Classified(classifier, STATISTICS, ("a", "b", "c", "d", "e"))  # type: ignore[arg-type]
-    interop.save(before, tmp_path / name, layout)
+    weights.save(before, tmp_path / name, layout)
     after = minimae.load(tmp_path / name)
     assert isinstance(after, Classified) and equal(after.classifier, classifier) and after.classifier.pool == pool
     assert after.classes == before.classes
     with pytest.raises(MinimaeError, match="is a classifier, and a pre-trained model is needed"):
-        minimae.weights.registry.load(tmp_path / name)
+        minimae.weights.load_pretrained(tmp_path / name)
 
 
 # --- from others ----------------------------------------------------------------------------------------------------------
@@ -120,9 +119,9 @@ def test_the_big_library_s_vitmae(how: str, tmp_path: Path) -> None:
     theirs = big()
     theirs.save_pretrained(tmp_path / "theirs")
     if how == "tensors":
-        ours = interop.load(theirs.state_dict(), heads=4, decoder_heads=2)
+        ours = weights.load(theirs.state_dict(), heads=4, decoder_heads=2)
     else:
-        ours = interop.load(theirs if how == "live" else tmp_path / "theirs")
+        ours = weights.load(theirs if how == "live" else tmp_path / "theirs")
     assert isinstance(ours, Pretrained) and ours.decoder and ours.recipe.target == "normalised"
     images, noise = torch.randn(2, 3, 16, 16), torch.rand(2, 16)
     mask = mask_from_noise(noise, keep_count(16, 0.75))
@@ -140,8 +139,8 @@ def test_the_big_library_s_vitmae(how: str, tmp_path: Path) -> None:
 
 def test_the_big_library_opens_what_we_write(tmp_path: Path) -> None:
     ours = trained()
-    interop.save(ours, tmp_path / "whole", "huggingface")
-    interop.save(ours, tmp_path / "encoder", "huggingface", encoder_only=True)
+    weights.save(ours, tmp_path / "whole", "huggingface")
+    weights.save(ours, tmp_path / "encoder", "huggingface", encoder_only=True)
     theirs, told = ViTMAEForPreTraining.from_pretrained(tmp_path / "whole", output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"] and theirs.config.norm_pix_loss and theirs.config.mask_ratio == 0.6
     images, noise = torch.randn(2, 3, 16, 16), torch.rand(2, 16)
@@ -156,7 +155,7 @@ def test_the_big_library_opens_what_we_write(tmp_path: Path) -> None:
 
 def test_older_names_of_the_big_library(tmp_path: Path) -> None:
     """What transformers 4 wrote, and what the published files hold, whichever version is installed."""
-    interop.save(trained(), tmp_path / "old", "huggingface")
+    weights.save(trained(), tmp_path / "old", "huggingface")
     from safetensors import safe_open
 
     with safe_open(tmp_path / "old" / "model.safetensors", framework="pt") as file:
@@ -173,7 +172,7 @@ def test_the_big_library_s_classifier(tmp_path: Path) -> None:
     theirs = scrambled(ViTForImageClassification(config)).eval()
     theirs.save_pretrained(tmp_path)
     for source in (tmp_path, theirs):
-        ours = interop.load(source)
+        ours = weights.load(source)
         assert isinstance(ours, Classified) and ours.classes == ("cat", "dog", "owl") and ours.classifier.pool == "class"
         images = torch.randn(2, 3, 16, 16)
         with torch.no_grad():
@@ -189,7 +188,7 @@ def timm_model(**changes: Any) -> Any:
 def test_a_vit_of_timm(how: str, tmp_path: Path) -> None:
     theirs = timm_model()
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
-    ours = interop.load(theirs if how == "live" else tmp_path / "a.pth", **({} if how == "live" else {"heads": 3}))
+    ours = weights.load(theirs if how == "live" else tmp_path / "a.pth", **({} if how == "live" else {"heads": 3}))
     assert isinstance(ours, Pretrained) and not ours.decoder
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
@@ -204,12 +203,12 @@ def test_a_vit_of_timm(how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pool", ["token", "avg"])
 def test_a_classifier_of_timm_there_and_back(pool: str, tmp_path: Path) -> None:
     theirs = timm_model(num_classes=7, global_pool=pool)
-    ours = interop.load(theirs)
+    ours = weights.load(theirs)
     assert isinstance(ours, Classified)
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         near(ours.classifier(images), theirs(images))
-    interop.save(ours, tmp_path / "back.safetensors", "timm")
+    weights.save(ours, tmp_path / "back.safetensors", "timm")
     from safetensors.torch import load_file
 
     again = load_file(tmp_path / "back.safetensors")
@@ -219,7 +218,7 @@ def test_a_classifier_of_timm_there_and_back(pool: str, tmp_path: Path) -> None:
 
 def test_timm_s_own_models_of_the_paper() -> None:
     theirs = timm.create_model("vit_base_patch16_224", num_classes=0, depth=1).eval()
-    ours = interop.load(theirs, original_image=224)
+    ours = weights.load(theirs, original_image=224)
     assert isinstance(ours, Pretrained) and ours.model.size.heads == 12 and ours.model.size.grid == (14, 14)
     assert ours.statistics[0].tolist() == pytest.approx([0.5, 0.5, 0.5]), "its own statistics, not ImageNet's"
 
@@ -255,7 +254,7 @@ def test_their_pre_training(wrapped: bool, whole: bool, tmp_path: Path) -> None:
     tensors = {k: v for k, v in official(before).items() if whole or not (k.startswith("decoder") or k == "mask_token")}
     beside = {"model": tensors, "epoch": 799, "args": Namespace(blr=1.5e-4, mask_ratio=0.75), "optimizer": {"state": {}}, "scaler": {}}
     torch.save(beside if wrapped else tensors, tmp_path / "theirs.pth")
-    after = interop.load(tmp_path / "theirs.pth", heads=4, **({"decoder_heads": 2} if whole else {}))
+    after = weights.load(tmp_path / "theirs.pth", heads=4, **({"decoder_heads": 2} if whole else {}))
     assert isinstance(after, Pretrained) and after.decoder == whole
     assert equal(after.model.encoder, before.model.encoder) and equal(after.model.decoder, before.model.decoder) == whole
     assert after.statistics[0].tolist() == pytest.approx([0.485, 0.456, 0.406])
@@ -270,14 +269,14 @@ def test_their_fine_tuning(tmp_path: Path) -> None:
     named |= {f"fc_norm.{name}": value for name, value in classifier.norm.state_dict().items()}
     named |= {f"head.{name}": value for name, value in classifier.head.state_dict().items()}
     torch.save({"model": named}, tmp_path / "tuned.pth")
-    after = interop.load(tmp_path / "tuned.pth", heads=4)
+    after = weights.load(tmp_path / "tuned.pth", heads=4)
     assert isinstance(after, Classified) and after.classifier.pool == "mean" and equal(after.classifier, classifier)
 
 
 def test_names_that_wrappers_left(tmp_path: Path) -> None:
     before = trained()
     torch.save({"state_dict": {f"module.{k}": v for k, v in official(before).items()}}, tmp_path / "ddp.pth")
-    after = interop.load(tmp_path / "ddp.pth", heads=4, decoder_heads=2)
+    after = weights.load(tmp_path / "ddp.pth", heads=4, decoder_heads=2)
     assert isinstance(after, Pretrained) and equal(after.model, before.model)
 
 
@@ -310,7 +309,7 @@ def test_the_paper_s_sizes_are_known_where_the_source_states_them() -> None:
 @pytest.mark.parametrize("name", ["ours.safetensors", "theirs.pth"])
 def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Path) -> None:
     before = trained()
-    interop.save(before, tmp_path / name, "minimae" if name.startswith("ours") else "official")
+    weights.save(before, tmp_path / name, "minimae" if name.startswith("ours") else "official")
     assert minimae.load(tmp_path / name).model.size.image == 16  # type: ignore[union-attr]
     after = minimae.load(tmp_path / name, image=image)
     assert isinstance(after, Pretrained) and after.model.size.image == image
@@ -336,7 +335,7 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
 def test_what_does_not_go_is_explained(options: dict[str, Any], said: str) -> None:
     told = {"heads": 4, "decoder_heads": 2} if len(options) == 1 and not {"heads", "decoder_heads"} & options.keys() else {}
     with pytest.raises(MinimaeError, match=said):
-        interop.load(official(trained()), **told, **options)
+        weights.load(official(trained()), **told, **options)
 
 
 def test_what_is_missing_or_left_over_is_listed() -> None:
@@ -344,23 +343,23 @@ def test_what_is_missing_or_left_over_is_listed() -> None:
     del tensors["norm.weight"], tensors["decoder_blocks.1.mlp.fc2.bias"]
     tensors["blocks.0.ls1.gamma"] = torch.ones(32)
     with pytest.raises(MinimaeError, match=r"missing: decoder_blocks.1.mlp.fc2.bias, norm.weight; not known here: blocks.0.ls1.gamma"):
-        interop.load(tensors, heads=4, decoder_heads=2)
+        weights.load(tensors, heads=4, decoder_heads=2)
     with pytest.warns(UserWarning, match="missing: decoder_blocks.1.mlp.fc2.bias, norm.weight"):
-        found = interop.load(tensors, heads=4, decoder_heads=2, strict=False)
+        found = weights.load(tensors, heads=4, decoder_heads=2, strict=False)
     assert isinstance(found, Pretrained) and torch.equal(found.model.encoder.norm.weight, torch.ones(32))
 
 
 def test_other_networks_are_refused() -> None:
     with pytest.raises(MinimaeError, match="belong to no layout that is known"):
-        interop.load({"conv1.weight": torch.zeros(1)})
+        weights.load({"conv1.weight": torch.zeros(1)})
     with pytest.raises(MinimaeError, match=r"no class token \(cls_token\)"):
-        interop.load({k: v for k, v in official(trained()).items() if k != "cls_token"})
+        weights.load({k: v for k, v in official(trained()).items() if k != "cls_token"})
     with pytest.raises(MinimaeError, match="is not a VisionTransformer of timm"):
-        interop.load(nn.Linear(2, 2))
+        weights.load(nn.Linear(2, 2))
     with pytest.raises(MinimaeError, match="was built with hidden_act 'relu'"):
-        interop.load(big(hidden_act="relu"))
+        weights.load(big(hidden_act="relu"))
     with pytest.raises(MinimaeError, match="was built with norm_pre 'LayerNorm'; ours has none"):
-        interop.load(timm_model(pre_norm=True))
+        weights.load(timm_model(pre_norm=True))
 
 
 def test_what_a_layout_cannot_hold(tmp_path: Path) -> None:
@@ -371,19 +370,19 @@ def test_what_a_layout_cannot_hold(tmp_path: Path) -> None:
         (trained(), "keras", "unknown layout 'keras'"),
     ):
         with pytest.raises(MinimaeError, match=said):
-            interop.save(found, tmp_path / "out.pth", layout)  # type: ignore[arg-type]
+            weights.save(found, tmp_path / "out.pth", layout)  # type: ignore[arg-type]
     with pytest.raises(MinimaeError, match="has the ending '.bin2': .safetensors or .pth was wanted"):
-        interop.save(trained(), tmp_path / "out.bin2", "official")
+        weights.save(trained(), tmp_path / "out.bin2", "official")
     assert not list(tmp_path.iterdir())
     (tmp_path / "there.pth").write_text("mine")
     with pytest.raises(MinimaeError, match="is there already"):
-        interop.save(trained(), tmp_path / "there.pth", "official")
+        weights.save(trained(), tmp_path / "there.pth", "official")
 
 
 def test_a_wrong_order_of_the_patch_would_be_noticed() -> None:
     tensors = official(trained())
     tensors["patch_embed.proj.weight"] = tensors["patch_embed.proj.weight"].transpose(2, 3).contiguous()
-    one, other = (interop.load(x, heads=4, decoder_heads=2).model.encoder for x in (official(trained()), tensors))  # type: ignore[union-attr]
+    one, other = (weights.load(x, heads=4, decoder_heads=2).model.encoder for x in (official(trained()), tensors))  # type: ignore[union-attr]
     images = torch.randn(1, 3, 16, 16)
     assert (one(images) - other(images)).abs().max() > 1e-3
 

@@ -17,8 +17,7 @@ from torch import nn
 from transformers import ViTMAEForPreTraining
 
 import minimae
-from minimae import MinimaeError
-from minimae import weights as interop
+from minimae import MinimaeError, weights
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrained
 from minimae.weights import Classified
@@ -32,7 +31,7 @@ def nano(**changes: Any) -> minimae.MAE:
 
 def folder_of_ours(path: Path) -> Path:
     found = minimae.load(minimae.save(nano(patch=8, image=32, channels=3), path / "a.safetensors", statistics=([0.5] * 3, [0.2] * 3)))
-    interop.save(found, path / "folder", "huggingface")
+    weights.save(found, path / "folder", "huggingface")
     return path / "folder"
 
 
@@ -175,10 +174,10 @@ def test_a_target_of_ones_own_is_refused(tmp_path: Path) -> None:
 def test_leaving_the_second_decoder_out_is_said(tmp_path: Path) -> None:
     found = minimae.load("photos-tiny")
     with pytest.warns(UserWarning, match="no place for the second decoder"):
-        interop.save(found, tmp_path / "a.safetensors", "official")
+        weights.save(found, tmp_path / "a.safetensors", "official")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        interop.save(found, tmp_path / "b.safetensors", "minimae")
+        weights.save(found, tmp_path / "b.safetensors", "minimae")
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16])
@@ -199,8 +198,8 @@ def test_features_of_models_of_another_precision(kind: torch.dtype) -> None:
 def test_principal_components_have_no_place_elsewhere(layout: Any, tmp_path: Path) -> None:
     found = minimae.load(minimae.save(nano(target="pca"), tmp_path / "a.safetensors", statistics=HALF))
     with pytest.raises(MinimaeError, match="no place for the principal components"):
-        interop.save(found, tmp_path / "b", layout)
-    out = interop.save(found, tmp_path / ("b" if layout == "huggingface" else "b.safetensors"), layout, encoder_only=True)
+        weights.save(found, tmp_path / "b", layout)
+    out = weights.save(found, tmp_path / ("b" if layout == "huggingface" else "b.safetensors"), layout, encoder_only=True)
     again, images = minimae.load(out), torch.rand(2, 1, 28, 28)
     assert torch.equal(again.features(images), found.features(images))
 
