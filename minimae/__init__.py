@@ -52,7 +52,7 @@ from .moved import redirect
 if TYPE_CHECKING:
     from .weights import load, save
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "MAE",

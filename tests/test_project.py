@@ -24,8 +24,6 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minimae"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-READING_ORDER = ["checks", "suggest", "patches", "noise", "masking", "positions", "sizes", "vit", "decoder", "devices", "targets", "mae"]
-CORE = ["patches", "masking", "positions", "vit", "decoder", "targets", "mae"]
 CONDA_NAMES = {"pytorch": "torch"}
 SAMPLE = {f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")}
 
@@ -94,57 +92,9 @@ def test_the_readme_is_the_project_page(project: dict) -> None:
 # What a module is
 
 
-def lines(module: Path) -> int:
-    return len(module.read_text(encoding="utf-8").splitlines())
-
-
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
-def test_a_module_says_what_it_is_and_is_short(module: Path) -> None:
+def test_a_module_says_what_it_is(module: Path) -> None:
     assert ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))), f"{name_of(module)} needs a docstring"
-    assert lines(module) < 300, f"{name_of(module)} has {lines(module)} lines: more than one idea"
-
-
-def test_the_model_is_read_in_an_hour() -> None:
-    assert sum(lines(PACKAGE / f"{name}.py") for name in CORE) < 800
-
-
-def imported(source: str) -> set[str]:
-    """The modules of minimae that a module right under it imports, anywhere in its text: the name after the first dot."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            paths = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, ["minimae" if node.level else "", node.module]))
-            paths = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {path.split(".")[1] for path in paths if path.startswith("minimae.")}
-    return found
-
-
-@pytest.mark.parametrize("place", range(len(READING_ORDER)), ids=READING_ORDER)
-def test_a_module_imports_only_what_the_reader_has_met(place: int) -> None:
-    source = (PACKAGE / f"{READING_ORDER[place]}.py").read_text(encoding="utf-8")
-    ahead = imported(source) - set(READING_ORDER[:place])
-    assert not ahead, f"{READING_ORDER[place]} imports {', '.join(sorted(ahead))}, which comes later"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "from .mae import MAE",
-        "from . import mae",
-        "from minimae.model.mae import MAE",
-        "from minimae import mae",
-        "import minimae.model.mae",
-        "import torch, minimae.model.mae as m",
-        "def f():\n    from .mae import MAE",
-    ],
-)
-def test_no_spelling_of_an_import_goes_unseen(source: str) -> None:
-    assert imported(source) == {"mae"}
-    assert imported("import torch\nfrom torch import nn\nfrom pathlib import Path") == set()
 
 
 # What nobody else should find in it

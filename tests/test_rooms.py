@@ -63,6 +63,26 @@ def test_there_are_no_circles() -> None:
     TopologicalSorter({name: (imports(path, late=False) & known) - {name} for name, path in MODULES.items()}).prepare()
 
 
+def test_the_model_reads_in_order() -> None:
+    """A reader meets each module of the core before another one imports it."""
+    order = [f"minimae.model.{name}" for name in CORE]
+    for i, name in enumerate(order):
+        assert not imports(MODULES[name]) & set(order[i:]), name
+
+
+SPELLINGS = ["from .mae import MAE", "from . import mae", "from minimae.model import mae", "import torch, minimae.model.mae as m"]
+
+
+@pytest.mark.parametrize("line", [*SPELLINGS, "def f():\n    from .mae import MAE"])
+def test_no_spelling_of_an_import_goes_unseen(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "minimae")
+    (path := tmp_path / "minimae" / "model" / "new.py").parent.mkdir(parents=True)
+    path.write_text(line)
+    assert "minimae.model.mae" in imports(path)
+    path.write_text("import torch\nfrom torch import nn\nfrom pathlib import Path")
+    assert not [name for name in imports(path) if name.startswith("minimae")]
+
+
 def test_training_sees_of_the_data_only_its_types() -> None:
     seen = {m for name, path in MODULES.items() if room(name) == "train" for m in imports(path) if m.startswith("minimae.data")}
     assert seen <= {"minimae.data.types"}
