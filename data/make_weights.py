@@ -16,7 +16,7 @@ from typing import Any
 from minimae import data, recipes, weights
 from minimae.cli.options import pick_device
 from minimae.cli.report import environment
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
 from minimae.model.sizes import parameters
@@ -63,7 +63,7 @@ def judge(trained: Pretrained, shipped: Shipped, train: Images, test: Images, de
     if shipped.labels is None:
         return {}
     assert train.labels is not None and test.labels is not None
-    few = train if shipped.labels >= len(train) else train.few(shipped.labels)
+    few = train if shipped.labels >= len(train) else train.subset_per_class(shipped.labels)
     size, encoder, statistics = trained.model.size, trained.model.encoder.to(device), trained.statistics
     pool: Pool = "tokens" if size.width * size.grid[0] * size.grid[1] <= 8192 else "mean"
     known, asked = (extract(encoder, images, statistics, pool=pool) for images in (train, test))

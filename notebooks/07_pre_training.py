@@ -56,7 +56,7 @@ from minimae_book.reading import excerpt
 from torch import Tensor, nn
 
 from minimae import Interrupted, data
-from minimae.data.source import Batch
+from minimae.data.types import Batch
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
@@ -247,9 +247,9 @@ excerpt(loop.gradients, "for micro", "total += ")
 # %%
 task = PretrainTask(mine, clothes, model)
 with torch.no_grad():
-    exact = task.loss(clothes.at(*batch_at(0, 128, len(clothes), 0)))
+    exact = task.loss(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
     with loop.autocast(torch.device("cpu"), "bf16"):
-        rough = task.loss(clothes.at(*batch_at(0, 128, len(clothes), 0)))
+        rough = task.loss(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
 assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 print(f"float32 {exact:.5f}, with bf16 products {rough:.5f}")
 
@@ -264,7 +264,7 @@ def gradients(parts):
     """The gradient of 128 images, taken in this many parts."""
     model.zero_grad()
     for part in range(parts):
-        (task.loss(clothes.at(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0))) / parts).backward()
+        (task.loss(clothes.batch(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0))) / parts).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -322,7 +322,7 @@ class ImpatientTask(PretrainTask):
 
 
 # %%
-short, few = replace(mine, batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1), clothes.few(640)
+short, few = replace(mine, batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1), clothes.subset_per_class(640)
 straight, _ = pretrain(short, few, quiet=True)
 
 folder = Path(tempfile.mkdtemp())
@@ -442,7 +442,7 @@ def tidy_lr(step, *, steps, warmup, peak, floor=0.0):
 
 # %%
 small = replace(mine, epochs=4, warmup_epochs=1.5, log_every=1)
-photographs = clothes.few(2_560)
+photographs = clothes.subset_per_class(2_560)
 
 
 def losses_with(lr_function):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from minimae.cli.program import main
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.agreement import check_images
 
 FAST = ["--batch", "4", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--patch", "7", "--device", "cpu", "--workers", "0"]

@@ -9,7 +9,7 @@ import torch
 
 from minimae.cli import options
 from minimae.cli.options import DataOptions, pick_device
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.devices import constants, send
 from minimae.train import distributed
 
@@ -66,5 +66,5 @@ def test_sending_to_where_it_is_copies_nothing() -> None:
 def test_images_are_addressed_alike_from_any_device() -> None:
     """Places and epochs may lie elsewhere than the pixels: here on the host, as the plan has them."""
     pixels = torch.randint(0, 256, (6, 1, 4, 4), dtype=torch.uint8)
-    batch = Images("x", pixels, torch.arange(6)).at(torch.tensor([4, 1]), torch.tensor([2, 0]), 2)
+    batch = Images("x", pixels, torch.arange(6)).batch(torch.tensor([4, 1]), torch.tensor([2, 0]), 2)
     assert batch.ids.tolist() == [4, 4, 1, 1] and batch.epochs.tolist() == [4, 5, 0, 1] and torch.equal(batch.pixels, pixels[[4, 4, 1, 1]])

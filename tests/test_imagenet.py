@@ -20,7 +20,7 @@ import torch
 from minimae import MAE, size, weights
 from minimae.cli import main, parse
 from minimae.data.rehearsal import make_folder
-from minimae.data.source import Batch
+from minimae.data.types import Batch
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.checkpoint import load_checkpoint
 

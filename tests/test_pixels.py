@@ -11,8 +11,8 @@ from PIL import Image
 
 import minimae
 from minimae.data.augment import normalise
+from minimae.data.images import Images
 from minimae.data.pixels import as_pixels
-from minimae.data.source import Images
 from minimae.tasks.reconstruct import fit_to_model, reconstruct_batch, reconstruction_triplets
 from minimae.weights.scikit import MAEFeatures
 

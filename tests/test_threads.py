@@ -17,7 +17,7 @@ from minimae_book.evidence.command import ReproduceCommand
 from minimae import MAE, size
 from minimae.cli import looking, main
 from minimae.cli.parsing import parse
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
 from minimae.train import threads

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minimae import MAE, MinimaeError, make_mask, weights
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.reconstruct import caption, reconstruction_triplets
 

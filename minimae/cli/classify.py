@@ -11,6 +11,7 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Suppress
 
 from .. import weights
+from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
@@ -20,7 +21,7 @@ from ..tasks.agreement import check_images
 from ..tasks.features import Pool
 from ..tasks.finetune import Classifier, Finetune, classes_of, finetune, finetuned_accuracy
 from ..tasks.knn import accuracy, knn_predict
-from ..tasks.loading import Source, features_of
+from ..tasks.loading import features_of
 from ..tasks.memory import Need
 from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
@@ -36,7 +37,7 @@ from .report import prepare, write_json
 SAMPLES = {"fashion-full": "fashion"}  # what comes with minimae of a set that has to be fetched
 
 
-def same_classes(trained: Classified, images: Source) -> bool:
+def same_classes(trained: Classified, images: ImageDataset) -> bool:
     """Whether a classifier has the classes of these images: the same names in the same order, or as many where one has no names."""
     count = trained.classifier.head.out_features
     named = bool(trained.classes) and bool(images.classes)
@@ -51,7 +52,7 @@ class LabelOptions:
     """Data set or folder; by default the one the model was pre-trained on."""
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
-    def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[Source, Source]:
+    def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[ImageDataset, ImageDataset]:
         """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
         if not (self.data or name) or (self.data is None and name == weights.OWN_DATA):
             raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
@@ -61,7 +62,7 @@ class LabelOptions:
         check_images(train, test, channels=size.channels, labelled=True)
         return train, test
 
-    def open_split(self, name: str, split: str, how: dict[str, Any]) -> Source:
+    def open_split(self, name: str, split: str, how: dict[str, Any]) -> ImageDataset:
         """One split of --data, or of ``name``; where that is missing, of the sample of it that comes with minimae."""
         try:
             return self.where.open(self.data or name, split, **how)
@@ -82,13 +83,13 @@ class Trained(LabelOptions):
     weights: Path
     """Shipped weights by name, a run folder, its checkpoint.pt, or a .safetensors file."""
 
-    def open(self, device: str) -> tuple[Pretrained, Source, Source]:
+    def open(self, device: str) -> tuple[Pretrained, ImageDataset, ImageDataset]:
         trained = weights.load_pretrained(self.weights)
         trained.model.to(device)
         threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)
 
-    def features(self, trained: Pretrained, train: Source, test: Source, pool: Pool) -> list[tuple[Tensor, Tensor]]:
+    def features(self, trained: Pretrained, train: ImageDataset, test: ImageDataset, pool: Pool) -> list[tuple[Tensor, Tensor]]:
         """Features and labels of training and of test images, in the first process."""
         how: dict[str, Any] = {"pool": pool, "precision": trained.recipe.precision}
         return [features_of(trained.model.encoder, images, trained.statistics, self.where.reading, **how) for images in (train, test)]
@@ -125,7 +126,7 @@ class ProbeCommand(Trained):
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.join())
-        train = train if self.labels is None else train.few(self.labels)
+        train = train if self.labels is None else train.subset_per_class(self.labels)
         need = Need(trained.model.size, len(train), len(test), classes_of(train))
         if self.pool == "auto":
             pool, why = need.choose() if world().main else ("mean", "")
@@ -154,7 +155,7 @@ class Run:
     """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
     words: Suppress[tuple[str, ...]] = ()
 
-    def begin(self, name: str, recipe: Any, device: str, train: Source, size: Size) -> bool:
+    def begin(self, name: str, recipe: Any, device: str, train: ImageDataset, size: Size) -> bool:
         """Print a summary of the run, and make the folder; → whether its run is resumed."""
         before = known(name)
         how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
@@ -169,7 +170,7 @@ class Run:
                 prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **how))
         return resume
 
-    def end(self, what: str, score: float, train: Source, test: Source, result: Result, recipe: Any, device: str) -> None:
+    def end(self, what: str, score: float, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str) -> None:
         """Print the accuracy, and keep it."""
         if not world().main:
             return
@@ -230,7 +231,7 @@ class FinetuneCommand(LabelOptions):
         threads.in_this_process(size, recipe, device=device)
         train, test = self.images(data_name, size, image=recipe.image)
         statistics = train.statistics if self.weights is None else trained.statistics
-        train = train if self.labels is None else train.few(self.labels, seed=recipe.seed)
+        train = train if self.labels is None else train.subset_per_class(self.labels, seed=recipe.seed)
         if self.scratch:
             torch.manual_seed(recipe.seed)
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder

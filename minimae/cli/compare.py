@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.source import Images
+from ..data.images import Images
 from ..model.mae import MAE
 from ..tasks.features import extract, pixel_features
 from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
@@ -64,7 +64,7 @@ def compare(
         "random encoder": lambda images: extract(untrained, images, statistics, pool="tokens"),
         "MAE": lambda images: extract(model.encoder, images, statistics, pool="tokens"),
     }
-    few = train.few(labels, seed=seed)
+    few = train.subset_per_class(labels, seed=seed)
     everything, some = f"probe, {len(train):,} labels", f"probe, {labels:,} labels"
     for row, features in sources.items():
         say(f"k-NN and linear probe: {row}")

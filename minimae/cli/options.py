@@ -11,11 +11,12 @@ import torch
 from tyro.conf import Positional, arg
 
 from .. import data
+from ..data.images import Images
 from ..data.opening import ReadFrom
-from ..data.source import Images
+from ..data.types import ImageDataset
 from ..errors import MinimaeError, reason
 from ..model.patches import Pair
-from ..tasks.loading import LoaderConfig, Source
+from ..tasks.loading import LoaderConfig
 from ..train import distributed
 from ..train.distributed import world
 from ..train.state import can_resume
@@ -60,7 +61,7 @@ def begin(out: Path, *, resume: bool, auto: bool = False, option: str = "--resum
     raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
 
 
-def describe(images: Source) -> str:
+def describe(images: ImageDataset) -> str:
     """A set of images in one line."""
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
     shape = f"{images.channels} × {images.image[0]} × {images.image[1]}" if isinstance(images, Images) else "read as they are needed"
@@ -102,7 +103,7 @@ class DataOptions:
 
     def open(
         self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False
-    ) -> Source:
+    ) -> ImageDataset:
         """A set of images, see :func:`minimae.data.open_images`. What was left out or held out is printed once.
 
         labelled: for an evaluation, which needs a test part.
@@ -121,7 +122,7 @@ class DataOptions:
             print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
         return images
 
-    def test_images(self, name: str, train: Source, **how: Any) -> Source:
+    def test_images(self, name: str, train: ImageDataset, **how: Any) -> ImageDataset:
         """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for one that is not right.
 
         The classes of test images do not matter to training images without labels.

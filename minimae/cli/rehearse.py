@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 
+from ..data.choose import choose
 from ..data.pack import pack
 from ..data.rehearsal import make_folder
-from ..data.source import choose
 from ..data.stream import open_stream
+from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..recipes import RECIPES, Entry, for_processes
 from ..recipes.imagenet import TRAINING
 from ..tasks.finetune import finetune, finetuned_accuracy
-from ..tasks.loading import Source
 from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from ..tasks.probe_train import train_probe
 from ..train.distributed import same, wait, world
@@ -105,7 +105,7 @@ def rehearse(name: str, recipe: Pretrain, where: DataOptions, *, device: str, ou
     return found
 
 
-def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> tuple[Source, Source, int]:
+def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> tuple[ImageDataset, ImageDataset, int]:
     """About ``count`` images to train on, some to test on, and how many there are to train on in all.
 
     Made in ``root`` where ImageNet is requested but missing. Raises as opening the images does.
@@ -124,7 +124,7 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
     return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
 
 
-def part_of(images: Source, count: int) -> Source:
+def part_of(images: ImageDataset, count: int) -> ImageDataset:
     """At most that many, as many of each class as possible."""
     return images if len(images) <= count else images.subset(choose(images.labels, len(images), count).sort().values)
 

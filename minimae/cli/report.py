@@ -17,12 +17,13 @@ import torch
 from minimae_book.figures import loss_curve, reconstructions
 
 from .. import __version__
-from ..data.source import Images
+from ..data.images import Images
+from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
 from ..tasks.judging import judged
-from ..tasks.loading import Source, some
+from ..tasks.loading import some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from ..tasks.reconstruct import reconstruct_batch
 from ..train.loop import Result
@@ -119,14 +120,14 @@ def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
     return path
 
 
-def examples(test: Source, size: Size, *, skip_corrupt: bool = False) -> Images:
+def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:
     """The few test images of a report, in memory; all of them if they were chosen already. A damaged one is an error, or replaced."""
-    chosen = test if test.labels is None or len(test) <= SHOWN else test.few(SHOWN, seed=3)
+    chosen = test if test.labels is None or len(test) <= SHOWN else test.subset_per_class(SHOWN, seed=3)
     return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
 
 
 def pretraining_parts(
-    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *,
+    out: Path, trained: Pretrained, train: ImageDataset, test: ImageDataset, result: Result, *,
     processes: int = 1, workers: int = 0, unseen: bool = True,
 ) -> tuple[list[str], str]:  # fmt: skip
     """The loss curve and reconstructions of ``test``, with captions; their PNGs go to ``out``. And the verdict on the loss.
@@ -155,7 +156,7 @@ def pretraining_parts(
 
 
 def report_pretraining(
-    out: Path, trained: Pretrained, train: Source, test: Source, result: Result, *, device: str, **how: Any
+    out: Path, trained: Pretrained, train: ImageDataset, test: ImageDataset, result: Result, *, device: str, **how: Any
 ) -> tuple[Path, str]:
     """Write the page of a pre-training run, with its figures; → its path, and the loss compared with the trivial baseline, in a sentence.
 

@@ -13,9 +13,10 @@ from ..model.patches import Pair, pair
 from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
 from .arrays import channel_range, from_array
+from .choose import choose
+from .images import Images
 from .opening import open_images
 from .shapes import Scenes
-from .source import Images, choose
 from .standard import STANDARD
 
 DOWNLOADS = Path("data/downloads")  # under the current directory

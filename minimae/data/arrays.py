@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from .images import Images
 from .labels import as_labels
 from .pixels import as_tensor, holds_pictures, is_picture
-from .source import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
 Order = Literal["first", "last"]

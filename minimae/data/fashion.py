@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .images import Images
 from .optional import need
-from .source import Images
 
 CLASSES = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 FILES = {"train": "train", "test": "t10k"}

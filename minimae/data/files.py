@@ -13,10 +13,11 @@ from einops import repeat
 from torch import Tensor
 
 from ..model.patches import Pair, pair
+from .choose import choose
 from .decoding import header_size, read_file
+from .images import Images
 from .labels import as_labels
 from .optional import need
-from .source import Images, choose
 from .views import evaluated
 
 LARGE = 1 << 28  # above this many bytes of pixels, all headers are read first

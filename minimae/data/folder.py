@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from .choose import held_out
 from .files import from_files
+from .images import Images
 from .scan import class_of, folders_in, holds_pictures, scan
-from .source import Images, held_out
 
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is tested on
 CALLED = {

@@ -10,8 +10,8 @@ from einops import rearrange
 from torch.utils.data import Dataset
 
 from .augment import Augmentation, augment, crop_boxes
+from .images import Images
 from .reader import RawBatch, Request, WorkerTransform
-from .source import Images
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class HostReader(Dataset[Any]):
     where: Literal["host"] = "host"
 
     def __getitem__(self, request: Request) -> RawBatch:
-        batch = self.images.at(torch.from_numpy(request[0]), torch.from_numpy(request[1]), self.repeats)
+        batch = self.images.batch(torch.from_numpy(request[0]), torch.from_numpy(request[1]), self.repeats)
         plain = replace(self.augmentation, flip=False)
         crops = augment(batch.pixels, batch.ids, plain, seed=self.seed, epoch=batch.epochs, size=self.image)
         pixels = rearrange((crops * 255).round().to(torch.uint8), "b c h w -> b h w c").contiguous()

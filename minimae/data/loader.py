@@ -25,9 +25,10 @@ from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from .augment import Augmentation
 from .host import HostReader
+from .images import Images
 from .reader import Failure, RawBatch, Reader, Request, WorkerTransform
-from .source import Batch, Images
 from .stream import ImageFiles
+from .types import Batch, ImageDataset
 from .views import resize_on_device
 from .workers import STOPS, death_of_a_worker, held, ignore_stops, tells_a_death
 
@@ -124,7 +125,7 @@ class Feed(Iterator[Batch]):
 
 
 def feed(
-    stream: ImageFiles | Images,
+    stream: ImageDataset,
     plan: Iterable[tuple[Tensor, Tensor]],
     *,
     image: Pair,
@@ -165,6 +166,7 @@ def feed(
             raise ValueError("images in memory are read through workers only to be changed there: give finish and augmentation")
         reader = HostReader(stream, pair(image), augmentation, seed, repeats, finish)
     else:
+        assert isinstance(stream, ImageFiles)
         reader = Reader(stream, pair(image), augmentation, seed, repeats, where, corrupt, finish)
     loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
     if workers:
@@ -179,7 +181,7 @@ def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def in_memory(
-    stream: ImageFiles,
+    stream: ImageDataset,
     *,
     image: Pair,
     augmentation: Augmentation | None = None,

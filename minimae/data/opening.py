@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .choose import held_out
 from .files import SizesDiffer
 from .folder import HOLD_OUT, folder, listing
-from .source import Images, held_out
 from .standard import VARIED, listed
 from .stream import ImageFiles, of_files, open_shards, packed
+from .types import ImageDataset
 
-Source = Images | ImageFiles
 ReadFrom = Literal["auto", "memory", "files"]
 
 ROOM = 2e9  # images are held in memory up to this many bytes of pixels
@@ -35,7 +35,7 @@ def open_images(
     download: bool = False,
     skip_corrupt: bool = False,
     limit: int | None = None,
-) -> Source:
+) -> ImageDataset:
     """A named set, a folder of pictures or one of packed shards → images to train on or to evaluate.
 
     They keep the size that they are stored in: training crops from that, and evaluation resizes it. image: the size of the model, for

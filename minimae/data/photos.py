@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..random import uniforms
 from .decoding import read_file
+from .images import Images
 from .optional import folder_of, need
-from .source import Images
 
 COUNTS = {"train": 4_200, "test": 700}
 TEST_IDS = 1_000_000_000  # sample ids of test crops start here, so that no two crops share one

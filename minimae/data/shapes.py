@@ -18,8 +18,9 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from ..random import uniforms
+from .choose import as_index
+from .images import Images
 from .sdf import OUTLINES
-from .source import Images, as_places
 
 CLASSES = tuple(OUTLINES)
 COUNTS = {"train": 2_000, "test": 500}
@@ -51,7 +52,7 @@ class Scenes(Images):
 
     def subset(self, index: Tensor | Sequence[int]) -> Scenes:
         """The scenes at these places, with their own sample ids."""
-        index = as_places(index, len(self))
+        index = as_index(index, len(self))
         chosen: dict[str, Any] = {key: getattr(self, key)[index] for key in ("pixels", "labels", "ids", "semantic")}
         lists: dict[str, Any] = {key: [getattr(self, key)[i] for i in index.tolist()] for key in ("instances", "boxes", "object_labels")}
         return replace(self, **chosen, **lists)

@@ -14,8 +14,8 @@ from ..model.patches import Pair
 from .access import from_system
 from .files import from_files
 from .folder import Listing
+from .images import Images
 from .optional import need
-from .source import Images
 
 
 @dataclass(frozen=True)

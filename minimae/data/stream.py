@@ -7,30 +7,33 @@ It comes from class folders as ImageNet's (``train/<class>/*.JPEG``, ``val/<clas
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .access import SystemFailure, file_bytes
+from .choose import as_index
 from .decoding import decode, is_grey, read_header
 from .folder import Listing, listing, no_folder
 from .handles import FileCache
 from .labels import as_labels
 from .shards import INDEX, packed, read_index, split_folder
-from .source import Statistics, as_places, choose, from_histogram, imagenet_statistics, in_a_line, sampled
+from .types import DamagedImage, ImageDataset, Statistics
 from .verify import wrong_split
-from .workers import cores
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the usual mean and standard deviation of red, green and blue
+WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's classes
 
 
-@dataclass(frozen=True, eq=False)
-class ImageFiles:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageFiles(ImageDataset):
     """Images that are read when needed.
 
     root, files: the files, as bytes of their names below ``root`` (an array: worker processes then share its memory).
@@ -54,7 +57,8 @@ class ImageFiles:
     notes: tuple[str, ...] = ()
     held: Tensor | None = None
     fixed_statistics: Statistics | None = None
-    handles: FileCache = field(default_factory=FileCache, repr=False)
+    handles: FileCache = field(default_factory=FileCache)
+    threads: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -62,68 +66,37 @@ class ImageFiles:
         if self.labels is not None:
             object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self), self.classes))
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def read(self, index: int) -> Tensor:
+        return self._decoded(index, sys.maxsize)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({in_a_line(self, None).replace('sizes vary', 'read as they are needed')})"
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        """Mean and standard deviation per channel, of pixels in [0, 1]: two float32 ``c``. Those of the same images in memory, to the bit.
-
-        A set with more than ``source.VALUES`` values is sampled with a fixed seed. Files that cannot be read are left out.
-        """
-        if self.fixed_statistics is not None:
-            return self.fixed_statistics
-        height, width = self.first_size()
-        places = sampled(len(self), height * width * self.channels).tolist()
-        with ThreadPoolExecutor(min(8, cores())) as pool:
-            counts = torch.from_numpy(np.sum(list(pool.map(self._histogram, places)), axis=0))
-        if not counts.any():
-            raise ValueError(f"{self.name}: none of {len(places)} images could be read, the first is {self.where(places[0])}")
-        return from_histogram(counts)
-
-    def _histogram(self, place: int) -> np.ndarray:
-        """How often each value occurs in each channel of an image: ``c 256``."""
-        counts = np.zeros((self.channels, 256), np.int64)
-        data = self.bytes_of(place)
-        with suppress(Exception):  # Pillow raises a dozen types; training names the damaged images
-            picture = decode(read_header(data), channels=self.channels, bits=self.bits)
-            counts += np.array(picture.histogram()).reshape(self.channels, 256)
-        return counts
-
-    @cached_property
-    def image(self) -> tuple[int, int] | None:
-        """Height and width of all images where they have one size, else None. Opens them until one differs; leaves damaged ones out."""
-        first = self.first_size()
-        return first if all(self._size(place) in (first, None) for place in range(len(self))) else None
-
-    def first_size(self) -> tuple[int, int]:
-        """Height and width of the first image that can be read. Raises ValueError when none of the first hundred can."""
-        sizes = (self._size(place) for place in range(min(100, len(self))))
-        found = next((size for size in sizes if size is not None), None)
-        if found is None:
-            raise ValueError(f"{self.name}: none of the first {min(100, len(self))} images can be read, such as {self.where(0)}")
-        return found
-
-    def _size(self, place: int) -> tuple[int, int] | None:
-        data = self.bytes_of(place)
+    def _decoded(self, index: int, reduce_above: int) -> Tensor:
+        """An image → uint8 ``c height width``, at an eighth of its size above ``reduce_above`` pixels. Raises DamagedImage."""
+        data = self.bytes_of(index)
         try:
             header = read_header(data)
-        except Exception:  # Pillow raises a dozen types
-            return None
+            picture = decode(header, 8 if header.height * header.width > reduce_above else 1, channels=self.channels, bits=self.bits)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises a dozen types
+            raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
+        return torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, self.channels).permute(2, 0, 1)
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, upright. Reads its bytes, but decodes only the header. Raises DamagedImage."""
+        data = self.bytes_of(index)
+        try:
+            header = read_header(data)
+        except Exception as error:  # Pillow raises a dozen types
+            raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
         return header.height, header.width
 
-    def summary_of(self, place: int) -> tuple[int, int, float]:
-        """Height, width and mean value of an image: enough to recognise it, in memory too. All zero for a damaged one."""
-        data = self.bytes_of(place)
+    def summary_of(self, index: int) -> tuple[int, int, float]:
+        """As in :class:`.types.ImageDataset`. Large JPEGs are decoded at an eighth of their size: quick, and accurate enough."""
         try:
-            header = read_header(data)
-            scale = 1 if header.height * header.width <= 512 * 512 else 8  # quick, and accurate enough for large images
-            return header.height, header.width, float(np.asarray(decode(header, scale, channels=self.channels, bits=self.bits)).mean())
-        except Exception:  # Pillow raises a dozen types
+            (height, width), mean = self.size_of(index), float(self._decoded(index, 512 * 512).double().mean())
+        except DamagedImage:
             return 0, 0, 0.0
+        return height, width, mean
 
     def kept(self) -> ImageFiles:
         """The same with the bytes of all files in memory: read once, and the same images."""
@@ -154,30 +127,11 @@ class ImageFiles:
             raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
         return data
 
-    def size_of(self, place: int) -> tuple[int, int]:
-        """Height and width of an image, upright. Reads its bytes, but decodes only the header."""
-        header = read_header(self.bytes_of(place))
-        return header.height, header.width
-
     def subset(self, index: Tensor | Sequence[int]) -> ImageFiles:
         """The images at these places, with their own sample ids."""
-        index = as_places(index, len(self))
+        index = as_index(index, len(self))
         labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
         return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=FileCache())
-
-    def few(self, count: int, *, seed: int = 0) -> ImageFiles:
-        """``count`` images chosen by the seed, the same number of each class (as nearly as it goes)."""
-        if self.labels is None:
-            raise ValueError(f"{self.name} has no labels to choose by")
-        if not 1 <= count <= len(self):
-            raise ValueError(f"{self.name} has {len(self)} images; {count} cannot be chosen")
-        return self.subset(choose(self.labels, len(self), count, seed=seed))
-
-    def limited(self, limit: int | None) -> ImageFiles:
-        """At most that many images, as many of each class as it goes, always the same ones."""
-        if limit is None or limit >= len(self):
-            return self
-        return self.subset(choose(self.labels, len(self), limit).sort().values)
 
 
 def open_folder(
@@ -245,3 +199,10 @@ def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -
     if not root.is_dir():
         raise no_folder(root)
     return (open_shards if packed(root) else open_folder)(root, split).limited(limit)
+
+
+def imagenet_statistics(classes: tuple[str, ...], channels: int | None = None) -> Statistics | None:
+    """ImageNet's mean and standard deviation for colour images of its classes, which are called n01440764 …; else None."""
+    if channels == 1 or not classes or not all(WORDNET.fullmatch(name) for name in classes):
+        return None
+    return torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .loading import Source
+from ..data.types import ImageDataset
 
 
-def check_images(train: Source, test: Source, *, channels: int, labelled: bool = False) -> None:
+def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labelled: bool = False) -> None:
     """Raises ValueError for images with other channels than the model's, and for labels that are missing or differ between the two.
 
     labelled: accuracy will be measured. Sizes need no check: evaluation resizes to the model's size.

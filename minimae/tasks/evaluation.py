@@ -7,14 +7,15 @@ from torch import Tensor, nn
 
 from ..data.augment import normalise
 from ..data.files import resize
-from ..data.source import Images
+from ..data.images import Images
+from ..data.types import ImageDataset, Statistics
 from ..model.patches import pair
 from ..train.distributed import agree
 from ..train.precision import evaluating
 from ..train.settings import Precision
 from ..train.state import device_of
 from ..train.threads import inference
-from .loading import DEFAULTS, LoaderConfig, Source, chunks
+from .loading import DEFAULTS, LoaderConfig, chunks
 
 
 @torch.no_grad()
@@ -34,7 +35,7 @@ def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor]
 
 
 def finetuned_accuracy(
-    model: nn.Module, images: Source, statistics: tuple[Tensor, Tensor], *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
+    model: nn.Module, images: ImageDataset, statistics: Statistics, *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
 ) -> float:
     """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images; all return the result."""
     right = total = 0

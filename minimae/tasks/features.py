@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..data.augment import normalise
-from ..data.source import Images
+from ..data.images import Images
 from ..model.vit import Encoder
 from ..train.loop import device_of
 from ..train.precision import evaluating

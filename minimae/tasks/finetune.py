@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..data.augment import Augmentation, normalise
 from ..data.mixing import draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
 from ..data.randaugment import WorkerTransform, erase, mean_colour, randaugment
-from ..data.source import Batch
 from ..data.stream import ImageFiles
+from ..data.types import Batch, ImageDataset
 from ..model.patches import Pair, pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
@@ -30,7 +30,7 @@ from ..train.precision import inputs
 from ..train.settings import from_dict
 from .evaluation import classify, finetuned_accuracy
 from .finetune_recipe import Finetune
-from .loading import DEFAULTS, LoaderConfig, Source, batches, changed
+from .loading import DEFAULTS, LoaderConfig, batches, changed
 from .partial import at_image, freeze
 
 __all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "classify", "finetune", "finetuned_accuracy", "load_finetuned"]
@@ -86,7 +86,7 @@ class FinetuneTask:
     """The step of fine-tuning: crop, flip, change, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
 
     recipe: Finetune
-    source: Source
+    source: ImageDataset
     statistics: tuple[Tensor, Tensor]
     model: Classifier | Averaged
     reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
@@ -170,7 +170,7 @@ class FinetuneTask:
         return self.score(*inputs(self, batch))
 
 
-def classes_of(images: Source) -> int:
+def classes_of(images: ImageDataset) -> int:
     """How many classes these images have: as many as are named, or as the labels need."""
     return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
@@ -178,7 +178,7 @@ def classes_of(images: Source) -> int:
 def finetune(
     recipe: Finetune,
     encoder: Encoder | Classifier,
-    images: Source,
+    images: ImageDataset,
     statistics: tuple[Tensor, Tensor],
     out: Path | None = None,
     *,

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..data.augment import Augmentation, augment
 from ..data.files import resize
+from ..data.images import Images
 from ..data.loader import feed, in_memory, in_order
-from ..data.opening import Source
 from ..data.reader import WorkerTransform
-from ..data.source import Batch, Images
+from ..data.types import Batch, ImageDataset, Statistics
 from ..data.workers import cores
 from ..model.patches import Pair, pair
 from ..model.vit import Encoder
@@ -49,7 +49,7 @@ DEFAULTS = LoaderConfig()
 
 
 def batches(
-    source: Source,
+    source: ImageDataset,
     plan: Plan,
     reading: LoaderConfig,
     *,
@@ -66,7 +66,7 @@ def batches(
     """
     if isinstance(source, Images) and (finish is None or device.type == "cpu"):
         here = source.to(device)
-        return (here.at(places, epochs, repeats) for places, epochs in plan)
+        return (here.batch(places, epochs, repeats) for places, epochs in plan)
     return feed(
         source, plan, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
         finish=finish, where=reading.crop_on, corrupt="skip" if reading.skip_corrupt else "error",
@@ -80,7 +80,7 @@ def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) 
     return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
 
 
-def chunks(source: Source, reading: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
+def chunks(source: ImageDataset, reading: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
     """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`); the same from memory and from files.
 
     share: only this process's part, when several work together. An unreadable image is left out with ``skip_corrupt``.
@@ -107,7 +107,7 @@ def chunks(source: Source, reading: LoaderConfig, *, image: Pair, size: int = 25
 
 
 def features_of(
-    encoder: Encoder, source: Source, statistics: tuple[Tensor, Tensor], reading: LoaderConfig, *, pool: Pool, precision: Precision = "auto"
+    encoder: Encoder, source: ImageDataset, statistics: Statistics, reading: LoaderConfig, *, pool: Pool, precision: Precision = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``, on the CPU.
 
@@ -126,13 +126,13 @@ def features_of(
         ids.append(whole.ids.cpu())
     known = [collect(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
     if here.size > 1:
-        order = source.ids.argsort()  # type: ignore[union-attr]
-        place = order[torch.searchsorted(source.ids[order], known[2])]  # type: ignore[index]
+        order = source.ids.argsort()
+        place = order[torch.searchsorted(source.ids[order], known[2])]
         known = [rows[place.argsort()] for rows in known]
     return known[0], known[1]
 
 
-def some(source: Source, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
+def some(source: ImageDataset, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
     """At most ``count`` images as evaluation sees them, the same ones each time: evenly spread, since folders are sorted by class.
 
     A damaged image is an error, or with ``skip_corrupt`` replaced by the next one. workers: processes that read; 0 reads in this one.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.augment import Augmentation, normalise
-from ..data.source import Batch
+from ..data.types import Batch, ImageDataset
 from ..model.mae import MAE
 from ..model.masking import Mask, keep_count, make_mask
 from ..model.patches import Pair, pair, patchify
@@ -25,7 +25,7 @@ from ..train.optim import adamw, decay_groups
 from ..train.precision import inputs
 from ..train.settings import Settings
 from .expected import reference
-from .loading import DEFAULTS, LoaderConfig, Source, batches, changed, some
+from .loading import DEFAULTS, LoaderConfig, batches, changed, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
 
 __all__ = [
@@ -98,7 +98,7 @@ class Pretrain(Settings):
     def augmentation(self) -> Augmentation:
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
-    def size_for(self, images: Source) -> Size:
+    def size_for(self, images: ImageDataset) -> Size:
         """The resolved size for these images. Raises ValueError when patch, image or widths do not go together.
 
         Without ``image`` it is the size of the images. Where that varies, the sizes for photographs keep theirs (224 pixels); for the
@@ -138,7 +138,7 @@ class PretrainTask:
     """The step of pre-training: crop, flip, normalise, mask, score. All from (seed, epoch, sample id)."""
 
     recipe: Pretrain
-    source: Source
+    source: ImageDataset
     model: MAE
     reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
     kind: str = field(default="pretrain", init=False)
@@ -192,7 +192,7 @@ class PretrainTask:
         return self.score(*inputs(self, batch))
 
 
-def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False, workers: int = 0) -> MAE:
+def build(recipe: Pretrain, images: ImageDataset, *, skip_corrupt: bool = False, workers: int = 0) -> MAE:
     """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone.
 
     For a PCA target, the first of several processes reads images (with ``workers``) and fits it, and the others get what it found.
@@ -214,7 +214,7 @@ def build(recipe: Pretrain, images: Source, *, skip_corrupt: bool = False, worke
 
 def pretrain(
     recipe: Pretrain,
-    images: Source,
+    images: ImageDataset,
     out: Path | None = None,
     *,
     resume: bool = False,
@@ -245,7 +245,7 @@ def pretrain(
     return task.model, result
 
 
-def baseline_loss(model: MAE, images: Source, count: int = 1000, *, skip_corrupt: bool = False, workers: int = 0) -> float:
+def baseline_loss(model: MAE, images: ImageDataset, count: int = 1000, *, skip_corrupt: bool = False, workers: int = 0) -> float:
     """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
     sample = some(images, count, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers)
     pixels = normalise(sample.pixels.to(device_of(model)), images.statistics)

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import normalise
-from ..data.source import Batch
+from ..data.types import Batch, ImageDataset
 from ..model.vit import Encoder
 from ..train.distributed import world
 from ..train.lars import ScaledLARS
 from ..train.loop import Result, device_of, fit
 from ..train.settings import Settings
 from .finetune import FinetuneTask, classes_of
-from .loading import DEFAULTS, LoaderConfig, Source, changed
+from .loading import DEFAULTS, LoaderConfig, changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class ProbeTask(FinetuneTask):
 def train_probe(
     recipe: Probe,
     encoder: Encoder,
-    images: Source,
+    images: ImageDataset,
     statistics: tuple[Tensor, Tensor],
     out: Path | None = None,
     *,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..model.mae import MAE
 from ..model.patches import pair
@@ -16,7 +17,6 @@ from ..model.sizes import Size
 from ..model.targets import PCATarget
 
 if TYPE_CHECKING:
-    from ..data.opening import Source
     from ..tasks.pretrain import Pretrain, Pretrained
     from .classified import Classified
 
@@ -54,7 +54,7 @@ def shown(value: Any) -> str:
     return str(value) if isinstance(value, int) else str(value[0]) if value[0] == value[1] else f"{value[0]}×{value[1]}"
 
 
-def starter(recipe: Pretrain, images: Source) -> Callable[[MAE], str]:
+def starter(recipe: Pretrain, images: ImageDataset) -> Callable[[MAE], str]:
     """The argument ``start`` of :func:`minimae.tasks.pretrain.pretrain` for a recipe with ``init``. Raises as :func:`load_start`."""
     found = load_start(recipe, recipe.size_for(images))
     return lambda model: start_from(model, found, recipe, images.statistics)

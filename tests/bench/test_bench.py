@@ -150,7 +150,7 @@ def test_rivals_get_the_images_that_ours_get() -> None:
     ours = PretrainTask(recipe, setting.source, setting.mae)
     theirs = RivalTask(recipe, setting.source, Sized(rivals.timm_mae(setting.mae, 0.75), SMALL))  # type: ignore[arg-type]
     for (places, epochs), _ in zip(plan(0, recipe, 8, World()), range(3)):
-        batch = setting.source.at(places, epochs)
+        batch = setting.source.batch(places, epochs)
         assert torch.equal(ours.prepare(batch)[0], theirs.prepare(batch)[0])
 
 

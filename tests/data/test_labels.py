@@ -6,8 +6,8 @@ import torch
 
 from minimae.data import from_array
 from minimae.data.files import from_files
+from minimae.data.images import Images
 from minimae.data.labels import as_labels
-from minimae.data.source import Images
 
 PIXELS = np.zeros((3, 1, 4, 4), np.uint8)
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, ">i4", ">u8"]
@@ -105,7 +105,7 @@ def test_the_caller_keeps_the_array():
 def test_other_things_are_refused_as_images():
     with pytest.raises(ValueError, match=r"pixels are a tensor, not ndarray; minimae.data.from_array"):
         Images("mine", PIXELS)
-    with pytest.raises(ValueError, match="ids are int64, one for each image"):
+    with pytest.raises(ValueError, match="ids are an int64 tensor, one for each image"):
         Images("mine", torch.from_numpy(PIXELS), ids=torch.arange(2))
     with pytest.raises(ValueError, match="masked values"):
         from_array("mine", np.ma.masked_array(PIXELS, mask=PIXELS == 0))

@@ -18,10 +18,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from minimae.data.augment import Augmentation, crop_boxes
+from minimae.data.images import Images
 from minimae.data.loader import feed, in_memory, in_order
 from minimae.data.photos import photograph
 from minimae.data.rehearsal import make_folder
-from minimae.data.source import Images
 from minimae.data.stream import open_stream
 from minimae.data.views import reduced, resize_on_device, resize_on_host, view_boxes
 from minimae.errors import MinimaeError

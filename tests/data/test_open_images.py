@@ -12,10 +12,11 @@ from PIL import Image
 
 from minimae.data import from_array, load, open_images
 from minimae.data.augment import Augmentation
+from minimae.data.images import Images
 from minimae.data.pack import pack
 from minimae.data.shapes import shapes
-from minimae.data.source import Images, from_histogram, sampled
 from minimae.data.stream import ImageFiles, open_folder
+from minimae.data.types import from_histogram, sampled
 from minimae.tasks.loading import LoaderConfig, batches, changed, chunks, some
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
@@ -67,7 +68,7 @@ def test_statistics_are_those_of_numpy_over_pictures_of_all_sizes(tmp_path: Path
 
 
 def test_of_a_large_set_the_statistics_are_those_of_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimae.data.source.VALUES", 4 * 20 * 20 * 3)
+    monkeypatch.setattr("minimae.data.types.VALUES", 4 * 20 * 20 * 3)
     memory, files = both(pictures(tmp_path, (20, 20), (20, 20)))
     places = sampled(12, 20 * 20 * 3)
     assert len(places) == 4 and isinstance(memory, Images)
@@ -164,7 +165,7 @@ def test_a_task_reads_the_same_statistics_in_both_ways(tmp_path: Path) -> None:
 
 
 def test_every_set_of_images_is_one_line(tmp_path: Path) -> None:
-    sets = [load("fashion").few(20), shapes(count=3), from_array("mine", np.zeros((4, 5, 5), np.uint8))]
+    sets = [load("fashion").subset_per_class(20), shapes(count=3), from_array("mine", np.zeros((4, 5, 5), np.uint8))]
     sets += both(pictures(tmp_path, (20, 20), (20, 21)))
     for images in sets:
         assert "\n" not in repr(images) and len(repr(images)) < 120 and f"{len(images)} images" in repr(images)

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from minimae.data import load, open_images
+from minimae.data.choose import held_out
 from minimae.data.folder import listing, splits_of
+from minimae.data.images import Images
 from minimae.data.scan import scan, suffixes
-from minimae.data.source import Images, held_out
 from minimae.data.stream import ImageFiles
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from minimae.data.source import Images, choose
+from minimae.data.choose import choose
+from minimae.data.images import Images
 
 
 def some(n: int = 60, channels: int = 3, classes: int = 4) -> Images:
@@ -26,7 +27,7 @@ def test_statistics_are_the_same_bits_however_many_pixels_are_counted_at_a_time(
     counts = torch.stack([torch.bincount(x.flatten().long(), minlength=256) for x in images.pixels.unbind(1)]).double()
     share, value = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
     mean = share @ value
-    monkeypatch.setattr("minimae.data.source.HISTOGRAM", at_once)
+    monkeypatch.setattr("minimae.data.images.COUNTED", at_once)
     assert torch.equal(images.statistics[0], mean.float())
     assert torch.equal(images.statistics[1], (share * (value - mean[:, None]).square()).sum(1).sqrt().float())
 
@@ -53,9 +54,9 @@ def test_a_subset_keeps_its_sample_ids_and_labels():
 
 def test_few_takes_as_many_of_each_class():
     images = some()
-    assert images.few(20).labels.bincount().tolist() == [5, 5, 5, 5]
-    assert set(images.few(8).ids.tolist()) < set(images.few(20).ids.tolist())
-    assert images.few(20).ids.tolist() != images.few(20, seed=1).ids.tolist()
+    assert images.subset_per_class(20).labels.bincount().tolist() == [5, 5, 5, 5]
+    assert set(images.subset_per_class(8).ids.tolist()) < set(images.subset_per_class(20).ids.tolist())
+    assert images.subset_per_class(20).ids.tolist() != images.subset_per_class(20, seed=1).ids.tolist()
 
 
 def test_choose_without_labels_takes_different_places():

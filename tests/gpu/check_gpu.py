@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from minimae.data.augment import normalise
 from minimae.data.files import resize
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.devices import send
 from minimae.errors import Interrupted
 from minimae.model.masking import make_mask
@@ -330,7 +330,8 @@ def check_numbers(name: str, device: str) -> Report:
     there = source.to(gpu)
     for a, b in zip(there.statistics, source.statistics, strict=True):
         report.claim(a.device.type == "cpu" and torch.equal(a, b), "statistics of images on the GPU differ")
-    report.claim(torch.equal(there.few(40).ids.cpu(), source.few(40).ids), "few() chooses other images on the GPU")
+    chosen = [images.subset_per_class(40).ids.cpu() for images in (there, source)]
+    report.claim(torch.equal(*chosen), "other images are chosen on the GPU")
     recipe, square = Pretrain(**SHAPE, **LENGTH), source.pixels[:, :, :32, :32]
     model = pretrain(recipe, source, quiet=True)[0].eval()
     copy = build(recipe, source).to(gpu).eval()

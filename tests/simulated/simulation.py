@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.overrides import TorchFunctionMode
 
 from minimae import devices
-from minimae.data import source
-from minimae.data.source import Images
+from minimae.data import images as in_memory
+from minimae.data.images import Images
 from minimae.train import distributed, loop, losses
 
 GPU = torch.device("cuda", 0)
@@ -152,7 +152,7 @@ def gpu() -> Iterator[Simulation]:
         (devices, "is_gpu", lambda device: device.type == "cuda"),
         (losses, "agree", agree), (distributed, "agree", agree),
         (loop, "waiting", simulation.waiting), (losses, "waiting", simulation.waiting),
-        (loop, "hashed", lambda *_: 7), (source, "as_places", outside(source.as_places)),
+        (loop, "hash_bits", lambda *_: 7), (in_memory, "as_index", outside(in_memory.as_index)),
     ]  # fmt: skip
     with patches:
         for owner, name, value in replaced:

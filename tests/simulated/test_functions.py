@@ -12,8 +12,8 @@ from simulation import GPU, Simulation, gpu
 from torch import Tensor, nn
 
 from minimae.data.files import convert
+from minimae.data.images import Images
 from minimae.data.pixels import as_pixels
-from minimae.data.source import Images
 from minimae.data.views import resize_on_device
 from minimae.model.masking import make_mask
 from minimae.tasks.dense import patch_classes

@@ -11,7 +11,7 @@ from simulation import GPU, Simulation, gpu
 from torch import Tensor
 
 from minimae.data.augment import Augmentation, crop_boxes, normalise
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.devices import constants, send
 
 WAITS: dict[str, Callable[[Simulation, Tensor], Any]] = {
@@ -67,7 +67,7 @@ def test_boxes_and_batches_come_from_places_on_the_host_without_a_wait() -> None
         there = simulation.images(images)
         with simulation.mode:
             simulation.watching = True
-            batch = there.at(torch.arange(4), torch.zeros(4, dtype=torch.int64), 2)
+            batch = there.batch(torch.arange(4), torch.zeros(4, dtype=torch.int64), 2)
             boxes = crop_boxes(batch.ids, (8, 8), Augmentation(), seed=0, epoch=batch.epochs)
         assert {x.device for x in (batch.pixels, batch.labels, batch.ids, batch.epochs, boxes) if x is not None} == {GPU}
         assert simulation.waits == []

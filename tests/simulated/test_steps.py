@@ -9,8 +9,8 @@ import pytest
 import torch
 from simulation import Simulation, gpu, outside, training
 
+from minimae.data.images import Images
 from minimae.data.loader import Feed
-from minimae.data.source import Images
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build

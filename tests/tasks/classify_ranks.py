@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.tasks.features import extract

@@ -15,7 +15,7 @@ from torch import nn
 import minimae
 from minimae import MAE, MinimaeError, weights
 from minimae.cli.program import main
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.model.positions import resize_positions
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build, pretrain

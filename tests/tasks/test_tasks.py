@@ -13,7 +13,7 @@ from minimae import MinimaeError, make_mask
 from minimae.cli.compare import compare
 from minimae.cli.report import reconstruction_figure
 from minimae.data.augment import normalise
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.random import permutation
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.finetune import Classifier, Finetune, classify, finetune

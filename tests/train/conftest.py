@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minimae.data.source import Images
+from minimae.data.images import Images
 
 
 @pytest.fixture

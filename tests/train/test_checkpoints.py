@@ -17,7 +17,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from minimae import MinimaeError
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
 from minimae.train import loop, state
 from minimae.train.checkpoint import Damaged, load_checkpoint

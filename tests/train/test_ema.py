@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from minimae import Interrupted
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Finetune, finetune, load_finetuned

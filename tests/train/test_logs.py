@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from minimae import MinimaeError
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, pretrain
 from minimae.train import log
 from minimae.train.log import YOUNG, Logs, duration

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from minimae import Interrupted, MinimaeError, make_mask
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
 from minimae.train import loop
@@ -54,7 +54,7 @@ def test_views_of_an_image_fill_a_batch(images: Images) -> None:
     with pytest.raises(ValueError, match="a batch of 8 cannot be filled with 3 views of each image"):
         replace(TINY, repeats=3)
     places, epochs = next(loop.plan(0, replace(TINY, repeats=4), 40, loop.distributed.World()))
-    batch = images.at(places, epochs, 4)
+    batch = images.batch(places, epochs, 4)
     assert len(places) == 2 and len(batch.pixels) == 8 and batch.ids.tolist() == [i for i in places.tolist() for _ in range(4)]
     assert batch.epochs.tolist() == [0, 1, 2, 3] * 2, "each view has the crop and the mask of an epoch of its own"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.devices import exact
 from minimae.model import targets
 from minimae.model.targets import PCATarget

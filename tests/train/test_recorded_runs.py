@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from minimae import Interrupted
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.train import loop, stopping
 from minimae.train.checkpoint import load_checkpoint

@@ -16,7 +16,7 @@ from sklearn.base import clone
 import minimae
 from minimae import MAE, MinimaeError
 from minimae.cli.program import main, parse
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from minimae.data.augment import normalise
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.model.mae import MAE
 from minimae.model.masking import keep_count, mask_from_noise
 from minimae.model.patches import pair

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from minimae.data.augment import normalise
-from minimae.data.source import Batch
+from minimae.data.types import Batch
 from minimae.model.sizes import Size
 from minimae.tasks.finetune import Classifier, FinetuneTask
 from minimae.tasks.loading import changed

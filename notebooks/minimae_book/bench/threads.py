@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from minimae.cli.allocator import keep_freed_memory
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.data.workers import cores
 from minimae.errors import MinimaeError
 from minimae.model.sizes import Size

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from minimae import data
 from minimae.cli.options import pick_device
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.devices import use
 from minimae.errors import MinimaeError
 from minimae.train import threads

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from minimae.data.images import Images
 from minimae.data.shapes import Scenes
-from minimae.data.source import Images
 from minimae.model.mae import MAE
 from minimae.model.sizes import flops
 from minimae.tasks.dense import mean_iou, patch_vectors, segment_linearly
@@ -38,7 +38,7 @@ class Tune:
     def answer(self, model: MAE, images: Open) -> float:
         """Fine-tune a copy of the encoder, and classify the test images."""
         train = images(self.data, "train")
-        few = train.few(min(self.labels, len(train)), seed=self.recipe.seed)
+        few = train.subset_per_class(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
         return finetuned_accuracy(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision)
 
@@ -114,7 +114,7 @@ class Cost:
         source = images(recipe.data, "train").to(device)
         task = PretrainTask(recipe, source, build(recipe, source).to(device))
         optimizer = task.optimizer(1e-6)
-        batch = source.at(*batch_at(0, min(recipe.batch, len(source)), len(source), recipe.seed))
+        batch = source.batch(*batch_at(0, min(recipe.batch, len(source)), len(source), recipe.seed))
 
         def step() -> Tensor:
             loss = task.loss(batch)

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from minimae.cli.report import environment, write_json
-from minimae.data.source import Images
+from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
 from minimae.tasks.pretrain import Pretrain, build, load_pretrained, pretrain

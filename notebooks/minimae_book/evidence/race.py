@@ -17,8 +17,8 @@ from minimae.cli.options import pick_device
 from minimae.cli.report import environment, write_json
 from minimae.data import DOWNLOADS, load
 from minimae.data.augment import Augmentation
+from minimae.data.images import Images
 from minimae.data.loader import in_memory
-from minimae.data.source import Images
 from minimae.data.stream import open_stream, packed
 from minimae.data.workers import cores
 from minimae.devices import use
@@ -81,7 +81,7 @@ class RaceCommand:
             images = in_memory(open_stream(folder, split), workers=cores(), **how)
         else:
             images = load(self.data, split, root=self.data_root, image=32, channels=3, download=self.download)
-        return images if self.limit is None or self.limit >= len(images) else images.few(self.limit)
+        return images if self.limit is None or self.limit >= len(images) else images.subset_per_class(self.limit)
 
     def again(self) -> str:
         """The command, without folders."""
