@@ -107,7 +107,6 @@ def _curves(guess: Sequence[float] | None, truth: Sequence[float], x: Sequence[f
     if guess is not None:
         axes.plot(x, list(guess), "D--", color=ORANGE, linewidth=1.5, markersize=5, label="your sketch")
     axes.set_xticks(x if len(x) <= 12 else axes.get_xticks())
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(unit)
+    axes.set(xlabel=xlabel, ylabel=unit)
     axes.legend(frameon=False, fontsize=9)
     return fig

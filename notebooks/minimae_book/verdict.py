@@ -37,12 +37,12 @@ class Verdict:
         return self.ok if self.written else None
 
 
-def right(text: str) -> Verdict:
-    """The exercise is solved; ``text`` says what it can now do."""
+def passed(text: str) -> Verdict:
+    """The exercise is solved; ``text`` says what the reader's function can do now."""
     return Verdict(True, text)
 
 
-def wrong(text: str) -> Verdict:
+def failed(text: str) -> Verdict:
     """The exercise is not solved; ``text`` names the mistake."""
     return Verdict(False, text)
 

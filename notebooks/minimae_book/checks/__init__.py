@@ -10,7 +10,8 @@ from typing import Any
 
 from minimae.suggest import nearest
 
-from ..verdict import Verdict, unwritten, wrong
+from ..verdict import Verdict, failed, unwritten
+from .comparing import Mistake
 
 Check = Callable[..., Verdict]
 
@@ -35,16 +36,29 @@ def names() -> list[str]:
     return [name for chapter, module in modules.items() for name in vars(module) if name.startswith(f"{chapter}_")]
 
 
+IN_PLACE = ("ch07_accumulate", "ch07_careful_save")  # exercises whose function returns nothing
+
+
 def careful(check: Check) -> Check:
-    """The check, with whatever the reader's function raises turned into a verdict."""
+    """The check, with whatever the reader's function raises turned into a verdict, and a forgotten ``return`` too."""
+
+    def returning(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if (value := function(*args, **kwargs)) is None and check.__name__ not in IN_PLACE:
+                raise Mistake("nothing came back: does the function end with `return`?")
+            return value
+
+        return call
 
     @wraps(check)
     def checked(*functions: Any) -> Verdict:
         try:
-            return check(*functions)
+            return check(*map(returning, functions))
         except NotImplementedError:
             return unwritten()
+        except Mistake as mistake:
+            return failed(str(mistake))
         except Exception as error:
-            return wrong(f"it stopped with {type(error).__name__}: {error}. Call the function yourself in a cell to see where")
+            return failed(f"it stopped with {type(error).__name__}: {error}. Call the function yourself in a cell to see where")
 
     return checked

@@ -9,8 +9,8 @@ import torch
 
 from minimae.model.masking import user_mask
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
+from .comparing import expect, named_mistake
 
 
 def ch00_visible_patches(f: Callable[..., Any]) -> Verdict:
@@ -26,16 +26,14 @@ def ch00_visible_patches(f: Callable[..., Any]) -> Verdict:
         what = f"a {height} × {width} picture in {patch} × {patch} patches, {ratio:.0%} hidden"
         if got == right:
             continue
-        if got is None:
-            return verdict.wrong("nothing came back: does the function end with `return`?")
         if got == patches - right:
-            return verdict.wrong(f"{got} is the number of *hidden* patches for {what}; {right} of the {patches} stay visible")
+            return failed(f"{got} is the number of *hidden* patches for {what}; {right} of the {patches} stay visible")
         if int(got) == right - 1 or (not isinstance(got, int) and abs(got - right) < 1):
-            return verdict.wrong(f"for {what} you say {got}, but {patches} × {1 - ratio:.2f} is nearest {right}: round, do not cut off")
+            return failed(f"for {what} you say {got}, but {patches} × {1 - ratio:.2f} is nearest {right}: round, do not cut off")
         if got == round(height * width * (1 - ratio)):
-            return verdict.wrong(f"{got} counts pixels; a patch has {patch} × {patch} of them, so divide each side by the patch size first")
-        return verdict.wrong(f"for {what} you say {got}, but {right} of {patches} patches stay visible")
-    return verdict.right("49 of 196 patches at 75 %, as in the paper")
+            return failed(f"{got} counts pixels; a patch has {patch} × {patch} of them, so divide each side by the patch size first")
+        return failed(f"for {what} you say {got}, but {right} of {patches} patches stay visible")
+    return passed("49 of 196 patches at 75 %, as in the paper")
 
 
 def ch00_hide_rectangle(f: Callable[..., Any]) -> Verdict:
@@ -44,24 +42,21 @@ def ch00_hide_rectangle(f: Callable[..., Any]) -> Verdict:
     got = f(1, 2, 3, 5, grid)
     wanted = torch.zeros(1, *grid)
     wanted[:, 1:4, 2:7] = 1
-    if not isinstance(got, torch.Tensor):
-        return verdict.wrong(f"a tensor was wanted, not {type(got).__name__}: begin with torch.zeros(1, *grid)")
-    if tuple(got.shape) != (1, 6, 9):
-        return verdict.wrong(f"the shape should be (1, 6, 9) for a grid of 6 rows and 9 columns, not {tuple(got.shape)}")
+    expect(got, (1, *grid), "a tensor was wanted, begun with torch.zeros(1, *grid) for 6 rows and 9 columns")
     if torch.equal(got.float(), wanted):
         user_mask(got, grid)
-        return verdict.right("and user_mask takes it as it is")
+        return passed("and user_mask takes it as it is")
     if torch.equal(got.float(), 1 - wanted):
-        return verdict.wrong("inside out: 1 means hidden, here and everywhere in the book; yours hides everything but the rectangle")
+        return failed("inside out: 1 means hidden, here and everywhere in the book; yours hides everything but the rectangle")
     swapped = torch.zeros(1, *grid)
     swapped[:, 2:7, 1:4] = 1
     if torch.equal(got.float(), swapped):
-        return verdict.wrong("rows and columns are swapped: the grid is (rows, columns), and so is an index into it")
+        return failed("rows and columns are swapped: the grid is (rows, columns), and so is an index into it")
     ends = torch.zeros(1, *grid)
     ends[:, 1:3, 2:5] = 1
     if torch.equal(got.float(), ends):
-        return verdict.wrong("`tall` and `wide` are sizes, not the row and column where it ends: slice top : top + tall")
-    return verdict.wrong(f"15 patches from row 1 and column 2 should be 1; yours has {int((got != 0).sum())} that are not 0")
+        return failed("`tall` and `wide` are sizes, not the row and column where it ends: slice top : top + tall")
+    return failed(f"15 patches from row 1 and column 2 should be 1; yours has {int((got != 0).sum())} that are not 0")
 
 
 def ch00_error_on_hidden(f: Callable[..., Any]) -> Verdict:
@@ -80,11 +75,7 @@ def ch00_error_on_hidden(f: Callable[..., Any]) -> Verdict:
         float((original - painted)[hidden].abs().mean()): "that is the absolute error: square the differences instead",
         float(square[hidden].mean().sqrt()): "that is the root of it: leave the root out",
     }
-    if got is None:
-        return verdict.wrong("nothing came back: does the function end with `return`?")
     if abs(float(got) - right) < 1e-5:
-        return verdict.right("only what was hidden counts")
-    for value, message in mistakes.items():
-        if abs(float(got) - value) < 1e-5:
-            return verdict.wrong(message)
-    return verdict.wrong(f"for the test pictures the error is {right:.4f}, and you say {float(got):.4f}")
+        return passed("only what was hidden counts")
+    named_mistake(got, mistakes)
+    return failed(f"for the test pictures the error is {right:.4f}, and you say {float(got):.4f}")

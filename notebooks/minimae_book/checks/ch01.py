@@ -12,8 +12,8 @@ from torch import Tensor
 
 from minimae.model.patches import Pair, pair, patchify
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
+from .comparing import expect
 
 ORDERS = [" ".join(order) for order in permutations(("p1", "p2", "c"))]
 Cut = Callable[[Tensor, Any], Tensor]
@@ -23,13 +23,11 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
     """Patches of a grid with more columns than rows, and of patches that are not square."""
     grid, patch = (3, 5), (2, 7)
     got = [f(i, grid, patch) for i in range(15)]
-    if any(answer is None for answer in got):
-        return verdict.wrong("nothing came back: does the function end with `return`?")
     if not all(isinstance(answer, tuple | list) and len(answer) == 2 for answer in got):
-        return verdict.wrong(f"a pair (top, left) was wanted, not {got[0]!r}")
+        return failed(f"a pair (top, left) was wanted, not {got[0]!r}")
     found = [(float(top), float(left)) for top, left in got]
     if found == [(i // 5 * 2, i % 5 * 7) for i in range(15)]:
-        return verdict.right("you can point at any patch of any picture")
+        return passed("you can point at any patch of any picture")
     mistakes: dict[str, list[Pair]] = {
         "that is the row and the column of the patch in the grid; in pixels it begins p1 and p2 times as far": [
             (i // 5, i % 5) for i in range(15)
@@ -44,11 +42,9 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
     }
     for told, places in mistakes.items():
         if found == places:
-            return verdict.wrong(told)
+            return failed(told)
     i = next(i for i in range(15) if found[i] != (i // 5 * 2, i % 5 * 7))
-    return verdict.wrong(
-        f"in a grid of 3 × 5 patches of 2 × 7 pixels, patch {i} begins at {(i // 5 * 2, i % 5 * 7)}, not at {tuple(got[i])}"
-    )
+    return failed(f"in a grid of 3 × 5 patches of 2 × 7 pixels, patch {i} begins at {(i // 5 * 2, i % 5 * 7)}, not at {tuple(got[i])}")
 
 
 def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
@@ -56,36 +52,28 @@ def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
     images, (p1, p2) = torch.arange(2 * 3 * 8 * 15).reshape(2, 3, 8, 15), (4, 3)
     wanted = patchify(images, (p1, p2))
     got = f(images.clone(), (p1, p2))
-    if got is None:
-        return verdict.wrong("nothing came back: does the function end with `return`?")
-    if not isinstance(got, Tensor):
-        return verdict.wrong(f"a tensor was wanted, not {type(got).__name__}")
-    if got.shape != wanted.shape:
-        told = "the axes h and w, and the axes p1, p2 and c, still have to be joined" if got.dim() > 3 else "that is b n (p1 p2 c)"
-        return verdict.wrong(
-            f"2 images of 3 × 8 × 15 in patches of 4 × 3 should give {tuple(wanted.shape)}, not {tuple(got.shape)}: {told}"
-        )
+    if isinstance(got, Tensor) and got.dim() > 3:
+        return failed(f"the axes h and w, and the axes p1, p2 and c, still have to be joined: yours has shape {tuple(got.shape)}")
+    expect(got, tuple(wanted.shape), "2 images of 3 × 8 × 15 in patches of 4 × 3 should give b n (p1 p2 c)")
     if torch.equal(got, wanted):
-        return verdict.right("the einops string has no secrets left")
+        return passed("the einops string has no secrets left")
     if torch.equal(got, images.reshape(wanted.shape)):
-        return verdict.wrong("a reshape alone moves no number: the rows are pieces of pixel rows, not patches. Permute before you join")
+        return failed("a reshape alone moves no number: the rows are pieces of pixel rows, not patches. Permute before you join")
     if torch.equal(got, images.permute(0, 2, 3, 1).reshape(wanted.shape)):
-        return verdict.wrong("channels are last, but the rows are pieces of pixel rows, not patches: take height and width apart first")
+        return failed("channels are last, but the rows are pieces of pixel rows, not patches: take height and width apart first")
     for order in ORDERS:
         if torch.equal(got, _cut(images, (p1, p2), f"b c (h p1) (w p2) -> b (h w) ({order})")):
-            return verdict.wrong(f"the patches are right, the order inside is not: yours is ({order}), (p1 p2 c) was wanted")
+            return failed(f"the patches are right, the order inside is not: yours is ({order}), (p1 p2 c) was wanted")
         if torch.equal(got, _cut(images, (p1, p2), f"b c (h p1) (w p2) -> b (w h) ({order})")):
-            return verdict.wrong("the patches run down the columns, (w h): number them along the rows, (h w)")
+            return failed("the patches run down the columns, (w h): number them along the rows, (h w)")
         if torch.equal(got, _cut(images, (p1, p2), f"b c (p1 h) (p2 w) -> b (h w) ({order})")):
-            return verdict.wrong(
+            return failed(
                 "taken apart as (p1 h) and (p2 w): the last axis moves fastest, so reshape the height to h, p1 and the width to w, p2"
             )
     if torch.equal(got.flatten(1).sort(dim=1).values, wanted.flatten(1).sort(dim=1).values):
         first = got[0, 0, :4].tolist()
-        return verdict.wrong(
-            f"all numbers are there, in the wrong places: patch 0 should begin {wanted[0, 0, :4].tolist()}, yours begins {first}"
-        )
-    return verdict.wrong("these are not the numbers of the image: only reshape and permute are needed, nothing is computed")
+        return failed(f"all numbers are there, in the wrong places: patch 0 should begin {wanted[0, 0, :4].tolist()}, yours begins {first}")
+    return failed("these are not the numbers of the image: only reshape and permute are needed, nothing is computed")
 
 
 def ch01_order_of(f: Callable[..., Any]) -> Verdict:
@@ -95,29 +83,27 @@ def ch01_order_of(f: Callable[..., Any]) -> Verdict:
     cuts["(p1 h) (p2 w), the brackets turned round"] = (_cutter("b c (p1 h) (p2 w) -> b (h w) (p1 p2 c)"), "none")
     cuts["(w h), patches numbered down the columns"] = (_cutter("b c (h p1) (w p2) -> b (w h) (p1 p2 c)"), "none")
     said = {name: f(cut) for name, (cut, _) in cuts.items()}
-    if any(answer is None for answer in said.values()):
-        return verdict.wrong('nothing came back: return the order, or the word "none"')
     if not all(isinstance(answer, str) for answer in said.values()):
-        return verdict.wrong(f'a string was wanted, such as "p1 p2 c", not {said[ORDERS[0]]!r}')
+        return failed(f'a string was wanted, such as "p1 p2 c", not {said[ORDERS[0]]!r}')
     said = {name: " ".join(answer.strip("() ").split()) for name, answer in said.items()}
     wrong = {name: answer for name, answer in said.items() if answer != cuts[name][1]}
     if not wrong:
-        return verdict.right("no foreign weights will surprise you")
+        return passed("no foreign weights will surprise you")
     known = {name: said[name] for name in ORDERS}
     if len(set(said.values())) == 1:
-        return verdict.wrong(f'it says "{said[ORDERS[0]]}" to everything: does your image hold different numbers, and do you call cut?')
+        return failed(f'it says "{said[ORDERS[0]]}" to everything: does your image hold different numbers, and do you call cut?')
     if known["p1 p2 c"] == known["p2 p1 c"] != "none":
-        return verdict.wrong("it cannot tell (p1 p2 c) from (p2 p1 c): let p1 and p2 differ, and every pixel too")
+        return failed("it cannot tell (p1 p2 c) from (p2 p1 c): let p1 and p2 differ, and every pixel too")
     if len({known["p1 p2 c"], known["p1 c p2"], known["c p1 p2"]}) == 1:
-        return verdict.wrong("it cannot tell where c is: use an image with several channels that all differ")
+        return failed("it cannot tell where c is: use an image with several channels that all differ")
     if not any(name in wrong for name in ORDERS):
         (name, answer), *_ = wrong.items()
-        return verdict.wrong(
+        return failed(
             f'all six orders are right, but {name} is no order at all: it should be "none", and you say "{answer}". '
             "Try it on an image of several patches, in rows and columns, and compare all of them"
         )
     (name, answer), *_ = wrong.items()
-    return verdict.wrong(f'for {name} the answer is "{cuts[name][1]}", and yours is "{answer}"')
+    return failed(f'for {name} the answer is "{cuts[name][1]}", and yours is "{answer}"')
 
 
 def _cutter(string: str) -> Cut:

@@ -11,18 +11,8 @@ from torch import Tensor
 
 from minimae.model.positions import sincos_1d, sincos_2d
 
-from .. import verdict
-from ..verdict import Verdict
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers that are the same every time, and leave the reader's own random numbers alone."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def near(a: object, b: Tensor) -> bool:
-    """Equal shape and equal values, up to rounding."""
-    return isinstance(a, Tensor) and a.shape == b.shape and torch.allclose(a.to(b.dtype), b, atol=1e-5)
+from ..verdict import Verdict, failed, passed
+from .comparing import expect, near, random
 
 
 def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
@@ -31,22 +21,20 @@ def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
     got = f(q, k, v)
     scores = q @ k.transpose(-2, -1)
     if near(got, F.scaled_dot_product_attention(q, k, v)):
-        return verdict.right("three lines, and equal to PyTorch's own function")
+        return passed("three lines, and equal to PyTorch's own function")
     if near(got, scores.softmax(dim=-1) @ v):
-        return verdict.wrong("the scores are not scaled: divide them by the square root of e, the width of a head, before the softmax")
+        return failed("the scores are not scaled: divide them by the square root of e, the width of a head, before the softmax")
     if near(got, (scores / 4).softmax(dim=-1) @ v):
-        return verdict.wrong("you divide the scores by e; it is the square root of e")
+        return failed("you divide the scores by e; it is the square root of e")
     if near(got, (scores / 5**0.5).softmax(dim=-1) @ v):
-        return verdict.wrong("you divide by the square root of t, the number of tokens. It is e, the width of a head: the last axis")
+        return failed("you divide by the square root of t, the number of tokens. It is e, the width of a head: the last axis")
     if any(near(got, (scores / s).softmax(dim=-2) @ v) for s in (1, 2, 4)):
-        return verdict.wrong(
-            "the softmax runs over the wrong axis: each token that asks shares out 1 over the tokens looked at, the last axis"
-        )
+        return failed("the softmax runs over the wrong axis: each token that asks shares out 1 over the tokens looked at, the last axis")
     if near(got, scores / 2 @ v):
-        return verdict.wrong("there is no softmax: the scores are no shares yet")
+        return failed("there is no softmax: the scores are no shares yet")
     if isinstance(got, Tensor) and got.shape != v.shape:
-        return verdict.wrong(f"the result has shape {tuple(got.shape)} and should have that of the values, {tuple(v.shape)}")
-    return verdict.wrong("the values are mixed in other shares than softmax(q · k / √e). Compare with the three tokens by hand")
+        return failed(f"the result has shape {tuple(got.shape)} and should have that of the values, {tuple(v.shape)}")
+    return failed("the values are mixed in other shares than softmax(q · k / √e). Compare with the three tokens by hand")
 
 
 def ch03_split_heads(f: Callable[[Tensor, int], Tensor]) -> Verdict:
@@ -54,18 +42,18 @@ def ch03_split_heads(f: Callable[[Tensor, int], Tensor]) -> Verdict:
     x, heads = torch.arange(2.0 * 5 * 12).reshape(2, 5, 12), 3
     got = f(x, heads)
     if near(got, rearrange(x, "b t (heads e) -> b heads t e", heads=heads)):
-        return verdict.right("cut the last axis first, then swap two axes")
+        return passed("cut the last axis first, then swap two axes")
     if near(got, x.reshape(2, heads, 5, 4)):
-        return verdict.wrong(
+        return failed(
             "the shape is right, but reshape alone mixes tokens: head 0 gets numbers of several tokens. Cut the last axis, then transpose"
         )
     if near(got, rearrange(x, "b t (e heads) -> b heads t e", heads=heads)):
-        return verdict.wrong("you deal the numbers out in turn, (e heads). The numbers of one head lie side by side: (heads e)")
+        return failed("you deal the numbers out in turn, (e heads). The numbers of one head lie side by side: (heads e)")
     if near(got, rearrange(x, "b t (heads e) -> b t heads e", heads=heads)):
-        return verdict.wrong("the axes are cut but not swapped: b t heads e instead of b heads t e")
+        return failed("the axes are cut but not swapped: b t heads e instead of b heads t e")
     if isinstance(got, Tensor) and got.shape != (2, heads, 5, 4):
-        return verdict.wrong(f"for 2 images, 5 tokens, width 12 and 3 heads the shape is (2, 3, 5, 4), not {tuple(got.shape)}")
-    return verdict.wrong("the shape is right, the numbers are not where einops would put them. Try it on torch.arange")
+        return failed(f"for 2 images, 5 tokens, width 12 and 3 heads the shape is (2, 3, 5, 4), not {tuple(got.shape)}")
+    return failed("the shape is right, the numbers are not where einops would put them. Try it on torch.arange")
 
 
 def ch03_read_address(f: Callable[[Tensor, tuple[int, int]], tuple[int, int]]) -> Verdict:
@@ -77,43 +65,41 @@ def ch03_read_address(f: Callable[[Tensor, tuple[int, int]], tuple[int, int]]) -
         if (row, column) != divmod(i, grid[1]):
             wrong.append((i, row, column))
     if not wrong:
-        return verdict.right("you read the clock hands of all 24 places, noise and all")
+        return passed("you read the clock hands of all 24 places, noise and all")
     if all((column, row) == divmod(i, grid[1]) for i, row, column in wrong):
-        return verdict.wrong("row and column are swapped: a place of the table is row · columns + column")
+        return failed("row and column are swapped: a place of the table is row · columns + column")
     if all(row * grid[1] + column == i + 1 for i, row, column in wrong):
-        return verdict.wrong("you are one place too far: the first row of the table belongs to the class token, patches start after it")
+        return failed("you are one place too far: the first row of the table belongs to the class token, patches start after it")
     if all((row, column) == divmod(i, grid[0]) for i, row, column in wrong):
-        return verdict.wrong("you divide by the number of rows. A place is row · columns + column: divide by the columns, grid[1]")
+        return failed("you divide by the number of rows. A place is row · columns + column: divide by the columns, grid[1]")
     i, row, column = wrong[0]
-    return verdict.wrong(f"{len(wrong)} of 24 places are misread; the first one, {divmod(i, grid[1])}, as {(row, column)}")
+    return failed(f"{len(wrong)} of 24 places are misread; the first one, {divmod(i, grid[1])}, as {(row, column)}")
 
 
 def ch03_move(f: Callable[[int, int, int], Tensor]) -> Verdict:
     """Exercise 4: the matrix that moves every address by some rows and columns."""
     for d, rows, columns in ((16, 1, 2), (32, -2, 3), (8, 0, 1)):
         got = f(d, rows, columns)
-        if not isinstance(got, Tensor) or got.shape != (d, d):
-            shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-            return verdict.wrong(f"for addresses of {d} numbers a matrix {d} × {d} is wanted, not {shape}")
+        expect(got, (d, d), f"for addresses of {d} numbers a matrix {d} × {d} is wanted")
         start, moved, what = _addresses(d, 0, 0), got.double(), f"{rows} rows and {columns} columns"
         if near(start @ moved, _addresses(d, rows, columns)):
             continue
         half = d // 2
         if near(start @ moved, start):
-            return verdict.wrong(f"nothing moves: for {what} the matrix is not the identity")
+            return failed(f"nothing moves: for {what} the matrix is not the identity")
         if near(start @ moved, _addresses(d, -rows, -columns)):
-            return verdict.wrong("it moves the other way: transpose each turn, the address stands on the left, address @ matrix")
+            return failed("it moves the other way: transpose each turn, the address stands on the left, address @ matrix")
         if near(start @ moved, _addresses(d, columns, rows)):
-            return verdict.wrong("rows and columns are swapped: the first half of the channels holds the column")
+            return failed("rows and columns are swapped: the first half of the channels holds the column")
         if moved[:half, half:].abs().max() > 1e-6 or moved[half:, :half].abs().max() > 1e-6:
-            return verdict.wrong("the two halves are mixed: column and row are turned apart from each other (torch.block_diag)")
+            return failed("the two halves are mixed: column and row are turned apart from each other (torch.block_diag)")
         fine = [near((start @ moved)[:, part], _addresses(d, rows, columns)[:, part]) for part in (slice(0, half), slice(half, d))]
         if any(fine):
-            return verdict.wrong(f"the half of the {'column' if fine[0] else 'row'} is right for {what}, the other half is not")
+            return failed(f"the half of the {'column' if fine[0] else 'row'} is right for {what}, the other half is not")
         if not near(moved @ moved.T, torch.eye(d, dtype=torch.float64)):
-            return verdict.wrong("your matrix changes the length of an address; turning a clock hand does not: check the signs")
-        return verdict.wrong(f"for {what} the hands are turned, but by wrong angles: places · 10000^(−i / (d/4)), in radians")
-    return verdict.right("one matrix for all places: a query that is multiplied by it looks for its neighbour, wherever it sits")
+            return failed("your matrix changes the length of an address; turning a clock hand does not: check the signs")
+        return failed(f"for {what} the hands are turned, but by wrong angles: places · 10000^(−i / (d/4)), in radians")
+    return passed("one matrix for all places: a query that is multiplied by it looks for its neighbour, wherever it sits")
 
 
 def _addresses(d: int, rows: int, columns: int) -> Tensor:

@@ -11,19 +11,8 @@ from torch import Tensor, nn
 from minimae.model.masking import make_mask
 from minimae.model.vit import Block
 
-from .. import verdict
-from ..verdict import Verdict
-
-
-def _wrong_shape(got: Any, wanted: tuple[int, ...]) -> Verdict | None:
-    """A verdict when what came back is no tensor of this shape."""
-    if got is None:
-        return verdict.wrong("nothing came back: does the function end with `return`?")
-    if not isinstance(got, Tensor):
-        return verdict.wrong(f"a tensor was wanted, not {type(got).__name__}")
-    if tuple(got.shape) != wanted:
-        return verdict.wrong(f"the shape should be {wanted}, not {tuple(got.shape)}")
-    return None
+from ..verdict import Verdict, failed, passed
+from .comparing import expect
 
 
 def ch05_unshuffle(f: Callable[..., Any]) -> Verdict:
@@ -34,26 +23,23 @@ def ch05_unshuffle(f: Callable[..., Any]) -> Verdict:
     shuffled = torch.stack([image, order, -order], dim=-1).float()  # a token says which patch it stands for
     wanted = torch.stack([image, torch.arange(12).expand(2, 12), -torch.arange(12).expand(2, 12)], dim=-1).float()
     got = f(shuffled.clone(), mask.restore)
-    if not isinstance(got, Tensor) or tuple(got.shape) != (2, 12, 3):
-        if isinstance(got, Tensor) and tuple(got.shape) == (2, 2, 12, 3):
-            return verdict.wrong("tokens[:, restore] takes every image's order for every image: use torch.gather, or take, along axis 1")
-        if isinstance(got, Tensor) and tuple(got.shape) == (2, 12, 1):
-            return verdict.wrong("gather took one channel only: expand restore to b n d, so that the whole token moves")
-        return _wrong_shape(got, (2, 12, 3)) or verdict.wrong("that is no tensor b n d")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 2, 12, 3):
+        return failed("tokens[:, restore] takes every image's order for every image: use torch.gather, or take, along axis 1")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 12, 1):
+        return failed("gather took one channel only: expand restore to b n d, so that the whole token moves")
+    expect(got, (2, 12, 3))
     if torch.equal(got, wanted):
-        return verdict.right("every token is at the place of its patch")
+        return passed("every token is at the place of its patch")
     if torch.equal(got, shuffled):
-        return verdict.wrong("the tokens are still in shuffled order")
+        return failed("the tokens are still in shuffled order")
     inverse = mask.restore.argsort(dim=1)
     if torch.equal(got, torch.gather(shuffled, 1, inverse[:, :, None].expand(-1, -1, 3))):
-        return verdict.wrong(
+        return failed(
             "shuffled a second time: row i of the result is row restore[i] of the tokens, not the other way round (gather, not scatter)"
         )
     if torch.equal(got[0], wanted[0]):
-        return verdict.wrong(
-            "the first image is right, the second is not: each image has its own restore, so do not use restore[0] for all"
-        )
-    return verdict.wrong(f"the first image should hold patches {list(range(12))}, yours holds {got[0, :, 1].int().tolist()}")
+        return failed("the first image is right, the second is not: each image has its own restore, so do not use restore[0] for all")
+    return failed(f"the first image should hold patches {list(range(12))}, yours holds {got[0, :, 1].int().tolist()}")
 
 
 def ch05_places_of(f: Callable[..., Any]) -> Verdict:
@@ -62,28 +48,21 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
     wanted = torch.tensor([[0, 5, 2, 1, 6, 3, 4], [0, 1, 3, 6, 5, 4, 2]])
     got = f(keep.clone(), masked.clone())
     if isinstance(got, Tensor) and tuple(got.shape) == (2, 6):
-        return verdict.wrong("six rows for seven tokens: the class token comes first, and has row 0")
-    if fault := _wrong_shape(got, (2, 7)):
-        return fault
+        return failed("six rows for seven tokens: the class token comes first, and has row 0")
+    expect(got, (2, 7))
     if got.is_floating_point():
-        return verdict.wrong(
-            "rows of a table are whole numbers: use zeros_like(keep[:, :1]) for the class token, so that the type stays int64"
-        )
+        return failed("rows of a table are whole numbers: use zeros_like(keep[:, :1]) for the class token, so that the type stays int64")
     if torch.equal(got, wanted):
-        return verdict.right("take(positions, places) gives each token its own position")
+        return passed("take(positions, places) gives each token its own position")
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), keep, masked], dim=1)):
-        return verdict.wrong("one row off: row 0 of the table belongs to the class token, so patch i has row i + 1")
+        return failed("one row off: row 0 of the table belongs to the class token, so patch i has row i + 1")
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), masked + 1, keep + 1], dim=1)):
-        return verdict.wrong("the visible tokens come before the masked ones")
+        return failed("the visible tokens come before the masked ones")
     if torch.equal(got, torch.arange(7).expand(2, 7)):
-        return verdict.wrong(
-            "that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the lab above"
-        )
+        return failed("that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the lab above")
     if torch.equal(got.sort(dim=1).values, wanted.sort(dim=1).values):
-        return verdict.wrong("the right rows in another order: [class | visible | masked], each list as the mask holds it")
-    return verdict.wrong(
-        f"for keep {keep[0].tolist()} and masked {masked[0].tolist()} the rows are {wanted[0].tolist()}, not {got[0].tolist()}"
-    )
+        return failed("the right rows in another order: [class | visible | masked], each list as the mask holds it")
+    return failed(f"for keep {keep[0].tolist()} and masked {masked[0].tolist()} the rows are {wanted[0].tolist()}, not {got[0].tolist()}")
 
 
 def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
@@ -105,25 +84,21 @@ def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
             "turning the order of the tokens round": (lambda y: y.flip(1), False),
         }
         answers = {name: f(layer, x.clone()) for name, (layer, _) in layers.items()}
-    if any(answer is None for answer in answers.values()):
-        return verdict.wrong("nothing came back: does the function end with `return`?")
     said = {name: bool(answer) for name, answer in answers.items()}
     if all(said.values()):
-        return verdict.wrong("it says True to everything, to adding positions too: does your shuffle really move the tokens (axis 1)?")
+        return failed("it says True to everything, to adding positions too: does your shuffle really move the tokens (axis 1)?")
     if not said["a LayerNorm"] and not said["a transformer block"]:
-        return verdict.wrong(
+        return failed(
             "it says False to a LayerNorm, which treats each token alone: shuffle the *output* of layer(x) too, before you compare. "
             "Equal outputs without that would be invariant, not equivariant"
         )
     if not said["a transformer block"]:
-        return verdict.wrong(
-            "it says False to a transformer block: sums in another order differ in the last bits, so compare with torch.allclose"
-        )
+        return failed("it says False to a transformer block: sums in another order differ in the last bits, so compare with torch.allclose")
     if said["turning the order of the tokens round"]:
-        return verdict.wrong(
+        return failed(
             "turning the tokens round minds the order, but your shuffle does not notice: do not use flip as the shuffle, nor a swap like it"
         )
     for name, (_, right) in layers.items():
         if said[name] != right:
-            return verdict.wrong(f"for {name} the answer is {right}, and yours is {said[name]}")
-    return verdict.right("you can now test any layer for it")
+            return failed(f"for {name} the answer is {right}, and yours is {said[name]}")
+    return passed("you can now test any layer for it")

@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 
-from .. import verdict
-from ..verdict import Verdict
-
-NOTHING = "nothing came back: does the function end with `return`?"
+from ..verdict import Verdict, failed, passed
+from .comparing import named_mistake
 
 
 def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
@@ -18,24 +16,22 @@ def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
     for p1, p2, c in ((4, 4, 1), (2, 2, 3), (16, 16, 3), (2, 5, 4)):
         n, got = p1 * p2 * c, f(p1, p2, c)
         what = f"a patch of {p1} × {p2} pixels with {c} channel{'s' * (c > 1)}"
-        if got is None:
-            return verdict.wrong(NOTHING)
         if abs(float(got) - (n - 1) / n) < 1e-9:
             continue
         if abs(float(got) - 1) < 1e-9:
-            return verdict.wrong(
+            return failed(
                 f"1 would be right for the variance that divides by n; the unbiased one divides by n − 1, and n is {n} for {what}"
             )
         if abs(float(got) - n / (n - 1)) < 1e-9:
-            return verdict.wrong(f"upside down: the score is below 1, not above ({what})")
+            return failed(f"upside down: the score is below 1, not above ({what})")
         if abs(float(got) - 1 / n) < 1e-9:
-            return verdict.wrong(f"that is what is missing from 1; the score is 1 less that ({what})")
+            return failed(f"that is what is missing from 1; the score is 1 less that ({what})")
         if abs(float(got) - (p1 * p2 - 1) / (p1 * p2)) < 1e-9:
-            return verdict.wrong(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one deviation")
+            return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one deviation")
         if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
-            return verdict.wrong("a patch need not be square: it has p1 · p2 · c values")
-        return verdict.wrong(f"for {what} the score is {(n - 1) / n:.4f}, not {float(got):.4f}")
-    return verdict.right("write it beside your loss curve")
+            return failed("a patch need not be square: it has p1 · p2 · c values")
+        return failed(f"for {what} the score is {(n - 1) / n:.4f}, not {float(got):.4f}")
+    return passed("write it beside your loss curve")
 
 
 def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
@@ -47,11 +43,9 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
     losses = square.mean(-1)
     right = float((losses * binary).sum() / binary.sum())
     got = f(predicted.clone(), target.clone(), binary.clone())
-    if got is None:
-        return verdict.wrong(NOTHING)
     got = torch.as_tensor(got)
     if got.numel() != 1:
-        return verdict.wrong(
+        return failed(
             f"a single number was wanted, not a tensor of shape {tuple(got.shape)}: take the mean over the masked patches of all images"
         )
     mistakes = {
@@ -70,11 +64,9 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
         ): "that is the absolute error: square the differences instead",
     }
     if abs(float(got) - right) < 1e-5:
-        return verdict.right("only what was hidden counts")
-    for value, message in mistakes.items():
-        if abs(float(got) - value) < 1e-5:
-            return verdict.wrong(message)
-    return verdict.wrong(f"for the test patches the loss is {right:.4f}, and you say {float(got):.4f}")
+        return passed("only what was hidden counts")
+    named_mistake(got, mistakes)
+    return failed(f"for the test patches the loss is {right:.4f}, and you say {float(got):.4f}")
 
 
 def ch06_coefficients_for(f: Callable[..., Any]) -> Verdict:
@@ -87,25 +79,23 @@ def ch06_coefficients_for(f: Callable[..., Any]) -> Verdict:
     rows = 20 * rows + torch.tensor([3.0, -1.0, 2.0, 0.0, 5.0], dtype=torch.float64)
     shares = {0.45: 1, 0.6: 2, 0.9: 3, 0.97: 4, 0.995: 5}
     answers = {share: f(rows.clone(), share) for share in shares}
-    if any(got is None for got in answers.values()):
-        return verdict.wrong(NOTHING)
     said = {share: float(got) for share, got in answers.items()}
     if all(said[share] == right for share, right in shares.items()):
-        return verdict.right("brightness first, detail last")
+        return passed("brightness first, detail last")
     if all(said[share] == right - 1 for share, right in shares.items()):
-        return verdict.wrong("one too few each time: the component that brings the sum over the share is needed too")
+        return failed("one too few each time: the component that brings the sum over the share is needed too")
     if all(said[share] == right + 1 for share, right in shares.items()):
-        return verdict.wrong("one too many each time: count the components that are needed, and begin at 1")
+        return failed("one too many each time: count the components that are needed, and begin at 1")
     if said[0.45] == 4 or said[0.6] == 5:
-        return verdict.wrong("it begins with the *smallest* variances: eigvalsh gives them in rising order, so turn them round")
+        return failed("it begins with the *smallest* variances: eigvalsh gives them in rising order, so turn them round")
     if all(said[share] <= right for share, right in shares.items()):
-        return verdict.wrong(
+        return failed(
             "too few: either the mean was not subtracted first, so that it looks like one huge component, "
             "or the eigenvalues were squared (they are variances already)"
         )
     if all(said[share] >= right for share, right in shares.items()):
-        return verdict.wrong("too many: the eigenvalues of the covariance are variances already; do not take their roots")
+        return failed("too many: the eigenvalues of the covariance are variances already; do not take their roots")
     wrong = next(share for share, right in shares.items() if said[share] != right)
-    return verdict.wrong(
+    return failed(
         f"to hold {wrong:.1%} of the variance of the test rows {shares[wrong]} components are needed, and you say {said[wrong]:g}"
     )

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
+from .comparing import expect
 
 
 def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
@@ -18,8 +18,6 @@ def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
     spread, mean = torch.linspace(0.3, 3, 40)[:, None], torch.tensor([2.0, 1.0, 0.0, -1.0, 0.0, 1.0])
     vectors, query, k = torch.randn(40, 6, generator=generator) * spread + mean, 25, 5
     got = f(vectors, query, k)
-    if got is None:
-        return verdict.wrong("nothing came back: does the function end with `return`?")
     got = torch.as_tensor(got).flatten().tolist()
     centred = F.normalize(vectors - vectors.mean(0), dim=1)
     plain = F.normalize(vectors, dim=1)
@@ -28,20 +26,20 @@ def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
         return [i for i in score.argsort(descending=largest, stable=True).tolist() if i != query][:k]
 
     if len(got) == k and set(got) == set(ranked(centred @ centred[query])):
-        return verdict.right("the query itself is left out, and the mean too")
+        return passed("the query itself is left out, and the mean too")
     if query in got:
-        return verdict.wrong("the query is its own nearest neighbour, and tells nothing: leave it out")
+        return failed("the query is its own nearest neighbour, and tells nothing: leave it out")
     if len(got) != k:
-        return verdict.wrong(f"{k} neighbours were wanted, and {len(got)} came")
+        return failed(f"{k} neighbours were wanted, and {len(got)} came")
     if set(got) == set(ranked(centred @ centred[query], largest=False)):
-        return verdict.wrong("those are the *farthest*: a large cosine is near")
+        return failed("those are the *farthest*: a large cosine is near")
     if set(got) == set(ranked(plain @ plain[query])):
-        return verdict.wrong("the mean was not taken out: all vectors share it, and it makes every cosine large")
+        return failed("the mean was not taken out: all vectors share it, and it makes every cosine large")
     if set(got) == set(ranked((vectors - vectors[query]).norm(dim=1), largest=False)):
-        return verdict.wrong("that is the plain distance: it prefers short vectors; divide each by its length after centring")
+        return failed("that is the plain distance: it prefers short vectors; divide each by its length after centring")
     if set(got) == set(ranked((vectors - vectors.mean(0)) @ (vectors - vectors.mean(0))[query])):
-        return verdict.wrong("long vectors win in a plain product: divide each by its length after centring")
-    return verdict.wrong(f"the neighbours of vector {query} are {sorted(ranked(centred @ centred[query]))}, and you say {sorted(got)}")
+        return failed("long vectors win in a plain product: divide each by its length after centring")
+    return failed(f"the neighbours of vector {query} are {sorted(ranked(centred @ centred[query]))}, and you say {sorted(got)}")
 
 
 def ch08_class_map(f: Callable[..., Any]) -> Verdict:
@@ -49,17 +47,14 @@ def ch08_class_map(f: Callable[..., Any]) -> Verdict:
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(2, 3, 13, 13, generator=generator).mul(2).softmax(-1)
     got, right = f(weights, (3, 4)), weights[:, :, 0, 1:].reshape(2, 3, 3, 4)
-    if not isinstance(got, torch.Tensor):
-        return verdict.wrong("a tensor was wanted: b heads h w")
-    if tuple(got.shape) != (2, 3, 3, 4):
-        return verdict.wrong(f"the shape should be b heads h w = (2, 3, 3, 4), not {tuple(got.shape)}")
+    expect(got, (2, 3, 3, 4), "a tensor b heads h w was wanted")
     if torch.allclose(got, right):
-        return verdict.right("one row of the matrix is one picture")
+        return passed("one row of the matrix is one picture")
     if torch.allclose(got, weights[:, :, 1:, 0].reshape(2, 3, 3, 4)):
-        return verdict.wrong("that is a column: how much each patch looks at the class token; row 0 says how that one looks at each patch")
+        return failed("that is a column: how much each patch looks at the class token; row 0 says how that one looks at each patch")
     if torch.allclose(got, weights[:, :, 0, :-1].reshape(2, 3, 3, 4)):
-        return verdict.wrong("shifted by one: token 0 is the class token itself, so the patches are 1 to n")
-    return verdict.wrong("this is not row 0 of the weights without its first entry, laid out as a grid")
+        return failed("shifted by one: token 0 is the class token itself, so the patches are 1 to n")
+    return failed("this is not row 0 of the weights without its first entry, laid out as a grid")
 
 
 def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
@@ -70,20 +65,19 @@ def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
     got, means = f(patches, hidden), patches.mean(-1, keepdim=True).expand_as(patches)
     right = torch.where(hidden[:, :, None], means, patches)
     if not torch.equal(before, patches):
-        return verdict.wrong("the patches that were given have changed: make a new tensor, for example with torch.where")
-    if not isinstance(got, torch.Tensor) or tuple(got.shape) != (2, 9, 16):
-        return verdict.wrong("a tensor with the shape of the patches was wanted: b n (p1 p2 c)")
+        return failed("the patches that were given have changed: make a new tensor, for example with torch.where")
+    expect(got, (2, 9, 16), "a tensor with the shape of the patches was wanted, b n (p1 p2 c)")
     if torch.allclose(got, right):
-        return verdict.right("this picture needs no model at all")
+        return passed("this picture needs no model at all")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches, means)):
-        return verdict.wrong("inside out: the visible patches were painted over, and the hidden ones are shown")
+        return failed("inside out: the visible patches were painted over, and the hidden ones are shown")
     if torch.allclose(got, means):
-        return verdict.wrong("every patch was painted over: the visible ones stay as they are")
+        return failed("every patch was painted over: the visible ones stay as they are")
     if torch.allclose(got, torch.where(hidden[:, :, None], torch.zeros_like(patches), patches)):
-        return verdict.wrong("0 is what is *predicted*; shown as pixels it is 0 × deviation + mean: the mean of the patch")
+        return failed("0 is what is *predicted*; shown as pixels it is 0 × deviation + mean: the mean of the patch")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches.mean((1, 2), keepdim=True), patches)):
-        return verdict.wrong("that is one mean for the whole picture: the normalised target uses the mean of each patch")
-    return verdict.wrong("hidden patches should be flat, each at its own mean, and visible patches as they were")
+        return failed("that is one mean for the whole picture: the normalised target uses the mean of each patch")
+    return failed("hidden patches should be flat, each at its own mean, and visible patches as they were")
 
 
 def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
@@ -91,9 +85,7 @@ def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(60, 5, generator=generator) * torch.tensor([0.5, 4.0, 1.0, 2.0, 0.1]) + torch.tensor([0.0, 0.0, 30.0, 0.0, 0.0])
     got = f(vectors)
-    if not isinstance(got, torch.Tensor) or tuple(got.shape) != (60, 2):
-        shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__
-        return verdict.wrong(f"two coordinates for each of 60 vectors were wanted, (60, 2), not {shape}")
+    expect(got, (60, 2), "two coordinates for each of 60 vectors were wanted")
     centred = vectors - vectors.mean(0)
     u, _, v = torch.linalg.svd(centred, full_matrices=False)
     right = centred @ v[:2].T
@@ -102,15 +94,15 @@ def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
         return torch.allclose(got.abs(), value.abs(), atol=1e-3)  # a direction may point either way
 
     if same(right):
-        return verdict.right("the sign of a direction is arbitrary, so yours may be the mirror image of the figure")
+        return passed("the sign of a direction is arbitrary, so yours may be the mirror image of the figure")
     if same(right - right.mean(0) + vectors.mean(0) @ v[:2].T):
-        return verdict.wrong("the directions are right, but the mean is still in the coordinates: subtract it there too")
+        return failed("the directions are right, but the mean is still in the coordinates: subtract it there too")
     if same(vectors @ torch.linalg.svd(vectors, full_matrices=False)[2][:2].T):
-        return verdict.wrong("the mean was not subtracted: the first direction then points at the mean, and shows no variance")
+        return failed("the mean was not subtracted: the first direction then points at the mean, and shows no variance")
     if same(u[:, :2]):
-        return verdict.wrong("those are the left singular vectors, all of one spread: multiply by the singular values")
+        return failed("those are the left singular vectors, all of one spread: multiply by the singular values")
     if same(centred @ v[-2:].T) or same(centred @ v[-2:].flip(0).T):
-        return verdict.wrong("directions of the *smallest* variance: eigenvalues come smallest first, singular values largest first")
+        return failed("directions of the *smallest* variance: eigenvalues come smallest first, singular values largest first")
     if same(centred @ v[:, :2]):
-        return verdict.wrong("torch.linalg.svd returns V transposed: directions are its rows")
-    return verdict.wrong("these are not the coordinates along the two directions of largest variance")
+        return failed("torch.linalg.svd returns V transposed: directions are its rows")
+    return failed("these are not the coordinates along the two directions of largest variance")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
+from .comparing import expect
 
 
 def _pair(got: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str | None:
@@ -29,7 +29,7 @@ def ch09_one_scale(f: Callable[..., Any]) -> Verdict:
     train, test = torch.randn(40, 4, generator=generator) * wide + 5, torch.randn(30, 4, generator=generator) * wide * 2 + 4
     got = f(train, test)
     if fault := _pair(got, ((40, 4), (30, 4))):
-        return verdict.wrong(fault)
+        return failed(fault)
 
     def scaled(x: Tensor, by: Tensor, over: int | tuple[int, ...] = 0) -> Tensor:
         return (x - by.mean(over, keepdim=True)) / by.std(over, keepdim=True)
@@ -40,19 +40,19 @@ def ch09_one_scale(f: Callable[..., Any]) -> Verdict:
     if same(got[0], scaled(train, train)) and same(got[1], scaled(test, train)):
         constant = torch.cat([train, torch.full((40, 1), 2.0)], dim=1)
         if not all(part.isfinite().all() for part in f(constant, constant)):
-            return verdict.wrong("a constant feature has deviation 0, and 0 / 0 is not a number: add something small, or clamp")
-        return verdict.right("the test vectors are moved by what the training vectors say")
+            return failed("a constant feature has deviation 0, and 0 / 0 is not a number: add something small, or clamp")
+        return passed("the test vectors are moved by what the training vectors say")
     if same(got[0], scaled(train, train)) and same(got[1], scaled(test, test)):
-        return verdict.wrong("the test vectors were standardised by their own statistics: use those of the training vectors for both")
+        return failed("the test vectors were standardised by their own statistics: use those of the training vectors for both")
     if same(got[0], scaled(train, train, (0, 1))):
-        return verdict.wrong("that is one mean and one deviation for everything: each feature has its own, so reduce over the vectors only")
+        return failed("that is one mean and one deviation for everything: each feature has its own, so reduce over the vectors only")
     if same(got[0], scaled(train, train, 1)):
-        return verdict.wrong("each vector was standardised, not each feature: the mean goes over dimension 0")
+        return failed("each vector was standardised, not each feature: the mean goes over dimension 0")
     if same(got[0], train - train.mean(0)):
-        return verdict.wrong("the mean is gone, the scale is not: divide by the deviation of each feature")
+        return failed("the mean is gone, the scale is not: divide by the deviation of each feature")
     if same(got[0], (train - train.mean(0)) / train.var(0)):
-        return verdict.wrong("that divides by the variance: the deviation is its square root")
-    return verdict.wrong("the training vectors should have mean 0 and deviation 1 in each feature")
+        return failed("that divides by the variance: the deviation is its square root")
+    return failed("the training vectors should have mean 0 and deviation 1 in each feature")
 
 
 def ch09_lars_step(f: Callable[..., Any]) -> Verdict:
@@ -62,9 +62,9 @@ def ch09_lars_step(f: Callable[..., Any]) -> Verdict:
     before, lr, momentum, trust = [t.clone() for t in (weight, gradient, velocity)], 6.4, 0.9, 0.001
     got = f(weight, gradient, velocity, lr, momentum, trust)
     if any(not torch.equal(a, b) for a, b in zip(before, (weight, gradient, velocity))):
-        return verdict.wrong("something that was given has changed: make new tensors instead of writing in place")
+        return failed("something that was given has changed: make new tensors instead of writing in place")
     if fault := _pair(got, ((3, 5), (3, 5))):
-        return verdict.wrong(fault)
+        return failed(fault)
     update = gradient * trust * weight.norm() / gradient.norm()
 
     def is_step(update: Tensor, keep: float = momentum) -> bool:
@@ -72,22 +72,22 @@ def ch09_lars_step(f: Callable[..., Any]) -> Verdict:
         return torch.allclose(got[1], new, rtol=1e-3) and torch.allclose(got[0], weight - lr * new, rtol=1e-4, atol=1e-6)
 
     if is_step(update):
-        return verdict.right("the step's length follows that of the weights, not that of the gradient")
+        return passed("the step's length follows that of the weights, not that of the gradient")
     if is_step(gradient):
-        return verdict.wrong("that is SGD with momentum: the gradient has kept its own length")
+        return failed("that is SGD with momentum: the gradient has kept its own length")
     if is_step(gradient * trust * gradient.norm() / weight.norm()):
-        return verdict.wrong("upside down: multiply by the length of the weights and divide by that of the gradient")
+        return failed("upside down: multiply by the length of the weights and divide by that of the gradient")
     if is_step(gradient * trust / gradient.norm()):
-        return verdict.wrong("the length of the weights is missing: a long matrix takes long steps")
+        return failed("the length of the weights is missing: a long matrix takes long steps")
     if is_step(gradient * weight.norm() / gradient.norm()):
-        return verdict.wrong("the trust of 0.001 is missing: at lr 1 the matrix would move by its whole length")
+        return failed("the trust of 0.001 is missing: at lr 1 the matrix would move by its whole length")
     if is_step(update, 0.0):
-        return verdict.wrong("the velocity is forgotten: new velocity = momentum · velocity + scaled gradient")
+        return failed("the velocity is forgotten: new velocity = momentum · velocity + scaled gradient")
     if torch.allclose(got[1], momentum * velocity + (1 - momentum) * update, rtol=1e-3):
-        return verdict.wrong("no (1 − momentum) before the gradient: LARS adds it whole, like SGD")
+        return failed("no (1 − momentum) before the gradient: LARS adds it whole, like SGD")
     if torch.allclose(got[0], weight + lr * (momentum * velocity + update), rtol=1e-4):
-        return verdict.wrong("uphill: the step goes *against* the velocity")
-    return verdict.wrong("velocity ← momentum · velocity + gradient · trust · ‖w‖ / ‖g‖, then weight ← weight − lr · velocity")
+        return failed("uphill: the step goes *against* the velocity")
+    return failed("velocity ← momentum · velocity + gradient · trust · ‖w‖ / ‖g‖, then weight ← weight − lr · velocity")
 
 
 def ch09_slope(f: Callable[..., Any]) -> Verdict:
@@ -96,9 +96,7 @@ def ch09_slope(f: Callable[..., Any]) -> Verdict:
     weight, features = torch.randn(4, 6, generator=generator), torch.randn(20, 6, generator=generator)
     labels, penalty = torch.randint(4, (20,), generator=generator), 0.3
     got = f(weight, features, labels, penalty)
-    if not isinstance(got, Tensor) or tuple(got.shape) != (4, 6):
-        shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-        return verdict.wrong(f"the gradient has the shape of the weights, classes d = (4, 6), not {shape}")
+    expect(got, (4, 6), "the gradient has the shape of the weights, classes d")
     right = (features @ weight.T).softmax(1) - F.one_hot(labels, 4)
     fit, pull = right.T @ features / 20, 2 * penalty * weight
 
@@ -106,15 +104,15 @@ def ch09_slope(f: Callable[..., Any]) -> Verdict:
         return torch.allclose(got, value, rtol=1e-3, atol=1e-5)
 
     if same(fit + pull):
-        return verdict.right("what the layer says minus what is so, times what it saw")
+        return passed("what the layer says minus what is so, times what it saw")
     if same(-fit + pull) or same(-fit - pull):
-        return verdict.wrong("the sign: softmax minus labels, so that a step *against* the gradient raises the right class")
+        return failed("the sign: softmax minus labels, so that a step *against* the gradient raises the right class")
     if same(20 * fit + pull):
-        return verdict.wrong("the loss is the *mean* over the images: divide by their number")
+        return failed("the loss is the *mean* over the images: divide by their number")
     if same(fit):
-        return verdict.wrong("the penalty is missing: it pulls each weight towards 0 with 2 · penalty · w")
+        return failed("the penalty is missing: it pulls each weight towards 0 with 2 · penalty · w")
     if same(fit + penalty * weight):
-        return verdict.wrong("the penalty is on the square of the weights: its derivative has a factor of 2")
+        return failed("the penalty is on the square of the weights: its derivative has a factor of 2")
     if same((features @ weight.T - F.one_hot(labels, 4)).T @ features / 20 + pull):
-        return verdict.wrong("those are logits: probabilities are their softmax")
-    return verdict.wrong("(softmax − one-hot), transposed, times the features, divided by their number, plus 2 · penalty · weight")
+        return failed("those are logits: probabilities are their softmax")
+    return failed("(softmax − one-hot), transposed, times the features, divided by their number, plus 2 · penalty · weight")

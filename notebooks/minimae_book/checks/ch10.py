@@ -9,31 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
+from .comparing import expect
 
 
 def ch10_layer_lr(f: Callable[..., Any]) -> Verdict:
     """The learning rate of a layer under layer-wise decay."""
     lr, depth, decay = 2e-3, 6, 0.7
     got = [f(lr, layer, depth, decay) for layer in range(depth + 2)]
-    if any(value is None for value in got):
-        return verdict.wrong("nothing came back: does the function end with `return`?")
 
     def same(values: list[float]) -> bool:
         return all(abs(float(a) - b) < 1e-9 for a, b in zip(got, values))
 
     if same([lr * decay ** (depth + 1 - layer) for layer in range(depth + 2)]):
-        return verdict.right("the head has all of it, and each layer below 0.7 of the one above")
+        return passed("the head has all of it, and each layer below 0.7 of the one above")
     if same([lr * decay**layer for layer in range(depth + 2)]):
-        return verdict.wrong("upside down: layer 0 has the whole learning rate and the head the least")
+        return failed("upside down: layer 0 has the whole learning rate and the head the least")
     if same([lr * decay ** (depth - layer) for layer in range(depth + 2)]):
-        return verdict.wrong("one too few: the head is layer depth + 1 and gets the whole of lr, not lr / decay")
+        return failed("one too few: the head is layer depth + 1 and gets the whole of lr, not lr / decay")
     if same([lr * decay * (depth + 1 - layer) for layer in range(depth + 2)]):
-        return verdict.wrong("decay is a power, not a product: each layer has 0.7 of the one above it")
+        return failed("decay is a power, not a product: each layer has 0.7 of the one above it")
     if same([decay ** (depth + 1 - layer) for layer in range(depth + 2)]):
-        return verdict.wrong("that is the share: multiply it by lr")
-    return verdict.wrong("layer depth + 1 should have lr, and each layer below it decay times the one above")
+        return failed("that is the share: multiply it by lr")
+    return failed("layer depth + 1 should have lr, and each layer below it decay times the one above")
 
 
 def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
@@ -41,9 +39,7 @@ def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
     first, second, share = torch.tensor([0, 3, 2]), torch.tensor([1, 3, 0]), torch.tensor([0.75, 0.4, 0.1])
     classes, smoothing = 5, 0.2
     got = f(first, second, share, classes, smoothing)
-    if not isinstance(got, Tensor) or tuple(got.shape) != (3, 5):
-        shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-        return verdict.wrong(f"targets b classes = (3, 5) were wanted, not {shape}")
+    expect(got, (3, 5), "targets b classes were wanted")
     hard = share[:, None] * F.one_hot(first, 5) + (1 - share[:, None]) * F.one_hot(second, 5)
     turned = (1 - share[:, None]) * F.one_hot(first, 5) + share[:, None] * F.one_hot(second, 5)
 
@@ -51,16 +47,16 @@ def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
         return target * (1 - smoothing) + smoothing / classes
 
     if torch.allclose(got, smooth(hard), atol=1e-5):
-        return verdict.right("every row sums to 1, and no class is called impossible")
+        return passed("every row sums to 1, and no class is called impossible")
     if torch.allclose(got, hard, atol=1e-5):
-        return verdict.wrong("mixed, not smoothed: every class gets smoothing / classes")
+        return failed("mixed, not smoothed: every class gets smoothing / classes")
     if torch.allclose(got, smooth(turned), atol=1e-5):
-        return verdict.wrong("the shares are exchanged: `share` is how much of the *first* is in the picture")
+        return failed("the shares are exchanged: `share` is how much of the *first* is in the picture")
     if torch.allclose(got, hard * (1 - smoothing) + smoothing / (classes - 1) * (hard == 0), atol=1e-5):
-        return verdict.wrong("smoothing goes to *all* classes, the right one included: smoothing / classes each")
+        return failed("smoothing goes to *all* classes, the right one included: smoothing / classes each")
     if not torch.allclose(got.sum(1), torch.ones(3), atol=1e-4):
-        return verdict.wrong(f"the rows sum to {[round(float(v), 2) for v in got.sum(1)]}: they are probabilities, so each must sum to 1")
-    return verdict.wrong("smooth the two one-hot labels, then mix them in shares of `share` and 1 − `share`")
+        return failed(f"the rows sum to {[round(float(v), 2) for v in got.sum(1)]}: they are probabilities, so each must sum to 1")
+    return failed("smooth the two one-hot labels, then mix them in shares of `share` and 1 − `share`")
 
 
 def ch10_paste(f: Callable[..., Any]) -> Verdict:
@@ -69,9 +65,9 @@ def ch10_paste(f: Callable[..., Any]) -> Verdict:
     before, box = images.clone(), (1, 2, 6, 4)
     got = f(images, box)
     if not torch.equal(before, images):
-        return verdict.wrong("the images that were given have changed: paste into a clone")
+        return failed("the images that were given have changed: paste into a clone")
     if not (isinstance(got, tuple | list) and len(got) == 2 and isinstance(got[0], Tensor) and tuple(got[0].shape) == (4, 2, 8, 6)):
-        return verdict.wrong("two things were wanted: images of the same shape, and the share that is still their own")
+        return failed("two things were wanted: images of the same shape, and the share that is still their own")
 
     def pasted(order: list[int], place: tuple[int, int, int, int]) -> Tensor:
         top, left, bottom, right = place
@@ -82,16 +78,16 @@ def ch10_paste(f: Callable[..., Any]) -> Verdict:
     share, left_over = torch.as_tensor(got[1], dtype=torch.float32).flatten(), 1 - 10 / 48
     if torch.equal(got[0], pasted([1, 0, 3, 2], box)):
         if torch.allclose(share, torch.tensor(left_over), atol=1e-5):
-            return verdict.right("the label is mixed in the share of the pixels")
+            return passed("the label is mixed in the share of the pixels")
         if torch.allclose(share, torch.tensor(10 / 48), atol=1e-5):
-            return verdict.wrong("that is the share of the rectangle: the rest is the image's own")
-        return verdict.wrong(f"the images are right; their own share is 1 − 10 / 48 = {left_over:.3f}, not {float(share[0]):.3f}")
+            return failed("that is the share of the rectangle: the rest is the image's own")
+        return failed(f"the images are right; their own share is 1 − 10 / 48 = {left_over:.3f}, not {float(share[0]):.3f}")
     if torch.equal(got[0], pasted([3, 0, 1, 2], box)) or torch.equal(got[0], pasted([1, 2, 3, 0], box)):
-        return verdict.wrong("each image took from the next in a ring: partners are 0 and 1, 2 and 3, and each gives to the other")
+        return failed("each image took from the next in a ring: partners are 0 and 1, 2 and 3, and each gives to the other")
     if torch.equal(got[0], pasted([3, 2, 1, 0], box)):
-        return verdict.wrong("the batch was turned round: partners are neighbours, 0 and 1, 2 and 3")
+        return failed("the batch was turned round: partners are neighbours, 0 and 1, 2 and 3")
     if torch.equal(got[0], pasted([1, 0, 3, 2], (box[1], box[0], box[3], box[2]))):
-        return verdict.wrong("rows and columns are exchanged: the box is top, left, bottom, right")
+        return failed("rows and columns are exchanged: the box is top, left, bottom, right")
     if torch.equal(got[0], images):
-        return verdict.wrong("nothing was pasted")
-    return verdict.wrong("inside the box each image should show its partner, outside it itself")
+        return failed("nothing was pasted")
+    return failed("inside the box each image should show its partner, outside it itself")

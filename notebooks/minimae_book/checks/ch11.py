@@ -9,34 +9,31 @@ from typing import Any
 
 import torch
 
-from .. import verdict
-from ..verdict import Verdict
+from ..verdict import Verdict, failed, passed
 
 
 def ch11_margin(f: Callable[..., Any]) -> Verdict:
     """Twice the standard error of the difference of two means."""
     a, b = [81.0, 83.5, 82.0, 80.1], [79.0, 84.0, 80.5]
     got = f(a, b)
-    if got is None:
-        return verdict.wrong("nothing came back: does the function end with `return`?")
 
     def same(value: float) -> bool:
         return abs(float(got) - value) < 1e-4
 
     first, second = stdev(a) / 2, stdev(b) / math.sqrt(3)
     if same(2 * math.hypot(first, second)):
-        return verdict.right("and it shrinks with the root of the seeds: four times as many halve it")
+        return passed("and it shrinks with the root of the seeds: four times as many halve it")
     if same(math.hypot(first, second)):
-        return verdict.wrong("that is one standard error: twice that was wanted")
+        return failed("that is one standard error: twice that was wanted")
     if same(2 * (first + second)):
-        return verdict.wrong("errors that know nothing of each other add as squares: √(e₁² + e₂²), not e₁ + e₂")
+        return failed("errors that know nothing of each other add as squares: √(e₁² + e₂²), not e₁ + e₂")
     if same(2 * math.hypot(stdev(a), stdev(b))):
-        return verdict.wrong("those are deviations of single runs: the error of a mean is the deviation / √(number of seeds)")
+        return failed("those are deviations of single runs: the error of a mean is the deviation / √(number of seeds)")
     if same(2 * math.hypot(pstdev(a) / 2, pstdev(b) / math.sqrt(3))):
-        return verdict.wrong("divide the squares by n − 1, not by n: the mean was taken from the same values (statistics.stdev)")
+        return failed("divide the squares by n − 1, not by n: the mean was taken from the same values (statistics.stdev)")
     if same(2 * math.hypot(stdev(a) / 4, stdev(b) / 3)):
-        return verdict.wrong("the deviation is divided by the *root* of the number of seeds")
-    return verdict.wrong(f"2 · √(s²/n + t²/m) of these lists is {2 * math.hypot(first, second):.3f}, not {float(got):.3f}")
+        return failed("the deviation is divided by the *root* of the number of seeds")
+    return failed(f"2 · √(s²/n + t²/m) of these lists is {2 * math.hypot(first, second):.3f}, not {float(got):.3f}")
 
 
 def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
@@ -45,9 +42,9 @@ def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     before = hidden.clone()
     got = f(hidden)
     if not torch.equal(before, hidden):
-        return verdict.wrong("the mask that was given has changed: work on a copy")
+        return failed("the mask that was given has changed: work on a copy")
     if got is None or (isinstance(got, torch.Tensor) and got.numel() != 1):
-        return verdict.wrong("one number was wanted for the whole batch")
+        return failed("one number was wanted for the whole batch")
 
     def near(corners: bool = False, wrap: bool = False, inverse: bool = False) -> torch.Tensor:
         seen = hidden if inverse else ~hidden
@@ -65,21 +62,21 @@ def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
         return abs(float(got) - float(value.sum() / among.sum())) < 1e-5
 
     if same(near() & hidden):
-        return verdict.right("in a random mask of 75 % on a large grid it is about 1 − 0.75⁴ = 68 %")
+        return passed("in a random mask of 75 % on a large grid it is about 1 − 0.75⁴ = 68 %")
     if same(near(wrap=True) & hidden):
-        return verdict.wrong("the picture goes on behind its edge: roll carries the last row round to the first; pad instead")
+        return failed("the picture goes on behind its edge: roll carries the last row round to the first; pad instead")
     if same(near(corners=True) & hidden):
-        return verdict.wrong("corners count as neighbours: only above, below, left and right were wanted")
+        return failed("corners count as neighbours: only above, below, left and right were wanted")
     if same(near() & hidden, torch.ones_like(hidden)):
-        return verdict.wrong("the share of *all* patches: divide by the number of hidden ones")
+        return failed("the share of *all* patches: divide by the number of hidden ones")
     if same(near(), hidden) or same(near(), torch.ones_like(hidden)):
-        return verdict.wrong("visible patches with a visible neighbour were counted, too")
+        return failed("visible patches with a visible neighbour were counted, too")
     if same(near(inverse=True) & hidden):
-        return verdict.wrong("hidden patches with a *hidden* neighbour were counted")
+        return failed("hidden patches with a *hidden* neighbour were counted")
     if same(near(inverse=True) & ~hidden, ~hidden):
-        return verdict.wrong("inside out: those are visible patches with a hidden neighbour")
+        return failed("inside out: those are visible patches with a hidden neighbour")
     right = int((near() & hidden).sum())
-    return verdict.wrong(f"{right} of {int(hidden.sum())} hidden patches have a visible neighbour, you say {float(got):.3f} of them")
+    return failed(f"{right} of {int(hidden.sum())} hidden patches have a visible neighbour, you say {float(got):.3f} of them")
 
 
 def ch11_cheapest(f: Callable[..., Any]) -> Verdict:
@@ -88,13 +85,13 @@ def ch11_cheapest(f: Callable[..., Any]) -> Verdict:
     costs = {"a": 1.0, "b": 0.9, "c": 0.7, "d": 0.5, "e": 0.4}
     got = [f(dict(means), dict(costs), slack) for slack in (0.6, 1.0, 0.0, 5.0)]
     if got == ["d", "d", "c", "e"]:
-        return verdict.right("first who is good enough, then who is cheapest")
+        return passed("first who is good enough, then who is cheapest")
     if got == ["c"] * 4:
-        return verdict.wrong("that is the best one, whatever it costs: the cheapest *within slack of it* was wanted")
+        return failed("that is the best one, whatever it costs: the cheapest *within slack of it* was wanted")
     if got == ["e"] * 4:
-        return verdict.wrong("that is the cheapest of all: it must also be at most `slack` below the best")
+        return failed("that is the cheapest of all: it must also be at most `slack` below the best")
     if got == ["c", "b", "c", "a"]:
-        return verdict.wrong("that is the dearest of those that are good enough")
+        return failed("that is the dearest of those that are good enough")
     if all(isinstance(value, float | int) for value in got):
-        return verdict.wrong("a number came back: the *key* of the setting was wanted")
-    return verdict.wrong(f"with a slack of 0.6 it should be 'd' (83.6, cost 0.5), with 0 'c', the best; you say {got[0]!r} and {got[2]!r}")
+        return failed("a number came back: the *key* of the setting was wanted")
+    return failed(f"with a slack of 0.6 it should be 'd' (83.6, cost 0.5), with 0 'c', the best; you say {got[0]!r} and {got[2]!r}")

@@ -2,6 +2,7 @@
 
 One module a subject; the modules that only chapters use are named after what their chapters show.
 """
+# ruff: noqa: F401
 
 from typing import TYPE_CHECKING
 
@@ -28,70 +29,6 @@ from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, f
 from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
 from .tokens import before_and_after, encoder_and_decoder, token_strip, who_asks
 from .training import epoch_row, loss_against_marks, loss_curve, runs_apart, schedules
-
-__all__ = [
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "HEAT",
-    "ORANGE",
-    "PURPLE",
-    "SIGNED",
-    "as_picture",
-    "attention_maps",
-    "attention_share",
-    "attention_table",
-    "bare",
-    "before_and_after",
-    "box",
-    "claim_panels",
-    "claimed_places",
-    "classes_in_a_plane",
-    "coins_or_sorting",
-    "comparison",
-    "cost_bars",
-    "crossing_lines",
-    "curves",
-    "cut_lines",
-    "encoder_and_decoder",
-    "epoch_row",
-    "every_similarity",
-    "explained",
-    "figure",
-    "how_often_kept",
-    "inside_a_patch",
-    "kept_counts",
-    "loss_against_marks",
-    "loss_curve",
-    "loss_levels",
-    "mask_table",
-    "masked_picture",
-    "matrices",
-    "moving_grid",
-    "neighbours",
-    "numbers_and_patches",
-    "patch_values",
-    "picture_table",
-    "pixels_to_patches",
-    "place_maps",
-    "plain",
-    "position_table",
-    "reconstructions",
-    "runs_apart",
-    "same_scale",
-    "scatters",
-    "schedules",
-    "three_targets",
-    "through_blocks",
-    "time_against_tokens",
-    "token_strip",
-    "tokens_and_values",
-    "two_losses",
-    "under_masks",
-    "visible_tokens",
-    "where_the_loss_looks",
-    "who_asks",
-]
 
 if not TYPE_CHECKING:  # minimae_book.figures.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

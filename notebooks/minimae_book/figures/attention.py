@@ -72,8 +72,7 @@ def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[
         axes.text((i + 0.5) * width - 0.5, -0.9, part, ha="center", va="bottom", fontsize=10)
         if i:
             axes.axvline(i * width - 0.5, color="black", linewidth=1)
-    axes.set_xlabel("channel")
-    axes.set_ylabel(places)
+    axes.set(xlabel="channel", ylabel=places)
     fig.colorbar(drawn, ax=axes, ticks=[-1, 0, 1], fraction=0.04)
     return fig
 
@@ -126,8 +125,7 @@ def through_blocks(series: Mapping[str, Sequence[float]], *, y: str) -> Figure:
     longest = max(len(values) for values in series.values())
     axes.set_xlim(-0.3, longest * 1.22)
     axes.set_xticks(range(0, longest, 2))
-    axes.set_xlabel("blocks passed")
-    axes.set_ylabel(y)
+    axes.set(xlabel="blocks passed", ylabel=y)
     return fig
 
 

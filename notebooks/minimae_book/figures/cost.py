@@ -53,10 +53,7 @@ def attention_share(tokens: Sequence[int], shares: Mapping[str, Sequence[float]]
     for name, t in marks.items():
         axes.axvline(t, color=GREY, linestyle=":", linewidth=1.3)
         axes.text(t * 0.95, 97, name, rotation=90, ha="right", va="top", fontsize=8, color="#555555")
-    axes.set_xscale("log")
-    axes.set_ylim(0, 100)
-    axes.set_xlabel("tokens t")
-    axes.set_ylabel("share of the t² part (%)")
+    axes.set(xscale="log", ylim=(0, 100), xlabel="tokens t", ylabel="share of the t² part (%)")
     fig.legend(frameon=False, fontsize=9, ncols=len(shares), loc="outside upper center")
     return fig
 
@@ -75,8 +72,7 @@ def cost_bars(costs: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
             start += bar[part]
         axes.text(start + 0.01 * top, i, f"{start:.1f}", va="center", fontsize=9)
     axes.set_yticks(range(len(costs)), list(costs), fontsize=9)
-    axes.set_ylim(len(costs) - 0.5, -0.5)
-    axes.set_xlim(0, 1.1 * top)
+    axes.set(ylim=(len(costs) - 0.5, -0.5), xlim=(0, 1.1 * top))
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(unit)
     fig.legend(frameon=False, fontsize=9, ncols=len(parts), loc="outside upper center")
@@ -95,9 +91,6 @@ def time_against_tokens(
     axes.axvline(mark, color=GREY, linestyle=":", linewidth=1.3)
     axes.text(mark + 2, 0.03, f"{mark} kept: 75 % masked", fontsize=8, color="#555555", va="bottom")
     highest = max(max(values) for values in (*measured.values(), *counted.values()))
-    axes.set_ylim(0, 1.12 * highest)
-    axes.set_xlim(0, 1.03 * max(kept))
-    axes.set_xlabel("kept patches k")
-    axes.set_ylabel("time (whole image = 1)")
+    axes.set(ylim=(0, 1.12 * highest), xlim=(0, 1.03 * max(kept)), xlabel="kept patches k", ylabel="time (whole image = 1)")
     fig.legend(frameon=False, fontsize=8.5, ncols=2, loc="outside upper center")
     return fig

@@ -66,9 +66,7 @@ def crossing_lines(
     axes.plot([cut, cut], [-high - 0.75, -high + 0.75], color="black", linewidth=1.4, linestyle="--", zorder=5)
     for y, words in ((0.55 + top / 2, "noise"), (0, "image order"), (-high, "sorted:\nkept | masked"), (-2 * high, "put back")):
         axes.text(-0.85, y, words, ha="right", va="center", fontsize=10)
-    axes.set_xlim(-0.85 - (2.0 if n < 10 else 2.6), n - 0.35)
-    axes.set_ylim(-2 * high - 0.95, 0.55 + top + 0.4)
-    axes.set_aspect("equal")
+    axes.set(xlim=(-0.85 - (2.0 if n < 10 else 2.6), n - 0.35), ylim=(-2 * high - 0.95, 0.55 + top + 0.4), aspect="equal")
     axes.set_axis_off()
     return fig
 

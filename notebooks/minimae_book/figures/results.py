@@ -25,8 +25,7 @@ def comparison(table: dict[str, dict[str, float]], rows: Sequence[str]) -> Figur
                 axes.plot(column[row], i, "o", color=colours[row], markersize=9, clip_on=False)
                 axes.annotate(f"{column[row]:.1f}", (column[row], i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(low, high)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("test accuracy (%)", fontsize=9)
@@ -50,8 +49,7 @@ def curves(
         axes.axhline(level, color=GREY, linestyle="--", linewidth=1.2)
         where = axes.get_yaxis_transform()
         axes.annotate(name, (0.01, level), xytext=(0, 3), xycoords=where, textcoords="offset points", fontsize=8, color="#555555")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set(xlabel=x, ylabel=y)
     if floor is not None:
         axes.set_ylim(bottom=floor)
     if len(lines) > 1:

@@ -82,8 +82,7 @@ def loss_levels(levels: Mapping[str, float], *, highlight: Sequence[str] = ()) -
         axes.plot([0, value], [i, i], color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(value, i, "o", color=colour, markersize=8)
         axes.annotate(f"{value:.3f}", (value, i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xlim(0, 1.12 * max(levels.values()))
-    axes.set_ylim(len(levels) - 0.4, -0.6)
+    axes.set(xlim=(0, 1.12 * max(levels.values())), ylim=(len(levels) - 0.4, -0.6))
     axes.set_yticks(range(len(levels)), list(levels))
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("loss on masked patches", fontsize=9)
@@ -101,9 +100,7 @@ def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
         axes.plot(np.asarray(steps)[width - 1 :], smooth, color=colour, linewidth=2, label=name)
     axes.axhline(baseline, color=GREY, linestyle="--", linewidth=1.3, label=words)
     highest = max(float(np.quantile(losses, 0.97)) for _, losses in curves.values())
-    axes.set_ylim(0, 1.15 * max(baseline, highest))
-    axes.set_xlabel("steps")
-    axes.set_ylabel("loss")
+    axes.set(ylim=(0, 1.15 * max(baseline, highest)), xlabel="steps", ylabel="loss")
     axes.legend(frameon=False, fontsize=9)
     return fig
 
@@ -118,7 +115,5 @@ def explained(shares: Sequence[float], *, wanted: float, count: int) -> Figure:
     axes.annotate(
         f"{count} of {len(shares)}", (count, 100 * wanted), xytext=(8, -16), textcoords="offset points", color=ORANGE, fontsize=10
     )
-    axes.set_xlabel("coefficients")
-    axes.set_ylabel("variance held (%)")
-    axes.set_ylim(0, 104)
+    axes.set(xlabel="coefficients", ylabel="variance held (%)", ylim=(0, 104))
     return fig

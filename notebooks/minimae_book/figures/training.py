@@ -29,8 +29,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
         axes.plot(seen[width - 1 :], smooth, color=BLUE, linewidth=2, label=f"MAE (mean of {width} points)")
     axes.axhline(baseline, color=ORANGE, linestyle="--", linewidth=1.5, label=f"predicting the mean: {baseline:.3f}")
     axes.set_xlabel("images seen (thousands)")
-    axes.set_ylabel("loss on masked patches")
-    axes.set_ylim(0.9 * min(values.min(), baseline), 1.05 * max(np.quantile(values, 0.98), baseline))
+    axes.set(ylabel="loss on masked patches", ylim=(0.9 * min(values.min(), baseline), 1.05 * max(np.quantile(values, 0.98), baseline)))
     axes.legend(frameon=False)
     return fig
 
@@ -44,8 +43,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
         axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=8, color="#555555")
     for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
         axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("learning rate")
+    axes.set(xlabel="optimizer step", ylabel="learning rate")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
 
@@ -81,8 +79,7 @@ def epoch_row(places: Sequence[int], epochs: Sequence[int], *, batch: int) -> Fi
         inside = [i for i, e in enumerate(epochs) if int(e) == epoch]
         middle, colour = (inside[0] + inside[-1] + 1) / 2, (BLUE, ORANGE, GREEN)[epoch % 3]
         axes.text(middle, -0.12, f"epoch {epoch}", ha="center", va="top", fontsize=8, color=colour)
-    axes.set_xlim(0, len(places))
-    axes.set_ylim(-0.6, 1.85)
+    axes.set(xlim=(0, len(places)), ylim=(-0.6, 1.85))
     return fig
 
 
@@ -109,8 +106,7 @@ def loss_against_marks(
     if expected:
         at, least, most = (np.asarray(values) for values in zip(*expected))
         axes.fill_between(at / 1000, least, most, color=GREEN, alpha=0.3, linewidth=0, zorder=1, label="expected")
-    axes.set_xlabel("images seen (thousands)")
-    axes.set_ylabel("loss on masked patches")
+    axes.set(xlabel="images seen (thousands)", ylabel="loss on masked patches")
     axes.set_xlim(left=0)
     axes.set_ylim(0.25, 1.2)
     axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -126,7 +122,6 @@ def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel:
         axes.axvline(epoch, color="#DDDDDD", linewidth=1, zorder=0)
     for (name, losses), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=False):
         axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, linestyle=style, linewidth=1.8, label=name)
-    axes.set_xlabel("optimizer step (a grey line: an epoch begins)")
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel="optimizer step (a grey line: an epoch begins)", ylabel=ylabel)
     axes.legend(frameon=False, fontsize=9)
     return fig

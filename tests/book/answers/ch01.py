@@ -77,7 +77,7 @@ ANSWERS = {
             "knows two orders": (_tried_on(torch.arange(120).reshape(1, 3, 4, 10), (2, 5), ["p1 p2 c", "c p1 p2"]), "for p1 c p2"),
             "never calls it": (lambda cut: "p1 p2 c", "call cut"),
             "true or false": (lambda cut: True, "string"),
-            "returns nothing": (lambda cut: None, "none"),
+            "returns nothing": (lambda cut: None, "nothing came back"),
         }
     },
 }
