@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from pathlib import Path
 
 import guards
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from minimae_book.checks import names
 
+from minimae import moved
 from notebooks import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +135,18 @@ def test_exercises_are_complete(script: Path) -> None:
 def test_every_check_is_used() -> None:
     used = {name for script in SCRIPTS for name in re.findall(r"check\.(ch\d\d_\w+)", script.read_text(encoding="utf-8"))}
     assert used == set(names())
+
+
+@chapter
+def test_it_uses_no_name_that_is_on_its_way_out(script: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [node.module or "" for node in imports if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names]
+    assert [module for module in modules if moved.new_name(module)] == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        for node in imports:
+            exec(compile(ast.Module([node], []), str(script), "exec"), {"__name__": "__main__"})
 
 
 @chapter
