@@ -24,8 +24,15 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "minimae"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+BOOK = ROOT / "notebooks" / "minimae_book"
 CONDA_NAMES = {"pytorch": "torch"}
 SAMPLE = {f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")}
+
+
+def book_files(*, below: Path) -> set[str]:
+    """The modules and the recorded results of the book's package, by their names below a folder."""
+    files = [*BOOK.rglob("*.py"), *BOOK.rglob("recorded/*/*.json")]
+    return {path.relative_to(below).as_posix() for path in files}
 
 
 def name_of(module: Path) -> str:
@@ -200,7 +207,7 @@ def test_the_source_distribution_holds_the_sample(built: Path) -> None:
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert {f"data/fashion/{name}" for name in SAMPLE | {"LICENSE"}} | {"LICENSE", "environment.yml", "Makefile"} <= names
-    assert {name_of(module).replace(os.sep, "/") for module in MODULES} <= names
+    assert {name_of(module).replace(os.sep, "/") for module in MODULES} | book_files(below=ROOT) <= names
 
 
 def test_the_wheel_stands_alone(built: Path, tmp_path: Path) -> None:
@@ -211,9 +218,10 @@ def test_the_wheel_stands_alone(built: Path, tmp_path: Path) -> None:
         names = set(wheel.namelist())
         wheel.extractall(site)
     assert {f"minimae/_sample/fashion/{name}" for name in SAMPLE | {"LICENSE"}} <= names
-    assert {name_of(module).replace(os.sep, "/") for module in MODULES} <= names
-    assert not [name for name in names if name.startswith(("tests/", "data/"))], "only minimae is installed"
-    code = "import minimae.data as d; print(d.__file__); print(len(d.load('fashion')))"
-    where, count = run(sys.executable, "-c", code, cwd=elsewhere, PYTHONPATH=str(site)).splitlines()
-    assert Path(where).is_relative_to(site), "the wheel was tried, not the tree"
-    assert count == "10000"
+    assert {name_of(module).replace(os.sep, "/") for module in MODULES} | book_files(below=BOOK.parent) <= names
+    assert not [name for name in names if name.startswith(("tests/", "data/", "notebooks/"))], "only the two packages are installed"
+    code = "import minimae.data as d, minimae_book as b; print(d.__file__, b.__file__, len(d.load('fashion')), sep='\\n')"
+    code += "; from minimae_book.evidence import CLAIMS, recorded; print([recorded(name).verdict for name in CLAIMS])"
+    *where, count, verdicts = run(sys.executable, "-c", code, cwd=elsewhere, PYTHONPATH=str(site)).splitlines()
+    assert all(Path(path).is_relative_to(site) for path in where), "the wheel was tried, not the tree"
+    assert count == "10000" and verdicts.count("holds") >= 10
