@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from minimae import data
-from minimae.cli.compare import compare
+from minimae.cli.demo import compare
 from minimae.cli.report import processor
 from minimae.random import permutation
 from minimae.recipes import FEW_LABELS, SCRATCH, recipe

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minimae.cli import main
-from minimae.cli import main as cli
+from minimae.cli import program
 from minimae.cli.allocator import keep_freed_memory, set_by_user
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,10 +56,10 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_command_keeps_memory_when_it_is_the_program_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[bool] = []
-    monkeypatch.setattr(cli, "keep_freed_memory", lambda environment: called.append(True))
-    assert main(["--version"]) == 0 and called == []
+    monkeypatch.setattr(program, "keep_freed_memory", lambda environment: called.append(True))
+    assert program.main(["--version"]) == 0 and called == []
     monkeypatch.setattr(sys, "argv", ["minimae", "--version"])
-    assert main() == 0 and called == [True]
+    assert program.main() == 0 and called == [True]
 
 
 @GLIBC

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from minimae import __version__, weights
-from minimae.cli.commands import COMMANDS
-from minimae.cli.program import main, parse
+from minimae.cli.commands import COMMANDS, command_class
+from minimae.cli.parsing import parse
+from minimae.cli.program import main
 from minimae.recipes import my_pictures
 from minimae.tasks.pretrain import load_pretrained
 from minimae.train.checkpoint import load_checkpoint
@@ -98,7 +99,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         main([*command.split(), "--help"])
     assert stop.value.code == 0
     told = capsys.readouterr().out
-    assert (COMMANDS[command].__doc__ or "").split(":")[0].split(",")[0][:30] in told.replace("\n", " ")
+    assert (command_class(command).__doc__ or "").split(":")[0].split(",")[0][:30] in told.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,11 @@ def commands(out: Path, shard: str) -> dict[str, list[str]]:
     return {name: shlex.split(line) for name, line in words.items()}
 
 
-def rehearsal(folder: Path, out: Path) -> list[str]:
-    """A rehearsal of a sharded run in half precision, on images of one's own."""
+def dry_run(folder: Path, out: Path) -> list[str]:
+    """A dry run of a sharded run in half precision, on images of one's own."""
     tiny = "--image 16 --patch 8 --width 16 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --workers 1"
     given = f"--data {folder} --read-from files --precision bf16 --shard --device cpu"
-    return shlex.split(f"pretrain imagenet-base --rehearse {tiny} {given} --out {out}")
+    return shlex.split(f"pretrain imagenet-base --dry-run {tiny} {given} --out {out}")
 
 
 def questions(out: Path) -> list[list[str]]:
@@ -67,7 +67,7 @@ def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
     lines = [command for name, shard in (("ddp", ""), ("fsdp", "--shard")) for command in commands(out / name, shard).values()]
     photos = make_folder(out / "photos", classes=3, train=20, val=2, share=0.1)
-    lines += [rehearsal(photos, out / "rehearsal"), *questions(one)]
+    lines += [dry_run(photos, out / "dry-run"), *questions(one)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=900)
@@ -95,12 +95,12 @@ def test_frozen_features_are_shared_and_asked_by_the_first_process(one: Path, tw
     assert len(alone) == 6 and together == alone
 
 
-def test_a_rehearsal_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:
-    kept = json.loads((two / "rehearsal" / "rehearsal.json").read_text())
+def test_a_dry_run_runs_every_stage_with_the_options_and_images_given(two: Path) -> None:
+    kept = json.loads((two / "dry-run" / "dry-run.json").read_text())
     assert "the real run: 48,000 images" in (told := (two / "stdout").read_text()) and "FLOP × 48,000 images" in told, "800 epochs of 60"
-    assert list(kept["stages"]) == ["pretrain", "probe", "finetune"] and (two / "rehearsal" / "pretrain" / "report.html").is_file()
+    assert list(kept["stages"]) == ["pretrain", "probe", "finetune"] and (two / "dry-run" / "pretrain" / "report.html").is_file()
     for name, epochs in (("pretrain", 800), ("probe", 90), ("finetune", 100)):
-        state = load_checkpoint(two / "rehearsal" / name / "checkpoint.pt")
+        state = load_checkpoint(two / "dry-run" / name / "checkpoint.pt")
         assert (state["settings"]["precision"], state["settings"]["shard"], state["processes"]) == ("bf16", True, 2), name
         assert state["step"] == 4 and state["data"] == "photos", name
         assert name == "pretrain" or len(state["classes"]) == 3

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from minimae import MAE, size, weights
-from minimae.cli import main, parse
+from minimae.cli import main
+from minimae.cli.parsing import parse
 from minimae.data.rehearsal import make_folder
 from minimae.data.types import Batch
 from minimae.tasks.pretrain import PretrainTask
@@ -162,11 +163,11 @@ def test_it_can_be_taken_elsewhere(run: Path, tmp_path: Path) -> None:
 def test_the_whole_way_at_the_size_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At full width and one block: all of ViT-B takes 4 GB, most of them for the moments of AdamW."""
     few = ["--depth", "1", "--decoder-depth", "1"]
-    assert main(["pretrain", "imagenet-base", *few, "--rehearse", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert main(["pretrain", "imagenet-base", *few, "--dry-run", "--device", "cpu", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert re.search(r"the real run: 1,024,933,600 images, [\d,.]+ hours at this speed; .*FLOP, .* GPU h", told)
     assert told.count("4 steps, loss") == 3 and "all stages of imagenet-base on 1 × cpu" in told
-    kept = json.loads((tmp_path / "rehearsal.json").read_text())
+    kept = json.loads((tmp_path / "dry-run.json").read_text())
     assert set(kept["stages"]) == {"pretrain", "probe", "finetune"}
     for stage, images in (("pretrain", 800 * 1_281_167), ("probe", 90 * 1_281_167), ("finetune", 100 * 1_281_167)):
         found = kept["stages"][stage]
@@ -238,7 +239,7 @@ def test_a_wrong_number_of_classes(folder: Path, run: Path, tmp_path: Path, caps
         (["probe", "imagenet-base-finetune", "--weights", "x"], "is a recipe for minimae finetune"),
         (["recipes", "imagenet-hug"], "did you mean 'imagenet-huge'?"),
         (["pretrain", "fashion-demo", "--read-from", "files"], "--read-from files is for folders and packed shards"),
-        (["pretrain", "fashion-demo", "--rehearse"], "--rehearse needs a recipe with a probe and fine-tuning beside it: imagenet-base, "),
+        (["pretrain", "fashion-demo", "--dry-run"], "--dry-run needs a recipe with a probe and fine-tuning beside it: imagenet-base, "),
         (["data", "pack", "nowhere", "out"], "nowhere"),
         (["data", "verify", "nowhere"], "nowhere"),
     ],

@@ -15,7 +15,8 @@ from minimae_book.evidence import command as reproduce_command
 from minimae_book.evidence.command import ReproduceCommand
 
 from minimae import MAE, size
-from minimae.cli import looking, main
+from minimae.cli import demo as demo_module
+from minimae.cli import main
 from minimae.cli.parsing import parse
 from minimae.data.images import Images
 from minimae.recipes import RECIPES
@@ -258,7 +259,7 @@ def test_importing_changes_no_program_s_threads() -> None:
 
 def test_a_command_sets_its_threads_and_a_program_that_calls_one_keeps_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[int, str | None]] = []
-    monkeypatch.setattr(looking, "demo", lambda *a, **k: seen.append((torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))))
+    monkeypatch.setattr(demo_module, "demo", lambda *a, **k: seen.append((torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))))
     monkeypatch.setattr(threads, "cores", lambda share=1: 2 // share)
     torch.set_num_threads(2)
     assert main(["demo", "--out", str(tmp_path)]) == 0 and seen == [(1, None)] and torch.get_num_threads() == 2

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import minimae
-from minimae.cli.commands import COMMANDS
-from minimae.cli.meant import options, similar
-from minimae.cli.parsing import at_home, parse, pretraining
+from minimae.cli.commands import COMMANDS, command_class
+from minimae.cli.mistakes import options, similar
+from minimae.cli.parsing import defaults, parse, with_home
 from minimae.cli.program import main
 from minimae.errors import reason
 from minimae.recipes import RECIPES
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def parsed_only(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a command without its work, so that its words are read and checked, and nothing is trained."""
-    for command in {type(parse(["recipes"])), *COMMANDS.values()}:
+    for command in map(command_class, COMMANDS):
         monkeypatch.setattr(command, "__call__", lambda self: None)
     return main(words)
 
@@ -50,8 +50,8 @@ def parsed_only(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 def test_no_value_of_any_option_ends_in_a_traceback(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    default: Any = pretraining(None, ["--help"]) if command == "pretrain" else None
-    known = sorted(options(command, COMMANDS[command], default).keys() - {"--help"})
+    default: Any = defaults("pretrain", ["--help"]) if command == "pretrain" else None
+    known = sorted(options(command, command_class(command), default).keys() - {"--help"})
     start = START.get(command, command.split())
     for option, value in zip(known, itertools.cycle(VALUES)):
         assert parsed_only([*start, option, value], monkeypatch) in (0, 2)
@@ -63,7 +63,7 @@ def test_no_value_of_any_option_ends_in_a_traceback(
 
 @pytest.mark.parametrize("command", ["knn", "flops", "data", "reconstruct", "export"])
 def test_no_value_ends_in_a_traceback_where_the_work_is_done_too(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    known = sorted(options(command, COMMANDS[command]).keys() - SLOW)
+    known = sorted(options(command, command_class(command)).keys() - SLOW)
     for option, value in zip(known * 2, itertools.cycle(VALUES)):
         assert main([*START[command], f"{option}={value}"]) in (0, 2), (option, value)
     assert "Traceback" not in capsys.readouterr().err
@@ -91,7 +91,7 @@ def test_what_a_careless_student_types(more: list[str], here: Path, monkeypatch:
     ("--warmup", "--warmup-epochs"), ("--output", "--out"), ("--weigth-decay", "--weight-decay"),
 ])  # fmt: skip
 def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
-    known = options("pretrain", COMMANDS["pretrain"], pretraining(None, ["--help"]))
+    known = options("pretrain", command_class("pretrain"), defaults("pretrain", ["--help"]))
     assert similar(word, known) == meant
 
 
@@ -126,19 +126,19 @@ def test_a_picture_that_would_fill_the_memory_is_refused(here: Path, capsys: pyt
 def test_a_tilde_is_the_home_folder_wherever_it_stands(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("USERPROFILE", str(here))
-    assert at_home("--out=~/x") == f"--out={here / 'x'}" and at_home("~/x") == str(here / "x") and at_home("a~/x") == "a~/x"
+    assert with_home("--out=~/x") == f"--out={here / 'x'}" and with_home("~/x") == str(here / "x") and with_home("a~/x") == "a~/x"
     made = parse(["pretrain", "fashion-demo", "--out=~/x", "--data=~/set", "--data-root=~/sets"])
     assert (made.out, made.recipe.data, made.where.data_root) == (here / "x", str(here / "set"), here / "sets")
     made = parse(["convert", "~/a", "~/b.pth", "--to=timm"])
     assert (made.weights, made.out) == (str(here / "a"), here / "b.pth")
     (here / "~old").touch()
-    assert at_home("~old") == str(here / "~old")
+    assert with_home("~old") == str(here / "~old")
     assert main(["reconstruct", "~/cat.png", "--weights=fashion-nano", "--out=~/y"]) == 0 and (here / "y.png").is_file()
 
 
 MISSING = [
     (["pretrain", "photos-micro"], "skimage", "minimae[book]"),
-    (["data", "rehearsal", "new"], "skimage", "minimae[book]"),
+    (["data", "sample", "new"], "skimage", "minimae[book]"),
     (["convert", "fashion-nano", "x.onnx", "--to", "program"], "onnxscript", "minimae[onnx]"),
     (["data", "flowers102"], "scipy", "minimae[book]"),
 ]
@@ -162,7 +162,7 @@ def test_any_failed_import_says_what_to_install(
     def fails(self: Any) -> None:
         raise error
 
-    monkeypatch.setattr(COMMANDS["recipes"], "__call__", fails)
+    monkeypatch.setattr(command_class("recipes"), "__call__", fails)
     assert main(["recipes"]) == 2 and "pip install" in capsys.readouterr().err
 
 

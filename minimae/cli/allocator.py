@@ -12,21 +12,21 @@ import platform
 from collections.abc import Mapping
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
-_kept: list[bool] = []  # what the last call did: glibc cannot be asked
+_kept: list[bool] = []  # the result of the last call: glibc has no function that returns the settings
 
 
 def set_by_user(environment: Mapping[str, str]) -> dict[str, str]:
     """Environment variables by which the user configures the allocator."""
     names = [name for name in environment if name.startswith("MALLOC_")]
-    names += [name for name in ("GLIBC_TUNABLES",) if "glibc.malloc" in environment.get(name, "")]
+    names += ["GLIBC_TUNABLES"] if "glibc.malloc" in environment.get("GLIBC_TUNABLES", "") else []
     return {name: environment[name] for name in names}
 
 
 def keep_freed_memory(environment: Mapping[str, str]) -> bool:
-    """Ask glibc never to return freed memory to the kernel; → whether it will. Leaves alone what the environment decides.
+    """Configure glibc so that it never returns freed memory to the kernel; → whether that worked. The user's environment goes first.
 
-    For a program that is ours alone: call it at its start, as ``minimae`` does. Other C libraries are left alone. The two settings
-    belong together: the first alone would still leave every large block to mmap, which returns it at once.
+    Call it at the start of a program, as ``minimae`` does. Other C libraries are left alone. The two settings belong together: the
+    first alone would still leave every large block to mmap, which returns it at once.
     """
     if set_by_user(environment) or platform.libc_ver()[0] != "glibc":
         return False

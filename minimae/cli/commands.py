@@ -1,44 +1,38 @@
-"""What each command does. A command is a dataclass: its fields are its options, their docstrings the help."""
+"""The table of commands. Their modules are imported on use, so that a command loads only what it needs."""
 
 from __future__ import annotations
 
+import pkgutil
 from typing import Any
 
-from minimae_book.bench.command import BenchCommand
-from minimae_book.bench.threads import BenchThreadsCommand
-from minimae_book.evidence.command import ReproduceCommand
-from minimae_book.evidence.race import RaceCommand
-
-from .classify import FinetuneCommand, KnnCommand, ProbeCommand, TrainProbeCommand
-from .completion import CompletionCommand
-from .data import BenchLoaderCommand, PackCommand, RehearsalCommand, VerifyCommand
-from .evaluate import EvaluateCommand
-from .looking import ConvertCommand, DataCommand, DemoCommand, ExportCommand, FlopsCommand, RecipesCommand, ReconstructCommand
-from .pretraining import PretrainCommand
-
-# A name of two words is a command of its own, so that `data pack --help` tells of packing.
-COMMANDS: dict[str, type[Any]] = {
-    "demo": DemoCommand,
-    "recipes": RecipesCommand,
-    "pretrain": PretrainCommand,
-    "knn": KnnCommand,
-    "probe": ProbeCommand,
-    "finetune": FinetuneCommand,
-    "evaluate": EvaluateCommand,
-    "reconstruct": ReconstructCommand,
-    "reproduce": ReproduceCommand,
-    "race": RaceCommand,
-    "export": ExportCommand,
-    "convert": ConvertCommand,
-    "data": DataCommand,
-    "data pack": PackCommand,
-    "data verify": VerifyCommand,
-    "data rehearsal": RehearsalCommand,
-    "flops": FlopsCommand,
-    "bench": BenchCommand,
-    "bench loader": BenchLoaderCommand,
-    "completion": CompletionCommand,
-    "bench threads": BenchThreadsCommand,
+COMMANDS = {  # a name of two words is a command of its own, with its own --help
+    "demo": "minimae.cli.demo:DemoCommand",
+    "recipes": "minimae.cli.show:RecipesCommand",
+    "pretrain": "minimae.cli.pretraining:PretrainCommand",
+    "knn": "minimae.cli.classify:KnnCommand",
+    "probe": "minimae.cli.classify:ProbeCommand",
+    "finetune": "minimae.cli.training:FinetuneCommand",
+    "evaluate": "minimae.cli.classify:EvaluateCommand",
+    "reconstruct": "minimae.cli.show:ReconstructCommand",
+    "reproduce": "minimae_book.evidence.command:ReproduceCommand",
+    "race": "minimae_book.evidence.race:RaceCommand",
+    "export": "minimae.cli.convert:ExportCommand",
+    "convert": "minimae.cli.convert:ConvertCommand",
+    "data": "minimae.cli.data:DataCommand",
+    "data pack": "minimae.cli.data:PackCommand",
+    "data verify": "minimae.cli.data:VerifyCommand",
+    "data sample": "minimae.cli.data:SampleCommand",
+    "flops": "minimae.cli.show:FlopsCommand",
+    "bench": "minimae_book.bench.command:BenchCommand",
+    "bench loader": "minimae_book.bench.loader_command:BenchLoaderCommand",
+    "bench threads": "minimae_book.bench.threads:BenchThreadsCommand",
+    "completion": "minimae.cli.completion:CompletionCommand",
 }
+TRAIN_PROBE = "minimae.cli.training:TrainProbeCommand"  # minimae probe, when a recipe is named
+RECIPE_KINDS = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
+RENAMED = {"data rehearsal": "data sample", "--rehearse": "--dry-run"}  # old names, until version 0.8
 
-__all__ = ["COMMANDS", "FinetuneCommand", "KnnCommand", "PretrainCommand", "ProbeCommand", "TrainProbeCommand"]
+
+def command_class(name: str) -> Any:
+    """The class of a command: a dataclass whose fields are its options, their docstrings the help. An instance is called to run it."""
+    return pkgutil.resolve_name(COMMANDS[name])

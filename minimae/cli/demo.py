@@ -1,28 +1,98 @@
-"""The main job: pre-train without labels on the embedded photographs, then ask what was learned."""
+"""``minimae demo``, the main job: pre-train without labels on the embedded photographs, then evaluate what the model learned."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from minimae_book.figures import comparison
+from torch import Tensor
 
 from .. import data
-from ..recipes import FEW_LABELS, SCRATCH, recipe
+from ..data.images import Images
+from ..model.mae import MAE
+from ..recipes import FEW_LABELS, SCRATCH, entry, recipe
+from ..tasks.features import extract, pixel_features
+from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
+from ..tasks.knn import accuracy, knn_predict
 from ..tasks.pretrain import Pretrained, pretrain
+from ..tasks.probe import probe_predict
+from ..train import threads
 from ..train.state import can_resume
-from .compare import ROWS, Comparison, compare
 from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
 
+ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
 CAPTION = (
     "Test accuracy. k-NN (20 neighbours) and probe (a linear classifier, its penalty chosen on training images for every row alike) see "
     "all patch tokens of the frozen encoder side by side. Tuned: the whole network trained on the labelled images, last epoch."
 )
 
 
+@dataclass
+class Comparison:
+    """Test accuracy in percent, ``table[evaluation][row]``, and notes for a fair reading of it."""
+
+    table: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, evaluation: str, row: str, percent: float) -> None:
+        self.table.setdefault(evaluation, {})[row] = round(percent, 2)
+
+    def rows(self) -> list[list[str]]:
+        """The table as text, its head first; "–" where a row has no value."""
+        cells = [[f"{column[row]:.1f} %" if row in column else "–" for column in self.table.values()] for row in ROWS]
+        return [["", *self.table], *([row, *values] for row, values in zip(ROWS, cells))]
+
+
+def compare(
+    model: MAE,
+    train: Images,
+    test: Images,
+    statistics: tuple[Tensor, Tensor],
+    tuning: Finetune,
+    scratch: Finetune,
+    *,
+    labels: int = 1000,
+    seed: int = 0,
+    say: Callable[[str], Any] = lambda text: None,
+) -> Comparison:
+    """Evaluate raw pixels, an untrained encoder and the trained one alike: k-NN, linear probe on all and on ``labels`` labels, fine-tuning.
+
+    From scratch, the same network starts at the trained one's initial weights and has its own recipe, ``scratch``.
+    k-NN and probe see all patch tokens side by side; every probe chooses its penalty on training images.
+    """
+    assert train.labels is not None and test.labels is not None
+    torch.manual_seed(seed)
+    untrained = MAE(model.size).encoder.to(next(model.parameters()).device)
+    result = Comparison()
+    sources: dict[str, Callable[[Images], Tensor]] = {
+        "raw pixels": lambda images: pixel_features(images, statistics),
+        "random encoder": lambda images: extract(untrained, images, statistics, pool="tokens"),
+        "MAE": lambda images: extract(model.encoder, images, statistics, pool="tokens"),
+    }
+    subset = train.subset_per_class(labels, seed=seed)
+    for row, features in sources.items():
+        say(f"k-NN and linear probe: {row}")
+        inputs = features(test)
+        result.add("k-NN", row, accuracy(knn_predict(features(train), train.labels, inputs), test.labels))
+        for evaluation, images in ((f"probe, {len(train):,} labels", train), (f"probe, {labels:,} labels", subset)):
+            assert images.labels is not None
+            predicted, penalty = probe_predict(features(images), images.labels, inputs)
+            result.add(evaluation, row, accuracy(predicted, test.labels))
+            result.notes.append(f"{evaluation}, {row}: penalty {penalty:g}")
+    for row, encoder, settings in (("from scratch", untrained, scratch), ("MAE", model.encoder, tuning)):
+        say(f"fine-tuning on {labels} labels: {row}")
+        classifier, _ = finetune(settings, encoder, subset, statistics, quiet=True)
+        result.add(f"tuned, {labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
+    return result
+
+
 def demo(out: Path, *, seed: int = 0) -> Comparison:
-    """Pre-train, reconstruct, compare; prints as it goes, and leaves a page in ``out``. A run that was stopped there goes on."""
+    """Pre-train, reconstruct, compare; prints progress and writes a page into ``out``. A stopped run there is resumed."""
     started = time.perf_counter()
     chosen = replace(recipe("fashion-demo"), seed=seed)
     few, scratch = replace(FEW_LABELS, seed=seed), replace(SCRATCH, seed=seed)
@@ -33,18 +103,30 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
     if resume:
         print(f"   continuing the run in {out}; remove that folder to start again")
     model, result = pretrain(chosen, train, out, resume=resume)
-    trained = Pretrained(model, chosen, train.statistics)
-    parts, worth = pretraining_parts(out, trained, train, test, result)
-    print(f"   loss {result.loss:.3f} after {result.seen:,} images in {result.seconds:.0f} s. {worth}")
+    parts, verdict = pretraining_parts(out, Pretrained(model, chosen, train.statistics), train, test, result)
+    print(f"   loss {result.loss:.3f} after {result.seen:,} images in {result.seconds:.0f} s. {verdict}")
     print("2. What did it learn?", flush=True)
     found = compare(model, train, test, train.statistics, few, scratch, seed=seed, say=lambda text: print(f"   {text}", flush=True))
     seconds = time.perf_counter() - started
     write_json(out / "comparison.json", {"table": found.table, "notes": found.notes, "seconds": seconds, **environment("cpu")})
-    lines = found.lines()
-    rows = [("", *found.table)]
-    for row in ROWS:
-        rows.append((row, *(f"{column[row]:.1f} %" if row in column else "–" for column in found.table.values())))
+    rows = found.rows()
     parts += ["<h2>What did it learn?</h2>", table(rows), picture(comparison(found.table, ROWS), out / "comparison.png", CAPTION)]
     page = write_page(out, "A masked autoencoder in five minutes", [*parts, *settings_parts(chosen, "cpu")])
-    print("\n".join(["", *lines, "", f"{seconds:.0f} s in all, {len(test):,} test images, seed {seed}. Everything is on one page: {page}"]))
+    print("", *(f"{row:16}" + "".join(f"{cell:>22}" for cell in cells) for row, *cells in rows), "", sep="\n")
+    print(f"{seconds:.0f} s in all, {len(test):,} test images, seed {seed}. Everything is on one page: {page}")
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand:
+    """The main job: pre-train on the embedded photographs of clothes, look at what was learned, compare. About five minutes."""
+
+    out: Path = Path("runs/demo")
+    """Folder for checkpoint, metrics, figures and report."""
+    seed: int = 0
+    """Decides the initial weights, the order of the images and the masks."""
+
+    def __call__(self) -> None:
+        main_job = entry("fashion-demo")
+        threads.in_this_process(main_job.size, main_job.recipe, device="cpu")
+        demo(self.out, seed=self.seed)

@@ -1,4 +1,4 @@
-"""Options that several commands share: where images come from, where the work is done, and with how many."""
+"""Options that several commands share: images, weights, device, workers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import Annotated, Any, Literal
 import torch
 from tyro.conf import Positional, arg
 
-from .. import data
+from .. import data, weights
 from ..data.images import Images
 from ..data.opening import ReadFrom
 from ..data.types import ImageDataset
 from ..errors import MinimaeError, reason
 from ..model.patches import Pair
 from ..tasks.loading import LoaderConfig
+from ..tasks.pretrain import Pretrained
 from ..train import distributed
 from ..train.distributed import world
 from ..train.state import can_resume
+from ..weights import Classified
 
 RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def pick_device(name: str) -> str:
-    """auto is the GPU if there is one. Raises ValueError for a device this machine does not have.
+    """The device of this name; auto is the GPU if there is one. Raises ValueError for a device that this machine does not have.
 
     GPUs are only counted: a process that uses the first one would keep some of its memory.
     """
@@ -47,30 +49,55 @@ def pick_device(name: str) -> str:
     return name
 
 
-def begin(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
-    """Whether the run in ``out`` goes on: as asked, or by itself after torchrun started the processes of some machine again.
+def resumes(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
+    """Whether to resume the run in ``out``: on request, or after torchrun has restarted the processes of some machine.
 
-    Refuses to write over a run: raises MinimaeError that tells how to continue it.
+    Raises MinimaeError, with the option that continues it, instead of writing over a run.
     """
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    [again] = distributed.agree(restarts > 0, device=torch.device("cpu"))
+    [restarted] = distributed.agree(restarts > 0, device=torch.device("cpu"))
     if resume or not can_resume(out):
         return resume
-    if auto or again:
+    if auto or restarted:
         return True
     raise MinimaeError(f"{out} already holds a run: continue it with {option}, or choose another folder with --out")
 
 
 def describe(images: ImageDataset) -> str:
-    """A set of images in one line."""
+    """A data set in one line."""
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
     shape = f"{images.channels} × {images.image[0]} × {images.image[1]}" if isinstance(images, Images) else "read as they are needed"
     return f"{images.name}: {len(images):,} images, {shape}, {kinds}"
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What a file of weights from another library may not state."""
+
+    heads: int | None = None
+    """Heads of the encoder, where the weights do not state them."""
+    key: str | None = None
+    """Which weights to take from a file with several sets: model_ema, teacher …"""
+    prefix: str | None = None
+    """The prefix of the model's parameter names: backbone. …"""
+
+    def given(self, **more: Any) -> dict[str, Any]:
+        """These options and others, without those that are None."""
+        options = {"heads": self.heads, "key": self.key, "prefix": self.prefix, **more}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def load(self, source: str | Path, **more: Any) -> Pretrained | Classified:
+        """Weights as :func:`minimae.load` reads them."""
+        return weights.load(source, **self.given(**more))
+
+    def pretrained(self, source: str | Path) -> Pretrained:
+        """The same for a pre-trained model. Raises MinimaeError for a classifier."""
+        return weights.load_pretrained(source, **self.given())
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Where images come from and where the work is done."""
+    """Where images come from, and the device of the model."""
 
     data_root: Path = data.DOWNLOADS
     """Folder of downloaded data sets."""
@@ -94,41 +121,41 @@ class DataOptions:
 
     @property
     def reading(self) -> LoaderConfig:
-        """How a stream is read."""
+        """The options of the loader."""
         return LoaderConfig(workers=self.workers, crop_on=self.crop_on, skip_corrupt=self.skip_corrupt)
 
     def join(self) -> str:
-        """Meet the other processes, if torchrun started this one; → the device of this process."""
+        """Join the other processes, if torchrun started this one; → the device of this process."""
         return distributed.join(os.environ, pick_device(self.device))
 
     def open(
         self, name: str, split: str, *, image: int | Pair | None = None, channels: int | None = None, labelled: bool = False
     ) -> ImageDataset:
-        """A set of images, see :func:`minimae.data.open_images`. What was left out or held out is printed once.
+        """Open a data set, see :func:`minimae.data.open_images`; prints once what was left out or held out.
 
-        labelled: for an evaluation, which needs a test part.
+        labelled: for an evaluation, which needs test images.
         """
         folder: str | Path = name
         if name == "imagenet":
             folder = self.data_root / name
             if not folder.is_dir():
                 raise MinimaeError(f"ImageNet is not at {folder}: name its folder (with train and val in it), or its shards, with --data")
-        how: dict[str, Any] = {"image": image, "channels": channels, "bits": self.bits, "labelled": labelled, "limit": self.limit}
-        how |= {"read_from": self.read_from, "download": self.download, "skip_corrupt": self.skip_corrupt}
-        images = data.open_images(folder, split, root=self.data_root, **how)
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("bits", "limit", "read_from", "download", "skip_corrupt")}
+        given |= {"image": image, "channels": channels, "labelled": labelled}
+        images = data.open_images(folder, split, root=self.data_root, **given)
         if world().main and (split == "test" or not labelled):
             print(*images.notes, sep="\n", end="\n" * bool(images.notes))
         if isinstance(images, Images) and images.skipped:
             print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
         return images
 
-    def test_images(self, name: str, train: ImageDataset, **how: Any) -> ImageDataset:
-        """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for one that is not right.
+    def test_images(self, name: str, train: ImageDataset, **given: Any) -> ImageDataset:
+        """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for a faulty one.
 
-        The classes of test images do not matter to training images without labels.
+        Where training images have no labels, those of the test images do not matter.
         """
         try:
-            return self.open(name, "test", **how)
+            return self.open(name, "test", **given)
         except (FileNotFoundError, ValueError) as error:
             if train.labels is not None and not isinstance(error, FileNotFoundError):
                 raise

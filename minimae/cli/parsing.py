@@ -1,11 +1,12 @@
-"""The words of a command line → a command, ready to be called. Errors are a ValueError of one line."""
+"""From the words of a command line to a command, ready to be called. Errors are a ValueError of one line."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import os
+import pkgutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,45 +19,22 @@ from ..data import NAMES, load
 from ..data.folder import listing
 from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures
 from ..suggest import nearest
-from ..tasks.pretrain import Pretrain
 from ..train.settings import from_dict
 from ..train.state import saved_settings
-from .commands import COMMANDS, FinetuneCommand, KnnCommand, PretrainCommand, TrainProbeCommand
-from .meant import one_line, unknown
-from .words import first_words, folder_to_resume, with_words
+from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class
+from .mistakes import one_line, options, unknown
 
-WITH_RECIPE = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
+HELP = {"-h", "--help"}
 
 
 def parse(arguments: Sequence[str]) -> Any:
     """Command line → a command, ready to be called. Raises ValueError for unknown words, SystemExit(0) after ``--help``."""
-    arguments = [at_home(word) for word in arguments]
-    return with_words(understood(arguments), arguments)
+    words = with_new_names([with_home(word) for word in arguments])
+    command = understood(words)
+    return replace(command, words=tuple(words)) if hasattr(command, "words") else command
 
 
-def understood(arguments: list[str]) -> Any:
-    """The command that the words stand for."""
-    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
-    name, rest = " ".join(arguments[:words]), arguments[words:]
-    if name not in COMMANDS:
-        raise ValueError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
-    chosen = named_recipe(name, rest) if name in WITH_RECIPE else None
-    command: Any = COMMANDS[name]
-    if name == "pretrain":
-        return read(name, command, rest, default=pretraining(chosen, rest))
-    if name in ("finetune", "probe") and chosen is None and (started := continued(name, rest)) is not None:
-        return read(name, type(started), rest, default=started)
-    if name == "finetune":
-        scratch = "--scratch" in rest or (chosen is not None and chosen.kind == "scratch")
-        base: Any = chosen.recipe if chosen else SCRATCH if scratch else FinetuneCommand().recipe
-        return read(name, command, rest, default=FinetuneCommand(recipe=base, name=chosen.name if chosen else "", scratch=scratch))
-    if chosen is not None:
-        command = KnnCommand if name == "knn" else TrainProbeCommand
-        return read(name, command, rest, default=command(weights=tyro.MISSING, recipe=chosen.recipe, name=chosen.name))
-    return read(name, command, rest)
-
-
-def at_home(word: str) -> str:
+def with_home(word: str) -> str:
     """``--out=~/x`` → ``--out=HOME/x``: shells expand a ~ only where a word begins."""
     option, sign, value = word.partition("=") if word.startswith("-") else ("", "", word)
     home = os.path.expanduser(value)
@@ -67,52 +45,97 @@ def at_home(word: str) -> str:
     return option + sign + home
 
 
+def with_new_names(words: list[str]) -> list[str]:
+    """Replace old names of commands and options by the new ones, with a notice on standard error."""
+    for old, new in RENAMED.items():
+        parts = old.split()
+        i = 0 if words[: len(parts)] == parts else words.index(old) if old in words[1:] else None
+        if i is not None:
+            print(f"minimae: {old} is now {new}; the old name will go with version 0.8", file=sys.stderr)
+            words[i : i + len(parts)] = new.split()
+    return words
+
+
+def understood(words: Sequence[str], saved: Any = None) -> Any:
+    """The command that the words stand for. saved: the recipe of a run to resume, which replaces the named one."""
+    count = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name, rest = " ".join(words[:count]), list(words[count:])
+    if name not in COMMANDS:
+        raise ValueError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
+    default = defaults(name, rest, saved) if name in RECIPE_KINDS else None
+    return read(name, command_class(name) if default is None else type(default), rest, default)
+
+
+def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
+    """The command before its options are read: with the named recipe, or as the run to resume was started; None for plain defaults.
+
+    Takes the recipe's name off ``rest``.
+    """
+    chosen = named_recipe(name, rest)
+    folder = None if saved else folder_to_resume(name, chosen, rest)
+    if folder is not None:
+        started = as_started(name, folder)
+        return replace(started, name=chosen.name) if chosen else started
+    if name == "pretrain" and chosen is None:
+        if saved is None and not HELP & set(rest):
+            known = ", ".join(known for known, e in RECIPES.items() if e.kind == name)
+            raise ValueError(f"minimae pretrain needs a recipe: {known}")
+        saved = saved or entry("fashion-demo").recipe
+    if chosen is not None and chosen.name == "my-pictures" and saved is None:
+        saved = for_my_pictures(rest)
+    recipe = saved or (chosen.recipe if chosen else SCRATCH if name == "finetune" and "--scratch" in rest else None)
+    if recipe is None:
+        return None
+    given: dict[str, Any] = {"recipe": recipe, "name": chosen.name if chosen else ""}
+    if name in ("knn", "probe"):
+        given["weights"] = tyro.MISSING
+    if chosen is not None and chosen.kind == "scratch":
+        given["scratch"] = True
+    return pkgutil.resolve_name(TRAIN_PROBE)(**given) if name == "probe" else command_class(name)(**given)
+
+
 def named_recipe(command: str, rest: list[str]) -> Entry | None:
     """The recipe that is named first, taken off the rest. Raises ValueError for an unknown one, or when another command is meant for it."""
     if not rest or rest[0].startswith("-"):
         return None
     if "=" in rest[0]:
-        raise ValueError(unknown(command, COMMANDS[command], rest[:1]))
-    chosen = entry(rest.pop(0), of=[e.name for e in RECIPES.values() if e.kind in WITH_RECIPE[command]])
-    if chosen.kind not in WITH_RECIPE[command]:
-        right = next(c for c, kinds in WITH_RECIPE.items() if chosen.kind in kinds)
+        raise ValueError(unknown(command, rest[:1], options(command, command_class(command))))
+    chosen = entry(rest.pop(0), of=[e.name for e in RECIPES.values() if e.kind in RECIPE_KINDS[command]])
+    if chosen.kind not in RECIPE_KINDS[command]:
+        right = next(other for other, kinds in RECIPE_KINDS.items() if chosen.kind in kinds)
         raise ValueError(f"{chosen.name} is a recipe for minimae {right}, not for {command}")
     return chosen
 
 
-def pretraining(chosen: Entry | None, rest: list[str]) -> PretrainCommand:
-    """The defaults of ``minimae pretrain``: those of a named recipe, or of the run in a folder."""
-    folder = resumed(chosen, rest)
-    if chosen is None and folder is None and not {"-h", "--help"} & set(rest):
-        known = ", ".join(name for name, e in RECIPES.items() if e.kind == "pretrain")
-        raise ValueError(f"minimae pretrain needs a recipe: {known}")
-    if folder:
-        base: Any = from_dict(Pretrain, saved_settings(folder, "pretrain"))
-    elif chosen and chosen.name == "my-pictures":
-        base = for_my_pictures(rest)
+def folder_to_resume(name: str, chosen: Entry | None, rest: list[str]) -> Path | None:
+    """The folder of ``pretrain --resume FOLDER``, or of ``--out FOLDER --resume``. Raises ValueError when pretrain names none."""
+    if name == "pretrain":
+        folder = value_of("--resume", rest)
+        if folder == "":
+            raise ValueError(f"--resume needs the folder of the run: minimae pretrain --resume runs/{chosen.name if chosen else 'NAME'}")
     else:
-        base = (chosen or entry("fashion-demo")).recipe
-    if folder and (words := first_words(folder, "pretrain")):  # with the images and options it was started with
-        started = understood(words)
-        return replace(started, recipe=base, resume=None, name=chosen.name if chosen else started.name)
-    return PretrainCommand(recipe=base, name=chosen.name if chosen else "")
+        folder = value_of("--out", rest) if "--resume" in rest and name != "knn" else None
+    return Path(folder) if folder else None
 
 
-def continued(name: str, rest: list[str]) -> Any:
-    """Fine-tuning or a probe as first started in the folder to resume; None without --resume, or if it is unknown."""
-    folder = folder_to_resume(rest)
-    words = first_words(folder, name) if folder else []
-    if not folder or not words:
-        return None
-    started = understood(words)
-    if not isinstance(started, FinetuneCommand | TrainProbeCommand):
-        return None
-    return replace(started, recipe=from_dict(type(started.recipe), saved_settings(folder, name)))
+def as_started(name: str, folder: Path) -> Any:
+    """The command that started the run in a folder: its images, its options, and its recipe as saved there."""
+    from ..tasks.finetune import Finetune
+    from ..tasks.pretrain import Pretrain
+    from ..tasks.probe_train import Probe
+    from .report import first_words
+
+    kind: type = {"pretrain": Pretrain, "finetune": Finetune, "probe": Probe}[name]
+    saved = from_dict(kind, saved_settings(folder, name))
+    words = first_words(folder, name)
+    if not words:
+        return defaults(name, [], saved)
+    return replace(understood(words, saved), **({"resume": None} if name == "pretrain" else {}))
 
 
-def for_my_pictures(rest: list[str]) -> Pretrain:
+def for_my_pictures(rest: list[str]) -> Any:
     """The recipe ``my-pictures`` for as many pictures as there are in ``--data``. Raises ValueError when that is missing."""
-    if {"-h", "--help"} & set(rest):
+    if HELP & set(rest):
         return my_pictures(200)
     name, limit = value_of("--data", rest), value_of("--limit", rest)
     if not name:
@@ -123,59 +146,36 @@ def for_my_pictures(rest: list[str]) -> Pretrain:
 
 def value_of(option: str, rest: list[str]) -> str | None:
     """The value of an option: "" when it stands there without one, None when the option is not there."""
-    for i, word in enumerate(rest):
+    for word, following in zip(rest, [*rest[1:], "-"]):
         name, sign, value = word.partition("=")
         if name == option:
-            value = value if sign else next(iter(rest[i + 1 : i + 2]), "")
+            value = value if sign else following
             return "" if value.startswith("-") else value
     return None
 
 
-def resumed(chosen: Entry | None, rest: list[str]) -> Path | None:
-    """The folder after ``--resume``. Raises ValueError when there is none."""
-    folder = value_of("--resume", rest)
-    if folder == "":
-        run = f"runs/{chosen.name}" if chosen else "runs/NAME"
-        raise ValueError(f"--resume needs the folder of the run: minimae pretrain --resume {run}")
-    return None if folder is None else Path(folder)
-
-
-def read(name: str, command: Any, rest: list[str], *, default: Any = None) -> Any:
-    """Let tyro parse the options of a command, and put its errors into one line."""
-    how: dict[str, Any] = {} if default is None else {"default": default}
+def read(name: str, command: Any, rest: list[str], default: Any = None) -> Any:
+    """Let tyro read the options of a command. Its errors become a ValueError of one line."""
+    text = " ".join((command.__doc__ or "").split())
+    if name == "pretrain":
+        text += f" The defaults below are those of {default.name or 'fashion-demo'}."
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    given["description"] = textwrap.fill(text, 80, subsequent_indent="  ")  # tyro joins lines, unless they are indented
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            how |= {"prog": f"minimae {name}", "description": description(command, default)}
-            made, left = tyro.cli(command, args=rest, return_unknown_args=True, **how)
+            made, left = tyro.cli(command, args=rest, return_unknown_args=True, prog=f"minimae {name}", **given)
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ValueError(f"{one_line(errors.getvalue())} (minimae {name} --help lists the options)") from None
-    recipe, known = getattr(made, "name", ""), getattr(default, "name", "")
-    if name in WITH_RECIPE and recipe != known:
+    recipe = getattr(made, "name", "")
+    if name in RECIPE_KINDS and recipe != getattr(default, "name", ""):
         if recipe in RECIPES:
             raise ValueError(f"the recipe comes first: minimae {name} {recipe} …")
         left = [recipe, *left]
     if left:
-        raise ValueError(unknown(name, command, left, default=default))
-    check_seeds(made)
+        raise ValueError(unknown(name, left, options(name, command, default)))
+    if not -(2**63) <= getattr(made, "seed", 0) < 2**63:
+        raise ValueError(f"--seed takes a whole number of 64 bits, from -2^63 to 2^63 - 1, not {made.seed}")
     return made
-
-
-def description(command: Any, default: Any) -> str:
-    """The docstring of a command, in lines that fit a terminal."""
-    text = " ".join((command.__doc__ or "").split())
-    if isinstance(default, PretrainCommand):
-        text += f" The defaults below are those of {default.name or 'fashion-demo'}."
-    return textwrap.fill(text, 80, subsequent_indent="  ")  # tyro joins lines, unless they are indented
-
-
-def check_seeds(command: Any) -> None:
-    """A seed is an integer of 64 bits. Raises ValueError for a larger one, in the command or in its recipe."""
-    for f in dataclasses.fields(command):
-        value = getattr(command, f.name)
-        if dataclasses.is_dataclass(value):
-            check_seeds(value)
-        elif f.name == "seed" and not -(2**63) <= value < 2**63:
-            raise ValueError(f"--seed takes a whole number of 64 bits, from -2^63 to 2^63 - 1, not {value}")

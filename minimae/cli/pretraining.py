@@ -15,8 +15,8 @@ from ..train import threads
 from ..train.distributed import world
 from ..train.state import locked
 from ..weights.start import starter
-from .options import DataOptions, RecipeName, begin, describe
-from .rehearse import rehearse
+from .dry_run import dry_run
+from .options import DataOptions, RecipeName, describe, resumes
 from .report import examples, prepare, report_pretraining
 
 
@@ -33,37 +33,37 @@ class PretrainCommand:
     """Continue the run in this folder, with its own recipe; the number of processes may be another."""
     auto_resume: bool = False
     """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
-    rehearse: bool = False
+    dry_run: bool = False
     """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
-    images of --data or, where ImageNet is not at hand, on a small folder made from photographs; says what the real run would take."""
+    images of --data or, without ImageNet, on a small folder made from photographs; prints how long the real run would take."""
     words: Suppress[tuple[str, ...]] = ()
 
     def __call__(self) -> None:
         device = self.where.join()
-        if self.rehearse:
-            rehearse(self.name, self.recipe, self.where, device=device, out=self.out)
+        if self.dry_run:
+            dry_run(self.name, self.recipe, self.where, device=device, out=self.out)
             return
         out = self.resume or self.out or Path("runs") / (self.name or "pretrain")
-        resume = begin(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
+        resume = resumes(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
         recipe = for_processes(self.recipe, world().size)
         train = self.where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         size = recipe.size_for(train)
         start = None if recipe.init is None or resume else starter(recipe, train)  # an error here, and not after the folder is made
         threads.in_this_process(size, recipe, device=device)
         before = known(self.name, len(train))
-        how: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
-        print(brief(recipe, before, data=describe(train), device=device, out=out, **how))
+        about: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
+        print(brief(recipe, before, data=describe(train), device=device, out=out, **about))
         if world().main:
-            found = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
-            test, unseen = examples(found, size, skip_corrupt=self.where.skip_corrupt), found is not train
+            test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
+            unseen, test = test is not train, examples(test, size, skip_corrupt=self.where.skip_corrupt)
             check_images(train, test, channels=size.channels)
         with locked(out):
             if world().main and not resume:
-                prepare(out, recipe, device, self.words, text=tell(before, recipe, **how))
+                prepare(out, recipe, device, self.words, text=tell(before, recipe, **about))
         model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading, start=start)
         if not world().main:
             return
         prepare(out, recipe, device, self.words, again=True)
-        about: dict[str, Any] = {"processes": world().size, "workers": self.where.reading.processes(), "unseen": unseen}
-        page, worth = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, device=device, **about)
-        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}\n{worth}")
+        given: dict[str, Any] = {"processes": world().size, "workers": self.where.reading.processes(), "unseen": unseen}
+        page, verdict = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, device=device, **given)
+        print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}\n{verdict}")

@@ -1,4 +1,4 @@
-"""The command line: ``minimae COMMAND --help``."""
+"""The program ``minimae``: run a command, and report any error that has a cause outside the code in one line."""
 
 from __future__ import annotations
 
@@ -11,42 +11,40 @@ import time
 from collections.abc import Iterator, Sequence
 
 from .. import __version__
+from ..data.optional import missing
+from ..data.workers import death_of_a_worker, tells_a_death
 from ..errors import Interrupted, MinimaeError, reason
 from ..train.distributed import leave
 from ..train.threads import restored
 from .allocator import keep_freed_memory
-from .commands import COMMANDS
+from .commands import COMMANDS, command_class
 from .parsing import parse
 from .terminal import any_terminal
 
-__all__ = ["main", "parse", "usage"]
+USAGE = """minimae {version}: masked autoencoders
+
+minimae COMMAND --help lists the options of a command:
+{commands}
+
+pretrain, probe, finetune and knn take the name of a recipe, or a file with one,
+first; minimae recipes lists the recipes. After an error, MINIMAE_TRACEBACK=1
+shows where it came from."""
 
 
 def usage() -> str:
     """The list of commands, at most 80 characters wide."""
     lines = []
-    for name, command in COMMANDS.items():
-        says = re.split(r"[.;:](?:\s|$)", " ".join((command.__doc__ or "").split()))[0]
+    for name in COMMANDS:
+        says = re.split(r"[.;:](?:\s|$)", " ".join((command_class(name).__doc__ or "").split()))[0]
         lines.append(textwrap.fill(f"{name:16}{says}", 80, initial_indent="  ", subsequent_indent=" " * 18))
-    return "\n".join(
-        [
-            f"minimae {__version__}: masked autoencoders",
-            "",
-            "minimae COMMAND --help lists the options of a command:",
-            *lines,
-            "",
-            "pretrain, probe, finetune and knn take the name of a recipe first;",
-            "minimae recipes lists the recipes. After an error, MINIMAE_TRACEBACK=1 shows",
-            "where it came from.",
-        ]
-    )
+    return USAGE.format(version=__version__, commands="\n".join(lines))
 
 
 @restored()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it went well, 2 after one clear line on standard error.
+    """Run a command → 0 when it went well, 2 after one clear line on standard error.
 
-    Without arguments it is the program itself: it takes those of the process, and keeps freed memory. The number of threads is restored.
+    Without arguments it takes those of the process, and keeps freed memory. The number of threads is restored.
     """
     if arguments is None:
         keep_freed_memory(os.environ)
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     with any_terminal():
         try:
-            with only_the_first_speaks():
+            with only_the_first_prints():
                 if not words or words[0] in ("-h", "--help", "help"):
                     print(usage())
                 elif words[0] in ("--version", "-V"):
@@ -64,26 +62,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 else:
                     parse(words)()
                 sys.stdout.flush()
+            return 0
         except Interrupted as stop:
-            text, number = stop.args
+            text, signal = stop.args
             print(f"minimae: {text} (after {time.perf_counter() - started:.0f} s)", file=sys.stderr)
-            return 0 if number == 15 else 2
+            return 0 if signal == 15 else 2
         except KeyboardInterrupt:
             print("minimae: stopped", file=sys.stderr)
-            return 2
         except Exception as error:
-            said = one_line(error)
-            if os.environ.get("MINIMAE_TRACEBACK") or said is None:
+            text = message(error)
+            if os.environ.get("MINIMAE_TRACEBACK") or not text:
                 raise
-            print(f"minimae: {said}", file=sys.stderr)
-            return 2
+            print(f"minimae: {text}", file=sys.stderr)
         finally:
             leave()
-    return 0
+        return 2
 
 
 @contextlib.contextmanager
-def only_the_first_speaks() -> Iterator[None]:
+def only_the_first_prints() -> Iterator[None]:
     """Of several processes, only the first writes to standard output; all report errors."""
     if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
@@ -92,14 +89,11 @@ def only_the_first_speaks() -> Iterator[None]:
         yield
 
 
-def one_line(error: Exception) -> str | None:
-    """The message for an error that has a cause outside the code; None for one that should print its traceback."""
-    from ..data.optional import missing
-    from ..data.workers import death_of_a_worker, tells_a_death
-
+def message(error: Exception) -> str:
+    """The message for an error with a cause outside the code; "" for one that should print its traceback."""
     if isinstance(error, ImportError):
         return missing(error)
-    if isinstance(error, (MinimaeError, ValueError, OSError)):
+    if isinstance(error, MinimaeError | ValueError | OSError):
         return str(error) or type(error).__name__
     if isinstance(error, OverflowError):
         return f"a number is too large ({error})"
@@ -107,7 +101,7 @@ def one_line(error: Exception) -> str | None:
         return f"there is not enough memory ({reason(error)}): lower --batch, --image or the size of the model"
     if isinstance(error, RuntimeError) and tells_a_death(error):
         return death_of_a_worker(error)
-    return None
+    return ""
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ from ..tasks.loading import some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from ..tasks.reconstruct import reconstruct_batch
 from ..train.loop import Result
-from .words import COMMAND, ENVIRONMENT, first_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 8  # test images in a report
+ENVIRONMENT, COMMAND = "environment.json", "command"  # the file in the run's folder, and its entry for the command line
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
@@ -91,6 +91,15 @@ def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, t
             (out / "recipe.txt").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise MinimaeError(f"cannot write into {out} ({error.strerror}); choose another folder with --out") from None
+
+
+def first_words(folder: Path, command: str | None = None) -> list[str]:
+    """The arguments that started the run in a folder; none if they are unknown or belong to another command."""
+    try:
+        words = shlex.split(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))[COMMAND])[1:]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # an older run, or an edited file
+        return []
+    return words if command is None or words[:1] == [command] else []
 
 
 def picture(fig: Figure, path: Path, caption: str) -> str:

@@ -27,7 +27,7 @@ codecs.register_error("minimae", spelled)
 
 
 class Output:
-    """A text stream whose reader may close it. The rest is then discarded, and with ``ends`` the program ends silently."""
+    """A text stream whose reader may close it. Later output is discarded; with ``ends``, the program then exits with 0."""
 
     def __init__(self, stream: Any, *, ends: bool) -> None:
         self.stream, self.ends = stream, ends
@@ -38,39 +38,34 @@ class Output:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        with self.reader():
+        with self.closed_pipe_handled():
             self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self.reader():
+        with self.closed_pipe_handled():
             self.stream.flush()
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[None]:
-        """Handle a closed pipe. Raises SystemExit(0) if the program ends with it."""
+    def closed_pipe_handled(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self.discard()  # otherwise Python would try to write the rest once more as it exits
+            with contextlib.suppress(OSError, ValueError):  # otherwise Python tries to write the rest once more as it exits
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
             if not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL:  # Windows calls a broken pipe an invalid argument
                 raise
             if self.ends:
                 raise SystemExit(0) from None
 
-    def discard(self) -> None:
-        """Discard what is buffered, and all later output."""
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-
 
 @contextlib.contextmanager
 def any_terminal() -> Iterator[None]:
     """Inside, standard output and standard error take every character, and a closed pipe is no error."""
-    with contextlib.ExitStack() as ends:
+    with contextlib.ExitStack() as stack:
         if sys.stdout is not None:
-            ends.enter_context(contextlib.redirect_stdout(Output(sys.stdout, ends=True)))
-            ends.callback(sys.stdout.flush)  # here, where a closed pipe is handled, not when Python exits
+            stack.enter_context(contextlib.redirect_stdout(Output(sys.stdout, ends=True)))
+            stack.callback(sys.stdout.flush)  # here, where a closed pipe is handled, not when Python exits
         if sys.stderr is not None:
-            ends.enter_context(contextlib.redirect_stderr(Output(sys.stderr, ends=False)))
+            stack.enter_context(contextlib.redirect_stderr(Output(sys.stderr, ends=False)))
         yield

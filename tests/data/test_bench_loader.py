@@ -8,9 +8,10 @@ import pytest
 import tyro
 from minimae_book.bench import loader as bench_loader
 from minimae_book.bench.loader import Way, bench, plan, table, ways
+from minimae_book.bench.loader_command import BenchLoaderCommand
 
 import minimae
-from minimae.cli.data import BenchLoaderCommand, PackCommand, VerifyCommand
+from minimae.cli.data import PackCommand, VerifyCommand
 from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
 

@@ -14,7 +14,8 @@ from minimae_book.evidence import race as module
 from minimae_book.evidence.race import Clock, RaceCommand, count, curve, shortened, verdict
 from PIL import Image
 
-from minimae.cli.program import main, parse
+from minimae.cli.parsing import parse
+from minimae.cli.program import main
 from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.errors import Interrupted

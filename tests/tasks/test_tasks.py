@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from minimae import MinimaeError, make_mask
-from minimae.cli.compare import compare
+from minimae.cli.demo import compare
 from minimae.cli.report import reconstruction_figure
 from minimae.data.augment import normalise
 from minimae.data.images import Images

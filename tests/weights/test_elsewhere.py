@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from minimae.data.images import Images
 from oracles import scrambled, small
 from sklearn.base import clone
 
 import minimae
 from minimae import MAE, MinimaeError
-from minimae.cli.program import main, parse
-from minimae.data.images import Images
+from minimae.cli.parsing import parse
+from minimae.cli.program import main
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained

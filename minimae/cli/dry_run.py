@@ -1,4 +1,4 @@
-"""A rehearsal of a long run: every stage at the model's true size, for a few steps, with the options and some of the images of the run.
+"""``minimae pretrain RECIPE --dry-run``: a few steps of every stage at the model's true size, with the options and some images of the run.
 
 In minutes it finds what would fail after days (memory, loader, checkpoint, the step from one stage to the next), and measures how
 long the real run would take on this machine.
@@ -10,6 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -38,71 +39,61 @@ STEPS = 4
 SMALL = 4  # images of a forward pass on a CPU
 
 
-def shortened(recipe: Any, images: int, batch: int, processes: int) -> Any:
+def shortened(recipe: Any, images: int, batch: int) -> Any:
     """The recipe for ``STEPS`` optimizer steps of at most two forward passes, with nothing else changed."""
-    accumulate = min(2, recipe.accumulate)
-    changes: dict[str, Any] = {"batch": batch, "accumulate": accumulate, "warmup_epochs": 0.0, "log_every": 1}
-    return replace(recipe, **changes, epochs=STEPS * batch * accumulate * processes / images)
+    batch, accumulate = min(batch, recipe.batch), min(2, recipe.accumulate)
+    epochs = STEPS * batch * accumulate * world().size / images
+    return replace(recipe, batch=batch, accumulate=accumulate, warmup_epochs=0.0, log_every=1, epochs=epochs)
 
 
-def as_given(stage: Any, given: Pretrain) -> Any:
-    """The recipe of a later stage with the machine's settings from the command line: :data:`MACHINE`."""
-    return replace(stage, **{name: getattr(given, name) for name in MACHINE})
-
-
-def speed(result: Result) -> float:
-    """Images/s, the median over the steps after the first."""
-    rates = sorted(point["images_per_s"] for point in result.history[1:])
-    return rates[len(rates) // 2]
-
-
-def rehearse(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out: Path | None = None) -> dict[str, Any]:
+def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out: Path | None = None) -> dict[str, Any]:
     """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
 
     recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
-    that is ImageNet and not at hand. Without labels, pre-training and its report are all.
+    that is ImageNet and missing. Without labels, pre-training and its report are all.
     Prints as it goes. Raises MinimaeError for a recipe that has no others beside it, and whatever a stage raises.
     """
     model_name = name.removesuffix("-1600")
     if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):
         known = ", ".join(entry for entry in RECIPES if f"{entry}-probe" in RECIPES)
-        raise MinimaeError(f"--rehearse needs a recipe with a probe and fine-tuning beside it: {known}")
-    gpu, here, reading = device.startswith("cuda"), world(), where.reading
-    real = for_processes(recipe, here.size)
-    batch = real.batch if gpu else SMALL
-    found: dict[str, Any] = {}
-    with ExitStack() as ends:
-        root = Path(same(ends.enter_context(tempfile.TemporaryDirectory()) if here.main else ""))
-        train, test, total = images_for(recipe, where, 2 * batch * here.size, root)
+        raise MinimaeError(f"--dry-run needs a recipe with a probe and fine-tuning beside it: {known}")
+    processes, main, reading = world().size, world().main, where.reading
+    real = for_processes(recipe, processes)
+    batch = real.batch if device.startswith("cuda") else SMALL
+    stages: dict[str, Any] = {}
+    with ExitStack() as stack:
+        root = Path(same(stack.enter_context(tempfile.TemporaryDirectory()) if main else ""))
+        train, test, total = images_for(recipe, where, 2 * batch * processes, root)
         folder = out or root / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        first = shortened(real, len(train), batch, here.size)
-        stage(f"pre-training, {model_name}")
+        first = shortened(real, len(train), batch)
+        announce(f"pre-training, {model_name}")
         start = None if first.init is None else starter(first, train)
         model, result = pretrain(first, train, folder / "pretrain", device=device, quiet=True, reading=reading, start=start)
-        found["pretrain"] = told(replace(RECIPES[name], recipe=recipe, size=model.size, images=total), result, device, here.size)
-        if here.main:
-            how: dict[str, Any] = {"device": device, "processes": here.size, "workers": reading.processes()}
-            page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **how)
+        stages["pretrain"] = measured(replace(RECIPES[name], recipe=recipe, size=model.size, images=total), result, device)
+        if main:
+            given: dict[str, Any] = {"device": device, "processes": processes, "workers": reading.processes()}
+            page, _ = report_pretraining(folder / "pretrain", Pretrained(model, first, train.statistics), train, test, result, **given)
             print(f"  its report: {page}" if out else "  its report was written; --out FOLDER keeps it", flush=True)
         encoder = load_pretrained(folder / "pretrain").model.to(device).encoder
-        for step in STAGES if train.labels is not None and test.labels is not None else ():
-            entry: Entry = RECIPES[f"{model_name}-{step}"]
-            stage(entry.what)
-            later = for_processes(as_given(entry.recipe, recipe), here.size)
-            part = shortened(later, len(train), min(batch, later.batch), here.size)
-            run = train_probe if step == "probe" else finetune
-            classifier, result = run(part, encoder, train, train.statistics, folder / step, quiet=True, reading=reading)  # type: ignore[operator]
+        labelled = train.labels is not None and test.labels is not None
+        for stage in STAGES if labelled else ():
+            entry = RECIPES[f"{model_name}-{stage}"]
+            announce(entry.what)
+            later = for_processes(replace(entry.recipe, **{name: getattr(recipe, name) for name in MACHINE}), processes)
+            part = shortened(later, len(train), batch)
+            run: Any = train_probe if stage == "probe" else finetune
+            classifier, result = run(part, encoder, train, train.statistics, folder / stage, quiet=True, reading=reading)
             score = finetuned_accuracy(classifier, test, train.statistics, reading=reading, precision=part.precision)
             print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
-            found[step] = told(replace(entry, size=encoder.size, images=total), result, device, here.size)
-        if train.labels is None or test.labels is None:
+            stages[stage] = measured(replace(entry, size=encoder.size, images=total), result, device)
+        if not labelled:
             print("no labels: probe and fine-tuning were left out")
-        if here.main:
-            write_json(folder / "rehearsal.json", {"recipe": name, **environment(device), "stages": found})
-            hours = sum(one["hours"] for one in found.values())
-            print(f"all stages of {name} on {here.size} × {environment(device)['device']}: {hours:,.1f} hours at this speed")
-    return found
+        if main:
+            write_json(folder / "dry-run.json", {"recipe": name, **environment(device), "stages": stages})
+            hours = sum(stage["hours"] for stage in stages.values())
+            print(f"all stages of {name} on {processes} × {environment(device)['device']}: {hours:,.1f} hours at this speed")
+    return stages
 
 
 def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> tuple[ImageDataset, ImageDataset, int]:
@@ -113,10 +104,10 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
     if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
         train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         test = where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
-        return part_of(train, count), part_of(test, count), len(train)
+        return some(train, count), some(test, count), len(train)
     if world().main:
         per_class = -(-count // CLASSES) + 1
-        print(f"ImageNet is not at hand: making {CLASSES * per_class} + {4 * CLASSES} JPEGs laid out like it, and packing them", flush=True)
+        print(f"ImageNet is missing: making {CLASSES * per_class} + {4 * CLASSES} JPEGs laid out like it, and packing them", flush=True)
         make_folder(root / "images", classes=CLASSES, train=per_class, val=4)
         for split in ("train", "val"):
             pack(root / "images", split, root / "packed", workers=1, quiet=True)
@@ -124,29 +115,29 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
     return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
 
 
-def part_of(images: ImageDataset, count: int) -> ImageDataset:
+def some(images: ImageDataset, count: int) -> ImageDataset:
     """At most that many, as many of each class as possible."""
     return images if len(images) <= count else images.subset(choose(images.labels, len(images), count).sort().values)
 
 
-def stage(what: str) -> None:
-    """Say what begins."""
+def announce(stage: str) -> None:
+    """Print the name of a stage, and reset the measurement of memory."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    print(f"{what}:", flush=True)
+    print(f"{stage}:", flush=True)
 
 
-def told(entry: Entry, result: Result, device: str, processes: int) -> dict[str, float]:
-    """Print what was measured, and how long the real run would take: this recipe, at this size, on as many images as there are."""
-    rate, images = speed(result), entry.cost.images
+def measured(entry: Entry, result: Result, device: str) -> dict[str, float]:
+    """Print the measurements of a stage, and how long the real run would take: this recipe, at this size, on as many images."""
+    rate, images = median_high(point["images_per_s"] for point in result.history[1:]), entry.cost.images
     hours = images / rate / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0
-    losses = [point["loss"] for point in result.history]
+    first, last = (result.history[i]["loss"] for i in (0, -1))
     waiting = max(point["waiting"] for point in result.history)
     print(
-        f"  {result.steps} steps, loss {losses[0]:.3f} → {losses[-1]:.3f}, {rate:,.2f} images/s on {processes} process(es), "
+        f"  {result.steps} steps, loss {first:.3f} → {last:.3f}, {rate:,.2f} images/s on {world().size} process(es), "
         f"at most {waiting:.0%} of a step waiting for images" + (f", {memory:.1f} GiB of GPU memory" if memory else "") + "\n"
         f"  the real run: {images:,.0f} images, {hours:,.1f} hours at this speed; {entry.cost}",
         flush=True,
     )
-    return {"images_per_s": rate, "waiting": waiting, "hours": hours, "GiB": memory, "first loss": losses[0], "last loss": losses[-1]}
+    return {"images_per_s": rate, "waiting": waiting, "hours": hours, "GiB": memory, "first loss": first, "last loss": last}

@@ -1,0 +1,126 @@
+"""Commands that train with labels: fine-tuning, training from scratch, and the paper's linear probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tyro.conf import OmitArgPrefixes, Suppress
+
+from ..data.types import ImageDataset
+from ..errors import MinimaeError
+from ..model.sizes import Size
+from ..model.vit import Encoder
+from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, tell
+from ..tasks.finetune import Classifier, Finetune, finetune, finetuned_accuracy
+from ..tasks.probe_train import Probe, train_probe
+from ..train import threads
+from ..train.distributed import world
+from ..train.loop import Result
+from ..train.state import locked
+from ..weights import Classified
+from .classify import LabelOptions, Trained, same_classes
+from .options import RecipeName, WeightsOptions, describe, resumes
+from .report import prepare, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(LabelOptions):
+    """The folder of a training run."""
+
+    out: Path | None = None
+    """Folder for checkpoint, metrics and result; by default nothing is kept."""
+    resume: bool = False
+    """Continue the run in --out, with the options it was started with."""
+    auto_resume: bool = False
+    """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+    words: Suppress[tuple[str, ...]] = ()
+
+    def begin(self, name: str, recipe: Any, device: str, train: ImageDataset, size: Size) -> bool:
+        """Print a summary of the run, and make the folder; → whether its run is resumed."""
+        before = known(name)
+        about: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
+        print(brief(recipe, before, data=describe(train), device=device, out=self.out, **about))
+        if self.out is None:
+            if self.resume or self.auto_resume:
+                raise MinimaeError("to continue a run, name its folder with --out")
+            return False
+        resume = resumes(self.out, resume=self.resume, auto=self.auto_resume)
+        with locked(self.out):
+            if world().main and not resume:
+                prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **about))
+        return resume
+
+    def end(self, what: str, score: float, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str) -> None:
+        """Print the accuracy, and keep it in the folder."""
+        if not world().main:
+            return
+        if self.out is not None:
+            prepare(self.out, recipe, device, self.words, again=True)
+            numbers = {"top-1 %": score, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
+            write_json(self.out / "result.json", numbers)
+        print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {score:.2f} % of {len(test):,} test images, last epoch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainProbeCommand(RunOptions, Trained):
+    """The paper's linear probe (Table 10): LARS, a batch norm without affine, random crops. minimae probe RECIPE --weights …"""
+
+    recipe: OmitArgPrefixes[Probe]
+    name: RecipeName = ""
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        recipe = for_processes(self.recipe, world().size)
+        trained, train, test = self.open(device)
+        encoder = trained.model.encoder
+        threads.in_this_process(encoder.size, recipe, device=device)
+        resume, reading = self.begin(self.name, recipe, device, train, encoder.size), self.where.reading
+        model, result = train_probe(recipe, encoder, train, trained.statistics, self.out, resume=resume, reading=reading)
+        score = finetuned_accuracy(model, test, trained.statistics, reading=reading, precision=recipe.precision)
+        self.end("linear probe", score, train, test, result, recipe, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneCommand(RunOptions):
+    """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
+
+    weights: Path | None = None
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights; a classifier goes on with its norm, and with its
+    head if the classes are the same. A recipe from scratch takes none."""
+    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
+    name: RecipeName = ""
+    labels: int | None = None
+    """Use this many labels only, the same number of each class."""
+    scratch: bool = False
+    """Ignore the trained weights and start from initial ones, with one lr for all layers by default."""
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        recipe = for_processes(self.recipe, world().size)
+        trained: Any = None if self.weights is None else self.foreign.load(self.weights)
+        tuned = isinstance(trained, Classified)
+        if trained is not None:
+            size, data = (trained.size, trained.data) if tuned else (trained.model.size, trained.recipe.data)
+        elif self.scratch and self.name:
+            size, data = RECIPES[self.name].size, self.name.partition("-")[0]
+        else:
+            raise ValueError("--weights is missing: a run folder, a checkpoint, or the name of shipped weights")
+        threads.in_this_process(size, recipe, device=device)
+        train, test = self.images(data, size, image=recipe.image)
+        statistics = train.statistics if trained is None else trained.statistics
+        train = train if self.labels is None else train.subset_per_class(self.labels, seed=recipe.seed)
+        if self.scratch:
+            torch.manual_seed(recipe.seed)
+        network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
+        encoder, keep = network.to(device), not tuned or same_classes(trained, train)
+        if tuned:
+            print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
+        resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
+        given: dict[str, Any] = {"reading": reading, "keep_head": keep, "data": self.data or data}
+        model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
+        score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
+        self.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)
