@@ -204,7 +204,7 @@ def test_the_sample_stands_in_for_the_complete_set(
     words = [command, "--weights", "fashion-nano", "--limit", "60", "--device", "cpu"]
     quick = ["--epochs", "1", "--warmup-epochs", "0", "--batch", "30"] if command == "finetune" else []
     assert main([*words, *quick]) == 0
-    assert "fashion-full is not here: --data fashion" in capsys.readouterr().out
+    assert "fashion-full is missing: --data fashion" in capsys.readouterr().out
     assert main([*words, *quick, "--data", "fashion-full"]) == 2 and "--download" in capsys.readouterr().err
 
 
