@@ -25,8 +25,9 @@ from minimae.tasks.finetune import finetune, finetuned_accuracy
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrained, PretrainTask, build, pretrain
 from minimae.tasks.probe import probe_predict
-from minimae.train.loop import Result, fit
-from minimae.train.state import can_resume
+from minimae.train.folder import can_resume
+from minimae.train.loop import fit
+from minimae.train.task import Result
 
 HERE = Path(__file__).resolve().parent
 

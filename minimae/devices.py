@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
@@ -68,3 +69,14 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     if is_gpu(device) and x.device.type == "cpu":
         x = x.pin_memory()
     return x.to(device, non_blocking=device.type == "cuda")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
+
+
+def cores(share: int = 1) -> int:
+    """The cores that each of ``share`` processes on this machine has when they divide them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // share)

@@ -56,11 +56,10 @@ from minimae_book.reading import excerpt
 from torch import Tensor, nn
 
 from minimae import Interrupted, data
-from minimae.data.types import Batch
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
-from minimae.train import checkpoint, loop, loss_bands, optim, schedule
+from minimae.train import checkpoint, loop, loss_bands, optim, order, precision, schedule
 
 BUDGET_SECONDS = 170
 
@@ -163,23 +162,23 @@ for group in decay_groups(model, 0.05):
 # The order of an epoch is computed from (seed, epoch), as the masks of chapter 2 were. So step 5,000 can be asked for directly, without
 # running through the steps before it.
 
-# %% tags=["package:minimae.train.loop"]
+# %% tags=["package:minimae.train.order"]
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
-    """The shuffled order of one epoch; remembered, because every step of the epoch asks for it."""
+    """The shuffled order of one epoch; cached, because every step of the epoch uses it."""
     return permutation(seed, "order", epoch, images)
 
 
 def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The images at positions [position, position + count) of an endless row of shuffled epochs: places ``b``, epochs ``b``."""
-    places, epochs = [], []
+    """The images at positions [position, position + count) of an endless row of shuffled epochs: index ``b``, epochs ``b``."""
+    index, epochs = [], []
     while count:
         epoch, offset = divmod(position, images)
         part = epoch_order(seed, epoch, images)[offset : offset + count]
-        places.append(part)
+        index.append(part)
         epochs.append(torch.full_like(part, epoch))
         position, count = position + len(part), count - len(part)
-    return torch.cat(places), torch.cat(epochs)
+    return torch.cat(index), torch.cat(epochs)
 
 
 # %% [markdown]
@@ -201,7 +200,7 @@ plots.epoch_row(places.tolist(), epochs.tolist(), batch=4)
 
 # %%
 places, epochs = batch_at(9_950, 128, len(clothes), seed=0)
-assert all(torch.equal(a, b) for a, b in zip((places, epochs), loop.batch_at(9_950, 128, len(clothes), seed=0)))
+assert all(torch.equal(a, b) for a, b in zip((places, epochs), order.batch_at(9_950, 128, len(clothes), seed=0)))
 assert [scaled_lr(b, 96) for b in (0.1, 0.2)] == [schedule.scaled_lr(b, 96) for b in (0.1, 0.2)]
 assert all(lr_at(s, **settings) == schedule.lr_at(s, **settings) for s in range(steps))
 for ours, theirs in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0.05)):
@@ -229,9 +228,9 @@ excerpt(loop.train, "step = state", "set_lr")
 # Why `steps + 1`? At the very end of the cosine the rate is 0, and a step at that rate changes nothing. So the loop puts the end
 # one step after the last. In a long run this cannot be seen; a run of one step would otherwise learn nothing at all.
 #
-# Now the passes through the model. Read them line by line; you have met nearly every name. `feed` takes the images that the endless
-# row above names, places and epochs, and hands them over batch by batch. `task.loss` is chapter 6: patches, mask, encoder, decoder,
-# loss. (`talking` matters only where several processes train one model: they exchange gradients once a step, in the last backward
+# Now the passes through the model. Read them line by line; you have met nearly every name. `feed` gives the images of the endless
+# row above, batch by batch. `exact_inputs` crops, normalises and masks them; `task.loss` is chapter 6: patches, mask, encoder, decoder,
+# loss. (`sync_gradients` matters only where several processes train one model: they exchange gradients once a step, in the last backward
 # pass. `together.passed()` asks whether the run was stopped.)
 
 # %%
@@ -247,9 +246,9 @@ excerpt(loop.gradients, "for micro", "total += ")
 # %%
 task = PretrainTask(mine, clothes, model)
 with torch.no_grad():
-    exact = task.loss(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
-    with loop.autocast(torch.device("cpu"), "bf16"):
-        rough = task.loss(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
+    exact = task.loss_of(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
+    with precision.autocast(torch.device("cpu"), "bf16"):
+        rough = task.loss_of(clothes.batch(*batch_at(0, 128, len(clothes), 0)))
 assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 print(f"float32 {exact:.5f}, with bf16 products {rough:.5f}")
 
@@ -264,7 +263,7 @@ def gradients(parts):
     """The gradient of 128 images, taken in this many parts."""
     model.zero_grad()
     for part in range(parts):
-        (task.loss(clothes.batch(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0))) / parts).backward()
+        (task.loss_of(clothes.batch(*batch_at(part * 128 // parts, 128 // parts, len(clothes), seed=0))) / parts).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -314,11 +313,11 @@ class ImpatientTask(PretrainTask):
 
     steps_seen: int = 0
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
         self.steps_seen += 1
         if self.steps_seen == 5:
             signal.raise_signal(signal.SIGINT)
-        return super().loss(batch)
+        return super().loss(model, *inputs)
 
 
 # %%

@@ -54,10 +54,10 @@ from torch import Tensor
 from minimae import MAE, Encoder, data, make_mask, patchify, unpatchify, weights
 from minimae.data.augment import normalise
 from minimae.data.images import Images
+from minimae.devices import device_of
 from minimae.tasks import features, knn
 from minimae.tasks.features import pixel_features
 from minimae.tasks.reconstruct import reconstruction_triplets
-from minimae.train.loop import device_of
 from minimae.train.precision import evaluating
 from minimae.train.settings import Precision
 

@@ -22,8 +22,7 @@ from minimae.data.images import Images
 from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
 from minimae.train import threads
-from minimae.train.checkpoint import load_checkpoint
-from minimae.train.state import CHECKPOINT
+from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
 from minimae.train.threads import Threads, Watch, about_resuming, choose, chosen, step_flops
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -176,7 +175,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of threads of every step from now on."""
     seen: list[int] = []
     original = PretrainTask.loss
-    monkeypatch.setattr(PretrainTask, "loss", lambda self, batch: (seen.append(torch.get_num_threads()), original(self, batch))[1])
+    monkeypatch.setattr(PretrainTask, "loss", lambda *given: (seen.append(torch.get_num_threads()), original(*given))[1])
     return seen
 
 
@@ -203,10 +202,10 @@ def test_a_resumed_run_has_the_threads_of_its_checkpoint(
     monkeypatch.setattr(threads, "cores", lambda share=1: 2 // share)
     original = PretrainTask.loss
 
-    def dies(self: PretrainTask, batch: object) -> torch.Tensor:
+    def dies(*given: object) -> torch.Tensor:
         if len(seen) == 3:
             raise RuntimeError("the power is gone")
-        return original(self, batch)  # type: ignore[arg-type]
+        return original(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PretrainTask, "loss", dies)
     seen = used(monkeypatch)

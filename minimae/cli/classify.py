@@ -10,6 +10,7 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes
 
 from ..data.types import ImageDataset
+from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
@@ -24,8 +25,7 @@ from ..tasks.memory import Need
 from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
 from ..train import threads
-from ..train.distributed import same, world
-from ..train.state import device_of
+from ..train.distributed import broadcast, world
 from ..weights import OWN_DATA, Classified
 from .options import DataOptions, RecipeName, WeightsOptions
 
@@ -120,7 +120,7 @@ class ProbeCommand(Trained):
         need = Need(trained.model.size, len(train), len(test), classes_of(train))
         if self.pool == "auto":
             pool, why = need.choose() if world().main else ("mean", "")
-            pool = cast(Pool, same(pool))
+            pool = cast(Pool, broadcast(pool))
             print(why, end="\n" * bool(why), flush=True)
         else:
             need.check(pool := self.pool)

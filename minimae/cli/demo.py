@@ -22,7 +22,7 @@ from ..tasks.knn import accuracy, knn_predict
 from ..tasks.pretrain import Pretrained, pretrain
 from ..tasks.probe import probe_predict
 from ..train import threads
-from ..train.state import can_resume
+from ..train.folder import can_resume
 from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")

@@ -26,8 +26,8 @@ from ..recipes.imagenet import TRAINING
 from ..tasks.finetune import finetune, finetuned_accuracy
 from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from ..tasks.probe_train import train_probe
-from ..train.distributed import same, wait, world
-from ..train.loop import Result
+from ..train.distributed import barrier, broadcast, world
+from ..train.task import Result
 from ..weights.start import starter
 from .options import DataOptions
 from .report import environment, report_pretraining, write_json
@@ -62,7 +62,7 @@ def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out
     batch = real.batch if device.startswith("cuda") else SMALL
     stages: dict[str, Any] = {}
     with ExitStack() as stack:
-        root = Path(same(stack.enter_context(tempfile.TemporaryDirectory()) if main else ""))
+        root = Path(broadcast(stack.enter_context(tempfile.TemporaryDirectory()) if main else ""))
         train, test, total = images_for(recipe, where, 2 * batch * processes, root)
         folder = out or root / "run"
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
         make_folder(root / "images", classes=CLASSES, train=per_class, val=4)
         for split in ("train", "val"):
             pack(root / "images", split, root / "packed", workers=1, quiet=True)
-    wait()
+    barrier()
     return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
 
 

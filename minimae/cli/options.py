@@ -20,7 +20,7 @@ from ..tasks.loading import LoaderConfig
 from ..tasks.pretrain import Pretrained
 from ..train import distributed
 from ..train.distributed import world
-from ..train.state import can_resume
+from ..train.folder import can_resume
 from ..weights import Classified
 
 RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
@@ -55,7 +55,7 @@ def resumes(out: Path, *, resume: bool, auto: bool = False, option: str = "--res
     Raises MinimaeError, with the option that continues it, instead of writing over a run.
     """
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    [restarted] = distributed.agree(restarts > 0, device=torch.device("cpu"))
+    [restarted] = distributed.all_reduce_mean(restarts > 0, device=torch.device("cpu"))
     if resume or not can_resume(out):
         return resume
     if auto or restarted:

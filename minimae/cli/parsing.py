@@ -19,8 +19,8 @@ from ..data import NAMES, load
 from ..data.folder import listing
 from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures
 from ..suggest import nearest
+from ..train.folder import saved_settings
 from ..train.settings import from_dict
-from ..train.state import saved_settings
 from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class
 from .mistakes import one_line, options, unknown
 

@@ -13,7 +13,7 @@ from ..tasks.agreement import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..train import threads
 from ..train.distributed import world
-from ..train.state import locked
+from ..train.folder import locked
 from ..weights.start import starter
 from .dry_run import dry_run
 from .options import DataOptions, RecipeName, describe, resumes

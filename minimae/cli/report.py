@@ -26,7 +26,7 @@ from ..tasks.judging import judged
 from ..tasks.loading import some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from ..tasks.reconstruct import reconstruct_batch
-from ..train.loop import Result
+from ..train.task import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

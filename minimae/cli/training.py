@@ -18,8 +18,8 @@ from ..tasks.finetune import Classifier, Finetune, finetune, finetuned_accuracy
 from ..tasks.probe_train import Probe, train_probe
 from ..train import threads
 from ..train.distributed import world
-from ..train.loop import Result
-from ..train.state import locked
+from ..train.folder import locked
+from ..train.task import Result
 from ..weights import Classified
 from .classify import LabelOptions, Trained, same_classes
 from .options import RecipeName, WeightsOptions, describe, resumes

@@ -19,13 +19,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..devices import cores
 from ..errors import MinimaeError
 from .access import file_bytes, shown
 from .folder import listing
 from .jobs import Job, add, jobs_of, shrink
 from .shards import INDEX, PARTIAL, Index, checksum, joined, read_index, write_index, write_shard
 from .verify import mismatch, verify
-from .workers import cores, end_with_parent, held, ignore, locked, noted_interrupts
+from .workers import end_with_parent, held, ignore, locked, noted_interrupts
 
 __all__ = ["make", "pack", "shrink", "verify"]
 

@@ -21,12 +21,6 @@ from ..errors import MinimaeError
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def cores(share: int = 1) -> int:
-    """How many worker processes suit each of ``share`` training processes on this machine: its cores divided among them."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // share)
-
-
 @contextmanager
 def held(*stops: signal.Signals) -> Iterator[None]:
     """In here these signals wait. Workers started here inherit that: none is stopped before it comes to :func:`ignore` them."""

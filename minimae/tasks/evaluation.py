@@ -9,11 +9,11 @@ from ..data.augment import normalise
 from ..data.files import resize
 from ..data.images import Images
 from ..data.types import ImageDataset, Statistics
+from ..devices import device_of
 from ..model.patches import pair
-from ..train.distributed import agree
+from ..train.distributed import all_reduce_mean
 from ..train.precision import evaluating
 from ..train.settings import Precision
-from ..train.state import device_of
 from ..train.threads import inference
 from .loading import DEFAULTS, LoaderConfig, chunks
 
@@ -44,5 +44,5 @@ def finetuned_accuracy(
         with inference(model):
             right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
         total += len(part)
-    share, count = agree(right, total, device=device_of(model))
+    share, count = all_reduce_mean(right, total, device=device_of(model))
     return 100 * share / count

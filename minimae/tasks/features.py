@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..data.augment import normalise
 from ..data.images import Images
+from ..devices import device_of
 from ..model.vit import Encoder
-from ..train.loop import device_of
 from ..train.precision import evaluating
 from ..train.settings import Precision
 

@@ -17,17 +17,18 @@ from ..data.mixing import draw_one_share, draw_shares, folded, mix_images, soft_
 from ..data.randaugment import WorkerTransform, erase, mean_colour, randaugment
 from ..data.stream import ImageFiles
 from ..data.types import Batch, ImageDataset
+from ..devices import device_of
 from ..model.patches import Pair, pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..train.checkpoint import load_checkpoint, load_weights
+from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
 from ..train.ema import Averaged
 from ..train.identity import identity
-from ..train.loop import CHECKPOINT, Plan, Result, device_of, fit
-from ..train.loss_bands import Expectation
+from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
-from ..train.precision import inputs
+from ..train.order import Order
 from ..train.settings import from_dict
+from ..train.task import Result, Task
 from .evaluation import classify, finetuned_accuracy
 from .finetune_recipe import Finetune
 from .loading import DEFAULTS, LoaderConfig, batches, changed
@@ -82,11 +83,11 @@ class Classifier(nn.Module):
 
 
 @dataclass
-class FinetuneTask:
+class FinetuneTask(Task):
     """The step of fine-tuning: crop, flip, change, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
 
     recipe: Finetune
-    source: ImageDataset
+    dataset: ImageDataset
     statistics: tuple[Tensor, Tensor]
     model: Classifier | Averaged
     reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
@@ -94,15 +95,13 @@ class FinetuneTask:
     kind: str = field(default="finetune", init=False)
 
     def __post_init__(self) -> None:
-        if self.source.labels is None:
-            raise ValueError(f"{self.source.name} has no labels to train on")
+        if self.dataset.labels is None:
+            raise ValueError(f"{self.dataset.name} has no labels to train on")
         self.fill = mean_colour(self.statistics)  # while they are on the host
         mean, deviation = self.statistics
         self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
-        self.images = len(self.source)
         self.image = pair(self.classifier.encoder.size.image)
-        self.run: nn.Module = self.model
-        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.source, ImageFiles):
+        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.dataset, ImageFiles):
             raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 
     @property
@@ -113,10 +112,10 @@ class FinetuneTask:
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(layer_groups(self.classifier, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         size, statistics = asdict(self.classifier.encoder.size), tuple(x.cpu() for x in self.statistics)
-        about = {"classes": list(self.source.classes), "data": self.data or self.source.name, "pool": self.classifier.pool}
-        return {**about, "statistics": statistics, "size": size, "images": identity(self.source)}
+        about = {"classes": list(self.dataset.classes), "data": self.data or self.dataset.name, "pool": self.classifier.pool}
+        return {**about, "statistics": statistics, "size": size, "images": identity(self.dataset)}
 
     @property
     def augmentation(self) -> Augmentation:
@@ -128,19 +127,16 @@ class FinetuneTask:
         r = self.recipe
         return None if r.randaugment is None else WorkerTransform(r.flip, r.randaugment, r.seed, self.fill)
 
-    def feed(self, plan: Plan) -> Iterator[Batch]:
+    def loader(self, order: Order) -> Iterator[Batch]:
         r = self.recipe
         how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.source, plan, self.reading, **how, finish=self.finish, device=device_of(self.model))
+        return batches(self.dataset, order, self.reading, **how, finish=self.finish, device=device_of(self.model))
 
     def after_step(self) -> None:
         if isinstance(self.model, Averaged):
             self.model.update()
 
-    def expected(self) -> Expectation | None:
-        return None
-
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
         assert labels is not None
         done = r.randaugment is not None and batch.boxes is not None  # workers made the crops, and finished them
@@ -160,14 +156,11 @@ class FinetuneTask:
         targets = soft_targets(labels, self.classifier.head.out_features, smoothing=r.label_smoothing, shares=shares)
         return mix_images(images, shares), targets
 
-    def score(self, *prepared: Tensor) -> Tensor:
-        images, targets = prepared
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        images, targets = inputs
         if self.recipe.mixing:
-            return soft_cross_entropy(self.run(images), targets)
-        return F.cross_entropy(self.run(images), targets, label_smoothing=self.recipe.label_smoothing)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return self.score(*inputs(self, batch))
+            return soft_cross_entropy(model(images), targets)
+        return F.cross_entropy(model(images), targets, label_smoothing=self.recipe.label_smoothing)
 
 
 def classes_of(images: ImageDataset) -> int:

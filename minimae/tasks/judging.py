@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..train.loop import Result
 from ..train.schedule import scaled_lr
+from ..train.task import Result
 from .pretrain import Pretrain
 
 LEARNED = 0.3  # the recipes of this package end below this share of the baseline

@@ -17,11 +17,11 @@ from ..data.images import Images
 from ..data.loader import feed, in_memory, in_order
 from ..data.reader import WorkerTransform
 from ..data.types import Batch, ImageDataset, Statistics
-from ..data.workers import cores
+from ..devices import cores
 from ..model.patches import Pair, pair
 from ..model.vit import Encoder
-from ..train.distributed import collect, world
-from ..train.loop import Plan
+from ..train.distributed import gather_rows, world
+from ..train.order import Order
 from ..train.settings import Precision
 from .features import Pool, extract
 from .memory import feature_width
@@ -50,7 +50,7 @@ DEFAULTS = LoaderConfig()
 
 def batches(
     source: ImageDataset,
-    plan: Plan,
+    order: Order,
     reading: LoaderConfig,
     *,
     image: Pair,
@@ -60,15 +60,15 @@ def batches(
     device: torch.device,
     finish: WorkerTransform | None = None,
 ) -> Iterator[Batch]:
-    """The batches of a plan on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
+    """The batches of ``order`` on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
 
     finish: what else workers do with the crops. Images in memory then go through workers too, unless the device is the CPU.
     """
     if isinstance(source, Images) and (finish is None or device.type == "cpu"):
         here = source.to(device)
-        return (here.batch(places, epochs, repeats) for places, epochs in plan)
+        return (here.batch(places, epochs, repeats) for places, epochs in order)
     return feed(
-        source, plan, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
+        source, order, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
         finish=finish, where=reading.crop_on, corrupt="skip" if reading.skip_corrupt else "error",
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def features_of(
             done += len(rows)
         labels.append(whole.labels.cpu())
         ids.append(whole.ids.cpu())
-    known = [collect(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
+    known = [gather_rows(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
     if here.size > 1:
         order = source.ids.argsort()
         place = order[torch.searchsorted(source.ids[order], known[2])]

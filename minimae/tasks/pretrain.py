@@ -12,18 +12,20 @@ from torch import Tensor, nn
 
 from ..data.augment import Augmentation, normalise
 from ..data.types import Batch, ImageDataset
+from ..devices import device_of
 from ..model.mae import MAE
 from ..model.masking import Mask, keep_count, make_mask
 from ..model.patches import Pair, pair, patchify
 from ..model.sizes import Size, size
 from ..model.targets import PCATarget
-from ..train.distributed import broadcast, world
+from ..train.distributed import broadcast_tensors, world
 from ..train.identity import identity
-from ..train.loop import Plan, Result, device_of, fit
+from ..train.loop import fit
 from ..train.loss_bands import Expectation
 from ..train.optim import adamw, decay_groups
-from ..train.precision import inputs
+from ..train.order import Order
 from ..train.settings import Settings
+from ..train.task import Result, Task
 from .expected import reference
 from .loading import DEFAULTS, LoaderConfig, batches, changed, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
@@ -134,62 +136,54 @@ class Pretrain(Settings):
 
 
 @dataclass
-class PretrainTask:
-    """The step of pre-training: crop, flip, normalise, mask, score. All from (seed, epoch, sample id)."""
+class PretrainTask(Task):
+    """The step of pre-training: crop, flip, normalise, mask, loss. All from (seed, epoch, sample id)."""
 
     recipe: Pretrain
-    source: ImageDataset
+    dataset: ImageDataset
     model: MAE
     reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
     kind: str = field(default="pretrain", init=False)
 
     def __post_init__(self) -> None:
-        self.images = len(self.source)
-        mean, deviation = self.source.statistics
+        mean, deviation = self.dataset.statistics
         self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
         self.image = pair(self.model.size.image)
-        self.run: nn.Module = self.model
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
-        known = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.source.name}
-        return {**known, "images": identity(self.source)}
+        known = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.dataset.name}
+        return {**known, "images": identity(self.dataset)}
 
-    def feed(self, plan: Plan) -> Iterator[Batch]:
+    def loader(self, order: Order) -> Iterator[Batch]:
         r = self.recipe
         how: dict[str, Any] = {"image": self.image, "augmentation": r.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.source, plan, self.reading, **how, device=device_of(self.model))
-
-    def after_step(self) -> None:
-        pass
+        return batches(self.dataset, order, self.reading, **how, device=device_of(self.model))
 
     def expected(self) -> Expectation | None:
         """Only in the process that writes the log; the others read no images for it."""
         if not world().main:
             return None
         r, reading = self.recipe, self.reading
-        known = None if r.init else reference(r, self.model.size, self.source.name, self.images)
+        known = None if r.init else reference(r, self.model.size, self.dataset.name, self.images)
         warmup = r.warmup_epochs * self.images
-        baseline = baseline_loss(self.model, self.source, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
+        baseline = baseline_loss(self.model, self.dataset, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
         told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
         return told if known is None else replace(told, curve=known.points, tolerance=known.tolerance)
 
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe
         images = normalise(changed(batch, r.augmentation, seed=r.seed, size=self.image), self.statistics)
         mask = make_mask(batch.ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=batch.epochs)
         return images, mask.keep, mask.masked
 
-    def score(self, *prepared: Tensor) -> Tensor:
-        images, keep, masked = prepared
-        loss: Tensor = self.run(images, Mask(keep, masked)).loss
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        images, keep, masked = inputs
+        loss: Tensor = model(images, Mask(keep, masked)).loss
         return loss
-
-    def loss(self, batch: Batch) -> Tensor:
-        return self.score(*inputs(self, batch))
 
 
 def build(recipe: Pretrain, images: ImageDataset, *, skip_corrupt: bool = False, workers: int = 0) -> MAE:
@@ -208,7 +202,7 @@ def build(recipe: Pretrain, images: ImageDataset, *, skip_corrupt: bool = False,
         if world().main:
             sample = some(images, 2000, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers).pixels
             model.target.fit(patchify(normalise(sample, images.statistics), model.size.patch))
-        broadcast(*model.target.buffers())
+        broadcast_tensors(*model.target.buffers())
     return model
 
 

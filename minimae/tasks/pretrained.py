@@ -14,8 +14,7 @@ from ..errors import MinimaeError
 from ..model.checks import check_batch
 from ..model.mae import MAE
 from ..model.sizes import Size
-from ..train.checkpoint import load_checkpoint, load_weights
-from ..train.loop import CHECKPOINT
+from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
 from ..train.settings import from_dict
 from ..train.threads import inference
 from .features import Pool, extract

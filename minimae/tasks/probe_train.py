@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from ..data.augment import normalise
 from ..data.types import Batch, ImageDataset
+from ..devices import device_of
 from ..model.vit import Encoder
 from ..train.distributed import world
 from ..train.lars import ScaledLARS
-from ..train.loop import Result, device_of, fit
+from ..train.loop import fit
 from ..train.settings import Settings
+from ..train.task import Result
 from .finetune import FinetuneTask, classes_of
 from .loading import DEFAULTS, LoaderConfig, changed
 
@@ -126,14 +128,14 @@ class ProbeTask(FinetuneTask):
         r = self.recipe
         return ScaledLARS(self.model.head.parameters(), lr, momentum=r.momentum, weight_decay=r.weight_decay, trust=r.trust)
 
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         assert batch.labels is not None
         images = changed(batch, self.augmentation, seed=self.recipe.seed, size=self.image)
         return normalise(images, self.statistics), batch.labels
 
-    def score(self, *prepared: Tensor) -> Tensor:
-        images, labels = prepared
-        return F.cross_entropy(self.run(images), labels)
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        images, labels = inputs
+        return F.cross_entropy(model(images), labels)
 
 
 def train_probe(

@@ -13,11 +13,11 @@ from torch import Tensor
 from ..data.augment import normalise, resize_matrix
 from ..data.decoding import read_file
 from ..data.pixels import as_pixels
+from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.masking import Mask, make_mask
 from ..model.patches import pair, unpatchify
 from ..train.precision import evaluating
-from ..train.state import device_of
 from .pretrained import Pretrained, Statistics
 
 Triplet = tuple[Tensor, Tensor, Tensor]  # original, what the model saw, reconstruction: each ``height width 3``, float in [0, 1]

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from ..errors import MinimaeError, reason
-from .distributed import placed
+from .distributed import sharded_like
 
+CHECKPOINT = "checkpoint.pt"  # the newest of a run
 FORMAT = "minimae-1"
 TENSORS = ("model", "optimiser")  # the large entries of a checkpoint
 REQUIRED = {"settings": dict, "step": int, "history": list}  # what every run stores besides tensors
@@ -101,4 +102,4 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
         lists = (("missing", missing), ("unexpected", extra), ("of another shape", sorted(other)))
         words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in lists if names)
         raise MinimaeError(f"{source} is a checkpoint of another model ({words}); use the size and options it was trained with")
-    model.load_state_dict({name: placed(value, own[name]) for name, value in weights.items()})
+    model.load_state_dict({name: sharded_like(value, own[name]) for name, value in weights.items()})

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from functools import lru_cache
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +17,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.types import Batch
-from ..devices import current, waiting
+from ..devices import current, device_of, waiting
 from ..errors import Interrupted, MinimaeError
-from ..random import hash_bits, permutation
+from ..random import hash_bits
 from . import distributed
 from .cuda_graph import Captured, capturable, capture
+from .folder import Checkpoints, locked
 from .log import Logs, to_terminal
 from .losses import Losses, check_weights
 from .optim import set_lr
-from .precision import autocast, backends, inputs, mixed
+from .order import from_step
+from .precision import autocast, backends, mixed
 from .resume import compare, extended, how_to_continue
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
-from .state import CHECKPOINT, Checkpoints, device_of, locked
 from .stopping import Agreement, stop_requests
-from .task import Plan, Result, Task
+from .task import Result, Task, exact_inputs
 from .threads import training as threads_for_training
-
-__all__ = ["CHECKPOINT", "Plan", "Result", "Task", "autocast", "batch_at", "device_of", "fit", "plan"]
-
-
-@lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
-    """The shuffled order of one epoch; remembered, because every step of the epoch asks for it."""
-    return permutation(seed, "order", epoch, images)
-
-
-def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The images at positions [position, position + count) of an endless row of shuffled epochs: places ``b``, epochs ``b``.
-
-    A batch may reach over the end of an epoch, so every batch is full and no image is dropped.
-    """
-    places, epochs = [], []
-    while count:
-        epoch, offset = divmod(position, images)
-        part = epoch_order(seed, epoch, images)[offset : offset + count]
-        places.append(part)
-        epochs.append(torch.full_like(part, epoch))
-        position, count = position + len(part), count - len(part)
-    return torch.cat(places), torch.cat(epochs)
-
-
-def plan(first: int, settings: Settings, images: int, here: distributed.World) -> Plan:
-    """The parts that this process takes of every optimizer step, from step ``first`` on, without end.
-
-    A part is what is read for one forward pass: ``batch`` images, or fewer when each is seen in several views.
-    """
-    part = settings.batch // settings.repeats
-    for number in count(first * settings.accumulate):
-        yield batch_at((number * here.size + here.rank) * part, part, images, settings.seed)
 
 
 def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False) -> Result:
@@ -85,21 +52,22 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
 
 def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, quiet: bool) -> Result:
     """The body of :func:`fit`, with the folder locked."""
+    task.settings = settings
     model, device, here = task.model, device_of(task.model), distributed.world()
     window = settings.batch * settings.accumulate * here.size
     steps = settings.steps(task.images, here.size)
     epoch_steps = task.images / window
     peak, warmup = scaled_lr(settings.base_lr, window), settings.warmup_epochs * epoch_steps
     if settings.compile:
-        for block in (block for blocks in distributed.block_lists(model) for block in blocks):
+        for block in distributed.blocks_of(model):
             block.compile()
     shard = settings.shard and here.size > 1
-    empty = distributed.without_weights(model) if shard else model
-    task.run = distributed.spread(model, shard=shard)
+    empty = distributed.empty_copy(model) if shard else model
+    wrapped = distributed.wrap_distributed(model, shard=shard)
     optimizer = task.optimizer(peak)
     precision, scaler = mixed(settings, device)
     checkpoints = Checkpoints(out, settings, epoch_steps=epoch_steps)
-    state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.about(), "processes": here.size}
+    state: dict[str, Any] = {"kind": task.kind, "settings": asdict(settings), **task.metadata(), "processes": here.size}
     state |= {"step": 0, "seconds": 0.0, "history": [], "threads": None}
     if resume:
         kept = checkpoints.restore(task.kind, model, optimizer, scaler, check=lambda kept: compare(kept, state, out))
@@ -129,11 +97,12 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
     told: dict[str, Any] = {"history": state["history"], "main": here.main, "wandb": settings.wandb, "config": asdict(settings)}
     logs = Logs(out, steps, window, step=last, **told, expected=None if quiet else task.expected())
-    feed = task.feed(plan(last, settings, task.images, here))
+    feed = task.loader(from_step(last, settings, task.images))
     # Last: an error above is printed on a line of its own, and not behind the bar.
     bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
     with threads, bar, logs, closing(feed), current(device), stop_requests() as asked:  # type: ignore[type-var]
-        together = Agreement(asked, checkpoints.overdue, distributed.agreement())
+        agreement = partial(distributed.all_reduce_mean, device=torch.device("cpu")) if here.size > 1 else None
+        together = Agreement(asked, checkpoints.overdue, agreement)
         while state["step"] < steps and not together.stop:
             step = state["step"]
             # The cosine ends one step after the last: at its end the rate is 0, and a step at that rate changes nothing.
@@ -142,11 +111,11 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
             torch.manual_seed(int(hash_bits(settings.seed, "step", step, torch.tensor([here.rank]), 1)))  # for drop path
             if settings.graph:
                 batch = next(feed)
-                prepared = inputs(task, batch)
+                prepared = exact_inputs(task, batch)
                 replay = replay or record(task, settings, optimizer, prepared)
                 loss, ids = replay(*prepared), batch.ids  # forward, backward, and the optimizer's step
             else:
-                made = gradients(task, feed, settings, precision, scaler, together)
+                made = gradients(task, wrapped, feed, settings, precision, scaler, together)
                 if made is None:
                     break
                 loss, ids = made
@@ -174,12 +143,12 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
         if together.stop:
             stopped = how_to_continue(task.kind, state["step"], steps, out)
             raise Interrupted(f"stopped. {stopped}", (asked or [signal.SIGTERM])[0])
-    task.model = task.run = distributed.ordinary(model, empty)  # type: ignore[misc]
+    task.model = distributed.unwrapped(model, empty)  # type: ignore[misc]
     return Result(steps, steps * window, state["seconds"], state["history"])
 
 
 def gradients(
-    task: Task, feed: Iterator[Batch], settings: Settings, precision: str, scaler: torch.amp.GradScaler, together: Agreement
+    task: Task, model: nn.Module, feed: Iterator[Batch], settings: Settings, precision: str, scaler: Any, together: Agreement
 ) -> tuple[Tensor, Tensor] | None:
     """The forward and backward passes of one optimizer step → its mean loss, on the device, and the ids of the last images.
 
@@ -190,9 +159,10 @@ def gradients(
         if micro and together.passed():
             return None
         batch = next(feed)
-        with distributed.talking(task.run, last=micro + 1 == settings.accumulate), backends(total.device):
+        with distributed.sync_gradients(model, last=micro + 1 == settings.accumulate), backends(total.device):
+            inputs = exact_inputs(task, batch)
             with autocast(total.device, precision):
-                loss = task.loss(batch) / settings.accumulate
+                loss = task.loss(model, *inputs) / settings.accumulate
             scaler.scale(loss).backward()
         total += loss.detach()
     return total, batch.ids
@@ -217,7 +187,7 @@ def record(task: Task, settings: Settings, optimizer: torch.optim.Optimizer, pre
     def step(*tensors: Tensor) -> Tensor:
         with backends(device):
             with autocast(device, precision):
-                loss = task.score(*tensors)
+                loss = task.loss(model, *tensors)
             loss.backward()
         update(model, optimizer, idle, settings)
         return loss.detach()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..devices import waiting
 from ..errors import MinimaeError
-from .distributed import agree
+from .distributed import all_reduce_mean
 
 
 class Losses:
@@ -35,7 +35,7 @@ class Losses:
             return self._read(epoch_steps, kept)
 
     def _read(self, epoch_steps: float, kept: str) -> float:
-        means = agree(*(loss for loss, _ in self.recent), device=self.device)
+        means = all_reduce_mean(*(loss for loss, _ in self.recent), device=self.device)
         for step, (mean, (loss, ids)) in enumerate(zip(means, self.recent, strict=True), self.step):
             if not math.isfinite(mean):
                 named = ", images " + ", ".join(str(i) for i in ids[:4].tolist()) + ", …" if not loss.isfinite() else ""
@@ -53,5 +53,5 @@ def check_weights(model: nn.Module, step: int, kept: str) -> None:
     values = [value for value in model.state_dict().values() if value.is_floating_point()]
     local = [value.to_local() if hasattr(value, "to_local") else value for value in values]
     spoiled = torch.stack([value.isfinite().all() for value in local]).logical_not().any()
-    if agree(spoiled, device=spoiled.device)[0]:
+    if all_reduce_mean(spoiled, device=spoiled.device)[0]:
         raise MinimaeError(f"weights are not finite after step {step}, though all losses were; {kept}. {ADVICE}")

@@ -7,12 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..data.types import Batch
-from ..devices import exact
 from .settings import Settings
-from .task import Task
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -74,13 +70,3 @@ def evaluating(device: torch.device, precision: str = "auto") -> Iterator[None]:
     """The precision of a forward pass of evaluation: on a GPU that of training, elsewhere float32."""
     with contextlib.nullcontext() if device.type != "cuda" else autocast(device, precision), backends(device):
         yield
-
-
-def inputs(task: Task, batch: Batch) -> tuple[Tensor, ...]:
-    """What ``task`` prepares of a batch, in float32 even inside autocast: only the model computes in half precision."""
-    with exact(batch.pixels.device):
-        prepared = task.prepare(batch)
-    wrong = [str(x.dtype) for x in prepared if x.is_floating_point() and x.dtype != torch.float32]
-    if wrong:
-        raise TypeError(f"a task prepares float32 tensors and indices, not {', '.join(wrong)}")
-    return prepared

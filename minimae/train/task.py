@@ -1,62 +1,85 @@
-"""The interface between the loop and a task, and the loop's result."""
+"""What the loop trains, and what it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.types import Batch
+from ..devices import device_of, exact
 from .loss_bands import Expectation
+from .optim import adamw, decay_groups
+from .order import Order
 
-Plan = Iterator[tuple[Tensor, Tensor]]  # images of one forward pass after another: places int64 b, and the epoch of each int64 b
+if TYPE_CHECKING:
+    from .settings import Settings
 
 
-class Task(Protocol):
-    """What the loop needs from a task: a model, its parameter groups, a number of images, and the loss of a batch.
+class Task:
+    """A model, the inputs that it gets from a batch, and the loss of these inputs. A subclass defines :meth:`inputs` and :meth:`loss`.
 
-    ``run`` is what the task calls for a forward pass: the model, or what stands for it when several processes train it.
+    dataset: has a length and gives batches, ``dataset.to(device).batch(index, epochs, repeats)``, as images in memory do; override
+    :meth:`loader` for anything else. Every other member has a default that a subclass may replace.
     """
 
-    kind: str
-    images: int
-    run: nn.Module
+    kind = "task"
+    """Names the task in its checkpoints: a run is resumed only by the same kind."""
+    settings: Settings
+    """Set by :func:`minimae.train.loop.fit` before it calls anything here."""
+
+    def __init__(self, model: nn.Module, dataset: Any) -> None:
+        self.model, self.dataset = model, dataset
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the model sees of a batch: float32 tensors and indices, on its device, of shapes that never change."""
+        raise NotImplementedError("a task defines inputs(batch), and loss(model, *inputs)")
+
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        """The mean loss. model: ``self.model``, or what wraps it when several processes train it. Called under autocast."""
+        raise NotImplementedError("a task defines inputs(batch), and loss(model, *inputs)")
 
     @property
-    def model(self) -> nn.Module: ...
+    def images(self) -> int:
+        """How many images an epoch has."""
+        return len(self.dataset)
 
-    def optimizer(self, lr: float) -> torch.optim.Optimizer: ...
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
+        """By default AdamW, with weight decay on matrices only."""
+        return adamw(decay_groups(self.model, self.settings.weight_decay), lr, self.settings.betas)
 
-    def about(self) -> dict[str, Any]:
-        """Metadata of a checkpoint: what it needs besides the weights, so that the model can be used without its data."""
-        ...
+    def loader(self, order: Order) -> Iterator[Batch]:
+        """The batches of each item of ``order`` (see :func:`minimae.train.order.from_step`), on the device of the model."""
+        dataset = self.dataset.to(device_of(self.model))
+        return (dataset.batch(index, epochs, self.settings.repeats) for index, epochs in order)
 
-    def feed(self, plan: Plan) -> Iterator[Batch]:
-        """The images of each part of the plan, on the device: taken from memory, or read ahead by workers."""
-        ...
-
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """A batch as the model will see it: changed, normalised, masked; tensors whose shapes never change."""
-        ...
-
-    def score(self, *prepared: Tensor) -> Tensor:
-        """The mean loss of what was prepared."""
-        ...
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of these images: the score of their :func:`inputs`."""
-        ...
-
-    def expected(self) -> Expectation | None:
-        """The expected loss, if it is known."""
-        ...
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint needs besides weights, so that the model can be used without its data: tensors and plain values."""
+        return {}
 
     def after_step(self) -> None:
-        """Called after each step of the optimizer: where a moving average of the weights is kept."""
-        ...
+        """Called after each step of the optimizer: a moving average of the weights is updated here."""
+
+    def expected(self) -> Expectation | None:
+        """Where the loss should be, if that is known; the log warns when it is elsewhere."""
+        return None
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The mean loss of a batch, without autocast."""
+        return self.loss(self.model, *exact_inputs(self, batch))
+
+
+def exact_inputs(task: Task, batch: Batch) -> tuple[Tensor, ...]:
+    """The inputs that ``task`` makes of a batch, in float32 even inside autocast: only the model computes in half precision."""
+    with exact(batch.pixels.device):
+        inputs = task.inputs(batch)
+    wrong = [str(x.dtype) for x in inputs if x.is_floating_point() and x.dtype != torch.float32]
+    if wrong:
+        raise TypeError(f"inputs of a task are float32 tensors and indices, not {', '.join(wrong)}")
+    return inputs
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.workers import cores
+from ..devices import cores
 from ..model.sizes import Size, flops
 
 SMALL = 25e9  # steps of up to this many floating-point operations take one thread

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from ..tasks.pretrain import Pretrained
-from ..train.loop import device_of
 from .classified import Classified
 
 

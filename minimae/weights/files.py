@@ -16,8 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import MinimaeError, reason
-from ..train.checkpoint import FORMAT
-from ..train.loop import CHECKPOINT
+from ..train.checkpoint import CHECKPOINT, FORMAT
 from .facts import Facts
 from .inside import chosen
 

@@ -32,8 +32,8 @@ from minimae.errors import MinimaeError
 from minimae.model.masking import mask_from_noise
 from minimae.model.sizes import flops
 from minimae.tasks.pretrain import Pretrain, PretrainTask
-from minimae.train.distributed import World
-from minimae.train.loop import plan
+from minimae.train import loop
+from minimae.train.order import from_step
 
 CPU = torch.device("cpu")
 SMALL = size("nano", image=16, patch=4, channels=3, width=24, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
@@ -125,13 +125,13 @@ def test_every_row_runs_and_has_its_numbers(task: Any) -> None:
 @pytest.mark.parametrize("make", [case_module.ours_pretrain, partial(case_module.rival_pretrain, make=rivals.timm_mae)])
 def test_a_step_is_one_of_the_real_loop_from_pixels_to_the_update(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.dtype, str]] = []
-    usual = PretrainTask.loss
+    usual = loop.exact_inputs
 
-    def loss(self: PretrainTask, batch: Any) -> torch.Tensor:
-        seen.append((batch.pixels.dtype, type(self).__name__))
-        return usual(self, batch)
+    def exact_inputs(task: Any, batch: Any) -> Any:
+        seen.append((batch.pixels.dtype, type(task).__name__))
+        return usual(task, batch)
 
-    monkeypatch.setattr(PretrainTask, "loss", loss)
+    monkeypatch.setattr(loop, "exact_inputs", exact_inputs)
     built = make(Setting(SMALL, 8, CPU, "fp32"))
     before = [p.detach().clone() for p in built.module.parameters()]
     assert len(seen) == 1, "the first step is taken when a row is made"
@@ -149,9 +149,9 @@ def test_rivals_get_the_images_that_ours_get() -> None:
     recipe = setting.settings(Pretrain, compiled="", graph=False)
     ours = PretrainTask(recipe, setting.source, setting.mae)
     theirs = RivalTask(recipe, setting.source, Sized(rivals.timm_mae(setting.mae, 0.75), SMALL))  # type: ignore[arg-type]
-    for (places, epochs), _ in zip(plan(0, recipe, 8, World()), range(3)):
+    for (places, epochs), _ in zip(from_step(0, recipe, 8), range(3)):
         batch = setting.source.batch(places, epochs)
-        assert torch.equal(ours.prepare(batch)[0], theirs.prepare(batch)[0])
+        assert torch.equal(ours.inputs(batch)[0], theirs.inputs(batch)[0])
 
 
 def test_our_step_does_learn() -> None:
@@ -176,12 +176,12 @@ class Counting(PretrainTask):
     steps, fails = 0, 0
     threads: set[int]
 
-    def loss(self, batch: Any) -> torch.Tensor:
+    def loss(self, model: Any, *inputs: Any) -> torch.Tensor:
         self.steps += 1
         self.threads = {*getattr(self, "threads", ()), threading.get_ident()}
         if self.steps == self.fails:
             raise RuntimeError("no memory left")
-        return super().loss(batch)
+        return super().loss(model, *inputs)
 
 
 def counting(fails: int = 0) -> Counting:

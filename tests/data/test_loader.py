@@ -25,7 +25,7 @@ from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_stream
 from minimae.data.views import reduced, resize_on_device, resize_on_host, view_boxes
 from minimae.errors import MinimaeError
-from minimae.train.loop import batch_at
+from minimae.train.order import batch_at
 
 CROP, WHOLE = Augmentation(), Augmentation(scale=None)
 

@@ -41,7 +41,8 @@ from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.checkpoint import load_checkpoint
-from minimae.train.precision import backends, inputs, resolve
+from minimae.train.precision import backends, resolve
+from minimae.train.task import exact_inputs
 from minimae.weights.export import FeatureModel
 
 STEPS, BATCH, IMAGES = 20, 32, 128
@@ -187,7 +188,7 @@ def weights_of(model: nn.Module) -> Tensor:
 
 def trained(task: type, train: Callable[..., Any], **how: Any) -> tuple[Tensor, Tensor, list[Tensor], Any]:
     """Weights after a run and before, everything that its task prepared, and its result."""
-    original, prepared, start = task.prepare, [], []  # type: ignore[attr-defined]
+    original, prepared, start = task.inputs, [], []  # type: ignore[attr-defined]
 
     def prepare(self: Any, batch: Any) -> tuple[Tensor, ...]:
         if not start:
@@ -196,7 +197,7 @@ def trained(task: type, train: Callable[..., Any], **how: Any) -> tuple[Tensor, 
         prepared.extend(x.clone() for x in made)
         return made
 
-    with mock.patch.object(task, "prepare", prepare):
+    with mock.patch.object(task, "inputs", prepare):
         model, result = train(**how)
     return weights_of(model), start[0], prepared, result
 
@@ -312,9 +313,9 @@ def check_pixels(name: str, device: str) -> Report:
                 task: Any = FinetuneTask(recipe, source, source.statistics, classifier, reading=LoaderConfig(workers=0))
             else:
                 task = PretrainTask(recipe, source, model.to(where))
-            batch = next(iter(task.feed(iter([(torch.arange(BATCH), torch.arange(BATCH) % 3)]))))
+            batch = next(iter(task.loader(iter([(torch.arange(BATCH), torch.arange(BATCH) % 3)]))))
             with backends(where), torch.autocast(where.type, torch.bfloat16):
-                made.append(inputs(task, batch))
+                made.append(exact_inputs(task, batch))
         for i, (there, here) in enumerate(zip(made[1], made[0], strict=True)):
             report.claim(there.device.type == gpu.type, f"{what}: tensor {i} is on {there.device}")
             if here.is_floating_point():

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from minimae import devices
 from minimae.data import images as in_memory
 from minimae.data.images import Images
-from minimae.train import distributed, loop, losses
+from minimae.train import distributed, loop, losses, order
 
 GPU = torch.device("cuda", 0)
 ATEN = torch.ops.aten
@@ -128,9 +128,9 @@ def gpu() -> Iterator[Simulation]:
 
         return make
 
-    def agree(*values: Any, device: torch.device) -> list[float]:
+    def all_reduce_mean(*values: Any, device: torch.device) -> list[float]:
         if not any(isinstance(value, Tensor) and value.device.type == "cuda" for value in values):
-            return plain_agree(*values, device=torch.device("cpu"))
+            return plain_mean(*values, device=torch.device("cpu"))
         if not simulation.allowed:
             simulation.wait("a loss is read")
         return [1.0] * len(values)
@@ -140,7 +140,7 @@ def gpu() -> Iterator[Simulation]:
         assert tensors and {x.device for x in tensors} == {GPU}, "torch's own has no shapes to compute"
 
     kept: list[Tensor] = []
-    plain_agree, patches = distributed.agree, contextlib.ExitStack()
+    plain_mean, patches = distributed.all_reduce_mean, contextlib.ExitStack()
     replaced: list[tuple[Any, str, Any]] = [
         (Tensor, "to", to), (Tensor, "cpu", lambda self: self.to("cpu")), (Tensor, "cuda", lambda self, *_: self.to("cuda")),
         (Tensor, "pin_memory", pin_memory),
@@ -150,19 +150,19 @@ def gpu() -> Iterator[Simulation]:
         (torch.cuda, "device", lambda device: contextlib.nullcontext()),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (devices, "is_gpu", lambda device: device.type == "cuda"),
-        (losses, "agree", agree), (distributed, "agree", agree),
+        (losses, "all_reduce_mean", all_reduce_mean), (distributed, "all_reduce_mean", all_reduce_mean),
         (loop, "waiting", simulation.waiting), (losses, "waiting", simulation.waiting),
         (loop, "hash_bits", lambda *_: 7), (in_memory, "as_index", outside(in_memory.as_index)),
     ]  # fmt: skip
     with patches:
         for owner, name, value in replaced:
             patches.enter_context(mock.patch.object(owner, name, value))
-        loop.epoch_order.cache_clear()
+        order.epoch_order.cache_clear()
         patches.enter_context(Indexing(simulation))
         try:
             yield simulation
         finally:
-            loop.epoch_order.cache_clear()
+            order.epoch_order.cache_clear()
 
 
 class Indexing(TorchFunctionMode):
@@ -220,7 +220,7 @@ def training(simulation: Simulation, task: Any) -> Iterator[None]:
         original()
         simulation.watching = True
 
-    task.after_step, task.about = after_step, outside(task.about)
+    task.after_step, task.metadata = after_step, outside(task.metadata)
     try:
         with mock.patch.object(Tensor, "backward", backward), simulation.mode, torch.no_grad():
             yield

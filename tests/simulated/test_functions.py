@@ -122,9 +122,9 @@ def test_a_step_is_captured_on_its_own_gpu_beside_the_loaders_thread(monkeypatch
 
 
 def test_a_loss_is_read_only_where_waiting_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``agree`` is the one place where the loop reads from the device; it says so to torch's debug mode."""
+    """``all_reduce_mean`` is the one place where the loop reads from the device; it says so to torch's debug mode."""
     entered: list[torch.device] = []
     original = distributed.waiting
     monkeypatch.setattr(distributed, "waiting", lambda device: entered.append(device) or original(device))
-    assert distributed.agree(Tensor([0.5]).sum(), 2.0, device=torch.device("cpu")) == [0.5, 2.0]
+    assert distributed.all_reduce_mean(Tensor([0.5]).sum(), 2.0, device=torch.device("cpu")) == [0.5, 2.0]
     assert entered == [torch.device("cpu")]

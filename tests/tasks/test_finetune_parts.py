@@ -47,7 +47,7 @@ def test_by_default_nothing_is_added() -> None:
     source, r = images(), Finetune()
     x = augment(source.pixels[PLACES], source.ids[PLACES], Augmentation(scale=r.crop), seed=0, epoch=EPOCHS, size=(8, 8))
     expected = F.cross_entropy(plain.model(normalise(x, source.statistics)), source.labels[PLACES], label_smoothing=0.1)
-    assert torch.equal(plain.loss(source.batch(PLACES, EPOCHS)), expected)
+    assert torch.equal(plain.loss_of(source.batch(PLACES, EPOCHS)), expected)
 
 
 @pytest.mark.parametrize("mix_by", ["image", "batch"])
@@ -68,14 +68,14 @@ def test_with_everything_the_loss_is_that_of_the_parts_in_order(mix_by: str) -> 
     for i in range(4):
         for label, weight in ((labels[i], shares.own[i]), (labels[i ^ 1], 1 - shares.own[i])):
             loss += weight * (0.9 * scores[i, label] + 0.1 * scores[i].mean()) / 4
-    assert torch.allclose(full.loss(source.batch(PLACES, EPOCHS)), loss, atol=1e-5)
+    assert torch.allclose(full.loss_of(source.batch(PLACES, EPOCHS)), loss, atol=1e-5)
 
 
 def test_the_batch_may_be_cut_into_even_parts() -> None:
     full = task(replace(TUNED, batch=4, accumulate=1, mix_by="image"))
     source = images()
-    halves = [full.loss(source.batch(PLACES[i : i + 2], EPOCHS[i : i + 2])) for i in (0, 2)]
-    assert torch.allclose(full.loss(source.batch(PLACES, EPOCHS)), sum(halves) / 2, atol=1e-6)
+    halves = [full.loss_of(source.batch(PLACES[i : i + 2], EPOCHS[i : i + 2])) for i in (0, 2)]
+    assert torch.allclose(full.loss_of(source.batch(PLACES, EPOCHS)), sum(halves) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [TUNED, RAW], ids=["Table 9", "Table 11"])
@@ -97,12 +97,12 @@ def test_what_the_host_makes_for_a_gpu_is_what_is_made_in_the_step_on_a_cpu(work
     monkeypatch.setattr("minimae.tasks.loading.feed", on_the_host)
     plan = [(PLACES, EPOCHS), (PLACES + 20, EPOCHS)]
     how = {"image": full.image, "augmentation": full.augmentation, "seed": 3, "repeats": 1, "finish": full.finish}
-    fed = list(batches(full.source, iter(plan), LoaderConfig(workers=workers), device=torch.device("cuda"), **how))
+    fed = list(batches(full.dataset, iter(plan), LoaderConfig(workers=workers), device=torch.device("cuda"), **how))
     assert made == [torch.device("cuda")] and len(fed) == 2
     for (places, epochs), batch in zip(plan, fed, strict=True):
-        here = full.source.batch(places, epochs)
+        here = full.dataset.batch(places, epochs)
         assert batch.pixels.dtype == torch.uint8 and torch.equal(batch.labels, here.labels) and torch.equal(batch.ids, here.ids)
-        for one, other in zip(full.prepare(batch), full.prepare(here), strict=True):
+        for one, other in zip(full.inputs(batch), full.inputs(here), strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 
 

@@ -8,8 +8,8 @@ import pytest
 from minimae.recipes import my_pictures, recipe
 from minimae.tasks.judging import judged
 from minimae.tasks.pretrain import Pretrain
-from minimae.train.loop import Result
 from minimae.train.schedule import scaled_lr
+from minimae.train.task import Result
 
 TEACHER = replace(recipe("photos-micro"), image=64)  # 200 pictures: 156 steps at a peak learning rate of 7.5e-5
 

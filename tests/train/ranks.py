@@ -25,8 +25,8 @@ from minimae import data
 from minimae.errors import Interrupted
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.train import distributed, loop
+from minimae.train.folder import can_resume
 from minimae.train.loop import fit
-from minimae.train.state import can_resume
 from minimae.train.stopping import Agreement
 
 SMALL = dict(size="nano", width=32, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, patch=7, crop=None, flip=False)
@@ -70,7 +70,7 @@ def main(folder: Path, fields: dict, how: str) -> None:
     task = Mortal(recipe, images, build(recipe, images))
     task.die, task.who, task.number, task.mark = die, who, number, folder / "once"
     if how == "count":
-        distributed.spread = counting(distributed.spread)
+        distributed.wrap_distributed = counting(distributed.wrap_distributed)
     loop.Agreement = partial(Agreement, seconds=0.0)  # type: ignore[misc, assignment]  # they agree in every pass
     resume = how == "resume" or (how == "auto" and can_resume(folder))
     try:

@@ -19,10 +19,10 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 from minimae import MinimaeError
 from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
-from minimae.train import loop, state
+from minimae.train import folder, loop
 from minimae.train.checkpoint import Damaged, load_checkpoint
-from minimae.train.parts import load_parts
-from minimae.train.state import Checkpoints, locked, newest, saved_settings
+from minimae.train.folder import Checkpoints, locked, newest, saved_settings
+from minimae.train.sharded import load_parts
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -39,11 +39,11 @@ class Failing(PretrainTask):
 
     dies, spoiled, calls = -1, -1, -1
 
-    def loss(self, batch: Any) -> torch.Tensor:
+    def loss(self, model: Any, *inputs: Any) -> torch.Tensor:
         self.calls += 1
         if self.calls == self.dies:
             raise RuntimeError("the power is gone")
-        return super().loss(batch) * (math.nan if self.calls == self.spoiled else 1.0)
+        return super().loss(model, *inputs) * (math.nan if self.calls == self.spoiled else 1.0)
 
 
 def failing(recipe: Pretrain, images: Images, *, dies: int = -1, spoiled: int = -1) -> Failing:
@@ -167,7 +167,7 @@ def sharded_by_05(task: PretrainTask, out: Path, steps: int) -> Path:
         optimizer.step()
     model, moments = get_state_dict(task.model, optimizer)
     dcp.save({"model": model, "optimiser": moments}, checkpoint_id=str(folder), no_dist=True)
-    about = {name: value for name, value in task.about().items() if name != "images"}
+    about = {name: value for name, value in task.metadata().items() if name != "images"}
     settings = {name: value for name, value in asdict(task.recipe).items() if name not in ("keep", "keep_every", "threads")}
     rest = {"kind": "pretrain", "settings": settings, **about, "processes": 1, "step": steps, "seconds": 1.0, "history": []}
     torch.save(rest, folder / "state.pt")
@@ -287,7 +287,7 @@ def test_weights_that_are_not_finite_are_not_saved_though_their_loss_was(images:
 def test_two_runs_cannot_use_one_folder(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(state, "PATIENCE", 0.1)
+    monkeypatch.setattr(folder, "PATIENCE", 0.1)
     with locked(tmp_path), locked(tmp_path):  # the command and its loop take it one after the other
         with ThreadPoolExecutor(1) as pool, pytest.raises(MinimaeError, match="another run is using .*: wait until it ends, or choose"):
             pool.submit(pretrain, TINY, images, tmp_path, quiet=True).result()

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from minimae.errors import MinimaeError
 from minimae.train import distributed
 from minimae.train.checkpoint import load_checkpoint
-from minimae.train.loop import batch_at, plan
+from minimae.train.distributed import World
+from minimae.train.order import batch_at, from_step
 from minimae.train.settings import Settings
 
 SCRIPT = Path(__file__).with_name("ranks.py")
@@ -134,10 +135,10 @@ def test_a_disk_that_is_full_stops_all_and_spoils_nothing(shard: bool, who: int,
 
 def test_who_takes_what() -> None:
     settings, images = Settings(batch=4, accumulate=2, epochs=3, warmup_epochs=0), 40
-    parts = {rank: [next(rows) for _ in range(6)] for rank in range(3) for rows in [plan(0, settings, images, distributed.World(rank, 3))]}
+    parts = {rank: [next(rows) for _ in range(6)] for rank in range(3) for rows in [from_step(0, settings, images, World(rank, 3))]}
     taken = torch.cat([parts[rank][micro][0] for micro in range(6) for rank in range(3)])
     assert torch.equal(taken, batch_at(0, 72, images, settings.seed)[0]), "every image once, in the order of one process"
-    later = plan(2, settings, images, distributed.World(1, 3))
+    later = from_step(2, settings, images, World(1, 3))
     assert torch.equal(next(later)[0], parts[1][4][0]), "a plan can begin at any step"
 
 
@@ -146,19 +147,19 @@ def test_every_start_has_a_name_of_its_own() -> None:
     store.set("call-1", "one that died before it was answered")
     for _ in range(2):
         with ThreadPoolExecutor(3) as pool:
-            found = list(pool.map(lambda rank: distributed.name_of_this_start(store, rank, 3, 20.0), range(3)))
+            found = list(pool.map(lambda rank: distributed.rendezvous_key(store, rank, 3, 20.0), range(3)))
         assert len(set(found)) == 1
         names.append(found[0])
     assert names[0] != names[1]
     with pytest.raises(MinimaeError, match=r"process\(es\) 3 of 4 did not come within 1 s"), ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda rank: distributed.name_of_this_start(store, rank, 4, 1.0), range(3)))
+        list(pool.map(lambda rank: distributed.rendezvous_key(store, rank, 4, 1.0), range(3)))
 
 
 def test_alone_nothing_is_asked_of_anybody() -> None:
     assert distributed.world() == distributed.World(0, 1) and distributed.world().main
     model = nn.Linear(2, 2)
-    assert distributed.spread(model, shard=True) is model
-    assert distributed.agree(1.5, Tensor([2.0])[0], True, device=torch.device("cpu")) == [1.5, 2.0, 1.0]
+    assert distributed.wrap_distributed(model, shard=True) is model
+    assert distributed.all_reduce_mean(1.5, Tensor([2.0])[0], True, device=torch.device("cpu")) == [1.5, 2.0, 1.0]
     assert distributed.join({}, "cpu") == distributed.join({"RANK": "0", "WORLD_SIZE": "1"}, "cpu") == "cpu"
     distributed.leave()
 

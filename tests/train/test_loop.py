@@ -20,8 +20,9 @@ from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
 from minimae.train import loop
 from minimae.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from minimae.train.loop import batch_at, fit
+from minimae.train.loop import fit
 from minimae.train.optim import decay_groups, layer_groups, layer_of, set_lr
+from minimae.train.order import batch_at, from_step
 from minimae.train.schedule import lr_at, scaled_lr
 
 TINY = Pretrain(
@@ -53,7 +54,7 @@ def test_lr_is_the_closed_form_of_warm_up_and_cosine() -> None:
 def test_views_of_an_image_fill_a_batch(images: Images) -> None:
     with pytest.raises(ValueError, match="a batch of 8 cannot be filled with 3 views of each image"):
         replace(TINY, repeats=3)
-    places, epochs = next(loop.plan(0, replace(TINY, repeats=4), 40, loop.distributed.World()))
+    places, epochs = next(from_step(0, replace(TINY, repeats=4), 40))
     batch = images.batch(places, epochs, 4)
     assert len(places) == 2 and len(batch.pixels) == 8 and batch.ids.tolist() == [i for i in places.tolist() for _ in range(4)]
     assert batch.epochs.tolist() == [0, 1, 2, 3] * 2, "each view has the crop and the mask of an epoch of its own"
@@ -139,11 +140,11 @@ def test_a_resumed_run_equals_the_unbroken_one_to_the_bit(images: Images, tmp_pa
     whole, result = pretrain(TINY, images, tmp_path / "whole", quiet=True)
     calls, original = [], PretrainTask.loss
 
-    def dies(self, batch):
+    def dies(self, model, *inputs):
         calls.append(1)
         if len(calls) > stop_after:
             raise RuntimeError("the power is gone")
-        return original(self, batch)
+        return original(self, model, *inputs)
 
     monkeypatch.setattr(PretrainTask, "loss", dies)
     with pytest.raises(RuntimeError, match="power"):
@@ -220,8 +221,8 @@ def wait_for(ready, seconds: float = 900) -> None:
 
 
 def test_trap_20_a_nan_loss_stops_the_run_and_keeps_the_last_good_state(images: Images, tmp_path, monkeypatch) -> None:
-    original = PretrainTask.loss
-    monkeypatch.setattr(PretrainTask, "loss", lambda self, b: original(self, b) * (math.nan if int(b.epochs[0]) >= 2 else 1.0))
+    original, calls = PretrainTask.loss, iter(range(100))
+    monkeypatch.setattr(PretrainTask, "loss", lambda *given: original(*given) * (math.nan if next(calls) >= 10 else 1.0))
     with pytest.raises(MinimaeError, match=r"loss became nan at step 10 \(epoch 2.00, images \d+, .*last good state is kept: step 10, in"):
         pretrain(TINY, images, tmp_path, quiet=True)
     kept = load_pretrained(tmp_path)

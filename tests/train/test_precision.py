@@ -39,14 +39,14 @@ def images() -> Images:
 def seen(task: type, monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> list[Tensor]:
     """What the model of this task is given while something runs."""
     given: list[Tensor] = []
-    original = task.score  # type: ignore[attr-defined]
+    original = task.loss  # type: ignore[attr-defined]
 
-    def watching(self: Any, *prepared: Tensor) -> Tensor:
-        given.extend(x.clone() for x in prepared)
-        loss: Tensor = original(self, *prepared)
+    def watching(self: Any, model: Any, *inputs: Tensor) -> Tensor:
+        given.extend(x.clone() for x in inputs)
+        loss: Tensor = original(self, model, *inputs)
         return loss
 
-    monkeypatch.setattr(task, "score", watching)
+    monkeypatch.setattr(task, "loss", watching)
     run()
     monkeypatch.undo()
     return given
@@ -72,9 +72,9 @@ def test_half_precision_trains_on_the_same_images(task: type, graph: bool, image
 
 
 def test_a_task_that_prepares_half_precision_is_an_error(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = PretrainTask.prepare
-    monkeypatch.setattr(PretrainTask, "prepare", lambda self, batch: (original(self, batch)[0].bfloat16(), *original(self, batch)[1:]))
-    with pytest.raises(TypeError, match=r"prepares float32 tensors and indices, not torch.bfloat16"):
+    original = PretrainTask.inputs
+    monkeypatch.setattr(PretrainTask, "inputs", lambda self, batch: (original(self, batch)[0].bfloat16(), *original(self, batch)[1:]))
+    with pytest.raises(TypeError, match=r"inputs of a task are float32 tensors and indices, not torch.bfloat16"):
         pretrain(PRETRAIN, images, quiet=True)
 
 

@@ -103,7 +103,7 @@ def test_a_step_of_the_probe_in_fp16_reads_nothing_back(images: Images, monkeypa
     recipe = Probe(batch=8, precision="fp16")
     task = ProbeTask(recipe, images, images.statistics, LinearProbe(build(SMALL, images).encoder, 4))
     optimizer, scaler = task.optimizer(0.1), torch.amp.GradScaler("cpu")
-    loss = task.loss(images.batch(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
+    loss = task.loss_of(images.batch(torch.arange(8), torch.zeros(8, dtype=torch.int64)))
     monkeypatch.setattr(torch.Tensor, "item", lambda *_: pytest.fail("the host waits"))
     scaler.scale(loss).backward()
     loop.update(task.model, optimizer, scaler, recipe)

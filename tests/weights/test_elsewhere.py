@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minimae.data.images import Images
 from oracles import scrambled, small
 from sklearn.base import clone
 
@@ -18,6 +17,7 @@ import minimae
 from minimae import MAE, MinimaeError
 from minimae.cli.parsing import parse
 from minimae.cli.program import main
+from minimae.data.images import Images
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained

@@ -24,9 +24,10 @@ from minimae.model.sizes import Size, flops
 from minimae.model.vit import Encoder
 from minimae.tasks.finetune import Classifier, Finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask
-from minimae.train.distributed import World, block_lists
-from minimae.train.loop import autocast, plan
-from minimae.train.precision import inputs
+from minimae.train.distributed import blocks_of
+from minimae.train.order import from_step
+from minimae.train.precision import autocast
+from minimae.train.task import exact_inputs
 
 from . import rivals
 from .running import Running
@@ -141,12 +142,12 @@ def usual_loop(setting: Setting, task: PretrainTask, module: nn.Module) -> Built
     precision = "fp16" if setting.device.type == "cuda" and setting.precision != "fp32" else setting.precision
     optimizer = task.optimizer(1.5e-4)
     scaler = torch.amp.GradScaler(setting.device.type, enabled=precision == "fp16")
-    feed = task.feed(plan(0, task.recipe, task.images, World()))
+    batches = task.loader(from_step(0, task.recipe, task.images))
 
     def step() -> float:
-        prepared = inputs(task, next(feed))
+        inputs = exact_inputs(task, next(batches))
         with autocast(setting.device, precision):
-            loss = task.score(*prepared)
+            loss = task.loss(task.model, *inputs)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -161,7 +162,7 @@ def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled
     model = Pooled(make(setting.mae.encoder)).to(setting.device).eval()
     difference = distance(setting, model)
     if compiled == "blocks":
-        for block in (block for blocks in block_lists(model) for block in blocks):
+        for block in blocks_of(model):
             block.compile()
     compile_whole(model, compiled)
     statistics = setting.statistics

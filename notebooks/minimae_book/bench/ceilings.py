@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minimae.train.loop import autocast
+from minimae.train.precision import autocast
 
 from .timing import seconds
 

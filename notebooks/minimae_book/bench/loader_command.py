@@ -13,8 +13,7 @@ from minimae.cli.options import pick_device
 from minimae.data.pack import pack
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder, open_shards
-from minimae.data.workers import cores
-from minimae.devices import use
+from minimae.devices import cores, use
 
 from .loader import bench, machine, table, ways
 from .results import as_json, keep

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 
 from minimae.errors import MinimaeError
-from minimae.train.loop import Task, fit
+from minimae.train.loop import fit
 from minimae.train.settings import Settings
+from minimae.train.task import Task
 
 T = TypeVar("T")
 

@@ -41,12 +41,12 @@ class Sized(nn.Module):
 class RivalTask(PretrainTask):
     """Our pre-training with another model: the same crops, flips and normalisation; the model draws its masks."""
 
-    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         images = changed(batch, self.recipe.augmentation, seed=self.recipe.seed, size=self.image)
         return (normalise(images, self.statistics),)
 
-    def score(self, *prepared: Tensor) -> Tensor:
-        loss: Tensor = self.run(*prepared)
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        loss: Tensor = model(*inputs)
         return loss
 
 

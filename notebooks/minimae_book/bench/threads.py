@@ -22,7 +22,7 @@ import torch
 
 from minimae.cli.allocator import keep_freed_memory
 from minimae.data.images import Images
-from minimae.data.workers import cores
+from minimae.devices import cores
 from minimae.errors import MinimaeError
 from minimae.model.sizes import Size
 from minimae.recipes import FASHION

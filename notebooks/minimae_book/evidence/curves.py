@@ -16,8 +16,7 @@ from typing import Any
 from minimae.model.sizes import Size
 from minimae.tasks.expected import CURVES, OPTIMISER, Reference, task_of
 from minimae.tasks.pretrain import Pretrain
-from minimae.train.checkpoint import load_checkpoint
-from minimae.train.loop import CHECKPOINT
+from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
 from minimae.train.loss_bands import PATIENCE, interpolate
 from minimae.train.settings import from_dict
 

@@ -20,7 +20,7 @@ from minimae.tasks.finetune import Finetune, finetune, finetuned_accuracy
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe import probe_predict
-from minimae.train.loop import batch_at
+from minimae.train.order import batch_at
 
 from ..bench.timing import interleave
 
@@ -117,7 +117,7 @@ class Cost:
         batch = source.batch(*batch_at(0, min(recipe.batch, len(source)), len(source), recipe.seed))
 
         def step() -> Tensor:
-            loss = task.loss(batch)
+            loss = task.loss_of(batch)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

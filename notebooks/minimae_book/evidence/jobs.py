@@ -22,7 +22,7 @@ from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
 from minimae.tasks.pretrain import Pretrain, build, load_pretrained, pretrain
-from minimae.train.state import can_resume
+from minimae.train.folder import can_resume
 
 from .evaluations import Question
 

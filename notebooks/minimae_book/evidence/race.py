@@ -20,8 +20,7 @@ from minimae.data.augment import Augmentation
 from minimae.data.images import Images
 from minimae.data.loader import in_memory
 from minimae.data.stream import open_stream, packed
-from minimae.data.workers import cores
-from minimae.devices import use
+from minimae.devices import cores, use
 from minimae.errors import Interrupted
 from minimae.recipes.races import RACES, Race
 from minimae.tasks.features import extract
@@ -29,8 +28,8 @@ from minimae.tasks.finetune import finetune, finetuned_accuracy
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
+from minimae.train.folder import can_resume
 from minimae.train.settings import Settings
-from minimae.train.state import can_resume
 
 
 @dataclass(frozen=True, kw_only=True)

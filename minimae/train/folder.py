@@ -20,14 +20,15 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
+from ..devices import device_of
 from ..errors import MinimaeError
-from .checkpoint import Damaged, load_checkpoint, load_weights, save_checkpoint
-from .distributed import agree, gathered, load_optimizer, same, world
+from .checkpoint import CHECKPOINT, Damaged, load_checkpoint, load_weights, save_checkpoint
+from .distributed import all_reduce_mean, broadcast, load_optimizer, whole_state, world
 from .log import to_terminal
-from .parts import load_about, load_parts
 from .settings import Settings
+from .sharded import load_about, load_parts
 
-CHECKPOINT, METRICS, LOCK = "checkpoint.pt", "metrics.jsonl", ".lock"
+METRICS, LOCK = "metrics.jsonl", ".lock"
 NUMBERED = re.compile(r"checkpoint-(\d{8,})(\.pt)?")
 PATIENCE = 10.0  # seconds to wait for the folder of a run
 SHARE = 20  # saving takes at most this fraction of the time: one in 20
@@ -69,7 +70,7 @@ class Checkpoints:
         if self.out is None or state["step"] == self.step:
             return
         started = self.clock()
-        tensors = {"model": gathered(model.state_dict()), "optimiser": gathered(optimizer.state_dict())}
+        tensors = {"model": whole_state(model.state_dict()), "optimiser": whole_state(optimizer.state_dict())}
         error: MinimaeError | None = None
         if world().main:
             try:
@@ -78,7 +79,7 @@ class Checkpoints:
                 error = failed
             except OSError as failed:
                 error = MinimaeError(f"could not save into {self.out} ({failed}). Free some space or choose another --out")
-        if agree(error is not None, device=device_of(model))[0]:
+        if all_reduce_mean(error is not None, device=device_of(model))[0]:
             raise error or MinimaeError(f"the first process could not save into {self.out}; its own message says why")
         self.step, self.ended = state["step"], self.clock()
         self.took = self.ended - started
@@ -112,7 +113,7 @@ class Checkpoints:
         path, state = newest(self.out, kind, tensors=True)
         check(state)
         moments = state.pop("optimiser")
-        if same(str(state["step"])) != str(state["step"]):
+        if broadcast(str(state["step"])) != str(state["step"]):
             raise MinimaeError(f"this process reads step {state['step']} in {self.out}, and the first another: is the folder shared?")
         if not moments:
             raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimizer's moments, so it cannot be resumed")
@@ -202,7 +203,7 @@ def locked(out: Path | None) -> Iterator[None]:
         except (OSError, NotImplementedError):  # a file system without locks, or one that cannot be written: that is reported elsewhere
             pass
     try:
-        if agree(refused, device=torch.device("cpu"))[0]:
+        if all_reduce_mean(refused, device=torch.device("cpu"))[0]:
             raise MinimaeError(f"another run is using {out}: wait until it ends, or choose another folder with --out")
         yield
     finally:
@@ -234,8 +235,3 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are."""
-    return next(model.parameters()).device
