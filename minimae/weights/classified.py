@@ -28,6 +28,13 @@ class Classified:
     classes: tuple[str, ...] = ()
     data: str = ""
 
+    def __repr__(self) -> str:
+        size, names = self.size, ", ".join(self.classes[:5]) + (", …" if len(self.classes) > 5 else "")
+        return (
+            f"Classified(ViT of width {size.width}, {size.depth} blocks, {size.heads} heads; patch {size.patch}, image {size.image}\n"
+            f"  {self.classifier.head.out_features} classes{f' ({names})' if names else ''}, pool {self.classifier.pool})"
+        )
+
     @property
     def size(self) -> Size:
         """The size of its encoder."""
@@ -46,12 +53,11 @@ class Classified:
     @torch.no_grad()
     def features(self, images: Any, *, batch: int = 500) -> Tensor:
         """The input of its head: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
-        model = self.classifier.eval()
-        found = []
+        model, features = self.classifier.eval(), []
         for x in self._inputs(images, batch):
             tokens = model.encoder(x)
-            found.append(model.norm(tokens[:, 1:].mean(1) if model.pool == "mean" else tokens[:, 0]))
-        return torch.cat(found).float().cpu()
+            features.append(model.norm(tokens[:, 1:].mean(1) if model.pool == "mean" else tokens[:, 0]))
+        return torch.cat(features).float().cpu()
 
     def _inputs(self, images: Any, batch: int) -> Iterator[Tensor]:
         """Normalised batches, where the model is and of its type."""

@@ -1,4 +1,4 @@
-"""The encoder for other programs: torch.export, and ONNX. One graph from pixels to features; the batch may have any length."""
+"""The encoder for other programs: torch.export, and ONNX. One graph from pixels to features, for batches of any length."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ..model.patches import Pair, pair
 from ..tasks.pretrain import Pretrained
 from .classified import Classified
 
+Features = Literal["mean", "class", "tokens"]
+
 
 class FeatureModel(nn.Module):
     """Images in [0, 1], float ``b c height width`` → features ``b d`` (or logits of a classifier): normalising is inside.
@@ -22,43 +24,39 @@ class FeatureModel(nn.Module):
     pool: mean of the patch tokens, the class token, or all tokens ``b t d``, after the last norm.
     """
 
-    def __init__(self, trained: Pretrained | Classified, pool: Literal["mean", "class", "tokens"] = "mean") -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trained: Pretrained | Classified, pool: Features = "mean") -> None:
         super().__init__()
-        network: nn.Module = trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier
-        self.network = network if device_of(network).type == "cpu" else copy.deepcopy(network).cpu()
-        self.mean: Tensor
-        self.deviation: Tensor
+        self.network = copy.deepcopy(trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier).cpu()
         self.pool = pool if isinstance(trained, Pretrained) else "logits"
-        mean, deviation = trained.statistics
-        self.register_buffer("mean", mean.cpu()[:, None, None].clone())
-        self.register_buffer("deviation", deviation.cpu()[:, None, None].clone())
+        for name, values in zip(("mean", "std"), trained.statistics, strict=True):
+            self.register_buffer(name, values.cpu()[:, None, None].clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.network((images - self.mean) / self.deviation)
+        tokens: Tensor = self.network((images - self.mean) / self.std)
         if self.pool == "mean":
-            return found[:, 1:].mean(1)
-        return found[:, 0] if self.pool == "class" else found
+            return tokens[:, 1:].mean(1)
+        return tokens[:, 0] if self.pool == "class" else tokens
 
 
-def exported(
-    trained: Pretrained | Classified, *, pool: Literal["mean", "class", "tokens"] = "mean", image: int | Pair | None = None
-) -> torch.export.ExportedProgram:
-    """A program of torch.export: ``torch.export.save`` keeps it, and it runs without this package.
+def exported(trained: Pretrained | Classified, *, pool: Features = "mean", image: int | Pair | None = None) -> torch.export.ExportedProgram:
+    """A program of torch.export: ``torch.export.save`` writes it, and it runs without this package.
 
     image: height and width in pixels, which are fixed in the program; by default those that the model was trained for.
     """
-    model = FeatureModel(trained, pool).eval()
     size = trained.size
-    height, width = pair(size.image if image is None else image)
-    example = torch.rand(2, size.channels, height, width)
+    example = torch.rand(2, size.channels, *pair(size.image if image is None else image))
     with torch.no_grad():
-        return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        batch = {0: torch.export.Dim("batch", min=1)}
+        return torch.export.export(FeatureModel(trained, pool).eval(), (example,), dynamic_shapes=(batch,))
 
 
 def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -> Path:
-    """Write a .pt2 file (torch.export) or an .onnx file, by the ending. ONNX wants the packages of the extra ``onnx``.
+    """Write a .pt2 file (torch.export) or an .onnx file, by the ending. options: those of :func:`exported`.
 
-    Raises MinimaeError for another ending, or when those packages are missing.
+    Raises MinimaeError for another ending, an existing file, or when the packages of the extra ``onnx`` are missing.
     """
     if path.suffix not in (".pt2", ".onnx"):
         raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was wanted")
@@ -68,17 +66,17 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
         try:
             import onnxscript  # noqa: F401 (torch.onnx is written with it)
         except ImportError:
-            raise MinimaeError('writing ONNX wants onnx and onnxscript: pip install "minimae[onnx]"') from None
-    program = exported(trained, **options)
-    temporary = path.with_name(f"{path.stem}.partial{path.suffix}")
+            raise MinimaeError('writing ONNX needs onnx and onnxscript: pip install "minimae[onnx]"') from None
+    program: Any = exported(trained, **options)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if path.suffix == ".pt2":
-            torch.export.save(program, temporary)
+            torch.export.save(program, partial)
         else:
-            written: Any = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
-            written.save(str(temporary))
-        temporary.replace(path)
+            model: Any = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
+            model.save(str(partial))
+        partial.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return path

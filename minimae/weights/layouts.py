@@ -1,13 +1,14 @@
-"""How each library calls and shapes the parameters of the same model.
+"""From the names and shapes of one layout to those of another, and the size of the model that tensors belong to.
 
-minimae: our own names. official: the authors' code, and timm, whose ViT it is built on. huggingface: ViTMAE and ViT of the big library.
-A layout is a table from our names to theirs; reading and writing use the same one.
+Each library's module has a :class:`Names`; reading and writing use the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -15,143 +16,163 @@ from einops import rearrange
 from torch import Tensor
 
 from ..errors import MinimaeError
-from ..model.patches import pair
-from ..model.sizes import Size
+from ..model.patches import Pair, pair
+from ..model.positions import sincos_2d
+from ..model.sizes import SIZES, Size
+from .facts import Facts
 
-Layout = Literal["minimae", "official", "huggingface", "timm"]
-LAYOUTS: tuple[Layout, ...] = ("minimae", "official", "huggingface", "timm")
-Change = Literal["same", "leading axis", "convolution"]
+Pool = Literal["mean", "class"]
+PAPER_DECODER = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}  # Table 1 of the paper
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a parameter of ours is in another layout. names: one, or those of queries, keys and values. change: of its shape."""
+class Names:
+    """A library's names. parts: of tensors and layers, by ours; block: of the layers of a block; qkv: what a * in them stands for."""
 
-    names: tuple[str, ...]
-    change: Change = "same"
+    parts: Mapping[str, str]
+    block: Mapping[str, str]
+    qkv: tuple[str, ...] = ("",)
+
+    def of_block(self, which: str, i: int, layer: str) -> tuple[str, ...]:
+        """Their name or names of one layer of a block, ``encoder.blocks`` or ``decoder.blocks``."""
+        name = f"{self.parts[which]}.{i}.{self.block[layer]}"
+        return tuple(name.replace("*", part) for part in self.qkv) if "*" in name else (name,)
+
+    def table(self, size: Size, *, pool: Pool | None, decoder: bool) -> dict[str, tuple[str, ...]]:
+        """Our parameter names → theirs, one or three. pool: of a classifier; None without a head. decoder: whether there is one."""
+        absent = ("norm", "head") if pool is None else ("encoder.norm",)
+        found: dict[str, tuple[str, ...]] = {}
+        for ours, theirs in self.parts.items():
+            if (ours.startswith("decoder.") and not decoder) or ours in absent:
+                continue
+            if ours.endswith(("token", "positions")):
+                found[ours] = (theirs,)
+                continue
+            layers: dict[str, tuple[str, ...]] = {ours: (theirs,)}
+            if ours == "norm" and pool == "class":
+                layers = {ours: (self.parts["encoder.norm"],)}
+            elif ours.endswith("blocks"):
+                depth = size.depth if ours.startswith("encoder") else size.decoder_depth
+                layers = {f"{ours}.{i}.{layer}": self.of_block(ours, i, layer) for i in range(depth) for layer in self.block}
+            for name, names in layers.items():
+                found |= {f"{name}.{kind}": tuple(f"{each}.{kind}" for each in names) for kind in ("weight", "bias")}
+        return found
+
+    def size_of(self, tensors: Mapping[str, Tensor], facts: Facts, source: str) -> Size:
+        """The size of the model that these tensors belong to, at the image size they were trained for.
+
+        Raises MinimaeError when heads are unknown, when the image contradicts the positions, and for other architectures.
+        """
+        token, positions, projection, up = self.essentials(tensors)
+        width, depth = int(token.shape[-1]), self.count(tensors, "encoder.blocks")
+        patch = int(projection.shape[2]), int(projection.shape[3])
+        image = image_of(positions, patch, facts.image)
+        if len(up) % width:
+            raise MinimaeError(f"{source}: its intermediate_size is {len(up)}; ours is a multiple of the width, which is {width}")
+        decoder = self.decoder_of(tensors, facts, width, depth, source)
+        named = next((s for s in SIZES.values() if (s.width, s.depth) == (width, depth)), None)
+        if facts.heads is None:
+            raise unknown_heads(width, depth, "heads", "an encoder", None if named is None else named.heads)
+        try:
+            return Size(
+                width, depth, facts.heads, **decoder, patch=square(patch), image=square(image), channels=int(projection.shape[1]),
+                mlp_ratio=len(up) // width, eps=facts.eps,
+            )  # fmt: skip
+        except ValueError as error:
+            raise MinimaeError(f"{source}: {error}") from None
+
+    def essentials(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Class token, positions, patch projection, and the first layer of the first MLP. Raises MinimaeError when one is missing."""
+        names = {
+            "class token": self.parts["encoder.class_token"], "positions": self.parts["encoder.positions"],
+            "patch projection": f"{self.parts['encoder.project']}.weight",
+            "first block": f"{self.of_block('encoder.blocks', 0, 'mlp.up')[0]}.weight",
+        }  # fmt: skip
+        absent = [f"{what} ({name})" for what, name in names.items() if name not in tensors]
+        if absent:
+            raise MinimaeError(f"these weights have no {', no '.join(absent)}: it is not a plain ViT with a class token")
+        found = [tensors[name] for name in names.values()]
+        if found[2].dim() != 4:
+            raise MinimaeError(f"the patch projection has the shape {tuple(found[2].shape)}, not that of a convolution (d, c, p1, p2)")
+        return found
+
+    def count(self, tensors: Mapping[str, Tensor], which: str) -> int:
+        """How many blocks there are."""
+        return len({match[1] for name in tensors if (match := re.match(rf"{re.escape(self.parts[which])}\.(\d+)\.", name))})
+
+    def has_decoder(self, tensors: Mapping[str, Tensor]) -> bool:
+        return f"{self.parts.get('decoder.embed')}.weight" in tensors
+
+    def decoder_of(self, tensors: Mapping[str, Tensor], facts: Facts, width: int, depth: int, source: str) -> dict[str, int]:
+        """Width, depth and heads of the decoder; without one, those for a fresh one."""
+        if not self.has_decoder(tensors):
+            return fresh_decoder(width, depth)
+        d, blocks = len(tensors[f"{self.parts['decoder.embed']}.weight"]), self.count(tensors, "decoder.blocks")
+        up = len(tensors[f"{self.of_block('decoder.blocks', 0, 'mlp.up')[0]}.weight"])
+        if up != 4 * d:
+            raise MinimaeError(f"{source}: its decoder_intermediate_size is {up}; ours is 4 × the decoder's width")
+        if facts.decoder_heads is None:
+            raise unknown_heads(d, blocks, "decoder_heads", "a decoder", 16 if d == 512 else None)
+        return {"decoder_width": d, "decoder_depth": blocks, "decoder_heads": facts.decoder_heads}
 
 
-# Parts of a block, and parts around the blocks: ours → (official and timm, huggingface).
-BLOCK = {
-    "norm1": ("norm1", "layernorm_before"),
-    "attention.qkv": ("attn.qkv", "attention.attention.*"),
-    "attention.out": ("attn.proj", "attention.output.dense"),
-    "norm2": ("norm2", "layernorm_after"),
-    "mlp.up": ("mlp.fc1", "intermediate.dense"),
-    "mlp.down": ("mlp.fc2", "output.dense"),
-}
-QKV = ("query", "key", "value")
-ENCODER = {
-    "encoder.class_token": ("cls_token", "vit.embeddings.cls_token"),
-    "encoder.positions": ("pos_embed", "vit.embeddings.position_embeddings"),
-    "encoder.project": ("patch_embed.proj", "vit.embeddings.patch_embeddings.projection"),
-    "encoder.blocks": ("blocks", "vit.encoder.layer"),
-}
-DECODER = {
-    "decoder.embed": ("decoder_embed", "decoder.decoder_embed"),
-    "decoder.mask_token": ("mask_token", "decoder.mask_token"),
-    "decoder.positions": ("decoder_pos_embed", "decoder.decoder_pos_embed"),
-    "decoder.blocks": ("decoder_blocks", "decoder.decoder_layers"),
-    "decoder.norm": ("decoder_norm", "decoder.decoder_norm"),
-    "decoder.predict": ("decoder_pred", "decoder.decoder_pred"),
-}
-ENDS = {  # what follows the blocks: of an encoder; of a classifier of the mean, and of the class token
-    "encoder": {"encoder.norm": ("norm", "vit.layernorm")},
-    "mean": {"norm": ("fc_norm", ""), "head": ("head", "")},
-    "class": {"norm": ("norm", "vit.layernorm"), "head": ("head", "classifier")},
-}
-End = Literal["encoder", "mean", "class"]
-
-# transformers 5 calls the same parts by other names in memory, and some (5.23) write the decoder's blocks under a name that its own
-# renaming has bent: theirs → as the published files have it.
-NEWER = {
-    "vit.layers.": "vit.encoder.layer.",
-    "decoder.decoder_encoder.layer.": "decoder.decoder_layers.",
-    "attention.q_proj.": "attention.attention.query.",
-    "attention.k_proj.": "attention.attention.key.",
-    "attention.v_proj.": "attention.attention.value.",
-    "attention.o_proj.": "attention.output.dense.",
-    "mlp.fc1.": "intermediate.dense.",
-    "mlp.fc2.": "output.dense.",
-}
+def fresh_decoder(width: int, depth: int) -> dict[str, int]:
+    """Width, depth and heads of a decoder for an encoder without one: those of the named size, or of the paper."""
+    named = next((asdict(s) for s in SIZES.values() if (s.width, s.depth) == (width, depth)), PAPER_DECODER)
+    return {name: named[name] for name in PAPER_DECODER}
 
 
-def table(layout: Layout, size: Size, *, end: End = "encoder", decoder: bool = False) -> dict[str, Place]:
-    """Our parameter names → where they are in a layout. end: what follows the encoder's blocks. decoder: whether it has one.
+def unknown_heads(width: int, depth: int, option: str, what: str, usual: int | None) -> MinimaeError:
+    """The error when heads are not stated, with the number that the paper's model of this width has."""
+    hint = "" if usual is None else f". {usual} is usual at this width"
+    return MinimaeError(
+        f"how many heads {what} of width {width} with {depth} blocks has cannot be seen in its weights: "
+        f"give {option}= (--{option.replace('_', '-')}){hint}"
+    )
 
-    Raises MinimaeError for what a layout has no place for.
+
+def image_of(positions: Tensor, patch: Pair, stated: Pair | None) -> Pair:
+    """Height and width in pixels of the image that these positions are for: as stated, as sine-cosine positions show, or a square.
+
+    There is a row for the class token, or none (timm's no_embed_class). Raises MinimaeError when it is unknown.
     """
-    if layout == "huggingface" and end == "mean":
-        raise MinimaeError("the big library's classifier reads the class token, and this one the mean of the patches: convert it to timm")
-    if layout == "timm" and decoder:
-        raise MinimaeError("timm has no decoder: convert the encoder alone (--encoder-only), or choose official or huggingface")
-    column = 1 if layout == "huggingface" else 0
-    found: dict[str, Place] = {}
-    parts = ENCODER | ENDS[end] | (DECODER if decoder else {})
-    for ours, names in parts.items():
-        theirs = names[column]
-        if ours.endswith("token"):
-            found[ours] = Place((theirs,))
-        elif ours.endswith("positions"):
-            found[ours] = Place((theirs,), "leading axis")
-        elif ours.endswith("blocks"):
-            for i in range(size.depth if ours.startswith("encoder") else size.decoder_depth):
-                for part, block_names in BLOCK.items():
-                    for kind in ("weight", "bias"):
-                        whole = f"{theirs}.{i}.{block_names[column]}.{kind}"
-                        split = tuple(whole.replace("*", letter) for letter in QKV) if "*" in whole else (whole,)
-                        found[f"{ours}.{i}.{part}.{kind}"] = Place(split)
-        else:
-            change: Change = "convolution" if ours == "encoder.project" else "same"
-            found[f"{ours}.weight"] = Place((f"{theirs}.weight",), change)
-            found[f"{ours}.bias"] = Place((f"{theirs}.bias",))
-    if layout == "minimae":
-        return {ours: Place((ours,)) for ours in found}
-    return found
+    rows = positions[0] if positions.dim() == 3 else positions
+    n = len(rows)
+    if stated is not None:
+        patches = (stated[0] // patch[0]) * (stated[1] // patch[1])
+        if patches not in (n, n - 1):
+            raise MinimaeError(f"an image of {stated[0]}×{stated[1]} has {patches} patches; there are {n - 1} positions")
+        return stated
+    if rows.shape[1] % 4 == 0:
+        for h in (h for h in range(1, n) if (n - 1) % h == 0):
+            if torch.allclose(rows.float(), sincos_2d(rows.shape[1], (h, (n - 1) // h)), atol=1e-3):
+                return h * patch[0], (n - 1) // h * patch[1]
+    side = math.isqrt(n - 1) if math.isqrt(n - 1) ** 2 == n - 1 else math.isqrt(n)
+    if side * side not in (n, n - 1):
+        raise MinimaeError(f"{n - 1} positions are no square grid: say for which image they are (original_image=(height, width))")
+    return side * patch[0], side * patch[1]
 
 
-def to_ours(place: Place, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Their tensor or tensors → ours."""
-    found = torch.cat([tensors[name] for name in place.names]) if len(place.names) > 1 else tensors[place.names[0]]
-    if place.change == "leading axis" and found.dim() == 3:
-        return found[0]
-    if place.change == "convolution" and found.dim() == 4:  # theirs runs channels, rows, columns; ours rows, columns, channels
-        return rearrange(found, "d c p1 p2 -> d (p1 p2 c)")
-    return found
+def square(sides: Pair) -> int | Pair:
+    """One number where both sides are equal."""
+    return sides[0] if sides[0] == sides[1] else sides
 
 
-def to_theirs(place: Place, tensor: Tensor, size: Size) -> dict[str, Tensor]:
-    """Our tensor → theirs, by name."""
-    if len(place.names) > 1:
-        return {name: part.contiguous() for name, part in zip(place.names, tensor.chunk(len(place.names)), strict=True)}
-    if place.change == "leading axis":
+def to_ours(name: str, tensors: list[Tensor]) -> Tensor:
+    """Their tensor, or those of queries, keys and values → ours of this name."""
+    tensor = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    if name.endswith("positions") and tensor.dim() == 3:
+        return tensor[0]
+    if name == "encoder.project.weight" and tensor.dim() == 4:  # theirs runs channels, rows, columns; ours rows, columns, channels
+        return rearrange(tensor, "d c p1 p2 -> d (p1 p2 c)")
+    return tensor
+
+
+def to_theirs(name: str, tensor: Tensor, theirs: tuple[str, ...], size: Size) -> dict[str, Tensor]:
+    """Our tensor of this name → theirs, by name."""
+    if name.endswith("positions"):
         tensor = tensor[None]
-    elif place.change == "convolution":
+    elif name == "encoder.project.weight":
         p1, p2 = pair(size.patch)
         tensor = rearrange(tensor, "d (p1 p2 c) -> d c p1 p2", p1=p1, p2=p2)
-    return {place.names[0]: tensor.contiguous()}
-
-
-def detect(names: Iterable[str]) -> Layout:
-    """The layout that these names belong to. Raises MinimaeError that shows some of them when it is none of ours."""
-    given = set(names)
-    if "encoder.project.weight" in given:
-        return "minimae"
-    if any("embeddings.patch_embeddings.projection.weight" in name for name in given):
-        return "huggingface"
-    if "patch_embed.proj.weight" in given:
-        return "official" if any(name.startswith("decoder_") for name in given) else "timm"
-    some = ", ".join(sorted(given)[:5])
-    raise MinimaeError(f"these names belong to no layout that is known ({', '.join(LAYOUTS)}): {some}, …")
-
-
-def usual(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The big library's tensors under the names that it uses in files, whichever version they come from."""
-    found = {}
-    for name, tensor in tensors.items():
-        if not name.startswith(("vit.", "decoder.", "classifier.")):
-            name = f"vit.{name}"
-        for new, old in NEWER.items():
-            name = name.replace(new, old)
-        found[name] = tensor
-    return found
+    return {name: part.contiguous() for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True)}

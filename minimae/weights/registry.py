@@ -1,80 +1,31 @@
-"""Weights by name or by file: those that come with the project, those of a run, and what others have saved (:mod:`minimae.weights`)."""
+"""Weights in and out: :func:`load` finds them by name or reads what it is given, :func:`save` writes them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import MinimaeError
+from ..model.checks import check_sides
 from ..model.mae import MAE
-from ..model.masking import keep_count
-from ..model.sizes import SIZES, Size
-from ..model.targets import TARGETS
+from ..model.patches import Pair
+from ..model.vit import Encoder
 from ..suggest import nearest
-from ..tasks.pretrain import Pretrain, Pretrained, rebuild, tensors_of
+from ..tasks.finetune import Classifier
+from ..tasks.pretrain import Pretrained
+from . import convert, native, timm
+from .classified import Classified
+from .convert import LAYOUTS, Layout, check_layout
+from .files import Source, open_weights
+from .official import PUBLISHED, published_file
+from .state_dict import find_weights
 
-if TYPE_CHECKING:
-    from ..tasks.finetune import Classifier
-    from .classified import Classified
-    from .layouts import Layout
+__all__ = ["LAYOUTS", "load", "load_pretrained", "save", "shipped"]
 
-OWN_DATA = "your own images"  # the data of a model from your own loop
 FOLDERS = (Path(__file__).parents[1] / "_sample" / "weights", Path(__file__).parents[2] / "data" / "weights")
-
-
-def export(trained: Pretrained | Classified, path: Path, *, half: bool = True) -> None:
-    """Write a trained model as one safetensors file: half precision or float32, with recipe, size and statistics as JSON in its head.
-
-    Raises MinimaeError when it cannot be written.
-    """
-    own = tensors_of(trained) if isinstance(trained, Pretrained) else trained.classifier.state_dict()
-    own = {name.replace("_orig_mod.", ""): value for name, value in own.items()}  # of a part that torch.compile has wrapped
-    weights = {name: (value.half() if half else value.float()).cpu().contiguous().clone() for name, value in own.items()}  # tied ones twice
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_safetensors(weights, temporary, minimae=json.dumps(describe(trained)))
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
-
-
-def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
-    """The library makes files that only their owner can read; this one gets the mode of an ordinary file."""
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(tensors, path, metadata=metadata)
-    path.chmod(mode)
-
-
-def describe(trained: Pretrained | Classified) -> dict[str, Any]:
-    """What is needed to use these weights: recipe, size, statistics, and whether the decoder is trained; or the classes."""
-    statistics = [x.tolist() for x in trained.statistics]
-    if isinstance(trained, Pretrained):
-        about = {"settings": asdict(trained.recipe), "size": asdict(trained.model.size), "decoder": trained.decoder}
-    else:
-        about = {"kind": "finetune", "size": asdict(trained.size), "classes": list(trained.classes), "pool": trained.classifier.pool}
-        about["data"] = trained.data
-    return {**about, "statistics": statistics}
-
-
-def read_export(path: Path) -> Pretrained:
-    """Read pre-trained weights that :func:`export` wrote, as float32. Raises MinimaeError with the file's name when it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["minimae"])
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise MinimaeError(f"{path} is damaged, or was not written by minimae ({error})") from None
-    return rebuild(about, weights, path)
 
 
 def shipped() -> dict[str, Path]:
@@ -82,28 +33,86 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained | Classified:
-    """Weights that come with the project or that the authors publish, by name; a run folder, its checkpoint under any name or an
-    exported file; another library's file or folder; tensors by name, or a live model. Never runs code from a file.
+def load(
+    source: str | Path | Mapping[str, Any] | nn.Module,
+    *,
+    layout: Layout | None = None,
+    image: int | Pair | None = None,
+    patch: int | Pair | None = None,
+    channels: int | None = None,
+    heads: int | None = None,
+    decoder_heads: int | None = None,
+    original_image: int | Pair | None = None,
+    target: str | None = None,
+    statistics: tuple[Any, Any] | None = None,
+    strict: bool = True,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Pretrained | Classified:
+    """Trained weights → a pre-trained model with its recipe and statistics, or a classifier when they have a head.
 
-    options: those of :func:`minimae.weights.reading.read`, for weights from elsewhere.
-    Raises MinimaeError when there is nothing of that name, when it is damaged, or when it cannot be fetched.
+    source: a name, shipped ("fashion-nano") or the authors' ("mae-base", downloaded); a run folder, its checkpoint under any name, or an
+    exported file; another library's file or folder; tensors by name; or a live model of timm or Hugging Face transformers.
+
+    The other options are for weights of others; ours describe themselves. layout: by default it is detected. key: the entry of a file that
+    holds the weights (``state_dict``, ``teacher``, ``model_ema``); prefix: the prefix of their names (``backbone.``). Both are found where
+    only one choice is possible. image: another image size in pixels (ours too): positions are then resized, bicubically in two dimensions.
+    patch, channels: what you expect; weights of other ones are refused with the reason.
+
+    heads, decoder_heads, original_image (where positions are no square grid), target (what the decoder was trained to predict) and
+    statistics (mean and std of the channels in [0, 1]) cannot be seen in weights, and are read where the source states them. Otherwise
+    heads must be given, the target is assumed to be normalised, and statistics of three channels ImageNet's, with a warning.
+    strict: refuse weights in which something is missing or left over; otherwise a warning lists it, and what is missing is fresh.
+
+    Never runs code from a file. Raises MinimaeError that says what was found and what was wanted.
+
+    >>> import torch, minimae
+    >>> minimae.load("fashion-nano").features(torch.rand(8, 1, 28, 28)).shape
+    torch.Size([8, 96])
     """
-    from .named import NAMED, load_named
-    from .own import with_options
-    from .reading import read
+    options = {name: value for name, value in locals().items() if name != "source"}
+    for what in ("image", "patch", "original_image"):
+        if options[what] is not None:
+            check_sides(what, options[what])
+    check_layout(layout)
+    if isinstance(source, str | Path):
+        if str(source) in PUBLISHED:
+            options["target"] = target or PUBLISHED[str(source)].target
+        opened = open_weights(find_file(source), key=key, prefix=prefix)
+    elif isinstance(source, nn.Module):
+        opened = open_model(source)
+    elif isinstance(source, Mapping):
+        opened = Source("these tensors", find_weights(source, "these tensors", key=key, prefix=prefix))
+    else:
+        raise MinimaeError(f"weights are a name, a file, a folder, tensors by name or a live model, not {type(source).__name__}")
+    if native.describes_itself(opened):
+        return native.read(opened, options)
+    return convert.read(opened, layout, options)
 
-    if not isinstance(source, str | Path):
-        return read(source, **options)
-    known, path = shipped(), Path(source).expanduser()
-    if str(source) in known:
-        return with_options(read_export(known[str(source)]), options)
-    if str(source) in NAMED:
-        return load_named(str(source), **options)
+
+def find_file(source: str | Path) -> Path:
+    """The file of shipped or published weights of this name, or the path. Raises MinimaeError for an unknown name, with the nearest."""
+    name, path = str(source), Path(source).expanduser()
+    if name in shipped():
+        return shipped()[name]
+    if name in PUBLISHED:
+        return published_file(name)
     if not path.exists() and len(path.parts) == 1 and not path.suffix:
-        near = nearest(str(source), [*known, *NAMED])
+        near = nearest(name, [*shipped(), *PUBLISHED])
         raise MinimaeError(f"there is no checkpoint at {path}, and no weights of that name, neither shipped nor published{near}")
-    return read(path, **options)
+    return path
+
+
+def open_model(model: Any) -> Source:
+    """Tensors and facts of a live model of timm or Hugging Face transformers."""
+    name = type(model).__name__
+    if isinstance(model, MAE | Encoder | Classifier):
+        raise MinimaeError(f"this {name} is already one of our models: use it directly, or save it with minimae.save")
+    tensors = {name: tensor.detach().clone().float() for name, tensor in model.state_dict().items()}
+    if hasattr(getattr(model, "config", None), "to_dict"):
+        config = model.config.to_dict()
+        return Source(name, tensors, config, metadata=config.get("minimae", {}))
+    return Source(name, tensors, facts=timm.facts_of(model))
 
 
 def load_pretrained(source: str | Path | Mapping[str, Any] | nn.Module, **options: Any) -> Pretrained:
@@ -117,25 +126,18 @@ def load_pretrained(source: str | Path | Mapping[str, Any] | nn.Module, **option
     return trained
 
 
-def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, data: str = "imagenet", **fields: Any) -> Pretrain:
-    """A recipe that describes a model trained without one."""
-    names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image")
-    near = next((name for name, s in SIZES.items() if (s.width, s.depth) == (size.width, size.depth)), "base")
-    shape = {name: getattr(size, name) for name in names}
-    return Pretrain(data=data, size=near, target=target, ratio=ratio, **shape, **fields)  # type: ignore[arg-type]
-
-
 def save(
     model: MAE | Classifier | Pretrained | Classified, path: str | Path, layout: Layout = "minimae", *, statistics: Any = None,
-    half: bool = False, encoder_only: bool = False, **about: Any,
+    half: bool = False, encoder_only: bool = False, **metadata: Any,
 ) -> Path:  # fmt: skip
-    """Write a model, from a loop of your own or loaded, so that :func:`minimae.load` or another library can read it.
+    """Write a model, from a loop of your own or loaded, so that :func:`load` or another library can read it. → the path.
 
-    path: a .safetensors file (.pth too for the layouts of others), or a folder for huggingface. layout: whose names the parameters get.
-    half: half precision, in our own layout. encoder_only: leave the decoder out, in the layouts of others. statistics: mean and standard
-    deviation of each channel of the pixels in [0, 1], by which the images were normalised (``images.statistics``); a loaded model has
-    them already. about: ratio and data of a MAE; classes, the names, of a classifier.
-    Raises ValueError for statistics that do not fit the model, MinimaeError when the file cannot be written.
+    path: a .safetensors file (.pth too in other layouts), or a folder for huggingface. layout: whose names the parameters get. statistics:
+    mean and std of each channel of the pixels in [0, 1], by which the images were normalised (``images.statistics``); a loaded model has
+    them already. half: half precision, in our own layout. encoder_only: leave the decoder out, in other layouts. metadata: ratio and data
+    of a MAE; classes (the names) and data of a classifier. What a layout has no place for (recipe, statistics, heads) goes beside the
+    tensors, so that the way back gives the same bits.
+    Raises ValueError for what does not fit the model, MinimaeError for what a layout cannot hold or a file that cannot be written.
 
     >>> import minimae
     >>> mae = minimae.MAE("nano", patch=7)
@@ -143,50 +145,13 @@ def save(
     >>> minimae.load(path).model.size == mae.size
     True
     """
-    from ..tasks.finetune import Classifier
-    from .classified import Classified
-    from .statistics import checked_statistics
-
     path = Path(path).expanduser()
-    inside: Any = model
-    while isinstance(inside, nn.Module) and isinstance(within := getattr(inside, "_orig_mod", getattr(inside, "module", None)), nn.Module):
-        inside = within  # of torch.compile, or of several processes
-    model = inside
+    check_layout(layout)
     if layout == "minimae" and path.suffix != ".safetensors":
         raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
-    if isinstance(model, MAE | Classifier):
-        size = model.size if isinstance(model, MAE) else model.encoder.size
-        if statistics is None:
-            raise ValueError("statistics=(mean, std) is missing: what the images were normalised by, for example images.statistics")
-        model = wrapped(model, checked_statistics(statistics, size.channels), about)
-    elif not isinstance(model, Pretrained | Classified):
-        raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
-    elif statistics is not None or about:
-        raise ValueError("what minimae.load returned has its statistics already: leave the options out")
-    if layout != "minimae":
-        from .writing import convert
-
-        return convert(model, path, layout, encoder_only=encoder_only)
-    export(model, path, half=half)
+    trained = native.trained_model(model, statistics, metadata)
+    if layout == "minimae":
+        native.write(trained, path, half=half)
+    else:
+        convert.write(trained, path, layout, encoder_only=encoder_only)
     return path
-
-
-def wrapped(model: MAE | Classifier, statistics: tuple[Tensor, Tensor], about: dict[str, Any]) -> Pretrained | Classified:
-    """A bare model with what belongs to it."""
-    from .classified import Classified
-
-    known = ("ratio", "data") if isinstance(model, MAE) else ("classes", "data")
-    if strange := sorted(set(about) - set(known)):
-        raise ValueError(f"{', '.join(strange)} is nothing to keep with a {type(model).__name__}; {' and '.join(known)} can be")
-    if not isinstance(model, MAE):
-        classes, wanted = about.pop("classes", ()), model.head.out_features
-        if not isinstance(classes, list | tuple) or len(classes) not in (0, wanted):
-            raise ValueError(f"classes are a list of the {wanted} names that belong to the head, not {classes!r}")
-        return Classified(model, statistics, tuple(map(str, classes)), **about)
-    keep_count(model.size.grid[0] * model.size.grid[1], about.get("ratio", 0.75))
-    target = next((name for name, kind in TARGETS.items() if type(model.target) is kind), None)
-    if target is None:
-        raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
-    tokens = model.encoder.mask_token is not None
-    about = {"data": OWN_DATA, **about, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
-    return Pretrained(model, recipe_of(model.size, **about), statistics)

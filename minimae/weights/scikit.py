@@ -12,15 +12,15 @@ from sklearn.base import BaseEstimator, TransformerMixin, check_is_fitted
 from ..data.pixels import as_tensor, holds_pictures
 from ..tasks.features import Pool
 from ..tasks.pretrain import Pretrained
-from . import load
+from .registry import load
 
 
 class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Images → features of a frozen encoder: ``make_pipeline(MAEFeatures("fashion-nano"), LogisticRegression())``.
 
     weights: what :func:`minimae.load` takes. Images are arrays ``N height width``, ``N height width c`` or, with ``layout="channels
-    first"``, ``N c height width``, or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1], see
-    :func:`minimae.data.pixels.as_pixels`. pool: mean, class, blocks or tokens, as in :func:`minimae.tasks.features.extract`.
+    first"``, ``N c height width``, or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1].
+    pool: mean, class, blocks or tokens, as in :meth:`minimae.tasks.pretrain.Pretrained.features`.
     Fitting learns nothing from the images; it loads the weights.
 
     >>> import numpy as np
@@ -30,14 +30,9 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        weights: str | Path = "fashion-nano",
-        *,
-        pool: Pool = "mean",
+        self, weights: str | Path = "fashion-nano", *, pool: Pool = "mean", device: str = "cpu", batch: int = 500,
         layout: Literal["channels last", "channels first"] = "channels last",
-        device: str = "cpu",
-        batch: int = 500,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.weights, self.pool, self.layout, self.device, self.batch = weights, pool, layout, device, batch
 
     def fit(self, X: Any, y: Any = None) -> MAEFeatures:
@@ -59,16 +54,14 @@ class MAEFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([f"mae{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def _features(self, images: Any) -> torch.Tensor:
-        size = self.trained_.size
-        channels = size.channels
+        channels = self.trained_.size.channels
         pixels = as_tensor(images, channels)
         if pixels.dim() == 4 and self.layout == "channels last" and not holds_pictures(images):
             pixels = pixels.permute(0, 3, 1, 2)
-        grey = channels == 1 and pixels.dim() == 3
-        if not grey and (pixels.dim() != 4 or pixels.shape[1] != channels):
-            wanted = "N height width" if channels == 1 else f"N height width {channels}"
-            wanted = wanted if self.layout == "channels last" else f"N {channels} height width"
+        if not (channels == 1 and pixels.dim() == 3) and (pixels.dim() != 4 or pixels.shape[1] != channels):
+            shapes = {"channels last": f"N height width {channels}", "channels first": f"N {channels} height width"}
+            wanted = "N height width" if channels == 1 and self.layout == "channels last" else shapes[self.layout]
             given = tuple(getattr(images, "shape", pixels.shape))
             raise ValueError(f"{self.weights} takes images of shape {wanted} ({self.layout}), not {given}")
-        how = {"pool": self.pool} if isinstance(self.trained_, Pretrained) else {}  # a classifier has one pool, that of its head
-        return self.trained_.features(pixels, batch=self.batch, **how)  # type: ignore[arg-type]
+        options: Any = {"pool": self.pool} if isinstance(self.trained_, Pretrained) else {}  # a classifier has the pool of its head
+        return self.trained_.features(pixels, batch=self.batch, **options)

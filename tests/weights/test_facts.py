@@ -22,7 +22,7 @@ from minimae import MinimaeError, weights
 from minimae.model.masking import mask_from_noise
 from minimae.tasks.pretrain import Pretrained
 from minimae.weights import Classified
-from minimae.weights.facts import FIXED, HARMLESS, READ
+from minimae.weights.huggingface import FIXED, HARMLESS, READ
 
 # --- Hugging Face: config.json --------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ def test_a_live_vit_computes_the_same(changes: dict[str, Any]) -> None:
     ("changes", "said"),
     [
         ({"qk_norm": True}, "q_norm"), ({"init_values": 0.1}, "ls1"), ({"reg_tokens": 2}, "reg_token"), ({"pre_norm": True}, "norm_pre"),
-        ({"act_layer": partial(nn.GELU, approximate="tanh")}, "approximate GELU"), ({"act_layer": nn.ReLU}, "activation 'ReLU'"),
+        ({"act_layer": partial(nn.GELU, approximate="tanh")}, "mlp.act.approximate 'tanh'"), ({"act_layer": nn.ReLU}, "mlp.act 'ReLU'"),
         ({"scale_mlp_norm": True}, "mlp.norm"), ({"scale_attn_norm": True}, "attn.norm"), ({"proj_drop_rate": 0.1}, "proj_drop"),
         ({"attn_drop_rate": 0.1}, "attn_drop"), ({"pos_drop_rate": 0.1}, "pos_drop"), ({"patch_drop_rate": 0.1}, "patch_drop"),
         ({"num_classes": 3, "global_pool": "max"}, "global_pool 'max'"), ({"num_classes": 3, "global_pool": "map"}, "attn_pool"),

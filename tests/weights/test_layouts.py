@@ -290,16 +290,15 @@ def test_the_paper_s_sizes_are_known_where_the_source_states_them() -> None:
             "blocks.0.mlp.fc1.weight": torch.zeros(4 * size.width, 1),
             **{f"blocks.{i}.x": torch.zeros(1) for i in range(size.depth)}, **{f"decoder_blocks.{i}.x": torch.zeros(1) for i in range(8)},
         }  # fmt: skip
-        from minimae.weights.facts import of_args, of_name
-        from minimae.weights.shapes import size_of
+        from minimae.weights.official import NAMES, facts_of_args, facts_of_name
 
-        named = of_name(f"mae_pretrain_vit_{name}_full.pth", size.width)
-        stated = of_args({"model": f"mae_vit_{name}_patch{size.patch}", "norm_pix_loss": True, "mask_ratio": 0.75})
+        named = facts_of_name(f"mae_pretrain_vit_{name}_full.pth", size.width)
+        stated = facts_of_args({"model": f"mae_vit_{name}_patch{size.patch}", "norm_pix_loss": True, "mask_ratio": 0.75})
         assert stated.target == "normalised" and stated.ratio == 0.75
         for facts in (named, stated):
-            assert size_of(tensors, "official", facts, "theirs.pth") == size and facts.heads == heads
+            assert NAMES.size_of(tensors, facts, "theirs.pth") == size and facts.heads == heads
         with pytest.raises(MinimaeError, match=rf"give heads= \(--heads\). {heads} is usual at this width"):
-            size_of(tensors, "official", replace(named, heads=None), "theirs.pth")
+            NAMES.size_of(tensors, replace(named, heads=None), "theirs.pth")
 
 
 # --- another image, and what does not go ------------------------------------------------------------------------------------

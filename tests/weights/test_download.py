@@ -18,9 +18,8 @@ import torch
 import minimae
 from minimae import MinimaeError, weights
 from minimae.tasks.pretrain import Pretrained
-from minimae.weights import named
-from minimae.weights.fetch import ATTEMPTS, fetch
-from minimae.weights.named import NAMED, load_named
+from minimae.weights.download import ATTEMPTS, download
+from minimae.weights.official import PUBLISHED, Published, published_file
 
 
 @dataclass
@@ -75,7 +74,7 @@ def server() -> Iterator[Server]:
 
 
 def get(server: Server, target: Path, **options: Any) -> Path:
-    return fetch(server.url, target, **{"quiet": True, "pause": 0.01, **options})
+    return download(server.url, target, **{"quiet": True, "pause": 0.01, **options})
 
 
 def test_a_whole_file(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +94,7 @@ def test_an_interrupted_one_goes_on_where_it_was(server: Server, tmp_path: Path)
 def test_what_has_come_is_kept_for_the_next_call(server: Server, tmp_path: Path) -> None:
     server.cut = [400_000, 0, 0]
     with pytest.raises(
-        MinimaeError, match=r"400,000 bytes are kept, and the next call goes on there; or fetch http.* and put it at .*file.pth"
+        MinimaeError, match=r"400,000 bytes are kept, and the next call resumes there; or fetch http.* and put it at .*file.pth"
     ):
         get(server, tmp_path / "file.pth")
     assert len(server.asked) == ATTEMPTS and not (tmp_path / "file.pth").exists()
@@ -136,7 +135,7 @@ def test_a_file_that_is_not_there(server: Server, tmp_path: Path) -> None:
 
 def test_no_network(tmp_path: Path) -> None:
     with pytest.raises(MinimaeError, match=r"cannot be fetched \(.*\): fetch http.* and put it at .*file.pth"):
-        fetch("http://localhost:9/file.pth", tmp_path / "file.pth", quiet=True, pause=0.01)
+        download("http://localhost:9/file.pth", tmp_path / "file.pth", quiet=True, pause=0.01)
 
 
 def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_a_cache_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
 
 
 def _fetch_in_a_process(url: str, target: Path) -> None:
-    assert fetch(url, target, quiet=True).stat().st_size == 3_000_000
+    assert download(url, target, quiet=True).stat().st_size == 3_000_000
 
 
 def test_two_processes_at_once_fetch_it_once(server: Server, tmp_path: Path) -> None:
@@ -165,11 +164,11 @@ def test_two_processes_at_once_fetch_it_once(server: Server, tmp_path: Path) -> 
 
 
 def test_names_say_where_and_what() -> None:
-    assert {"mae-base", "mae-large-full", "mae-huge-pixels", "mae-large-pixels-gan", "mae-base-finetuned"} <= set(NAMED) and len(
-        NAMED
+    assert {"mae-base", "mae-large-full", "mae-huge-pixels", "mae-large-pixels-gan", "mae-base-finetuned"} <= set(PUBLISHED) and len(
+        PUBLISHED
     ) == 13
-    assert NAMED["mae-base"].url == "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
-    assert NAMED["mae-huge-pixels"].target == "pixels" and NAMED["mae-huge-full"].target == "normalised"
+    assert PUBLISHED["mae-base"].url == "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
+    assert PUBLISHED["mae-huge-pixels"].target == "pixels" and PUBLISHED["mae-huge-full"].target == "normalised"
 
 
 def test_weights_by_name(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,8 +176,8 @@ def test_weights_by_name(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
     assert isinstance(shipped, Pretrained)
     weights.save(shipped, tmp_path / "served.pth", "official")
     server.body = (tmp_path / "served.pth").read_bytes()
-    here = named.Named(server.url, "a test", hashlib.md5(server.body).hexdigest()[:6])
-    monkeypatch.setitem(NAMED, "mae-base", here)
+    here = Published(server.url, hashlib.md5(server.body).hexdigest()[:6])
+    monkeypatch.setitem(PUBLISHED, "mae-base", here)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     for _ in range(2):
         found = minimae.load("mae-base")
@@ -186,7 +185,7 @@ def test_weights_by_name(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
         assert all(torch.equal(a, b) for a, b in zip(found.model.state_dict().values(), shipped.model.state_dict().values(), strict=True))
     assert server.asked == ["all"] and (tmp_path / "cache" / "checkpoints" / "file.pth").is_file()
     assert capsys.readouterr().err.count("not for commercial use") == 1, "the licence is shown once"
-    assert isinstance(load_named("mae-base", folder=tmp_path / "other", quiet=True), Pretrained) and len(server.asked) == 2
+    assert published_file("mae-base", tmp_path / "other", quiet=True).is_file() and len(server.asked) == 2
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

@@ -1,0 +1,181 @@
+"""Our own files: checkpoints of runs, and safetensors files with recipe, size and statistics in their header."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from ..errors import MinimaeError
+from ..model.mae import MAE
+from ..model.masking import keep_count
+from ..model.patches import Pair
+from ..model.positions import resize_positions
+from ..model.sizes import SIZES, Size
+from ..model.targets import TARGETS
+from ..model.vit import Encoder
+from ..tasks.finetune import Classifier, finetuned_of
+from ..tasks.partial import at_image
+from ..tasks.pretrain import Pretrain, Pretrained, rebuild, tensors_of
+from ..train.checkpoint import check_run, load_weights
+from ..train.settings import from_dict
+from .classified import Classified
+from .facts import Facts, checked_statistics, sides
+from .files import Source, write_safetensors
+
+OWN_DATA = "your own images"  # the data of a model from your own loop
+
+
+def describes_itself(source: Source) -> bool:
+    """Whether this is a file of ours, with our names."""
+    return source.checkpoint is not None or "encoder.project.weight" in source.tensors
+
+
+def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
+    """The model of a run or of a file that :func:`minimae.save` wrote. options: none but ``image`` and ``strict`` can be given."""
+    if source.checkpoint is None and not source.metadata:
+        raise MinimaeError(
+            f"{source.name} has our names, but not what belongs to them: write it with minimae.save(model, path, statistics=…), "
+            "or use minimae export or the folder of the run"
+        )
+    trained = read_checkpoint(source) if source.checkpoint is not None else read_export(source)
+    if wrong := sorted(name for name, value in options.items() if value is not None and name not in ("image", "strict")):
+        raise MinimaeError(f"these weights describe themselves, so {', '.join(wrong)} can only be wrong: leave that out")
+    return trained if options.get("image") is None else at(trained, options["image"])
+
+
+def read_checkpoint(source: Source) -> Pretrained | Classified:
+    """The model of a run. Raises MinimaeError for a linear probe, which is a head without a model of its own."""
+    state, path = dict(source.checkpoint or {}), Path(source.name)
+    kind = state.get("kind")
+    check_run(state, kind, path)
+    if kind == "pretrain":
+        return rebuild(state, state["model"], path)
+    if kind == "finetune":
+        classifier, about = finetuned_of(state, path)
+        return Classified(classifier, about["statistics"], tuple(about["classes"]), about["data"])
+    raise MinimaeError(f"{path} holds a {kind} run, which has no model of its own: load the weights that it was trained on")
+
+
+def read_export(source: Source) -> Pretrained | Classified:
+    """The model of a safetensors file of ours."""
+    about, tensors, path = source.metadata, source.tensors, Path(source.name)
+    if about.get("kind") != "finetune":
+        return rebuild(dict(about), tensors, path)
+    try:
+        classifier = Classifier(Encoder(from_dict(Size, about["size"])), len(tensors["head.bias"]), pool=about["pool"])
+        mean, std = (torch.as_tensor(x) for x in about["statistics"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MinimaeError(f"{path} does not describe its model in a way this version knows ({error})") from None
+    load_weights(classifier, tensors, path)
+    return Classified(classifier.eval(), (mean, std), tuple(about["classes"]), about.get("data", ""))
+
+
+def write(trained: Pretrained | Classified, path: Path, *, half: bool) -> None:
+    """Write one safetensors file. Raises MinimaeError when it cannot be written."""
+    tensors = tensors_of(trained) if isinstance(trained, Pretrained) else trained.classifier.state_dict()
+    tensors = {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}  # of a part that torch.compile has wrapped
+    tensors = {name: (x.half() if half else x.float()).cpu().contiguous().clone() for name, x in tensors.items()}  # shared ones twice
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(tensors, partial, minimae=json.dumps(metadata_of(trained)))
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
+
+
+def metadata_of(trained: Pretrained | Classified) -> dict[str, Any]:
+    """What is needed to use these weights: size, statistics, and recipe or classes."""
+    about: dict[str, Any] = {"size": asdict(trained.size), "statistics": [x.tolist() for x in trained.statistics]}
+    if isinstance(trained, Pretrained):
+        return about | {"settings": asdict(trained.recipe), "decoder": trained.decoder}
+    pool = trained.classifier.pool
+    return about | {"kind": "finetune", "classes": list(trained.classes), "pool": pool, "data": trained.data}
+
+
+def facts_of(metadata: Mapping[str, Any]) -> Facts:
+    """Facts from our metadata in a file or folder of another layout."""
+    size, settings = metadata["size"], metadata.get("settings", {})
+    return Facts(
+        heads=size["heads"], decoder_heads=size["decoder_heads"], image=sides(size["image"]), eps=size.get("eps", 1e-6),
+        target=settings.get("target"), ratio=settings.get("ratio"), statistics=tuple(metadata["statistics"]), 
+        classes=tuple(metadata.get("classes", ())),
+    )  # fmt: skip
+
+
+def complete(facts: Facts, ours: Facts) -> Facts:
+    """What a folder states that we wrote and another library may have written again; from us what it has no field for."""
+    numbered = facts.classes == tuple(map(str, range(len(facts.classes))))  # how we write classes without names
+    target = ours.target if ours.target == "pca" and facts.target == "pixels" else facts.target
+    return replace(facts, statistics=facts.statistics or ours.statistics, target=target, classes=() if numbered else facts.classes)
+
+
+def at(trained: Pretrained | Classified, image: int | Pair) -> Pretrained | Classified:
+    """A copy of the model for images of another size in pixels: positions of encoder and decoder are resized."""
+    size = resized(trained.size, image)
+    if isinstance(trained, Classified):
+        classifier = copy.deepcopy(trained.classifier)
+        classifier.encoder = at_image(classifier.encoder, image)
+        return replace(trained, classifier=classifier)
+    tensors = tensors_of(trained)
+    for name in [name for name in tensors if name.endswith("positions")]:
+        tensors[name] = resize_positions(tensors[name], trained.size.grid, size.grid)
+    return rebuild(metadata_of(trained) | {"size": asdict(size)}, tensors, Path("these weights"))
+
+
+def resized(size: Size, image: int | Pair) -> Size:
+    """The same model for another image. Raises MinimaeError when the patch does not divide it."""
+    try:
+        return replace(size, image=image)
+    except ValueError as error:
+        raise MinimaeError(str(error)) from None
+
+
+def recipe_of(size: Size, *, target: str = "normalised", ratio: float = 0.75, data: str = "imagenet", **fields: Any) -> Pretrain:
+    """A recipe that describes a model trained without one."""
+    names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "image")
+    near = next((name for name, s in SIZES.items() if (s.width, s.depth) == (size.width, size.depth)), "base")
+    shape = {name: getattr(size, name) for name in names}
+    return Pretrain(data=data, size=near, target=target, ratio=ratio, **shape, **fields)  # type: ignore[arg-type]
+
+
+def trained_model(model: Any, statistics: Any, metadata: dict[str, Any]) -> Pretrained | Classified:
+    """A model from a loop of the user's own, with its statistics and metadata, or one that was loaded. Raises ValueError otherwise."""
+    while isinstance(model, nn.Module) and isinstance(inner := getattr(model, "_orig_mod", getattr(model, "module", None)), nn.Module):
+        model = inner  # of torch.compile, or of several processes
+    if isinstance(model, Pretrained | Classified):
+        if statistics is not None or metadata:
+            raise ValueError("what minimae.load returned has its statistics already: leave the options out")
+        return model
+    if not isinstance(model, MAE | Classifier):
+        raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
+    if statistics is None:
+        raise ValueError("statistics=(mean, std) is missing: what the images were normalised by, for example images.statistics")
+    known = ("ratio", "data") if isinstance(model, MAE) else ("classes", "data")
+    if strange := sorted(set(metadata) - set(known)):
+        raise ValueError(f"{', '.join(strange)} is nothing to keep with a {type(model).__name__}; {' and '.join(known)} can be")
+    if not isinstance(model, MAE):
+        statistics = checked_statistics(statistics, model.encoder.size.channels)
+        classes, count = metadata.pop("classes", ()), model.head.out_features
+        if not isinstance(classes, list | tuple) or len(classes) not in (0, count):
+            raise ValueError(f"classes are a list of the {count} names that belong to the head, not {classes!r}")
+        return Classified(model, statistics, tuple(map(str, classes)), **metadata)
+    statistics = checked_statistics(statistics, model.size.channels)
+    if hasattr(model.encoder, "vit"):
+        raise ValueError("the encoder of this MAE is a model of timm: save that one, with torch.save(vit.state_dict(), path)")
+    keep_count(model.size.grid[0] * model.size.grid[1], metadata.get("ratio", 0.75))
+    target = next((name for name, kind in TARGETS.items() if type(model.target) is kind), None)
+    if target is None:
+        raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
+    tokens = model.encoder.mask_token is not None
+    fields = {"data": OWN_DATA, **metadata, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
+    return Pretrained(model, recipe_of(model.size, **fields), statistics)
