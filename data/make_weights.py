@@ -20,8 +20,9 @@ from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
 from minimae.model.sizes import parameters
+from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import Pool, extract
-from minimae.tasks.finetune import finetune, finetuned_accuracy
+from minimae.tasks.finetune import finetune
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrained, PretrainTask, build, pretrain
 from minimae.tasks.probe import probe_predict
@@ -74,7 +75,7 @@ def judge(trained: Pretrained, shipped: Shipped, train: Images, test: Images, de
     found[f"linear probe on {len(few):,} labels"] = accuracy(probe_predict(known, few.labels, asked)[0], test.labels)
     if len(few) <= 1000:
         tuned, _ = finetune(recipes.FEW_LABELS, encoder, few, statistics, quiet=True)
-        found[f"fine-tuned on {len(few):,} labels"] = finetuned_accuracy(tuned, test, statistics)
+        found[f"fine-tuned on {len(few):,} labels"] = evaluate(tuned, test, statistics).top1
     return found
 
 

@@ -18,6 +18,7 @@ MOVED = {f"minimae.{name}": f"minimae.model.{name}" for name in MODEL} | {
     "minimae.book": "minimae_book",
     "minimae.plots": "minimae_book.figures",
     "minimae.reproduce": "minimae_book.evidence",
+    "minimae.tasks.dense": "minimae_book.evidence.dense",
 }
 
 

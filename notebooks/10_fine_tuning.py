@@ -61,6 +61,7 @@ from minimae.model.patches import Pair
 from minimae.model.vit import Block, drop_path
 from minimae.recipes import FEW_LABELS, SCRATCH
 from minimae.tasks import finetune, partial
+from minimae.tasks.evaluation import evaluate
 from minimae.tasks.partial import at_image
 from minimae.train import optim
 
@@ -313,7 +314,7 @@ def tuned(encoder, recipe, **changes):
     """Fine-tune on the 300 photographs: → the classifier, and its accuracy on 1,000 test photographs in percent."""
     recipe = replace(recipe, epochs=15.0, warmup_epochs=2.0, **changes)
     classifier, _ = finetune.finetune(recipe, encoder, few, statistics, quiet=True)
-    return classifier, finetune.finetuned_accuracy(classifier, tests, statistics)
+    return classifier, evaluate(classifier, tests, statistics).top1
 
 
 from_mae, mae_score = tuned(trained.model.encoder, FEW_LABELS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minimae.cli.program import main
 from minimae.data.images import Images
-from minimae.tasks.agreement import check_images
+from minimae.tasks.evaluation import check_images
 
 FAST = ["--batch", "4", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--patch", "7", "--device", "cpu", "--workers", "0"]
 

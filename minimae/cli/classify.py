@@ -15,8 +15,7 @@ from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
 from ..recipes import Knn
-from ..tasks.agreement import check_images
-from ..tasks.evaluation import finetuned_accuracy
+from ..tasks.evaluation import check_images, evaluate
 from ..tasks.features import Pool
 from ..tasks.finetune import classes_of
 from ..tasks.knn import accuracy, knn_predict
@@ -154,7 +153,7 @@ class EvaluateCommand(LabelOptions):
                 f"{self.weights} was trained on {count} classes{first(trained.classes)}, and {test.name} has others{first(test.classes)}: "
                 f"name other images with --data, or train it on these with minimae finetune --weights {self.weights}"
             )
-        score = finetuned_accuracy(trained.classifier.to(device), test, trained.statistics, reading=self.where.reading)
+        score = evaluate(trained.classifier.to(device), test, trained.statistics, reading=self.where.reading).top1
         print(f"{self.weights}: {score:.2f} % of {len(test):,} test images of {test.name}")
 
 

@@ -16,8 +16,9 @@ from .. import data
 from ..data.images import Images
 from ..model.mae import MAE
 from ..recipes import FEW_LABELS, SCRATCH, entry, recipe
+from ..tasks.evaluation import evaluate
 from ..tasks.features import extract, pixel_features
-from ..tasks.finetune import Finetune, finetune, finetuned_accuracy
+from ..tasks.finetune import Finetune, finetune
 from ..tasks.knn import accuracy, knn_predict
 from ..tasks.pretrain import Pretrained, pretrain
 from ..tasks.probe import probe_predict
@@ -87,7 +88,7 @@ def compare(
     for row, encoder, settings in (("from scratch", untrained, scratch), ("MAE", model.encoder, tuning)):
         say(f"fine-tuning on {labels} labels: {row}")
         classifier, _ = finetune(settings, encoder, subset, statistics, quiet=True)
-        result.add(f"tuned, {labels:,} labels", row, finetuned_accuracy(classifier, test, statistics))
+        result.add(f"tuned, {labels:,} labels", row, evaluate(classifier, test, statistics).top1)
     return result
 
 

@@ -23,7 +23,8 @@ from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..recipes import RECIPES, Entry, for_processes
 from ..recipes.imagenet import TRAINING
-from ..tasks.finetune import finetune, finetuned_accuracy
+from ..tasks.evaluation import evaluate
+from ..tasks.finetune import finetune
 from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
 from ..tasks.probe_train import train_probe
 from ..train.distributed import barrier, broadcast, world
@@ -84,7 +85,7 @@ def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out
             part = shortened(later, len(train), batch)
             run: Any = train_probe if stage == "probe" else finetune
             classifier, result = run(part, encoder, train, train.statistics, folder / stage, quiet=True, reading=reading)
-            score = finetuned_accuracy(classifier, test, train.statistics, reading=reading, precision=part.precision)
+            score = evaluate(classifier, test, train.statistics, reading=reading, precision=part.precision).top1
             print(f"  evaluated on {len(test)} images: {score:.0f} % (means nothing after {result.steps} steps)", flush=True)
             stages[stage] = measured(replace(entry, size=encoder.size, images=total), result, device)
         if not labelled:

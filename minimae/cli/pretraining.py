@@ -9,7 +9,7 @@ from typing import Any
 from tyro.conf import OmitArgPrefixes, Suppress
 
 from ..recipes import brief, for_processes, known, tell
-from ..tasks.agreement import check_images
+from ..tasks.evaluation import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..train import threads
 from ..train.distributed import world

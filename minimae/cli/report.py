@@ -22,7 +22,7 @@ from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
-from ..tasks.judging import judged
+from ..tasks.expected import judged
 from ..tasks.loading import some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from ..tasks.reconstruct import reconstruct_batch

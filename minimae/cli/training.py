@@ -14,7 +14,8 @@ from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, tell
-from ..tasks.finetune import Classifier, Finetune, finetune, finetuned_accuracy
+from ..tasks.evaluation import evaluate
+from ..tasks.finetune import Classifier, Finetune, finetune
 from ..tasks.probe_train import Probe, train_probe
 from ..train import threads
 from ..train.distributed import world
@@ -79,7 +80,7 @@ class TrainProbeCommand(RunOptions, Trained):
         threads.in_this_process(encoder.size, recipe, device=device)
         resume, reading = self.begin(self.name, recipe, device, train, encoder.size), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.out, resume=resume, reading=reading)
-        score = finetuned_accuracy(model, test, trained.statistics, reading=reading, precision=recipe.precision)
+        score = evaluate(model, test, trained.statistics, reading=reading, precision=recipe.precision).top1
         self.end("linear probe", score, train, test, result, recipe, device)
 
 
@@ -122,5 +123,5 @@ class FinetuneCommand(RunOptions):
         resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
         given: dict[str, Any] = {"reading": reading, "keep_head": keep, "data": self.data or data}
         model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
-        score = finetuned_accuracy(model, test, statistics, reading=reading, precision=recipe.precision)
+        score = evaluate(model, test, statistics, reading=reading, precision=recipe.precision).top1
         self.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)

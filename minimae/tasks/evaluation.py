@@ -1,8 +1,15 @@
-"""Evaluate a classifier on whole images: in the precision of training on a GPU, in float32 on a CPU."""
+"""Evaluate a classifier on whole images: predictions, accuracy, and the files that list them."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import normalise
@@ -10,39 +17,150 @@ from ..data.files import resize
 from ..data.images import Images
 from ..data.types import ImageDataset, Statistics
 from ..devices import device_of
+from ..errors import MinimaeError
 from ..model.patches import pair
-from ..train.distributed import all_reduce_mean
+from ..train.distributed import all_reduce_mean, gather_rows, world
 from ..train.precision import evaluating
 from ..train.settings import Precision
 from ..train.threads import inference
 from .loading import DEFAULTS, LoaderConfig, chunks
 
 
-@torch.no_grad()
-def classify(model: nn.Module, images: Images, statistics: tuple[Tensor, Tensor], *, precision: Precision = "auto") -> Tensor:
-    """The predicted class of each image, resized for evaluation to the model's size: int64 ``N``, on the CPU.
+def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labelled: bool = False) -> None:
+    """Raises ValueError for images whose channels are not the model's, and for labels that are missing or differ between the two.
 
-    precision: of the model on a GPU, as in training; on a CPU it is float32.
+    labelled: whether accuracy will be measured. Sizes need no check: evaluation resizes images to the model's size.
+    """
+    for split, images in (("training", train), ("test", test)):
+        if images.channels != channels:
+            raise ValueError(f"the {split} images of {images.name} have {images.channels} channel(s), and the model takes {channels}")
+        if labelled and images.labels is None:
+            raise ValueError(f"{images.name} has no labels; accuracy needs one folder per class")
+    if not labelled or train.labels is None or test.labels is None:
+        return
+    if train.classes != test.classes:
+        differ = sorted(set(train.classes) ^ set(test.classes)) or ["none, but their order differs"]
+        raise ValueError(f"the training and test images of {train.name} have other classes; only in one: {', '.join(differ[:10])}")
+    count = max(len(train.classes), int(train.labels.max()) + 1)
+    if (largest := int(test.labels.max())) >= count:
+        raise ValueError(f"the test images of {test.name} have the label {largest}, and the training images only {count} classes, from 0")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Top-1 and top-5 accuracy in percent (top-5 is None with five classes or fewer), mean cross-entropy, and the number of images."""
+
+    top1: float
+    top5: float | None
+    loss: float
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.top1:.2f} %" + ("" if self.top5 is None else f" (top-5 {self.top5:.2f} %)")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier of C classes predicts for N images.
+
+    ids and labels: int64 ``N``. top: int64 ``N k``, the most probable classes, best first (five, or all of fewer). probability: float32
+    ``N k``. losses: float32 ``N``, the cross-entropy.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    top: Tensor
+    probability: Tensor
+    losses: Tensor
+
+    def gather(self) -> Predictions:
+        """Those of all processes in the first one, and none in the others."""
+        return Predictions(*(gather_rows(rows) for rows in (self.ids, self.labels, self.top, self.probability, self.losses)))
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Images, statistics: Statistics, *, precision: Precision = "auto") -> Tensor:
+    """Logits of images resized to the model's size: float32 ``N classes``, on the CPU. The model is put in eval mode.
+
+    precision: on a GPU, as in training; on a CPU it is always float32.
     """
     model.eval()
     device, size = device_of(model), pair(model.encoder.size.image)  # type: ignore[union-attr, arg-type]
-    found = []
+    logits = []
     for pixels in images.pixels.split(500):
         x = normalise(resize(pixels, size).to(device), statistics)
         with evaluating(device, precision):
-            found.append(model(x).argmax(1).cpu())
-    return torch.cat(found)
+            logits.append(model(x).float().cpu())
+    return torch.cat(logits)
 
 
-def finetuned_accuracy(
+def classes_in(model: nn.Module) -> int:
+    return int(model.head.out_features)  # type: ignore[union-attr, arg-type]
+
+
+def predict(
     model: nn.Module, images: ImageDataset, statistics: Statistics, *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
-) -> float:
-    """Top-1 accuracy in percent, in the ``precision`` of :func:`classify`. Several processes share the images; all return the result."""
-    right = total = 0
+) -> Predictions:
+    """Predictions for labelled images, in their order. Several processes share the images, and each returns its part."""
+    k = min(5, classes_in(model))
+    none, ints = torch.empty(0), torch.empty(0, dtype=torch.int64)
+    parts = [(ints, ints, ints.view(0, k), none.view(0, k), none)]
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
-        assert part.labels is not None
+        assert part.labels is not None and part.ids is not None
         with inference(model):
-            right += int((classify(model, part, statistics, precision=precision) == part.labels.cpu()).sum())
-        total += len(part)
-    share, count = all_reduce_mean(right, total, device=device_of(model))
-    return 100 * share / count
+            logits, labels = logits_of(model, part, statistics, precision=precision), part.labels.cpu()
+        probability, top = logits.softmax(1).topk(k, dim=1)
+        parts.append((part.ids.cpu(), labels, top, probability, F.cross_entropy(logits, labels, reduction="none")))
+    return Predictions(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
+
+
+def scores_of(model: nn.Module, predictions: Predictions) -> Scores:
+    """Accuracy and loss over the images of all processes, the same in each."""
+    right = predictions.top == predictions.labels[:, None]
+    sums = right[:, 0].sum(), right.sum(), predictions.losses.double().sum(), len(right)
+    top1, top5, loss, count = all_reduce_mean(*sums, device=device_of(model))
+    five = 100 * top5 / count if classes_in(model) > 5 else None
+    return Scores(100 * top1 / count, five, loss / count, round(count * world().size))
+
+
+def evaluate(model: nn.Module, images: ImageDataset, statistics: Statistics, **options: Any) -> Scores:
+    """Accuracy and loss of a classifier on labelled images; options are those of :func:`predict`. Every process returns the same."""
+    return scores_of(model, predict(model, images, statistics, **options))
+
+
+def write_predictions(path: Path, predictions: Predictions, images: ImageDataset) -> None:
+    """One line for each image, as CSV: sample id, where the image lies, label, and the most probable classes, by name.
+
+    Raises MinimaeError when the file cannot be written.
+    """
+    index = {int(number): i for i, number in enumerate(images.ids)}
+    head = ["id", "image", "label", "predicted", "probability"]
+    head += [name for i in range(2, predictions.top.shape[1] + 1) for name in (f"top {i}", f"probability {i}")]
+    rows = []
+    order = sorted(range(len(predictions.ids)), key=lambda row: index[int(predictions.ids[row])])
+    for row in order:
+        number, best = int(predictions.ids[row]), zip(predictions.top[row].tolist(), predictions.probability[row].tolist())
+        cells = [cell for label, share in best for cell in (class_name(images, label), f"{share:.6f}")]
+        rows.append([number, images.where(index[number]), class_name(images, int(predictions.labels[row])), *cells])
+    write_csv(path, [head, *rows])
+
+
+def write_confusion(path: Path, predictions: Predictions, images: ImageDataset, classes: int) -> None:
+    """How many images of each class (rows) were taken for each class (columns), as CSV. Raises MinimaeError as above."""
+    counts = torch.bincount(predictions.labels * classes + predictions.top[:, 0], minlength=classes**2).view(classes, classes)
+    names = [class_name(images, label) for label in range(classes)]
+    write_csv(path, [["label \\ predicted", *names], *([name, *row] for name, row in zip(names, counts.tolist(), strict=True))])
+
+
+def class_name(images: ImageDataset, label: int) -> str:
+    """The name of a class, or its number where it has none."""
+    return images.classes[label] if label < len(images.classes) else str(label)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+    except OSError as error:
+        raise MinimaeError(f"cannot write {path} ({error}); name another file") from None

@@ -29,12 +29,11 @@ from ..train.optim import adamw, layer_groups
 from ..train.order import Order
 from ..train.settings import from_dict
 from ..train.task import Result, Task
-from .evaluation import classify, finetuned_accuracy
 from .finetune_recipe import Finetune
 from .loading import DEFAULTS, LoaderConfig, batches, changed
 from .partial import at_image, freeze
 
-__all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "classify", "finetune", "finetuned_accuracy", "load_finetuned"]
+__all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "finetune", "load_finetuned"]
 
 
 class Classifier(nn.Module):

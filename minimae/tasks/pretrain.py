@@ -26,7 +26,7 @@ from ..train.optim import adamw, decay_groups
 from ..train.order import Order
 from ..train.settings import Settings
 from ..train.task import Result, Task
-from .expected import reference
+from .expected import baseline_loss, reference
 from .loading import DEFAULTS, LoaderConfig, batches, changed, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
 
@@ -237,11 +237,3 @@ def pretrain(
     task = PretrainTask(recipe, images, model.to(device), reading=reading)
     result = fit(task, recipe, out, resume=resume, quiet=quiet)
     return task.model, result
-
-
-def baseline_loss(model: MAE, images: ImageDataset, count: int = 1000, *, skip_corrupt: bool = False, workers: int = 0) -> float:
-    """What predicting the mean scores: of each patch for normalised pixels, of the whole data set for the other targets."""
-    sample = some(images, count, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers)
-    pixels = normalise(sample.pixels.to(device_of(model)), images.statistics)
-    target = model.target(patchify(pixels, model.size.patch))
-    return float((target - target.mean((0, 1))).square().mean())

@@ -149,7 +149,7 @@ def train_probe(
     quiet: bool = False,
     reading: LoaderConfig = DEFAULTS,
 ) -> tuple[LinearProbe, Result]:
-    """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.finetune.finetuned_accuracy`."""
+    """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.evaluation.evaluate`."""
     torch.manual_seed(recipe.seed)
     model = LinearProbe(encoder, classes_of(images), pool=recipe.pool).to(device_of(encoder))
     task = ProbeTask(recipe, images, statistics, model, reading=reading)

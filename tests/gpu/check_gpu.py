@@ -32,8 +32,9 @@ from minimae.data.images import Images
 from minimae.devices import send
 from minimae.errors import Interrupted
 from minimae.model.masking import make_mask
+from minimae.tasks.evaluation import logits_of
 from minimae.tasks.features import extract
-from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, classify, finetune
+from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
 from minimae.tasks.knn import knn_predict
 from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_loss, build, load_pretrained, pretrain
@@ -356,8 +357,8 @@ def check_numbers(name: str, device: str) -> Report:
     report.claim(report.figures["probe, same answers"] > 0.9, "the probe answers otherwise")
     tuned = Finetune(**LENGTH)
     classifier, _ = finetune(tuned, model.encoder, source, source.statistics, quiet=True)
-    wanted = classify(classifier, source, source.statistics)
-    found = classify(classifier.to(gpu), there, source.statistics)
+    wanted = logits_of(classifier, source, source.statistics).argmax(1)
+    found = logits_of(classifier.to(gpu), there, source.statistics).argmax(1)
     report.figures["classes, same answers"] = float((wanted == found).float().mean())
     report.claim(report.figures["classes, same answers"] > 0.95, "the classifier answers otherwise")
     mask = make_mask(torch.arange(8), (8, 8), seed=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from minimae_book.evidence.dense import patch_classes
 from simulation import GPU, Simulation, gpu
 from torch import Tensor, nn
 
@@ -16,9 +17,9 @@ from minimae.data.images import Images
 from minimae.data.pixels import as_pixels
 from minimae.data.views import resize_on_device
 from minimae.model.masking import make_mask
-from minimae.tasks.dense import patch_classes
+from minimae.tasks.evaluation import logits_of
 from minimae.tasks.features import extract, pixel_features
-from minimae.tasks.finetune import Classifier, classify
+from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.probe import standardise
 from minimae.tasks.reconstruct import fit_to_model
@@ -57,7 +58,7 @@ def test_classes_end_on_the_host(where: str, images: Images) -> None:
         given = images if where == "host" else simulation.images(images)
         model = simulation.module(classifier)
         with simulation.mode:
-            assert classify(model, given, statistics).device.type == "cpu"
+            assert logits_of(model, given, statistics).argmax(1).device.type == "cpu"
 
 
 def functions(simulation: Simulation, images: Images, trained: Pretrained) -> dict[str, Callable[[], Any]]:

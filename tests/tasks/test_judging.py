@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from minimae.recipes import my_pictures, recipe
-from minimae.tasks.judging import judged
+from minimae.tasks.expected import judged
 from minimae.tasks.pretrain import Pretrain
 from minimae.train.schedule import scaled_lr
 from minimae.train.task import Result

@@ -7,7 +7,8 @@ from minimae.data.images import Images
 from minimae.model.positions import resize_positions
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
-from minimae.tasks.finetune import Classifier, Finetune, classify, finetune, load_finetuned
+from minimae.tasks.evaluation import logits_of
+from minimae.tasks.finetune import Classifier, Finetune, finetune, load_finetuned
 from minimae.tasks.partial import HalfBlock, at_image
 from minimae.train.optim import layer_groups
 
@@ -92,7 +93,7 @@ def test_a_partly_tuned_run_loads_as_a_classifier(tmp_path) -> None:
     recipe = Finetune(epochs=1, warmup_epochs=0, batch=8, tune=0.5)
     classifier, _ = finetune(recipe, encoder(), images(), images().statistics, tmp_path, quiet=True)
     loaded, about = load_finetuned(tmp_path)
-    assert torch.equal(classify(loaded, images(), about["statistics"]), classify(classifier, images(), images().statistics))
+    assert torch.equal(logits_of(loaded, images(), about["statistics"]), logits_of(classifier, images(), images().statistics))
 
 
 def test_images_of_another_size_resize_the_positions_once() -> None:
@@ -112,5 +113,5 @@ def test_fine_tuning_at_a_larger_size_trains_and_tests_there() -> None:
     assert classifier.encoder.positions.shape == (17, 16)
     seen = []
     classifier.encoder.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape))
-    assert classify(classifier, images(), images().statistics).shape == (40,)
+    assert logits_of(classifier, images(), images().statistics).shape[0] == 40
     assert set(seen) == {(40, 1, 16, 16)}

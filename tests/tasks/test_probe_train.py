@@ -6,8 +6,8 @@ import torch
 from minimae.data.images import Images
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
+from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import extract
-from minimae.tasks.finetune import finetuned_accuracy
 from minimae.tasks.knn import accuracy
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask, train_probe
@@ -70,7 +70,7 @@ def test_it_finds_what_the_exact_solver_finds(images: Images) -> None:
     probe, _ = train_probe(SMALL, start, images, images.statistics, quiet=True)
     features = extract(start, images, images.statistics, pool="mean")
     exact, _ = probe_predict(features, images.labels, features)
-    trained = finetuned_accuracy(probe, images, images.statistics)
+    trained = evaluate(probe, images, images.statistics).top1
     assert accuracy(exact, images.labels) > 90 and trained > accuracy(exact, images.labels) - 5
 
 

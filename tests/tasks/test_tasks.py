@@ -15,8 +15,9 @@ from minimae.cli.report import reconstruction_figure
 from minimae.data.augment import normalise
 from minimae.data.images import Images
 from minimae.random import permutation
+from minimae.tasks.evaluation import logits_of
 from minimae.tasks.features import extract, pixel_features
-from minimae.tasks.finetune import Classifier, Finetune, classify, finetune
+from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss, build, load_pretrained, pretrain
 from minimae.tasks.probe import PENALTIES, fit_linear, probe_predict, standardise
@@ -131,7 +132,7 @@ def test_fine_tuning_learns_and_leaves_the_given_encoder_alone(trained: Pretrain
     before = {k: v.clone() for k, v in trained.model.encoder.state_dict().items()}
     recipe = Finetune(epochs=20, warmup_epochs=1, batch=16, base_lr=0.05, crop=None, flip=False, drop_path=0.0)
     classifier, result = finetune(recipe, trained.model.encoder, images, images.statistics, quiet=True)
-    assert accuracy(classify(classifier, images, images.statistics), images.labels) > 95
+    assert accuracy(logits_of(classifier, images, images.statistics).argmax(1), images.labels) > 95
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert all(torch.equal(v, before[k]) for k, v in trained.model.encoder.state_dict().items())
 
@@ -145,7 +146,7 @@ def test_the_comparison_asks_everyone_the_same(trained: Pretrained, images: Imag
     assert all(0 <= v <= 100 for column in found.table.values() for v in column.values())
     raw = knn_predict(pixel_features(images, images.statistics), images.labels, pixel_features(images, images.statistics))
     assert found.table["k-NN"]["raw pixels"] == pytest.approx(accuracy(raw, images.labels), abs=0.01)
-    assert len({len(line) for line in found.lines()}) == 1
+    assert len({len(row) for row in found.rows()}) == 1
 
 
 def test_pre_training_beats_predicting_the_mean(trained: Pretrained, images: Images) -> None:

@@ -14,13 +14,14 @@ from minimae.data.images import Images
 from minimae.data.shapes import Scenes
 from minimae.model.mae import MAE
 from minimae.model.sizes import flops
-from minimae.tasks.dense import mean_iou, patch_vectors, segment_linearly
+from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import extract
-from minimae.tasks.finetune import Finetune, finetune, finetuned_accuracy
+from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe import probe_predict
 from minimae.train.order import batch_at
+from minimae_book.evidence.dense import mean_iou, patch_vectors, segment_linearly
 
 from ..bench.timing import interleave
 
@@ -40,7 +41,7 @@ class Tune:
         train = images(self.data, "train")
         few = train.subset_per_class(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
-        return finetuned_accuracy(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision)
+        return evaluate(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision).top1
 
 
 @dataclass(frozen=True, kw_only=True)

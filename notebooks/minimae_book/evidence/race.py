@@ -23,8 +23,9 @@ from minimae.data.stream import open_stream, packed
 from minimae.devices import cores, use
 from minimae.errors import Interrupted
 from minimae.recipes.races import RACES, Race
+from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import extract
-from minimae.tasks.finetune import finetune, finetuned_accuracy
+from minimae.tasks.finetune import finetune
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
@@ -136,7 +137,7 @@ def run_race(race: Race, train: Images, test: Images, out: Path, clock: Clock, d
     with clock.part("fine-tuning"):
         classifier, tuned = finetune(race.tune, mae.encoder, train, train.statistics, second, resume=can_resume(second))
     with clock.part("evaluation"):
-        right = finetuned_accuracy(classifier, test, train.statistics, precision=race.tune.precision)
+        right = evaluate(classifier, test, train.statistics, precision=race.tune.precision).top1
     spent = clock.seconds
     return {
         "race": race.name, "goal": {"accuracy": race.goal, "probe": 65.0, "minutes": race.minutes},

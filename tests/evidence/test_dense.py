@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from minimae_book.evidence.dense import mask_of_patches, mean_iou, patch_classes, patch_vectors, segment_linearly
 
 from minimae.data.shapes import shapes
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
-from minimae.tasks.dense import mean_iou, paint_classes, patch_classes, patch_vectors, segment_linearly
 
 
 def test_a_patch_has_the_class_of_most_of_its_pixels() -> None:
@@ -24,7 +24,7 @@ def test_a_patch_has_the_class_of_most_of_its_pixels() -> None:
 
 def test_masks_of_whole_patches_survive_the_way_to_patches_and_back() -> None:
     named = torch.randint(0, 5, (3, 6), generator=torch.Generator().manual_seed(0))
-    painted = paint_classes(named, (4, 9), (2, 3))
+    painted = mask_of_patches(named, (4, 9), (2, 3))
     assert painted.shape == (3, 4, 9)
     assert torch.equal(patch_classes(painted.byte(), (2, 3), 5), named)
 
@@ -52,7 +52,7 @@ def test_a_head_that_is_told_the_answer_finds_it_and_pixels_of_flat_colour_tell_
     train, test = shapes(24, 32), shapes(12, 32, split="test")
     told = [torch.nn.functional.one_hot(patch_classes(part.semantic, 8, 7), 7).float() for part in (train, test)]
     painted = segment_linearly(told[0], train, told[1], 8)
-    best = mean_iou(paint_classes(patch_classes(test.semantic, 8, 7), (32, 32), 8), test.semantic, 7)
+    best = mean_iou(mask_of_patches(patch_classes(test.semantic, 8, 7), (32, 32), 8), test.semantic, 7)
     assert painted.shape == test.semantic.shape
     assert mean_iou(painted, test.semantic, 7) == pytest.approx(best)
     coloured = [replace(part, pixels=(part.semantic[:, None].expand(-1, 3, -1, -1) * 30).contiguous()) for part in (train, test)]
