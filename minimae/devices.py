@@ -1,4 +1,4 @@
-"""Tools for GPUs: full precision for pixels and targets, and no waits of the host for the device."""
+"""Tools for GPUs: full precision for pixels and targets, and no transfers that make the host wait."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Inside, products on this device are float32 ones: no autocast to half precision, and no TF32.
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Inside, matrix products on this device are computed in float32: no autocast to half precision, no TF32.
 
-    Autocast would crop images in bfloat16 (8 bits), and TF32 with 11 bits; a pixel of 8 bits would be off by one or more.
+    Autocast would crop images in bfloat16 (8 bits) and TF32 with 11 bits, so 8-bit pixels would be off by one or more.
     """
     before = torch.get_float32_matmul_precision()
     with torch.autocast(device.type, enabled=False):
@@ -30,26 +30,26 @@ def exact(device: torch.device) -> Iterator[None]:
 
 
 def is_gpu(device: torch.device) -> bool:
-    """Whether this is a real GPU: tensors on simulated ones exist too."""
+    """Whether this is a real GPU; tests also have simulated ones."""
     return device.type == "cuda" and torch.cuda.is_available()
 
 
-def use(device: str) -> str:
-    """Make a GPU named with its number the current one of this process; → its name. See :func:`current`."""
+def set_device(device: str) -> str:
+    """Make a numbered GPU ("cuda:1") the current one of this process → its name."""
     if device.startswith("cuda:"):
         torch.cuda.set_device(torch.device(device))
     return device
 
 
-def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Inside, streams, events, graphs and page-locked memory belong to this GPU unless another one is named."""
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Inside, new streams, events, graphs and page-locked memory belong to this GPU."""
     return torch.cuda.device(device) if is_gpu(device) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def waiting(device: torch.device) -> Iterator[None]:
+def allow_sync(device: torch.device) -> Iterator[None]:
     """Inside, the host may wait for the device, even under ``torch.cuda.set_sync_debug_mode("error")``: for intended reads."""
-    if not is_gpu(device) or not (before := torch.cuda.get_sync_debug_mode()):  # setting it warns, so do not touch the default
+    if not is_gpu(device) or not (before := torch.cuda.get_sync_debug_mode()):  # setting the mode warns, so leave the default alone
         yield
         return
     torch.cuda.set_sync_debug_mode("default")
@@ -59,13 +59,13 @@ def waiting(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers as a tensor, filled in on the device: ``torch.tensor`` would copy them from the host and block it."""
+def constant_tensor(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor of numbers, filled in on the device: ``torch.tensor`` would copy them from the host, and the host would wait."""
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor on the device. From the host to a GPU it goes through page-locked memory, so that the host need not wait."""
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on the device. Copies to a GPU go through page-locked memory, so the host does not wait."""
     if is_gpu(device) and x.device.type == "cpu":
         x = x.pin_memory()
     return x.to(device, non_blocking=device.type == "cuda")

@@ -53,7 +53,7 @@ from torch import Tensor, nn
 import minimae
 from minimae import Decoder, Encoder, Mask, Size, data, grid_of, make_mask, patchify, size, take, unpatchify, weights
 from minimae.data.augment import normalise
-from minimae.devices import exact
+from minimae.devices import full_precision
 from minimae.model import targets
 from minimae.model.checks import check_shape, checked_mask
 from minimae.model.patches import Pair
@@ -216,12 +216,12 @@ class PCATarget(PixelTarget):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches `b n (p1 p2 c)` → coefficients `b n values`."""
-        with exact(patches.device):  # autocast would multiply in half precision
+        with full_precision(patches.device):  # autocast would multiply in half precision
             return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
         """Coefficients → pixels; what the left-out components held stays at its mean."""
-        with exact(predicted.device):
+        with full_precision(predicted.device):
             return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 
 
@@ -309,7 +309,7 @@ plots.patch_values({"from float32 pixels": sharp, "from bfloat16 pixels": spoile
 #
 # So images stay float32, targets are computed in float32, and predictions are brought to float32 before the difference is taken. Only
 # the PCA multiplies matrices, and such a product may lose precision without asking: to half precision under `autocast`, and to the ten
-# bits of TF32 on a GPU. Inside `exact` neither happens.
+# bits of TF32 on a GPU. Inside `full_precision` neither happens.
 
 # %% tags=["nbval-check-output"]
 with torch.autocast("cpu", torch.bfloat16):

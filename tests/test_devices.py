@@ -10,7 +10,7 @@ import torch
 from minimae.cli import options
 from minimae.cli.options import DataOptions, pick_device
 from minimae.data.images import Images
-from minimae.devices import constants, send
+from minimae.devices import constant_tensor, to_device
 from minimae.train import distributed
 
 CPU = torch.device("cpu")
@@ -55,12 +55,12 @@ def test_a_rank_uses_its_own_gpu_and_touches_no_other(two_gpus: list[Any], monke
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_constants_are_what_torch_tensor_makes(dtype: torch.dtype) -> None:
     values = (0.2989, 3, 1e-9)
-    assert torch.equal(constants(values, CPU, dtype), torch.tensor(values, dtype=dtype))
+    assert torch.equal(constant_tensor(values, CPU, dtype), torch.tensor(values, dtype=dtype))
 
 
 def test_sending_to_where_it_is_copies_nothing() -> None:
     x = torch.arange(3)
-    assert send(x, CPU) is x
+    assert to_device(x, CPU) is x
 
 
 def test_images_are_addressed_alike_from_any_device() -> None:

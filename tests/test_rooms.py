@@ -9,7 +9,7 @@ import pytest
 import minimae
 
 PACKAGE = Path(minimae.__file__).parent
-FLOOR = ("errors", "lazy", "moved", "suggest", "random", "devices")  # single modules below all rooms
+FLOOR = ("errors", "lazy", "moved", "random", "devices")  # single modules below all rooms
 ROOMS = ("model", "data", "train", "tasks", "weights", "recipes", "cli")
 CORE = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae")
 FILES = sorted(PACKAGE.rglob("*.py"))

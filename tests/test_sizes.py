@@ -6,11 +6,11 @@ from oracles import images_for, small
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from minimae.errors import nearest
 from minimae.model.mae import MAE
 from minimae.model.masking import make_mask
 from minimae.model.sizes import SIZES, block_flops, block_parameters, flops, parameters, size
 from minimae.model.vit import Block
-from minimae.suggest import nearest
 
 
 def counted(mae: MAE) -> tuple[int, int]:

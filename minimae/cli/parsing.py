@@ -17,8 +17,8 @@ import tyro
 
 from ..data import NAMES, load
 from ..data.folder import listing
+from ..errors import nearest
 from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures
-from ..suggest import nearest
 from ..train.folder import saved_settings
 from ..train.settings import from_dict
 from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class

@@ -8,10 +8,9 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, nearest
 from ..model.sizes import SIZES, flops, parameters, size
 from ..recipes import describe, listing
-from ..suggest import nearest
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
 from .options import WeightsOptions

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import nearest
 from ..lazy import submodules
 from ..model.checks import check_sides
 from ..model.patches import Pair, pair
-from ..suggest import nearest
 from . import fashion, files, folder, photos, shapes, standard
 from .arrays import channel_range, from_array
 from .choose import choose

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..devices import send
+from ..devices import to_device
 from ..model.patches import Pair
 from ..random import uniforms
 from .jitter import check_strength, jitter
@@ -164,5 +164,5 @@ def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images are uint8, or floats in [0, 1], not {images.dtype}: convert them with images.to(torch.uint8)")
     images = images.float() / 255 if images.dtype == torch.uint8 else images
-    mean, deviation = (send(x, images.device)[:, None, None] for x in statistics)
+    mean, deviation = (to_device(x, images.device)[:, None, None] for x in statistics)
     return (images - mean) / deviation

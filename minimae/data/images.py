@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..devices import send
+from ..devices import to_device
 from .choose import as_index
 from .labels import as_labels
 from .types import Batch, ImageDataset, Statistics, count_values
@@ -88,7 +88,7 @@ class Images(ImageDataset):
         views = torch.arange(repeats, device=epochs.device).repeat(len(index))
         epochs = epochs.repeat_interleave(repeats) * repeats + views
         device = self.pixels.device
-        index, epochs = send(index.repeat_interleave(repeats), device), send(epochs, device)
+        index, epochs = to_device(index.repeat_interleave(repeats), device), to_device(epochs, device)
         return Batch(self.pixels[index], None if self.labels is None else self.labels[index], self.ids[index], epochs)
 
     def to(self, device: torch.device) -> Images:

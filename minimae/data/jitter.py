@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..devices import constants
+from ..devices import constant_tensor
 from ..random import uniforms
 
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in brightness (ITU-R BT.601), as torchvision has them
@@ -42,7 +42,7 @@ def grey(images: Tensor) -> Tensor:
     """Brightness ``b 1 height width``; of images that are not colour, their mean over the channels."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
-    weights = constants(GREY, images.device, images.dtype)[:, None, None]
+    weights = constant_tensor(GREY, images.device, images.dtype)[:, None, None]
     return (images * weights).sum(1, keepdim=True)
 
 
@@ -53,6 +53,6 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     chroma = value - low
     safe = torch.where(chroma > 0, chroma, 1.0)
     sixth = torch.where(value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe))
-    places = constants((5, 3, 1), images.device)[None, :, None, None]
+    places = constant_tensor((5, 3, 1), images.device)[None, :, None, None]
     k = (places + (sixth + 6 * turns)[:, None]).remainder(6)  # how far each channel is from its peak, around the circle of colours
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)

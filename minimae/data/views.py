@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..devices import exact
+from ..devices import full_precision
 from .augment import EVALUATION, Augmentation, crop_boxes, middle_boxes, resize_matrix
 
 CHUNK = 32  # rows that are resized on the device at once: float32 takes four times the memory of the pixels
@@ -78,7 +78,7 @@ def resize_on_device(pixels: Tensor, boxes: Tensor, edges: Tensor, image: tuple[
     repeats, (height, width) = len(boxes) // len(pixels), pixels.shape[-2:]
     boxes, edges = boxes.float(), edges.float()
     done = []
-    with exact(pixels.device):
+    with full_precision(pixels.device):
         for part, box, edge in zip(pixels.split(CHUNK), boxes.split(CHUNK * repeats), edges.split(CHUNK * repeats), strict=True):
             down = resize_matrix(box[:, 0], box[:, 2], height, image[0], edges=(edge[:, 0], edge[:, 2]))
             across = resize_matrix(box[:, 1], box[:, 3], width, image[1], edges=(edge[:, 1], edge[:, 3]))

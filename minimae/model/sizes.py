@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from ..suggest import nearest
+from ..errors import nearest
 from .checks import check_sides
 from .masking import keep_count
 from .patches import Pair, grid_of, pair

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..devices import exact
+from ..devices import full_precision
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,12 +76,12 @@ class PCATarget(PixelTarget):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches ``b n (p1 p2 c)`` → coefficients ``b n values``."""
-        with exact(patches.device):  # autocast would multiply in half precision
+        with full_precision(patches.device):  # autocast would multiply in half precision
             return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
         """Coefficients → pixels; what the left-out components held stays at its mean."""
-        with exact(predicted.device):
+        with full_precision(predicted.device):
             return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..errors import nearest
 from ..lazy import submodules
-from ..suggest import nearest
 from ..tasks.pretrain import Pretrain
 from ..train.settings import Settings
 from . import imagenet, races, small

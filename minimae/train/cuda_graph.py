@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..devices import current
+from ..devices import on_device
 from ..errors import MinimaeError
 
 Step = Callable[..., Tensor]
@@ -91,7 +91,7 @@ def capture(step: Step, *inputs: Tensor, model: nn.Module, optimizer: torch.opti
     [device] = {x.device for x in (*inputs, *model.parameters())}
     static = tuple(x.clone() for x in inputs)
     restore = remember(model, optimizer)
-    with current(device):
+    with on_device(device):
         random = torch.cuda.get_rng_state()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..devices import use, waiting
+from ..devices import allow_sync, set_device
 from ..errors import MinimaeError
 from .stopping import end_without_parent
 
@@ -52,7 +52,7 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
     if "TORCHELASTIC_RUN_ID" in environment:
         end_without_parent()
     if "RANK" not in environment or int(environment.get("WORLD_SIZE", "1")) == 1:
-        return use(device)
+        return set_device(device)
     if device.startswith("cuda"):
         local_rank = int(environment["LOCAL_RANK"])
         if local_rank >= torch.cuda.device_count():
@@ -60,7 +60,7 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
                 f"process {local_rank} of this machine has no GPU of its own: {torch.cuda.device_count()} are here; "
                 "start torchrun with --nproc-per-node of at most that many"
             )
-        device = use(f"cuda:{local_rank}")
+        device = set_device(f"cuda:{local_rank}")
     if not dist.is_initialized():
         backend, limit = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", datetime.timedelta(seconds=timeout)
         store, rank, size = next(dist.rendezvous("env://", timeout=limit))
@@ -193,7 +193,7 @@ def sync_gradients(model: nn.Module, *, last: bool) -> Iterator[None]:
 
 def all_reduce_mean(*values: float | Tensor, device: torch.device) -> list[float]:
     """The mean of each value over all processes; every process gets the same numbers. The host waits for the device here."""
-    with waiting(device):
+    with allow_sync(device):
         total = torch.stack([torch.as_tensor(value, dtype=torch.float64).to(device) for value in values])
         if (size := world().size) > 1:
             dist.all_reduce(total)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.types import Batch
-from ..devices import current, device_of, waiting
+from ..devices import allow_sync, device_of, on_device
 from ..errors import Interrupted, MinimaeError
 from ..random import hash_bits
 from . import distributed
@@ -86,7 +86,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     def save() -> None:
         if out is None:
             return
-        with waiting(device):
+        with allow_sync(device):
             losses.read(epoch_steps, checkpoints.kept())  # what is not finite is never saved
             check_weights(model, state["step"], checkpoints.kept())
             checkpoints.save(model, optimizer, scaler, state)
@@ -100,7 +100,7 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
     feed = task.loader(from_step(last, settings, task.images))
     # Last: an error above is printed on a line of its own, and not behind the bar.
     bar = tqdm(total=steps, initial=last, disable=quiet or not here.main, unit="step", dynamic_ncols=True, mininterval=pause)
-    with threads, bar, logs, closing(feed), current(device), stop_requests() as asked:  # type: ignore[type-var]
+    with threads, bar, logs, closing(feed), on_device(device), stop_requests() as asked:  # type: ignore[type-var]
         agreement = partial(distributed.all_reduce_mean, device=torch.device("cpu")) if here.size > 1 else None
         together = Agreement(asked, checkpoints.overdue, agreement)
         while state["step"] < steps and not together.stop:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..devices import waiting
+from ..devices import allow_sync
 from ..errors import MinimaeError
 from .distributed import all_reduce_mean
 
@@ -31,7 +31,7 @@ class Losses:
         """
         if not self.recent:
             return self.last
-        with waiting(self.device):
+        with allow_sync(self.device):
             return self._read(epoch_steps, kept)
 
     def _read(self, epoch_steps: float, kept: str) -> float:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from ..suggest import nearest
+from ..errors import nearest
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.types import Batch
-from ..devices import device_of, exact
+from ..devices import device_of, full_precision
 from .loss_bands import Expectation
 from .optim import adamw, decay_groups
 from .order import Order
@@ -74,7 +74,7 @@ class Task:
 
 def exact_inputs(task: Task, batch: Batch) -> tuple[Tensor, ...]:
     """The inputs that ``task`` makes of a batch, in float32 even inside autocast: only the model computes in half precision."""
-    with exact(batch.pixels.device):
+    with full_precision(batch.pixels.device):
         inputs = task.inputs(batch)
     wrong = [str(x.dtype) for x in inputs if x.is_floating_point() and x.dtype != torch.float32]
     if wrong:

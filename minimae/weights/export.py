@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from ..tasks.pretrain import Pretrained

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import MinimaeError
+from ..errors import MinimaeError, nearest
 from ..model.checks import check_sides
 from ..model.mae import MAE
 from ..model.patches import Pair
 from ..model.vit import Encoder
-from ..suggest import nearest
 from ..tasks.finetune import Classifier
 from ..tasks.pretrain import Pretrained
 from . import convert, native, timm

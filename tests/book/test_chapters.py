@@ -18,9 +18,6 @@ from notebooks import build
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = build.chapters()
 CORE = ["random", *(f"model.{name}" for name in ("patches", "masking", "positions", "vit", "decoder", "targets", "mae"))]
-NOT_BUILT = {
-    "suggest": "error messages",
-}
 
 chapter = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 

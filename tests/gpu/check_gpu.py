@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from minimae.data.augment import normalise
 from minimae.data.files import resize
 from minimae.data.images import Images
-from minimae.devices import send
+from minimae.devices import to_device
 from minimae.errors import Interrupted
 from minimae.model.masking import make_mask
 from minimae.tasks.evaluation import logits_of
@@ -381,7 +381,7 @@ def check_sending(name: str, device: str) -> Report:
     if gpu.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
-        sent = [send(torch.full((1 << 16,), float(i)), gpu) for i in range(200)]
+        sent = [to_device(torch.full((1 << 16,), float(i)), gpu) for i in range(200)]
         normalise(sent[0][:12].view(1, 3, 2, 2), (torch.rand(3), torch.ones(3)))
     finally:
         if gpu.type == "cuda":

@@ -61,8 +61,8 @@ class Simulation:
         return Images(images.name, self.empty(images.pixels), labels, images.classes, self.empty(images.ids))
 
     @contextlib.contextmanager
-    def waiting(self, device: torch.device) -> Iterator[None]:
-        """Stands in for :func:`minimae.devices.waiting`."""
+    def allow_sync(self, device: torch.device) -> Iterator[None]:
+        """Stands in for :func:`minimae.devices.allow_sync`."""
         self.allowed += 1
         try:
             yield
@@ -151,7 +151,7 @@ def gpu() -> Iterator[Simulation]:
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (devices, "is_gpu", lambda device: device.type == "cuda"),
         (losses, "all_reduce_mean", all_reduce_mean), (distributed, "all_reduce_mean", all_reduce_mean),
-        (loop, "waiting", simulation.waiting), (losses, "waiting", simulation.waiting),
+        (loop, "allow_sync", simulation.allow_sync), (losses, "allow_sync", simulation.allow_sync),
         (loop, "hash_bits", lambda *_: 7), (in_memory, "as_index", outside(in_memory.as_index)),
     ]  # fmt: skip
     with patches:

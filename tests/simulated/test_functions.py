@@ -108,7 +108,7 @@ def test_a_step_is_captured_on_its_own_gpu_beside_the_loaders_thread(monkeypatch
         def wait_stream(self, other: Any) -> None: ...
 
     with gpu() as simulation:
-        monkeypatch.setattr(cuda_graph, "current", lambda device: said.append(device) or Nothing())
+        monkeypatch.setattr(cuda_graph, "on_device", lambda device: said.append(device) or Nothing())
         for name in ("Stream", "stream", "CUDAGraph", "graph", "current_stream"):
             monkeypatch.setattr(torch.cuda, name, Nothing)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -125,7 +125,7 @@ def test_a_step_is_captured_on_its_own_gpu_beside_the_loaders_thread(monkeypatch
 def test_a_loss_is_read_only_where_waiting_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     """``all_reduce_mean`` is the one place where the loop reads from the device; it says so to torch's debug mode."""
     entered: list[torch.device] = []
-    original = distributed.waiting
-    monkeypatch.setattr(distributed, "waiting", lambda device: entered.append(device) or original(device))
+    original = distributed.allow_sync
+    monkeypatch.setattr(distributed, "allow_sync", lambda device: entered.append(device) or original(device))
     assert distributed.all_reduce_mean(Tensor([0.5]).sum(), 2.0, device=torch.device("cpu")) == [0.5, 2.0]
     assert entered == [torch.device("cpu")]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minimae.data.augment import Augmentation, crop_boxes, normalise
 from minimae.data.images import Images
-from minimae.devices import constants, send
+from minimae.devices import constant_tensor, to_device
 
 WAITS: dict[str, Callable[[Simulation, Tensor], Any]] = {
     "a copy to the host": lambda s, x: x.cpu(),
@@ -30,8 +30,8 @@ ERRORS: dict[str, Callable[[Simulation, Tensor], Any]] = {
     "two devices": lambda s, x: x + torch.zeros(3),
 }
 QUIET: dict[str, Callable[[Simulation, Tensor], Any]] = {
-    "constants": lambda s, x: constants((0.1, 2), GPU),
-    "page-locked memory": lambda s, x: send(torch.zeros(3), GPU),
+    "constants": lambda s, x: constant_tensor((0.1, 2), GPU),
+    "page-locked memory": lambda s, x: to_device(torch.zeros(3), GPU),
     "statistics on the host": lambda s, x: normalise(s.empty(torch.zeros(2, 3, 4, 4)), (torch.zeros(3), torch.ones(3))),
     "a slice": lambda s, x: x[..., 1:, None],
     "a move within the GPU": lambda s, x: x.to(GPU).double(),

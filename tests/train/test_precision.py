@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minimae.data.images import Images
-from minimae.devices import exact
+from minimae.devices import full_precision
 from minimae.model import targets
 from minimae.model.targets import PCATarget
 from minimae.tasks.features import extract
@@ -120,10 +120,10 @@ def test_tf32_is_scoped_and_never_reaches_pixels(before: tuple[str, bool, bool],
     gpu = torch.device("cuda")
     with backends(gpu):
         assert state() == ("high", True, True)
-        with exact(gpu):
+        with full_precision(gpu):
             assert state()[0] == "highest"
         assert state() == ("high", True, True)
-    with pytest.raises(NoGPU), backends(gpu), exact(gpu):
+    with pytest.raises(NoGPU), backends(gpu), full_precision(gpu):
         raise NoGPU
     assert state() == before
 
@@ -131,7 +131,7 @@ def test_tf32_is_scoped_and_never_reaches_pixels(before: tuple[str, bool, bool],
 def test_a_cpu_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda name: pytest.fail("touched"))
     cpu = torch.device("cpu")
-    with backends(cpu), evaluating(cpu, "bf16"), exact(cpu):
+    with backends(cpu), evaluating(cpu, "bf16"), full_precision(cpu):
         assert not torch.is_autocast_enabled("cpu")
 
 
@@ -155,6 +155,7 @@ def test_the_principal_components_are_float32_under_autocast_and_tf32(switches: 
     target = PCATarget(48).fit(torch.rand(200, 48))
     patches = torch.rand(2, 5, 48)
     seen: list[str] = []
-    with backends(torch.device("cuda")), mock.patch.object(targets, "exact", lambda device: seen.append(device.type) or nullcontext()):
+    watched = mock.patch.object(targets, "full_precision", lambda device: seen.append(device.type) or nullcontext())
+    with backends(torch.device("cuda")), watched:
         target.picture(target(patches), patches)
     assert seen == ["cpu", "cpu"]

@@ -15,7 +15,7 @@ import torch
 from minimae.cli import allocator
 from minimae.cli.options import pick_device
 from minimae.cli.report import environment
-from minimae.devices import use
+from minimae.devices import set_device
 from minimae.model.patches import pair
 from minimae.model.sizes import Size, size
 from minimae.train import threads
@@ -73,7 +73,7 @@ class BenchCommand:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
-        device = torch.device(use(pick_device(self.device)))
+        device = torch.device(set_device(pick_device(self.device)))
         if self.threads is not None:
             threads.fix(self.threads)
         changes = {name: getattr(self, name) for name in ("image", "patch", "channels") if getattr(self, name) is not None}

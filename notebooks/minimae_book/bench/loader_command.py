@@ -13,7 +13,7 @@ from minimae.cli.options import pick_device
 from minimae.data.pack import pack
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder, open_shards
-from minimae.devices import cores, use
+from minimae.devices import cores, set_device
 
 from .loader import bench, machine, table, ways
 from .results import as_json, keep
@@ -49,7 +49,7 @@ class BenchLoaderCommand:
     """A JSON file for the results; an earlier run with the same options on this machine is replaced there, others stay."""
 
     def __call__(self) -> None:
-        device = torch.device(use(pick_device(self.device)))
+        device = torch.device(set_device(pick_device(self.device)))
         workers = cores() if self.workers is None else self.workers
         step = None if self.step_ms is None else self.step_ms / 1e3
         with tempfile.TemporaryDirectory() as temporary:

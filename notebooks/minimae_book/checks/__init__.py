@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from minimae.suggest import nearest
+from minimae.errors import nearest
 
 from ..verdict import Verdict, failed, unwritten
 from .comparing import Mistake

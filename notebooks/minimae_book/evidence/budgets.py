@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from minimae.errors import nearest
 from minimae.recipes import FASHION, FEW_LABELS, SCRATCH
-from minimae.suggest import nearest
 from minimae.tasks.finetune import Finetune
 from minimae.tasks.pretrain import Pretrain
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from minimae.errors import nearest
 from minimae.recipes import ABLATIONS
-from minimae.suggest import nearest
 from minimae.tasks.pretrain import Pretrain
 
 from .budgets import Budget

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from minimae import data
 from minimae.cli.options import pick_device
 from minimae.data.images import Images
-from minimae.devices import use
+from minimae.devices import set_device
 from minimae.errors import MinimaeError
 from minimae.train import threads
 
@@ -62,7 +62,7 @@ class ReproduceCommand:
         if self.threads is not None:
             threads.fix(self.threads)
         budget = budget_named(self.budget, data=self.data)
-        device = use(pick_device(self.device))
+        device = set_device(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
         if self.threads is None:

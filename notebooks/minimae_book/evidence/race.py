@@ -20,7 +20,7 @@ from minimae.data.augment import Augmentation
 from minimae.data.images import Images
 from minimae.data.loader import in_memory
 from minimae.data.stream import open_stream, packed
-from minimae.devices import cores, use
+from minimae.devices import cores, set_device
 from minimae.errors import Interrupted
 from minimae.recipes.races import RACES, Race
 from minimae.tasks.evaluation import evaluate
@@ -59,7 +59,7 @@ class RaceCommand:
     def __call__(self) -> None:
         if not 0 < self.part <= 1:
             raise ValueError(f"--part is a share of the epochs above 0 and at most 1, not {self.part}")
-        race, device = RACES[self.minutes], use(pick_device(self.device))
+        race, device = RACES[self.minutes], set_device(pick_device(self.device))
         trial = "" if self.part == 1 and self.limit is None else f"-trial-{self.part:g}-{self.limit or 'all'}"
         out = self.out / f"{race.name}-{self.seed}{trial}"
         clock = Clock(out)
