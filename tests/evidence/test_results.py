@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from minimae_book.evidence.claims import Expect
 from minimae_book.evidence.results import HOLDS, NOT, PARTLY, Finding, Mark, Outcome, compared, judge, read, recorded, save
-from minimae_book.figures.evidence import claim_panels
+from minimae_book.figures.results import claim_panels
 
 from minimae.errors import MinimaeError
 

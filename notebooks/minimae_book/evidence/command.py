@@ -16,7 +16,7 @@ from minimae.devices import set_device
 from minimae.errors import MinimaeError
 from minimae.train import threads
 
-from ..figures.evidence import claim_panels
+from ..figures.results import claim_panels
 from .budgets import BUDGETS, budget_named
 from .catalogue import CLAIMS
 from .claims import Claim, claim_named

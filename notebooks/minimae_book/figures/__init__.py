@@ -18,16 +18,22 @@ from .attention import (
     position_table,
     through_blocks,
 )
-from .cost import attention_share, cost_bars, time_against_tokens, visible_tokens
-from .evidence import claim_panels
-from .features import classes_in_a_plane, neighbours
 from .masks import coins_or_sorting, crossing_lines, how_often_kept, kept_counts, mask_table, pixels_to_patches, under_masks
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import as_picture, masked_picture, picture_table, reconstructions
-from .results import comparison, curves, scatters
+from .results import claim_panels, classes_in_a_plane, comparison, curves, neighbours, scatters
 from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
 from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
-from .tokens import before_and_after, encoder_and_decoder, token_strip, who_asks
+from .tokens import (
+    attention_share,
+    before_and_after,
+    cost_bars,
+    encoder_and_decoder,
+    time_against_tokens,
+    token_strip,
+    visible_tokens,
+    who_asks,
+)
 from .training import epoch_row, loss_against_marks, loss_curve, runs_apart, schedules
 
 if not TYPE_CHECKING:  # minimae_book.figures.NAME without importing it first

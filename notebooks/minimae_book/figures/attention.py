@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, Figure, bare, box, chart, figure
 
 
 def attention_table(weights: np.ndarray, values: np.ndarray, results: np.ndarray) -> Figure:
@@ -116,8 +112,7 @@ def every_similarity(similarity: np.ndarray, grid: tuple[int, int]) -> Figure:
 
 def through_blocks(series: Mapping[str, Sequence[float]], *, y: str) -> Figure:
     """One number per block for several models, on a logarithmic scale; each line carries its name at its end."""
-    fig = figure(6.4, 3.3)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.4, 3.3)
     for (name, values), colour in zip(series.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False):
         axes.plot(range(len(values)), values, color=colour, marker="o", markersize=4)
         axes.annotate(name, (len(values) - 1, values[-1]), xytext=(8, 0), textcoords="offset points", va="center", color=colour, fontsize=9)

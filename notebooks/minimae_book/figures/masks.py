@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import BLUE, GREY, HEAT, ORANGE, bare, box, figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from .style import BLUE, GREY, HEAT, ORANGE, Axes, Figure, bare, box, chart, figure, plain
 
 HIDDEN, SEEN = "#C9CED8", "#0072B2"  # patches of a mask that is drawn without a picture
 
@@ -73,8 +68,7 @@ def crossing_lines(
 
 def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]]) -> Figure:
     """How many patches are kept against how many there are, by several ways to make n·(1 − ratio) a whole number."""
-    fig = figure(7.4, 3.3)
-    axes = plain(fig.subplots())
+    fig, axes = chart(7.4, 3.3)
     axes.plot(n, [x * (1 - ratio) for x in n], color=GREY, linewidth=1.2, label=f"{100 * (1 - ratio):.0f} % of n, not rounded")
     for (name, counts), colour, marker, size in zip(ways.items(), (ORANGE, BLUE), ("x", "o"), (6, 4)):
         axes.plot(n, counts, marker, color=colour, markersize=size, markeredgewidth=1.8, label=name)
@@ -88,8 +82,7 @@ def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]
 def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
     """How many patches an image keeps when a coin decides for each (a histogram of ``counts``), and when noise is sorted (always k)."""
     counts = np.asarray(counts)
-    fig = figure(7.4, 3.0)
-    axes = plain(fig.subplots())
+    fig, axes = chart(7.4, 3.0)
     values = np.arange(min(counts.min(), k), counts.max() + 1)
     share = [100 * float((counts == value).mean()) for value in values]
     axes.bar(values, share, 0.85, color=[BLUE if value == k else "#B4B8C0" for value in values])

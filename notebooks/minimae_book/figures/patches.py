@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, bare, figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, bare, chart, figure
 
 BANDS = (BLUE, ORANGE, GREEN, PURPLE)  # one colour a grid row, again from the first when there are more
 TINTS = ("#CFE3F1", "#F9DCC8", "#CDEBE0", "#F3DFEA")  # the same, light enough to write on
@@ -166,8 +162,7 @@ def same_scale(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
 def tokens_and_values(image: int, channels: int, patches: Sequence[int]) -> Figure:
     """Tokens of a square image, and numbers in each, for square patches of some sizes: two straight lines on logarithmic scales."""
     tokens, values = [(image // p) ** 2 for p in patches], [p * p * channels for p in patches]
-    fig = figure(7.4, 3.8)
-    axes = plain(fig.subplots())
+    fig, axes = chart(7.4, 3.8)
     for line, colour, marker, name in ((tokens, BLUE, "o", "tokens"), (values, ORANGE, "s", "numbers in a patch")):
         axes.plot(patches, line, color=colour, marker=marker, markersize=6, linewidth=2)
         up = line[0] > line[-1]

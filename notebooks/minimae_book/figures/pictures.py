@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from .style import HEAT, ORANGE, figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .style import HEAT, ORANGE, Figure, figure
 
 Cell = np.ndarray | Tensor | None
 

@@ -1,14 +1,16 @@
-"""Figures of measured numbers: accuracy by method, curves."""
+"""Figures of measured numbers: accuracy by method, curves, classes in a plane, and a claim beside the paper."""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, plain
+import numpy as np
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .pictures import picture_table
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, chart, figure, plain
 
 
 def comparison(table: dict[str, dict[str, float]], rows: Sequence[str]) -> Figure:
@@ -41,8 +43,7 @@ def curves(
     floor: float | None = None,
 ) -> Figure:
     """Measured points, joined: {name: (x, y)}; ``levels`` are dashed lines across, with their names beside them."""
-    fig = figure(6.4, 3.4)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.4, 3.4)
     for (name, (across, up)), colour, marker in zip(lines.items(), (BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=False):
         axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
     for name, level in (levels or {}).items():
@@ -74,3 +75,113 @@ def scatters(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], 
         axes.margins(0.08)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
+
+
+FIVE = (BLUE, ORANGE, GREEN, PURPLE, "#444444")  # ten classes are five colours, each once as a disc and once as a triangle
+
+
+def classes_in_a_plane(
+    panels: Mapping[str, Tensor], labels: Tensor, classes: Sequence[str], *, notes: Mapping[str, str] | None = None
+) -> Figure:
+    """Points ``N 2`` in panels side by side, coloured and shaped by class, with one legend for all; a note goes under a panel's title."""
+    fig = figure(2.75 * len(panels) + (0.2 if len(panels) > 1 else 2.4), 3.6)
+    row = fig.subplots(1, len(panels), squeeze=False)[0]
+    handles = []
+    for axes, (title, points) in zip(row, panels.items(), strict=True):
+        xy, y = np.asarray(points), np.asarray(labels)
+        handles = [
+            axes.scatter(*xy[y == c].T, s=12, color=FIVE[c % 5], marker="o^"[c // 5 % 2], alpha=0.65, linewidths=0, label=name)
+            for c, name in enumerate(classes)
+        ]
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[["top", "right"]].set_visible(False)
+        note = (notes or {}).get(title)
+        axes.set_title(title if note is None else f"{title}\n{note}", fontsize=10)
+        axes.set_xlabel("first direction", fontsize=9)
+    row[0].set_ylabel("second direction", fontsize=9)
+    legend = fig.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9, markerscale=1.8, columnspacing=1.2)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    return fig
+
+
+def neighbours(rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[bool]]], *, names: Sequence[str]) -> Figure:
+    """A query and its nearest neighbours, one search a row: a green border is the query's own class, an orange one another."""
+    cells = [[picture, *found] for picture, found, _ in rows]
+    frames = {(i, 1 + j): GREEN if same else ORANGE for i, (_, _, right) in enumerate(rows) for j, same in enumerate(right)}
+    places = [f"{j + 1}." for j in range(max(len(found) for _, found, _ in rows))]
+    return picture_table(cells, columns=["query", *places], rows=names, frames=frames, width=5.6)
+
+
+X = float | str
+Points = Sequence[tuple[X, float, float]]  # place on the axis, mean, deviation
+COLOURS = {"MAE": BLUE, "from scratch": ORANGE}
+OTHERS, MARKERS = (GREEN, PURPLE, ORANGE, BLUE), "os^Dv"
+
+
+def claim_panels(
+    ours: Mapping[str, Mapping[str, Points]],
+    paper: Mapping[str, Mapping[str, Sequence[tuple[X, float]]]],
+    *,
+    axis: str,
+    paper_axis: str = "",
+    log: bool = False,
+) -> Figure:
+    """A row for every measure: on the left {measure: {line: [(x, mean, deviation), …]}}, on the right the paper's {line: [(x, value), …]}.
+
+    The scales of the two columns differ, and each is its own: other data, another model. log: numbers on a logarithmic axis.
+    """
+    both = any(measure in paper for measure in ours)
+    fig = figure(9.2 if both else 5.4, 2.5 * len(ours) + 0.5)
+    panels = fig.subplots(len(ours), 2 if both else 1, squeeze=False)
+    for row, (measure, lines) in zip(panels, ours.items(), strict=True):
+        drawn(row[0], lines, measure, axis, log)
+        row[0].set_title("measured here", fontsize=10)
+        if both and measure in paper:
+            theirs = {name: [(x, y, 0.0) for x, y in points] for name, points in paper[measure].items()}
+            drawn(row[1], theirs, measure, paper_axis or axis, log and not paper_axis)
+            row[1].set_title("the paper", fontsize=10)
+        elif both:
+            row[1].set_axis_off()
+    return fig
+
+
+def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log: bool = False) -> None:
+    """One panel: joined marks over numbers, single marks over names; a bar is one standard deviation over the seeds to either side."""
+    plain(axes)
+    names = list(dict.fromkeys(x for points in lines.values() for x, _, _ in points if isinstance(x, str)))
+    others = iter(OTHERS)
+    for i, (name, points) in enumerate(lines.items()):
+        shift = 0.0 if len(lines) == 1 or not names else 0.16 * (i - (len(lines) - 1) / 2)
+        across = [names.index(x) + shift if isinstance(x, str) else x for x, _, _ in points]
+        colour = COLOURS.get(name) or next(others)
+        axes.errorbar(
+            across, [y for _, y, _ in points], yerr=[d for _, _, d in points] if any(d for _, _, d in points) else None,
+            color=colour, marker=MARKERS[i % len(MARKERS)], markersize=5.5, linewidth=0 if names else 1.8, elinewidth=1.4, capsize=3,
+            label=name,
+        )  # fmt: skip
+    if names:
+        axes.set_xticks(range(len(names)), [wrapped(name) for name in names], fontsize=8)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    else:
+        ticks = sorted({float(x) for points in lines.values() for x, _, _ in points})
+        if log:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        else:
+            room = 0.035 * (ticks[-1] - ticks[0])  # a tick so near to the one before it would run into it
+            ticks = [x for x, before in zip(ticks, [-math.inf, *ticks]) if x - before > room]
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 8 else 0)
+    axes.margins(y=0.12)
+    axes.set_xlabel(axis, fontsize=9)
+    axes.set_ylabel(measure, fontsize=9)
+    axes.tick_params(axis="y", labelsize=8)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def wrapped(name: str) -> str:
+    """A name in short lines; a number stays with its percent sign."""
+    return "\n".join(textwrap.wrap(name.replace(" %", "\u00a0%"), 11))

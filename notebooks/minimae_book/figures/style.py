@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = object  # matplotlib is imported when the first figure is drawn
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
 HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from little to much; from minus over zero to plus
@@ -32,6 +34,12 @@ def _drawn_in_notebooks() -> None:
         from IPython.core.pylabtools import select_figure_formats
 
         select_figure_formats(shell, {"png"}, bbox_inches=None)
+
+
+def chart(width: float, height: float, *, grid: bool = True) -> tuple[Figure, Axes]:
+    """A figure with one set of plain axes."""
+    fig = figure(width, height)
+    return fig, plain(fig.subplots(), grid=grid)
 
 
 def plain(axes: Axes, *, grid: bool = True) -> Axes:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SIGNED, Figure, bare, box, chart, figure, plain
 
 
 def three_targets(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
@@ -75,8 +71,7 @@ def where_the_loss_looks(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray
 
 def loss_levels(levels: Mapping[str, float], *, highlight: Sequence[str] = ()) -> Figure:
     """Named losses as dots on one scale from zero; the highlighted ones in orange."""
-    fig = figure(7.6, 0.36 * len(levels) + 0.9)
-    axes = plain(fig.subplots())
+    fig, axes = chart(7.6, 0.36 * len(levels) + 0.9)
     for i, (name, value) in enumerate(levels.items()):
         colour = ORANGE if name in highlight else BLUE
         axes.plot([0, value], [i, i], color=colour, linewidth=1.2, alpha=0.5)
@@ -91,8 +86,7 @@ def loss_levels(levels: Mapping[str, float], *, highlight: Sequence[str] = ()) -
 
 def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, baseline: float, words: str) -> Figure:
     """Losses against steps, thin as they are and thick as a running mean, with one dashed level: {name: (steps, losses)}."""
-    fig = figure(6.6, 3.4)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.6, 3.4)
     for colour, (name, (steps, losses)) in zip((BLUE, ORANGE, GREEN), curves.items(), strict=False):
         width = max(1, len(losses) // 25)
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=1)
@@ -107,8 +101,7 @@ def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
 
 def explained(shares: Sequence[float], *, wanted: float, count: int) -> Figure:
     """Share of the variance that the first coefficients hold, with the count at which a wanted share is reached."""
-    fig = figure(6.0, 3.0)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.0, 3.0)
     axes.plot(range(1, len(shares) + 1), 100 * np.asarray(shares), "o-", color=PURPLE, markersize=5)
     axes.axhline(100 * wanted, color=GREY, linestyle="--", linewidth=1.2)
     axes.axvline(count, color=ORANGE, linewidth=1.5)

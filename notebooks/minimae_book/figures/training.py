@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, ORANGE, figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .style import BLUE, GREEN, ORANGE, Figure, chart, figure
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: float, images_per_step: int) -> Figure:
     """Training loss against images seen, with the loss of predicting the mean as a dashed line."""
-    fig = figure(6.4, 3.6)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.4, 3.6)
     seen = np.asarray(steps) * images_per_step / 1000
     values = np.asarray(losses)
     many = len(values) >= 10
@@ -36,8 +32,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
 
 def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
     """Learning rates by optimizer step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
-    fig = figure(6.4, 3.0)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.4, 3.0)
     if warmup:
         axes.axvspan(0, warmup, color="#F0F0F0", zorder=0)
         axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=8, color="#555555")
@@ -95,8 +90,7 @@ def loss_against_marks(
 
     expected: (images seen, lowest, highest loss), a band that follows the curve.
     """
-    fig = figure(6.6, 3.6)
-    axes = plain(fig.subplots())
+    fig, axes = chart(6.6, 3.6)
     axes.plot(np.asarray(seen) / 1000, losses, color=BLUE, linewidth=1.8, label="this run")
     axes.axhline(zero, color=ORANGE, linestyle="--", linewidth=1.5, label=f"predicting zero: {zero:.3f}")
     for name, (low, high) in (marks or {}).items():
@@ -115,8 +109,7 @@ def loss_against_marks(
 
 def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel: str = "loss on masked patches") -> Figure:
     """Loss curves of runs that differ in one thing, by optimizer step, with a line where each epoch begins."""
-    fig = figure(6.6, 3.4)
-    axes = plain(fig.subplots(), grid=False)
+    fig, axes = chart(6.6, 3.4, grid=False)
     longest = max(len(losses) for losses in runs.values())
     for epoch in np.arange(0, longest, per_epoch):
         axes.axvline(epoch, color="#DDDDDD", linewidth=1, zorder=0)
