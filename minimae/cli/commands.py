@@ -24,7 +24,7 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "data sample": "minimae.cli.data:SampleCommand",
     "flops": "minimae.cli.show:FlopsCommand",
     "bench": "minimae_book.bench.command:BenchCommand",
-    "bench loader": "minimae_book.bench.loader_command:BenchLoaderCommand",
+    "bench loader": "minimae_book.bench.loader:BenchLoaderCommand",
     "bench threads": "minimae_book.bench.threads:BenchThreadsCommand",
     "completion": "minimae.cli.completion:CompletionCommand",
 }

@@ -21,8 +21,7 @@ from minimae_book.bench import rivals, timing
 from minimae_book.bench.cases import BIG, DEFAULTS, OURS, TIMM, Setting, cases
 from minimae_book.bench.ceilings import Ceilings, ceilings, peak
 from minimae_book.bench.results import Row, as_json, keep, measure, summary, table
-from minimae_book.bench.running import Running
-from minimae_book.bench.tasks import RivalTask, Sized
+from minimae_book.bench.running import RivalTask, Running, Sized
 from minimae_book.bench.timing import bytes_of, cpu_peak, interleave, seconds
 from torch import nn
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 from minimae_book.bench import loader as bench_loader
-from minimae_book.bench.loader import Way, bench, plan, table, ways
-from minimae_book.bench.loader_command import BenchLoaderCommand
+from minimae_book.bench.loader import BenchLoaderCommand, Way, bench, plan, table, ways
 
 import minimae
 from minimae.cli.data import PackCommand, VerifyCommand

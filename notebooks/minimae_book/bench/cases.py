@@ -30,8 +30,7 @@ from minimae.train.precision import autocast
 from minimae.train.task import exact_inputs
 
 from . import rivals
-from .running import Running
-from .tasks import Pooled, RivalTask, Sized, Tuned, TunedTask
+from .running import Pooled, RivalTask, Running, Sized, Tuned, TunedTask
 from .timing import Step
 
 TaskName = Literal["pretrain", "features", "finetune"]

@@ -27,10 +27,10 @@ from minimae.errors import MinimaeError
 from minimae.model.sizes import Size
 from minimae.recipes import FASHION
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
-from minimae.train.loop import fit
 
 from .command import describe_machine
 from .results import keep
+from .running import Running
 
 CONDITIONS = ("quiet", "beside a busy process")
 SETTLED = 0.3  # only this last share of a measurement counts: by then the number of threads has settled
@@ -68,34 +68,19 @@ class Row:
         return median(self.rates)
 
 
-class Enough(Exception):
-    """Raised when the measurement has run long enough."""
-
-
-class Timed(PretrainTask):
-    """Pre-training that ends after some seconds and notes when each step did."""
-
-    seconds: float
-    times: list[float]
-    threads: int
-
-    def after_step(self) -> None:
-        self.times.append(time.perf_counter())
-        self.threads = torch.get_num_threads()
-        if self.times[-1] - self.times[0] > self.seconds:
-            raise Enough
-
-
 def measure(name: str, seconds: float) -> dict[str, float]:
-    """Train a model with :func:`fit` for some seconds: images/s of the last part, and the threads there."""
+    """Train a model in the real loop for some seconds: images/s of the last part, and the threads at its end."""
     recipe, pixels, channels, _ = MODELS[name]
     images = Images("noise", torch.randint(0, 256, (1024, channels, pixels, pixels), dtype=torch.uint8), None, ())
     recipe = replace(recipe, epochs=1e6, warmup_epochs=0.0, base_lr=1e-6, log_every=10**9)
-    task = Timed(recipe, images, build(recipe, images))
-    task.seconds, task.times = seconds, []
-    with contextlib.suppress(Enough):
-        fit(task, recipe, quiet=True)
-    return {"rate": settled(task.times, recipe.batch), "threads": task.threads}
+    step = Running(PretrainTask(recipe, images, build(recipe, images)), recipe)
+    times = [time.perf_counter()]
+    while times[-1] - times[0] <= seconds:
+        step()
+        times.append(time.perf_counter())
+    count = step.inside(torch.get_num_threads)
+    step.close()
+    return {"rate": settled(times, recipe.batch), "threads": count}
 
 
 def settled(times: Sequence[float], batch: int) -> float:
