@@ -1,11 +1,33 @@
 """Recipes: the numbers of the paper's tables, written down a second time; their cost; what is listed and described."""
 
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from minimae import MinimaeError
+from minimae.cli import main
+from minimae.cli.parsing import parse
 from minimae.model.sizes import flops, size
-from minimae.recipes import ABLATIONS, PRETRAIN, RECIPES, Knn, describe, entry, for_processes, listing, recipe, step_flops
+from minimae.recipes import (
+    ABLATIONS,
+    PRETRAIN,
+    RECIPES,
+    Knn,
+    describe,
+    entry,
+    for_processes,
+    listing,
+    read_recipe,
+    recipe,
+    step_flops,
+    write_recipe,
+)  # fmt: skip
+from minimae.recipes.files import converted
 from minimae.tasks.finetune import Finetune
 from minimae.tasks.pretrain import Pretrain
 from minimae.tasks.probe_train import Probe
@@ -157,3 +179,85 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         entry("imagenet-base-prob")
     with pytest.raises(ValueError, match="did you mean 'imagenet-base'"):
         recipe("imagenet-bas")
+
+
+# Recipes as files
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_a_file_exactly(name: str, suffix: str, tmp_path: Path) -> None:
+    write_recipe(RECIPES[name], path := tmp_path / f"mine{suffix}")
+    assert read_recipe(path) == RECIPES[name]
+
+
+PAIRS = st.tuples(st.integers(14, 56), st.integers(14, 56))
+
+
+@given(
+    ratio=st.floats(0.05, 0.95), seed=st.integers(0, 2**62), base_lr=st.floats(1e-12, 10.0), flip=st.booleans(),
+    sampling=st.sampled_from(["random", "block", "grid"]), crop=st.none() | st.tuples(st.floats(0.1, 0.5), st.floats(0.6, 1.0)),
+    image=st.none() | st.integers(14, 56).map(lambda n: 7 * n) | PAIRS.map(lambda pair: (7 * pair[0], 7 * pair[1])),
+)  # fmt: skip
+def test_so_does_a_changed_one(tmp_path_factory: pytest.TempPathFactory, **changes: Any) -> None:
+    base = entry("fashion-demo")
+    changed = replace(base.recipe, **changes, data="a: b #c")
+    path = tmp_path_factory.getbasetemp() / "changed"
+    for suffix in (".yaml", ".json"):
+        write_recipe(replace(base, recipe=changed), path.with_suffix(suffix))
+        assert read_recipe(path.with_suffix(suffix)).recipe == changed
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    ("epoch: 5", "unknown field 'epoch'; did you mean 'epochs'?"), ("epochs: many", "epochs takes float, not 'many'"),
+    ("batch: 1.5", "batch takes int, not 1.5"), ("batch: yes", "batch takes int, not True"), ("ratio: .nan", "ratio"),
+    ("sampling: blok", "sampling takes Literal['random', 'block', 'grid'], not 'blok'"), ("epochs: -1", "epochs must be greater than 0"),
+    ("crop: [0.2]", "crop takes tuple[float, float] | None, not [0.2]"), ("recipe: [a", "is not valid YAML"),
+    ("recipe: fashion-dem", "did you mean 'fashion-demo'?"), ("recipe: fashion-knn", "is a recipe for minimae knn, not for pretrain"),
+    ("recipe: 5", "does not name the recipe that it changes"),
+])  # fmt: skip
+def test_a_faulty_file_is_refused_in_one_line(fields: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text(f"recipe: fashion-demo\n{fields}", encoding="utf-8")
+    assert main(["pretrain", str(tmp_path / "my.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+
+
+def test_a_file_stands_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fashion-demo", "fashion-finetune", "fashion-scratch", "fashion-knn", "cifar10-probe", "my-pictures"):
+        assert main(["recipes", name, "--save", f"new/{name}.json"]) == 0
+    assert "then run minimae probe new/cifar10-probe.json" in capsys.readouterr().out
+    (tmp_path / "my.yaml").write_text("recipe: fashion-demo\nbase_lr: 1e-3\nepochs: 3\nwarmup_epochs: 1", encoding="utf-8")
+    made = parse(["pretrain", "my.yaml", "--epochs", "5"])
+    assert made.recipe == replace(recipe("fashion-demo"), base_lr=1e-3, epochs=5.0, warmup_epochs=1.0)
+    assert (made.name, made.out) == ("fashion-demo", Path("runs/my"))
+    weights = ["--weights", "x"]
+    assert parse(["knn", "new/fashion-knn.json", *weights]).recipe == Knn(pool="tokens")
+    assert parse(["probe", "new/cifar10-probe.json", *weights, "--epochs", "90"]).recipe == entry("cifar10-probe").recipe
+    assert parse(["finetune", "new/fashion-finetune.json", *weights]).recipe == entry("fashion-finetune").recipe
+    assert parse(["finetune", "new/fashion-scratch.json"]).scratch and parse(["pretrain", "new/my-pictures.json"]).recipe.batch == 32
+    wrong = {"recipes --save x.json": "name the", "recipes fashion-demo --save x.txt": ".yaml or .json", "knn gone.yaml": "cannot read"}
+    for line, said in wrong.items():
+        assert main(line.split()) == 2 and said in capsys.readouterr().err
+
+
+def test_a_run_from_a_file_is_resumed_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = '{"recipe": "fashion-demo", "batch": 20, "epochs": 1, "warmup_epochs": 0, "depth": 1}'
+    Path("tiny.json").write_text(text, encoding="utf-8")
+    assert main(["pretrain", "tiny.json", "--limit", "40", "--device", "cpu"]) == 0
+    Path("tiny.json").unlink()
+    resumed = parse(["pretrain", "--resume", "runs/tiny"])
+    assert (resumed.recipe.batch, resumed.where.limit, resumed.recipe.depth) == (20, 40, 1)
+
+
+def test_yaml_without_pyyaml_and_json_without_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ImportError, match="pip install pyyaml"):
+        write_recipe(entry("fashion-demo"), tmp_path / "a.yaml")
+    write_recipe(entry("fashion-demo"), tmp_path / "a.json")
+    with pytest.raises(MinimaeError, match="cannot write"):
+        write_recipe(entry("fashion-demo"), tmp_path / "a.json" / "b.json")
+    with pytest.raises(TypeError):
+        converted([1, "x"], tuple[int, int])

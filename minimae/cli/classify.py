@@ -15,7 +15,7 @@ from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
 from ..recipes import Knn
-from ..tasks.evaluation import check_images, evaluate
+from ..tasks.evaluation import check_images, predict, scores_of, write_confusion, write_predictions
 from ..tasks.features import Pool
 from ..tasks.finetune import classes_of
 from ..tasks.knn import accuracy, knn_predict
@@ -134,11 +134,15 @@ class ProbeCommand(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand(LabelOptions):
-    """Top-1 accuracy of a fine-tuned classifier on test images: minimae evaluate --weights RUN"""
+    """Accuracy of a fine-tuned classifier on test images, top-1 and top-5: minimae evaluate --weights RUN"""
 
     weights: Path
     """The folder of a fine-tuning run, its checkpoint, an exported file, or another library's classifier."""
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    predictions: Path | None = None
+    """A CSV file for the label and the most probable classes of each image."""
+    confusion: Path | None = None
+    """A CSV file for the confusion matrix: rows are true classes, columns predicted ones."""
 
     def __call__(self) -> None:
         device = self.where.join()
@@ -153,8 +157,16 @@ class EvaluateCommand(LabelOptions):
                 f"{self.weights} was trained on {count} classes{first(trained.classes)}, and {test.name} has others{first(test.classes)}: "
                 f"name other images with --data, or train it on these with minimae finetune --weights {self.weights}"
             )
-        score = evaluate(trained.classifier.to(device), test, trained.statistics, reading=self.where.reading).top1
-        print(f"{self.weights}: {score:.2f} % of {len(test):,} test images of {test.name}")
+        model = trained.classifier.to(device)
+        predictions = predict(model, test, trained.statistics, reading=self.where.reading)
+        print(f"{self.weights}: {scores_of(model, predictions)} of {len(test):,} test images of {test.name}")
+        predictions = predictions.gather()
+        if world().main and self.predictions is not None:
+            write_predictions(self.predictions, predictions, test)
+            print(f"predictions in {self.predictions}")
+        if world().main and self.confusion is not None:
+            write_confusion(self.confusion, predictions, test, model.head.out_features)
+            print(f"confusion matrix in {self.confusion}")
 
 
 def same_classes(trained: Classified, images: ImageDataset) -> bool:

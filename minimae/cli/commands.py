@@ -33,6 +33,11 @@ RECIPE_KINDS = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "
 RENAMED = {"data rehearsal": "data sample", "--rehearse": "--dry-run"}  # old names, until version 0.8
 
 
+def command_for(entry: Any) -> str:
+    """The command that runs a recipe."""
+    return next(name for name, kinds in RECIPE_KINDS.items() if entry.kind in kinds)
+
+
 def command_class(name: str) -> Any:
     """The class of a command: a dataclass whose fields are its options, their docstrings the help. An instance is called to run it."""
     return pkgutil.resolve_name(COMMANDS[name])

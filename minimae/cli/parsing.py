@@ -18,10 +18,11 @@ import tyro
 from ..data import NAMES, load
 from ..data.folder import listing
 from ..errors import nearest
-from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures
+from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures, read_recipe
+from ..recipes.files import SUFFIXES
 from ..train.folder import saved_settings
 from ..train.settings import from_dict
-from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class
+from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class, command_for
 from .mistakes import one_line, options, unknown
 
 HELP = {"-h", "--help"}
@@ -71,7 +72,8 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
 
     Takes the recipe's name off ``rest``.
     """
-    chosen = named_recipe(name, rest)
+    file = rest[0] if rest and rest[0].endswith(SUFFIXES) and not rest[0].startswith("-") else None
+    chosen = named_recipe(name, rest, saved is not None)
     folder = None if saved else folder_to_resume(name, chosen, rest)
     if folder is not None:
         started = as_started(name, folder)
@@ -81,12 +83,14 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
             known = ", ".join(known for known, e in RECIPES.items() if e.kind == name)
             raise ValueError(f"minimae pretrain needs a recipe: {known}")
         saved = saved or entry("fashion-demo").recipe
-    if chosen is not None and chosen.name == "my-pictures" and saved is None:
+    if chosen is not None and chosen.name == "my-pictures" and file is None and saved is None:
         saved = for_my_pictures(rest)
     recipe = saved or (chosen.recipe if chosen else SCRATCH if name == "finetune" and "--scratch" in rest else None)
     if recipe is None:
         return None
     given: dict[str, Any] = {"recipe": recipe, "name": chosen.name if chosen else ""}
+    if name == "pretrain" and file is not None:
+        given["out"] = Path("runs") / Path(file).stem
     if name in ("knn", "probe"):
         given["weights"] = tyro.MISSING
     if chosen is not None and chosen.kind == "scratch":
@@ -94,16 +98,21 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
     return pkgutil.resolve_name(TRAIN_PROBE)(**given) if name == "probe" else command_class(name)(**given)
 
 
-def named_recipe(command: str, rest: list[str]) -> Entry | None:
-    """The recipe that is named first, taken off the rest. Raises ValueError for an unknown one, or when another command is meant for it."""
+def named_recipe(command: str, rest: list[str], resumed: bool = False) -> Entry | None:
+    """The recipe or the file that is named first, taken off the rest. Raises ValueError for an unknown one, and for another command's."""
     if not rest or rest[0].startswith("-"):
         return None
     if "=" in rest[0]:
         raise ValueError(unknown(command, rest[:1], options(command, command_class(command))))
-    chosen = entry(rest.pop(0), of=[e.name for e in RECIPES.values() if e.kind in RECIPE_KINDS[command]])
+    word = rest.pop(0)
+    if not word.endswith(SUFFIXES):
+        chosen = entry(word, of=[e.name for e in RECIPES.values() if e.kind in RECIPE_KINDS[command]])
+    elif resumed:  # the run has a copy of its recipe, and the file may have changed
+        return None
+    else:
+        chosen = read_recipe(word)
     if chosen.kind not in RECIPE_KINDS[command]:
-        right = next(other for other, kinds in RECIPE_KINDS.items() if chosen.kind in kinds)
-        raise ValueError(f"{chosen.name} is a recipe for minimae {right}, not for {command}")
+        raise ValueError(f"{word} is a recipe for minimae {command_for(chosen)}, not for {command}")
     return chosen
 
 

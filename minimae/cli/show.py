@@ -10,9 +10,10 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MinimaeError, nearest
 from ..model.sizes import SIZES, flops, parameters, size
-from ..recipes import describe, listing
+from ..recipes import describe, entry, listing, write_recipe
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
+from .commands import command_for
 from .options import WeightsOptions
 from .report import picture, reconstruction_figure
 
@@ -23,9 +24,18 @@ class RecipesCommand:
 
     name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""
     """A recipe; without one, all are listed."""
+    save: Path | None = None
+    """Write the recipe to this file (.yaml or .json), to be changed and used in place of its name: minimae pretrain FILE."""
 
     def __call__(self) -> None:
-        print(describe(self.name) if self.name else listing())
+        if self.save is None:
+            print(describe(self.name) if self.name else listing())
+            return
+        if not self.name:
+            raise ValueError(f"name the recipe to write: minimae recipes RECIPE --save {self.save}")
+        chosen = entry(self.name)
+        write_recipe(chosen, self.save)
+        print(f"{self.save}: change it, then run minimae {command_for(chosen)} {self.save}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, tell
-from ..tasks.evaluation import evaluate
+from ..tasks.evaluation import Scores, evaluate
 from ..tasks.finetune import Classifier, Finetune, finetune
 from ..tasks.probe_train import Probe, train_probe
 from ..train import threads
@@ -54,15 +54,16 @@ class RunOptions(LabelOptions):
                 prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **about))
         return resume
 
-    def end(self, what: str, score: float, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str) -> None:
+    def end(self, what: str, scores: Scores, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str) -> None:
         """Print the accuracy, and keep it in the folder."""
         if not world().main:
             return
         if self.out is not None:
             prepare(self.out, recipe, device, self.words, again=True)
-            numbers = {"top-1 %": score, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
+            accuracy = {"top-1 %": scores.top1} | ({} if scores.top5 is None else {"top-5 %": scores.top5})
+            numbers = {**accuracy, "test loss": scores.loss, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
             write_json(self.out / "result.json", numbers)
-        print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {score:.2f} % of {len(test):,} test images, last epoch")
+        print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {scores} of {len(test):,} test images, last epoch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,8 @@ class TrainProbeCommand(RunOptions, Trained):
         threads.in_this_process(encoder.size, recipe, device=device)
         resume, reading = self.begin(self.name, recipe, device, train, encoder.size), self.where.reading
         model, result = train_probe(recipe, encoder, train, trained.statistics, self.out, resume=resume, reading=reading)
-        score = evaluate(model, test, trained.statistics, reading=reading, precision=recipe.precision).top1
-        self.end("linear probe", score, train, test, result, recipe, device)
+        scores = evaluate(model, test, trained.statistics, reading=reading, precision=recipe.precision)
+        self.end("linear probe", scores, train, test, result, recipe, device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,5 +124,5 @@ class FinetuneCommand(RunOptions):
         resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
         given: dict[str, Any] = {"reading": reading, "keep_head": keep, "data": self.data or data}
         model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
-        score = evaluate(model, test, statistics, reading=reading, precision=recipe.precision).top1
-        self.end("from scratch" if self.scratch else "fine-tuned", score, train, test, result, recipe, device)
+        scores = evaluate(model, test, statistics, reading=reading, precision=recipe.precision)
+        self.end("from scratch" if self.scratch else "fine-tuned", scores, train, test, result, recipe, device)

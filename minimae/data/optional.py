@@ -11,7 +11,7 @@ EXTRAS = {
     "skimage": "book", "sklearn": "book", "scipy": "book", "jupytext": "book", "tensorboard": "logs", "onnx": "onnx",
     "onnxscript": "onnx", "onnxruntime": "onnx", "timm": "test", "transformers": "test",
 }  # fmt: skip
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}  # where the two names differ
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the two names differ
 
 
 def need(module: str, *, why: str, extra: str | None = None) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What stands beside a recipe: where it comes from, what it should give, what it costs, and whether it was run here."""
+"""A recipe with its source, its expected result, its cost, and whether it was run here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Knn:
     """Nearest neighbours on frozen features: nothing is trained."""
 
     k: int = 20
-    """Neighbours that vote."""
+    """Number of neighbours that vote."""
     temperature: float = 0.07
     """Divides the cosine similarity before the exponential that weights a vote: smaller values favour the nearest neighbours."""
     pool: Pool = "mean"
@@ -50,7 +50,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named recipe with all that a reader wants to know before starting it."""
+    """A named recipe with what a reader wants to know before starting it."""
 
     name: str
     what: str
@@ -59,12 +59,12 @@ class Entry:
     size: Size
     images: int
     """Images of one epoch; for k-NN all images, training and test."""
-    source: str
-    """Table or figure of the paper, or where else it comes from."""
-    result: str
+    source: str = "ours"
+    """Table or figure of the paper, or another origin."""
+    result: str = "none"
     """What the paper reports for it."""
     ran: str = ""
-    """Where the result of a run of this project stands; empty if there was none."""
+    """The result of a run of this project, and the page that has it; empty if there was none."""
     start: str = ""
     """The recipe whose weights it starts from."""
 
@@ -77,12 +77,12 @@ class Entry:
 
     @property
     def cost(self) -> Cost:
-        """What a run costs. Three forwards an image where all is trained; what is frozen is computed forwards only."""
+        """The cost of a run: three forward passes an image through what is trained, one through what is frozen."""
         epochs = self.recipe.epochs if isinstance(self.recipe, Settings) else 1
         return Cost(step_flops(self.recipe, self.size), epochs * self.images)
 
     def changed(self, recipe: Settings | Knn, images: int | None = None) -> Entry:
-        """The same entry with another recipe of its kind, and perhaps another number of images: what the command line made of it."""
+        """The same entry with another recipe of its kind, and perhaps another number of images."""
         new_size = self.size
         if isinstance(recipe, Pretrain):
             new_size = recipe.size_at(self.size.image, self.size.channels)
@@ -92,7 +92,7 @@ class Entry:
 
 
 def step_flops(recipe: Settings | Knn, size: Size) -> int:
-    """Operations for one image of training by a recipe (of looking, for k-NN)."""
+    """Operations for one image: of training, or of one forward pass for k-NN."""
     if isinstance(recipe, Pretrain):
         return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
     encoder = flops(size, None)
@@ -107,9 +107,9 @@ def step_flops(recipe: Settings | Knn, size: Size) -> int:
 
 
 def for_processes(recipe: Any, processes: int) -> Any:
-    """The recipe for a run on several processes: the same images per optimizer step, with less accumulation or smaller batches.
+    """The recipe for a run on several processes: as many images per optimizer step, with less accumulation or smaller batches.
 
-    Raises ValueError when they cannot be shared out evenly.
+    Raises ValueError when the processes cannot share them evenly.
     """
     window = recipe.batch * recipe.accumulate
     if processes < 1 or window % processes:

@@ -1,6 +1,6 @@
-"""The paper's protocols on ImageNet-1k, as values. None of them has been run by this project; the results are the paper's.
+"""The paper's protocols on ImageNet-1k, as values. This project has run none of them; the results are the paper's.
 
-``batch`` is what one process takes in a forward pass, chosen for a GPU of 80 GB or more; ``batch × accumulate`` is the paper's batch.
+``batch`` is the size of one process's forward pass, chosen for a GPU of 80 GB or more; ``batch × accumulate`` is the paper's batch.
 On several processes :func:`minimae.recipes.for_processes` keeps that product. Numbers follow arXiv 2111.06377.
 """
 
@@ -80,7 +80,7 @@ def entries() -> list[Entry]:
             Entry(name=f"imagenet-{name}-probe", what=f"linear probe of {vit}", recipe=PROBING, source="Table 10", start=start,
                   result=f"{LINEAR[name]} % top-1", **common),
             Entry(name=f"imagenet-{name}-knn", what=f"nearest neighbours of {vit}", recipe=Knn(), source="Wu et al., arXiv 1805.01978",
-                  result="none", start=start, size=s, images=TRAINING + VALIDATION),
+                  start=start, size=s, images=TRAINING + VALIDATION),
             Entry(name=f"imagenet-{name}-scratch", what=f"{vit} from scratch, with labels", recipe=SCRATCH[name], source="Table 11",
                   result=f"{FROM_SCRATCH[name]} % top-1", **common),
         ]  # fmt: skip

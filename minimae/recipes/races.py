@@ -1,14 +1,13 @@
-"""Recipes against the clock: CIFAR-10, a network of at most 6 M parameters, one GPU, and so many minutes for everything.
+"""Recipes against the clock: CIFAR-10, a network of at most 6 M parameters, one GPU, and a fixed number of minutes in all.
 
-How many epochs fit is arithmetic: the step's operations, at the rate that pre-training a ViT-T with patches of 4 must reach on one
-H200 (40,000 images/s, about 35 TFLOP/s), for nine tenths of the time. What changes the images runs on the device: crops, flips,
-erasing, mixing; no RandAugment, which works on a CPU. **Not yet run on a GPU**: the accuracies are what these recipes aim at.
+The number of epochs follows from the step's operations, at the rate that pre-training a ViT-T with patches of 4 must reach on one
+H200 (40,000 images/s, about 35 TFLOP/s), for nine tenths of the time. Crops, flips, erasing and mixing run on the device; there is no
+RandAugment, which runs on a CPU. **Not yet run on a GPU**: the accuracies are goals.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..model.sizes import Size
 from ..tasks.finetune import Finetune
@@ -22,7 +21,7 @@ VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Pre-training and fine-tuning that shall be through in so many minutes, with at least so much accuracy in percent."""
+    """Pre-training and fine-tuning to be done within ``minutes``, with an accuracy of at least ``goal`` percent."""
 
     minutes: int
     goal: float
@@ -38,7 +37,7 @@ class Race:
         return self.pretrain.size_at(32, 3)
 
     def planned_seconds(self, images: int = IMAGES) -> dict[str, float]:
-        """What both parts take at the rate above."""
+        """The seconds of both parts at the rate above."""
         rate = RATE * step_flops(VIT_T, VIT_T.size_at(32, 3))
         parts = {"pre-training": self.pretrain, "fine-tuning": self.tune}
         return {name: part.epochs * images * step_flops(part, self.size) / rate for name, part in parts.items()}
@@ -63,11 +62,13 @@ RACES = {
 
 def entries() -> list[Entry]:
     """Both halves of every race, so that they can be run alone too."""
-    found = []
-    for race in RACES.values():
-        told: dict[str, Any] = {"source": "ours", "size": race.size, "images": IMAGES}
-        found.append(Entry(name=race.name, what=f"pre-training for {race.goal:.0f} % in {race.minutes} minutes (minimae race)",
-                           recipe=race.pretrain, result="none", **told))  # fmt: skip
-        found.append(Entry(name=f"{race.name}-finetune", what="fine-tune it on all labels", recipe=race.tune, start=race.name,
-                           result="none; others: 89.8 % after 2,000 + 100 epochs", **told))  # fmt: skip
-    return found
+    return [
+        half
+        for race in RACES.values()
+        for half in (
+            Entry(name=race.name, what=f"pre-training for {race.goal:.0f} % in {race.minutes} minutes (minimae race)",
+                  recipe=race.pretrain, size=race.size, images=IMAGES),
+            Entry(name=f"{race.name}-finetune", what="fine-tune it on all labels", recipe=race.tune, start=race.name, size=race.size,
+                  images=IMAGES, result="none; others: 89.8 % after 2,000 + 100 epochs"),
+        )
+    ]  # fmt: skip

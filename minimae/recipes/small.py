@@ -1,4 +1,4 @@
-"""Recipes for small data: the main job, and what the book and the shipped weights are made with."""
+"""Recipes for small data: the main job, and those of the book and of the shipped weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,9 @@ from .entries import Entry, Knn
 # The main job, on two CPU cores. Patch 7 makes 16 tokens of a 28-pixel image, so four are visible. Small batches, many
 # steps and no augmentation did best in the trials of docs/choices.md.
 FASHION = Pretrain(
-    data="fashion",
-    size="nano",
-    patch=7,
-    depth=4,
-    decoder_depth=1,
-    batch=128,
-    epochs=40,
-    warmup_epochs=4,
-    base_lr=5e-3,
-    crop=None,
+    data="fashion", size="nano", patch=7, depth=4, decoder_depth=1, batch=128, epochs=40, warmup_epochs=4, base_lr=5e-3, crop=None,
     flip=False,
-)
+)  # fmt: skip
 FASHION_NANO = replace(FASHION, data="fashion-full", patch=4, depth=6, epochs=12, warmup_epochs=0.5, base_lr=4e-3)
 CIFAR10 = Pretrain(data="cifar10", size="tiny", patch=4, batch=512, epochs=400, warmup_epochs=20)
 PHOTOS = Pretrain(data="photos", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10)
@@ -63,37 +54,33 @@ def my_pictures(images: int) -> Pretrain:
 
 def entries() -> list[Entry]:
     """All of them."""
-    nano: dict[str, Any] = {"size": FASHION_NANO.size_at(28, 1), "images": 60_000}
-    demo: dict[str, Any] = {"size": FASHION.size_at(28, 1), "images": 10_000}
+    demo: dict[str, Any] = {"size": FASHION.size_at(28, 1), "source": "ours (docs/choices.md)"}
     cifar: dict[str, Any] = {"size": size("tiny", patch=4, image=32), "images": 50_000}
-    ours, marks = "ours (docs/choices.md)", "none; others' marks for a ViT-T: 89.8 to 91.2 %"
+    mine, marks = my_pictures(200), "none; others' marks for a ViT-T: 89.8 to 91.2 %"
     return [
-        Entry(name="fashion-demo", what="the main job: a small encoder of clothes", recipe=FASHION, source=ours, result="none",
+        Entry(name="fashion-demo", what="the main job: a small encoder of clothes", recipe=FASHION, images=10_000,
               ran="README: 84.3 % k-NN, 87.3 % probe, 83.2 % tuned on 1,000 labels", **demo),
-        Entry(name="fashion-nano", what="the shipped encoder of clothes", recipe=FASHION_NANO, source=ours, result="none",
-              ran="data/weights/fashion-nano.md: 86.8 % k-NN, 85.0 % probe, 86.1 % tuned on 1,000 labels", **nano),
-        Entry(name="fashion-finetune", what="fine-tune it on 1,000 labels", recipe=FEW_LABELS, source=ours, result="none",
-              ran="README: 83.2 %", start="fashion-demo", size=demo["size"], images=1000),
-        Entry(name="fashion-scratch", what="the same network from scratch on 1,000 labels", recipe=SCRATCH, source=ours, result="none",
-              ran="README: 75.5 %", size=demo["size"], images=1000),
-        Entry(name="fashion-knn", what="nearest neighbours of the demo's encoder", recipe=Knn(pool="tokens"), source=ours, result="none",
-              ran="README: 84.3 %", start="fashion-demo", size=demo["size"], images=12_000),
-        Entry(name="cifar10-tiny", what="pre-train a tiny encoder on CIFAR-10", recipe=CIFAR10, source="ours", result="none", **cifar),
+        Entry(name="fashion-nano", what="the shipped encoder of clothes", recipe=FASHION_NANO, source=demo["source"],
+              ran="data/weights/fashion-nano.md: 86.8 % k-NN, 85.0 % probe, 86.1 % tuned on 1,000 labels",
+              size=FASHION_NANO.size_at(28, 1), images=60_000),
+        Entry(name="fashion-finetune", what="fine-tune it on 1,000 labels", recipe=FEW_LABELS, ran="README: 83.2 %",
+              start="fashion-demo", images=1000, **demo),
+        Entry(name="fashion-scratch", what="the same network from scratch on 1,000 labels", recipe=SCRATCH, ran="README: 75.5 %",
+              images=1000, **demo),
+        Entry(name="fashion-knn", what="nearest neighbours of the demo's encoder", recipe=Knn(pool="tokens"), ran="README: 84.3 %",
+              start="fashion-demo", images=12_000, **demo),
+        Entry(name="cifar10-tiny", what="pre-train a tiny encoder on CIFAR-10", recipe=CIFAR10, **cifar),
         Entry(name="cifar10-finetune", what="fine-tune it on all labels", recipe=CIFAR10_TUNED, source="ours, parts of Table 9",
               result=marks, start="cifar10-tiny", **cifar),
         Entry(name="cifar10-scratch", what="the same network from scratch", recipe=CIFAR10_SCRATCH, source="ours, parts of Table 11",
               result="none; others' marks for a ViT: 89 to 91 %", **cifar),
         Entry(name="cifar10-probe", what="linear probe of it", recipe=CIFAR10_PROBE, source="ours, after Table 10",
               result="none; others' marks: 44 to 49 %", start="cifar10-tiny", **cifar),
-        Entry(name="cifar10-knn", what="nearest neighbours of it", recipe=Knn(), source="ours", result="none", start="cifar10-tiny",
-              size=cifar["size"], images=60_000),
-        Entry(name="photos-micro", what="pre-train on crops of seven photographs", recipe=PHOTOS, source="ours", result="none",
-              size=PHOTOS.size_at(96, 3), images=4200),
-        Entry(name="photos-tiny", what="pre-train a tiny encoder on photographs (Tiny-ImageNet)", recipe=PHOTOS_TINY, source="ours",
-              result="none", ran="data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200",
-              size=PHOTOS_TINY.size_at(64, 3), images=50_000),
-        Entry(name="my-pictures", what="pre-train on a folder of your own (--data), 20 pictures or more", recipe=my_pictures(200),
-              source="ours (docs/choices.md)", result="none", size=my_pictures(200).size_at(64, 3), images=200),
-        Entry(name="shapes-micro", what="pre-train on drawn scenes", recipe=SHAPES, source="ours", result="none",
-              size=SHAPES.size_at(64, 3), images=2000),
+        Entry(name="cifar10-knn", what="nearest neighbours of it", recipe=Knn(), start="cifar10-tiny", **cifar | {"images": 60_000}),
+        Entry(name="photos-micro", what="pre-train on crops of seven photographs", recipe=PHOTOS, size=PHOTOS.size_at(96, 3), images=4200),
+        Entry(name="photos-tiny", what="pre-train a tiny encoder on photographs (Tiny-ImageNet)", recipe=PHOTOS_TINY, images=50_000,
+              ran="data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200", size=PHOTOS_TINY.size_at(64, 3)),
+        Entry(name="my-pictures", what="pre-train on a folder of your own (--data), 20 pictures or more", recipe=mine,
+              source=demo["source"], size=mine.size_at(64, 3), images=200),
+        Entry(name="shapes-micro", what="pre-train on drawn scenes", recipe=SHAPES, size=SHAPES.size_at(64, 3), images=2000),
     ]  # fmt: skip

@@ -104,7 +104,7 @@ def test_a_run_on_a_folder_is_evaluated_on_that_folder_whatever_its_name(tmp_pat
     assert main(["evaluate", "--weights", str(tmp_path / "tuned")]) == 0
     assert "% of 6 test images of photos" in capsys.readouterr().out
     assert main(["evaluate", "--weights", str(tmp_path / "tuned"), "--data", "fashion", "--limit", "20"]) == 2
-    assert "knows 3 classes (astronaut, cat, coffee), and" in capsys.readouterr().err
+    assert "was trained on 3 classes (astronaut, cat, coffee), and" in capsys.readouterr().err
 
 
 # --- models of one's own loop -----------------------------------------------------------------------------------------------
