@@ -33,12 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_can_be_opened_by_a_person(run: Path) -> None:
     names = {"recipe.json", "recipe.txt", "environment.json", "metrics.jsonl", "checkpoint.pt"}
-    names |= {"loss.png", "reconstructions.png", "report.html"}
+    names |= {"loss.png", "metrics.png", "reconstructions.png", "report.html"}
     assert {p.name for p in run.iterdir()} - {"tensorboard"} == names
     assert json.loads((run / "recipe.json").read_text())["batch"] == 40
     page = (run / "report.html").read_text()
-    assert page.count("<figure>") == 2 and page.count("alt=") == 2 and "http" not in page.replace("http-equiv", "")
-    for figure in ("loss.png", "reconstructions.png"):
+    assert page.count("<figure>") == 3 and page.count("alt=") == 3 and "http" not in page.replace("http-equiv", "")
+    for figure in ("loss.png", "metrics.png", "reconstructions.png"):
         with Image.open(run / figure) as picture:
             assert picture.width > 600 and np.asarray(picture.convert("L")).std() > 10
 
@@ -52,7 +52,15 @@ def test_every_question_can_be_asked_of_the_run(run: Path, capsys: pytest.Captur
     told = capsys.readouterr().out
     assert "5-NN, mean features:" in told and "linear probe, mean features, 100 labels" in told
     assert "fine-tuned on 100 labels" in told and "from scratch on 200 labels" in told
-    assert (run.parent / "tuned" / "checkpoint.pt").is_file()
+    tuned = run.parent / "tuned"
+    assert {"checkpoint.pt", "report.html", "metrics.png", "result.json"} <= {path.name for path in tuned.iterdir()}
+    files = ["--predictions", str(tuned / "new" / "p.csv"), "--confusion", str(tuned / "c.csv")]
+    assert main(["evaluate", "--weights", str(tuned), "--limit", "50", "--device", "cpu", *files]) == 0
+    rows = [line.split(",") for line in (tuned / "new" / "p.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    counts = [line.split(",")[1:] for line in (tuned / "c.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    right = sum(row[2] == row[3] for row in rows)
+    assert len(rows) == 50 and sum(int(counts[i][i]) for i in range(10)) == right
+    assert f": {2 * right:.2f} % (top-5 " in capsys.readouterr().out
 
 
 def test_your_own_photo_of_any_size_is_reconstructed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

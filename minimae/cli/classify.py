@@ -35,8 +35,7 @@ SAMPLES = {"fashion-full": "fashion"}  # data sets that have to be fetched → t
 class LabelOptions:
     """Labelled images."""
 
-    data: str | None = None
-    """Data set or folder; by default the one the model was pre-trained on."""
+    data: str | None = None  # Data set or folder; by default the one the model was pre-trained on.
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[ImageDataset, ImageDataset]:
@@ -67,8 +66,7 @@ class LabelOptions:
 class Trained(LabelOptions):
     """A trained model, and labelled images to evaluate it on."""
 
-    weights: Path
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights."""
+    weights: Path  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
 
     def open(self, device: str) -> tuple[Pretrained, ImageDataset, ImageDataset]:
@@ -110,8 +108,7 @@ class ProbeCommand(Trained):
     pool: Pool | Literal["auto"] = "auto"
     """mean or class token, the means after every block, or all tokens side by side; auto is tokens, or the next smaller that fits into
     4 GB."""
-    labels: int | None = None
-    """Use this many labels only, the same number of each class."""
+    labels: int | None = None  # Use this many labels only, the same number of each class.
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.join())
@@ -136,13 +133,10 @@ class ProbeCommand(Trained):
 class EvaluateCommand(LabelOptions):
     """Accuracy of a fine-tuned classifier on test images, top-1 and top-5: minimae evaluate --weights RUN"""
 
-    weights: Path
-    """The folder of a fine-tuning run, its checkpoint, an exported file, or another library's classifier."""
+    weights: Path  # The folder of a fine-tuning run, its checkpoint, an exported file, or another library's classifier.
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
-    predictions: Path | None = None
-    """A CSV file for the label and the most probable classes of each image."""
-    confusion: Path | None = None
-    """A CSV file for the confusion matrix: rows are true classes, columns predicted ones."""
+    predictions: Path | None = None  # A CSV file for the label and the most probable classes of each image.
+    confusion: Path | None = None  # A CSV file for the confusion matrix: rows are true classes, columns predicted ones.
 
     def __call__(self) -> None:
         device = self.where.join()

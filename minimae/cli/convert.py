@@ -19,10 +19,8 @@ class ExportCommand:
 
     weights: Positional[Annotated[Path, arg(metavar="RUN")]]
     """A run folder of pre-training or fine-tuning, its checkpoint, or shipped weights by name."""
-    out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """The file to write."""
-    half: bool = False
-    """Half precision: half as large, and rounded."""
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The file to write.
+    half: bool = False  # Half precision: half as large, and rounded.
 
     def __call__(self) -> None:
         out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
@@ -36,27 +34,19 @@ class ConvertCommand:
 
     weights: Positional[Annotated[str, arg(metavar="IN")]]
     """A name, a run folder, or a file or folder of another library; its layout is detected."""
-    out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """The file or folder to write."""
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The file or folder to write.
     to: Literal["minimae", "official", "huggingface", "timm", "program"]
     """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
-    encoder_only: bool = False
-    """Leave the decoder out."""
-    image: int | None = None
-    """Another image size in pixels: positions are resized."""
+    encoder_only: bool = False  # Leave the decoder out.
+    image: int | None = None  # Another image size in pixels: positions are resized.
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
-    decoder_heads: int | None = None
-    """Heads of the decoder, where the weights do not state them."""
+    decoder_heads: int | None = None  # Heads of the decoder, where the weights do not state them.
     target: Literal["normalised", "pixels", "pca"] | None = None
     """What the decoder was trained to predict, where the weights do not state it: normalised by default."""
-    mean: tuple[float, ...] | None = None
-    """Mean of each channel of the images in [0, 1], where the weights do not state it."""
-    std: tuple[float, ...] | None = None
-    """Standard deviation of each channel; with --mean."""
-    pool: Literal["mean", "class", "tokens"] = "mean"
-    """Output of a program: the mean of the patch tokens, the class token, or all tokens."""
-    strict: bool = True
-    """Refuse weights in which something is missing or left over."""
+    mean: tuple[float, ...] | None = None  # Mean of each channel of the images in [0, 1], where the weights do not state it.
+    std: tuple[float, ...] | None = None  # Standard deviation of each channel; with --mean.
+    pool: Literal["mean", "class", "tokens"] = "mean"  # Output of a program: the mean of the patch tokens, the class token, or all tokens.
+    strict: bool = True  # Refuse weights in which something is missing or left over.
 
     def __call__(self) -> None:
         if (self.mean is None) != (self.std is None):

@@ -24,10 +24,8 @@ MOST = 20  # files or faults that are listed
 class DataCommand:
     """List the data sets, or show (and fetch, with --download) one of them."""
 
-    name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""
-    """A data set or a folder; without one, all data sets are listed."""
-    image: int | None = None
-    """Height and width in pixels, for the sets that are drawn: photos, shapes."""
+    name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""  # A data set or a folder; without one, all data sets are listed.
+    image: int | None = None  # Height and width in pixels, for the sets that are drawn: photos, shapes.
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def __call__(self) -> None:
@@ -45,24 +43,16 @@ class DataCommand:
 class PackCommand:
     """Pack a folder laid out as ImageNet into shards that are read fast; run again, it goes on: minimae data pack FOLDER OUT."""
 
-    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]
-    """The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG."""
-    out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """The folder for the shards: OUT/train/000000.tar …"""
-    splits: tuple[str, ...] = ("train", "val")
-    """The folders in FOLDER to pack."""
-    side: int = 256
-    """The short side in pixels; smaller pictures stay as they are."""
-    quality: int = 90
-    """Quality of the JPEGs, up to 100."""
-    shard_size: int = 4096
-    """Images in a shard."""
+    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]  # The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG.
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The folder for the shards: OUT/train/000000.tar …
+    splits: tuple[str, ...] = ("train", "val")  # The folders in FOLDER to pack.
+    side: int = 256  # The short side in pixels; smaller pictures stay as they are.
+    quality: int = 90  # Quality of the JPEGs, up to 100.
+    shard_size: int = 4096  # Images in a shard.
     bits: int | None = None
     """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
-    workers: int | None = None
-    """Processes; by default one for each core."""
-    skip_corrupt: bool = False
-    """Leave damaged pictures out, and list them; they are tried again by the next call."""
+    workers: int | None = None  # Processes; by default one for each core.
+    skip_corrupt: bool = False  # Leave damaged pictures out, and list them; they are tried again by the next call.
 
     def __call__(self) -> None:
         given: dict[str, Any] = {n: getattr(self, n) for n in ("side", "quality", "shard_size", "bits", "workers", "skip_corrupt")}
@@ -84,14 +74,10 @@ class PackCommand:
 class SampleCommand:
     """Make a small folder of JPEGs laid out as ImageNet, from photographs, to try commands on: minimae data sample FOLDER."""
 
-    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]
-    """The folder; it must not exist yet."""
-    classes: int = 4
-    """Class folders."""
-    train: int = 16
-    """Training images of each class."""
-    val: int = 4
-    """Validation images of each class."""
+    root: Positional[Annotated[Path, arg(metavar="FOLDER")]]  # The folder; it must not exist yet.
+    classes: int = 4  # Class folders.
+    train: int = 16  # Training images of each class.
+    val: int = 4  # Validation images of each class.
 
     def __call__(self) -> None:
         if self.root.exists():
@@ -104,8 +90,7 @@ class SampleCommand:
 class VerifyCommand:
     """Compare packed shards with their checksums and their index: minimae data verify OUT."""
 
-    out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """The folder of the shards."""
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The folder of the shards.
 
     def __call__(self) -> None:
         faults = verify(self.out)

@@ -24,7 +24,7 @@ from ..tasks.pretrain import Pretrained, pretrain
 from ..tasks.probe import probe_predict
 from ..train import threads
 from ..train.folder import can_resume
-from .report import environment, picture, prepare, pretraining_parts, settings_parts, table, write_json, write_page
+from .report import environment, picture, prepare, pretraining_parts, table, write_json, write_page
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
 CAPTION = (
@@ -112,7 +112,7 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
     write_json(out / "comparison.json", {"table": found.table, "notes": found.notes, "seconds": seconds, **environment("cpu")})
     rows = found.rows()
     parts += ["<h2>What did it learn?</h2>", table(rows), picture(comparison(found.table, ROWS), out / "comparison.png", CAPTION)]
-    page = write_page(out, "A masked autoencoder in five minutes", [*parts, *settings_parts(chosen, "cpu")])
+    page = write_page(out, "A masked autoencoder in five minutes", parts, chosen, "cpu")
     print("", *(f"{row:16}" + "".join(f"{cell:>22}" for cell in cells) for row, *cells in rows), "", sep="\n")
     print(f"{seconds:.0f} s in all, {len(test):,} test images, seed {seed}. Everything is on one page: {page}")
     return found
@@ -122,10 +122,8 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
 class DemoCommand:
     """The main job: pre-train on the embedded photographs of clothes, look at what was learned, compare. About five minutes."""
 
-    out: Path = Path("runs/demo")
-    """Folder for checkpoint, metrics, figures and report."""
-    seed: int = 0
-    """Decides the initial weights, the order of the images and the masks."""
+    out: Path = Path("runs/demo")  # Folder for checkpoint, metrics, figures and report.
+    seed: int = 0  # Decides the initial weights, the order of the images and the masks.
 
     def __call__(self) -> None:
         main_job = entry("fashion-demo")

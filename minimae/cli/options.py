@@ -74,12 +74,9 @@ def describe(images: ImageDataset) -> str:
 class WeightsOptions:
     """What a file of weights from another library may not state."""
 
-    heads: int | None = None
-    """Heads of the encoder, where the weights do not state them."""
-    key: str | None = None
-    """Which weights to take from a file with several sets: model_ema, teacher …"""
-    prefix: str | None = None
-    """The prefix of the model's parameter names: backbone. …"""
+    heads: int | None = None  # Heads of the encoder, where the weights do not state them.
+    key: str | None = None  # Which weights to take from a file with several sets: model_ema, teacher …
+    prefix: str | None = None  # The prefix of the model's parameter names: backbone. …
 
     def given(self, **more: Any) -> dict[str, Any]:
         """These options and others, without those that are None."""
@@ -99,16 +96,11 @@ class WeightsOptions:
 class DataOptions:
     """Where images come from, and the device of the model."""
 
-    data_root: Path = data.DOWNLOADS
-    """Folder of downloaded data sets."""
-    download: bool = False
-    """Fetch the data set if it is missing."""
-    skip_corrupt: bool = False
-    """Leave damaged images out, and list them."""
-    limit: int | None = None
-    """Use at most this many images of each split."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
+    data_root: Path = data.DOWNLOADS  # Folder of downloaded data sets.
+    download: bool = False  # Fetch the data set if it is missing.
+    skip_corrupt: bool = False  # Leave damaged images out, and list them.
+    limit: int | None = None  # Use at most this many images of each split.
+    device: str = "auto"  # cpu, cuda, cuda:1 …; auto takes the GPU if there is one.
     read_from: ReadFrom = "auto"
     """Hold images in memory, or read their files when needed: this changes the speed only. auto holds images of one size in
     memory, up to 2 GB."""

@@ -27,12 +27,9 @@ class PretrainCommand:
     recipe: OmitArgPrefixes[Pretrain]
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     name: RecipeName = ""
-    out: Path | None = None
-    """Folder for checkpoint, metrics, figures and report; by default runs/RECIPE."""
-    resume: Path | None = None
-    """Continue the run in this folder, with its own recipe; the number of processes may be another."""
-    auto_resume: bool = False
-    """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+    out: Path | None = None  # Folder for checkpoint, metrics, figures and report; by default runs/RECIPE.
+    resume: Path | None = None  # Continue the run in this folder, with its own recipe; the number of processes may be another.
+    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
     dry_run: bool = False
     """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
     images of --data or, without ImageNet, on a small folder made from photographs; prints how long the real run would take."""

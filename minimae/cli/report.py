@@ -1,4 +1,4 @@
-"""What a run leaves behind: a folder that a person can open. Numbers as JSON, figures as PNG, one page that shows it all."""
+"""The files of a run for its reader: numbers as JSON, figures as PNG, and one page with everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from minimae_book.figures import loss_curve, reconstructions
+from minimae_book.figures import loss_curve, metric_panels, reconstructions
 
 from .. import __version__
 from ..data.images import Images
@@ -48,8 +48,8 @@ pre {{ overflow-x: auto; background: #8881; padding: .8rem; border-radius: 6px }
 
 
 def environment(device: str) -> dict[str, str]:
-    """The machine and the versions that a number needs beside it."""
-    names = {
+    """The machine and the versions: what a reader needs beside a measurement."""
+    return {
         "minimae": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -58,11 +58,10 @@ def environment(device: str) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
     }
-    return names
 
 
 def processor() -> str:
-    """The processor's name as the system tells it, with its number of cores."""
+    """The processor's name, with its number of cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -79,8 +78,8 @@ def write_json(path: Path, value: Any) -> None:
 def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, text: str = "", again: bool = False) -> None:
     """Make the run folder and note recipe, environment and the ``words`` of the command. Raises MinimaeError if it cannot be written.
 
-    text: the recipe as readable text, with source and cost, for recipe.txt. again: after the last step, when the recipe may be that of a
-    resumed run; the words stay those that started it.
+    text: the recipe with source and cost, for recipe.txt. again: after the last step of a run, which may have been resumed; the words
+    stay those that started it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -105,15 +104,8 @@ def first_words(folder: Path, command: str | None = None) -> list[str]:
 def picture(fig: Figure, path: Path, caption: str) -> str:
     """Save a figure as PNG; → the HTML of the figure with its caption as alt text too."""
     fig.savefig(path)
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption)
+    data, text = base64.b64encode(path.read_bytes()).decode(), html.escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
-
-
-def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:
-    """The figure and caption of :func:`minimae.tasks.reconstruct.reconstruct_batch`: original, what the model saw, reconstruction."""
-    rows, caption = reconstruct_batch(trained, pixels, **masks)
-    return reconstructions(rows, ("original", "what it saw", "reconstruction"), pairs=1 if len(rows) < 4 else 2), caption
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -122,11 +114,25 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "<div style='overflow-x:auto'><table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table></div>"
 
 
-def write_page(out: Path, title: str, parts: Sequence[str]) -> Path:
-    """One page with everything in it, that opens without a server and can be mailed."""
+def write_page(out: Path, title: str, parts: Sequence[str], recipe: Any, device: str) -> Path:
+    """One page with these parts, the recipe and the environment, which opens without a server and can be mailed; → its path."""
+    facts = {"Recipe": {name: str(value) for name, value in asdict(recipe).items()}, "Environment": environment(device)}
+    folded = [f"<details><summary>{name}</summary>{table([('name', 'value'), *rows.items()])}</details>" for name, rows in facts.items()]
     path = out / "report.html"
-    path.write_text(PAGE.format(title=html.escape(title), body="\n".join(parts)), encoding="utf-8")
+    path.write_text(PAGE.format(title=html.escape(title), body="\n".join([*parts, *folded])), encoding="utf-8")
     return path
+
+
+def metrics_part(out: Path, result: Result) -> str:
+    """Every number that was logged, as a figure."""
+    what = "Every number in metrics.jsonl, by optimizer step."
+    return picture(metric_panels(result.history), out / "metrics.png", what) if result.history else ""
+
+
+def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:
+    """The figure and caption of :func:`minimae.tasks.reconstruct.reconstruct_batch`: original, what the model saw, reconstruction."""
+    rows, caption = reconstruct_batch(trained, pixels, **masks)
+    return reconstructions(rows, ("original", "what it saw", "reconstruction"), pairs=1 if len(rows) < 4 else 2), caption
 
 
 def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:
@@ -139,48 +145,35 @@ def pretraining_parts(
     out: Path, trained: Pretrained, train: ImageDataset, test: ImageDataset, result: Result, *,
     processes: int = 1, workers: int = 0, unseen: bool = True,
 ) -> tuple[list[str], str]:  # fmt: skip
-    """The loss curve and reconstructions of ``test``, with captions; their PNGs go to ``out``. And the verdict on the loss.
+    """The figures of a pre-training run with captions: loss, all metrics, reconstructions of ``test``; PNGs go to ``out``.
 
-    unseen: whether these are images that the model was not trained on.
+    unseen: whether the model was not trained on ``test``. → the parts of a page, and the verdict on the loss.
     """
     recipe: Pretrain = trained.recipe
     baseline = baseline_loss(trained.model, train, skip_corrupt=True, workers=workers)
-    last, worth = result.loss, judged(result, baseline, recipe, processes=processes)
-    curve = loss_curve(
-        [point["step"] for point in result.history],
-        [point["loss"] for point in result.history],
-        baseline=baseline,
-        images_per_step=recipe.batch * recipe.accumulate * processes,
-    )
+    verdict = judged(result, baseline, recipe, processes=processes)
+    steps, losses = ([point[name] for point in result.history] for name in ("step", "loss"))
+    curve = loss_curve(steps, losses, baseline=baseline, images_per_step=recipe.batch * recipe.accumulate * processes)
     chosen = examples(test, trained.model.size, skip_corrupt=True)
-    figure, told = reconstruction_figure(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
+    figure, caption = reconstruction_figure(trained, chosen.pixels, seed=recipe.seed, ids=chosen.ids)
     speed = f"{result.seconds:.0f} s ({result.seen / max(1e-9, result.seconds):,.0f} images/s)"
     whose = "Test images that the model never saw." if unseen else "Training images."
     parts = [
-        f"<p>{result.steps:,} optimizer steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}. {html.escape(worth)}</p>",
-        picture(curve, out / "loss.png", f"Loss while training: {last:.3f} at the end; predicting the mean scores {baseline:.3f}."),
-        picture(figure, out / "reconstructions.png", f"{whose} {told}"),
+        f"<p>{result.steps:,} optimizer steps, {result.seen:,} images seen, {speed}, seed {recipe.seed}. {html.escape(verdict)}</p>",
+        picture(curve, out / "loss.png", f"Loss while training: {result.loss:.3f} at the end; predicting the mean scores {baseline:.3f}."),
+        picture(figure, out / "reconstructions.png", f"{whose} {caption}"),
+        metrics_part(out, result),
     ]
-    return parts, worth
+    return parts, verdict
 
 
 def report_pretraining(
-    out: Path, trained: Pretrained, train: ImageDataset, test: ImageDataset, result: Result, *, device: str, **how: Any
+    out: Path, trained: Pretrained, train: ImageDataset, test: ImageDataset, result: Result, *, device: str, **given: Any
 ) -> tuple[Path, str]:
-    """Write the page of a pre-training run, with its figures; → its path, and the loss compared with the trivial baseline, in a sentence.
+    """Write the page of a pre-training run, with its figures; → its path, and the verdict on the loss.
 
-    The trained model is moved to the CPU. how: those of :func:`pretraining_parts`.
+    The trained model is moved to the CPU. given: the options of :func:`pretraining_parts`.
     """
     trained.model.cpu()
-    parts, worth = pretraining_parts(out, trained, train, test, result, **how)
-    return write_page(out, f"Pre-training on {train.name}", parts + settings_parts(trained.recipe, device)), worth
-
-
-def settings_parts(recipe: Any, device: str) -> list[str]:
-    """The resolved recipe and the environment, folded."""
-    return [
-        "<details><summary>Recipe</summary>"
-        + table([("field", "value"), *((k, str(v)) for k, v in asdict(recipe).items())])
-        + "</details>",
-        "<details><summary>Environment</summary>" + table([("what", "value"), *environment(device).items()]) + "</details>",
-    ]
+    parts, verdict = pretraining_parts(out, trained, train, test, result, **given)
+    return write_page(out, f"Pre-training on {train.name}", parts, trained.recipe, device), verdict

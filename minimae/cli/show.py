@@ -22,8 +22,7 @@ from .report import picture, reconstruction_figure
 class RecipesCommand:
     """List all recipes, with source, cost and the paper's result; or show one of them in full."""
 
-    name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""
-    """A recipe; without one, all are listed."""
+    name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""  # A recipe; without one, all are listed.
     save: Path | None = None
     """Write the recipe to this file (.yaml or .json), to be changed and used in place of its name: minimae pretrain FILE."""
 
@@ -42,19 +41,14 @@ class RecipesCommand:
 class ReconstructCommand:
     """Hide most of your own picture and let a trained model reconstruct it. Any size: the picture is resized to the model."""
 
-    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE [PICTURE …]")]]
-    """One image file or more."""
-    weights: Path
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights."""
+    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE [PICTURE …]")]]  # One image file or more.
+    weights: Path  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
-    ratio: float | None = None
-    """Share of the patches to hide; by default the model's own."""
-    seed: int = 0
-    """Decides which patches are hidden."""
+    ratio: float | None = None  # Share of the patches to hide; by default the model's own.
+    seed: int = 0  # Decides which patches are hidden.
     bits: int | None = None
     """Bits used by a picture of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
-    out: Path = Path("reconstruction.png")
-    """File for the figure; with several pictures a number is added."""
+    out: Path = Path("reconstruction.png")  # File for the figure; with several pictures a number is added.
 
     def __call__(self) -> None:
         if not self.pictures:
@@ -80,14 +74,10 @@ class ReconstructCommand:
 class FlopsCommand:
     """Parameters and floating-point operations of a size: as the paper lays it out, and as this package computes it."""
 
-    name: Positional[Annotated[str, arg(metavar="SIZE")]]
-    """A named size: nano, micro, tiny, small, base, large or huge; or all."""
-    ratio: float = 0.75
-    """Share of the patches that is hidden, between 0 and 1."""
-    image: int | None = None
-    """Another height and width of the image in pixels."""
-    patch: int | None = None
-    """Another height and width of a patch in pixels."""
+    name: Positional[Annotated[str, arg(metavar="SIZE")]]  # A named size: nano, micro, tiny, small, base, large or huge; or all.
+    ratio: float = 0.75  # Share of the patches that is hidden, between 0 and 1.
+    image: int | None = None  # Another height and width of the image in pixels.
+    patch: int | None = None  # Another height and width of a patch in pixels.
 
     def __call__(self) -> None:
         if self.name not in (*SIZES, "all"):

@@ -24,19 +24,16 @@ from ..train.task import Result
 from ..weights import Classified
 from .classify import LabelOptions, Trained, same_classes
 from .options import RecipeName, WeightsOptions, describe, resumes
-from .report import prepare, write_json
+from .report import metrics_part, prepare, write_json, write_page
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(LabelOptions):
     """The folder of a training run."""
 
-    out: Path | None = None
-    """Folder for checkpoint, metrics and result; by default nothing is kept."""
-    resume: bool = False
-    """Continue the run in --out, with the options it was started with."""
-    auto_resume: bool = False
-    """Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue."""
+    out: Path | None = None  # Folder for checkpoint, metrics, result and report; by default nothing is kept.
+    resume: bool = False  # Continue the run in --out, with the options it was started with.
+    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
     words: Suppress[tuple[str, ...]] = ()
 
     def begin(self, name: str, recipe: Any, device: str, train: ImageDataset, size: Size) -> bool:
@@ -63,6 +60,8 @@ class RunOptions(LabelOptions):
             accuracy = {"top-1 %": scores.top1} | ({} if scores.top5 is None else {"top-5 %": scores.top5})
             numbers = {**accuracy, "test loss": scores.loss, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
             write_json(self.out / "result.json", numbers)
+            text = f"<p>{what}: {scores} of {len(test):,} test images of {test.name}, after the last epoch.</p>"
+            write_page(self.out, f"Training on {train.name}", [text, metrics_part(self.out, result)], recipe, device)
         print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {scores} of {len(test):,} test images, last epoch")
 
 
@@ -95,10 +94,8 @@ class FinetuneCommand(RunOptions):
     foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
-    labels: int | None = None
-    """Use this many labels only, the same number of each class."""
-    scratch: bool = False
-    """Ignore the trained weights and start from initial ones, with one lr for all layers by default."""
+    labels: int | None = None  # Use this many labels only, the same number of each class.
+    scratch: bool = False  # Ignore the trained weights and start from initial ones, with one lr for all layers by default.
 
     def __call__(self) -> None:
         device = self.where.join()

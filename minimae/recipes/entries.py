@@ -19,12 +19,10 @@ PEAK, SHARE = 989e12, 0.40  # operations a second of one H200 in bf16, and the s
 class Knn:
     """Nearest neighbours on frozen features: nothing is trained."""
 
-    k: int = 20
-    """Number of neighbours that vote."""
+    k: int = 20  # Number of neighbours that vote.
     temperature: float = 0.07
     """Divides the cosine similarity before the exponential that weights a vote: smaller values favour the nearest neighbours."""
-    pool: Pool = "mean"
-    """mean or class token, the means after every block, or all tokens side by side."""
+    pool: Pool = "mean"  # mean or class token, the means after every block, or all tokens side by side.
 
 
 @dataclass(frozen=True)
@@ -53,20 +51,14 @@ class Entry:
     """A named recipe with what a reader wants to know before starting it."""
 
     name: str
-    what: str
-    """One line: what is trained."""
+    what: str  # One line: what is trained.
     recipe: Settings | Knn
     size: Size
-    images: int
-    """Images of one epoch; for k-NN all images, training and test."""
-    source: str = "ours"
-    """Table or figure of the paper, or another origin."""
-    result: str = "none"
-    """What the paper reports for it."""
-    ran: str = ""
-    """The result of a run of this project, and the page that has it; empty if there was none."""
-    start: str = ""
-    """The recipe whose weights it starts from."""
+    images: int  # Images of one epoch; for k-NN all images, training and test.
+    source: str = "ours"  # Table or figure of the paper, or another origin.
+    result: str = "none"  # What the paper reports for it.
+    ran: str = ""  # The result of a run of this project, and the page that has it; empty if there was none.
+    start: str = ""  # The recipe whose weights it starts from.
 
     @property
     def kind(self) -> str:

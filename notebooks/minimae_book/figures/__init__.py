@@ -34,7 +34,7 @@ from .tokens import (
     visible_tokens,
     who_asks,
 )
-from .training import epoch_row, loss_against_marks, loss_curve, runs_apart, schedules
+from .training import epoch_row, loss_against_marks, loss_curve, metric_panels, runs_apart, schedules
 
 if not TYPE_CHECKING:  # minimae_book.figures.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

@@ -30,6 +30,29 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
     return fig
 
 
+def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Every logged number by optimizer step, a small panel each. Names with the same part before a "/" share a panel."""
+    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for point in history:
+        for name, value in point.items():
+            if name not in ("step", "epoch"):
+                groups.setdefault(name.partition("/")[0], {}).setdefault(name, []).append((point["step"], value))
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    fig = figure(3.0 * columns, 1.9 * rows + 0.3)
+    panels = [plain(axes) for axes in fig.subplots(rows, columns, squeeze=False).flat]
+    for axes, (title, lines) in zip(panels, groups.items()):
+        for name, points in lines.items():
+            axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name.partition("/")[2])
+        axes.set_title(title.replace("_", " "), fontsize=9)
+        axes.tick_params(labelsize=7)
+        if 1 < len(lines) <= 4:
+            axes.legend(frameon=False, fontsize=7)
+    for axes in panels[len(groups) :]:
+        axes.set_axis_off()
+    return fig
+
+
 def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
     """Learning rates by optimizer step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
     fig, axes = chart(6.4, 3.0)
