@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, ORANGE, Figure, chart, figure
+from .style import BLUE, GREEN, ORANGE, Figure, chart, figure, plain
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: float, images_per_step: int) -> Figure:
