@@ -51,7 +51,7 @@ def test_only_the_first_process_reads(stream: ImageFiles, monkeypatch: pytest.Mo
     """The others get the components from it, and write no log that a baseline would belong to."""
     sent: list[torch.Tensor] = []
     monkeypatch.setattr("minimae.tasks.pretrain.world", lambda: World(1, 2))
-    monkeypatch.setattr("minimae.tasks.pretrain.broadcast", lambda *tensors: sent.extend(tensors))
+    monkeypatch.setattr("minimae.tasks.pretrain.broadcast_tensors", lambda *tensors: sent.extend(tensors))
     monkeypatch.setattr(loading, "in_memory", lambda *_, **__: pytest.fail("read images"))
     model = build(RECIPE, stream)
     assert {id(tensor) for tensor in sent} == {id(model.target.mean), id(model.target.components)}
