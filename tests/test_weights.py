@@ -8,6 +8,7 @@ import torch
 
 from minimae import MAE, MinimaeError, make_mask, weights
 from minimae.data.images import Images
+from minimae.tasks.finetune import Classifier
 from minimae.tasks.pretrain import Pretrain, Pretrained, build
 from minimae.tasks.reconstruct import caption, reconstruction_triplets
 
@@ -52,6 +53,12 @@ def test_a_second_decoder_draws_the_pictures(trained: Pretrained, tmp_path: Path
     assert "nothing comes from the hidden patches" in caption(again, mask)
     larger = weights.load(path, image=56)
     assert isinstance(larger, Pretrained) and larger.pictures is not None and larger.pictures.decoder.positions.shape[0] == 1 + 64
+
+
+def test_loaded_models_print_themselves_in_two_lines(trained: Pretrained) -> None:
+    assert repr(trained).count("\n") == 1 and "width=96" in repr(trained) and "target='normalised'" in repr(trained)
+    classified = weights.Classified(Classifier(trained.model.encoder, 300), trained.statistics, tuple(f"class {i}" for i in range(300)))
+    assert repr(classified).count("\n") == 1 and "300 classes (class 0, class 1" in repr(classified) and len(repr(classified)) < 400
 
 
 def test_a_truncated_or_foreign_file_is_named(trained: Pretrained, tmp_path: Path) -> None:

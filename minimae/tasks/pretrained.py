@@ -40,6 +40,10 @@ class Pretrained:
     decoder: bool = True
     pictures: MAE | None = None
 
+    def __repr__(self) -> str:
+        recipe = self.recipe
+        return f"Pretrained({self.size},\n  data={recipe.data!r}, target={recipe.target!r}, ratio={recipe.ratio}, decoder={self.decoder})"
+
     @property
     def size(self) -> Size:
         """The size of its model."""

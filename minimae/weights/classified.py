@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.augment import normalise
 from ..data.pixels import as_pixels
+from ..errors import reason
 from ..model.checks import check_batch
 from ..model.sizes import Size
 from ..tasks.finetune import Classifier
@@ -29,11 +30,8 @@ class Classified:
     data: str = ""
 
     def __repr__(self) -> str:
-        size, names = self.size, ", ".join(self.classes[:5]) + (", …" if len(self.classes) > 5 else "")
-        return (
-            f"Classified(ViT of width {size.width}, {size.depth} blocks, {size.heads} heads; patch {size.patch}, image {size.image}\n"
-            f"  {self.classifier.head.out_features} classes{f' ({names})' if names else ''}, pool {self.classifier.pool})"
-        )
+        count, names = self.classifier.head.out_features, reason(", ".join(self.classes) or "without names", 60)
+        return f"Classified({self.size},\n  {count} classes ({names}), pool={self.classifier.pool!r}, data={self.data!r})"
 
     @property
     def size(self) -> Size:

@@ -25,10 +25,11 @@ from ..tasks.pretrain import Pretrain, Pretrained
 from ..train.settings import from_dict
 from . import huggingface, native, official, timm
 from .classified import Classified
-from .facts import Facts, Statistics, merge, normalisation, unsupported, warn
+from .facts import Facts, merge, normalisation, unsupported, warn
 from .files import Source, write_safetensors
-from .layouts import Names, Pool, to_ours, to_theirs
+from .layouts import Names, to_ours, to_theirs
 
+Pool = Literal["mean", "class"]
 Layout = Literal["minimae", "official", "huggingface", "timm"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NAMES: dict[str, Names] = {"official": official.NAMES, "timm": official.NAMES, "huggingface": huggingface.NAMES}
@@ -54,31 +55,53 @@ def read(source: Source, layout: Layout | None, options: Mapping[str, Any]) -> P
     """The model of weights in another library's layout. options: those of :func:`minimae.load`."""
     strict: bool = options["strict"]
     layout = layout or detect(source.tensors)
-    tensors = huggingface.names_of_files(source.tensors) if layout == "huggingface" else source.tensors
-    names = NAMES[layout]
+    names, tensors = NAMES[layout], source.tensors
+    if layout == "huggingface":
+        tensors = huggingface.names_of_files(tensors)
     given = {name: options[name] for name in ("heads", "decoder_heads", "target", "statistics")}
-    image = None if options["original_image"] is None else pair(options["original_image"])
-    facts = merge(facts_of(source, layout, tensors, strict=strict), given | {"image": image}, source.name)
-    decoder, pool = names.has_decoder(tensors), pool_of(tensors, layout)
-    size = names.size_of(tensors, facts, source.name)
+    given["image"] = None if options["original_image"] is None else pair(options["original_image"])
+    facts = merge(facts_of(source, layout, tensors, strict=strict), given, source.name)
+    decoder, size = names.has_decoder(tensors), names.size_of(tensors, facts, source.name)
     if layout == "huggingface":
         huggingface.check_sizes(source.config, size, source.name, decoder=decoder)
     check_expected(size, options, source.name)
-    if pool == "mean" and facts.pool == "class":  # for a single token the order of norm and pooling does not matter
-        tensors, pool = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}, "class"
-    if pool == "class" and facts.pool == "mean":
-        raise unsupported(source.name, "fc_norm", False, "the norm after the mean")
-    weights = renamed(tensors, names.table(size, pool=pool, decoder=decoder), source.name, strict=strict)
-    new_size = size if options["image"] is None else native.resized(size, options["image"])
-    for name in ("encoder.positions", "decoder.positions"):
-        if (rows := weights.get(name)) is not None:
-            if len(rows) == size.grid[0] * size.grid[1]:  # timm's no_embed_class: the class token has no position
-                rows = torch.cat([torch.zeros_like(rows[:1]), rows])
-            weights[name] = resize_positions(rows, size.grid, new_size.grid)
+    final_size = size if options["image"] is None else native.resized(size, options["image"])
     statistics = normalisation(facts.statistics, size.channels, source.name)
-    if pool is None:
-        return build_mae(weights, new_size, source, facts, statistics, decoder=decoder, strict=strict)
-    return build_classifier(weights, new_size, pool, source, facts, statistics, strict=strict)
+    trained: Pretrained | Classified
+    if f"{names.parts['head']}.weight" in tensors:
+        pool = pool_of(tensors, facts, source.name)
+        if pool == "class":  # a late norm of a single token is that token's norm
+            tensors = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}
+        count = len(tensors[f"{names.parts['head']}.weight"])
+        classes = facts.classes if len(facts.classes) == count else ()
+        trained = Classified(Classifier(Encoder(final_size), count, pool=pool).eval(), statistics, classes)
+        part: nn.Module = trained.classifier
+    else:
+        recipe = recipe_of(source, facts, final_size, decoder=decoder)
+        trained = Pretrained(MAE(final_size, target=recipe.target, loss_on=recipe.loss_on).eval(), recipe, statistics, decoder=decoder)
+        part = trained.model if decoder else trained.model.encoder
+    prefix = "encoder." if isinstance(part, Encoder) else ""
+    table = {name: theirs_of(f"{prefix}{name}", layout, trained) for name in part.state_dict()}
+    check_names(tensors, table, source.name, strict=strict)
+    weights = {ours: to_ours(ours, [tensors[n] for n in theirs]) for ours, theirs in table.items() if set(theirs) <= tensors.keys()}
+    for name in [name for name in weights if name.endswith("positions")]:
+        rows = weights[name]
+        if len(rows) == size.grid[0] * size.grid[1]:  # timm's no_embed_class: the class token has no position
+            rows = torch.cat([torch.zeros_like(rows[:1]), rows])
+        weights[name] = resize_positions(rows, size.grid, final_size.grid)
+    try:
+        part.load_state_dict(weights, strict=False)  # the names are checked already
+    except RuntimeError as error:
+        shape = str(error).splitlines()[-1].strip()
+        raise MinimaeError(f"{source.name}: other shapes than in a model of this size ({shape})") from None
+    return trained
+
+
+def theirs_of(name: str, layout: Layout, trained: Pretrained | Classified) -> tuple[str, ...]:
+    """Their names of a parameter of ours: a head on the class token has the encoder's norm."""
+    if isinstance(trained, Classified) and trained.classifier.pool == "class" and name.startswith("norm."):
+        name = f"encoder.{name}"
+    return NAMES[layout].of(name)
 
 
 def facts_of(source: Source, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
@@ -101,31 +124,38 @@ def facts_of(source: Source, layout: Layout, tensors: Mapping[str, Tensor], *, s
         raise MinimaeError(f"{source.name}: the metadata beside its weights is not as its library writes it ({what})") from None
 
 
-def pool_of(tensors: Mapping[str, Tensor], layout: Layout) -> Pool | None:
-    """What the head reads, by the names of its norm; None without a head."""
-    if f"{NAMES[layout].parts['head']}.weight" not in tensors:
-        return None
-    return "mean" if "fc_norm.weight" in tensors else "class"
+def pool_of(tensors: Mapping[str, Tensor], facts: Facts, source: str) -> Pool:
+    """What the head reads: as stated, or by the name of its norm."""
+    if facts.pool == "mean" and "fc_norm.weight" not in tensors:
+        raise unsupported(source, "fc_norm", False, "the norm after the mean")
+    return "mean" if "fc_norm.weight" in tensors and facts.pool != "class" else "class"
 
 
 def check_expected(size: Size, options: Mapping[str, Any], source: str) -> None:
     """Patch size and channels are part of the weights: raises MinimaeError that says so when others are expected."""
-    patch, channels = options["patch"], options["channels"]
-    if patch is not None and pair(patch) != pair(size.patch):
-        a, b = pair(size.patch), pair(patch)
+    if options["patch"] is not None and pair(options["patch"]) != pair(size.patch):
+        (a, b), (c, d) = pair(size.patch), pair(options["patch"])
+        raise MinimaeError(f"{source} has patches of {a}×{b} pixels, and a projection of no others; for {c}×{d} take other weights")
+    if options["channels"] not in (None, size.channels):
         raise MinimaeError(
-            f"{source} has patches of {a[0]}×{a[1]} pixels: its projection takes {size.values} values, "
-            f"and there is none for {b[0]}×{b[1]}. Choose weights with that patch, or resize the images"
-        )
-    if channels is not None and channels != size.channels:
-        raise MinimaeError(
-            f"{source} takes {size.channels} channel(s), not {channels}: its projection has weights for no other. Convert the images to "
-            f"{size.channels} channel(s) (grey can be repeated), or pre-train on your own channels"
+            f"{source} takes {size.channels} channel(s), not {options['channels']}: convert the images (grey can be repeated), or pre-train "
+            "on your own channels"
         )
 
 
-def renamed(tensors: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]], source: str, *, strict: bool) -> dict[str, Tensor]:
-    """Our tensors. Raises MinimaeError (or warns, when not strict) with what is missing and what is left over."""
+def recipe_of(source: Source, facts: Facts, size: Size, *, decoder: bool) -> Pretrain:
+    """The recipe of a pre-trained model: ours as stored, with what another library has changed; or one that describes it."""
+    if source.metadata:
+        recipe: Pretrain = from_dict(Pretrain, source.metadata["settings"])
+        fields: dict[str, Any] = {"target": facts.target or recipe.target, "ratio": facts.ratio or recipe.ratio}
+        return replace(recipe, **fields)
+    if decoder and facts.target is None:
+        warn(f"{source.name}: no target of the decoder is stated, so normalised pixels are assumed. Give target= (--target)")
+    return native.recipe_of(size, target=facts.target or "normalised", ratio=facts.ratio or 0.75)
+
+
+def check_names(tensors: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]], source: str, *, strict: bool) -> None:
+    """Raises MinimaeError (or warns, when not strict) with what is missing and what is left over."""
     wanted = {name for names in table.values() for name in names}
     lists = (("missing", sorted(wanted - tensors.keys())), ("not known here", sorted(tensors.keys() - wanted)))
     faults = "; ".join(
@@ -135,70 +165,26 @@ def renamed(tensors: Mapping[str, Tensor], table: Mapping[str, tuple[str, ...]],
         raise MinimaeError(f"{source} does not fit this model ({faults}). With strict=False (--no-strict) the rest is taken")
     if faults:
         warn(f"{source}: {faults}")
-    return {
-        ours: to_ours(ours, [tensors[name] for name in names]).float() for ours, names in table.items() if set(names) <= tensors.keys()
-    }
-
-
-def fill(model: nn.Module, weights: dict[str, Tensor], source: str, *, strict: bool) -> None:
-    """Copy weights in. Raises MinimaeError for other shapes; what is missing (allowed when not strict) stays fresh."""
-    own = model.state_dict()
-    other = [f"{k} {tuple(v.shape)} ≠ {tuple(own[k].shape)}" for k, v in weights.items() if k in own and own[k].shape != v.shape]
-    if other:
-        raise MinimaeError(f"{source}: other shapes than in a model of this size: {', '.join(other[:6])}")
-    model.load_state_dict(weights, strict=strict)
-
-
-def build_mae(
-    weights: dict[str, Tensor], size: Size, source: Source, facts: Facts, statistics: Statistics, *, decoder: bool, strict: bool
-) -> Pretrained:
-    """A masked autoencoder, whose decoder is fresh when the weights have none."""
-    if source.metadata:
-        recipe: Pretrain = from_dict(Pretrain, source.metadata["settings"])
-        fields: dict[str, Any] = {"target": facts.target or recipe.target, "ratio": facts.ratio or recipe.ratio}
-        recipe = replace(recipe, **fields)
-    else:
-        if decoder and facts.target is None:
-            warn(f"{source.name}: no target of the decoder is stated, so normalised pixels are assumed. Give target= (--target)")
-        recipe = native.recipe_of(size, target=facts.target or "normalised", ratio=facts.ratio or 0.75)
-    model = MAE(size, target=recipe.target, loss_on=recipe.loss_on)
-    if decoder:
-        fill(model, weights, source.name, strict=strict)
-    else:
-        fill(model.encoder, {name.removeprefix("encoder."): value for name, value in weights.items()}, source.name, strict=strict)
-    return Pretrained(model.eval(), recipe, statistics, decoder=decoder)
-
-
-def build_classifier(
-    weights: dict[str, Tensor], size: Size, pool: Pool, source: Source, facts: Facts, statistics: Statistics, *, strict: bool
-) -> Classified:
-    """A classifier of the mean of the patches, or of the class token."""
-    if "head.bias" not in weights:
-        raise MinimaeError(f"{source.name} has a head without a bias; ours has one")
-    classes = len(weights["head.bias"])
-    classifier = Classifier(Encoder(size), classes, pool=pool)
-    fill(classifier, weights, source.name, strict=strict)
-    return Classified(classifier.eval(), statistics, facts.classes if len(facts.classes) == classes else ())
 
 
 def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool) -> None:
     """Write a model in another library's layout; see :func:`minimae.save`. Nothing is half-written."""
     if out.exists():
         raise MinimaeError(f"{out} is there already: choose another name, or remove it")
-    pool: Pool | None = None
+    decoder = isinstance(trained, Pretrained) and trained.decoder and not encoder_only
     if isinstance(trained, Pretrained):
         model: nn.Module = trained.model
-        decoder = trained.decoder and not encoder_only
         check_writable(trained, layout, decoder=decoder, encoder_only=encoder_only)
     else:
-        model, decoder, pool = trained.classifier, False, trained.classifier.pool
-        if layout == "huggingface" and pool == "mean":
+        model = trained.classifier
+        if layout == "huggingface" and trained.classifier.pool == "mean":
             raise MinimaeError("transformers' classifier reads the class token, and this one the mean of the patches: convert it to timm")
     if layout != "huggingface" and trained.size.eps != 1e-6:
         warn(f"the readers of this layout norm with eps 1e-6, and this model with {trained.size.eps}: its outputs there will differ")
-    own, tensors = model.state_dict(), dict[str, Tensor]()
-    for name, theirs in NAMES[layout].table(trained.size, pool=pool, decoder=decoder).items():
-        tensors |= to_theirs(name, own[name].detach().cpu(), theirs, trained.size)
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.startswith(("encoder.", "norm.", "head.")) or (decoder and name.startswith("decoder.")):
+            tensors |= to_theirs(name, value.cpu(), theirs_of(name, layout, trained), trained.size)
     metadata = {name: value for name, value in native.metadata_of(trained).items() if name in ("settings", "size", "statistics", "classes")}
     partial = out.with_name(out.name + ".partial")
     config = huggingface.config_of(trained, decoder=decoder) if layout == "huggingface" else {}

@@ -43,6 +43,9 @@ def download(url: str, target: Path, *, md5: str | None = None, quiet: bool = Fa
                     download_rest(url, partial, quiet=quiet, timeout=timeout)
                     break
                 except urllib.error.HTTPError as error:
+                    if error.code == 416 and partial.exists():  # the part is as long as the file, or longer
+                        partial.unlink()
+                        continue
                     raise MinimaeError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}; {by_hand}") from None
                 except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                     if attempt == ATTEMPTS:
@@ -62,16 +65,9 @@ def download(url: str, target: Path, *, md5: str | None = None, quiet: bool = Fa
 def download_rest(url: str, partial: Path, *, quiet: bool, timeout: float) -> None:
     """Bring ``partial`` to its whole length, from where it is. A file that has changed on the server since then is begun again."""
     have, tag = partial.stat().st_size if partial.exists() else 0, tag_file(partial)
-    headers = {"User-Agent": "minimae"}
     version = tag.read_text(encoding="utf-8") if have and tag.exists() else ""
     ranges = {"Range": f"bytes={have}-", "If-Range": version} if version else {}  # without it the parts could be of two versions
-    try:
-        response: Any = urllib.request.urlopen(urllib.request.Request(url, headers=headers | ranges), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # the part is as long as the file, or longer
-            raise
-        partial.unlink()
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    response: Any = urllib.request.urlopen(urllib.request.Request(url, headers={"User-Agent": "minimae"} | ranges), timeout=timeout)
     with response:
         have = have if response.status == 206 else 0
         length = response.headers.get("Content-Length")

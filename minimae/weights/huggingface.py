@@ -27,7 +27,6 @@ NAMES = Names(
         "norm1": "layernorm_before", "attention.qkv": "attention.attention.*", "attention.out": "attention.output.dense",
         "norm2": "layernorm_after", "mlp.up": "intermediate.dense", "mlp.down": "output.dense",
     },
-    qkv=("query", "key", "value"),
 )  # fmt: skip
 # transformers 5 has other names in memory, and some versions (5.23) write the decoder's blocks under a mangled one: theirs → as in files.
 NEWER = {
@@ -141,42 +140,42 @@ def facts_of_preprocessor(preprocessor: Mapping[str, Any], source: str, *, stric
     return tuple([value / scale for value in x] if isinstance(x, list | tuple) else x / scale for x in (mean, std))  # type: ignore[return-value]
 
 
-def check_sizes(config: Mapping[str, Any], size: Size, source: str, *, decoder: bool) -> None:
-    """Raises MinimaeError when a config states another size than the tensors have."""
-    ours = {
+def sizes_of(size: Size, *, decoder: bool) -> dict[str, Any]:
+    """The size of a model by the fields of a config."""
+    sizes = {
         "hidden_size": size.width, "num_hidden_layers": size.depth, "intermediate_size": size.mlp_ratio * size.width,
         "num_channels": size.channels, "patch_size": pair(size.patch), "head_dim": size.width // size.heads,
     }  # fmt: skip
     if decoder:
-        ours |= {"decoder_hidden_size": size.decoder_width, "decoder_num_hidden_layers": size.decoder_depth,
-                 "decoder_intermediate_size": 4 * size.decoder_width}  # fmt: skip
-    for name, value in ours.items():
+        sizes |= {"decoder_hidden_size": size.decoder_width, "decoder_num_hidden_layers": size.decoder_depth,
+                  "decoder_intermediate_size": 4 * size.decoder_width}  # fmt: skip
+    return sizes
+
+
+def check_sizes(config: Mapping[str, Any], size: Size, source: str, *, decoder: bool) -> None:
+    """Raises MinimaeError when a config states another size than the tensors have."""
+    for name, value in sizes_of(size, decoder=decoder).items():
         stated = config.get(name)
-        if stated is None:
-            continue
-        if (typed(sides, config, name, source) if name == "patch_size" else stated) != value:
+        if stated is not None and (typed(sides, config, name, source) if name == "patch_size" else stated) != value:
             what = f"its config states {name} {stated!r}, but its weights have {value!r}"
             raise MinimaeError(f"{source}: {what}: they do not belong together")
 
 
 def config_of(trained: Pretrained | Classified, *, decoder: bool) -> dict[str, Any]:
-    """config.json: the sizes by the library's names. Raises MinimaeError for patches or images that are not square."""
-    s = trained.size
+    """config.json. Raises MinimaeError for patches or images that are not square."""
+    s, pretrained = trained.size, isinstance(trained, Pretrained)
     for what, (height, width) in (("patches", pair(s.patch)), ("images", pair(s.image))):
         if height != width:
             raise MinimaeError(f"the ViT of transformers takes square {what} in its config, not {height}×{width}")
-    config: dict[str, Any] = {
-        "image_size": pair(s.image)[0], "patch_size": pair(s.patch)[0], "num_channels": s.channels, "hidden_size": s.width,
-        "num_hidden_layers": s.depth, "num_attention_heads": s.heads, "intermediate_size": s.mlp_ratio * s.width, "layer_norm_eps": s.eps,
+    config = sizes_of(s, decoder=pretrained) | {
+        "image_size": pair(s.image)[0], "patch_size": pair(s.patch)[0], "num_attention_heads": s.heads, "layer_norm_eps": s.eps,
         "hidden_act": "gelu", "qkv_bias": True, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     }  # fmt: skip
+    del config["head_dim"]  # follows from the others
     if isinstance(trained, Pretrained):
-        return config | {
-            "model_type": "vit_mae", "architectures": ["ViTMAEForPreTraining" if decoder else "ViTMAEModel"],
-            "decoder_hidden_size": s.decoder_width, "decoder_num_hidden_layers": s.decoder_depth,
-            "decoder_num_attention_heads": s.decoder_heads, "decoder_intermediate_size": 4 * s.decoder_width,
-            "mask_ratio": trained.recipe.ratio, "norm_pix_loss": trained.recipe.target == "normalised",
-        }  # fmt: skip
+        architecture = "ViTMAEForPreTraining" if decoder else "ViTMAEModel"
+        return config | {"model_type": "vit_mae", "architectures": [architecture], "decoder_num_attention_heads": s.decoder_heads,
+                         "mask_ratio": trained.recipe.ratio, "norm_pix_loss": trained.recipe.target == "normalised"}  # fmt: skip
     names = trained.classes or tuple(map(str, range(trained.classifier.head.out_features)))
     return config | {"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": dict(enumerate(names)),
                      "label2id": {name: i for i, name in enumerate(names)}}  # fmt: skip

@@ -1,7 +1,4 @@
-"""From the names and shapes of one layout to those of another, and the size of the model that tensors belong to.
-
-Each library's module has a :class:`Names`; reading and writing use the same one.
-"""
+"""From the names and shapes of one layout to those of another, and the size of the model that tensors belong to."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 from einops import rearrange
@@ -21,58 +17,55 @@ from ..model.positions import sincos_2d
 from ..model.sizes import SIZES, Size
 from .facts import Facts
 
-Pool = Literal["mean", "class"]
 PAPER_DECODER = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}  # Table 1 of the paper
+OF_BLOCK = re.compile(r"(?P<blocks>(?:encoder|decoder)\.blocks)\.(?P<i>\d+)\.(?P<layer>.+)\.(?P<kind>weight|bias)")
 
 
 @dataclass(frozen=True)
 class Names:
-    """A library's names. parts: of tensors and layers, by ours; block: of the layers of a block; qkv: what a * in them stands for."""
+    """A library's names, by ours. parts: of tensors and layers; block: of the layers of a block, with * for query, key and value."""
 
     parts: Mapping[str, str]
     block: Mapping[str, str]
-    qkv: tuple[str, ...] = ("",)
 
-    def of_block(self, which: str, i: int, layer: str) -> tuple[str, ...]:
-        """Their name or names of one layer of a block, ``encoder.blocks`` or ``decoder.blocks``."""
-        name = f"{self.parts[which]}.{i}.{self.block[layer]}"
-        return tuple(name.replace("*", part) for part in self.qkv) if "*" in name else (name,)
+    def of(self, ours: str) -> tuple[str, ...]:
+        """Their name of a parameter of ours, or their three names of queries, keys and values."""
+        if match := OF_BLOCK.fullmatch(ours):
+            theirs = f"{self.parts[match['blocks']]}.{match['i']}.{self.block[match['layer']]}.{match['kind']}"
+            return tuple(theirs.replace("*", part) for part in ("query", "key", "value")) if "*" in theirs else (theirs,)
+        if ours in self.parts:
+            return (self.parts[ours],)
+        layer, _, kind = ours.rpartition(".")
+        return (f"{self.parts[layer]}.{kind}",)
 
-    def table(self, size: Size, *, pool: Pool | None, decoder: bool) -> dict[str, tuple[str, ...]]:
-        """Our parameter names → theirs, one or three. pool: of a classifier; None without a head. decoder: whether there is one."""
-        absent = ("norm", "head") if pool is None else ("encoder.norm",)
-        found: dict[str, tuple[str, ...]] = {}
-        for ours, theirs in self.parts.items():
-            if (ours.startswith("decoder.") and not decoder) or ours in absent:
-                continue
-            if ours.endswith(("token", "positions")):
-                found[ours] = (theirs,)
-                continue
-            layers: dict[str, tuple[str, ...]] = {ours: (theirs,)}
-            if ours == "norm" and pool == "class":
-                layers = {ours: (self.parts["encoder.norm"],)}
-            elif ours.endswith("blocks"):
-                depth = size.depth if ours.startswith("encoder") else size.decoder_depth
-                layers = {f"{ours}.{i}.{layer}": self.of_block(ours, i, layer) for i in range(depth) for layer in self.block}
-            for name, names in layers.items():
-                found |= {f"{name}.{kind}": tuple(f"{each}.{kind}" for each in names) for kind in ("weight", "bias")}
-        return found
+    def has_decoder(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether these tensors, by their names, have one."""
+        return self.of("decoder.embed.weight")[0] in tensors
 
     def size_of(self, tensors: Mapping[str, Tensor], facts: Facts, source: str) -> Size:
-        """The size of the model that these tensors belong to, at the image size they were trained for.
+        """The size of the model that these tensors, by their names, belong to, at the image size they were trained for.
 
         Raises MinimaeError when heads are unknown, when the image contradicts the positions, and for other architectures.
         """
-        token, positions, projection, up = self.essentials(tensors)
-        width, depth = int(token.shape[-1]), self.count(tensors, "encoder.blocks")
+        needed = {
+            "class token": "encoder.class_token", "positions": "encoder.positions", "patch projection": "encoder.project.weight",
+            "first block": "encoder.blocks.0.mlp.up.weight",
+        }  # fmt: skip
+        absent = [f"{what} ({self.of(name)[0]})" for what, name in needed.items() if self.of(name)[0] not in tensors]
+        if absent:
+            raise MinimaeError(f"these weights have no {', no '.join(absent)}: it is not a plain ViT with a class token")
+        token, positions, projection, up = (tensors[self.of(name)[0]] for name in needed.values())
+        if projection.dim() != 4:
+            raise MinimaeError(f"the patch projection has the shape {tuple(projection.shape)}, not that of a convolution (d, c, p1, p2)")
+        width, depth = int(token.shape[-1]), self.depth(tensors, "encoder.blocks")
         patch = int(projection.shape[2]), int(projection.shape[3])
         image = image_of(positions, patch, facts.image)
         if len(up) % width:
             raise MinimaeError(f"{source}: its intermediate_size is {len(up)}; ours is a multiple of the width, which is {width}")
-        decoder = self.decoder_of(tensors, facts, width, depth, source)
-        named = next((s for s in SIZES.values() if (s.width, s.depth) == (width, depth)), None)
+        decoder = self.decoder_of(tensors, facts, source) if self.has_decoder(tensors) else fresh_decoder(width, depth)
         if facts.heads is None:
-            raise unknown_heads(width, depth, "heads", "an encoder", None if named is None else named.heads)
+            usual = next((s.heads for s in SIZES.values() if (s.width, s.depth) == (width, depth)), None)
+            raise unknown_heads(width, depth, "heads", "an encoder", usual)
         try:
             return Size(
                 width, depth, facts.heads, **decoder, patch=square(patch), image=square(image), channels=int(projection.shape[1]),
@@ -81,39 +74,19 @@ class Names:
         except ValueError as error:
             raise MinimaeError(f"{source}: {error}") from None
 
-    def essentials(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        """Class token, positions, patch projection, and the first layer of the first MLP. Raises MinimaeError when one is missing."""
-        names = {
-            "class token": self.parts["encoder.class_token"], "positions": self.parts["encoder.positions"],
-            "patch projection": f"{self.parts['encoder.project']}.weight",
-            "first block": f"{self.of_block('encoder.blocks', 0, 'mlp.up')[0]}.weight",
-        }  # fmt: skip
-        absent = [f"{what} ({name})" for what, name in names.items() if name not in tensors]
-        if absent:
-            raise MinimaeError(f"these weights have no {', no '.join(absent)}: it is not a plain ViT with a class token")
-        found = [tensors[name] for name in names.values()]
-        if found[2].dim() != 4:
-            raise MinimaeError(f"the patch projection has the shape {tuple(found[2].shape)}, not that of a convolution (d, c, p1, p2)")
-        return found
-
-    def count(self, tensors: Mapping[str, Tensor], which: str) -> int:
+    def depth(self, tensors: Mapping[str, Tensor], blocks: str) -> int:
         """How many blocks there are."""
-        return len({match[1] for name in tensors if (match := re.match(rf"{re.escape(self.parts[which])}\.(\d+)\.", name))})
+        return len({match[1] for name in tensors if (match := re.match(rf"{re.escape(self.parts[blocks])}\.(\d+)\.", name))})
 
-    def has_decoder(self, tensors: Mapping[str, Tensor]) -> bool:
-        return f"{self.parts.get('decoder.embed')}.weight" in tensors
-
-    def decoder_of(self, tensors: Mapping[str, Tensor], facts: Facts, width: int, depth: int, source: str) -> dict[str, int]:
-        """Width, depth and heads of the decoder; without one, those for a fresh one."""
-        if not self.has_decoder(tensors):
-            return fresh_decoder(width, depth)
-        d, blocks = len(tensors[f"{self.parts['decoder.embed']}.weight"]), self.count(tensors, "decoder.blocks")
-        up = len(tensors[f"{self.of_block('decoder.blocks', 0, 'mlp.up')[0]}.weight"])
-        if up != 4 * d:
+    def decoder_of(self, tensors: Mapping[str, Tensor], facts: Facts, source: str) -> dict[str, int]:
+        """Width, depth and heads of the decoder."""
+        width, up = (len(tensors[self.of(name)[0]]) for name in ("decoder.embed.weight", "decoder.blocks.0.mlp.up.weight"))
+        depth = self.depth(tensors, "decoder.blocks")
+        if up != 4 * width:
             raise MinimaeError(f"{source}: its decoder_intermediate_size is {up}; ours is 4 × the decoder's width")
         if facts.decoder_heads is None:
-            raise unknown_heads(d, blocks, "decoder_heads", "a decoder", 16 if d == 512 else None)
-        return {"decoder_width": d, "decoder_depth": blocks, "decoder_heads": facts.decoder_heads}
+            raise unknown_heads(width, depth, "decoder_heads", "a decoder", 16 if width == 512 else None)
+        return {"decoder_width": width, "decoder_depth": depth, "decoder_heads": facts.decoder_heads}
 
 
 def fresh_decoder(width: int, depth: int) -> dict[str, int]:
@@ -136,17 +109,16 @@ def image_of(positions: Tensor, patch: Pair, stated: Pair | None) -> Pair:
 
     There is a row for the class token, or none (timm's no_embed_class). Raises MinimaeError when it is unknown.
     """
-    rows = positions[0] if positions.dim() == 3 else positions
+    rows = positions.reshape(-1, positions.shape[-1])
     n = len(rows)
     if stated is not None:
         patches = (stated[0] // patch[0]) * (stated[1] // patch[1])
         if patches not in (n, n - 1):
             raise MinimaeError(f"an image of {stated[0]}×{stated[1]} has {patches} patches; there are {n - 1} positions")
         return stated
-    if rows.shape[1] % 4 == 0:
-        for h in (h for h in range(1, n) if (n - 1) % h == 0):
-            if torch.allclose(rows.float(), sincos_2d(rows.shape[1], (h, (n - 1) // h)), atol=1e-3):
-                return h * patch[0], (n - 1) // h * patch[1]
+    for h in (h for h in range(1, n) if (n - 1) % h == 0 and rows.shape[1] % 4 == 0):
+        if torch.allclose(rows.float(), sincos_2d(rows.shape[1], (h, (n - 1) // h)), atol=1e-3):
+            return h * patch[0], (n - 1) // h * patch[1]
     side = math.isqrt(n - 1) if math.isqrt(n - 1) ** 2 == n - 1 else math.isqrt(n)
     if side * side not in (n, n - 1):
         raise MinimaeError(f"{n - 1} positions are no square grid: say for which image they are (original_image=(height, width))")
@@ -159,11 +131,11 @@ def square(sides: Pair) -> int | Pair:
 
 
 def to_ours(name: str, tensors: list[Tensor]) -> Tensor:
-    """Their tensor, or those of queries, keys and values → ours of this name."""
-    tensor = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    """Their tensor, or those of queries, keys and values → ours of this name, in float32."""
+    tensor = torch.cat(tensors).float()
     if name.endswith("positions") and tensor.dim() == 3:
         return tensor[0]
-    if name == "encoder.project.weight" and tensor.dim() == 4:  # theirs runs channels, rows, columns; ours rows, columns, channels
+    if name.endswith("project.weight") and tensor.dim() == 4:  # theirs runs channels, rows, columns; ours rows, columns, channels
         return rearrange(tensor, "d c p1 p2 -> d (p1 p2 c)")
     return tensor
 
@@ -172,7 +144,7 @@ def to_theirs(name: str, tensor: Tensor, theirs: tuple[str, ...], size: Size) ->
     """Our tensor of this name → theirs, by name."""
     if name.endswith("positions"):
         tensor = tensor[None]
-    elif name == "encoder.project.weight":
+    elif name.endswith("project.weight"):
         p1, p2 = pair(size.patch)
         tensor = rearrange(tensor, "d (p1 p2 c) -> d c p1 p2", p1=p1, p2=p2)
     return {name: part.contiguous() for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True)}

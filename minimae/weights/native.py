@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import MinimaeError
 from ..model.mae import MAE
@@ -33,11 +33,6 @@ from .files import Source, write_safetensors
 OWN_DATA = "your own images"  # the data of a model from your own loop
 
 
-def describes_itself(source: Source) -> bool:
-    """Whether this is a file of ours, with our names."""
-    return source.checkpoint is not None or "encoder.project.weight" in source.tensors
-
-
 def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
     """The model of a run or of a file that :func:`minimae.save` wrote. options: none but ``image`` and ``strict`` can be given."""
     if source.checkpoint is None and not source.metadata:
@@ -45,15 +40,15 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
             f"{source.name} has our names, but not what belongs to them: write it with minimae.save(model, path, statistics=…), "
             "or use minimae export or the folder of the run"
         )
-    trained = read_checkpoint(source) if source.checkpoint is not None else read_export(source)
+    path = Path(source.name)
+    trained = read_export(source.metadata, source.tensors, path) if source.checkpoint is None else read_checkpoint(source.checkpoint, path)
     if wrong := sorted(name for name, value in options.items() if value is not None and name not in ("image", "strict")):
         raise MinimaeError(f"these weights describe themselves, so {', '.join(wrong)} can only be wrong: leave that out")
     return trained if options.get("image") is None else at(trained, options["image"])
 
 
-def read_checkpoint(source: Source) -> Pretrained | Classified:
+def read_checkpoint(state: dict[str, Any], path: Path) -> Pretrained | Classified:
     """The model of a run. Raises MinimaeError for a linear probe, which is a head without a model of its own."""
-    state, path = dict(source.checkpoint or {}), Path(source.name)
     kind = state.get("kind")
     check_run(state, kind, path)
     if kind == "pretrain":
@@ -64,11 +59,10 @@ def read_checkpoint(source: Source) -> Pretrained | Classified:
     raise MinimaeError(f"{path} holds a {kind} run, which has no model of its own: load the weights that it was trained on")
 
 
-def read_export(source: Source) -> Pretrained | Classified:
+def read_export(about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Pretrained | Classified:
     """The model of a safetensors file of ours."""
-    about, tensors, path = source.metadata, source.tensors, Path(source.name)
     if about.get("kind") != "finetune":
-        return rebuild(dict(about), tensors, path)
+        return rebuild(about, tensors, path)
     try:
         classifier = Classifier(Encoder(from_dict(Size, about["size"])), len(tensors["head.bias"]), pool=about["pool"])
         mean, std = (torch.as_tensor(x) for x in about["statistics"])

@@ -84,7 +84,7 @@ def load(
         opened = Source("these tensors", find_weights(source, "these tensors", key=key, prefix=prefix))
     else:
         raise MinimaeError(f"weights are a name, a file, a folder, tensors by name or a live model, not {type(source).__name__}")
-    if native.describes_itself(opened):
+    if opened.checkpoint is not None or "encoder.project.weight" in opened.tensors:
         return native.read(opened, options)
     return convert.read(opened, layout, options)
 

@@ -322,8 +322,8 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"patch": 8}, "has patches of 4×4 pixels: its projection takes 48 values, and there is none for 8×8"),
-        ({"channels": 1}, r"takes 3 channel\(s\), not 1: its projection has weights for no other"),
+        ({"patch": 8}, "has patches of 4×4 pixels, and a projection of no others; for 8×8 take other weights"),
+        ({"channels": 1}, r"takes 3 channel\(s\), not 1: convert the images"),
         ({"image": 18}, "18"),
         ({"statistics": ([0.5], [0.5])}, r"take 3 channel\(s\); statistics for 1 and 1 were given"),
         ({"heads": 4}, r"how many heads a decoder of width 16 with 2 blocks has .* give decoder_heads= \(--decoder-heads\)"),
