@@ -135,11 +135,11 @@ def check_expected(size: Size, options: Mapping[str, Any], source: str) -> None:
     """Patch size and channels are part of the weights: raises MinimaeError that says so when others are expected."""
     if options["patch"] is not None and pair(options["patch"]) != pair(size.patch):
         (a, b), (c, d) = pair(size.patch), pair(options["patch"])
-        raise MinimaeError(f"{source} has patches of {a}×{b} pixels, and a projection of no others; for {c}×{d} take other weights")
+        raise MinimaeError(f"{source} has patches of {a}×{b} pixels, and a projection of no others; for {c}×{d} take other ones")
     if options["channels"] not in (None, size.channels):
         raise MinimaeError(
-            f"{source} takes {size.channels} channel(s), not {options['channels']}: convert the images (grey can be repeated), or pre-train "
-            "on your own channels"
+            f"{source} takes {size.channels} channel(s), not {options['channels']}: convert the images (grey can be repeated), or "
+            "pre-train on your own channels"
         )
 
 
@@ -178,7 +178,7 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
     else:
         model = trained.classifier
         if layout == "huggingface" and trained.classifier.pool == "mean":
-            raise MinimaeError("transformers' classifier reads the class token, and this one the mean of the patches: convert it to timm")
+            raise MinimaeError("transformers' classifier reads the class token, and this one the mean of the patches; convert it to timm")
     if layout != "huggingface" and trained.size.eps != 1e-6:
         warn(f"the readers of this layout norm with eps 1e-6, and this model with {trained.size.eps}: its outputs there will differ")
     tensors: dict[str, Tensor] = {}

@@ -322,7 +322,7 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"patch": 8}, "has patches of 4×4 pixels, and a projection of no others; for 8×8 take other weights"),
+        ({"patch": 8}, "has patches of 4×4 pixels, and a projection of no others; for 8×8 take other ones"),
         ({"channels": 1}, r"takes 3 channel\(s\), not 1: convert the images"),
         ({"image": 18}, "18"),
         ({"statistics": ([0.5], [0.5])}, r"take 3 channel\(s\); statistics for 1 and 1 were given"),
