@@ -6,12 +6,18 @@ does not. The same five integers give the same number on every device, so a mask
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 from torch import Tensor
 
 # One stream per use, so that the mask of an image tells nothing about its crop.
 STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
-STREAMS |= {"jitter": 16, "mix": 17, "randaugment": 18, "erase": 19, "erased": 20}
+STREAMS |= {"jitter": 16, "mix": 17, "erase": 19, "erased": 20}
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed 64-bit integer
 _MIX = (-4658895280553007687, -7723592293110705685)  # the two multipliers of the SplitMix64 finaliser
@@ -52,3 +58,23 @@ def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
     """A shuffled ``arange(length)`` that depends on (seed, stream, epoch) alone."""
     ids = torch.arange(length)
     return hash_bits(seed, stream, epoch, ids, 1)[:, 0].argsort(stable=True)
+
+
+@contextmanager
+def seeded(seed: int, epoch: int, sample: int, *, stream: str = "transform") -> Iterator[None]:
+    """Inside, the generators of torch (on the CPU), numpy and Python start from (seed, epoch, sample id); afterwards they are as before.
+
+    So a random transform gives an image the same result in any worker, batch and run. It cannot reach a generator that a transform
+    made for itself, such as ``numpy.random.default_rng()``.
+    """
+    bits = int.from_bytes(hashlib.blake2b(f"{seed} {stream} {epoch} {sample}".encode(), digest_size=8).digest(), "big")
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(bits)
+    np.random.seed(bits & 0xFFFF_FFFF)
+    random.seed(bits)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from minimae.data.augment import Augmentation, augment, crop_boxes
-from minimae.data.jitter import jitter, turn_hue
+from minimae.data.augment import Augmentation, augment, crop_boxes, jitter, turn_hue
 from minimae.random import uniforms
 
 IMAGES = torch.rand(8, 3, 9, 11, generator=torch.Generator().manual_seed(0))

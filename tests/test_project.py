@@ -70,7 +70,7 @@ def test_conda_users_get_the_same_packages(project: dict) -> None:
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     conda = bounds(entries)
     extras = project["optional-dependencies"]
-    wanted = bounds([*project["dependencies"], *extras["book"], *extras["logs"], *extras["onnx"], *extras["test"]])
+    wanted = bounds([*project["dependencies"], *extras["book"], *extras["finetune"], *extras["logs"], *extras["onnx"], *extras["test"]])
     assert wanted.pop("minimae") == "", "the test extra includes the book extra"
     assert conda == {**wanted, "python": project["requires-python"], "pip": ""}
 

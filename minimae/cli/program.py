@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import __version__
 from ..data.optional import missing
-from ..data.workers import death_of_a_worker, tells_a_death
+from ..data.workers import death_of_a_worker, from_dead_worker
 from ..errors import Interrupted, MinimaeError, reason
 from ..train.distributed import leave
 from ..train.threads import restored
@@ -99,7 +99,7 @@ def message(error: Exception) -> str:
         return f"a number is too large ({error})"
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
         return f"there is not enough memory ({reason(error)}): lower --batch, --image or the size of the model"
-    if isinstance(error, RuntimeError) and tells_a_death(error):
+    if isinstance(error, RuntimeError) and from_dead_worker(error):
         return death_of_a_worker(error)
     return ""
 

@@ -25,11 +25,12 @@ class SystemFailure(MinimaeError):
     """The system could not read a file: the picture is not damaged, so it must not be left out."""
 
 
-def file_bytes(path: str | Path) -> bytes:
-    """All bytes of a file. Raises SystemFailure, with the path and what to do, when they cannot be read."""
+def file_bytes(path: str | Path, offset: int = 0, length: int = -1) -> bytes:
+    """The bytes of a file, or a part of them. Raises SystemFailure, with the path and what to do, when they cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            file.seek(offset)
+            return file.read(length)
     except OSError as error:
         raise system_failure(path, error) from error
 

@@ -1,7 +1,7 @@
-"""Random crops and flips as pure functions of (seed, epoch, sample id), on the device (paper, Table 1e and Table 8).
+"""Random crops, flips and colours as functions of (seed, epoch, sample id), on the device (paper, Table 1e and Table 8).
 
-A crop is a pair of small matrices: ``resized = rows @ image @ columns``. The matrices hold the antialiased bicubic
-weights of each sample's own rectangle, so a whole batch is cropped, resized and flipped in two matrix products.
+A crop is a pair of small matrices: ``resized = rows @ image @ columns``. They hold the antialiased bicubic weights of each image's own
+rectangle, so two matrix products crop and resize a whole batch.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..devices import to_device
+from ..devices import constant_tensor, to_device
 from ..model.patches import Pair
 from ..random import uniforms
-from .jitter import check_strength, jitter
 
-TRIES = 10  # a rectangle that does not fit is drawn again; after ten tries the largest one in the middle is taken, as torchvision does
+TRIES = 10  # a rectangle that does not fit is drawn again; after ten tries the largest in the middle is taken, as torchvision does
+GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in brightness (ITU-R BT.601), as torchvision has them
+HUE = 0.25  # the hue moves by at most this share of the strength, in turns: 0.1 at a strength of 0.4
 EVALUATION = 224 / 256  # the paper evaluates 224 pixels in the middle of an image whose short side was resized to 256 (Table 9)
 
 
@@ -25,10 +26,9 @@ EVALUATION = 224 / 256  # the paper evaluates 224 pixels in the middle of an ima
 class Augmentation:
     """What happens to a training image (Table 1e).
 
-    scale: the share of the area that a crop of random size keeps; None takes the middle (:func:`middle_boxes`), which is the whole
-    image where its shape is right. fixed: instead of that, a crop of one size at a random place; it is this share of the largest part
-    that has the shape wanted, each way (0.875: 224 of 256 pixels). jitter: how far colours move, see :func:`minimae.data.jitter.jitter`;
-    0 leaves them.
+    scale: range of the share of the area that a random crop keeps; None takes the middle (:func:`middle_boxes`), which is the whole
+    image if it has the right shape. aspect: range of width over height. fixed: instead, a crop of fixed size at a random position; its
+    sides are this share of the largest part with the right shape (0.875: 224 of 256 pixels). jitter: the strength of :func:`jitter`.
     """
 
     scale: tuple[float, float] | None = (0.2, 1.0)
@@ -42,7 +42,7 @@ class Augmentation:
             raise ValueError(f"a crop of fixed size is a share of the shorter side between 0 and 1 (0.875), not {self.fixed}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"a crop keeps a share of the area between 0 and 1, smaller bound first, not {self.scale}")
-        check_strength(self.jitter)
+        _check_strength(self.jitter)
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"an aspect range is two positive numbers, the smaller first, not {self.aspect}")
 
@@ -59,9 +59,9 @@ def crop_boxes(
 ) -> Tensor:
     """Rectangles (top, left, height, width) in pixels: ids ``b`` → float32 ``b 4``.
 
-    image: height and width of all images, or of each: ``b 2``. size: what the crops are resized to; only the crop of fixed size and the
-    middle follow its shape, by default a square and the whole image. A crop of random size has its area uniform in ``scale``, its aspect
-    log-uniform, its place uniform: the distribution of torchvision's RandomResizedCrop.
+    image: height and width of all images, or of each: ``b 2``. size: what the crops are resized to; the crop of fixed size and the
+    middle take its shape (by default a square, and the whole image). A random crop is distributed as torchvision's RandomResizedCrop:
+    area uniform in ``scale``, aspect log-uniform, position uniform.
     """
     sizes = _sizes(image, ids)
     if augmentation.fixed is not None:
@@ -101,9 +101,9 @@ def _widest(height: Tensor, width: Tensor, aspect: tuple[float, float]) -> Tenso
 def middle_boxes(sizes: Tensor, image: Pair, *, share: float = 1.0) -> Tensor:
     """The largest part in the middle that has the shape of ``image``: heights and widths ``b 2`` → float32 ``b 4``.
 
-    share: how much of that is shown, each way, of an image larger than ``image``; an image that is no larger is shown in full, since
-    nothing should be cut off only to be enlarged. Cut exactly as torchvision's ``Resize(round(image / share))`` and ``CenterCrop(image)``
-    do: the resized image and the corner of the crop are in whole pixels.
+    share: of an image larger than ``image``, each side is cut to this share; a smaller one is shown in full, because cutting would only
+    enlarge it more. The same as torchvision's ``Resize(round(image / share))`` and ``CenterCrop(image)``: the resized image and the
+    corner of the crop are in whole pixels.
     """
     sides, wanted = sizes.double(), _sizes(image, sizes).double()
     ratio, which = (sides / wanted).min(1, keepdim=True)  # the side that limits the part
@@ -118,7 +118,7 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, *, ed
     """Antialiased bicubic weights that resize ``source[start : start + length]`` to ``target`` pixels: ``b`` → ``b target source``.
 
     The kernel is Keys' cubic with a = −0.5 (Pillow's), widened when the crop is larger than the target.
-    edges: from where to where it may look, ``b`` and ``b``; by default not beyond the edge of the crop.
+    edges: first and last pixel that may have weight, ``b`` and ``b``; by default the edges of the crop.
     """
     low, high = (start, start + length) if edges is None else edges
     scale = (length / target)[:, None, None]
@@ -156,13 +156,58 @@ def flipped(images: Tensor, ids: Tensor, *, seed: int, epoch: int | Tensor) -> T
     return torch.where(turn[:, None, None, None], images.flip(-1), images)
 
 
-def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Images in [0, 1] (or uint8) ``b c height width`` → mean 0 and deviation 1 by the dataset's statistics, per channel.
+def jitter(images: Tensor, ids: Tensor, strength: float, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Colour jitter: images in [0, 1], ``b c height width`` → each with its own brightness, contrast, saturation and hue, in this order.
 
-    Raises ValueError for other types of integers, whose range is not known.
+    Factors are uniform in [1 − strength, 1 + strength]; the hue turns by up to a quarter of the strength. Saturation and hue need three
+    channels. An ablation that does not help (Table 1e). The paper does not give its strength; 0.4 is common.
+    """
+    _check_strength(strength)
+    u = (2 * uniforms(seed, "jitter", epoch, ids, 4) - 1)[:, :, None, None, None] * strength
+    images = blend(images, torch.zeros_like(images), 1 + u[:, 0])
+    images = blend(images, grey(images).mean((1, 2, 3), keepdim=True), 1 + u[:, 1])
+    if images.shape[1] != 3:
+        return images
+    return turn_hue(blend(images, grey(images), 1 + u[:, 2]), u[:, 3, 0] * HUE)
+
+
+def blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """``other`` at factor 0, the images at factor 1, extrapolated above; clipped to [0, 1]."""
+    return (factor * images + (1 - factor) * other).clamp(0, 1)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Brightness ``b 1 height width``; of images that are not colour, their mean over the channels."""
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    weights = constant_tensor(GREY, images.device, images.dtype)[:, None, None]
+    return (images * weights).sum(1, keepdim=True)
+
+
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Red, green and blue ``b 3 height width`` with the hue turned by ``b 1 1`` full turns; value and saturation stay."""
+    red, green, blue = images.unbind(1)
+    value, low = images.amax(1), images.amin(1)
+    chroma = value - low
+    safe = torch.where(chroma > 0, chroma, 1.0)
+    sixth = torch.where(value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe))
+    peaks = constant_tensor((5, 3, 1), images.device)[None, :, None, None]
+    k = (peaks + (sixth + 6 * turns)[:, None]).remainder(6)  # how far each channel is from its peak, around the circle of colours
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 <= strength <= 1:
+        raise ValueError(f"colour jitter has a strength between 0 (off) and 1 (0.4 is usual), not {strength}")
+
+
+def normalise(images: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """Images in [0, 1] (or uint8) ``b c height width`` → mean 0 and standard deviation 1 by the dataset's statistics, per channel.
+
+    Raises ValueError for other integers, whose range is unknown.
     """
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"images are uint8, or floats in [0, 1], not {images.dtype}: convert them with images.to(torch.uint8)")
     images = images.float() / 255 if images.dtype == torch.uint8 else images
-    mean, deviation = (to_device(x, images.device)[:, None, None] for x in statistics)
-    return (images - mean) / deviation
+    mean, std = (to_device(x, images.device)[:, None, None] for x in statistics)
+    return (images - mean) / std

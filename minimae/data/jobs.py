@@ -1,7 +1,7 @@
-"""One shard of a folder of pictures, yet to be made: which pictures, how they are shrunk, and whether they have changed since.
+"""One shard of a folder of pictures: which pictures go in, how they are shrunk, and whether a finished shard still fits them.
 
-The short side becomes 256 pixels (a picture that has fewer stays as it is), which turns the 140 GB of ImageNet into about 22 and
-makes decoding cheap.
+The short side becomes 256 pixels (smaller pictures stay as they are). That turns the 140 GB of ImageNet into about 22, and makes
+decoding cheap.
 """
 
 from __future__ import annotations
@@ -9,26 +9,30 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..errors import MinimaeError
 from ..random import permutation
 from .access import SystemFailure, file_bytes, shown, system_failure
 from .decoding import decode, encode, read_header, scale_of
 from .folder import Listing
-from .shards import Shard
+from .shards import Index, Shard, read_index, write_index, write_shard
+from .verify import damage
 
 
 def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> bytes:
-    """The bytes of an image file → a JPEG in which the short side has ``side`` pixels (antialiased bicubic), upright; grey stays grey.
+    """The bytes of an image file → an upright JPEG whose short side has ``side`` pixels (antialiased bicubic); grey stays grey.
 
     bits: how many bits of deeper pictures are used, by default those that the file states (:mod:`.depth`).
-    A plain JPEG that is no larger stays byte for byte as it is; it is decoded to see that it is whole. Raises what Pillow raises
-    for a damaged file. A JPEG more than four times as large is decoded at half size or less first, with at least twice the pixels wanted.
+    A plain JPEG that is no larger is returned unchanged, if it can be decoded. Raises what Pillow raises for a damaged file.
     """
     header = read_header(data)
     small = min(header.height, header.width) <= side
+    # A much larger JPEG is first decoded at half its size or less, with at least twice the wanted pixels.
     scale = 1 if small else scale_of(header, header.height, header.width, wanted=(2 * side, 2 * side))
     picture = decode(header, scale, channels=None, bits=bits)
     if small:
@@ -44,7 +48,7 @@ def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to be made: which images of the listing, where to, and how. skip: leave damaged pictures out."""
+    """One shard to be made: which images of the listing, where it goes, and how. skip: leave damaged pictures out."""
 
     name: str
     split: str
@@ -62,29 +66,28 @@ class Job:
         digest = hashlib.sha256()
         for name in self.files:
             try:
-                about = os.stat(self.root / name)
+                status = os.stat(self.root / name)
             except OSError as error:
                 raise system_failure(self.root / name, error) from error
-            if not stat.S_ISREG(about.st_mode):
+            if not stat.S_ISREG(status.st_mode):
                 raise SystemFailure(f"{shown(self.root / name)} is not a regular file, so it holds no picture: remove it")
-            digest.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def shrunk(self, data: bytes) -> bytes:
-        """What is packed of a picture. Raises what Pillow raises for a damaged one."""
-        return shrink(data, side=self.recipe["side"], quality=self.recipe["quality"], bits=self.recipe.get("bits"))
-
-    def readable(self, path: Path) -> bool:
-        """Whether a picture is whole (now)."""
+    def shrunk(self, path: Path, digest: Any = None) -> bytes:
+        """What is packed of a picture; its bytes go into the digest. Raises MinimaeError for a damaged one."""
         data = file_bytes(path)
+        if digest is not None:
+            add(digest, data)
         try:
-            self.shrunk(data)
-        except Exception:  # Pillow raises a dozen types for damaged files
-            return False
-        return True
+            return shrink(data, side=self.recipe["side"], quality=self.recipe["quality"], bits=self.recipe.get("bits"))
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises a dozen types for damaged files
+            raise Damaged(f"{shown(path)} cannot be read ({error})") from None
 
     def unchanged(self, shard: Shard) -> bool:
-        """Whether the pictures are those that were packed: by size and time, and by their bytes where a copy has another time."""
+        """Whether the pictures are those that were packed: by size and time, or by their bytes if a copy has another time."""
         if shard.stamp in ("", self.stamp()):  # "" in shards of earlier versions
             return True
         digest = hashlib.sha256()
@@ -93,26 +96,94 @@ class Job:
         return digest.hexdigest() == shard.source
 
 
+class Damaged(MinimaeError):
+    """A picture that cannot be decoded."""
+
+
 def add(digest: Any, data: bytes) -> None:
-    """Add the bytes of a file to a digest, so that it also says where one file ends and the next begins."""
+    """Add the bytes of a file to a digest, and their number, so that the digest shows where each file ends."""
     digest.update(len(data).to_bytes(8, "big"))
     digest.update(data)
 
 
-def jobs_of(
-    found: Listing, split: str, split_folder: Path, name: str, *, side: int, quality: int, shard_size: int,
-    bits: int | None = None, skip_corrupt: bool = False,
-) -> list[Job]:  # fmt: skip
-    """The shards of a listing: a function of the listing and the settings alone, and not of who makes them."""
+def make(job: Job) -> Index:
+    """Write one shard and the index beside it. Damaged pictures are left out and listed, if the job says so.
+
+    Raises SystemFailure when a picture cannot be read, MinimaeError for a damaged one, and OSError when writing fails.
+    """
+    skipped: list[str] = []
+    stamp, source = job.stamp(), hashlib.sha256()
+
+    def samples() -> Iterator[tuple[int, bytes, int | None]]:
+        for i, (name, sample) in enumerate(zip(job.files, job.ids)):
+            try:
+                small = job.shrunk(job.root / name, source)
+            except Damaged as error:
+                if not job.skip:
+                    raise MinimaeError(f"{error}; repair or remove it, or leave such files out with --skip-corrupt") from None
+                skipped.append(str(error))
+            else:
+                yield sample, small, None if job.labels is None else job.labels[i]
+
+    shard, ids, offsets, lengths = write_shard(job.path, samples())
+    shard = replace(shard, stamp=stamp, source=source.hexdigest())
+    label_of = dict(zip(job.ids, job.labels or []))
+    labels = None if job.labels is None else [label_of[i] for i in ids]
+    index = Index(job.name, job.recipe, job.classes, (shard,), ids, offsets, lengths, labels, tuple(skipped), job.split)
+    write_index(job.path.with_suffix(".json"), index)
+    return index
+
+
+def finished(job: Job) -> Index | None:
+    """The index of an intact shard made from the current pictures; None when it must be made again.
+
+    Pictures that were left out are tried again. Raises ValueError for other settings, SystemFailure as :func:`make` does.
+    """
+    try:
+        index = read_index(job.path.with_suffix(".json"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if index.recipe != job.recipe:
+        difference = _difference(index.recipe, job.recipe)
+        raise ValueError(f"{job.path.parent} holds shards of {difference}: choose another folder, or remove them")
+    packed, [shard] = set(index.ids), index.shards
+    rows = [i for i, sample in enumerate(job.ids) if sample in packed]
+    labels = None if job.labels is None else [job.labels[i] for i in rows]
+    of_job = (shard.file, index.ids, index.labels, index.classes) == (job.path.name, [job.ids[i] for i in rows], labels, job.classes)
+    if not of_job or index.split not in ("", job.split) or next(damage(job.path, shard, index), None) is not None:
+        return None
+    left_out = [job.root / name for name, sample in zip(job.files, job.ids) if sample not in packed]
+    if left_out and (not job.skip or any(map(partial(_readable, job), left_out))):
+        return None
+    return index if job.unchanged(shard) else None
+
+
+def _readable(job: Job, path: Path) -> bool:
+    try:
+        job.shrunk(path)
+    except Damaged:
+        return False
+    return True
+
+
+def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """How the settings or pictures of existing shards differ from those of this call, as text."""
+    keys = [key for key in {**packed, **wanted} if packed.get(key) != wanted.get(key) and key != "files"]
+    if not keys:
+        return "other pictures (some were added, removed or renamed since)"
+    theirs, ours = (", ".join(f"{key} {recipe.get(key)}" for key in keys) for recipe in (packed, wanted))
+    return f"other settings ({theirs}, not {ours})"
+
+
+def jobs_of(found: Listing, split: str, target: Path, name: str, recipe: dict[str, Any], *, skip_corrupt: bool = False) -> list[Job]:
+    """The shards of a listing, shuffled: a function of the listing and the settings alone."""
     order = permutation(0, "split", 0, len(found.names)).tolist()
     listed = "\0".join([*found.names, "", *found.classes])
-    digest = hashlib.sha256(os.fsencode(listed)).hexdigest()
-    recipe = {"side": side, "quality": quality, "shard_size": shard_size, "files": digest} | ({} if bits is None else {"bits": bits})
+    recipe = {**recipe, "files": hashlib.sha256(os.fsencode(listed)).hexdigest()}
     jobs = []
-    for number, first in enumerate(range(0, len(order), shard_size)):
-        places = order[first : first + shard_size]
-        labels = None if found.labels is None else [found.labels[i] for i in places]
-        names = [found.names[i] for i in places]
-        path = split_folder / f"{number:06d}.tar"
-        jobs.append(Job(name, split, path, found.root, names, places, labels, found.classes, recipe, skip_corrupt))
+    for number, first in enumerate(range(0, len(order), recipe["shard_size"])):
+        ids = order[first : first + recipe["shard_size"]]
+        labels = None if found.labels is None else [found.labels[i] for i in ids]
+        names, path = [found.names[i] for i in ids], target / f"{number:06d}.tar"
+        jobs.append(Job(name, split, path, found.root, names, ids, labels, found.classes, recipe, skip_corrupt))
     return jobs

@@ -1,97 +1,125 @@
-"""Images from files to the device, ahead of time: workers decode, the loop never waits if there are enough of them.
+"""From images to batches on the device, ahead of time: workers read and crop, and the next batch is copied while a step computes.
 
-The plan says which images a batch holds; everything else is a function of (seed, epoch, sample id). So batches do not depend on
-the number of workers, and a plan that starts at step s gives what the unbroken one gave there.
+A batch is a function of its indices, its epochs and the seed. It does not depend on the number of workers, and a run that continues
+at step s gets the batches that the unbroken run had from there on.
 """
 
 from __future__ import annotations
 
-import atexit
 import sys
 import time
-import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from functools import partial
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
-from einops import rearrange
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..errors import MinimaeError
+from ..devices import is_gpu
 from ..model.patches import Pair, pair
 from .augment import Augmentation
-from .host import HostReader
 from .images import Images
-from .reader import Failure, RawBatch, Reader, Request, WorkerTransform
-from .stream import ImageFiles
+from .reader import FromWorker, Reader, WorkerTransform
 from .types import Batch, ImageDataset
 from .views import resize_on_device
-from .workers import STOPS, death_of_a_worker, held, ignore_stops, tells_a_death
+from .workers import Workers
 
 LISTED = 20  # damaged images that are reported one by one
 
 
-class Feed(Iterator[Batch]):
-    """Batches on the device, read ahead by worker processes. Made by :func:`feed`.
+class Loader(Iterator[Batch]):
+    """Batches on the device, one for each item of ``order``: indices of images int64 ``b``, and the epoch of each int64 ``b``.
 
+    Images in memory come whole, those from files as crops of ``image`` pixels, and those of a user's dataset (:mod:`.torch_dataset`) as
+    its transform makes them. On a GPU, the next batch is copied while the model works on the last one.
+
+    augmentation: random crops as :func:`.views.view_boxes` gives them; None for the view of evaluation. Flips and colours are done later,
+    by :func:`.augment.augment` on the device.
+    repeats: views of each image, side by side: view v of epoch e has the crop and the mask of epoch ``e·repeats + v``.
+    workers: processes that read; 0 reads in this one. crop_on: the workers crop, or the device does, which needs fewer cores.
+    skip_corrupt: replace a damaged image by the next one, and report it; by default it is an error.
+    transform: what workers do with their crops besides: a function of its arguments that can be pickled.
+    prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
     waited: seconds spent waiting for images so far. skipped: what could not be read, and how often it was met.
+    Raises ValueError for settings that do not go together; the batches raise MinimaeError for a damaged image or a dead worker.
     """
 
     def __init__(
-        self, reader: Reader | HostReader, plan: Iterable[tuple[Tensor, Tensor]], device: torch.device, loader: dict[str, Any]
+        self,
+        images: ImageDataset,
+        order: Iterable[tuple[Tensor, Tensor]],
+        *,
+        image: Pair,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        repeats: int = 1,
+        device: str | torch.device = "cpu",
+        workers: int = 0,
+        crop_on: Literal["host", "device"] = "host",
+        skip_corrupt: bool = False,
+        transform: WorkerTransform | None = None,
+        prefetch: int = 2,
+        timeout: float = 600.0,
     ) -> None:
-        self.reader, self.device = reader, device
+        if repeats < 1 or workers < 0 or prefetch < 1:
+            raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
+        if transform is not None and crop_on != "host":
+            raise ValueError("transform changes crops that workers make, so it needs crop_on='host'")
+        self.image, self.device = pair(image), torch.device(device)
         self.waited = 0.0
         self.skipped: dict[str, int] = {}
-        self.instead = "replaced by the next image"  # what becomes of a damaged image, for messages
-        requests = _Requests(plan)
-        # batch_size=None: an item of the plan is a batch. Its own generator: the loop's random numbers stay as they are.
-        self._loader: Any = DataLoader(reader, None, sampler=requests, collate_fn=_as_it_is, generator=torch.Generator(), **loader)
-        self._iterator: Any = None
-        self._at_exit = partial(_close, weakref.ref(self))
-        atexit.register(self._at_exit)  # before Python's own ending, which waits for workers that may be stuck
-
-    def __iter__(self) -> Feed:
-        return self
+        self.instead = "replaced by the next image"  # what happens to a damaged image, for messages
+        self._next: Batch | None = None
+        self._ahead, self._stream = False, None
+        self._items: Workers | Iterator[FromWorker]
+        if isinstance(images, Images) and transform is None:
+            there = images.to(self.device)
+            self._items = ((there.batch(index, epochs, repeats), None, ()) for index, epochs in order)
+            return
+        self._ahead = self.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self.device) if self._ahead and is_gpu(self.device) else None
+        reader = Reader(images, self.image, augmentation, seed, repeats, crop_on, skip_corrupt, transform)
+        requests = ((index.numpy(), epochs.numpy()) for index, epochs in order)  # arrays need no shared memory
+        self._items = Workers(reader, requests, workers, prefetch=prefetch, timeout=timeout, pinned=self._ahead)
 
     def __next__(self) -> Batch:
-        started = time.perf_counter()
-        raw = self._raw()
-        self.waited += time.perf_counter() - started
-        pixels = self._pixels(raw)
-        for message in raw.skipped:
-            self._report(message)
-        labels, ids, epochs, boxes = (
-            None if x is None else x.to(self.device, non_blocking=True) for x in (raw.labels, raw.ids, raw.epochs, raw.boxes)
-        )
-        assert ids is not None and epochs is not None and boxes is not None
-        return Batch(pixels, labels, ids, epochs, boxes)
+        if not self._ahead:
+            return self._load()
+        batch, self._next = self._next or self._load_aside(), None
+        if batch is None:
+            raise StopIteration
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(self._stream)
+            for x in batch:
+                if x is not None:
+                    x.record_stream(current)
+        self._next = self._load_aside()  # copied while the model works on this one
+        return batch
 
-    def _raw(self) -> RawBatch:
-        """The next batch as a worker left it; any trouble ends the workers."""
-        try:
-            if self._loader is None:
-                raise StopIteration
-            if self._iterator is None:
-                with held(*STOPS):
-                    self._iterator = iter(self._loader)
-            raw: RawBatch | Failure = next(self._iterator)
-        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over a batch
-            self.close()
-            if isinstance(error, RuntimeError) and not tells_a_death(error):
-                raise
-            raise MinimaeError(death_of_a_worker(error)) from error
-        except BaseException:
-            self.close()
-            raise
-        if isinstance(raw, Failure):
-            self.close()
-            raise MinimaeError(raw.message)
-        return raw
+    def _load_aside(self) -> Batch | None:
+        """The next batch, copied on a stream of its own; None after the last."""
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream), suppress(StopIteration):
+            return self._load()
+        return None
+
+    def _load(self) -> Batch:
+        """The next batch on the device."""
+        started = time.perf_counter()
+        batch, views, skipped = self._item()
+        self.waited += time.perf_counter() - started
+        for message in skipped:
+            self._report(message)
+        moved = [None if x is None else x.to(self.device, non_blocking=True) for x in batch]
+        if views is not None:
+            views = views.to(self.device, non_blocking=True)
+            moved[0] = resize_on_device(moved[0], views[:, :4], views[:, 4:], self.image)  # type: ignore[arg-type]
+        return Batch(*moved)  # type: ignore[arg-type]
+
+    def _item(self) -> FromWorker:
+        """The next batch as a worker left it."""
+        return next(self._items)
 
     def _report(self, message: str) -> None:
         if message not in self.skipped and len(self.skipped) < LISTED:
@@ -100,117 +128,25 @@ class Feed(Iterator[Batch]):
             tqdm.write("more damaged images are counted, but no longer listed", file=sys.stderr)
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
-    def _pixels(self, raw: RawBatch) -> Tensor:
-        """The views of a batch on the device."""
-        pixels = rearrange(raw.pixels.to(self.device, non_blocking=True), "b h w c -> b c h w")
-        if self.reader.where == "device":
-            inner, edges = (x.to(self.device, non_blocking=True) for x in (raw.inner, raw.edges))
-            pixels = resize_on_device(pixels, inner, edges, self.reader.image)
-        return pixels
-
     def close(self) -> None:
-        """End the workers. The feed is at its end then."""
-        iterator, self._iterator, self._loader = self._iterator, None, None
-        atexit.unregister(self._at_exit)
-        if not hasattr(iterator, "_workers"):
-            return
-        with suppress(RuntimeError):  # torch reports a dead worker by a signal, which can arrive while the others are ended
-            iterator._shutdown_workers()  # dropping the iterator would do, were it not that a traceback can keep it alive
-        for process in iterator._workers:
-            if process.is_alive():  # stuck in a read that never ends
-                process.kill()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def feed(
-    stream: ImageDataset,
-    plan: Iterable[tuple[Tensor, Tensor]],
-    *,
-    image: Pair,
-    augmentation: Augmentation | None,
-    seed: int,
-    workers: int,
-    where: Literal["host", "device"] = "host",
-    device: str | torch.device = "cpu",
-    repeats: int = 1,
-    corrupt: Literal["error", "skip"] = "error",
-    finish: WorkerTransform | None = None,
-    prefetch: int = 2,
-    timeout: float = 600.0,
-) -> Feed:
-    """Batches of ``image`` pixels for a plan: an iterable, finite or not, of places int64 ``b`` and the epoch of each int64 ``b``.
-
-    stream: files, or images in memory that ``finish`` changes on the host (with an augmentation).
-
-    augmentation: random crops as :func:`.views.view_boxes` gives them; None for evaluation. Flips and colours are the task's, on the
-    device: a crop, a flip and a mask belong to (seed, ``batch.epochs``, ``batch.ids``).
-    where: crop and resize on the host, in the workers, or on the device, which takes more of the bus and less of the cores.
-    workers: processes; 0 reads in this one.
-    repeats: views of each decoded image. The plan counts decoded images, a batch has ``b·repeats`` rows, the views of an image side by
-    side; view v of epoch e has the crop and the mask of epoch ``e·repeats + v``, which is what ``batch.epochs`` says.
-    corrupt: a damaged image is an error that names it, or is replaced by the next one, reported and counted.
-    finish: what workers do with their crops besides (``where="host"``); it must be a function of its arguments, and picklable.
-    prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
-    Raises ValueError for settings that do not go together; the feed raises MinimaeError.
-    """
-    device = torch.device(device)
-    if repeats < 1 or workers < 0 or prefetch < 1:
-        raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
-    if finish is not None and where != "host":
-        raise ValueError("finish changes the crops that workers make: it wants where='host'")
-    reader: Reader | HostReader
-    if isinstance(stream, Images):
-        if finish is None or augmentation is None:
-            raise ValueError("images in memory are read through workers only to be changed there: give finish and augmentation")
-        reader = HostReader(stream, pair(image), augmentation, seed, repeats, finish)
-    else:
-        assert isinstance(stream, ImageFiles)
-        reader = Reader(stream, pair(image), augmentation, seed, repeats, where, corrupt, finish)
-    loader: dict[str, Any] = {"num_workers": workers, "pin_memory": device.type == "cuda"}
-    if workers:
-        loader |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": ignore_stops}
-    return Feed(reader, plan, device, loader)
+        """End the workers. There are no more batches then."""
+        self._next = None
+        self._items.close()  # type: ignore[union-attr]
 
 
 def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A plan for evaluation: every image once, in order; the last batch may be smaller."""
-    for places in torch.arange(images).split(batch):
-        yield places, torch.zeros_like(places)
+    """The order of evaluation: every image once; the last batch may be smaller."""
+    for index in torch.arange(images).split(batch):
+        yield index, torch.zeros_like(index)
 
 
-def in_memory(
-    stream: ImageDataset,
-    *,
-    image: Pair,
-    augmentation: Augmentation | None = None,
-    workers: int = 0,
-    corrupt: Literal["error", "skip"] = "error",
-) -> Images:
-    """Read a (small) stream into memory: the views of evaluation, or the middle of each image with ``Augmentation(scale=None)``."""
-    how: dict[str, Any] = {"image": image, "augmentation": augmentation, "seed": 0, "workers": workers, "corrupt": corrupt}
-    source = feed(stream, in_order(len(stream), 64), **how)
-    batches = list(source)
-    labels = None if stream.labels is None else torch.cat([b.labels for b in batches if b.labels is not None])
+def in_memory(images: ImageDataset, *, image: Pair, augmentation: Augmentation | None = None, **options: Any) -> Images:
+    """Read a (small) set into memory: the views of evaluation, or the middle of each image with ``Augmentation(scale=None)``.
+
+    options: those of :class:`Loader`.
+    """
+    loader = Loader(images, in_order(len(images), 64), image=image, augmentation=augmentation, **options)
+    batches = list(loader)
+    labels = None if images.labels is None else torch.cat([b.labels for b in batches if b.labels is not None])
     pixels, ids = torch.cat([b.pixels for b in batches]), torch.cat([b.ids for b in batches])
-    return Images(stream.name, pixels.contiguous(), labels, stream.classes, ids, tuple(source.skipped))
-
-
-class _Requests:
-    """A plan as worker processes are sent it: arrays, which need no shared memory."""
-
-    def __init__(self, plan: Iterable[tuple[Tensor, Tensor]]) -> None:
-        self.plan = plan
-
-    def __iter__(self) -> Iterator[Request]:
-        return ((places.numpy(), epochs.numpy()) for places, epochs in self.plan)
-
-
-def _close(feed: weakref.ref[Feed]) -> None:
-    if (living := feed()) is not None:
-        living.close()
-
-
-def _as_it_is(raw: Any) -> Any:
-    return raw
+    return Images(images.name, pixels.contiguous(), labels, images.classes, ids, tuple(loader.skipped))

@@ -1,20 +1,21 @@
-"""Mixup and cutmix: an image, and its label, mixed with another one (paper, Tables 9 and 11).
+"""Mixup, cutmix and random erasing, for a whole batch on the device (paper, Tables 9 and 11). Functions of (seed, epoch, sample id).
 
-Zhang et al., arXiv 1710.09412: the two images are blended. Yun et al., arXiv 1905.04899: a rectangle is pasted from one into the
-other. How much, which of the two, and where is a function of (seed, epoch, sample id).
+Mixup (Zhang et al., arXiv 1710.09412) blends two images, cutmix (Yun et al., arXiv 1905.04899) pastes a rectangle from one into the
+other, and both mix the labels.
 
-**The partner** of an image is its neighbour in the endless row of shuffled epochs: images 2j and 2j + 1 of the row are partners. An
-even batch that starts at an even place of the row holds both of every pair, and all batches of the loop do, however the row is split
-over steps, accumulation and processes. So the partner, like all else, does not depend on them, and nothing has to be exchanged.
-Each of the two draws its own share. (The row runs on over the end of an epoch, so once an epoch a pair may hold the same image twice.)
+**The partner** of an image is its neighbour in the endless row of shuffled epochs: images 2j and 2j + 1 of the row are partners. Every
+batch of the loop is even and starts at an even index, so it holds both of each pair, however the row is split over steps, accumulation
+and processes. Each image draws its own share. (A pair at the end of an epoch may hold the same image twice.)
 
-**The authors** (timm's Mixup, mode "batch") draw once for a whole batch, and mix it with itself read backwards: :func:`draw_one_share`
-and :func:`folded`. Then the batch matters, and with it the number of processes.
+**The authors** (timm's Mixup, mode "batch") draw once for a whole batch, and mix it with the reversed batch: :func:`draw_one_share`
+and :func:`folded`. The result then depends on the batch, and so on the number of processes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +26,13 @@ from ..model.patches import Pair
 from ..random import uniforms
 
 TRIES = 32  # a pair of numbers is accepted in at least half of the tries, so one in 10^9 images falls back to halves
+AREA, ASPECT, RECTANGLES = (0.02, 1 / 3), (0.3, 1 / 0.3), 10  # of erasing: shares of the area, heights over widths, tries; timm's
+BANK = 2**20  # starts from which the noise of an erased rectangle may be taken
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How images are mixed. mixup, cutmix: α of the Beta(α, α) that the share is drawn from; 0 leaves that one out.
-
-    With both, each image takes either with probability one half (as in the authors' recipe).
-    """
+    """α of the Beta(α, α) that the share is drawn from; 0 turns it off. With both, each image takes either with probability one half."""
 
     mixup: float = 0.8
     cutmix: float = 1.0
@@ -48,7 +48,7 @@ class Mixing:
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """What was drawn for each image. own: float32 ``b``, the share of the image itself.
+    """own: float32 ``b``, the share of the image itself.
 
     box: int64 ``b 4``, the rectangle (top, left, bottom, right) that comes from the partner; empty where the two are blended.
     """
@@ -70,10 +70,10 @@ def beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
 
 
 def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: int | Tensor) -> Shares:
-    """Shares and rectangles for images of ``image`` pixels: ids ``b`` → Shares. Nothing but the address counts.
+    """Shares and rectangles for images of ``image`` pixels: ids ``b`` → Shares.
 
-    A rectangle has √(1 − share) of height and width and its centre anywhere; what sticks out is cut off, and the share is
-    corrected to the pixels that were really replaced.
+    A rectangle has √(1 − share) of height and width and its centre anywhere. It is cut off at the edges, and the share is then
+    computed from the pixels that are replaced.
     """
     u = uniforms(seed, "mix", epoch, ids, 3 + 2 * TRIES)
     first, second = u[:, 3 : 3 + TRIES], u[:, 3 + TRIES :]
@@ -84,8 +84,8 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     height, width = image
     side = (1 - share).sqrt()
     edges = []
-    for place, length in ((u[:, 1], height), (u[:, 2], width)):
-        centre, half = (place * length).floor(), (side * length / 2).floor()
+    for where, length in ((u[:, 1], height), (u[:, 2], width)):
+        centre, half = (where * length).floor(), (side * length / 2).floor()
         edges.append(((centre - half).clamp(min=0), (centre + half).clamp(max=length)))
     (top, bottom), (left, right) = edges
     box = torch.stack([top, left, bottom, right], dim=1) * cut[:, None]
@@ -94,13 +94,13 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
 
 
 def draw_one_share(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: int | Tensor) -> Shares:
-    """The same share, kind and rectangle for a whole batch, as the authors draw them: ids ``b`` → Shares, drawn for the first id."""
+    """One share and rectangle for a whole batch, drawn for the first id, as the authors do: ids ``b`` → Shares."""
     one = draw_shares(mixing, ids[:1], image, seed=seed, epoch=epoch[:1] if isinstance(epoch, Tensor) and epoch.dim() else epoch)
     return Shares(one.own.expand(len(ids)), one.box.expand(len(ids), 4))
 
 
 def folded(x: Tensor) -> Tensor:
-    """Rows 0 1 … n−1 → 0 n−1 1 n−2 …: neighbours are then what the authors mix, a batch with itself read backwards. n is even."""
+    """Rows 0 1 … n−1 → 0 n−1 1 n−2 …, for even n: each neighbour is then the partner in the reversed batch."""
     half = len(x) // 2
     return torch.stack([x[:half], x.flip(0)[:half]], dim=1).flatten(0, 1)
 
@@ -139,3 +139,42 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits ``b classes`` and soft targets ``b classes``, in float32 (also under autocast)."""
     with torch.autocast(logits.device.type, enabled=False):
         return -(targets.float() * logits.float().log_softmax(1)).sum(1).mean()
+
+
+def erase(images: Tensor, ids: Tensor, probability: float, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Random erasing (Zhong et al., arXiv 1708.04896): normalised images ``b c height width`` → a copy; some have a rectangle of noise.
+
+    It covers 2 % to a third of the area; the noise has standard deviation 1. The same as timm's with ``mode="pixel"``.
+    """
+    height, width = images.shape[-2:]
+    top, left, tall, wide = rectangles(ids, height, width, seed=seed, epoch=epoch)[:, :, None].unbind(1)
+    row, column = (torch.arange(side, device=ids.device) for side in (height, width))
+    inside = ((row >= top) & (row < top + tall))[:, :, None] & ((column >= left) & (column < left + wide))[:, None, :]
+    u = uniforms(seed, "erased", epoch, ids, 2)
+    happens = u[:, 0] < probability
+    values = images[0].numel()
+    noise = noise_bank(values, ids.device).unfold(0, values, 1)[(u[:, 1] * BANK).long()].view_as(images)
+    return torch.where((happens[:, None, None] & inside)[:, None], noise.to(images), images)
+
+
+def rectangles(ids: Tensor, height: int, width: int, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """What would be erased: ids ``b`` → float32 ``b 4`` (top, left, height, width). Empty if ten rectangles were all too large.
+
+    Area and position are uniform, the aspect is log-uniform.
+    """
+    u = uniforms(seed, "erase", epoch, ids, 4 * RECTANGLES).unflatten(1, (RECTANGLES, 4))
+    narrow, broad = (math.log(bound) for bound in ASPECT)
+    area = height * width * (AREA[0] + u[..., 0] * (AREA[1] - AREA[0]))
+    aspect = (narrow + u[..., 1] * (broad - narrow)).exp()
+    tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    top, left = (u[..., 2] * (height - tall + 1)).floor(), (u[..., 3] * (width - wide + 1)).floor()
+    fits = (tall < height) & (wide < width)
+    boxes = torch.stack([top, left, tall, wide], dim=-1) * fits[..., None]
+    return boxes.gather(1, fits.float().argmax(1)[:, None, None].expand(-1, 1, 4))[:, 0]
+
+
+@lru_cache(maxsize=4)
+def noise_bank(values: int, device: torch.device) -> Tensor:
+    """Fixed normal noise, float32 ``BANK + values``. An image takes ``values`` of it."""
+    u = uniforms(0, "erased", 0, torch.zeros(1, dtype=torch.int64, device=device), 2 * (BANK + values))[0].double().unflatten(0, (2, -1))
+    return ((-2 * (1 - u[0]).log()).sqrt() * (2 * math.pi * u[1]).cos()).float()

@@ -9,7 +9,7 @@ from types import ModuleType
 
 EXTRAS = {
     "skimage": "book", "sklearn": "book", "scipy": "book", "jupytext": "book", "tensorboard": "logs", "onnx": "onnx",
-    "onnxscript": "onnx", "onnxruntime": "onnx", "timm": "test", "transformers": "test",
+    "onnxscript": "onnx", "onnxruntime": "onnx", "timm": "finetune", "transformers": "test",
 }  # fmt: skip
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the two names differ
 

@@ -1,159 +1,152 @@
-"""What a worker process does: a part of the plan → images from their files, with the crops that belong to them."""
+"""What a worker process does: it reads the images of a batch, and cuts the crop that belongs to each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..errors import MinimaeError
 from .access import SystemFailure
 from .augment import Augmentation
 from .decoding import Header, decode, read_header, scale_of
 from .stream import ImageFiles
+from .torch_dataset import TorchImages
+from .types import Batch, ImageDataset
 from .views import reduced, resize_on_host, view_boxes
 
-MOST_IN_A_ROW = 100  # unreadable images one after another: then something else is wrong than an image
+MOST_IN_A_ROW = 100  # if more images in a row cannot be read, something else is wrong
 ROUND = 32  # padded sizes are multiples of this, so that the device meets few different ones
 
-WorkerTransform = Callable[[Tensor, Tensor, Tensor], Tensor]  # crops uint8 b h w c, sample ids b, epochs b → crops that are changed further
-Request = tuple[np.ndarray, np.ndarray]  # places int64 b, epochs int64 b
-
-
-class RawBatch(NamedTuple):
-    """What a worker hands over: ``b`` images, ``r`` views of each.
-
-    pixels: uint8 ``b·r h w c`` cropped on the host, or ``b height width c`` padded for the device.
-    boxes: float32 ``b·r 4`` in the whole images. inner, edges: float32 and int64 ``b·r 4``, in the pixels as they are handed over.
-    skipped: images that could not be read and were replaced by the next, each with the reason.
-    """
-
-    pixels: Tensor
-    boxes: Tensor
-    inner: Tensor
-    edges: Tensor
-    labels: Tensor | None
-    ids: Tensor
-    epochs: Tensor
-    skipped: tuple[str, ...]
-
-
-class Failure(NamedTuple):
-    """An image that cannot be read, and must not be replaced: the message of the error."""
-
-    message: str
-
-
-class Broken(Exception):
-    """An image that cannot be read, and that must not be replaced."""
+WorkerTransform = Callable[[Tensor, Tensor, Tensor], Tensor]  # crops uint8 b h w c, sample ids b, epochs b → changed crops
+FromWorker = tuple[Batch, Tensor | None, tuple[str, ...]]  # views for the device, and the images that were replaced, with reasons
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Reader(Dataset[Any]):
-    """Reads parts of a plan; picklable, without state: what it reads is a function of the request."""
+    """Batches as a function of their indices and epochs. An error of an image is returned: raised, it would come with a traceback.
 
-    stream: ImageFiles
+    With ``crop_on="device"`` a batch holds whole images, padded to one size, and ``views``, float32 ``b·r 8``: the box and the edges
+    (see :mod:`.views`) of each of the ``r`` views in these pixels.
+    """
+
+    images: ImageDataset
     image: tuple[int, int]
     augmentation: Augmentation | None
     seed: int
     repeats: int = 1
-    where: Literal["host", "device"] = "host"
-    corrupt: Literal["error", "skip"] = "error"
-    finish: WorkerTransform | None = None
+    crop_on: Literal["host", "device"] = "host"
+    skip_corrupt: bool = False
+    transform: WorkerTransform | None = None
 
-    def __getitem__(self, request: Request) -> RawBatch | Failure:
-        places, epochs = request[0].tolist(), torch.from_numpy(np.repeat(request[1], self.repeats))
-        epochs = epochs * self.repeats + torch.arange(self.repeats).repeat(len(places))
+    def __getitem__(self, request: tuple[np.ndarray, np.ndarray]) -> FromWorker | MinimaeError:
+        index, r = request[0].tolist(), self.repeats
+        epochs = torch.from_numpy(request[1]).repeat_interleave(r) * r + torch.arange(r).repeat(len(index))
         skipped: list[str] = []
         try:
-            headers: list[Any] = []
-            for i, place in enumerate(places):
-                places[i], header = self._readable(place, self._open, skipped)
-                headers.append(header)
-            boxes = self._boxes(places, headers, epochs)
-            shown = []
-            for i, place in enumerate(places):
-                rows = slice(i * self.repeats, (i + 1) * self.repeats)
+            read = self._transformed if isinstance(self.images, TorchImages) else self._cropped
+            pixels, boxes, views = read(index, epochs, skipped)
+        except MinimaeError as error:
+            return error
+        rows = torch.tensor(index).repeat_interleave(r)
+        ids, labels = self.images.ids[rows], None if self.images.labels is None else self.images.labels[rows]
+        if self.transform is not None:
+            pixels = self.transform(pixels, ids, epochs)
+        return Batch(rearrange(pixels, "b h w c -> b c h w"), labels, ids, epochs, boxes), views, tuple(skipped)
 
-                def show(at: int, first: int = place, i: int = i, rows: slice = rows) -> Any:
-                    header = headers[i] if at == first else self._open(at)
-                    if at != first:
-                        boxes[rows] = self._boxes([at], [header], epochs[rows])
-                    return self._show(header, boxes[rows].tolist())
+    def _transformed(self, index: list[int], epochs: Tensor, skipped: list[str]) -> tuple[Tensor, Tensor, None]:
+        """The images as a user's dataset gives them: pixels ``b·r h w c``, and boxes of all of each."""
+        assert isinstance(self.images, TorchImages)
+        every = [i for i in index for _ in range(self.repeats)]
+        pixels = [self.images.item(i, self.seed, e, self.image) for i, e in zip(every, epochs.tolist(), strict=True)]
+        return rearrange(torch.stack(pixels), "b c h w -> b h w c"), torch.tensor([[0.0, 0.0, *self.image]]).repeat(len(every), 1), None
 
-                places[i], one = self._readable(place, show, skipped)
-                headers[i] = None  # its bytes are not needed any more
-                shown.append(one)
-        except Broken as error:
-            return Failure(str(error))
-        index = torch.tensor(places).repeat_interleave(self.repeats)
-        labels = None if self.stream.labels is None else self.stream.labels[index]
-        inner, edges = (torch.tensor([x for one in shown for x in one[k]]) for k in (1, 2))
-        pixels = self._together([one[0] for one in shown])
-        ids = self.stream.ids[index]
-        if self.finish is not None:
-            pixels = self.finish(pixels, ids, epochs)
-        return RawBatch(pixels, boxes, inner, edges, labels, ids, epochs, tuple(skipped))
+    def _cropped(self, index: list[int], epochs: Tensor, skipped: list[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Crops ``b·r h w c``, or padded images ``b height width c``; boxes in the whole images ``b·r 4``; views for the device.
 
-    def _readable(self, place: int, read: Any, skipped: list[str]) -> tuple[int, Any]:
-        """The first image from ``place`` on that can be read, and what ``read`` makes of it. Raises Broken."""
-        for step in range(min(MOST_IN_A_ROW, len(self.stream))):
-            at = (place + step) % len(self.stream)
+        The index of an image that was replaced is changed.
+        """
+        headers: list[Any] = []
+        for row, wanted in enumerate(index):
+            index[row], header = self._readable(wanted, self._open, skipped)
+            headers.append(header)
+        boxes, shown = self._boxes(index, headers, epochs), []  # of all images together, which is faster
+        for row, wanted in enumerate(index):
+            part = slice(row * self.repeats, (row + 1) * self.repeats)
+
+            def show(at: int, wanted: int = wanted, row: int = row, part: slice = part) -> tuple[Any, list[list[float]]]:
+                header = headers[row] if at == wanted else self._open(at)
+                if at != wanted:  # the header was sound, but not the image
+                    boxes[part] = self._boxes([at], [header], epochs[part])
+                return self._show(header, boxes[part].tolist())
+
+            index[row], crops = self._readable(wanted, show, skipped)
+            headers[row] = None  # frees its bytes
+            shown.append(crops)
+        if self.crop_on == "host":
+            return torch.from_numpy(np.stack([crop for crops, _ in shown for crop in crops])), boxes, None
+        return self._padded([pixels for pixels, _ in shown]), boxes, torch.tensor([view for _, views in shown for view in views])
+
+    def _readable(self, wanted: int, read: Callable[[int], T], skipped: list[str]) -> tuple[int, T]:
+        """The first image from ``wanted`` on that can be read, and what ``read`` makes of it. Raises MinimaeError."""
+        most = min(MOST_IN_A_ROW, len(self.images))
+        for at in ((wanted + step) % len(self.images) for step in range(most)):
             try:
                 return at, read(at)
-            except SystemFailure as error:
-                raise Broken(str(error)) from None
-            except MemoryError:
+            except (SystemFailure, MemoryError):
                 raise
             except Exception as error:  # Pillow raises a dozen types for damaged files
-                message = f"{self.stream.where(at)} cannot be read ({error})"
-                if self.corrupt == "error":
-                    remedy = "repair or remove it" if self.stream.span is None else "check the shards with minimae data verify"
-                    raise Broken(f"{message}; {remedy}, or have such images replaced with --skip-corrupt") from None
+                message = f"{self.images.where(at)} cannot be read ({error})"
+                if not self.skip_corrupt:
+                    packed = isinstance(self.images, ImageFiles) and self.images.span is not None
+                    remedy = "check the shards with minimae data verify" if packed else "repair or remove it"
+                    raise MinimaeError(f"{message}; {remedy}, or have such images replaced with --skip-corrupt") from None
                 skipped.append(message)
-        raise Broken(f"{min(MOST_IN_A_ROW, len(self.stream))} images in a row could not be read; the last: {skipped[-1]}")
+        raise MinimaeError(f"{most} images in a row could not be read; the last: {skipped[-1]}")
 
-    def _open(self, place: int) -> Header:
-        return read_header(self.stream.bytes_of(place))
+    def _open(self, index: int) -> Header:
+        if isinstance(self.images, ImageFiles):
+            return read_header(self.images.bytes_of(index))
+        from PIL import Image
 
-    def _boxes(self, places: list[int], headers: list[Header], epochs: Tensor) -> Tensor:
+        pixels = self.images.read(index)
+        array = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
+        height, width = array.shape[:2]
+        return Header(Image.fromarray(array.numpy(force=True)), height, width, turn=1, plain=False, bits=None)
+
+    def _boxes(self, index: list[int], headers: list[Header], epochs: Tensor) -> Tensor:
         """Boxes ``b·r 4`` of all views of these images, each in its own epoch."""
         sizes = torch.tensor([[h.height, h.width] for h in headers], dtype=torch.float32).repeat_interleave(self.repeats, 0)
-        ids = self.stream.ids[torch.tensor(places)].repeat_interleave(self.repeats)
+        ids = self.images.ids[torch.tensor(index)].repeat_interleave(self.repeats)
         return view_boxes(ids, sizes, epochs, image=self.image, augmentation=self.augmentation, seed=self.seed)
 
-    def _show(self, header: Header, boxes: list[list[float]]) -> tuple[Any, list[list[float]], list[list[int]]]:
-        """One image: what is handed over of its pixels, and where its views lie in them."""
-        size, beyond = (header.height, header.width), self.augmentation is None
+    def _show(self, header: Header, boxes: list[list[float]]) -> tuple[Any, list[list[float]]]:
+        """One image: its crops; or the part of it that all its crops need, and for each the box and the edges in that part."""
+        size, beyond, channels = (header.height, header.width), self.augmentation is None, self.images.channels
         # Training decodes no more than the smallest crop needs; evaluation decodes in full, to be exact.
         scale = 1 if beyond else min(scale_of(header, box[2], box[3], wanted=self.image) for box in boxes)
-        picture = decode(header, scale, channels=self.stream.channels, bits=self.stream.bits)
+        picture = decode(header, scale, channels=channels, bits=getattr(self.images, "bits", None))
         views = [reduced(box, size, scale, beyond=beyond) for box in boxes]
-        if self.where == "host":
-            crops = [_array(resize_on_host(picture, box, edges, self.image)) for box, edges in views]
-            return crops, [box for box, _ in views], [edges for _, edges in views]
+        if self.crop_on == "host":
+            crops = (resize_on_host(picture, box, edges, self.image) for box, edges in views)
+            return [np.asarray(crop).reshape(*self.image, channels) for crop in crops], []
         top, left = (min(edges[k] for _, edges in views) for k in (0, 1))
         bottom, right = (max(edges[k] for _, edges in views) for k in (2, 3))
-        pixels = _array(picture)[top:bottom, left:right]
-        inner = [[box[0] - top, box[1] - left, box[2], box[3]] for box, _ in views]
-        return pixels, inner, [[e[0] - top, e[1] - left, e[2] - top, e[3] - left] for _, e in views]
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)[top:bottom, left:right]
+        moved = np.array([top, left, 0, 0, top, left, top, left])
+        return pixels, [([*box, *edges] - moved).tolist() for box, edges in views]
 
-    def _together(self, shown: list[Any]) -> Tensor:
-        """The images of a batch in one tensor."""
-        if self.where == "host":
-            return torch.from_numpy(np.stack([crop for crops in shown for crop in crops]))
-        height, width = (-(-max(pixels.shape[k] for pixels in shown) // ROUND) * ROUND for k in (0, 1))
-        padded = torch.empty(len(shown), height, width, self.stream.channels, dtype=torch.uint8)  # pixels beyond an image have weight 0
-        for pixels, row in zip(shown, padded.numpy()):
+    def _padded(self, images: list[np.ndarray]) -> Tensor:
+        """Images ``height width c`` of several sizes in one tensor. Pixels beyond an image have no weight, so they are not set."""
+        height, width = (-(-max(pixels.shape[k] for pixels in images) // ROUND) * ROUND for k in (0, 1))
+        padded = torch.empty(len(images), height, width, self.images.channels, dtype=torch.uint8)
+        for pixels, row in zip(images, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
         return padded
-
-
-def _array(picture: Any) -> np.ndarray:
-    """A Pillow image in grey or RGB → uint8 ``h w c``."""
-    array = np.asarray(picture)
-    return array[:, :, None] if array.ndim == 2 else array

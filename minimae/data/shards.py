@@ -7,15 +7,17 @@ one is not finished), and ``index.json``, all of these in one. Any reader of Web
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -64,81 +66,67 @@ class Index:
     format: int = FORMAT
 
     def part(self, number: int) -> Index:
-        """The index of one of the shards. The files that were left out are not known for each."""
+        """The index of one of the shards. It does not know which files were left out."""
         ends = list(accumulate((shard.images for shard in self.shards), initial=0))
-        rows = slice(ends[number], ends[number + 1])
-        labels = None if self.labels is None else self.labels[rows]
-        lists = {"ids": self.ids[rows], "offsets": self.offsets[rows], "lengths": self.lengths[rows], "labels": labels}
-        return replace(self, shards=self.shards[number : number + 1], skipped=(), **lists)  # type: ignore[arg-type]
+        rows, labels = slice(ends[number], ends[number + 1]), self.labels
+        return replace(
+            self, shards=(self.shards[number],), ids=self.ids[rows], offsets=self.offsets[rows], lengths=self.lengths[rows],
+            labels=None if labels is None else labels[rows], skipped=(),
+        )  # fmt: skip
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write under another name, sync and rename, so that a file called ``path`` is always whole. After an error nothing is left."""
+    temporary = path.with_name(path.name + PARTIAL)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_shard(path: Path, samples: Iterable[tuple[int, bytes, int | None]]) -> tuple[Shard, list[int], list[int], list[int]]:
     """Samples (id, JPEG, label) → a tar file, and the ids, offsets and lengths of its images.
 
-    It is written under another name, synced and renamed, so that a file called ``path`` is always whole. The same samples give
-    the same bytes: no times, no owners. Raises OSError (a full disk, say) and leaves nothing behind.
+    The same samples give the same bytes: no times, no owners. Raises OSError, on a full disk for example.
     """
-    temporary = path.with_name(path.name + PARTIAL)
-    digest, at = hashlib.sha256(), 0
     ids: list[int] = []
     offsets: list[int] = []
     lengths: list[int] = []
-    try:
-        with open(temporary, "wb") as file:
-            for sample, data, label in samples:
-                parts = [(f"{sample:08d}.jpg", data)] + ([] if label is None else [(f"{sample:08d}.cls", str(label).encode())])
-                ids.append(sample)
-                offsets.append(at + BLOCK)
-                lengths.append(len(data))
-                for name, content in parts:
-                    at += _write(file, digest, _member(name, content))
-            at += _write(file, digest, bytes(2 * BLOCK))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Shard(path.name, at, digest.hexdigest(), len(ids)), ids, offsets, lengths
+    with _whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample, data, label in samples:
+            for row, value in ((ids, sample), (offsets, tar.offset + BLOCK), (lengths, len(data))):  # type: ignore[attr-defined]
+                row.append(value)
+            _add(tar, f"{sample:08d}.jpg", data)
+            if label is not None:
+                _add(tar, f"{sample:08d}.cls", str(label).encode())
+    return Shard(path.name, path.stat().st_size, checksum(path), len(ids)), ids, offsets, lengths
 
 
-def _write(file: Any, digest: Any, content: bytes) -> int:
-    file.write(content)
-    digest.update(content)
-    return len(content)
-
-
-def _member(name: str, content: bytes) -> bytes:
-    """One file of a tar archive: its header, the content, and zeros up to a whole block."""
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % BLOCK)
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while part := file.read(1 << 20):
-        digest.update(part)
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
     return digest.hexdigest()
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write an index (of a folder, or of one shard), with its checksum, under another name, and rename it."""
-    temporary = path.with_name(path.name + PARTIAL)
+    """Write an index (of a folder, or of one shard) with its checksum."""
     content = {**asdict(index), "format": FORMAT}
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({**content, "sha256": _own_checksum(content)}, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _whole_file(path) as file:
+        file.write(json.dumps({**content, "sha256": _own_checksum(content)}, separators=(",", ":")).encode())
 
 
 def _own_checksum(content: dict[str, Any]) -> str:
@@ -197,23 +185,10 @@ def _whole(value: Any, what: str) -> int:
 
 def joined(parts: list[Index]) -> Index:
     """The index of a folder from those of its shards."""
-    first = parts[0]
-
-    def together(lists: list[list[int]]) -> list[int]:
-        return [x for one in lists for x in one]
-
-    return Index(
-        first.name,
-        first.recipe,
-        first.classes,
-        tuple(shard for part in parts for shard in part.shards),
-        together([part.ids for part in parts]),
-        together([part.offsets for part in parts]),
-        together([part.lengths for part in parts]),
-        None if first.labels is None else together([part.labels or [] for part in parts]),
-        tuple(file for part in parts for file in part.skipped),
-        first.split,
-    )
+    lists: dict[str, Any] = {key: [x for part in parts for x in getattr(part, key)] for key in ("ids", "offsets", "lengths")}
+    labels = None if parts[0].labels is None else [x for part in parts for x in part.labels or []]
+    shards, skipped = (tuple(x for part in parts for x in getattr(part, key)) for key in ("shards", "skipped"))
+    return replace(parts[0], **lists, labels=labels, shards=shards, skipped=skipped, format=FORMAT)
 
 
 def packed(root: Path) -> bool:

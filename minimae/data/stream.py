@@ -1,7 +1,7 @@
-"""A set of images too large for memory: a list of where each lies, read when it is needed.
+"""A set of images too large for memory: a list of where each is stored, read when it is needed.
 
-It comes from class folders as ImageNet's (``train/<class>/*.JPEG``, ``val/<class>/*.JPEG``) or from the shards that
-:mod:`.pack` makes of them. Both give the same images the same places, labels and sample ids, hence the same order, crops and masks.
+It comes from class folders like ImageNet's (``train/<class>/*.JPEG``, ``val/<class>/*.JPEG``), or from the shards that :mod:`.pack`
+makes of them. Both give an image the same index, label and sample id, and so the same crops and masks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,9 +20,8 @@ from torch import Tensor
 
 from .access import SystemFailure, file_bytes
 from .choose import as_index
-from .decoding import decode, is_grey, read_header
+from .decoding import Header, decode, is_grey, read_header
 from .folder import Listing, listing, no_folder
-from .handles import FileCache
 from .labels import as_labels
 from .shards import INDEX, packed, read_index, split_folder
 from .types import DamagedImage, ImageDataset, Statistics
@@ -34,14 +33,12 @@ WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's classes
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageFiles(ImageDataset):
-    """Images that are read when needed.
+    """Images that are read when needed. Attributes as in :class:`.types.ImageDataset`, and more.
 
-    root, files: the files, as bytes of their names below ``root`` (an array: worker processes then share its memory).
-    file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None where a file is an image.
-    labels: int64 ``N`` or None. classes: names, by label. ids: int64 ``N``, the sample ids that address all randomness.
+    root, files: names of the files below ``root``, as an array of bytes, whose memory worker processes share.
+    file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None if a file is an image.
     channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.depth`.
-    held: uint8, the bytes of all files one after another, where they are kept in memory; ``span`` then refers to them.
-    fixed_statistics: mean and standard deviation to normalise by, where they are not those of the pixels.
+    held: uint8, the bytes of all files if they are in memory; ``span`` then refers to them.
     """
 
     name: str
@@ -57,7 +54,6 @@ class ImageFiles(ImageDataset):
     notes: tuple[str, ...] = ()
     held: Tensor | None = None
     fixed_statistics: Statistics | None = None
-    handles: FileCache = field(default_factory=FileCache)
     threads: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
@@ -71,9 +67,8 @@ class ImageFiles(ImageDataset):
 
     def _decoded(self, index: int, reduce_above: int) -> Tensor:
         """An image → uint8 ``c height width``, at an eighth of its size above ``reduce_above`` pixels. Raises DamagedImage."""
-        data = self.bytes_of(index)
+        header = self._header(index)
         try:
-            header = read_header(data)
             picture = decode(header, 8 if header.height * header.width > reduce_above else 1, channels=self.channels, bits=self.bits)
         except MemoryError:
             raise
@@ -81,13 +76,16 @@ class ImageFiles(ImageDataset):
             raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
         return torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, self.channels).permute(2, 0, 1)
 
-    def size_of(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, upright. Reads its bytes, but decodes only the header. Raises DamagedImage."""
+    def _header(self, index: int) -> Header:
         data = self.bytes_of(index)
         try:
-            header = read_header(data)
+            return read_header(data)
         except Exception as error:  # Pillow raises a dozen types
             raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, upright. Reads its bytes, but decodes only the header. Raises DamagedImage."""
+        header = self._header(index)
         return header.height, header.width
 
     def summary_of(self, index: int) -> tuple[int, int, float]:
@@ -99,39 +97,38 @@ class ImageFiles(ImageDataset):
         return height, width, mean
 
     def kept(self) -> ImageFiles:
-        """The same with the bytes of all files in memory: read once, and the same images."""
-        data = [self.bytes_of(place) for place in range(len(self))]
+        """The same images with the bytes of all files in memory."""
+        data = [self.bytes_of(i) for i in range(len(self))]
         lengths = torch.tensor([len(x) for x in data])
         span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
-        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span, handles=FileCache())
+        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span)
 
-    def path_of(self, place: int) -> Path:
-        """The file in which an image lies."""
-        return self.root / os.fsdecode(self.files[int(self.file[place])])
+    def path_of(self, index: int) -> Path:
+        """The file that holds an image."""
+        return self.root / os.fsdecode(self.files[int(self.file[index])])
 
-    def where(self, place: int) -> str:
-        """Where an image lies, for messages: a file, or a shard and the name in it."""
-        path = self.path_of(place)
-        return str(path) if self.span is None else f"{path}, {int(self.ids[place]):08d}.jpg"
+    def where(self, index: int) -> str:
+        """Where an image is stored, for messages: a file, or a shard and the name in it."""
+        path = self.path_of(index)
+        return str(path) if self.span is None else f"{path}, {int(self.ids[index]):08d}.jpg"
 
-    def bytes_of(self, place: int) -> bytes:
+    def bytes_of(self, index: int) -> bytes:
         """The bytes of the image's file. Raises SystemFailure when they cannot be read, or when a shard is truncated."""
-        path = self.path_of(place)
+        path = self.path_of(index)
         if self.span is None:
             return file_bytes(path)
-        offset, length = self.span[place].tolist()
+        offset, length = self.span[index].tolist()
         if self.held is not None:
             return self.held[offset : offset + length].numpy().tobytes()
-        data = self.handles.read(str(path), offset, length)
+        data = file_bytes(path, offset, length)
         if len(data) != length:
             raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
         return data
 
     def subset(self, index: Tensor | Sequence[int]) -> ImageFiles:
-        """The images at these places, with their own sample ids."""
         index = as_index(index, len(self))
         labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
-        return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index], handles=FileCache())
+        return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index])
 
 
 def open_folder(
@@ -157,8 +154,8 @@ def of_files(name: str, found: Listing, *, channels: int | None = None, bits: in
 
 def _coloured(stream: ImageFiles) -> ImageFiles:
     """The same with one channel if every image is grey. Opens them until one is not."""
-    grey = all(is_grey(stream.bytes_of(place)) for place in range(len(stream)))
-    return replace(stream, channels=1, fixed_statistics=None, handles=FileCache()) if grey else stream
+    grey = all(is_grey(stream.bytes_of(i)) for i in range(len(stream)))
+    return replace(stream, channels=1, fixed_statistics=None) if grey else stream
 
 
 def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> ImageFiles:

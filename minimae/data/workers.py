@@ -1,29 +1,106 @@
-"""Worker processes: how many, what Ctrl-C and SIGTERM do to them, and how their death is reported.
-
-Both signals reach the whole group of processes. The process that started the workers handles them; workers ignore them.
-"""
+"""Worker processes that read or pack: how many, how they start and end, and what is reported when one dies."""
 
 from __future__ import annotations
 
+import atexit
 import errno
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import MinimaeError
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Workers(Iterator[Any]):
+    """``dataset[request]`` for each request, in order, made ahead by ``count`` processes; with 0, made here when it is needed.
+
+    An item that is an exception is raised here. Ctrl-C and SIGTERM reach the whole group of processes, and only this one handles them.
+    prefetch: items that each worker makes ahead. timeout: seconds after which waiting for one is an error. pinned: in page-locked memory.
+    Raises MinimaeError when a worker dies or hangs, or when there are too many open files.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], requests: Iterable[Any], count: int, *, prefetch: int = 2, timeout: float = 600.0, pinned: bool = False
+    ) -> None:
+        options: dict[str, Any] = {"num_workers": count, "pin_memory": pinned, "collate_fn": _unchanged}
+        if count:
+            options |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": start_worker}
+        # batch_size=None: a request is an item. With a generator of its own, it does not change the loop's random numbers.
+        self._loader: Any = DataLoader(dataset, None, sampler=_Requests(requests), generator=torch.Generator(), **options)
+        self._iterator: Any = None
+        self._at_exit = partial(_close, weakref.ref(self))
+        atexit.register(self._at_exit)  # before Python's own ending, which waits for workers that may be stuck
+
+    def __next__(self) -> Any:
+        try:
+            if self._loader is None:
+                raise StopIteration
+            if self._iterator is None:
+                with _held(*STOPS):
+                    self._iterator = iter(self._loader)
+            item = next(self._iterator)
+        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a worker died while it handed over an item
+            self.close()
+            if isinstance(error, RuntimeError) and not from_dead_worker(error):
+                raise
+            raise MinimaeError(death_of_a_worker(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(item, Exception):
+            self.close()
+            raise item
+        return item
+
+    def close(self) -> None:
+        """End the workers. There are no more items then."""
+        iterator, self._iterator, self._loader = self._iterator, None, None
+        atexit.unregister(self._at_exit)
+        if not hasattr(iterator, "_workers"):
+            return
+        with suppress(RuntimeError):  # torch reports a dead worker by a signal, which can arrive while the others are ended
+            iterator._shutdown_workers()  # dropping the iterator would do, but a traceback can keep it alive
+        for process in iterator._workers:
+            if process.is_alive():  # stuck in a read that never ends
+                process.kill()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Requests:
+    def __init__(self, requests: Iterable[Any]) -> None:
+        self.requests = requests
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.requests)
+
+
+def _close(workers: weakref.ref[Workers]) -> None:
+    if (living := workers()) is not None:
+        living.close()
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
 @contextmanager
-def held(*stops: signal.Signals) -> Iterator[None]:
-    """In here these signals wait. Workers started here inherit that: none is stopped before it comes to :func:`ignore` them."""
+def _held(*stops: signal.Signals) -> Iterator[None]:
+    """Inside, these signals wait. A process started here inherits that, so it is not stopped before it ignores them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -34,15 +111,10 @@ def held(*stops: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ignore(*stops: signal.Signals) -> None:
-    """In a worker: these signals are for the process that started it."""
-    for stop in stops:
+def start_worker(worker: int) -> None:
+    """How a worker starts (``worker_init_fn``): it leaves stop signals to the process that started it, and ends with that."""
+    for stop in STOPS:
         signal.signal(stop, signal.SIG_IGN)
-
-
-def ignore_stops(worker: int) -> None:
-    """How a DataLoader's worker starts (``worker_init_fn``): the training process answers a stop, after the step it is in."""
-    ignore(*STOPS)
     end_with_parent()
 
 
@@ -63,20 +135,6 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def noted_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C is noted, not raised, in here: raised inside ``wait`` it can leave locks behind, for which a pool then waits forever."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-
-
-@contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Make the folder, and lock it against other packing processes. Raises MinimaeError when it is locked."""
     target.mkdir(parents=True, exist_ok=True)
@@ -93,15 +151,15 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def tells_a_death(error: RuntimeError) -> bool:
-    """Whether torch says with this that a DataLoader's worker died or hangs: by a signal, so wherever the loop happens to be."""
+def from_dead_worker(error: RuntimeError) -> bool:
+    """Whether torch reports with this that a worker died or hangs: by a signal, so it can come from any line."""
     return str(error).startswith("DataLoader") or out_of_files(error)
 
 
 def out_of_files(error: Exception) -> bool:
     """Whether this error means that a process has too many files open: each worker, and each batch it returns, needs some."""
     number = getattr(error, "errno", None)
-    return number in (errno.EMFILE, errno.ENFILE) or any(said in str(error) for said in ("Too many open files", "items of ancdata"))
+    return number in (errno.EMFILE, errno.ENFILE) or any(text in str(error) for text in ("Too many open files", "items of ancdata"))
 
 
 def death_of_a_worker(error: Exception) -> str:

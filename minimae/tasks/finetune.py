@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import Augmentation, normalise
-from ..data.mixing import draw_one_share, draw_shares, folded, mix_images, soft_cross_entropy, soft_targets
-from ..data.randaugment import WorkerTransform, erase, mean_colour, randaugment
+from ..data.mixing import draw_one_share, draw_shares, erase, folded, mix_images, soft_cross_entropy, soft_targets
+from ..data.randaugment import RandAugment, mean_colour
 from ..data.stream import ImageFiles
 from ..data.types import Batch, ImageDataset
 from ..devices import device_of
@@ -30,7 +30,7 @@ from ..train.order import Order
 from ..train.settings import from_dict
 from ..train.task import Result, Task
 from .finetune_recipe import Finetune
-from .loading import DEFAULTS, LoaderConfig, batches, changed
+from .loading import DEFAULTS, LoaderConfig, augmentation_of, augmented, batches
 from .partial import at_image, freeze
 
 __all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "finetune", "load_finetuned"]
@@ -100,7 +100,7 @@ class FinetuneTask(Task):
         mean, deviation = self.statistics
         self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
         self.image = pair(self.classifier.encoder.size.image)
-        if self.finish is not None and self.reading.crop_on == "device" and isinstance(self.dataset, ImageFiles):
+        if self.transform is not None and self.reading.crop_on == "device" and isinstance(self.dataset, ImageFiles):
             raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 
     @property
@@ -118,18 +118,18 @@ class FinetuneTask(Task):
 
     @property
     def augmentation(self) -> Augmentation:
-        return Augmentation(scale=self.recipe.crop, flip=self.recipe.flip)
+        return augmentation_of(self.dataset, Augmentation(scale=self.recipe.crop, flip=self.recipe.flip))
 
     @property
-    def finish(self) -> WorkerTransform | None:
-        """Flips and RandAugment, which are done on the host, image by image, by workers where there are any."""
+    def transform(self) -> RandAugment | None:
+        """What workers do with their crops. (Flips come later: RandAugment's directions are as likely as their mirror images.)"""
         r = self.recipe
-        return None if r.randaugment is None else WorkerTransform(r.flip, r.randaugment, r.seed, self.fill)
+        return None if r.randaugment is None else RandAugment(r.randaugment, r.seed, self.fill)
 
     def loader(self, order: Order) -> Iterator[Batch]:
         r = self.recipe
         how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.dataset, order, self.reading, **how, finish=self.finish, device=device_of(self.model))
+        return batches(self.dataset, order, self.reading, **how, transform=self.transform, device=device_of(self.model))
 
     def after_step(self) -> None:
         if isinstance(self.model, Averaged):
@@ -138,12 +138,7 @@ class FinetuneTask(Task):
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r, ids, labels, epochs = self.recipe, batch.ids, batch.labels, batch.epochs
         assert labels is not None
-        done = r.randaugment is not None and batch.boxes is not None  # workers made the crops, and finished them
-        augmentation = replace(self.augmentation, flip=False) if done else self.augmentation
-        images = changed(batch, augmentation, seed=r.seed, size=self.image)
-        if r.randaugment is not None and not done:
-            images = randaugment(images, ids, r.randaugment, seed=r.seed, epoch=epochs, fill=self.fill)
-        images = normalise(images, self.statistics)
+        images = normalise(augmented(batch, self.augmentation, seed=r.seed, size=self.image), self.statistics)
         if r.erasing:
             images = erase(images, ids, r.erasing, seed=r.seed, epoch=epochs)
         if not r.mixing:

@@ -1,4 +1,4 @@
-"""What every task reads its images through, whether they lie in memory or are read from files as they are needed."""
+"""How every task reads its images, whether they are in memory or read when needed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor
 from ..data.augment import Augmentation, augment
 from ..data.files import resize
 from ..data.images import Images
-from ..data.loader import feed, in_memory, in_order
+from ..data.loader import Loader, in_memory, in_order
 from ..data.reader import WorkerTransform
+from ..data.stream import ImageFiles
+from ..data.torch_dataset import TorchImages
 from ..data.types import Batch, ImageDataset, Statistics
 from ..devices import cores
 from ..model.patches import Pair, pair
@@ -31,14 +33,14 @@ PART = 500  # images whose features are computed together
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """How images that are not in memory are read. It decides how fast that is, and not what is learned."""
+    """How images that are not in memory are read. This affects the speed only."""
 
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
-    """Where full images are cropped and resized: in the workers, or on the device, which needs fewer cores and more of the bus."""
+    """Where images are cropped and resized: in the workers, or on the device, which needs fewer cores and more of the bus."""
     skip_corrupt: bool = False
-    """Leave unreadable images out; each is told and counted. Without this they are an error."""
+    """Leave out unreadable images; each is reported. Without this they are an error."""
 
     def processes(self) -> int:
         """How many workers this process starts."""
@@ -46,99 +48,100 @@ class LoaderConfig:
 
 
 DEFAULTS = LoaderConfig()
+NONE = Augmentation(scale=None, flip=False)
+
+
+def augmentation_of(images: ImageDataset, augmentation: Augmentation) -> Augmentation:
+    """What is done to these images in training: nothing to those of a user's dataset, whose transform has done it."""
+    return NONE if isinstance(images, TorchImages) else augmentation
 
 
 def batches(
-    source: ImageDataset,
+    images: ImageDataset,
     order: Order,
-    reading: LoaderConfig,
+    config: LoaderConfig,
     *,
     image: Pair,
     augmentation: Augmentation,
     seed: int,
     repeats: int,
     device: torch.device,
-    finish: WorkerTransform | None = None,
-) -> Iterator[Batch]:
-    """The batches of ``order`` on the device, uint8: whole images from memory; from files, crops of ``image`` pixels.
-
-    finish: what else workers do with the crops. Images in memory then go through workers too, unless the device is the CPU.
-    """
-    if isinstance(source, Images) and (finish is None or device.type == "cpu"):
-        here = source.to(device)
-        return (here.batch(places, epochs, repeats) for places, epochs in order)
-    return feed(
-        source, order, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=reading.processes(),
-        finish=finish, where=reading.crop_on, corrupt="skip" if reading.skip_corrupt else "error",
+    transform: WorkerTransform | None = None,
+) -> Loader:
+    """The batches of ``order`` on the device: see :class:`minimae.data.loader.Loader`. transform: what workers do with their crops."""
+    in_files = isinstance(images, ImageFiles)
+    workers = 0 if isinstance(images, Images) and device.type == "cpu" else config.processes()
+    return Loader(
+        images, order, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=workers,
+        crop_on=config.crop_on if in_files else "host", skip_corrupt=config.skip_corrupt, transform=transform,
     )  # fmt: skip
 
 
-def changed(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) -> Tensor:
-    """A batch → float32 images in [0, 1], ``b c height width``: cropped unless that was done as they were read, flipped, recoloured."""
+def augmented(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) -> Tensor:
+    """A batch → float32 images in [0, 1], ``b c height width``: cropped if they are still whole, flipped, recoloured."""
     if batch.boxes is not None:
         augmentation = replace(augmentation, scale=None, fixed=None)
     return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
 
 
-def chunks(source: ImageDataset, reading: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
-    """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`); the same from memory and from files.
+def chunks(images: ImageDataset, config: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:
+    """All images in order, as evaluation sees them (:func:`minimae.data.views.evaluated`), whether from memory or from files.
 
-    share: only this process's part, when several work together. An unreadable image is left out with ``skip_corrupt``.
+    share: only the part of this process, when several work together. With ``skip_corrupt``, unreadable images are left out.
     """
-    here = world()
-    if share and here.size > 1:
-        if here.rank >= len(source):
+    process = world()
+    if share and process.size > 1:
+        if process.rank >= len(images):
             return
-        source = source.subset(torch.arange(here.rank, len(source), here.size))
-    if isinstance(source, Images):
-        parts = [source] if source.image == pair(image) else (source.subset(places) for places in torch.arange(len(source)).split(size))
+        images = images.subset(torch.arange(process.rank, len(images), process.size))
+    if isinstance(images, Images):
+        parts = [images] if images.image == pair(image) else (images.subset(index) for index in torch.arange(len(images)).split(size))
         yield from (replace(part, pixels=resize(part.pixels, image)) for part in parts)
         return
-    with closing(
-        feed(source, in_order(len(source), size), image=image, augmentation=None, seed=0, workers=reading.processes(),
-             corrupt="skip" if reading.skip_corrupt else "error")
-    ) as read:  # fmt: skip
-        read.instead = "left out"
-        for places, batch in zip(torch.arange(len(source)).split(size), read):
-            right = batch.ids == source.ids[places]  # an unreadable image was replaced by the next one
-            if right.any():
-                labels = None if batch.labels is None else batch.labels[right]
-                yield Images(source.name, batch.pixels[right].contiguous(), labels, source.classes, batch.ids[right])
+    order = in_order(len(images), size)
+    with closing(Loader(images, order, image=image, workers=config.processes(), skip_corrupt=config.skip_corrupt)) as loader:
+        loader.instead = "left out"
+        for index, batch in zip(torch.arange(len(images)).split(size), loader):
+            sound = batch.ids == images.ids[index]  # the loader replaces an unreadable image by the next one
+            if sound.any():
+                labels = None if batch.labels is None else batch.labels[sound]
+                yield Images(images.name, batch.pixels[sound].contiguous(), labels, images.classes, batch.ids[sound])
 
 
 def features_of(
-    encoder: Encoder, source: ImageDataset, statistics: Statistics, reading: LoaderConfig, *, pool: Pool, precision: Precision = "auto"
-) -> tuple[Tensor, Tensor]:
+    encoder: Encoder, images: ImageDataset, statistics: Statistics, config: LoaderConfig = DEFAULTS, *, pool: Pool = "mean",
+    precision: Precision = "auto",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``, on the CPU.
 
     Several processes share the images; the first one gets all features, in the order of the images, and the others get none.
     """
-    here, done = world(), 0
-    features = torch.empty(-(-len(source) // here.size), feature_width(encoder.size, pool))  # a list of parts would take twice the memory
+    process, done = world(), 0
+    features = torch.empty(-(-len(images) // process.size), feature_width(encoder.size, pool))  # joining parts would take twice the memory
     labels, ids = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
-    for whole in chunks(source, reading, image=pair(encoder.size.image), share=True):
-        assert whole.labels is not None and whole.ids is not None
-        for pixels in whole.pixels.split(PART):  # so that the device holds only these
+    for chunk in chunks(images, config, image=pair(encoder.size.image), share=True):
+        assert chunk.labels is not None
+        for pixels in chunk.pixels.split(PART):  # so that the device holds only these
             rows = extract(encoder, pixels, statistics, pool=pool, precision=precision)
             features[done : done + len(rows)] = rows
             done += len(rows)
-        labels.append(whole.labels.cpu())
-        ids.append(whole.ids.cpu())
-    known = [gather_rows(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
-    if here.size > 1:
-        order = source.ids.argsort()
-        place = order[torch.searchsorted(source.ids[order], known[2])]
-        known = [rows[place.argsort()] for rows in known]
-    return known[0], known[1]
+        labels.append(chunk.labels.cpu())
+        ids.append(chunk.ids.cpu())
+    gathered = [gather_rows(rows) for rows in (features[:done], torch.cat(labels), torch.cat(ids))]
+    if process.size > 1:
+        order = images.ids.argsort()
+        index = order[torch.searchsorted(images.ids[order], gathered[2])]
+        gathered = [rows[index.argsort()] for rows in gathered]
+    return gathered[0], gathered[1]
 
 
-def some(source: ImageDataset, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
-    """At most ``count`` images as evaluation sees them, the same ones each time: evenly spread, since folders are sorted by class.
+def some(images: ImageDataset, count: int, *, image: Pair, skip_corrupt: bool = False, workers: int = 0) -> Images:
+    """At most ``count`` images as evaluation sees them, always the same: evenly spread, because folders are sorted by class.
 
     A damaged image is an error, or with ``skip_corrupt`` replaced by the next one. workers: processes that read; 0 reads in this one.
     """
-    count = min(count, len(source))
-    part = source.subset(torch.arange(count) * len(source) // count)
+    count = min(count, len(images))
+    part = images.subset(torch.arange(count) * len(images) // count)
     if isinstance(part, Images):
         return replace(part, pixels=resize(part.pixels, image))
-    return in_memory(part, image=image, corrupt="skip" if skip_corrupt else "error", workers=workers)
+    return in_memory(part, image=image, skip_corrupt=skip_corrupt, workers=workers)

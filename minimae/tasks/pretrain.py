@@ -27,7 +27,7 @@ from ..train.order import Order
 from ..train.settings import Settings
 from ..train.task import Result, Task
 from .expected import baseline_loss, reference
-from .loading import DEFAULTS, LoaderConfig, batches, changed, some
+from .loading import DEFAULTS, LoaderConfig, augmentation_of, augmented, batches, some
 from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
 
 __all__ = [
@@ -149,6 +149,7 @@ class PretrainTask(Task):
         mean, deviation = self.dataset.statistics
         self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
         self.image = pair(self.model.size.image)
+        self.augmentation = augmentation_of(self.dataset, self.recipe.augmentation)
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
@@ -160,7 +161,7 @@ class PretrainTask(Task):
 
     def loader(self, order: Order) -> Iterator[Batch]:
         r = self.recipe
-        how: dict[str, Any] = {"image": self.image, "augmentation": r.augmentation, "seed": r.seed, "repeats": r.repeats}
+        how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
         return batches(self.dataset, order, self.reading, **how, device=device_of(self.model))
 
     def expected(self) -> Expectation | None:
@@ -176,9 +177,9 @@ class PretrainTask(Task):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe
-        images = normalise(changed(batch, r.augmentation, seed=r.seed, size=self.image), self.statistics)
+        images = augmented(batch, self.augmentation, seed=r.seed, size=self.image)
         mask = make_mask(batch.ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=batch.epochs)
-        return images, mask.keep, mask.masked
+        return normalise(images, self.statistics), mask.keep, mask.masked
 
     def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
         images, keep, masked = inputs

@@ -26,7 +26,7 @@ from ..train.loop import fit
 from ..train.settings import Settings
 from ..train.task import Result
 from .finetune import FinetuneTask, classes_of
-from .loading import DEFAULTS, LoaderConfig, changed
+from .loading import DEFAULTS, LoaderConfig, augmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,8 @@ class ProbeTask(FinetuneTask):
     kind: str = field(default="probe", init=False)
 
     @property
-    def finish(self) -> None:
-        """Nothing: the probe flips on the device, and recolours nothing."""
+    def transform(self) -> None:
+        """None: the probe does not use RandAugment."""
         return None
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
@@ -130,7 +130,7 @@ class ProbeTask(FinetuneTask):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         assert batch.labels is not None
-        images = changed(batch, self.augmentation, seed=self.recipe.seed, size=self.image)
+        images = augmented(batch, self.augmentation, seed=self.recipe.seed, size=self.image)
         return normalise(images, self.statistics), batch.labels
 
     def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:

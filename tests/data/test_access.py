@@ -11,8 +11,7 @@ from PIL import Image
 
 from minimae.data import access, load
 from minimae.data.augment import Augmentation
-from minimae.data.handles import most_open
-from minimae.data.loader import feed, in_order
+from minimae.data.loader import Loader, in_order
 from minimae.data.pack import pack
 from minimae.data.stream import open_shards, open_stream
 from minimae.errors import MinimaeError
@@ -36,7 +35,7 @@ def folder_reader(root: Path) -> None:
 
 
 def streamed(root: Path) -> None:
-    list(feed(open_stream(root), in_order(6, 3), image=32, augmentation=Augmentation(), seed=0, workers=0, corrupt="skip"))
+    list(Loader(open_stream(root), in_order(6, 3), image=32, augmentation=Augmentation(), seed=0, workers=0, skip_corrupt=True))
 
 
 def packed(root: Path) -> None:
@@ -92,24 +91,6 @@ def test_pillows_own_errors_are_damage(tmp_path):
     assert access.from_system(missing.value)
 
 
-def test_fewer_shards_stay_open_where_the_system_allows_few(pictures, tmp_path):
-    resource = pytest.importorskip("resource")
-    pack(pictures, "train", tmp_path / "out", shard_size=1, workers=1, quiet=True)
-    stream, before = open_shards(tmp_path / "out"), resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = [stream.bytes_of(i) for i in range(6)]
-    stream.handles.close()
-    lowest = os.open(os.devnull, os.O_RDONLY)  # all numbers below are taken
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, before[1]))
-    try:
-        assert most_open() == 4
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 2, before[1]))  # a quarter of the limit is too many where others are open
-        assert [stream.bytes_of(i) for i in range(6)] == wanted
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert len(stream.handles.open) <= 2
-
-
 def test_too_many_open_files_is_told_with_the_remedy(pictures):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -125,9 +106,9 @@ def test_a_read_of_shards_that_fails_is_no_damaged_picture(pictures, tmp_path, m
     pack(pictures, "train", tmp_path / "out", shard_size=3, workers=1, quiet=True)
     stream = open_shards(tmp_path / "out")
 
-    def failing(*request):
+    def failing(*request, **options):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "pread", failing)
+    monkeypatch.setattr("builtins.open", failing)
     with pytest.raises(MinimaeError, match=r"cannot read .*\.tar: Input/output error; the disk or the network failed"):
-        next(feed(stream, [(torch.tensor([0]),) * 2], image=32, augmentation=None, seed=0, workers=0, corrupt="skip"))
+        next(Loader(stream, [(torch.tensor([0]),) * 2], image=32, augmentation=None, seed=0, workers=0, skip_corrupt=True))

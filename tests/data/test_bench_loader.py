@@ -40,7 +40,7 @@ class Clock:
 
 
 class OneWorker:
-    """Stands for a feed: one worker takes 160 ms for a batch, and keeps two ready."""
+    """Stands for a loader: one worker takes 160 ms for a batch, and keeps two ready."""
 
     def __init__(self, clock: Clock, batches: int) -> None:
         self.clock, self.waited, self.ready, self.left = clock, 0.0, [0.16, 0.32], batches
@@ -64,7 +64,7 @@ class OneWorker:
 def test_a_long_step_waits_for_nothing_and_a_short_one_for_the_worker(jpegs, monkeypatch, step, waiting, delivered):
     clock = Clock()
     monkeypatch.setattr(bench_loader, "time", clock)
-    monkeypatch.setattr(bench_loader, "feed", lambda stream, plan, **how: OneWorker(clock, len([*plan])))
+    monkeypatch.setattr(bench_loader, "Loader", lambda stream, plan, **how: OneWorker(clock, len([*plan])))
     monkeypatch.setattr(bench_loader, "_rate", lambda way, part, image: 1.0)
     [row] = bench([Way("slow", open_stream(jpegs))], image=16, batch=8, batches=2, repeats=1, workers=1, step=step, quiet=True)
     assert row.waiting == pytest.approx(waiting, abs=1e-9) and row.delivered == pytest.approx(delivered)

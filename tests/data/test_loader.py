@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from minimae.data.augment import Augmentation, crop_boxes
 from minimae.data.images import Images
-from minimae.data.loader import feed, in_memory, in_order
+from minimae.data.loader import Loader, in_memory, in_order
 from minimae.data.photos import photograph
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_stream
@@ -37,8 +37,8 @@ def plan(batch: int, images: int, first: int = 0, count: int | None = None):
 
 
 def read(stream, wanted, **how):
-    """All batches of a finite plan, and the feed."""
-    source = feed(stream, wanted, **{"image": 32, "augmentation": CROP, "seed": 5, "workers": 0, **how})
+    """All batches of a finite order, and the loader."""
+    source = Loader(stream, wanted, **{"image": 32, "augmentation": CROP, "seed": 5, "workers": 0, **how})
     return list(source), source
 
 
@@ -62,8 +62,8 @@ def damaged(jpegs, tmp_path):
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_the_number_of_workers_changes_nothing(where, jpegs):
     stream = open_stream(jpegs)
-    alone, _ = read(stream, plan(5, 18, count=6), where=where)
-    several, _ = read(stream, plan(5, 18, count=6), where=where, workers=2)
+    alone, _ = read(stream, plan(5, 18, count=6), crop_on=where)
+    several, _ = read(stream, plan(5, 18, count=6), crop_on=where, workers=2)
     assert len(alone) == len(several) == 6 and all(equal(a, b) for a, b in zip(alone, several))
 
 
@@ -84,7 +84,7 @@ def test_a_feed_that_starts_at_a_step_gives_what_the_unbroken_one_gave_there(kin
 
 
 def test_an_endless_plan_is_read_as_far_as_it_is_asked_for(jpegs):
-    source = feed(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=5, workers=2)
+    source = Loader(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=5, workers=2)
     first = [next(source) for _ in range(3)]
     source.close()
     with pytest.raises(StopIteration):
@@ -121,10 +121,10 @@ def test_the_random_numbers_of_the_loop_stay_as_they_are(jpegs):
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_several_views_of_a_decoded_image_are_those_of_several_epochs(where, jpegs):
     stream, epochs = open_stream(jpegs), torch.tensor([0, 0, 2])
-    (batch,), _ = read(stream, [(torch.tensor([4, 9, 1]), epochs)], repeats=3, where=where)
+    (batch,), _ = read(stream, [(torch.tensor([4, 9, 1]), epochs)], repeats=3, crop_on=where)
     assert batch.epochs.tolist() == [0, 1, 2, 0, 1, 2, 6, 7, 8] and batch.ids.tolist() == [4] * 3 + [9] * 3 + [1] * 3
     for row in range(9):
-        (single,), _ = read(stream, [(batch.ids[row : row + 1], batch.epochs[row : row + 1])], where=where)
+        (single,), _ = read(stream, [(batch.ids[row : row + 1], batch.epochs[row : row + 1])], crop_on=where)
         assert torch.equal(single.boxes[0], batch.boxes[row])
         # Decoded for the smallest of its crops, an image may be decoded larger than for one.
         assert (single.pixels[0].int() - batch.pixels[row].int()).abs().float().mean() < 4
@@ -175,7 +175,7 @@ def test_host_and_device_give_the_same_pixels(augmentation, image, jpegs, astron
     for root in (jpegs, astronaut):
         stream = open_stream(root)
         wanted = [(torch.arange(len(stream)), torch.full((len(stream),), epoch)) for epoch in range(3)]
-        host, device = (read(stream, wanted, image=image, augmentation=augmentation, where=where)[0] for where in ("host", "device"))
+        host, device = (read(stream, wanted, image=image, augmentation=augmentation, crop_on=where)[0] for where in ("host", "device"))
         off = torch.cat([a.pixels.int() - b.pixels.int() for a, b in zip(host, device, strict=True)]).abs()
         one, more, most = float((off > 0).float().mean()), float((off > 1).float().mean()), int(off.max())
         assert one < 0.25 and more < 0.02 and most <= 16
@@ -196,7 +196,7 @@ def test_where_only_rows_or_columns_change_they_differ_by_rounding_alone(box, im
 def test_evaluation_is_torchvisions_resize_and_centre_crop(astronaut):
     stream = open_stream(astronaut)
     for where, most in (("host", 1), ("device", 16)):
-        (batch,), _ = read(stream, in_order(2, 2), image=224, augmentation=None, where=where)
+        (batch,), _ = read(stream, in_order(2, 2), image=224, augmentation=None, crop_on=where)
         for place in range(2):
             with Image.open(stream.path_of(place)) as picture:
                 wanted = T.center_crop(T.resize(picture.convert("RGB"), 256, T.InterpolationMode.BICUBIC), [224, 224])
@@ -244,7 +244,7 @@ def test_shards_and_folder_give_the_same_images(jpegs, tmp_path):
 
     pack(jpegs, "train", tmp_path, side=500, shard_size=5, workers=1, quiet=True)  # none is larger: the files as they are
     for where in ("host", "device"):
-        full, packed = (read(open_stream(root), plan(6, 18, count=4), where=where)[0] for root in (jpegs, tmp_path))
+        full, packed = (read(open_stream(root), plan(6, 18, count=4), crop_on=where)[0] for root in (jpegs, tmp_path))
         assert all(equal(a, b) for a, b in zip(full, packed, strict=True))
 
 
@@ -261,19 +261,19 @@ def test_smaller_shards_show_the_same_parts(jpegs, shards):
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_an_unreadable_image_is_an_error_that_names_it(where, workers, damaged):
     with pytest.raises(MinimaeError, match=r"n00000001_5.JPEG cannot be read \(.*--skip-corrupt"):
-        read(open_stream(damaged), in_order(18, 6), workers=workers, where=where)
+        read(open_stream(damaged), in_order(18, 6), workers=workers, crop_on=where)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_an_unreadable_image_is_replaced_by_the_next_on_request(where, workers, damaged, capfd):
     wanted = [*in_order(18, 9), *in_order(18, 9)]
-    batches, source = read(open_stream(damaged), wanted, workers=workers, where=where, corrupt="skip")
+    batches, source = read(open_stream(damaged), wanted, workers=workers, crop_on=where, skip_corrupt=True)
     assert torch.cat([b.ids for b in batches]).tolist() == [0, 1, 2, 3, 4, 7, 7, *range(7, 18)] * 2
     # Place 5 is cut off, and so is what comes after it: place 6 is met for place 5 and for itself, in each of two epochs.
     assert sorted(source.skipped.values()) == [2, 4]
     assert capfd.readouterr().err.count("replaced by the next image") == 2
-    alone, _ = read(open_stream(damaged), [(torch.tensor([7]), torch.tensor([0]))], where=where)
+    alone, _ = read(open_stream(damaged), [(torch.tensor([7]), torch.tensor([0]))], crop_on=where)
     assert torch.equal(batches[0].boxes[5], alone[0].boxes[0]) and torch.equal(batches[0].boxes[6], alone[0].boxes[0])
     assert torch.equal(batches[0].pixels[5], batches[0].pixels[7])
 
@@ -282,15 +282,15 @@ def test_nothing_but_unreadable_images_is_an_error(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.jpg").write_bytes(b"broken")
     with pytest.raises(MinimaeError, match="3 images in a row could not be read"):
-        read(open_stream(tmp_path), in_order(3, 3), corrupt="skip")
+        read(open_stream(tmp_path), in_order(3, 3), skip_corrupt=True)
 
 
 def test_a_file_that_vanishes_is_named(damaged):
     stream = open_stream(damaged)
     stream.path_of(0).unlink()
-    for corrupt in ("error", "skip"):
+    for skip in (False, True):
         with pytest.raises(MinimaeError, match=r"cannot read .*n00000001_0.JPEG: No such file.*not mounted"):
-            read(stream, in_order(18, 3), workers=1, corrupt=corrupt)
+            read(stream, in_order(18, 3), workers=1, skip_corrupt=skip)
 
 
 def test_a_shard_cut_off_in_training_is_named(shards, tmp_path):
@@ -303,9 +303,9 @@ def test_a_shard_cut_off_in_training_is_named(shards, tmp_path):
 
 
 def test_a_death_that_is_told_again_while_the_workers_are_ended_does_no_harm(jpegs):
-    source = feed(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=0, workers=2)
+    source = Loader(open_stream(jpegs), plan(4, 18), image=32, augmentation=CROP, seed=0, workers=2)
     next(source)
-    iterator, workers = source._iterator, source._iterator._workers
+    iterator, workers = source._items._iterator, source._items._iterator._workers
     end = iterator._shutdown_workers
 
     def told_again():
@@ -323,9 +323,9 @@ def test_a_worker_that_dies_is_told(damaged):
     stream = open_stream(damaged)
     os.remove(stream.path_of(17))
     os.mkfifo(stream.path_of(17))  # a read that never ends: the worker dies while its batch is waited for
-    source = feed(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1)
+    source = Loader(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1)
     next(source)
-    threading.Timer(0.5, os.kill, (source._iterator._workers[0].pid, signal.SIGKILL)).start()
+    threading.Timer(0.5, os.kill, (source._items._iterator._workers[0].pid, signal.SIGKILL)).start()
     with pytest.raises(MinimaeError, match=r"a process that reads images died.*DataLoader worker"):
         next(source)
 
@@ -336,12 +336,12 @@ def test_a_read_that_never_ends_is_told(damaged):
     stream = open_stream(damaged)
     os.remove(stream.path_of(17))
     os.mkfifo(stream.path_of(17))
-    source = feed(stream, in_order(5, 1), image=32, augmentation=CROP, seed=0, workers=1)
+    source = Loader(stream, in_order(5, 1), image=32, augmentation=CROP, seed=0, workers=1)
     assert len([*itertools.islice(source, 5)]) == 5
-    source = feed(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1, timeout=600)
+    source = Loader(stream.subset([0, 17]), in_order(2, 1), image=32, augmentation=CROP, seed=0, workers=1, timeout=600)
     next(source)  # however long the worker takes to start
-    source._iterator._timeout = 1
-    process = source._iterator._workers[0]
+    source._items._iterator._timeout = 1
+    process = source._items._iterator._workers[0]
     with pytest.raises(MinimaeError, match=r"died or hangs.*timed out after 1 second"):
         next(source)
     process.join(600)
@@ -353,7 +353,7 @@ import multiprocessing, signal, sys, time
 from pathlib import Path
 import torch
 from minimae.data.augment import Augmentation
-from minimae.data.loader import feed
+from minimae.data.loader import Loader
 from minimae.data.stream import open_stream
 if __name__ == "__main__":
     asked = []
@@ -365,7 +365,7 @@ if __name__ == "__main__":
     if sys.argv[3] == "slowly":  # the second worker is still starting when the first batch is there
         torch.set_num_threads = lambda threads: time.sleep(multiprocessing.current_process().name.endswith("-2"))
     plan = ((torch.arange(8), torch.full((8,), e)) for e in range(10**6))
-    for batch in feed(open_stream(Path(sys.argv[1])), plan, image=32, augmentation=Augmentation(), seed=0, workers=2):
+    for batch in Loader(open_stream(Path(sys.argv[1])), plan, image=32, augmentation=Augmentation(), seed=0, workers=2):
         print("batch", flush=True)
         time.sleep(0.05)
         if asked:
@@ -413,7 +413,7 @@ def test_a_worker_has_one_thread_whatever_its_parent_has(jpegs):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        source = feed(open_stream(jpegs), in_order(4, 4), image=16, augmentation=CROP, seed=0, workers=1, finish=threads_of_the_worker)
+        source = Loader(open_stream(jpegs), in_order(4, 4), image=16, augmentation=CROP, seed=0, workers=1, transform=threads_of_the_worker)
         pixels = next(source).pixels
         source.close()
     finally:
@@ -428,7 +428,7 @@ def test_a_worker_has_one_thread_whatever_its_parent_has(jpegs):
 def test_the_gpu_gives_what_the_host_gives(jpegs):
     stream, wanted = open_stream(jpegs), list(plan(6, 18, count=3))
     host, _ = read(stream, wanted, image=96)
-    device, _ = read(stream, wanted, image=96, device="cuda", workers=2, where="device")
+    device, _ = read(stream, wanted, image=96, device="cuda", workers=2, crop_on="device")
     for a, b in zip(host, device, strict=True):
         assert b.pixels.is_cuda and torch.equal(a.ids, b.ids.cpu())
         assert (a.pixels.int() - b.pixels.cpu().int()).abs().float().mean() < 2
@@ -440,7 +440,7 @@ def test_the_gpu_gives_what_the_host_gives(jpegs):
 @pytest.mark.parametrize("how", [{"repeats": 0}, {"workers": -1}, {"prefetch": 0}])
 def test_impossible_settings_are_refused(how, jpegs):
     with pytest.raises(ValueError, match="must be at least"):
-        feed(open_stream(jpegs), [], **{"image": 32, "augmentation": None, "seed": 0, "workers": 0, **how})
+        Loader(open_stream(jpegs), [], **{"image": 32, "augmentation": None, "seed": 0, "workers": 0, **how})
 
 
 def test_a_small_stream_can_be_taken_into_memory(jpegs, damaged):
@@ -449,7 +449,7 @@ def test_a_small_stream_can_be_taken_into_memory(jpegs, damaged):
     images, wanted = in_memory(open_stream(jpegs), image=24), load(jpegs, image=24)
     assert isinstance(images, Images) and torch.equal(images.labels, wanted.labels) and torch.equal(images.ids, wanted.ids)
     assert torch.equal(images.pixels, wanted.pixels)
-    assert len(in_memory(open_stream(damaged), image=24, corrupt="skip").skipped) == 2
+    assert len(in_memory(open_stream(damaged), image=24, skip_corrupt=True).skipped) == 2
 
 
 def test_a_view_is_not_flipped(jpegs):

@@ -17,7 +17,7 @@ from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.data.stream import ImageFiles, open_folder
 from minimae.data.types import from_histogram, sampled
-from minimae.tasks.loading import LoaderConfig, batches, changed, chunks, some
+from minimae.tasks.loading import LoaderConfig, augmented, batches, chunks, some
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
 HERE = LoaderConfig(workers=0)
@@ -94,7 +94,7 @@ def test_training_crops_are_the_same_but_for_rounding(how: Augmentation, image: 
         plan = [(torch.arange(6), torch.arange(6))]
         options = {"image": image, "augmentation": how, "seed": 1, "repeats": 1, "device": torch.device("cpu")}
         (batch,) = batches(source, plan, HERE, **options)  # type: ignore[arg-type]
-        views.append(changed(batch, how, seed=1, size=image))
+        views.append(augmented(batch, how, seed=1, size=image))
     assert float((views[0] - views[1]).abs().max()) < 6 / 255 and float((views[0] - views[1]).abs().mean()) < 0.5 / 255
 
 

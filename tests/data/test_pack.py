@@ -17,8 +17,8 @@ import pytest
 import torchvision.transforms.functional as T
 from PIL import Image
 
-import minimae
 from minimae.cli import main
+from minimae.data import jobs
 from minimae.data import pack as packing
 from minimae.data.decoding import encode
 from minimae.data.pack import pack, shrink, verify
@@ -130,7 +130,7 @@ def test_unreadable_pictures_are_left_out_and_listed(small, tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_keeps_what_is_finished(code, small, tmp_path, monkeypatch):
-    real, written = packing.write_shard, []
+    real, written = jobs.write_shard, []
 
     def until_full(path, samples):
         if written:
@@ -144,7 +144,7 @@ def test_a_full_disk_keeps_what_is_finished(code, small, tmp_path, monkeypatch):
         return real(path, samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "write_shard", until_full)
+        patch.setattr(jobs, "write_shard", until_full)
         with pytest.raises(MinimaeError, match="disk is full at .*: 1 of 3 shards are finished"):
             packed(small, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out/train").iterdir()) == ["000000.json", "000000.tar"]
@@ -180,6 +180,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from minimae.cli import main
+from minimae.data import jobs
 from minimae.data import pack as packing
 if __name__ == "__main__":
     print("started", flush=True)
@@ -209,43 +210,6 @@ def test_a_stopped_packer_leaves_no_process_and_no_half_shard(how, tmp_path, in_
     for beside in (tmp_path / "out/train").glob("*.json"):
         shard = read_index(beside).shards[0]
         assert hashlib.sha256(beside.with_suffix(".tar").read_bytes()).hexdigest() == shard.sha256
-
-
-def test_ctrl_c_is_raised_between_waits_and_never_inside_one(small, tmp_path, monkeypatch):
-    real, returned = packing.wait, []
-
-    def interrupted(*args, **kwargs):
-        signal.raise_signal(signal.SIGINT)
-        returned.append(real(*args, **kwargs))
-        return returned[-1]
-
-    usual = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(packing, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        packing.pack(small, "train", tmp_path / "out", side=32, shard_size=2, workers=2, quiet=True)
-    assert len(returned) == 1 and signal.getsignal(signal.SIGINT) is usual
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_ctrl_c_while_the_processes_start_is_the_packers_to_answer(small, tmp_path, in_session):
-    """A terminal sends it to all of them, and to those that have not come to ignore it yet."""
-    waits = "if '--multiprocessing-fork' in sys.orig_argv:\n    open(os.environ['STARTED'], 'w').close()\n    time.sleep(2)\n"
-    (tmp_path / "sitecustomize.py").write_text(f"import os, sys, time\n{waits}")
-    (tmp_path / "script.py").write_text(SCRIPT)
-    paths = f"{tmp_path}{os.pathsep}{Path(minimae.__file__).parents[1]}"
-    environment = os.environ | {"PYTHONPATH": paths, "STARTED": str(tmp_path / "started")}
-    command = [sys.executable, str(tmp_path / "script.py"), str(small), str(tmp_path / "out")]
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 900
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    os.killpg(running.pid, signal.SIGINT)
-    told = running.communicate(timeout=900)[1]
-    assert running.returncode != 0 and told.count("Traceback") == 1 and told.rstrip().endswith("KeyboardInterrupt"), told
-    while (left := in_session(running.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
 
 
 # What is not there now may be there later

@@ -12,7 +12,6 @@ from PIL import Image
 
 from minimae.data.decoding import decode, encode, read_header, scale_of
 from minimae.data.folder import folder
-from minimae.data.handles import FileCache
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import read_index, write_index
 from minimae.data.stream import open_folder, open_shards, open_stream, packed
@@ -62,22 +61,7 @@ def test_a_stream_can_be_sent_to_another_process(kind, jpegs, shards):
     stream = open_stream(jpegs if kind == "folder" else shards)
     wanted = stream.bytes_of(3)
     sent = pickle.loads(pickle.dumps(stream))
-    assert sent.handles.open == {} and sent.bytes_of(3) == wanted
-
-
-def test_files_are_not_held_open_without_bound(shards, monkeypatch):
-    monkeypatch.setattr("minimae.data.handles.MOST_OPEN", 1)
-    stream = open_shards(shards)
-    for place in range(len(stream)):
-        stream.bytes_of(place)
-        assert len(stream.handles.open) == 1
-
-
-def test_where_the_system_cannot_read_at_an_offset_files_are_opened_each_time(shards, monkeypatch):
-    wanted = open_shards(shards).bytes_of(5)
-    monkeypatch.delattr("os.pread")
-    stream = open_shards(shards)
-    assert stream.bytes_of(5) == wanted and not stream.handles.open
+    assert sent.bytes_of(3) == wanted
 
 
 def test_a_subset_keeps_ids_and_bytes(shards):
@@ -176,14 +160,6 @@ def test_the_rehearsal_folder_is_the_same_every_time(tmp_path):
     assert len(files) == 6 and all((first / p).read_bytes() == (second / p).read_bytes() for p in files)
     with pytest.raises(ValueError, match="at least 1"):
         make_folder(tmp_path, classes=0)
-
-
-def test_closed_handles_can_be_used_again(tmp_path):
-    (tmp_path / "x").write_bytes(b"0123456789")
-    handles = FileCache()
-    assert handles.read(str(tmp_path / "x"), 3, 4) == b"3456"
-    handles.close()
-    assert handles.read(str(tmp_path / "x"), 8, 4) == b"89"
 
 
 def test_other_tar_files_beside_pictures_are_no_shards(jpegs, tmp_path):

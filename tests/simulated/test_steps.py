@@ -10,7 +10,7 @@ import torch
 from simulation import Simulation, gpu, outside, training
 
 from minimae.data.images import Images
-from minimae.data.loader import Feed
+from minimae.data.loader import Loader
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
@@ -90,8 +90,8 @@ def on_the_host(read: Any) -> Any:
     """What workers do for RandAugment: in their own processes, with real tensors, and handed over in memory that is page-locked."""
 
     def call(*args: Any) -> Any:
-        raw = outside(read)(*args)
-        return raw._replace(**{name: x.pin_memory() for name, x in raw._asdict().items() if isinstance(x, torch.Tensor)})
+        batch, *rest = outside(read)(*args)
+        return batch._replace(**{name: x.pin_memory() for name, x in batch._asdict().items() if isinstance(x, torch.Tensor)}), *rest
 
     return call
 
@@ -102,7 +102,8 @@ def test_fine_tuning(name: str, images: Images, monkeypatch: pytest.MonkeyPatch)
     recipe = replace(FINETUNE, **finetunings[name])
     classifier = Classifier(build(PRETRAIN, images).encoder, 4, drop_path=0.1, image=recipe.image, tune=recipe.tune)
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
-    monkeypatch.setattr(Feed, "_raw", on_the_host(Feed._raw))
+    if recipe.randaugment is not None:
+        monkeypatch.setattr(Loader, "_item", on_the_host(Loader._item))
     with gpu() as simulation:
         task = FinetuneTask(recipe, images, images.statistics, simulation.module(model), reading=LoaderConfig(workers=0))
         train(simulation, task, recipe, monkeypatch)

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from minimae.data.loader import feed
+from minimae.data.loader import Loader
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
@@ -56,7 +56,7 @@ def test_a_picture_that_is_left_out_is_said_to_be_left_out(damaged, capfd):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's half-made iterator
 def test_too_many_open_files_in_the_training_process_is_no_death_of_a_worker(damaged):
     resource = pytest.importorskip("resource")
-    source = feed(open_stream(damaged), [(torch.tensor([4]),) * 2], image=28, augmentation=None, seed=0, workers=2)
+    source = Loader(open_stream(damaged), [(torch.tensor([4]),) * 2], image=28, augmentation=None, seed=0, workers=2)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -70,11 +70,11 @@ def test_too_many_open_files_in_the_training_process_is_no_death_of_a_worker(dam
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("received 0 items of ancdata")])
 def test_a_batch_that_cannot_be_received_is_named(error, damaged, monkeypatch):
-    source = feed(open_stream(damaged), [(torch.tensor([4]),) * 2], image=28, augmentation=None, seed=0, workers=0)
+    source = Loader(open_stream(damaged), [(torch.tensor([4]),) * 2], image=28, augmentation=None, seed=0, workers=0)
 
     def failing(_):
         raise error
 
-    monkeypatch.setattr(type(source._loader), "__iter__", failing)
+    monkeypatch.setattr(type(source._items._loader), "__iter__", failing)
     with pytest.raises(MinimaeError, match="too many open files: raise the limit"):
         next(source)

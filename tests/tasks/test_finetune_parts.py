@@ -9,21 +9,25 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
 
-from minimae.data.augment import Augmentation, augment, normalise
+from minimae.data.augment import Augmentation, augment, flipped, normalise
 from minimae.data.images import Images
-from minimae.data.loader import feed
-from minimae.data.mixing import Mixing, draw_one_share, draw_shares, mix_images
-from minimae.data.randaugment import erase, mean_colour, randaugment
+from minimae.data.loader import Loader
+from minimae.data.mixing import Mixing, draw_one_share, draw_shares, erase, mix_images
+from minimae.data.randaugment import RandAugment, mean_colour
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder
 from minimae.recipes.imagenet import RAW, TUNED
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
-from minimae.tasks.loading import LoaderConfig, batches
+from minimae.tasks.loading import LoaderConfig
 from minimae.train.optim import layer_groups
 
 PLACES, EPOCHS = torch.tensor([5, 3, 8, 1]), torch.tensor([0, 0, 1, 1])
+
+
+def unchanged(crops: torch.Tensor, ids: torch.Tensor, epochs: torch.Tensor) -> torch.Tensor:
+    return crops
 
 
 def encoder() -> Encoder:
@@ -55,8 +59,9 @@ def test_with_everything_the_loss_is_that_of_the_parts_in_order(mix_by: str) -> 
     full = task(replace(TUNED, batch=4, accumulate=1, seed=3, mix_by=mix_by))
     source, stats = images(), images().statistics
     ids, labels = source.ids[PLACES], source.labels[PLACES]
-    x = augment(source.pixels[PLACES], ids, Augmentation(scale=(0.08, 1.0)), seed=3, epoch=EPOCHS, size=(8, 8))
-    x = randaugment(x, ids, (9.0, 0.5), seed=3, epoch=EPOCHS, fill=mean_colour(stats))
+    crops = Loader(source, [(PLACES, EPOCHS)], image=8, augmentation=Augmentation(scale=(0.08, 1.0)), seed=3, transform=unchanged)
+    x = RandAugment((9.0, 0.5), 3, mean_colour(stats))(next(crops).pixels.movedim(1, -1), ids, EPOCHS).movedim(-1, 1) / 255
+    x = flipped(x, ids, seed=3, epoch=EPOCHS)
     x = erase(normalise(x, stats), ids, 0.25, seed=3, epoch=EPOCHS)
     draw = draw_shares
     if mix_by == "batch":
@@ -68,14 +73,13 @@ def test_with_everything_the_loss_is_that_of_the_parts_in_order(mix_by: str) -> 
     for i in range(4):
         for label, weight in ((labels[i], shares.own[i]), (labels[i ^ 1], 1 - shares.own[i])):
             loss += weight * (0.9 * scores[i, label] + 0.1 * scores[i].mean()) / 4
-    assert torch.allclose(full.loss_of(source.batch(PLACES, EPOCHS)), loss, atol=1e-5)
+    assert torch.allclose(full.loss_of(next(full.loader(iter([(PLACES, EPOCHS)])))), loss, atol=1e-5)
 
 
 def test_the_batch_may_be_cut_into_even_parts() -> None:
     full = task(replace(TUNED, batch=4, accumulate=1, mix_by="image"))
-    source = images()
-    halves = [full.loss_of(source.batch(PLACES[i : i + 2], EPOCHS[i : i + 2])) for i in (0, 2)]
-    assert torch.allclose(full.loss_of(source.batch(PLACES, EPOCHS)), sum(halves) / 2, atol=1e-6)
+    whole, *halves = (full.loss_of(next(full.loader(iter([(PLACES[s], EPOCHS[s])])))) for s in (slice(4), slice(2), slice(2, 4)))
+    assert torch.allclose(whole, sum(halves) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [TUNED, RAW], ids=["Table 9", "Table 11"])
@@ -85,25 +89,15 @@ def test_the_papers_recipes_train(recipe: Finetune) -> None:
     assert result.steps == 5 and all(p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_the_host_makes_for_a_gpu_is_what_is_made_in_the_step_on_a_cpu(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images in memory, RandAugment and a GPU: workers crop, flip and change, so no step waits for the device. Here the GPU is played."""
-    full, made = task(replace(TUNED, batch=4, accumulate=1, seed=3)), []
-
-    def on_the_host(source: Images, plan: object, *, device: torch.device, **how: object) -> object:
-        made.append(device)
-        return feed(source, plan, **how)
-
-    monkeypatch.setattr("minimae.tasks.loading.feed", on_the_host)
-    plan = [(PLACES, EPOCHS), (PLACES + 20, EPOCHS)]
-    how = {"image": full.image, "augmentation": full.augmentation, "seed": 3, "repeats": 1, "finish": full.finish}
-    fed = list(batches(full.dataset, iter(plan), LoaderConfig(workers=workers), device=torch.device("cuda"), **how))
-    assert made == [torch.device("cuda")] and len(fed) == 2
-    for (places, epochs), batch in zip(plan, fed, strict=True):
-        here = full.dataset.batch(places, epochs)
-        assert batch.pixels.dtype == torch.uint8 and torch.equal(batch.labels, here.labels) and torch.equal(batch.ids, here.ids)
-        for one, other in zip(full.inputs(batch), full.inputs(here), strict=True):
-            assert torch.allclose(one, other, atol=1e-6)
+def test_workers_make_what_one_process_makes() -> None:
+    """Images in memory and RandAugment: workers crop and change them, so no step waits for the host."""
+    full = task(replace(TUNED, batch=4, accumulate=1, seed=3))
+    order = [(PLACES, EPOCHS), (PLACES + 20, EPOCHS)]
+    how = {"image": full.image, "augmentation": full.augmentation, "seed": 3, "transform": full.transform}
+    alone, several = (list(Loader(full.dataset, order, workers=workers, **how)) for workers in (0, 2))
+    for one, other, (index, epochs) in zip(alone, several, order, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert torch.equal(one.labels, full.dataset.labels[index]) and torch.equal(one.epochs, epochs)
 
 
 def test_randaugment_and_crops_on_the_device_do_not_go_together(tmp_path: Path) -> None:

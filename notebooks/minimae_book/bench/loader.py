@@ -17,10 +17,10 @@ from torch import Tensor
 
 from minimae.cli.options import pick_device
 from minimae.data.augment import Augmentation
-from minimae.data.loader import feed
+from minimae.data.loader import Loader
 from minimae.data.optional import need
 from minimae.data.pack import pack
-from minimae.data.reader import Failure, Reader
+from minimae.data.reader import Reader
 from minimae.data.rehearsal import make_folder
 from minimae.data.stream import ImageFiles, open_folder, open_shards
 from minimae.devices import cores, set_device
@@ -111,15 +111,15 @@ def plan(images: int, batch: int, batches: int, *, epoch: int = 0) -> Iterator[t
 
 def _rate(way: Way, part: list[tuple[Tensor, Tensor]], image: int) -> float:
     """Images/s of one worker, measured in this process."""
-    reader = Reader(way.stream, (image, image), Augmentation(), 0, where=way.where)
+    reader = Reader(way.stream, (image, image), Augmentation(), 0, crop_on=way.where)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         started = time.perf_counter()
         for places, epochs in part:
             raw = reader[np.asarray(places), np.asarray(epochs)]
-            if isinstance(raw, Failure):
-                raise ValueError(raw.message)
+            if isinstance(raw, Exception):
+                raise raw
         return sum(len(places) for places, _ in part) / (time.perf_counter() - started)
     finally:
         torch.set_num_threads(threads)
@@ -132,7 +132,7 @@ def _delivered(
     warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
     count = warm + max(batches, 2 * warm)
     how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
-    images = feed(way.stream, plan(len(way.stream), batch, count, epoch=epoch), where=way.where, **how)
+    images = Loader(way.stream, plan(len(way.stream), batch, count, epoch=epoch), crop_on=way.where, **how)
     started = before = 0.0
     for i, part in enumerate(images):
         if i == warm:

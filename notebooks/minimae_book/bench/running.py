@@ -17,7 +17,7 @@ from minimae.data.types import Batch
 from minimae.errors import MinimaeError
 from minimae.model.sizes import Size
 from minimae.tasks.finetune import Classifier, FinetuneTask
-from minimae.tasks.loading import changed
+from minimae.tasks.loading import augmented
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.loop import fit
 from minimae.train.optim import adamw, decay_groups
@@ -132,7 +132,7 @@ class RivalTask(PretrainTask):
     """Our pre-training with another model: the same crops, flips and normalisation; the model draws its masks."""
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
-        images = changed(batch, self.recipe.augmentation, seed=self.recipe.seed, size=self.image)
+        images = augmented(batch, self.recipe.augmentation, seed=self.recipe.seed, size=self.image)
         return (normalise(images, self.statistics),)
 
     def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
