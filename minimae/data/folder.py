@@ -1,29 +1,32 @@
 """Your own pictures: a folder of images, with or without classes and splits.
 
-Understood are ``root/<class>/*.jpg``, ``root/{train,val,test}/<class>/*.jpg``, and pictures lying flat in ``root`` or
-``root/{train,val,test}``, which then have no labels. Labels follow the sorted names of the classes, and a sample id is the place
-of its file in the sorted list of the split: stable as long as no file is added or removed.
+Understood are ``root/<class>/*.jpg``, ``root/{train,val,test}/<class>/*.jpg``, and pictures directly in ``root`` or
+``root/{train,val,test}``, which then have no labels. Labels follow the sorted names of the classes. A sample id is the index of a
+file in the sorted list of the split: it stays the same as long as no file is added or removed.
+Hidden files are left out. Links are followed, but never in a circle.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .choose import held_out
-from .files import from_files
-from .images import Images
-from .scan import class_of, folders_in, holds_pictures, scan
+from .optional import need
 
-SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is tested on
+SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is the test split
 CALLED = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 HOLD_OUT = 0.2  # share of each class for testing, where a folder has no test part
+# What Pillow registers besides pictures: videos, drawings that need another program, and containers that it does not read by itself.
+NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,6 @@ class Listing:
     classes: tuple[str, ...]
     ids: list[int]
     notes: tuple[str, ...] = ()
-
-    def part(self, keep: list[bool], note: str) -> Listing:
-        """Some of the files, which keep their sample ids."""
-        which = [i for i, kept in enumerate(keep) if kept]
-        labels = None if self.labels is None else [self.labels[i] for i in which]
-        names, ids = [self.names[i] for i in which], [self.ids[i] for i in which]
-        return replace(self, names=names, labels=labels, ids=ids, notes=(*self.notes, note))
-
-
-def no_folder(root: Path) -> FileNotFoundError:
-    """The error for a folder that is not there; it names the whole path too where that is another one."""
-    whole = root.resolve()
-    return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
-
-
-def folder(
-    root: Path,
-    split: str = "train",
-    *,
-    hold_out: float | None = None,
-    name: str | None = None,
-    **how: Any,
-) -> Images:
-    """Read the pictures of one split from a folder into memory; ``how`` is that of :func:`.files.from_files`.
-
-    Raises as :func:`listing` and :func:`.files.from_files` do.
-    """
-    found = listing(root, split, hold_out=hold_out)
-    paths = [found.root / file for file in found.names]
-    return from_files(name or root.resolve().name, paths, found.labels, found.classes, ids=found.ids, notes=found.notes, **how)
 
 
 def listing(root: Path, split: str = "train", *, hold_out: float | None = None, seed: int = 0) -> Listing:
@@ -88,31 +61,38 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
     parts = splits_of(root)
     if hold_out is not None and not any(name in parts for name in SPLITS["test"]) and split != "val":
         return _with_test_part(listing(root), split, hold_out, seed)
-    found = _folder_of(root, parts, split)
-    classes = folders_in(found)
-    if split != "train" and "train" in parts and classes != folders_in(root / parts["train"]):
-        raise ValueError(_difference(root / parts["train"], found))
-    names, others = scan(found)
+    folder = _folder_of(root, parts, split)
+    classes = folders_in(folder)
+    if split != "train" and "train" in parts and classes != (trained := folders_in(root / parts["train"])):
+        sides = ((parts["train"], set(trained) - set(classes)), (folder.name, set(classes) - set(trained)))
+        differ = "; ".join(f"only in {side}: {', '.join(sorted(names))}" for side, names in sides if names)
+        raise ValueError(f"{root / parts['train']} and {folder} must have the same classes; {differ}")
+    names, others = scan(folder)
     notes = _notes(root, parts, others)
     if not names:
-        raise FileNotFoundError(f"no pictures in {found} (looked for .jpg, .png and all others that Pillow reads){'; '.join(('', *notes))}")
-    labels = _labels(found, names, classes) if classes else None
-    return Listing(found, names, labels, tuple(classes), list(range(len(names))), notes)
+        raise FileNotFoundError(f"no pictures in {folder} (looked for .jpg, .png and all that Pillow reads){'; '.join(('', *notes))}")
+    return Listing(folder, names, _labels(folder, names, classes) if classes else None, tuple(classes), list(range(len(names))), notes)
+
+
+def no_folder(root: Path) -> FileNotFoundError:
+    """The error for a folder that is not there. It names the whole path too where that is another one."""
+    whole = root.resolve()
+    return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
 
 
 def splits_of(root: Path) -> dict[str, str]:
     """The folders of a root that are splits: train, val or test → the folder's name. Empty where all are classes, or there are none."""
     named: dict[str, str] = {}
     for name in folders_in(root):
-        meant = CALLED.get(name.lower())
-        if meant in named:
-            raise ValueError(f"{root} holds {named[meant]} and {name}, two folders for one split: remove or rename one")
-        if meant is not None:
-            named[meant] = name
-    others = [name for name in folders_in(root) if name not in named.values() and holds_pictures(root / name)]
+        split = CALLED.get(name.lower())
+        if split in named:
+            raise ValueError(f"{root} holds {named[split]} and {name}, two folders for one split: remove or rename one")
+        if split is not None:
+            named[split] = name
+    others = [name for name in folders_in(root) if name not in named.values() and _has_pictures(root / name)]
     if not named or not others:
         return named
-    divided = [name for name in named.values() if any(holds_pictures(root / name / inner) for inner in folders_in(root / name))]
+    divided = [name for name in named.values() if any(_has_pictures(root / name / inner) for inner in folders_in(root / name))]
     if not divided:  # bus, car and train: classes
         return {}
     if named.get("train") in divided and len(named) > 1:
@@ -126,35 +106,37 @@ def splits_of(root: Path) -> dict[str, str]:
 def _folder_of(root: Path, parts: dict[str, str], split: str) -> Path:
     if not parts and split == "train":
         return root
-    found = next((parts[name] for name in SPLITS[split] if name in parts), None)
-    if found is not None:
-        return root / found
+    folder = next((parts[name] for name in SPLITS[split] if name in parts), None)
+    if folder is not None:
+        return root / folder
     if parts:
         beside = ", ".join(parts.values())
         raise FileNotFoundError(f"{root} has no folder {' or '.join(SPLITS[split])} beside {beside}, so there is no {split} split")
     raise FileNotFoundError(f"{root} has no folders train and {split}, so there is no {split} split: move the images into such folders")
 
 
-def _labels(found: Path, names: list[str], classes: list[str]) -> list[int]:
+def _labels(folder: Path, names: list[str], classes: list[str]) -> list[int]:
     """The label of each picture: the index of its class folder in sorted order."""
-    owners = [class_of(name) for name in names]
-    if None in owners:
-        beside = names[owners.index(None)]
-        raise ValueError(f"{found} holds class folders, and pictures beside them such as {beside}: move those into a class")
+    label_of = {name: label for label, name in enumerate(classes)}
+    owners = [name.split(os.sep, 1)[0] for name in names]
+    beside = next((name for name in names if os.sep not in name), None)
+    if beside is not None:
+        raise ValueError(f"{folder} holds class folders, and pictures beside them such as {beside}: move those into a class")
     if empty := sorted(set(classes) - set(owners)):
-        raise ValueError(f"no pictures in {found / empty[0]}: fill or remove that class folder")
-    label_of: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
+        raise ValueError(f"no pictures in {folder / empty[0]}: fill or remove that class folder")
     return [label_of[owner] for owner in owners]
 
 
-def _with_test_part(found: Listing, split: str, share: float, seed: int) -> Listing:
-    """The training or the test split of a folder without one."""
-    if found.labels is None:
-        raise ValueError(f"{found.root} has no class folders, so no labels; accuracy needs one folder per class")
-    test = held_out(torch.tensor(found.labels), share, seed=seed)
+def _with_test_part(files: Listing, split: str, share: float, seed: int) -> Listing:
+    """The training or the test split of a folder without a test part. Files keep their sample ids."""
+    if files.labels is None:
+        raise ValueError(f"{files.root} has no class folders, so no labels; accuracy needs one folder per class")
+    test = held_out(torch.tensor(files.labels), share, seed=seed)
+    kept = (test if split == "test" else ~test).nonzero()[:, 0].tolist()
     held = f"{int(test.sum()):,} of {len(test):,} pictures, {share:.0%} of each class"
-    note = f"{found.root} has no test part: {held}, are held out to test on; they are the same every time"
-    return found.part(test.tolist() if split == "test" else (~test).tolist(), note)
+    note = f"{files.root} has no test part: {held}, are held out to test on; they are the same every time"
+    names, labels, ids = ([values[i] for i in kept] for values in (files.names, files.labels, files.ids))
+    return replace(files, names=names, labels=labels, ids=ids, notes=(*files.notes, note))  # type: ignore[arg-type]
 
 
 def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str, ...]:
@@ -163,14 +145,77 @@ def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str
     if others:
         kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in others.most_common(5)) + (", …" if len(others) > 5 else "")
         notes.append(f"{root}: left out {others.total():,} file(s) whose names are not those of pictures ({kinds})")
-    beside = [name for name in folders_in(root) if name not in parts.values() and holds_pictures(root / name)] if parts else []
+    beside = [name for name in folders_in(root) if name not in parts.values() and _has_pictures(root / name)] if parts else []
     if beside:
         notes.append(f"{root}: left out the folder(s) {', '.join(beside[:5])} beside {', '.join(parts.values())}")
     return tuple(notes)
 
 
-def _difference(train: Path, other: Path) -> str:
-    ours, theirs = set(folders_in(train)), set(folders_in(other))
-    sides = ((train, ours - theirs), (other, theirs - ours))
-    parts = [f"only in {where.name}: {', '.join(sorted(names))}" for where, names in sides if names]
-    return f"{train} and {other} must have the same classes; {'; '.join(parts)}"
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings of all files that Pillow reads as pictures here, also with its plugins: .jpg, .jfif, .webp …"""
+    Image = need("PIL.Image", why="reading image files")
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in NO_PICTURES)
+
+
+def scan(root: Path) -> tuple[list[str], Counter[str]]:
+    """Names below a folder of all image files in it, sorted; and how many other files there are, by their ending.
+
+    Strings instead of Paths, because ImageNet has 1.3 million files.
+    """
+    names: list[str] = []
+    others: Counter[str] = Counter()
+    for name in _files(root):
+        if (suffix := os.path.splitext(name)[1].lower()) in suffixes():
+            names.append(name)
+        else:
+            others[suffix or "no ending"] += 1
+    return sorted(names, key=lambda name: name.split(os.sep)), others
+
+
+def folders_in(root: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones and links to a folder above are left out."""
+    above = _above(root)
+    names = [name for name in next(os.walk(root, onerror=_raise))[1] if not name.startswith(".")]
+    return sorted(name for name in names if _identity(root / name) not in above)
+
+
+def _has_pictures(root: Path) -> bool:
+    """Whether there is an image file in a folder or below it."""
+    return any(os.path.splitext(name)[1].lower() in suffixes() for name in _files(root))
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Names below ``root`` of the files in it. Raises OSError for a folder that may not be read.
+
+    A folder is read once per class, whatever links lead to it. Links to another class or above the root are not followed.
+    """
+    above = _above(root)
+    seen = set(above)
+    for folder, inner, files in os.walk(root, followlinks=True, onerror=_raise):
+        below = os.path.relpath(folder, root) + os.sep if folder != str(root) else ""
+        known = seen if below else above  # in the root itself, two links may lead to one folder
+        new = {name: _identity(Path(folder, name)) for name in inner if not name.startswith(".")}
+        inner[:] = []
+        for name, identity in new.items():
+            if identity not in known:
+                seen.add(identity)
+                inner.append(name)
+        yield from (below + name for name in files if not name.startswith("."))
+
+
+def _above(root: Path) -> set[tuple[int, int]]:
+    """The identities of a folder and all its parents."""
+    root = root.resolve()
+    return {_identity(folder) for folder in (root, *root.parents)}
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Device and number of a folder: the same whatever link leads to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -27,7 +27,7 @@ from .verify import damage
 def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> bytes:
     """The bytes of an image file → an upright JPEG whose short side has ``side`` pixels (antialiased bicubic); grey stays grey.
 
-    bits: how many bits of deeper pictures are used, by default those that the file states (:mod:`.depth`).
+    bits: how many bits of deeper pictures are used, by default those that the file states (:mod:`.decoding`).
     A plain JPEG that is no larger is returned unchanged, if it can be decoded. Raises what Pillow raises for a damaged file.
     """
     header = read_header(data)

@@ -41,7 +41,7 @@ def pack(
 ) -> Index:
     """Pack one split of a folder into ``out/split``; returns its index. Called again, it continues where it stopped.
 
-    bits: how many bits of deeper pictures are used, by default those that the files state (:mod:`.depth`).
+    bits: how many bits of deeper pictures are used, by default those that the files state (:mod:`.decoding`).
     workers: processes, by default one for each core that this process may use. The shards do not depend on it, byte for byte.
     skip_corrupt: leave damaged pictures out and list them in the index; they are tried again by the next call.
     Raises MinimaeError for a damaged picture, for one that the system cannot read, for a full disk (finished shards stay), for a

@@ -1,4 +1,4 @@
-"""The usual small datasets by name, through torchvision: read from a folder, or downloaded into it when that is asked for."""
+"""The usual small datasets by name, through torchvision: read from a folder, or downloaded into it on request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from einops import rearrange
 
-from ..model.patches import Pair
 from .access import from_system
-from .files import from_files
 from .folder import Listing
 from .images import Images
 from .optional import need
@@ -20,52 +18,39 @@ from .optional import need
 
 @dataclass(frozen=True)
 class Standard:
-    """How torchvision calls a dataset, in which folder below the root it lies, and how it calls the splits."""
+    """torchvision's name of a dataset, its folder below the root, and torchvision's arguments for each split."""
 
     cls: str
     folder: str
     splits: dict[str, dict[str, Any]]
 
 
+def _splits(**theirs: str) -> dict[str, dict[str, Any]]:
+    return {split: {"split": name} for split, name in theirs.items()}
+
+
 _TRAIN = {"train": {"train": True}, "test": {"train": False}}
 STANDARD = {
     "cifar10": Standard("CIFAR10", "cifar-10-batches-py", _TRAIN),
     "cifar100": Standard("CIFAR100", "cifar-100-python", _TRAIN),
-    "stl10": Standard(
-        "STL10", "stl10_binary", {"train": {"split": "train"}, "test": {"split": "test"}, "unlabelled": {"split": "unlabeled"}}
-    ),
-    "imagenette": Standard("Imagenette", "imagenette2", {"train": {"split": "train"}, "test": {"split": "val"}}),
-    "flowers102": Standard("Flowers102", "flowers-102", {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}),
-    "pets": Standard("OxfordIIITPet", "oxford-iiit-pet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
+    "stl10": Standard("STL10", "stl10_binary", _splits(train="train", test="test", unlabelled="unlabeled")),
+    "imagenette": Standard("Imagenette", "imagenette2", _splits(train="train", test="val")),
+    "flowers102": Standard("Flowers102", "flowers-102", _splits(train="train", val="val", test="test")),
+    "pets": Standard("OxfordIIITPet", "oxford-iiit-pet", _splits(train="trainval", test="test")),
 }
 VARIED = ("imagenette", "flowers102", "pets")  # pictures of many sizes
 
 
-def standard(
-    name: str,
-    split: str,
-    root: Path,
-    *,
-    image: int | Pair | None = None,
-    download: bool = False,
-    skip_corrupt: bool = False,
-    limit: int | None = None,
-) -> Images:
-    """One split of a standard dataset. Imagenette, Flowers and Pets hold pictures of many sizes: for them ``image`` is the size
-    to decode to, and ``limit`` spares the decoding of the rest. The CIFARs and STL-10 come whole, as they are.
+def standard(name: str, split: str, root: Path, *, download: bool = False) -> Images:
+    """One split of a standard dataset whose pictures have one size: the CIFARs and STL-10.
 
     Raises FileNotFoundError, with the folder and the command that fetches it, when the dataset is not below ``root``.
     """
-    if name not in VARIED:
-        dataset = _open(name, split, root, download)
-        classes = tuple(dataset.classes)
-        layout = "n c h w -> n c h w" if name == "stl10" else "n h w c -> n c h w"
-        pixels = torch.from_numpy(rearrange(dataset.data, layout).copy())
-        labels = None if split == "unlabelled" else torch.tensor(list(dataset.labels if name == "stl10" else dataset.targets))
-        return Images(name, pixels, None if labels is None else labels.long(), classes)
-    found = listed(name, split, root, download=download)
-    paths = [found.root / file for file in found.names]
-    return from_files(name, paths, found.labels, found.classes, image=image, skip_corrupt=skip_corrupt, limit=limit)
+    dataset = _open(name, split, root, download)
+    stl10 = name == "stl10"
+    pixels = dataset.data if stl10 else np.moveaxis(dataset.data, 3, 1)
+    labels = None if split == "unlabelled" else dataset.labels if stl10 else dataset.targets
+    return Images(name, torch.from_numpy(pixels.copy()), labels, tuple(dataset.classes))
 
 
 def listed(name: str, split: str, root: Path, *, download: bool = False) -> Listing:
@@ -73,10 +58,10 @@ def listed(name: str, split: str, root: Path, *, download: bool = False) -> List
     dataset = _open(name, split, root, download)
     classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several names for a class
     if name == "imagenette":
-        paths, targets = [Path(p) for p, _ in dataset._samples], [label for _, label in dataset._samples]
+        paths, labels = zip(*dataset._samples, strict=True)
     else:
-        paths, targets = [Path(p) for p in (dataset._image_files if name == "flowers102" else dataset._images)], dataset._labels
-    return Listing(root, [os.path.relpath(path, root) for path in paths], list(targets), classes, list(range(len(paths))))
+        paths, labels = dataset._image_files if name == "flowers102" else dataset._images, dataset._labels
+    return Listing(root, [os.path.relpath(path, root) for path in paths], list(labels), classes, list(range(len(paths))))
 
 
 def _open(name: str, split: str, root: Path, download: bool) -> Any:
@@ -90,9 +75,10 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
     except (OSError, RuntimeError) as error:  # RuntimeError is how torchvision says "not found or damaged"
         if from_system(error) and not isinstance(error, FileNotFoundError):
             raise
+        folder = root / known.folder
         if download:
-            raise OSError(f"{name} could not be downloaded into {root} ({error}); or put it into {root / known.folder} yourself") from error
+            raise OSError(f"{name} could not be downloaded into {root} ({error}); or put it into {folder} yourself") from error
         raise FileNotFoundError(
-            f"{name} is not, or not wholly, in {root / known.folder}: fetch it with `minimae data {name} --download`, "
+            f"{name} is not, or not wholly, in {folder}: fetch it with `minimae data {name} --download`, "
             "or say where it is with --data-root (root= in Python)"
         ) from error

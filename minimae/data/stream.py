@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class ImageFiles(ImageDataset):
 
     root, files: names of the files below ``root``, as an array of bytes, whose memory worker processes share.
     file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None if a file is an image.
-    channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.depth`.
+    channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.decoding`.
     held: uint8, the bytes of all files if they are in memory; ``span`` then refers to them.
     """
 
@@ -145,7 +145,7 @@ def open_folder(
 def of_files(name: str, found: Listing, *, channels: int | None = None, bits: int | None = None) -> ImageFiles:
     """The images of a listing. Those of ImageNet's classes have ImageNet's statistics."""
     names = np.array([os.fsencode(file) for file in found.names])
-    labels = None if found.labels is None else torch.tensor(found.labels)
+    labels: Any = found.labels  # become a tensor
     fixed = imagenet_statistics(found.classes, channels)
     stream = ImageFiles(name, found.root, names, torch.arange(len(names)), None, labels, found.classes, torch.tensor(found.ids),
                     channels or 3, bits, found.notes, fixed_statistics=fixed)  # fmt: skip

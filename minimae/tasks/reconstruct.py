@@ -82,7 +82,7 @@ def reconstruct_batch(
 def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tensor:
     """An image file → uint8 ``1 c height width``, upright, in grey (1) or RGB (3), read as the images of a dataset are.
 
-    bits: bits used by deeper images, see :mod:`minimae.data.depth`. Raises FileNotFoundError for a missing file, and as
+    bits: bits used by deeper images, see :mod:`minimae.data.decoding`. Raises FileNotFoundError for a missing file, and as
     :func:`minimae.data.decoding.read_file` does.
     """
     if not path.exists():

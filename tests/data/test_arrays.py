@@ -37,8 +37,8 @@ def test_every_channel_has_its_own_range(dtype: Any) -> None:
     ("array", "options", "said"),
     [
         (np.zeros((3, 4)), {}, r"an array of numbers N c height width .* not float64 \(3, 4\)"),
-        (np.zeros((0, 1, 4, 4)), {}, "was wanted"),
-        (np.array([["a"]]), {}, "was wanted"),
+        (np.zeros((0, 1, 4, 4)), {}, "is wanted"),
+        (np.array([["a"]]), {}, "is wanted"),
         (np.zeros((2, 64, 64, 13)), {}, r"is 64 channel\(s\) of 64×13 pixels, or 13 channel\(s\) of 64×64: say which"),
         (np.zeros((50, 200, 9, 9)), {}, r"is 200 channel\(s\) of 9×9 pixels, or 9 channel\(s\) of 200×9"),
         (np.zeros((20, 32, 32, 12)), {}, r"12 channel\(s\) of 32×32: say which"),
@@ -54,7 +54,7 @@ def test_every_channel_has_its_own_range(dtype: Any) -> None:
         (np.ones((2, 3, 4, 4)), {}, r"channel\(s\) 0, 1, 2 have the same lowest and highest value"),
         (np.random.rand(2, 3, 4, 4), {"value_range": ([0], [1])}, r"has 3 channel\(s\), but the range is given for 1 and 1"),
         (np.zeros((2, 1, 4, 4), np.uint8), {"labels": [1]}, "labels are 2 integers from 0"),
-        (np.zeros((2, 1, 4, 4), np.uint8), {"labels": [0, -1]}, "from -1"),
+        (np.zeros((2, 1, 4, 4), np.uint8), {"labels": [0, -1]}, "label -1 .image 1. is negative"),
     ],
 )
 def test_what_is_refused(array: Any, options: dict[str, Any], said: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from minimae.data import fashion, load
 
 ROOT = Path(__file__).resolve().parents[2]
+write_idx = runpy.run_path(str(ROOT / "data/make_fashion.py"))["write_idx"]
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def small_full(tmp_path, monkeypatch) -> Path:
     rng = np.random.default_rng(0)
     for split, count in (("train", 70), ("t10k", 30)):
         for kind, array in (("images-idx3", rng.integers(0, 256, (count, 28, 28))), ("labels-idx1", np.arange(count) % 10)):
-            fashion.write_idx(packed := raw / f"{split}-{kind}-ubyte.gz", array.astype(np.uint8))
+            write_idx(packed := raw / f"{split}-{kind}-ubyte.gz", array.astype(np.uint8))
             (raw / f"{split}-{kind}-ubyte").write_bytes(gzip.decompress(packed.read_bytes()))
             packed.unlink()
     monkeypatch.setattr(fashion, "COMPLETE", {"train": 70, "test": 30})
@@ -122,7 +123,7 @@ def test_the_sample_is_not_taken_for_the_complete_set():
 @pytest.mark.parametrize("packed", [True, False])
 def test_idx_comes_back_as_it_was_written(shape, packed, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    fashion.write_idx(path := tmp_path / "x.gz", array)
+    write_idx(path := tmp_path / "x.gz", array)
     if not packed:
         path = tmp_path / "x"
         path.write_bytes(gzip.decompress((tmp_path / "x.gz").read_bytes()))
@@ -144,7 +145,7 @@ def test_a_damaged_idx_file_is_named(raw, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not gzip"])
 def test_a_damaged_gzip_file_is_named(damage, tmp_path):
-    fashion.write_idx(path := tmp_path / "broken.gz", np.arange(200, dtype=np.uint8))
+    write_idx(path := tmp_path / "broken.gz", np.arange(200, dtype=np.uint8))
     raw = path.read_bytes()
     path.write_bytes({"cut": raw[:-20], "flipped": raw[:30] + bytes([raw[30] ^ 255]) + raw[31:], "not gzip": b"<html>"}[damage])
     with pytest.raises(ValueError, match="broken.gz is (damaged|not a complete)"):

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from minimae.data import from_array
-from minimae.data.files import from_files
+from minimae.data.folder import Listing
 from minimae.data.images import Images
 from minimae.data.labels import as_labels
+from minimae.data.stream import of_files
 
 PIXELS = np.zeros((3, 1, 4, 4), np.uint8)
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, ">i4", ">u8"]
@@ -56,9 +57,9 @@ def test_booleans_are_0_and_1_and_names_are_looked_up(door):
 @pytest.mark.parametrize(
     ("labels", "classes", "said"),
     [
-        ([0.9, 1.0, 2.0], (), r"label 0.9\d* \(image 0\) is no whole number"),
-        (torch.tensor([0, 1.5, 2]), (), r"label 1.5 \(image 1\) is no whole number"),
-        (np.array([0, np.nan, 1]), (), r"label nan \(image 1\) is no whole number"),
+        ([0.9, 1.0, 2.0], (), r"label 0.9\d* \(image 0\) is not a whole number"),
+        (torch.tensor([0, 1.5, 2]), (), r"label 1.5 \(image 1\) is not a whole number"),
+        (np.array([0, np.nan, 1]), (), r"label nan \(image 1\) is not a whole number"),
         (np.array([0, np.inf, 1]), (), r"label inf \(image 1\)"),
         (np.array([0, 2**63, 1], np.uint64), (), r"\(image 1\) is too large"),
         (np.ma.masked_array([0, 1, 2], mask=[False, True, False]), (), r"label of image 1 is masked"),
@@ -68,13 +69,13 @@ def test_booleans_are_0_and_1_and_names_are_looked_up(door):
         ([0, 1], (), "3 images but 2 labels"),
         (torch.zeros(4), (), "3 images but 4 labels"),
         (np.eye(3), (), r"argmax\(1\)"),
-        (torch.tensor(1), (), r"not an array of shape \(\)"),
+        (torch.tensor(1), (), r"not an array of torch.int64 of shape \(\)"),
         (["cat", "owl", "bat"], (), r"labels are names \('bat', 'cat', 'owl'\); give the names of all classes"),
         (["cat", "owl", "bat"], ("cat", "owl"), "the label 'bat' is none of the 2 classes cat, owl"),
         (["0", "1", "2"], (), "labels are names"),
         ([0, None, 1], (), "not None"),
         ([0, "a", 1], (), "labels are (names|integers)"),
-        (np.array([0, 1, 2], complex), (), "not complex128"),
+        (np.array([0, 1, 2], complex), (), "not (an array of torch.)?complex128"),
         (np.array(["2020-01-01"] * 3, "datetime64[D]"), (), "not datetime64"),
     ],
 )
@@ -84,16 +85,14 @@ def test_what_is_refused(door, labels, classes, said):
 
 
 def test_files_take_labels_by_the_same_rule(tmp_path):
-    from PIL import Image
+    def files(labels, classes=()):
+        return of_files("mine", Listing(tmp_path, list("abc"), labels, classes, [0, 1, 2]), channels=3).labels
 
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for path in paths:
-        Image.new("L", (4, 4)).save(path)
-    with pytest.raises(ValueError, match="is no whole number"):
-        from_files("mine", paths, [0, 0.5, 1])
+    with pytest.raises(ValueError, match="is not a whole number"):
+        files([0, 0.5, 1])
     with pytest.raises(ValueError, match="beyond the 2 classes"):
-        from_files("mine", paths, [0, 1, 2], ("a", "b"))
-    assert from_files("mine", paths, ["b", "a", "b"], ("a", "b")).labels.tolist() == [1, 0, 1]
+        files([0, 1, 2], ("a", "b"))
+    assert files(["b", "a", "b"], ("a", "b")).tolist() == [1, 0, 1]
 
 
 def test_the_caller_keeps_the_array():

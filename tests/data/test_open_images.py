@@ -120,7 +120,7 @@ def test_files_of_varied_size_that_are_held_in_memory_are_not_opened_again(tmp_p
 def test_what_does_not_fit_is_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures(tmp_path, (20, 20))
     assert isinstance(open_images(tmp_path), Images)
-    monkeypatch.setattr("minimae.data.opening.ROOM", 100)
+    monkeypatch.setattr("minimae.data.opening.IN_MEMORY", 100)
     assert isinstance(open_images(tmp_path), ImageFiles)
 
 

@@ -10,9 +10,8 @@ from PIL import Image
 
 from minimae.data import load, open_images
 from minimae.data.choose import held_out
-from minimae.data.folder import listing, splits_of
+from minimae.data.folder import listing, scan, splits_of, suffixes
 from minimae.data.images import Images
-from minimae.data.scan import scan, suffixes
 from minimae.data.stream import ImageFiles
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from minimae.data import load
 from minimae.data.decoding import decode, encode, read_header, scale_of
-from minimae.data.folder import folder
 from minimae.data.rehearsal import make_folder
 from minimae.data.shards import read_index, write_index
 from minimae.data.stream import open_folder, open_shards, open_stream, packed
@@ -25,7 +25,7 @@ def copied(shards, tmp_path):
 
 
 def test_a_folder_is_listed_as_the_reader_of_folders_lists_it(jpegs):
-    stream, images = open_folder(jpegs), folder(jpegs, image=16)
+    stream, images = open_folder(jpegs), load(jpegs, image=16)
     assert torch.equal(stream.labels, images.labels) and torch.equal(stream.ids, images.ids) and stream.classes == images.classes
     assert len(stream) == 18 and stream.classes == ("n00000001", "n00000002", "n00000003") and stream.channels == 3
     assert stream.path_of(0) == jpegs / "train/n00000001/n00000001_0.JPEG"
