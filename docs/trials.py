@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from minimae_book.demo import compare
 
 from minimae import data
-from minimae.cli.demo import compare
 from minimae.cli.report import processor
 from minimae.random import permutation
 from minimae.recipes import FEW_LABELS, SCRATCH, recipe

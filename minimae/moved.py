@@ -18,6 +18,8 @@ MOVED = {f"minimae.{name}": f"minimae.model.{name}" for name in MODEL} | {
     "minimae.book": "minimae_book",
     "minimae.plots": "minimae_book.figures",
     "minimae.reproduce": "minimae_book.evidence",
+    "minimae.recipes.ablations": "minimae_book.evidence.ablations",
+    "minimae.recipes.races": "minimae_book.evidence.race",
     "minimae.tasks.dense": "minimae_book.evidence.dense",
 }
 

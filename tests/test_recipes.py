@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from minimae_book.evidence.ablations import ABLATIONS
 
 from minimae import MinimaeError
 from minimae.cli import main
 from minimae.cli.parsing import parse
 from minimae.model.sizes import flops, size
 from minimae.recipes import (
-    ABLATIONS,
     PRETRAIN,
     RECIPES,
     Knn,

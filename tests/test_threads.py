@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from minimae_book import demo as demo_module
 from minimae_book.evidence import command as reproduce_command
 from minimae_book.evidence.command import ReproduceCommand
 
 from minimae import MAE, size
-from minimae.cli import demo as demo_module
 from minimae.cli import main
 from minimae.cli.parsing import parse
 from minimae.data.images import Images

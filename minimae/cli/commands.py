@@ -6,7 +6,7 @@ import pkgutil
 from typing import Any
 
 COMMANDS = {  # a name of two words is a command of its own, with its own --help
-    "demo": "minimae.cli.demo:DemoCommand",
+    "demo": "minimae_book.demo:DemoCommand",
     "recipes": "minimae.cli.show:RecipesCommand",
     "pretrain": "minimae.cli.pretraining:PretrainCommand",
     "knn": "minimae.cli.classify:KnnCommand",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,18 @@ from ..errors import nearest
 from ..lazy import submodules
 from ..tasks.pretrain import Pretrain
 from ..train.settings import Settings
-from . import files, imagenet, races, small
-from .ablations import ABLATIONS, Variant
+from . import files, imagenet, small
 from .entries import Cost, Entry, Knn, for_processes, step_flops
 from .files import write_recipe
 from .small import FASHION, FEW_LABELS, SCRATCH, my_pictures
 from .text import brief, describe_entry, list_entries, tell
 
 __all__ = [
-    "ABLATIONS", "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "Variant", "brief", "describe",
+    "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "brief", "describe",
     "entry", "for_processes", "known", "listing", "my_pictures", "read_recipe", "recipe", "step_flops", "tell", "write_recipe",
 ]  # fmt: skip
 
-RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *races.entries(), *imagenet.entries())}
+RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries())}
 PRETRAIN: dict[str, Pretrain] = {name: e.recipe for name, e in RECIPES.items() if isinstance(e.recipe, Pretrain)}
 
 
@@ -68,4 +68,9 @@ def listing() -> str:
 
 
 if not TYPE_CHECKING:  # minimae.recipes.NAME without importing it first
-    __getattr__, __dir__ = submodules(__name__, __path__)
+    submodule, __dir__ = submodules(__name__, __path__)
+
+    def __getattr__(name: str) -> object:
+        if name in ("ABLATIONS", "Variant"):  # until version 0.8
+            return getattr(import_module("minimae.recipes.ablations"), name)
+        return submodule(name)

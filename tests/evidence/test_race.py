@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from minimae_book.evidence import race as module
-from minimae_book.evidence.race import Clock, RaceCommand, count, curve, shortened, verdict
+from minimae_book.evidence.race import RACES, RATE, VIT_T, Clock, Race, RaceCommand, count, curve, shortened, verdict
 from PIL import Image
 
 from minimae.cli.parsing import parse
@@ -22,7 +22,6 @@ from minimae.errors import Interrupted
 from minimae.model.mae import MAE
 from minimae.recipes import RECIPES, entry
 from minimae.recipes.entries import step_flops
-from minimae.recipes.races import RACES, RATE, VIT_T, Race
 from minimae.tasks.finetune import FinetuneTask
 from minimae.tasks.pretrain import PretrainTask
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minimae.errors import nearest
-from minimae.recipes import ABLATIONS
 from minimae.tasks.pretrain import Pretrain
 
+from .ablations import ABLATIONS
 from .budgets import Budget
 from .evaluations import Cost, Linear, Patches, Tune
 from .jobs import Job, Start

@@ -22,15 +22,52 @@ from minimae.data.loader import in_memory
 from minimae.data.stream import open_stream, packed
 from minimae.devices import cores, set_device
 from minimae.errors import Interrupted
-from minimae.recipes.races import RACES, Race
+from minimae.model.sizes import Size
+from minimae.recipes import step_flops
+from minimae.recipes.small import RACES as GOALS
 from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import extract
-from minimae.tasks.finetune import finetune
+from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.knn import accuracy
-from minimae.tasks.pretrain import pretrain
+from minimae.tasks.pretrain import Pretrain, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.train.folder import can_resume
 from minimae.train.settings import Settings
+
+IMAGES = 50_000
+RATE = 40_000  # images of pre-training a second that one H200 must reach with ViT-T/4
+VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """Pre-training and fine-tuning to be done within ``minutes``, with an accuracy of at least ``goal`` percent.
+
+    The number of epochs follows from the step's operations, at the rate above (about 35 TFLOP/s), for nine tenths of the time.
+    **Not yet run on a GPU.**
+    """
+
+    minutes: int
+    goal: float
+    pretrain: Pretrain
+    tune: Finetune
+
+    @property
+    def name(self) -> str:
+        return f"cifar10-{self.minutes}min"
+
+    @property
+    def size(self) -> Size:
+        return self.pretrain.size_at(32, 3)
+
+    def planned_seconds(self, images: int = IMAGES) -> dict[str, float]:
+        """The seconds of both parts at the rate above."""
+        rate = RATE * step_flops(VIT_T, VIT_T.size_at(32, 3))
+        parts = {"pre-training": self.pretrain, "fine-tuning": self.tune}
+        return {name: part.epochs * images * step_flops(part, self.size) / rate for name, part in parts.items()}
+
+
+RACES = {minutes: Race(minutes=minutes, goal=goal, pretrain=start, tune=tune) for minutes, (goal, start, tune) in GOALS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..tasks.pretrain import Pretrain
+from minimae.tasks.pretrain import Pretrain
 
 
 @dataclass(frozen=True)

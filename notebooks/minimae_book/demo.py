@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from minimae_book.figures import comparison
 from torch import Tensor
 
-from .. import data
-from ..data.images import Images
-from ..model.mae import MAE
-from ..recipes import FEW_LABELS, SCRATCH, entry, recipe
-from ..tasks.evaluation import evaluate
-from ..tasks.features import extract, pixel_features
-from ..tasks.finetune import Finetune, finetune
-from ..tasks.knn import accuracy, knn_predict
-from ..tasks.pretrain import Pretrained, pretrain
-from ..tasks.probe import probe_predict
-from ..train import threads
-from ..train.folder import can_resume
-from .report import environment, picture, prepare, pretraining_parts, table, write_json, write_page
+from minimae import data
+from minimae.cli.report import environment, picture, prepare, pretraining_parts, table, write_json, write_page
+from minimae.data.images import Images
+from minimae.model.mae import MAE
+from minimae.recipes import FEW_LABELS, SCRATCH, entry, recipe
+from minimae.tasks.evaluation import evaluate
+from minimae.tasks.features import extract, pixel_features
+from minimae.tasks.finetune import Finetune, finetune
+from minimae.tasks.knn import accuracy, knn_predict
+from minimae.tasks.pretrain import Pretrained, pretrain
+from minimae.tasks.probe import probe_predict
+from minimae.train import threads
+from minimae.train.folder import can_resume
+
+from .figures import comparison
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
 CAPTION = (
