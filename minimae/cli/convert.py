@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from .. import weights
 from ..weights.export import save_program
+from ..weights.files import check_absent
 from .options import WeightsOptions
 
 
@@ -51,6 +52,7 @@ class ConvertCommand:
     def __call__(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ValueError("--mean and --std belong together: give both, with one number for each channel")
+        check_absent(self.out)
         given: dict[str, Any] = {name: getattr(self, name) for name in ("image", "decoder_heads", "target", "strict")}
         trained = self.foreign.load(self.weights, **given, statistics=None if self.mean is None else (self.mean, self.std))
         if self.to == "program":

@@ -26,19 +26,13 @@ from ..train.settings import from_dict
 from . import huggingface, native, official, timm
 from .classified import Classified
 from .facts import Facts, merge, normalisation, unsupported, warn
-from .files import Source, write_safetensors
+from .files import Source, check_absent, write_safetensors
 from .layouts import Names, to_ours, to_theirs
 
 Pool = Literal["mean", "class"]
 Layout = Literal["minimae", "official", "huggingface", "timm"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NAMES: dict[str, Names] = {"official": official.NAMES, "timm": official.NAMES, "huggingface": huggingface.NAMES}
-
-
-def check_layout(layout: str | None) -> None:
-    """Raises MinimaeError for an unknown layout."""
-    if layout is not None and layout not in LAYOUTS:
-        raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
 
 
 def detect(names: Iterable[str]) -> Layout:
@@ -51,10 +45,10 @@ def detect(names: Iterable[str]) -> Layout:
     raise MinimaeError(f"these names belong to no layout that is known ({', '.join(LAYOUTS)}): {', '.join(sorted(given)[:5])}, …")
 
 
-def read(source: Source, layout: Layout | None, options: Mapping[str, Any]) -> Pretrained | Classified:
+def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
     """The model of weights in another library's layout. options: those of :func:`minimae.load`."""
     strict: bool = options["strict"]
-    layout = layout or detect(source.tensors)
+    layout = detect(source.tensors)
     names, tensors = NAMES[layout], source.tensors
     if layout == "huggingface":
         tensors = huggingface.names_of_files(tensors)
@@ -145,7 +139,7 @@ def check_expected(size: Size, options: Mapping[str, Any], source: str) -> None:
 
 def recipe_of(source: Source, facts: Facts, size: Size, *, decoder: bool) -> Pretrain:
     """The recipe of a pre-trained model: ours as stored, with what another library has changed; or one that describes it."""
-    if source.metadata:
+    if "settings" in source.metadata:
         recipe: Pretrain = from_dict(Pretrain, source.metadata["settings"])
         fields: dict[str, Any] = {"target": facts.target or recipe.target, "ratio": facts.ratio or recipe.ratio}
         return replace(recipe, **fields)
@@ -169,8 +163,7 @@ def check_names(tensors: Mapping[str, Tensor], table: Mapping[str, tuple[str, ..
 
 def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encoder_only: bool) -> None:
     """Write a model in another library's layout; see :func:`minimae.save`. Nothing is half-written."""
-    if out.exists():
-        raise MinimaeError(f"{out} is there already: choose another name, or remove it")
+    check_absent(out)
     decoder = isinstance(trained, Pretrained) and trained.decoder and not encoder_only
     if isinstance(trained, Pretrained):
         model: nn.Module = trained.model

@@ -13,6 +13,7 @@ from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from ..tasks.pretrain import Pretrained
 from .classified import Classified
+from .files import check_absent
 
 Features = Literal["mean", "class", "tokens"]
 
@@ -59,8 +60,7 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
     """
     if path.suffix not in (".pt2", ".onnx"):
         raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was wanted")
-    if path.exists():
-        raise MinimaeError(f"{path} is there already: choose another name, or remove it")
+    check_absent(path)
     if path.suffix == ".onnx":
         try:
             import onnxscript  # noqa: F401 (torch.onnx is written with it)

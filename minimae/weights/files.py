@@ -104,6 +104,12 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -
     path.chmod(mode)
 
 
+def check_absent(path: Path) -> None:
+    """Raises MinimaeError when there is something at this path already."""
+    if path.exists():
+        raise MinimaeError(f"{path} is there already: choose another name, or remove it")
+
+
 class Ignored:
     """Stands for a value that is not needed (a path, a numpy number): it takes any arguments and does nothing."""
 

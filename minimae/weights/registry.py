@@ -17,7 +17,7 @@ from ..tasks.finetune import Classifier
 from ..tasks.pretrain import Pretrained
 from . import convert, native, timm
 from .classified import Classified
-from .convert import LAYOUTS, Layout, check_layout
+from .convert import LAYOUTS, Layout
 from .files import Source, open_weights
 from .official import PUBLISHED, published_file
 from .state_dict import find_weights
@@ -33,31 +33,19 @@ def shipped() -> dict[str, Path]:
 
 
 def load(
-    source: str | Path | Mapping[str, Any] | nn.Module,
-    *,
-    layout: Layout | None = None,
-    image: int | Pair | None = None,
-    patch: int | Pair | None = None,
-    channels: int | None = None,
-    heads: int | None = None,
-    decoder_heads: int | None = None,
-    original_image: int | Pair | None = None,
-    target: str | None = None,
-    statistics: tuple[Any, Any] | None = None,
-    strict: bool = True,
-    key: str | None = None,
+    source: str | Path | Mapping[str, Any] | nn.Module, *, image: int | Pair | None = None, original_image: int | Pair | None = None,
+    patch: int | Pair | None = None, channels: int | None = None, heads: int | None = None, decoder_heads: int | None = None,
+    target: str | None = None, statistics: tuple[Any, Any] | None = None, strict: bool = True, key: str | None = None,
     prefix: str | None = None,
-) -> Pretrained | Classified:
+) -> Pretrained | Classified:  # fmt: skip
     """Trained weights → a pre-trained model with its recipe and statistics, or a classifier when they have a head.
 
     source: a name, shipped ("fashion-nano") or the authors' ("mae-base", downloaded); a run folder, its checkpoint under any name, or an
     exported file; another library's file or folder; tensors by name; or a live model of timm or Hugging Face transformers.
 
-    The other options are for weights of others; ours describe themselves. layout: by default it is detected. key: the entry of a file that
-    holds the weights (``state_dict``, ``teacher``, ``model_ema``); prefix: the prefix of their names (``backbone.``). Both are found where
-    only one choice is possible. image: another image size in pixels (ours too): positions are then resized, bicubically in two dimensions.
-    patch, channels: what you expect; weights of other ones are refused with the reason.
-
+    image: another image size in pixels; positions are resized, bicubically in two dimensions. The other options are for weights of others.
+    key: the entry of a file that holds the weights (``state_dict``, ``teacher``, ``model_ema``); prefix: the prefix of their names
+    (``backbone.``). Both are found where only one choice is possible. patch, channels: what you expect; others are refused.
     heads, decoder_heads, original_image (where positions are no square grid), target (what the decoder was trained to predict) and
     statistics (mean and std of the channels in [0, 1]) cannot be seen in weights, and are read where the source states them. Otherwise
     heads must be given, the target is assumed to be normalised, and statistics of three channels ImageNet's, with a warning.
@@ -73,7 +61,6 @@ def load(
     for what in ("image", "patch", "original_image"):
         if options[what] is not None:
             check_sides(what, options[what])
-    check_layout(layout)
     if isinstance(source, str | Path):
         if str(source) in PUBLISHED:
             options["target"] = target or PUBLISHED[str(source)].target
@@ -86,7 +73,7 @@ def load(
         raise MinimaeError(f"weights are a name, a file, a folder, tensors by name or a live model, not {type(source).__name__}")
     if opened.checkpoint is not None or "encoder.project.weight" in opened.tensors:
         return native.read(opened, options)
-    return convert.read(opened, layout, options)
+    return convert.read(opened, options)
 
 
 def find_file(source: str | Path) -> Path:
@@ -145,7 +132,8 @@ def save(
     True
     """
     path = Path(path).expanduser()
-    check_layout(layout)
+    if layout not in LAYOUTS:
+        raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     if layout == "minimae" and path.suffix != ".safetensors":
         raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
     trained = native.trained_model(model, statistics, metadata)

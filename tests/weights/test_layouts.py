@@ -405,6 +405,8 @@ def test_the_command_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert isinstance(first, Pretrained) and isinstance(last, Pretrained) and equal(first.model, last.model) and first.recipe == last.recipe
     assert main(["convert", "fashion-nano", str(tmp_path / "x.pth"), "--to", "timm"]) == 2
     assert "--encoder-only" in capsys.readouterr().err
+    assert main(["convert", "fashion-nano", str(tmp_path / "end.safetensors"), "--to", "minimae"]) == 2
+    assert "is there already" in capsys.readouterr().err
     assert main(["convert", "fashion-nanno", str(tmp_path / "x.pth"), "--to", "timm"]) == 2
     assert "did you mean 'fashion-nano'?" in capsys.readouterr().err
     assert main(["convert", "fashion-nano", str(tmp_path / "x.pth"), "--to", "official", "--heads", "3"]) == 2

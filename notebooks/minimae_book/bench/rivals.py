@@ -151,11 +151,9 @@ def copy_weights(theirs: nn.Module, ours: MAE | Encoder, names: Names) -> None:
 
     Raises ValueError when one of the two has tensors that the other has not.
     """
-    whole = isinstance(ours, MAE)
-    tensors = {name if whole else f"encoder.{name}": tensor for name, tensor in ours.state_dict().items()}
     source: dict[str, Tensor] = {}
-    for name, their_names in names.table(ours.size, pool=None, decoder=whole).items():
-        source |= to_theirs(name, tensors[name], their_names, ours.size) if name in tensors else {}
+    for name, tensor in ours.state_dict(prefix="" if isinstance(ours, MAE) else "encoder.").items():
+        source |= to_theirs(name, tensor, names.of(name), ours.size)
     places = theirs.state_dict()
     places = huggingface.names_of_files(places) if names is huggingface.NAMES else places
     if unknown := sorted(set(places) ^ set(source)):
