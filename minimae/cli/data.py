@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from ..data.shards import REPACK
 from ..data.verify import verify
 from ..errors import MinimaeError
 from .options import DataOptions, describe
+from .report import write_json
 
 MOST = 20  # files or faults that are listed
 
@@ -26,6 +27,8 @@ class DataCommand:
 
     name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""  # A data set or a folder; without one, all data sets are listed.
     image: int | None = None  # Height and width in pixels, for the sets that are drawn: photos, shapes.
+    statistics: Path | None = None
+    """Compute mean and standard deviation of each channel from the pixels, also where fixed ones are used, and write them as JSON."""
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def __call__(self) -> None:
@@ -33,10 +36,16 @@ class DataCommand:
             print(*(f"{name:14}{line}" for name, line in NAMES.items()), sep="\n")
             print("Any folder works too: FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg, FOLDER/CLASS/*.jpg, or pictures alone.")
             return
+        computed: dict[str, Any] = {}
         for split in splits(self.name) if self.name in NAMES else ("train",):
             images = self.where.open(self.name, split, image=self.image)
-            numbers = ", ".join(f"{m:.4f} ± {d:.4f}" for m, d in zip(*(x.tolist() for x in images.statistics), strict=True))
-            print(f"{split}: {describe(images)}; mean ± std {numbers}")
+            if self.statistics is not None:
+                images = replace(images, fixed_statistics=None)  # type: ignore[type-var]
+            mean, std = (x.tolist() for x in images.statistics)
+            computed[split] = {"mean": mean, "std": std, "images": len(images)}
+            print(f"{split}: {describe(images)}; mean ± std {', '.join(f'{m:.4f} ± {s:.4f}' for m, s in zip(mean, std, strict=True))}")
+        if self.statistics is not None:
+            write_json(self.statistics, computed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from ..weights.start import starter
 from .dry_run import dry_run
 from .options import DataOptions, RecipeName, describe, resumes
 from .report import examples, prepare, report_pretraining
+from .watching import WatchOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class PretrainCommand:
     dry_run: bool = False
     """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
     images of --data or, without ImageNet, on a small folder made from photographs; prints how long the real run would take."""
+    watching: OmitArgPrefixes[WatchOptions] = field(default_factory=WatchOptions)
     words: Suppress[tuple[str, ...]] = ()
 
     def __call__(self) -> None:
@@ -50,17 +52,20 @@ class PretrainCommand:
         before = known(self.name, len(train))
         about: dict[str, Any] = {"images": len(train), "size": size, "processes": world().size}
         print(brief(recipe, before, data=describe(train), device=device, out=out, **about))
+        callbacks: list[Any] = []
         if world().main:
-            test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
-            unseen, test = test is not train, examples(test, size, skip_corrupt=self.where.skip_corrupt)
+            all_test = self.where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
+            unseen, test = all_test is not train, examples(all_test, size, skip_corrupt=self.where.skip_corrupt)
             check_images(train, test, channels=size.channels)
+            callbacks = self.watching.callbacks(recipe, size, train, all_test if unseen else None, out, self.where)
         with locked(out):
             if world().main and not resume:
                 prepare(out, recipe, device, self.words, text=tell(before, recipe, **about))
-        model, result = pretrain(recipe, train, out, resume=resume, device=device, reading=self.where.reading, start=start)
+        given: dict[str, Any] = {"reading": self.where.reading, "start": start, "callbacks": callbacks}
+        model, result = pretrain(recipe, train, out, resume=resume, device=device, **given)
         if not world().main:
             return
         prepare(out, recipe, device, self.words, again=True)
-        given: dict[str, Any] = {"processes": world().size, "workers": self.where.reading.processes(), "unseen": unseen}
-        page, verdict = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, device=device, **given)
+        about = {"processes": world().size, "workers": self.where.reading.processes(), "unseen": unseen}
+        page, verdict = report_pretraining(out, Pretrained(model, recipe, train.statistics), train, test, result, device=device, **about)
         print(f"loss {result.loss:.4f} after {result.seen:,} images in {result.seconds:.0f} s; open {page}\n{verdict}")

@@ -25,7 +25,7 @@ from ..model.sizes import Size
 from ..tasks.expected import judged
 from ..tasks.loading import some
 from ..tasks.pretrain import Pretrain, Pretrained, baseline_loss
-from ..tasks.reconstruct import reconstruct_batch
+from ..tasks.reconstruct import TITLES, reconstruct_batch
 from ..train.task import Result
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def metrics_part(out: Path, result: Result) -> str:
 def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:
     """The figure and caption of :func:`minimae.tasks.reconstruct.reconstruct_batch`: original, what the model saw, reconstruction."""
     rows, caption = reconstruct_batch(trained, pixels, **masks)
-    return reconstructions(rows, ("original", "what it saw", "reconstruction"), pairs=1 if len(rows) < 4 else 2), caption
+    return reconstructions(rows, TITLES, pairs=1 if len(rows) < 4 else 2), caption
 
 
 def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:

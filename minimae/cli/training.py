@@ -9,22 +9,24 @@ from typing import Any
 import torch
 from tyro.conf import OmitArgPrefixes, Suppress
 
-from ..data.types import ImageDataset
+from ..data.types import ImageDataset, Statistics
 from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, tell
 from ..tasks.evaluation import Scores, evaluate
-from ..tasks.finetune import Classifier, Finetune, finetune
+from ..tasks.finetune import Classifier, Finetune, finetune, load_finetuned
 from ..tasks.probe_train import Probe, train_probe
+from ..tasks.watch import BEST
 from ..train import threads
-from ..train.distributed import world
+from ..train.distributed import barrier, world
 from ..train.folder import locked
 from ..train.task import Result
 from ..weights import Classified
 from .classify import LabelOptions, Trained, same_classes
 from .options import RecipeName, WeightsOptions, describe, resumes
 from .report import metrics_part, prepare, write_json, write_page
+from .watching import split_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,9 @@ class FinetuneCommand(RunOptions):
     name: RecipeName = ""
     labels: int | None = None  # Use this many labels only, the same number of each class.
     scratch: bool = False  # Ignore the trained weights and start from initial ones, with one lr for all layers by default.
+    validation: str | None = None
+    """Measure accuracy and loss after each epoch, and keep the weights of the best one in best.pt: on a share of the training images,
+    which is held out (0.1), on a folder or data set, or on the test images (test), as the authors' code does."""
 
     def __call__(self) -> None:
         device = self.where.join()
@@ -112,6 +117,8 @@ class FinetuneCommand(RunOptions):
         train, test = self.images(data, size, image=recipe.image)
         statistics = train.statistics if trained is None else trained.statistics
         train = train if self.labels is None else train.subset_per_class(self.labels, seed=recipe.seed)
+        given: dict[str, Any] = {"image": recipe.image or size.image, "channels": train.channels}
+        train, validation, what = split_validation(self.validation, train, test, self.where, seed=recipe.seed, **given)
         if self.scratch:
             torch.manual_seed(recipe.seed)
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
@@ -119,7 +126,20 @@ class FinetuneCommand(RunOptions):
         if tuned:
             print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
         resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
-        given: dict[str, Any] = {"reading": reading, "keep_head": keep, "data": self.data or data}
+        given = {"validation": validation, "reading": reading, "keep_head": keep, "data": self.data or data}
         model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
         scores = evaluate(model, test, statistics, reading=reading, precision=recipe.precision)
         self.end("from scratch" if self.scratch else "fine-tuned", scores, train, test, result, recipe, device)
+        if validation is not None:
+            self.compare_best(result, what, test, statistics, recipe, device)
+
+    def compare_best(self, result: Result, what: str, test: ImageDataset, statistics: Statistics, recipe: Finetune, device: str) -> None:
+        """Print the accuracy of the last and of the best epoch on the validation images, and of the best on the test images."""
+        points = [point for point in result.history if "validation_top1" in point]
+        best, last = max(points, key=lambda point: point["validation_top1"]), points[-1]["validation_top1"]
+        print(f"validation on {what}: last epoch {last:.2f} %, best {best['validation_top1']:.2f} % at epoch {best['epoch']:.1f}")
+        if self.out is not None and self.validation != "test":
+            barrier()  # the first process wrote the file
+            classifier, _ = load_finetuned(self.out / BEST)
+            scores = evaluate(classifier.to(device), test, statistics, reading=self.where.reading, precision=recipe.precision)
+            print(f"{self.out / BEST}, the best epoch: {scores} of {len(test):,} test images")

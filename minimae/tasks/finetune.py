@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from ..train.task import Result, Task
 from .finetune_recipe import Finetune
 from .loading import DEFAULTS, LoaderConfig, augmentation_of, augmented, batches
 from .partial import at_image, freeze
+from .watch import Validation
 
 __all__ = ["Classifier", "Finetune", "FinetuneTask", "classes_of", "finetune", "load_finetuned"]
 
@@ -174,11 +175,15 @@ def finetune(
     reading: LoaderConfig = DEFAULTS,
     keep_head: bool = True,
     data: str = "",
+    validation: ImageDataset | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
 
     A classifier is trained further: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
     With ``recipe.ema`` the classifier returned is the average. data: the name or folder that opens these images again, kept with the run.
+    validation: images to measure accuracy on after each epoch; ``best.pt`` in ``out`` then holds the weights with the highest top-1, and
+    checkpoint.pt the last ones. The classifier returned is always the last.
     """
     torch.manual_seed(recipe.seed)
     before, classes = encoder if isinstance(encoder, Classifier) else None, classes_of(images)
@@ -193,7 +198,9 @@ def finetune(
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     task = FinetuneTask(recipe, images, statistics, model, reading=reading, data=data)
-    result = fit(task, recipe, out, resume=resume, quiet=quiet)
+    if validation is not None:
+        callbacks = [Validation(validation, out, resume), *callbacks]
+    result = fit(task, recipe, out, resume=resume, quiet=quiet, callbacks=callbacks)
     trained = task.model.average if isinstance(task.model, Averaged) else task.model
     assert isinstance(trained, Classifier)
     return trained, result

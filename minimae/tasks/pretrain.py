@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -217,11 +217,13 @@ def pretrain(
     quiet: bool = False,
     reading: LoaderConfig = DEFAULTS,
     start: Callable[[MAE], str] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not used); → the model and how the run went.
 
     start: copies trained weights into the fresh model and returns a text to print. A recipe with ``init`` needs it:
     ``start=minimae.weights.start.starter(recipe, images)``. A resumed run takes all weights from its checkpoint and never calls it.
+    callbacks: see :mod:`minimae.tasks.watch`.
     Raises ValueError for a recipe with ``init`` and no ``start``, or the reverse.
     """
     if (recipe.init is None) != (start is None) and not resume:
@@ -236,5 +238,5 @@ def pretrain(
         if world().main and not quiet:
             print(text)
     task = PretrainTask(recipe, images, model.to(device), reading=reading)
-    result = fit(task, recipe, out, resume=resume, quiet=quiet)
+    result = fit(task, recipe, out, resume=resume, quiet=quiet, callbacks=callbacks)
     return task.model, result

@@ -21,6 +21,7 @@ from ..train.precision import evaluating
 from .pretrained import Pretrained, Statistics
 
 Triplet = tuple[Tensor, Tensor, Tensor]  # original, what the model saw, reconstruction: each ``height width 3``, float in [0, 1]
+TITLES = ("original", "what it saw", "reconstruction")
 GREY_BLUE = (0.62, 0.66, 0.74)  # hidden patches; no photograph has this colour
 CAPTIONS = {
     "normalised": "The model predicts normalised pixels; the mean and contrast of each patch come from the original.",

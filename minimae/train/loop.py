@@ -36,7 +36,9 @@ from .task import Result, Task, exact_inputs
 from .threads import training as threads_for_training
 
 
-def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False) -> Result:
+def fit(
+    task: Task, settings: Settings, out: Path | None = None, *, resume: bool = False, quiet: bool = False, callbacks: Any = ()
+) -> Result:
     """Train ``task.model``; with ``out``, keep metrics and checkpoints there.
 
     The model is trained in place. With FSDP2 it is replaced at the end by an ordinary one, whole on every process: use ``task.model``.
@@ -44,13 +46,13 @@ def fit(task: Task, settings: Settings, out: Path | None = None, *, resume: bool
     Under torchrun every process calls it, and they train one model. ``resume`` continues a run from its newest checkpoint: on a CPU to
     the same bits as if it had never stopped, on as many threads. Raises MinimaeError for other images or settings than the run had, for
     a loss or weights that are not finite (they are never saved), and for a folder that another run is using; Interrupted after a stop
-    request.
+    request. callbacks: each is called with the task and every logged point; the numbers that it returns join the point.
     """
     with locked(out):
-        return train(task, settings, out, resume=resume, quiet=quiet)
+        return train(task, settings, out, resume=resume, quiet=quiet, callbacks=callbacks)
 
 
-def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, quiet: bool) -> Result:
+def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, quiet: bool, callbacks: Any = ()) -> Result:
     """The body of :func:`fit`, with the folder locked."""
     task.settings = settings
     model, device, here = task.model, device_of(task.model), distributed.world()
@@ -132,6 +134,8 @@ def train(task: Task, settings: Settings, out: Path | None, *, resume: bool, qui
                 speed, waits = (step + 1 - last) * window / (now - logged), getattr(feed, "waited", 0.0)
                 point = {"step": step + 1, "epoch": (step + 1) / epoch_steps, "loss": mean, "lr": lr, "images_per_s": speed}
                 point["waiting"] = (waits - waited) / (now - logged)  # the share of the time in which no images were there
+                for callback in callbacks:
+                    point |= callback(task, point) or {}
                 state["history"].append(point)
                 bar.set_postfix_str(logs.point(point), refresh=False)
                 logged, last, waited = now, step + 1, waits

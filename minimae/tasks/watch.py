@@ -1,0 +1,190 @@
+"""Watch a run while it trains, with callbacks. They measure the model at log points and never change what is trained.
+
+A callback is any callable ``callback(task, log)``. The loop calls it at each log point, in every process, with the task
+(``task.model``) and the numbers of the log point (step, epoch, loss, …). The numbers that it returns join the log point, and so reach
+metrics.jsonl, TensorBoard, Weights & Biases and the curves of the report. It leaves the weights and the mode of the model as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..data.augment import normalise
+from ..data.images import Images
+from ..data.types import ImageDataset
+from ..devices import device_of
+from ..model.masking import make_mask
+from ..model.patches import pair
+from ..model.sizes import Size
+from ..train.checkpoint import load_checkpoint, save_checkpoint
+from ..train.distributed import world
+from ..train.ema import Averaged
+from ..train.precision import evaluating
+from ..train.task import Task
+from .evaluation import evaluate
+from .features import extract
+from .knn import accuracy, knn_predict
+from .loading import DEFAULTS, LoaderConfig, some
+from .pretrained import Pretrained
+from .probe import probe_predict
+from .reconstruct import Triplet, reconstruct_batch
+
+Kind = Literal["knn", "probe", "rank", "validation", "reconstructions"]
+Log = dict[str, float]
+BEST = "best.pt"
+SHOWN = 8  # images whose reconstructions are drawn
+
+
+def due(task: Task, log: Log, every: float) -> bool:
+    """Whether another ``every`` epochs have passed since the log point before this one, or training ends here.
+
+    Only the step decides, so a resumed run is watched at the same steps.
+    """
+    step, settings = log["step"], task.settings
+    before = (step - 1) // settings.log_every * settings.log_every
+    done, done_before = (int(at * log["epoch"] / step / every + 1e-9) for at in (step, before))
+    return done > done_before or step == settings.steps(task.images, world().size)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; afterwards the model is in the mode it was in."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        model.train(training)
+
+
+def effective_rank(features: Tensor) -> float:
+    """RankMe of features ``N d``: how many directions they use, from 1 to min(N, d).
+
+    The exponential of the entropy of the singular values, divided by their sum (Garrido et al., arXiv 2210.02885, Equations 1 and 2).
+    """
+    values = torch.linalg.svdvals(features.double())
+    share = values / values.sum() + 1e-7
+    return float((-share * share.log()).sum().exp())
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """A callback for pre-training, made by :func:`watch`; see there. Only the first process measures."""
+
+    kinds: tuple[Kind, ...]
+    every: float
+    train: Images
+    held_out: Images
+    draw: Callable[[list[Triplet], str], Any] | None
+
+    def __call__(self, task: Any, log: Log) -> Log | None:
+        if not world().main or not due(task, log, self.every):
+            return None
+        with in_eval_mode(task.model):
+            return self.measure(task, log["epoch"])
+
+    def measure(self, task: Any, epoch: float) -> Log:
+        """All measurements of ``task.model``, by name."""
+        model, recipe, statistics, numbers = task.model, task.recipe, task.statistics, {}
+        if {"knn", "probe", "rank"} & set(self.kinds):
+            test = extract(model.encoder, self.held_out, statistics, precision=recipe.precision)
+        if {"knn", "probe"} & set(self.kinds):
+            assert self.train.labels is not None and self.held_out.labels is not None
+            train, labels = extract(model.encoder, self.train, statistics, precision=recipe.precision), self.train.labels
+            if "knn" in self.kinds:
+                numbers["knn_accuracy"] = accuracy(knn_predict(train, labels, test, k=min(20, len(train))), self.held_out.labels)
+            if "probe" in self.kinds:
+                with torch.enable_grad():
+                    numbers["probe_accuracy"] = accuracy(probe_predict(train, labels, test)[0], self.held_out.labels)
+        if "rank" in self.kinds:
+            numbers["feature_rank"] = effective_rank(test)
+        if "validation" in self.kinds:
+            numbers["validation_loss"] = validation_loss(task, self.held_out)
+        if "reconstructions" in self.kinds:
+            assert self.draw is not None
+            shown = self.held_out.subset(range(min(SHOWN, len(self.held_out))))
+            pretrained = Pretrained(model, recipe, tuple(x.cpu() for x in statistics))  # type: ignore[arg-type]
+            self.draw(reconstruct_batch(pretrained, shown.pixels, seed=recipe.seed, ids=shown.ids)[0], f"epoch-{epoch:07.2f}")
+        return numbers
+
+
+def validation_loss(task: Any, images: Images) -> float:
+    """The pre-training loss of whole held-out images, each with the same mask every time."""
+    recipe, model, device, total = task.recipe, task.model, device_of(task.model), 0.0
+    for index in torch.arange(len(images)).split(250):
+        part = images.subset(index)
+        mask = make_mask(part.ids, model.size.grid, ratio=recipe.ratio, sampling=recipe.sampling, seed=recipe.seed)
+        pixels = normalise(part.pixels.to(device), task.statistics)
+        with evaluating(device, recipe.precision):
+            total += float(model(pixels, mask.to(device)).loss) * len(index)
+    return total / len(images)
+
+
+def watch(
+    kinds: Sequence[Kind],
+    size: Size,
+    train: ImageDataset,
+    held_out: ImageDataset | None,
+    *,
+    every: float = 1.0,
+    images: int = 2000,
+    draw: Callable[[list[Triplet], str], Any] | None = None,
+    reading: LoaderConfig = DEFAULTS,
+) -> Watch:
+    """A callback that measures the model every so many epochs, on at most ``images`` training and as many held-out images.
+
+    knn, probe: accuracy in percent on the held-out images, with features and labels of the training images; these labels are used for
+    this alone, never for training. rank: :func:`effective_rank` of the held-out features. validation: the loss of held-out images.
+    reconstructions: ``draw(triplets, name)`` gets those of the first eight held-out images.
+    Raises ValueError when images, labels or ``draw`` are missing for what is asked.
+    """
+    if held_out is None:
+        raise ValueError(f"watching {', '.join(kinds)} needs held-out images: {train.name} has no test part")
+    if {"knn", "probe"} & set(kinds) and (train.labels is None or held_out.labels is None):
+        raise ValueError("k-NN and probe need labels: one folder per class in the training and the test part, or watch something else")
+    if "reconstructions" in kinds and draw is None:
+        raise ValueError("watching reconstructions needs draw=, a function that gets them")
+    if not every > 0:
+        raise ValueError(f"a run is watched every so many epochs, a number above 0, not {every}")
+    view: dict[str, Any] = {"image": pair(size.image), "skip_corrupt": reading.skip_corrupt, "workers": reading.processes()}
+    parts = [some(part, images if world().main else 1, **view) for part in (train, held_out)]
+    return Watch(tuple(kinds), every, parts[0], parts[1], draw)
+
+
+@dataclass(eq=False)
+class Validation:
+    """A callback for fine-tuning: accuracy and loss on ``images`` once an epoch; the best weights go to ``best.pt`` in ``out``.
+
+    It logs validation_top1, validation_top5 (with more than five classes) and validation_loss. best: the highest top-1 so far.
+    """
+
+    images: ImageDataset
+    out: Path | None = None
+    resume: bool = False
+    best: float | None = None
+
+    def __call__(self, task: Any, log: Log) -> Log | None:
+        if not due(task, log, 1.0):
+            return None
+        model = task.model.average if isinstance(task.model, Averaged) else task.model
+        with in_eval_mode(task.model):
+            scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)
+        numbers = {f"validation_{name}": value for name, value in asdict(scores).items() if name != "images" and value is not None}
+        if self.best is None:
+            stored = self.out is not None and self.resume and (self.out / BEST).is_file()
+            self.best = load_checkpoint(self.out / BEST)["validation"]["validation_top1"] if stored else -1.0  # type: ignore[operator]
+        if scores.top1 > self.best:
+            self.best = scores.top1
+            if self.out is not None and world().main:
+                state = {"kind": task.kind, "settings": asdict(task.settings), **task.metadata(), "step": log["step"], "history": []}
+                state |= {"validation": {**numbers, "epoch": log["epoch"]}, "model": task.model.state_dict()}
+                save_checkpoint(self.out / BEST, state)
+        return numbers

@@ -1,0 +1,83 @@
+"""Watching, validation, predictions and statistics on the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minimae import load
+from minimae.cli.program import main
+
+FAST = ["--batch", "8", "--warmup-epochs", "0", "--depth", "1", "--patch", "7", "--device", "cpu", "--workers", "0", "--log-every", "1"]
+TUNE = ["--epochs", "2", "--batch", "8", "--warmup-epochs", "0", "--device", "cpu", "--workers", "0", "--log-every", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 8), ("test", 3)):
+        for k, name in enumerate(("ant", "bee")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                noise = np.random.default_rng(100 * k + i).integers(0, 100, (28, 28), dtype=np.uint8) + 100 * k
+                Image.fromarray(noise.astype(np.uint8)).save(root / split / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    watch = ["--watch", "knn", "probe", "rank", "validation", "reconstructions", "--watch-every", "1"]
+    assert main(["pretrain", "fashion-demo", "--data", str(folder), *FAST, "--epochs", "2", *watch, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_watched_run_logs_its_measurements_and_draws(run: Path) -> None:
+    points = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    watched = [p["step"] for p in points if {"knn_accuracy", "probe_accuracy", "feature_rank", "validation_loss"} <= p.keys()]
+    assert watched == [2, 4] and sorted(path.name for path in (run / "watch").iterdir()) == ["epoch-0001.00.png", "epoch-0002.00.png"]
+
+
+def test_without_test_images_there_is_nothing_to_watch_on(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "alone").symlink_to(folder / "train" / "ant")
+    command = ["pretrain", "fashion-demo", "--data", str(tmp_path / "alone"), *FAST, "--epochs", "1"]
+    assert main([*command, "--watch", "rank", "--out", str(tmp_path / "run")]) == 2
+    assert "has no test part" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("validation", "said"), [("0.25", "4 of the 16 training images, held out"), ("test", "report the last")])
+def test_fine_tuning_says_which_weights_are_the_best(
+    validation: str, said: str, run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["finetune", "--weights", str(run), "--data", str(folder), *TUNE, "--validation", validation, "--out", str(tmp_path / "t")]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert said in text and "last epoch" in text and ("best.pt, the best epoch" in text) == (validation != "test")
+    points = [json.loads(line) for line in (tmp_path / "t" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("validation_top1" in p for p in points) == 2 and load(tmp_path / "t" / "best.pt").classes == ("ant", "bee")  # type: ignore[union-attr]
+
+
+def test_a_folder_validates_and_evaluate_writes_files(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned = tmp_path / "tuned"
+    command = ["finetune", "--weights", str(run), "--data", str(folder), *TUNE, "--out", str(tuned)]
+    assert main([*command, "--validation", str(folder)]) == 0
+    files = ["--predictions", str(tmp_path / "p.csv"), "--confusion", str(tmp_path / "c.csv")]
+    assert main(["evaluate", "--weights", str(tuned), "--data", str(folder), "--device", "cpu", "--workers", "0", *files]) == 0
+    rows, table = (list(csv.reader((tmp_path / name).open(encoding="utf-8"))) for name in ("p.csv", "c.csv"))
+    assert len(rows) == 7 and table[0][1:] == ["ant", "bee"] and sum(int(n) for row in table[1:] for n in row[1:]) == 6
+    right = sum(row[2] == row[3] for row in rows[1:])
+    assert f"{100 * right / 6:.2f} % of 6 test images" in capsys.readouterr().out
+
+
+def test_statistics_are_written_on_request(folder: Path, tmp_path: Path) -> None:
+    assert main(["data", str(folder), "--read-from", "files", "--statistics", str(tmp_path / "s.json"), "--workers", "0"]) == 0
+    stored = json.loads((tmp_path / "s.json").read_text())["train"]
+    pixels = torch.stack([torch.tensor(np.asarray(Image.open(path))) for path in sorted((folder / "train").rglob("*.png"))]) / 255
+    assert stored["images"] == 16 and stored["mean"] == pytest.approx([float(pixels.mean())], abs=1e-5)
+    assert stored["std"] == pytest.approx([float(pixels.std(correction=0))], abs=1e-4)
