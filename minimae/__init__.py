@@ -47,7 +47,7 @@ from .model.masking import Mask
 from .model.sizes import SIZES, Size, size
 from .model.targets import NormalisedTarget, PCATarget, PixelTarget
 from .model.vit import MLP, Attention, Block, Encoder
-from .moved import redirect
+from .moved import redirect, renamed
 
 if TYPE_CHECKING:
     from .weights import load, save
@@ -55,46 +55,13 @@ if TYPE_CHECKING:
 __version__ = "0.7.0"
 
 __all__ = [
-    "MAE",
-    "MLP",
-    "SIZES",
-    "Attention",
-    "Block",
-    "Decoder",
-    "Encoder",
-    "Interrupted",
-    "MAEOutput",
-    "Mask",
-    "MinimaeError",
-    "NormalisedTarget",
-    "PCATarget",
-    "Pictures",
-    "PixelTarget",
-    "Size",
-    "block_mask",
-    "drop_path",
-    "flops",
-    "grid_mask",
-    "grid_of",
-    "keep_count",
-    "load",
-    "make_mask",
-    "mask_from_noise",
-    "parameters",
-    "patch_loss",
-    "patch_statistics",
-    "patchify",
-    "random_mask",
-    "resize_positions",
-    "save",
-    "sincos_1d",
-    "sincos_2d",
-    "size",
-    "take",
-    "uniforms",
-    "unpatchify",
-    "user_mask",
-]
+    "MAE", "MLP", "SIZES", "Attention", "Block", "Decoder", "Encoder", "Interrupted", "MAEOutput", "Mask", "MinimaeError",
+    "NormalisedTarget", "PCATarget", "Pictures", "PixelTarget", "Size", "block_mask", "drop_path", "flops", "grid_mask", "grid_of",
+    "keep_count", "load", "make_mask", "mask_from_noise", "parameters", "patch_loss", "patch_statistics", "patchify", "random_mask",
+    "resize_positions", "save", "sincos_1d", "sincos_2d", "size", "take", "uniforms", "unpatchify", "user_mask",
+]  # fmt: skip
+
+Pictures.painted = renamed("painted", "inpainted")  # type: ignore[attr-defined]
 
 if not TYPE_CHECKING:  # minimae.load, minimae.data.load … import what they need on first use
     __getattr__, __dir__ = submodules(__name__, __path__, hidden=redirect(), functions={"load": "weights", "save": "weights"})

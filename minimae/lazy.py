@@ -1,4 +1,4 @@
-"""Submodules that are imported on first use: ``import minimae`` stays light, and ``minimae.data.load`` works."""
+"""Import submodules on first use: ``import minimae`` stays light, and ``minimae.data.load`` works."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Random numbers that have an address: a hash of (seed, stream, epoch, sample id, index).
+"""Random numbers with an address: each is a hash of (seed, stream, epoch, sample id, index).
 
-Numbers drawn one after another depend on who drew before: on the batch size, the worker, the restart. A hash
-does not. The same five integers give the same number on every device, so a mask or a crop belongs to its image.
+Numbers from a generator depend on the draws before them, and so on batch size, workers and restarts. A hash does not: the same
+five integers give the same number on every device, so each image keeps its own mask and crop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# One stream per use, so that the mask of an image tells nothing about its crop.
+# One stream for each use, so that the mask of an image is independent of its crop.
 STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
 STREAMS |= {"jitter": 16, "mix": 17, "erase": 19, "erased": 20}
 
@@ -33,7 +33,7 @@ def _finalise(x: Tensor) -> Tensor:
 def hash_bits(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """64 hashed bits for each sample id and index: ids ``b`` → int64 ``b count``, on the device of ``ids``.
 
-    epoch: one number, or int64 ``b`` where a batch reaches over the end of an epoch.
+    epoch: one number, or int64 ``b`` for a batch that spans two epochs.
     """
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; known: {', '.join(STREAMS)}")
@@ -48,7 +48,7 @@ def hash_bits(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: i
 def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """Uniform float32 numbers in [0, 1): ids ``b`` → ``b count``.
 
-    float32 holds 24 random bits. Half precision would hold 11, and ties would decide the masks.
+    float32 holds 24 random bits. Half precision would hold 11, and masks would depend on ties.
     """
     top = (hash_bits(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
     return top.to(torch.float32) * 2.0**-24

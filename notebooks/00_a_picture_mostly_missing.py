@@ -362,7 +362,7 @@ def error_at(ratio, count=200):
     images = clothes.subset_per_class(count)
     x, mask = normalise(images.pixels, trained.statistics), make_mask(images.ids, grid, ratio=ratio)
     hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, 16), 4, grid) > 0.5
-    return float(error_on_hidden(x, trained.model.reconstruct(x, mask).painted, hidden))
+    return float(error_on_hidden(x, trained.model.reconstruct(x, mask).inpainted, hidden))
 
 
 def errors(hide=(0.1, 0.25, 0.5, 0.75, 0.9, 0.95)):

@@ -392,10 +392,10 @@ plots.through_blocks({"Xavier": xavier, "ten times larger": large}, y="size of a
 
 
 # %% tags=["package:minimae.model.positions"]
-def sincos_1d(places: Tensor, d: int) -> Tensor:
+def sincos_1d(coordinates: Tensor, d: int) -> Tensor:
     """Places ``n`` → ``n d``: sines, then cosines, at d/2 frequencies from 1 down to almost 1/10000."""
     frequencies = 10000.0 ** -(torch.arange(d // 2, dtype=torch.float64) / (d // 2))
-    angles = places.to(torch.float64)[:, None] * frequencies
+    angles = coordinates.to(torch.float64)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -426,7 +426,7 @@ def sincos_2d(d: int, grid: Pair) -> Tensor:
     Raises ValueError unless d is a multiple of 4 (sine and cosine, column and row).
     """
     if d % 4:
-        raise ValueError(f"sine-cosine positions want a width that is a multiple of 4, not {d}; {d + 4 - d % 4} would do")
+        raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {d}; {d + 4 - d % 4} would do")
     h, w = grid
     column = repeat(sincos_1d(torch.arange(w), d // 2), "w d -> (h w) d", h=h)
     row = repeat(sincos_1d(torch.arange(h), d // 2), "h d -> (h w) d", w=w)

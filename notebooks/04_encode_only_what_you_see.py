@@ -364,9 +364,9 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
     if ratio is None:
         return Flops(encoder, 0, projection, 0)
     predicted = n if paper else n - keep
-    asking = None if paper else n - keep
+    queries = None if paper else n - keep
     d = s.decoder_width
-    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=asking)
+    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=queries)
     return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * predicted * d * s.values)
 
 

@@ -348,17 +348,17 @@ class Decoder(nn.Module):
         x = self.embed(latent)
         if self.mask_token is not None:
             x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), mask.masked.shape[1], -1)], dim=1)
-        class_place = torch.zeros_like(mask.keep[:, :1])
-        places = torch.cat([class_place, mask.keep + 1, mask.masked + 1], dim=1)
-        return x + take(resize_positions(self.positions, self.size.grid, grid), places)
+        class_index = torch.zeros_like(mask.keep[:, :1])
+        index = torch.cat([class_index, mask.keep + 1, mask.masked + 1], dim=1)
+        return x + take(resize_positions(self.positions, self.size.grid, grid), index)
 
     def forward(self, latent: Tensor, mask: Mask, *, grid: Pair | None = None, every: bool = False) -> Tensor:
         """→ `b m values` in the order of `mask.masked`; with `every=True` → `b n values` in image order."""
         x = self.tokens(latent, checked_mask(mask, {}), self.size.grid if grid is None else grid)
-        wanted = mask.n if every else mask.masked.shape[1]
+        queries = mask.n if every else mask.masked.shape[1]
         for block in self.blocks[:-1]:
             x = block(x)
-        predicted = self.predict(self.norm(self.blocks[-1](x, queries=wanted)))
+        predicted = self.predict(self.norm(self.blocks[-1](x, queries=queries)))
         return take(predicted, mask.restore) if every else predicted
 
 

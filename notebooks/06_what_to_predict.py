@@ -84,9 +84,9 @@ BUDGET_SECONDS = 90
 
 # %% tags=["package:minimae.model.targets"]
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch, over all its pixels and channels together: `b n (p1 p2 c)` → two `b n 1`."""
+    """Mean and standard deviation of each patch, over all its pixels and channels together: `b n (p1 p2 c)` → two `b n 1`."""
     if patches.shape[-1] < 2:
-        raise ValueError("a patch of one value has no deviation: choose target='pixels', or patches of at least 2 values")
+        raise ValueError("a patch of one value has no standard deviation: choose target='pixels', or patches of at least 2 values")
     patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
@@ -173,17 +173,17 @@ class PixelTarget(nn.Module):
 
 # %% tags=["package:minimae.model.targets"]
 class NormalisedTarget(PixelTarget):
-    """The pixels of a patch less its mean, divided by its deviation: the better target (Table 1d)."""
+    """The pixels of a patch less its mean, divided by its standard deviation: the better target (Table 1d)."""
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches `b n (p1 p2 c)` → targets `b n values`."""
-        mean, deviation = patch_statistics(patches)
-        return (patches - mean) / deviation
+        mean, std = patch_statistics(patches)
+        return (patches - mean) / std
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Predictions → pixels, with mean and deviation taken from the true patches. That leaks: say so in a caption."""
-        mean, deviation = patch_statistics(patches)
-        return predicted * deviation + mean
+        """Predictions → pixels, with mean and standard deviation taken from the true patches. That leaks: say so in a caption."""
+        mean, std = patch_statistics(patches)
+        return predicted * std + mean
 
 
 # %% [markdown]
@@ -404,12 +404,12 @@ class Pictures:
 
     original: Tensor
     masked: Tensor
-    painted: Tensor
+    inpainted: Tensor
     predicted: Tensor
 
 
 # %% [markdown]
-# `painted` is what one shows: predictions in the hidden patches, originals in the visible ones. `predicted` is what one should look at
+# `inpainted` is what one shows: predictions in the hidden patches, originals in the visible ones. `predicted` is what one should look at
 # now and then: predictions everywhere.
 #
 # And the model. Follow `forward`: after its first line, which draws a mask when none is given, six lines, one for each chapter so far.
@@ -444,9 +444,9 @@ class MAE(nn.Module):
         ids = torch.arange(len(images), device=images.device) if ids is None else ids
         return make_mask(ids, grid, ratio=ratio, seed=fresh if seed is None else seed, epoch=epoch)
 
-    def forward(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> MAEOutput:
+    def forward(self, images: Tensor, mask: Mask | None = None, **options: Any) -> MAEOutput:
         """Images `b c height width` and a mask → loss and all that led to it (Section 3)."""
-        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
+        mask = self.draw(images, **options) if mask is None else checked_mask(mask, options)
         every = self.loss_on == "all"
         latent = self.encoder(images, mask)
         predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)
@@ -455,16 +455,16 @@ class MAE(nn.Module):
         losses = patch_loss(predicted, target)
         return MAEOutput(losses.mean(), predicted, losses, mask, latent)
 
-    def reconstruct(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> Pictures:
+    def reconstruct(self, images: Tensor, mask: Mask | None = None, **options: Any) -> Pictures:
         """Images and a mask → pictures to look at (Figures 2 to 4)."""
-        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
+        mask = self.draw(images, **options) if mask is None else checked_mask(mask, options)
         grid, patch = self.grid(images), self.size.patch
         patches = patchify(images, patch)
         predicted = self.decoder(self.encoder(images, mask), mask, grid=grid, every=True)
         pixels = self.target.picture(predicted.to(patches.dtype), patches)
         hidden = mask.binary[:, :, None].to(patches.dtype)
-        painted = patches * (1 - hidden) + pixels * hidden
-        return Pictures(images, *(unpatchify(x, patch, grid) for x in (patches * (1 - hidden), painted, pixels)))
+        inpainted = patches * (1 - hidden) + pixels * hidden
+        return Pictures(images, *(unpatchify(x, patch, grid) for x in (patches * (1 - hidden), inpainted, pixels)))
 
 
 # %% [markdown]
@@ -489,7 +489,7 @@ print("patch_losses   b m              :", tuple(out.patch_losses.shape))
 print("loss           a single number  :", tuple(out.loss.shape))
 
 # %% mystnb={"image": {"alt": "Four pictures of one garment: the original; the visible patches on grey; painted, which looks like the garment; and predicted, where the hidden patches look right and the visible ones are spoiled."}}
-in_order = (pictures.original, pictures.masked, pictures.painted, pictures.predicted)
+in_order = (pictures.original, pictures.masked, pictures.inpainted, pictures.predicted)
 plots.reconstructions([[plots.as_picture(x[0], train.statistics) for x in in_order]], ("original", "masked", "painted", "predicted"))
 
 # %% [markdown]
@@ -505,7 +505,7 @@ plots.reconstructions([[plots.as_picture(x[0], train.statistics) for x in in_ord
 with torch.no_grad():
     theirs = trained.model(one, its_mask)
     assert torch.equal(theirs.loss, out.loss) and torch.equal(theirs.predicted, out.predicted)
-    assert torch.equal(trained.model.reconstruct(one, its_mask).painted, pictures.painted)
+    assert torch.equal(trained.model.reconstruct(one, its_mask).inpainted, pictures.inpainted)
 assert isinstance(theirs, minimae.MAEOutput)
 
 # %% [markdown]
@@ -520,7 +520,7 @@ gone = mask.binary[:, :, None]
 gift = unpatchify(patches * (1 - gone) + nothing * gone, 4, grid)
 with torch.no_grad():
     shown = model.reconstruct(photos, mask)
-columns = [photos, shown.masked, gift, shown.painted]
+columns = [photos, shown.masked, gift, shown.inpainted]
 rows = [[plots.as_picture(x[i], train.statistics) for x in columns] for i in (6, 2, 4, 5)]
 
 # %% mystnb={"image": {"alt": "Four garments. The third column, painted from a prediction of zero with the true mean of each patch, is a coarse mosaic in which the garment is easily recognised. The fourth column, by the trained model, adds edges and shading inside the patches."}}
@@ -598,7 +598,7 @@ plots.two_losses({"pixels, loss on masked patches": (range(301), curve)}, baseli
 
 # %%
 pieces = [plots.as_picture(x, train.statistics) for x in seen[0].masked]
-paintings = [[plots.as_picture(x, train.statistics) for x in at.painted] for at in seen.values()]
+paintings = [[plots.as_picture(x, train.statistics) for x in at.inpainted] for at in seen.values()]
 originals = [plots.as_picture(x, train.statistics) for x in wardrobe]
 rows = [list(row) for row in zip(pieces, *paintings, originals)]
 

@@ -130,7 +130,7 @@ seen = 1 - mask.binary[:, :, None]
 fair = [(s * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True) for s in (mean, deviation)]
 whole, gift_only = paint(pattern, patches, mask, mean, deviation), paint(0 * pattern, patches, mask, mean, deviation)
 no_gift = paint(pattern, patches, mask, *fair)
-assert torch.allclose(whole, model.reconstruct(x, mask).painted, atol=1e-5)
+assert torch.allclose(whole, model.reconstruct(x, mask).inpainted, atol=1e-5)
 
 # %% mystnb={"image": {"alt": "Five garments in five columns: original, what it saw, painted as usual, only the gift, without the gift. With only the gift, a mosaic of flat squares already shows the garment. Without the gift the picture falls apart into patches of one brightness, in which edges run in the right directions."}}
 paintings = (whole, gift_only, no_gift)

@@ -19,7 +19,7 @@ X = torch.randn(2, 3, 8, 8)
 NOISE = torch.rand(2, 16)
 SIZE = minimae.size("nano")
 WRONG: list[tuple[str, Callable[[], Any], str]] = [
-    ("make_mask", lambda: minimae.make_mask(4, (4, 4)), r"one integer for each image: torch.arange\(4\) for 4 images; not int '4'"),
+    ("make_mask", lambda: minimae.make_mask(4, (4, 4)), r"one integer for each image: torch.arange\(len\(images\)\); not int '4'"),
     ("make_mask", lambda: minimae.make_mask(torch.rand(4), (4, 4)), "ids is a tensor of sample ids"),
     ("make_mask", lambda: minimae.make_mask(torch.arange(4), 4), r"grid is rows and columns of patches: size.grid, or a pair"),
     ("make_mask", lambda: minimae.make_mask(torch.arange(4), (4, 4), ratio="0.75"), "ratio is a share between 0 and 1"),
@@ -47,7 +47,7 @@ WRONG: list[tuple[str, Callable[[], Any], str]] = [
     ("patchify", lambda: minimae.patchify(X, None), "patch is pixels: a number as 16, or a pair .* not NoneType"),
     ("unpatchify", lambda: minimae.unpatchify(X, 4, (2, 2)), r"patches is a tensor b n \(p1 p2 c\)"),
     ("unpatchify", lambda: minimae.unpatchify(torch.rand(2, 4, 48), 4, 2), "grid is rows and columns"),
-    ("sincos_1d", lambda: minimae.sincos_1d(4, 8), "places is a tensor of positions n"),
+    ("sincos_1d", lambda: minimae.sincos_1d(4, 8), "coordinates is a tensor of coordinates n"),
     ("sincos_2d", lambda: minimae.sincos_2d(8, 4), "grid is rows and columns"),
     ("sincos_2d", lambda: minimae.sincos_2d((4, 4), (8, 8)), "d is a whole number"),
     ("resize_positions", lambda: minimae.resize_positions(torch.rand(17, 8), 4, 8), "old is rows and columns"),

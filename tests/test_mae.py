@@ -93,14 +93,14 @@ def test_trap_10_a_reconstruction_pastes_the_originals_where_they_were_visible(t
     pictures = mae.reconstruct(images, mask)
     hidden = unpatchify(mask.binary[:, :, None].repeat(1, 1, 48), 4, (2, 5)).bool()
     assert torch.equal(pictures.original, images)
-    assert torch.equal(pictures.painted[~hidden], images[~hidden]) and torch.equal(pictures.masked[~hidden], images[~hidden])
-    assert torch.equal(pictures.painted[hidden], pictures.predicted[hidden]) and not pictures.masked[hidden].any()
+    assert torch.equal(pictures.inpainted[~hidden], images[~hidden]) and torch.equal(pictures.masked[~hidden], images[~hidden])
+    assert torch.equal(pictures.inpainted[hidden], pictures.predicted[hidden]) and not pictures.masked[hidden].any()
     assert not torch.allclose(pictures.predicted[~hidden], images[~hidden])
 
 
 def test_a_reconstruction_in_pixels_paints_the_predictions_themselves():
     mae, images, mask = MAE(small(), target="pixels"), torch.randn(2, 3, 16, 16), make_mask(torch.arange(2), (4, 4))
-    painted, predicted = patchify(mae.reconstruct(images, mask).painted, 4), mae(images, mask).predicted
+    painted, predicted = patchify(mae.reconstruct(images, mask).inpainted, 4), mae(images, mask).predicted
     for i in range(2):
         torch.testing.assert_close(painted[i, mask.masked[i]], predicted[i])
 
@@ -120,7 +120,7 @@ def test_any_height_width_and_channel_count_trains(h, w, p1, p2, c, target, loss
     out.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in mae.parameters() if p.requires_grad)
     pictures = mae.reconstruct(images, mask)
-    assert pictures.masked.shape == pictures.painted.shape == pictures.predicted.shape == images.shape
+    assert pictures.masked.shape == pictures.inpainted.shape == pictures.predicted.shape == images.shape
 
 
 def test_trap_14_an_image_of_another_size_is_seen_through_resized_positions_in_encoder_and_decoder():

@@ -130,10 +130,10 @@ def test_a_name_like_no_other_gets_the_known_ones_and_no_guess():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(width=34, heads=2), "encoder: a width of 34 with 2 heads.*multiple of the heads and of 4"),
-        (dict(width=32, heads=3), "encoder: a width of 32 with 3 heads"),
+        (dict(width=34, heads=2), "encoder: .*multiple of the heads and of 4, not 34 with 2 heads"),
+        (dict(width=32, heads=3), "encoder: .*not 32 with 3 heads"),
         (dict(heads=0), "encoder: .*0 heads"),
-        (dict(decoder_width=18, decoder_heads=2), "decoder: a width of 18"),
+        (dict(decoder_width=18, decoder_heads=2), "decoder: .*not 18 with 2 heads"),
         (dict(depth=0), "depth 0.*at least 1"),
         (dict(channels=0), "channels 0.*at least 1"),
         (dict(patch=5), "cannot be cut into patches"),

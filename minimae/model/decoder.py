@@ -1,7 +1,7 @@
-"""Paint the patches that the encoder never saw (paper, Section 3 "MAE decoder").
+"""Predict the patches that the encoder did not see (paper, Section 3 "MAE decoder").
 
-The paper unshuffles the tokens into image order first. Attention has no order, so that can be skipped: here the
-tokens stay as [class | visible | mask tokens], each with the position of its own patch.
+The paper first unshuffles the tokens into image order. Attention ignores order, so we skip that: the tokens stay as
+[class | visible | mask tokens], and each gets the position of its own patch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .vit import Block, initialise
 
 
 class Decoder(nn.Module):
-    """Latent tokens ``b t d`` and a mask → what is predicted for the masked patches: ``b m values``.
+    """Latent tokens ``b t d`` and a mask → predictions for the masked patches, ``b m values``.
 
-    t is 1 + k, or 1 + n when the encoder saw mask tokens itself; then none are added. values: the target's width (p1·p2·c).
+    t is 1 + k, or 1 + n when the encoder already added mask tokens. values: width of the target, by default p1·p2·c.
     """
 
     def __init__(self, size: Size | str, *, values: int | None = None, mask_token: bool = True) -> None:
@@ -42,18 +42,18 @@ class Decoder(nn.Module):
         x = self.embed(latent)
         if self.mask_token is not None:
             x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), mask.masked.shape[1], -1)], dim=1)
-        class_place = torch.zeros_like(mask.keep[:, :1])
-        places = torch.cat([class_place, mask.keep + 1, mask.masked + 1], dim=1)
-        return x + take(resize_positions(self.positions, self.size.grid, grid), places)
+        class_index = torch.zeros_like(mask.keep[:, :1])
+        index = torch.cat([class_index, mask.keep + 1, mask.masked + 1], dim=1)
+        return x + take(resize_positions(self.positions, self.size.grid, grid), index)
 
     def forward(self, latent: Tensor, mask: Mask, *, grid: Pair | None = None, every: bool = False) -> Tensor:
         """→ ``b m values`` in the order of ``mask.masked``; with ``every=True`` → ``b n values`` in image order.
 
-        In the last block all tokens give keys and values, but only those that are predicted ask: exact, and cheaper.
+        In the last block all tokens are keys and values, but only those to predict are queries: exact, and cheaper.
         """
         x = self.tokens(latent, checked_mask(mask, {}), self.size.grid if grid is None else grid)
-        wanted = mask.n if every else mask.masked.shape[1]
+        queries = mask.n if every else mask.masked.shape[1]
         for block in self.blocks[:-1]:
             x = block(x)
-        predicted = self.predict(self.norm(self.blocks[-1](x, queries=wanted)))
+        predicted = self.predict(self.norm(self.blocks[-1](x, queries=queries)))
         return take(predicted, mask.restore) if every else predicted

@@ -1,4 +1,4 @@
-"""The masked autoencoder: encode what is visible, paint what is not, score the painting (paper, Figure 1)."""
+"""The masked autoencoder: encode the visible patches, predict the masked ones, compute the loss (paper, Figure 1)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .vit import Encoder
 
 @dataclass(frozen=True, eq=False)
 class MAEOutput:
-    """One forward pass, everything by name.
+    """One forward pass.
 
-    loss: scalar. predicted: ``b m values``, or ``b n values`` when the loss is on all patches.
-    patch_losses: ``b m`` or ``b n``. mask: the mask that was used. latent: ``b t d``.
+    loss: scalar. predicted: ``b m values``, or ``b n values`` when the loss is on all patches. patch_losses: ``b m`` or ``b n``.
+    mask: the one used. latent: ``b t d``.
     """
 
     loss: Tensor
@@ -36,21 +36,21 @@ class MAEOutput:
 class Pictures:
     """Images ``b c height width`` of a reconstruction, in the units of the input.
 
-    masked: hidden patches set to 0 (the dataset's mean). painted: predictions in the hidden patches, and the
-    original in the visible ones, because those are not trained. predicted: predictions everywhere.
+    masked: masked patches set to 0 (the dataset's mean). predicted: predictions everywhere.
+    inpainted: predictions in the masked patches and the original in the visible ones, which are not trained.
     """
 
     original: Tensor
     masked: Tensor
-    painted: Tensor
+    inpainted: Tensor
     predicted: Tensor
 
 
 class MAE(nn.Module):
     """An asymmetric encoder and decoder, trained by filling in masked patches: ``MAE("tiny", patch=4, image=32)``.
 
-    size: a Size, or a named one; further keywords change its fields. target: pixels, normalised (the paper's best) or pca.
-    loss_on: masked (the paper's) or all. mask_tokens_in_encoder: the ablation of Table 1c. Images are float, normalised by the statistics.
+    size: a Size or its name; further keywords change its fields. target: pixels, normalised (the paper's best) or pca.
+    loss_on: masked (the paper's) or all. mask_tokens_in_encoder: the ablation of Table 1c. Images are float and normalised.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class MAE(nn.Module):
         return grid_of((images.shape[-2], images.shape[-1]), self.size.patch)
 
     def draw(self, images: Tensor, *, ratio: float = 0.75, ids: Tensor | None = None, seed: int | None = None, epoch: int = 0) -> Mask:
-        """A random mask: another at every call, unless ids or a seed fix it (see :func:`make_mask`)."""
+        """A random mask, a new one at every call unless ids or a seed fix it (see :func:`make_mask`)."""
         grid, fresh = self.grid(images), 0 if ids is not None else int(torch.randint(2**62, ()))
         ids = torch.arange(len(images), device=images.device) if ids is None else ids
         return make_mask(ids, grid, ratio=ratio, seed=fresh if seed is None else seed, epoch=epoch)
 
-    def forward(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> MAEOutput:
-        """Images ``b c height width`` and a mask, or what :meth:`draw` takes → loss and all that led to it (Section 3)."""
-        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
+    def forward(self, images: Tensor, mask: Mask | None = None, **options: Any) -> MAEOutput:
+        """Images ``b c height width`` and a mask, or options of :meth:`draw` → the loss and all intermediate results (Section 3)."""
+        mask = self.draw(images, **options) if mask is None else checked_mask(mask, options)
         every = self.loss_on == "all"
         latent = self.encoder(images, mask)
         predicted = self.decoder(latent, mask, grid=self.grid(images), every=every)
@@ -89,13 +89,13 @@ class MAE(nn.Module):
         losses = patch_loss(predicted, target)
         return MAEOutput(losses.mean(), predicted, losses, mask, latent)
 
-    def reconstruct(self, images: Tensor, mask: Mask | None = None, **drawn: Any) -> Pictures:
-        """Images and a mask, or what :meth:`draw` takes → pictures to look at (Figures 2 to 4)."""
-        mask = self.draw(images, **drawn) if mask is None else checked_mask(mask, drawn)
+    def reconstruct(self, images: Tensor, mask: Mask | None = None, **options: Any) -> Pictures:
+        """Images and a mask, or options of :meth:`draw` → reconstructions (Figures 2 to 4)."""
+        mask = self.draw(images, **options) if mask is None else checked_mask(mask, options)
         grid, patch = self.grid(images), self.size.patch
         patches = patchify(images, patch)
         predicted = self.decoder(self.encoder(images, mask), mask, grid=grid, every=True)
         pixels = self.target.picture(predicted.to(patches.dtype), patches)
         hidden = mask.binary[:, :, None].to(patches.dtype)
-        painted = patches * (1 - hidden) + pixels * hidden
-        return Pictures(images, *(unpatchify(x, patch, grid) for x in (patches * (1 - hidden), painted, pixels)))
+        inpainted = patches * (1 - hidden) + pixels * hidden
+        return Pictures(images, *(unpatchify(x, patch, grid) for x in (patches * (1 - hidden), inpainted, pixels)))

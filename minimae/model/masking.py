@@ -1,7 +1,7 @@
 """Decide which patches the encoder may see (paper, Section 3 "Masking", Table 1f and Figure 6).
 
-A mask is a pair of index lists: the kept patches ``b k`` and the masked patches ``b m``, with k + m = n. In the
-binary form 1 means removed and 0 means kept. A mask is a function of (seed, epoch, sample id), or it is yours.
+A mask is two lists of indices, the kept patches ``b k`` and the masked patches ``b m``, with k + m = n. In binary form
+1 means removed and 0 kept. A mask is a function of (seed, epoch, sample id), or you supply it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from torch import Tensor
 from ..random import uniforms
 from .patches import Pair, pair
 
-BLOCKS = 32  # rectangles tried by block_mask; what they leave open is filled patch by patch
+BLOCKS = 32  # rectangles tried by block_mask; it fills the rest patch by patch
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which patches are seen and which are not, as indices into the n patches of each image.
-
-    keep: int64 ``b k``, masked: int64 ``b m``. Both in the order of the shuffle, not in image order.
+    """Indices of the visible and the masked patches of each image: keep int64 ``b k``, masked int64 ``b m``, both shuffled.
     """
 
     keep: Tensor
@@ -69,7 +67,7 @@ def keep_count(n: int, ratio: float) -> int:
 
 
 def mask_from_noise(noise: Tensor, keep: int) -> Mask:
-    """Sort the noise ``b n``; the patches with the ``keep`` smallest numbers stay (Section 3, "Implementation")."""
+    """Keep the patches with the ``keep`` smallest numbers of noise ``b n`` (Section 3, "Implementation")."""
     order = noise.float().argsort(dim=1, stable=True)
     return Mask(order[:, :keep], order[:, keep:])
 
@@ -83,7 +81,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     """Large rectangles are removed until the ratio is reached (Figure 6, middle; block-wise sampling of BEiT).
 
     noise ``b (n + 4·BLOCKS)``: one number per patch to break ties, four per rectangle (area, aspect, row, column).
-    A rectangle covers between 8 % of the image and what is left to mask; the last one is trimmed to the exact count.
+    A rectangle covers from 8 % of the image to all that is left to mask; the last one is trimmed to the exact count.
     """
     (h, w), n = grid, grid[0] * grid[1]
     ties, boxes = noise[:, :n], rearrange(noise[:, n:], "b (rounds four) -> rounds four b", four=4)
@@ -107,8 +105,8 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     """Keep one patch of every s×s, on a regular lattice (Figure 6, right); s is 2 for 75 % and below.
 
-    noise ``b (n + 1)``: one number per patch, and one that shifts the lattice. Where the lattice does not hit the
-    exact keep count (odd grids, other ratios) single patches are added or removed at random.
+    noise ``b (n + 1)``: one number per patch, and one that shifts the lattice. Where the lattice misses the exact count
+    (odd grids, other ratios), random patches are added or removed.
     """
     w, n = grid[1], grid[0] * grid[1]
     stride = max(2, round((1 - ratio) ** -0.5))  # a stride of 1 would be random sampling
@@ -118,17 +116,13 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, :n] + (~on_lattice), keep_count(n, ratio))
 
 
-SAMPLERS: dict[str, Callable[[Tensor, Pair, float], Mask]] = {
-    "random": random_mask,
-    "block": block_mask,
-    "grid": grid_mask,
-}
+SAMPLERS: dict[str, Callable[[Tensor, Pair, float], Mask]] = {"random": random_mask, "block": block_mask, "grid": grid_mask}
 
 
 def make_mask(ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "random", seed: int = 0, epoch: int | Tensor = 0) -> Mask:
     """The mask of each sample id ``b`` in an epoch: a pure function of (seed, epoch, sample id).
 
-    ids: an integer of yours for each image, such as its index in the data set; one id gets one mask in every batch, on every device.
+    ids: an integer for each image, such as its index in the dataset. An id gets the same mask in every batch and on every device.
     """
     if sampling not in SAMPLERS:
         raise ValueError(f"unknown sampling {sampling!r}; choose one of {', '.join(SAMPLERS)}")
@@ -140,8 +134,8 @@ def make_mask(ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "
 def user_mask(removed: Tensor, grid: Pair, *, patch: int | Pair | None = None) -> Mask:
     """Your own mask: 1 or True is removed, 0 or False is kept.
 
-    removed: per patch ``b n`` or ``b h w``; or per pixel ``b (h p1) (w p2)`` when ``patch`` is given, and then a
-    patch is removed if any of its pixels is. Every image of a batch must keep the same number of patches.
+    removed: for each patch, ``b n`` or ``b h w``; or with ``patch`` for each pixel, ``b (h p1) (w p2)``: a patch is removed
+    if any of its pixels is. All images of a batch must keep the same number of patches.
     """
     (h, w), given = grid, tuple(removed.shape)
     if not bool(((removed == 0) | (removed == 1)).all()):

@@ -1,6 +1,6 @@
 """Cut an image into patches, and put the patches back (paper, Section 3, "Masking").
 
-Axes everywhere: ``b`` batch, ``c`` channels, ``h w`` grid rows and columns, ``p1 p2`` those inside a patch, ``n`` patches in an image.
+Axes: ``b`` batch, ``c`` channels, ``h w`` rows and columns of the grid, ``p1 p2`` those of a patch, ``n`` patches in an image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def pair(value: int | Pair) -> Pair:
 def grid_of(image: int | Pair, patch: int | Pair) -> Pair:
     """Rows and columns of patches ``(h, w)`` in an image of ``(height, width)`` pixels.
 
-    Raises ValueError when the patch does not divide the image, and names the nearest sizes that would do.
+    Raises ValueError, with the nearest sizes that would work, when the patch does not divide the image.
     """
     (height, width), (p1, p2) = pair(image), pair(patch)
     if min(height, width, p1, p2) < 1:
@@ -41,8 +41,7 @@ def _around(rows: float, columns: float) -> list[Pair]:
 def patchify(images: Tensor, patch: int | Pair) -> Tensor:
     """Images ``b c (h p1) (w p2)`` → patches ``b n (p1 p2 c)``, row by row (n = h·w).
 
-    A patch vector is ordered (p1, p2, c): pixel by pixel, the channels of a pixel side by side.
-    Raises ValueError for a size that the patch does not divide.
+    A patch vector lists its pixels row by row, the channels of a pixel side by side. Raises ValueError as :func:`grid_of` does.
     """
     p1, p2 = pair(patch)
     grid_of((images.shape[-2], images.shape[-1]), patch)

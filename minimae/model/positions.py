@@ -1,6 +1,6 @@
-"""Where a patch sits: fixed two-dimensional sine-cosine positions (paper, Section 3 and Appendix A.1).
+"""Where a patch is: fixed two-dimensional sine-cosine positions (paper, Section 3 and Appendix A.1).
 
-Attention has no order. A token knows its place only by the vector that is added to it.
+Attention ignores order: a token carries its position only in the vector that is added to it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor
 from .patches import Pair
 
 
-def sincos_1d(places: Tensor, d: int) -> Tensor:
-    """Places ``n`` → ``n d``: sines, then cosines, at d/2 frequencies from 1 down to almost 1/10000."""
+def sincos_1d(coordinates: Tensor, d: int) -> Tensor:
+    """Coordinates ``n`` → ``n d``: sines, then cosines, at d/2 frequencies from 1 down to almost 1/10000."""
     frequencies = 10000.0 ** -(torch.arange(d // 2, dtype=torch.float64) / (d // 2))
-    angles = places.to(torch.float64)[:, None] * frequencies
+    angles = coordinates.to(torch.float64)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -27,7 +27,7 @@ def sincos_2d(d: int, grid: Pair) -> Tensor:
     Raises ValueError unless d is a multiple of 4 (sine and cosine, column and row).
     """
     if d % 4:
-        raise ValueError(f"sine-cosine positions want a width that is a multiple of 4, not {d}; {d + 4 - d % 4} would do")
+        raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, not {d}; {d + 4 - d % 4} would do")
     h, w = grid
     column = repeat(sincos_1d(torch.arange(w), d // 2), "w d -> (h w) d", h=h)
     row = repeat(sincos_1d(torch.arange(h), d // 2), "h d -> (h w) d", w=w)
@@ -35,7 +35,7 @@ def sincos_2d(d: int, grid: Pair) -> Tensor:
 
 
 def resize_positions(positions: Tensor, old: Pair, new: Pair) -> Tensor:
-    """Positions ``(1 + n) d`` of one grid → of another, bicubic in two dimensions; the class row stays as it is."""
+    """Positions ``(1 + n) d`` of one grid → those of another, by bicubic interpolation; the class row is unchanged."""
     if old == new:
         return positions
     if len(positions) != 1 + old[0] * old[1]:

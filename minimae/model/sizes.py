@@ -12,7 +12,7 @@ from .patches import Pair, grid_of, pair
 
 @dataclass(frozen=True)
 class Size:
-    """Widths, depths and heads of an encoder and of its decoder, and the patch and image they are meant for (pixels)."""
+    """Widths, depths and heads of encoder and decoder; patch and image in pixels."""
 
     width: int
     depth: int
@@ -29,9 +29,7 @@ class Size:
     def __post_init__(self) -> None:
         for what, width, heads in (("encoder", self.width, self.heads), ("decoder", self.decoder_width, self.decoder_heads)):
             if heads < 1 or width % heads or width % 4:
-                raise ValueError(
-                    f"{what}: a width of {width} with {heads} heads does not work: the width must be a multiple of the heads and of 4"
-                )
+                raise ValueError(f"{what}: the width must be a multiple of the heads and of 4, not {width} with {heads} heads")
         if self.depth < 1 or self.decoder_depth < 1 or self.channels < 1:
             raise ValueError(f"depth {self.depth}, decoder depth {self.decoder_depth} and channels {self.channels} must be at least 1")
         check_sides("image", self.image)
@@ -63,7 +61,7 @@ SIZES = {
 }
 
 
-# Other libraries' names of the fields of a size.
+# Other libraries' names for the fields of a size.
 ELSEWHERE = {
     "img_size": "image", "image_size": "image", "patch_size": "patch", "in_chans": "channels", "num_channels": "channels",
     "embed_dim": "width", "dim": "width", "hidden_size": "width", "num_heads": "heads", "num_layers": "depth",
@@ -71,18 +69,13 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def size(name: str, **changes: object) -> Size:
-    """A named size, with any field changed. Raises ValueError for unknown names and fields, with the nearest known one.
+def size(given: Size | str, **changes: object) -> Size:
+    """A named size, or a given one, with any field changed. Raises ValueError for unknown names and fields, with the nearest known one.
 
     >>> import minimae
     >>> minimae.size("tiny", patch=4, image=32).grid
     (8, 8)
     """
-    return resolve(name, **changes)
-
-
-def resolve(given: Size | str, **changes: object) -> Size:
-    """A size by name, or a given one, with fields changed. Raises ValueError as :func:`size` does."""
     known = [f.name for f in fields(Size)]
     for field in changes:
         if field not in known:
@@ -93,6 +86,9 @@ def resolve(given: Size | str, **changes: object) -> Size:
     if not isinstance(given, str | Size):
         raise ValueError(f"a size is one of {', '.join(SIZES)}, or a minimae.Size, not {given!r}")
     return replace(SIZES[given] if isinstance(given, str) else given, **changes)  # type: ignore[arg-type]
+
+
+resolve = size  # for functions that have an argument of that name
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Flops:
 
 
 def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = None) -> int:
-    """One transformer block on t tokens of width d: 24·t·d² + 4·t²·d when every token asks and the MLP is 4 wide."""
+    """One transformer block on t tokens of width d: 24·t·d² + 4·t²·d when every token is a query and the MLP is 4 wide."""
     q = t if queries is None else queries
     return 4 * t * d * d + (4 + 4 * mlp_ratio) * q * d * d + 4 * q * t * d
 
@@ -124,9 +120,9 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
 def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
     """What one pre-training image costs.
 
-    With ``paper=True`` as the authors lay it out: every patch is projected and predicted. Otherwise as this package computes it:
-    only visible patches are projected, only masked ones predicted, and only they ask in the last decoder block.
-    ``ratio=None`` is the encoder alone on the whole image (features, probing); the decoder then costs nothing.
+    paper: count as the authors do, with every patch projected and predicted. Otherwise as this package computes: only visible patches
+    are projected, only masked ones are predicted, and only they are queries in the last decoder block.
+    ``ratio=None`` counts the encoder alone on the whole image (features, probing).
     """
     n = s.grid[0] * s.grid[1]
     keep = n if ratio is None else keep_count(n, ratio)
@@ -137,9 +133,9 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
     if ratio is None:
         return Flops(encoder, 0, projection, 0)
     predicted = n if paper else n - keep
-    asking = None if paper else n - keep
+    queries = None if paper else n - keep
     d = s.decoder_width
-    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=asking)
+    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=queries)
     return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * predicted * d * s.values)
 
 
@@ -149,7 +145,7 @@ def block_parameters(d: int, mlp_ratio: int = 4) -> int:
 
 
 def parameters(s: Size) -> tuple[int, int]:
-    """Learned parameters of the encoder, and of encoder and decoder with both tables of fixed positions (Table 2, Section 4)."""
+    """Parameters of the encoder (learned), and of encoder and decoder (with both tables of fixed positions; Table 2, Section 4)."""
     n, d = s.grid[0] * s.grid[1], s.decoder_width
     encoder = s.depth * block_parameters(s.width, s.mlp_ratio) + s.width * (s.values + 1) + 3 * s.width
     decoder = s.decoder_depth * block_parameters(d) + d * (s.width + 1) + d + 2 * d + s.values * (d + 1)

@@ -1,6 +1,6 @@
-"""What to predict, and how a prediction is scored (paper, Section 3 "Reconstruction target", Table 1d).
+"""Targets of the prediction, and the loss (paper, Section 3 "Reconstruction target", Table 1d).
 
-All of this happens in float32 (or float64 when the images are), also under autocast.
+Everything is computed in float32 (float64 for such images), even under autocast.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from ..devices import full_precision
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch, over all its pixels and channels together: ``b n (p1 p2 c)`` → two ``b n 1``.
+    """Mean and standard deviation of each patch, over all its pixels and channels together: ``b n (p1 p2 c)`` → two ``b n 1``.
 
-    The variance is the unbiased one, and 1e-6 is added inside the square root. So predicting zero for normalised
-    pixels scores (values − 1) / values, not 1. Raises ValueError for patches of a single value.
+    The variance is unbiased, and 1e-6 is added inside the square root. So the loss of predicting zero for normalised
+    pixels is (values − 1) / values, not 1. Raises ValueError for patches of a single value.
     """
     if patches.shape[-1] < 2:
-        raise ValueError("a patch of one value has no deviation: choose target='pixels', or patches of at least 2 values")
+        raise ValueError("a patch of one value has no standard deviation: choose target='pixels', or patches of at least 2 values")
     patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
     return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + 1e-6).sqrt()
 
@@ -35,22 +35,22 @@ class PixelTarget(nn.Module):
         return patches.to(torch.promote_types(patches.dtype, torch.float32))
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Predictions ``b n values`` → pixels ``b n (p1 p2 c)``. The true patches are not looked at here."""
+        """Predictions ``b n values`` → pixels ``b n (p1 p2 c)``. This target does not use the true patches."""
         return predicted
 
 
 class NormalisedTarget(PixelTarget):
-    """The pixels of a patch less its mean, divided by its deviation: the better target (Table 1d)."""
+    """The pixels of a patch less its mean, divided by its standard deviation: the better target (Table 1d)."""
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches ``b n (p1 p2 c)`` → targets ``b n values``."""
-        mean, deviation = patch_statistics(patches)
-        return (patches - mean) / deviation
+        mean, std = patch_statistics(patches)
+        return (patches - mean) / std
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Predictions → pixels, with mean and deviation taken from the true patches. That leaks: say so in a caption."""
-        mean, deviation = patch_statistics(patches)
-        return predicted * deviation + mean
+        """Predictions → pixels, with mean and standard deviation of the true patches: a leak that a caption must state."""
+        mean, std = patch_statistics(patches)
+        return predicted * std + mean
 
 
 class PCATarget(PixelTarget):
@@ -65,7 +65,7 @@ class PCATarget(PixelTarget):
         self.register_buffer("components", torch.eye(values)[:, : self.values].contiguous())
 
     def fit(self, patches: Tensor) -> PCATarget:
-        """Find mean and components from patches ``… (p1 p2 c)``: some thousands are enough. Returns itself."""
+        """Compute mean and components from patches ``… (p1 p2 c)``; a few thousand are enough. Returns itself."""
         rows = patches.flatten(0, -2).double()
         if len(rows) <= self.values:
             raise ValueError(f"{self.values} coefficients want more than {self.values} patches to fit on, not {len(rows)}")
@@ -80,7 +80,7 @@ class PCATarget(PixelTarget):
             return (patches.to(torch.promote_types(patches.dtype, torch.float32)) - self.mean) @ self.components
 
     def picture(self, predicted: Tensor, patches: Tensor) -> Tensor:
-        """Coefficients → pixels; what the left-out components held stays at its mean."""
+        """Coefficients → pixels; omitted components stay at their mean."""
         with full_precision(predicted.device):
             return predicted.to(self.mean.dtype) @ self.components.T + self.mean
 

@@ -20,7 +20,7 @@ from .sizes import Size, resolve
 def initialise(module: nn.Module) -> None:
     """Xavier-uniform Linear weights, zero biases; LayerNorm starts at 1 and 0 (as in the authors' released code).
 
-    Touches nn.Linear and nn.LayerNorm only: positions and tokens keep what their owner gave them.
+    Changes only nn.Linear and nn.LayerNorm; positions and tokens keep their values.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):
@@ -49,7 +49,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(d, d)
 
     def split(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``b heads t e``. With ``queries=q`` only the last q tokens ask."""
+        """Queries, keys and values ``b heads t e``. With ``queries=q`` only the last q tokens are queries."""
         if queries is None:
             q, k, v = rearrange(self.qkv(x), "b t (three heads e) -> three b heads t e", three=3, heads=self.heads)
             return q, k, v
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         return self.out(rearrange(mixed, "b heads t e -> b t (heads e)"))
 
     def weights(self, x: Tensor) -> Tensor:
-        """Who looks at whom: ``b heads t t``, each row sums to 1. For pictures; the forward pass never builds it."""
+        """Attention weights ``b heads t t``; each row sums to 1. For figures: the forward pass never computes this matrix."""
         q, k, _ = self.split(x)
         return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
 
@@ -101,8 +101,8 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """Patches in, latent tokens out: images ``b c (h p1) (w p2)`` → ``b t d``.
 
-    The class token joins after masking and has a zero position. Positions are fixed sine-cosine values, resized for other images.
-    Drop path grows linearly over the blocks up to ``drop``. mask_tokens: feed masked patches as learned tokens (Table 1c).
+    The class token joins after masking, with a zero position. Positions are fixed sine-cosine values, resized for other images.
+    Drop path grows linearly over the blocks up to ``drop``. mask_tokens: encode masked patches as learned tokens (Table 1c).
     """
 
     def __init__(self, size: Size | str, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
@@ -122,16 +122,16 @@ class Encoder(nn.Module):
         self.positions = nn.Parameter(sincos_2d(d, size.grid), requires_grad=False)
 
     def spread_drop_path(self, probability: float) -> None:
-        """Give the first block a drop path of 0, the last one ``probability``, and those between a value on the line."""
+        """Let the drop path grow linearly from 0 in the first block to ``probability`` in the last."""
         for i, block in enumerate(self.blocks):
             block.drop = probability * i / max(1, len(self.blocks) - 1)  # type: ignore[assignment]
 
     def positions_for(self, grid: Pair) -> Tensor:
-        """The positions ``(1 + n) d`` for a grid: as they are, or resized."""
+        """The positions ``(1 + n) d`` for a grid, resized if it is another one."""
         return resize_positions(self.positions, self.size.grid, grid)
 
     def embed(self, images: Tensor, mask: Mask | None = None) -> Tensor:
-        """Images → tokens ``b t d`` before the first block. Only what the mask keeps is projected."""
+        """Images → tokens ``b t d`` before the first block. Only visible patches are projected."""
         check_images(images, self.size.channels)
         grid = grid_of((images.shape[2], images.shape[3]), self.size.patch)
         patches, positions = patchify(images, self.size.patch), self.positions_for(grid)

@@ -59,7 +59,7 @@ def reconstruction_triplets(trained: Pretrained, pixels: Any, mask: Mask) -> lis
     images = images.to(model.encoder.project.weight.dtype)
     mask = mask.to(images.device)
     with evaluating(images.device, trained.recipe.precision):
-        reconstructed = model.reconstruct(images, mask).painted
+        reconstructed = model.reconstruct(images, mask).inpainted
     patch = pair(trained.size.patch)
     hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1]), patch, model.grid(images))[:, 0] > 0.5
     original = as_pictures(images, statistics)

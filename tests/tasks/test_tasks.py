@@ -181,7 +181,7 @@ def test_reconstructions_paste_the_original_into_the_visible_patches(trained: Pr
     x, mask = normalise(images.pixels[:2], images.statistics), make_mask(torch.arange(2), (2, 2), ratio=0.5)
     pictures = trained.model.reconstruct(x, mask)
     hidden = mask.binary.view(2, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3).bool()
-    assert torch.equal(pictures.painted[~hidden], x[~hidden]) and not torch.equal(pictures.painted[hidden], x[hidden])
+    assert torch.equal(pictures.inpainted[~hidden], x[~hidden]) and not torch.equal(pictures.inpainted[hidden], x[hidden])
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (31, 90), (200, 17), (3, 3)])
