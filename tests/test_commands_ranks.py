@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minimae.cli import main
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.train.checkpoint import load_checkpoint
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minimae.cli.program import main
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 
 TINY = "--image 16 --patch 8 --width 16 --depth 1 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --workers 0 --device cpu"
 

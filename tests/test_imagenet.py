@@ -20,7 +20,7 @@ import torch
 from minimae import MAE, size, weights
 from minimae.cli import main
 from minimae.cli.parsing import parse
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.types import Batch
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.checkpoint import load_checkpoint

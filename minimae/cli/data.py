@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from ..data import NAMES, splits
 from ..data.folder import listing
 from ..data.pack import pack
-from ..data.rehearsal import make_folder
+from ..data.photos import make_folder
 from ..data.shards import REPACK
 from ..data.verify import verify
 from ..errors import MinimaeError

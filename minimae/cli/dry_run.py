@@ -17,7 +17,7 @@ import torch
 
 from ..data.choose import choose
 from ..data.pack import pack
-from ..data.rehearsal import make_folder
+from ..data.photos import make_folder
 from ..data.stream import open_stream
 from ..data.types import ImageDataset
 from ..errors import MinimaeError

@@ -66,14 +66,6 @@ def read_header(data: bytes) -> Header:
     return Header(picture, height, width, turn, jpeg and turn == 1 and picture.mode in ("RGB", "L"), bits)
 
 
-def stored_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width in the header of an image file, as stored (before any rotation); None if it is not an image."""
-    try:
-        return _opened(data).size[::-1]  # type: ignore[no-any-return]
-    except Exception:  # Pillow raises a dozen types
-        return None
-
-
 def is_grey(data: bytes) -> bool:
     """Whether an image file is grey, by its header. True for a file that is not an image: reading it raises the error."""
     try:

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ..model.patches import Pair, pair
-from .decoding import decode, read_header, stored_size
+from .decoding import decode, read_header
 from .images import Images
 from .optional import need
 from .stream import ImageFiles
 from .types import DamagedImage
 from .views import evaluated
 
-LARGE = 1 << 28  # above this many bytes of pixels, all headers are read first
 SMALL = 8192  # bytes of a file below which threads would only wait for each other: 32-pixel JPEGs take twice as long
 GREY = (0.299, 0.587, 0.114)  # red, green and blue in a grey value (ITU-R BT.601, as Pillow does it)
 
@@ -33,8 +32,6 @@ def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corr
     Raises DamagedImage (with ``skip_corrupt`` such files are listed in ``skipped``), SizesDiffer, and SystemFailure for a file that the
     system cannot read: missing, not permitted, too many open files.
     """
-    if image is None:
-        _check_sizes(files)
     kept: list[int] = []
     skipped: list[str] = []
     pixels = np.empty((0, 0, 0, 0), np.uint8)
@@ -48,7 +45,11 @@ def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corr
                 pixels = np.empty((len(files), files.channels, *picture.shape[:2]), np.uint8)
             if picture.shape[:2] != pixels.shape[2:]:
                 pool.shutdown(cancel_futures=True)
-                raise _sizes_differ(files, kept[0], pixels.shape[2:], index, picture.shape[:2])
+                sizes = [
+                    f"{files.where(i)} has {height}×{width} pixels"
+                    for i, (height, width) in ((kept[0], pixels.shape[2:]), (index, picture.shape[:2]))
+                ]
+                raise SizesDiffer(f"image sizes differ: {', '.join(sizes)}; give one size for all, for example image=64 (--image 64)")
             pixels[len(kept)] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
             kept.append(index)
     if not kept:
@@ -71,22 +72,6 @@ def _read(files: ImageFiles, index: int, image: int | Pair | None, skip_corrupt:
             return reason
         raise DamagedImage(f"{reason}; repair or remove it, or leave such files out with --skip-corrupt") from error
     return np.array(picture if image is None else evaluated(picture, pair(image)))
-
-
-def _check_sizes(files: ImageFiles) -> None:
-    """Raises SizesDiffer when two headers differ, before many large pictures are decoded. Rotation is only known after decoding."""
-    sizes = ((i, known) for i in range(len(files)) if (known := stored_size(files.bytes_of(i))) is not None)
-    first, size = next(sizes, (0, (0, 0)))
-    if len(files) * files.channels * size[0] * size[1] <= LARGE:
-        return
-    for i, other in sizes:
-        if sorted(other) != sorted(size):
-            raise _sizes_differ(files, first, size, i, other)
-
-
-def _sizes_differ(files: ImageFiles, first: int, size: tuple[int, ...], second: int, other: tuple[int, ...]) -> SizesDiffer:
-    sizes = f"{files.where(first)} has {size[0]}×{size[1]} pixels, {files.where(second)} has {other[0]}×{other[1]}"
-    return SizesDiffer(f"image sizes differ: {sizes}; give one size for all, for example image=64 (--image 64)")
 
 
 def convert(pixels: Tensor, channels: int) -> Tensor:

@@ -1,14 +1,14 @@
 """Drawn scenes with everything known about them: class labels, semantic masks, instance masks and boxes, for dense tasks.
 
 A scene holds two to five shapes over a textured background; a later shape covers an earlier one. It is a pure function of
-(seed, sample id, size): each outline is a signed distance, so masks are exact and edges are smooth.
+(seed, sample id, size). Each outline is a signed distance, so masks are exact and edges are smooth.
 Computed in float64, so that no rounding depends on how many scenes are drawn together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,29 +20,58 @@ from torch import Tensor
 from ..random import uniforms
 from .choose import as_index
 from .images import Images
-from .sdf import OUTLINES
 
-CLASSES = tuple(OUTLINES)
+HOLE, NOTCH, BAR = 0.52, 0.45, 0.3  # inner radius of the ring, radius of the star's notches, half the width of the cross's bars
+REACH = math.sqrt(1 - BAR**2)  # half the length of those bars
 COUNTS = {"train": 2_000, "test": 500}
 TEST_IDS = 1_000_000_000  # sample ids of test scenes start here: no scene is in both splits
 TOGETHER = 128  # scenes drawn at a time
 
-# Five places in the order of painting. The fourth is the largest and always there, the fifth always lies on top; the first three may
-# be missing. Only one small shape can cover the large one, so the largest visible shape, which gives the label, is beyond doubt.
+# Five shapes in drawing order. The fourth is the largest and always there, the fifth always lies on top; the first three may be
+# missing. Only one small shape can cover the large one, so the largest visible shape, which gives the label, is beyond doubt.
 PLACES, LARGE = 5, 3
 LARGE_AREA, SMALL_AREA = (0.12, 0.20), (0.025, 0.05)  # shares of the image
-VISIBLE = 0.3  # a shape of which less than this share would be seen is not painted at all
-TRIES = 6  # spots tried for each shape; the one farthest from the others is taken
-LOOK = 12  # random numbers for a shape besides its spots, and for the background
+VISIBLE = 0.3  # a shape of which less than this share would be visible is not drawn
+TRIES = 6  # positions tried for each shape; the one farthest from the others is taken
+LOOK = 12  # random numbers for a shape besides its positions, and for the background
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    """A star of five points: folded into one of ten equal wedges, its outline is a straight line from tip to notch."""
+    fifth = math.tau / 5
+    angle = torch.atan2(x, -y).remainder(fifth)
+    angle, radius = torch.minimum(angle, fifth - angle), torch.hypot(x, y)
+    from_tip, aside = radius * angle.cos() - 1, radius * angle.sin()
+    run, rise = 1 - NOTCH * math.cos(fifth / 2), NOTCH * math.sin(fifth / 2)
+    return (aside * run + from_tip * rise) / math.hypot(run, rise)
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    """Two bars of equal length at a right angle."""
+    x, y = x.abs(), y.abs()
+    return torch.minimum(torch.maximum(x - REACH, y - BAR), torch.maximum(x - BAR, y - REACH))
+
+
+# Six shapes in the unit circle: the signed distance of a point (x to the right, y down) from the outline, negative inside, and the area,
+# so that shapes of different kinds can be drawn equally large. Outside of corners the distance is that of the nearest edge, prolonged.
+OUTLINES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
+    "disc": (lambda x, y: torch.hypot(x, y) - 1, math.pi),
+    "square": (lambda x, y: torch.maximum(x.abs(), y.abs()) - math.sqrt(0.5), 2.0),
+    "triangle": (lambda x, y: torch.maximum(y, x.abs() * math.sqrt(0.75) - y / 2) - 0.5, math.sqrt(27) / 4),
+    "star": (_star, 5 * NOTCH * math.sin(math.tau / 10)),
+    "ring": (lambda x, y: (torch.hypot(x, y) - (1 + HOLE) / 2).abs() - (1 - HOLE) / 2, math.pi * (1 - HOLE**2)),
+    "cross": (_cross, 4 * BAR * (2 * REACH - BAR)),
+}
+CLASSES = tuple(OUTLINES)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Scenes(Images):
-    """Images with masks and boxes. Of each shape only the visible part counts; k shapes in a scene, in the order of painting.
+    """Images with masks and boxes. Of each shape only the visible part counts; k shapes in a scene, in drawing order.
 
     semantic: uint8 ``N h w`` (here rows and columns of pixels), 0 for background, label + 1 for a shape. instances: bool ``k h w`` each.
-    boxes: float32 ``k 4`` each: left, top, right, bottom in pixels, right and bottom just beyond the last pixel, as torchvision
-    wants them. object_labels: int64 ``k`` each. The label of a scene is that of its largest shape.
+    boxes: float32 ``k 4`` each: left, top, right, bottom in pixels, right and bottom just beyond the last pixel, as in
+    torchvision. object_labels: int64 ``k`` each. The label of a scene is that of its largest shape.
     """
 
     semantic: Tensor
@@ -51,11 +80,11 @@ class Scenes(Images):
     object_labels: Sequence[Tensor]
 
     def subset(self, index: Tensor | Sequence[int]) -> Scenes:
-        """The scenes at these places, with their own sample ids."""
-        index = as_index(index, len(self))
-        chosen: dict[str, Any] = {key: getattr(self, key)[index] for key in ("pixels", "labels", "ids", "semantic")}
-        lists: dict[str, Any] = {key: [getattr(self, key)[i] for i in index.tolist()] for key in ("instances", "boxes", "object_labels")}
-        return replace(self, **chosen, **lists)
+        chosen = as_index(index, len(self))
+        changes: dict[str, Any] = {key: getattr(self, key)[chosen] for key in ("pixels", "labels", "ids", "semantic")}
+        for key in ("instances", "boxes", "object_labels"):
+            changes[key] = [getattr(self, key)[i] for i in chosen.tolist()]
+        return replace(self, **changes)
 
     def detection_target(self, i: int) -> dict[str, Tensor]:
         """What torchvision's detectors want for scene ``i``: boxes, labels (from 1: 0 is their background), masks uint8 ``k h w``."""
@@ -63,19 +92,19 @@ class Scenes(Images):
 
 
 class Plan(NamedTuple):
-    """What stands where: kind, present, radius, x, y ``b p`` for the p places of a scene, in shares of the image's side."""
+    """The content of scenes: kind, present, radius, x, y ``b p`` for the p shapes of each, in shares of the image's side."""
 
     kind: Tensor
     present: Tensor
     radius: Tensor
     x: Tensor
     y: Tensor
-    look: Tensor  # b p LOOK: turn, colours and texture
+    look: Tensor  # b p LOOK: rotation, colours and texture
     backdrop: Tensor  # b LOOK
 
 
 def plan(ids: Tensor, *, seed: int = 0) -> Plan:
-    """Choose kinds, sizes and spots for the scenes with these sample ids ``b``."""
+    """Choose kinds, sizes and positions for the scenes with these sample ids ``b``."""
     u = uniforms(seed, "shapes", 0, ids, PLACES * (LOOK + 2 * TRIES) + LOOK).double()
     backdrop, u = u[:, :LOOK], rearrange(u[:, LOOK:], "b (p v) -> b p v", p=PLACES)
     look, spots = u[..., :LOOK], rearrange(u[..., LOOK:], "b p (tries two) -> two b p tries", two=2)
@@ -88,7 +117,7 @@ def plan(ids: Tensor, *, seed: int = 0) -> Plan:
     x, y = (radius[..., None] + (1 - 2 * radius[..., None]) * s for s in spots)
     chosen = torch.zeros_like(kind)
     placed: list[int] = []
-    for p in sorted(range(PLACES), reverse=True, key=lambda p: (p == LARGE, p)):  # the large one first
+    for p in (LARGE, *(p for p in reversed(range(PLACES)) if p != LARGE)):
         gap = torch.full_like(x[:, p], math.inf)
         for q in placed:
             xq, yq = (v[:, q].gather(1, chosen[:, q, None]) for v in (x, y))
@@ -101,7 +130,7 @@ def plan(ids: Tensor, *, seed: int = 0) -> Plan:
 
 
 def distances(scene: Plan, image: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Signed distance in pixels of each pixel to each outline, and coordinates in pixels that turn with the shape: three ``b p h w``."""
+    """Signed distance in pixels of each pixel to each outline, and coordinates in pixels that rotate with the shape: three ``b p h w``."""
     pixel = (torch.arange(image, dtype=torch.float64) + 0.5) / image
     dx, dy = pixel - scene.x[..., None, None], pixel[:, None] - scene.y[..., None, None]
     turn = math.tau * scene.look[..., 2, None, None]
@@ -115,12 +144,9 @@ def distances(scene: Plan, image: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def visible(inside: Tensor) -> Tensor:
-    """Shapes ``b p h w``, later ones on top → what is seen of each."""
-    seen, covered = inside.clone(), torch.zeros_like(inside[:, 0])
-    for p in reversed(range(inside.shape[1])):
-        seen[:, p] &= ~covered
-        covered |= inside[:, p]
-    return seen
+    """Shapes ``b p h w``, later ones on top → the visible part of each."""
+    above = inside.flip(1).cumsum(1).flip(1)  # shapes that cover a pixel, this one included
+    return inside & (above == 1)
 
 
 def colour(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -145,7 +171,7 @@ def background(u: Tensor, image: int) -> Tensor:
     return first + blend[:, None] * (second - first)
 
 
-def paint(canvas: Tensor, away: Tensor, across: Tensor, down: Tensor, look: Tensor, image: int) -> Tensor:
+def draw_shape(canvas: Tensor, away: Tensor, across: Tensor, down: Tensor, look: Tensor, image: int) -> Tensor:
     """One shape over the canvas ``b 3 h w``: a soft shadow, then two colours in stripes, checks, dots, a gradient or plain, and a rim."""
     u, unit = look[:, :, None, None], image / 64
     offset = max(1, round(1.5 * unit))
@@ -170,26 +196,25 @@ def draw(ids: Tensor, image: int = 64, *, seed: int = 0) -> Scenes:
     away, across, down = distances(scene, image)
     inside = away < 0
     share = reduce(visible(inside).double(), "b p h w -> b p", "sum") / reduce(inside.double(), "b p h w -> b p", "sum").clamp(min=1)
-    painted = scene.present & (share >= VISIBLE)
-    away = torch.where(painted[..., None, None], away, math.inf)
+    drawn = scene.present & (share >= VISIBLE)
+    away = torch.where(drawn[..., None, None], away, math.inf)
     seen = visible(away < 0)
     canvas = background(scene.backdrop, image)
     for p in range(PLACES):
-        here = painted[:, p]
-        canvas[here] = paint(canvas[here], away[here, p], across[here, p], down[here, p], scene.look[here, p], image)
+        rows = drawn[:, p]
+        canvas[rows] = draw_shape(canvas[rows], away[rows, p], across[rows, p], down[rows, p], scene.look[rows, p], image)
     grain = rearrange(uniforms(seed, "shapes", 1, ids, image * image).double(), "b (h w) -> b 1 h w", h=image)
-    pixels = ((canvas + 0.04 * (grain - 0.5)).clamp(0, 1) * 255).round().byte()
     largest = reduce(seen.double(), "b p h w -> b p", "sum").argmax(1, keepdim=True)
     return Scenes(
         name="shapes",
-        pixels=pixels,
+        pixels=((canvas + 0.04 * (grain - 0.5)).clamp(0, 1) * 255).round().byte(),
         labels=scene.kind.gather(1, largest)[:, 0],
         classes=CLASSES,
         ids=ids,
         semantic=reduce(seen * (scene.kind + 1)[..., None, None], "b p h w -> b h w", "sum").byte(),
-        instances=[s[p] for s, p in zip(seen, painted, strict=True)],
-        boxes=[b[p] for b, p in zip(boxes_of(seen), painted, strict=True)],
-        object_labels=[k[p] for k, p in zip(scene.kind, painted, strict=True)],
+        instances=[s[p] for s, p in zip(seen, drawn, strict=True)],
+        boxes=[b[p] for b, p in zip(boxes_of(seen), drawn, strict=True)],
+        object_labels=[k[p] for k, p in zip(scene.kind, drawn, strict=True)],
     )
 
 
@@ -212,6 +237,7 @@ def shapes(count: int | None = None, image: int = 64, *, split: str = "train", s
         raise ValueError(f"count {count} must be at least 1, and image {image} at least 16 pixels to tell the shapes apart")
     ids = torch.arange(count) + (TEST_IDS if split == "test" else 0)
     parts = [draw(part, image, seed=seed) for part in ids.split(TOGETHER)]
-    joined: dict[str, Any] = {key: torch.cat([getattr(part, key) for part in parts]) for key in ("pixels", "labels", "ids", "semantic")}
-    lists: dict[str, Any] = {key: [one for part in parts for one in getattr(part, key)] for key in ("instances", "boxes", "object_labels")}
-    return replace(parts[0], **joined, **lists)
+    changes: dict[str, Any] = {key: torch.cat([getattr(part, key) for part in parts]) for key in ("pixels", "labels", "ids", "semantic")}
+    for key in ("instances", "boxes", "object_labels"):
+        changes[key] = [one for part in parts for one in getattr(part, key)]
+    return replace(parts[0], **changes)

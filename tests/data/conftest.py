@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minimae.data.pack import pack
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 
 
 @pytest.fixture(scope="session")

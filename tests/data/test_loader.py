@@ -20,8 +20,7 @@ from torchvision.transforms import v2
 from minimae.data.augment import Augmentation, crop_boxes
 from minimae.data.images import Images
 from minimae.data.loader import Loader, in_memory, in_order
-from minimae.data.photos import photograph
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder, photograph
 from minimae.data.stream import open_stream
 from minimae.data.views import reduced, resize_on_device, resize_on_host, view_boxes
 from minimae.errors import MinimaeError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from minimae.data.sdf import NOTCH, OUTLINES
+from minimae.data.shapes import NOTCH, OUTLINES
 
 AXIS = (torch.arange(1200, dtype=torch.float64) + 0.5) / 1200 * 2.4 - 1.2
 X, Y = AXIS[None, :].expand(1200, 1200), AXIS[:, None].expand(1200, 1200)

@@ -22,7 +22,7 @@ from minimae.data import jobs
 from minimae.data import pack as packing
 from minimae.data.decoding import encode
 from minimae.data.pack import pack, shrink, verify
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.shards import read_index
 from minimae.data.stream import open_shards
 from minimae.errors import MinimaeError

@@ -12,7 +12,7 @@ from PIL import Image
 
 from minimae.data import load
 from minimae.data.decoding import decode, encode, read_header, scale_of
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.shards import read_index, write_index
 from minimae.data.stream import open_folder, open_shards, open_stream, packed
 from minimae.errors import MinimaeError

@@ -9,7 +9,7 @@ import pytest
 
 from minimae.cli.program import main
 from minimae.data.pack import pack
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.shards import Index, read_index, write_index
 from minimae.data.stream import open_shards
 from minimae.data.verify import verify

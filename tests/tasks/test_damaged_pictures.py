@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minimae.data.loader import Loader
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.stream import open_stream
 from minimae.errors import MinimaeError
 from minimae.model.sizes import size

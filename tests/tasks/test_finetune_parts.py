@@ -13,8 +13,8 @@ from minimae.data.augment import Augmentation, augment, flipped, normalise
 from minimae.data.images import Images
 from minimae.data.loader import Loader
 from minimae.data.mixing import Mixing, draw_one_share, draw_shares, erase, mix_images
+from minimae.data.photos import make_folder
 from minimae.data.randaugment import RandAugment, mean_colour
-from minimae.data.rehearsal import make_folder
 from minimae.data.stream import open_folder
 from minimae.model.sizes import Size
 from minimae.model.vit import Encoder

@@ -10,7 +10,7 @@ import torch
 
 from minimae.cli.report import report_pretraining
 from minimae.data.loader import in_memory
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.stream import ImageFiles, open_folder
 from minimae.tasks import loading
 from minimae.tasks.loading import LoaderConfig, some

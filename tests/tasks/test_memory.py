@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from minimae import MinimaeError
 from minimae.cli import main
-from minimae.data.rehearsal import make_folder
+from minimae.data.photos import make_folder
 from minimae.data.stream import open_folder
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder

@@ -20,8 +20,8 @@ from minimae.data.augment import Augmentation
 from minimae.data.loader import Loader
 from minimae.data.optional import need
 from minimae.data.pack import pack
+from minimae.data.photos import make_folder
 from minimae.data.reader import Reader
-from minimae.data.rehearsal import make_folder
 from minimae.data.stream import ImageFiles, open_folder, open_shards
 from minimae.devices import cores, set_device
 
