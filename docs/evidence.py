@@ -51,7 +51,7 @@ def numbers(found: Outcome) -> str:
         rows += [cells(head), cells(["---", *["---:"] * len(xs)])]
         for line in lines:
             by_x = {mark.x: mark for mark in found.line(measure, line)}
-            rows.append(cells([line, *(f"{by_x[x].mean:.1f} ± {by_x[x].deviation:.1f}" if x in by_x else "–" for x in xs)]))
+            rows.append(cells([line, *(f"{by_x[x].mean:.1f} ± {by_x[x].std:.1f}" if x in by_x else "–" for x in xs)]))
         rows.append("")
     return "\n".join(rows).rstrip()
 

@@ -209,17 +209,17 @@ class Mark:
         return mean(self.values)
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """Standard deviation over the seeds, unbiased; 0 for one seed."""
         return stdev(self.values) if len(self.values) > 1 else 0.0
 
     @property
     def error(self) -> float:
         """Standard error of the mean."""
-        return self.deviation / math.sqrt(len(self.values))
+        return self.std / math.sqrt(len(self.values))
 
 # %% [markdown]
-# Three things about it. `deviation` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from
+# Three things about it. `std` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from
 # what infinitely many seeds would give: the deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the mean
 # itself was taken from the same n values.
 #
@@ -249,7 +249,7 @@ print(finding)
 
 # %%
 twin = results.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
-assert (twin.mean, twin.deviation, twin.error) == (first.mean, first.deviation, first.error) and results.ERRORS == ERRORS
+assert (twin.mean, twin.std, twin.error) == (first.mean, first.std, first.error) and results.ERRORS == ERRORS
 assert (
     results.judge(Expect("25 % hidden above 75 %", first.place, second.place), {m.place: m for m in (first, second)})
     == finding
@@ -270,7 +270,7 @@ book.predict(
 
 # %%
 swept = recorded("mask-ratio")
-noise = mean(mark.deviation for mark in swept.line("linear probe (%)"))
+noise = mean(mark.std for mark in swept.line("linear probe (%)"))
 seeds = (1, 2, 3, 5, 10, 20, 30)
 wrong = {}
 for gap in (0.5, 1.0):
@@ -450,7 +450,7 @@ assert beyond_doubt.margin == 0 < finding.margin
 
 # %% mystnb={"image": {"alt": "One panel with two points each at 25 and 75 percent hidden. Ours have long bars that overlap. Theirs have no bars at all."}}
 told = {"ours, two seeds": (first, second), "theirs, three seeds": tuple(theirs.values())}
-lines = {name: [(at, m.mean, m.deviation) for at, m in zip(("25 %", "75 %"), both)] for name, both in told.items()}
+lines = {name: [(at, m.mean, m.std) for at, m in zip(("25 %", "75 %"), both)] for name, both in told.items()}
 plots.claim_panels({"linear probe (%)": lines}, {}, axis="hidden")
 
 # %% [markdown]

@@ -22,7 +22,7 @@ def predict(key: str, guess: Answer | None, *, ask: str) -> None:
     if guess is not None:
         _kind(guess)
     _guesses[key] = guess
-    print(f"{ask}\nYour guess: {'none yet' if guess is None else _told(guess)}")
+    print(f"{ask}\nYour guess: {'none yet' if guess is None else _text(guess)}")
 
 
 def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None = None, xlabel: str = "") -> Figure:
@@ -34,7 +34,7 @@ def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None
     guess = _guesses.get(key)
     kind = _kind(truth)
     if guess is not None and _kind(guess) != kind:
-        raise TypeError(f"the answer to {key!r} is {kind}, your guess {_told(guess)} is {_kind(guess)}: predict again, then reveal")
+        raise TypeError(f"the answer to {key!r} is {kind}, your guess {_text(guess)} is {_kind(guess)}: predict again, then reveal")
     if isinstance(truth, str):
         return _words(guess, truth)
     if isinstance(truth, Sequence):
@@ -57,7 +57,7 @@ def _kind(answer: object) -> str:
     return "a number"
 
 
-def _told(answer: Answer) -> str:
+def _text(answer: Answer) -> str:
     if isinstance(answer, str):
         return answer
     if isinstance(answer, Sequence):
@@ -90,8 +90,8 @@ def _numbers(guess: float | None, truth: float, unit: str) -> Figure:
         place, across = ("top" if up < 0 else "bottom"), (value - low) / (high - low)
         side = "left" if across < 0.3 else "right" if across > 0.7 else "center"
         offset = (0, 12 * up)
-        told = f"{name}: {_told(value)}"
-        axes.annotate(told, (value, 0), xytext=offset, textcoords="offset points", ha=side, va=place, fontsize=10, color=colour)
+        label = f"{name}: {_text(value)}"
+        axes.annotate(label, (value, 0), xytext=offset, textcoords="offset points", ha=side, va=place, fontsize=10, color=colour)
     axes.set(xlim=(low, high), ylim=(-1, 1), yticks=[])
     axes.spines[["top", "left", "right", "bottom"]].set_visible(False)
     axes.axhline(0, color="#BBBBBB", linewidth=1, zorder=0)

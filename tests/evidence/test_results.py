@@ -33,7 +33,7 @@ def outcome(*findings: bool, values: tuple[float, ...] = (80.0, 81.0, 82.0)) -> 
 def test_mean_deviation_and_error_are_numpys() -> None:
     values = (80.0, 81.5, 79.0)
     mark = Mark(*HIGH, values)
-    assert mark.mean == pytest.approx(np.mean(values)) and mark.deviation == pytest.approx(np.std(values, ddof=1))
+    assert mark.mean == pytest.approx(np.mean(values)) and mark.std == pytest.approx(np.std(values, ddof=1))
     assert mark.error == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
     assert Mark(*HIGH, (5.0,)).error == 0
 

@@ -61,8 +61,8 @@ class Setting:
 
     @property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        mean, deviation = self.source.statistics
-        return mean.to(self.device), deviation.to(self.device)
+        mean, std = self.source.statistics
+        return mean.to(self.device), std.to(self.device)
 
     def images(self, count: int) -> Tensor:
         """The first images, normalised: float ``count c height width`` on the device."""

@@ -62,17 +62,17 @@ def ch00_hide_rectangle(f: Callable[..., Any]) -> Verdict:
 def ch00_error_on_hidden(f: Callable[..., Any]) -> Verdict:
     """Mean squared error, on the hidden pixels alone."""
     generator = torch.Generator().manual_seed(0)
-    original, painted = torch.randn(2, 1, 8, 8, generator=generator), torch.randn(2, 1, 8, 8, generator=generator)
+    original, reconstructed = torch.randn(2, 1, 8, 8, generator=generator), torch.randn(2, 1, 8, 8, generator=generator)
     hidden = torch.rand(2, 1, 8, 8, generator=generator) < 0.6
-    square = (original - painted) ** 2
-    got, right = f(original, painted, hidden), float(square[hidden].mean())
+    square = (original - reconstructed) ** 2
+    got, right = f(original, reconstructed, hidden), float(square[hidden].mean())
     mistakes = {
         float(square.mean()): "that is the mean over *all* pixels: visible ones must not count",
         float((square * hidden).mean()): "hidden pixels only, but divided by the number of all pixels: divide by the number of hidden ones",
         float(square[~hidden].mean()): "that is the error of the *visible* pixels: hidden is True where a pixel was hidden",
         float(square[hidden].sum()): "that is the sum: take the mean",
-        float((original - painted)[hidden].mean()): "differences of both signs cancel: square them first",
-        float((original - painted)[hidden].abs().mean()): "that is the absolute error: square the differences instead",
+        float((original - reconstructed)[hidden].mean()): "differences of both signs cancel: square them first",
+        float((original - reconstructed)[hidden].abs().mean()): "that is the absolute error: square the differences instead",
         float(square[hidden].mean().sqrt()): "that is the root of it: leave the root out",
     }
     if abs(float(got) - right) < 1e-5:

@@ -40,9 +40,9 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
         "p1 and p2 have changed places: p1 is the height of a patch, p2 its width": [(i // 5 * 7, i % 5 * 2) for i in range(15)],
         "i // w is the row in the grid and i % w the column; yours are the other way round": [(i % 5 * 2, i // 5 * 7) for i in range(15)],
     }
-    for told, places in mistakes.items():
+    for message, places in mistakes.items():
         if found == places:
-            return failed(told)
+            return failed(message)
     i = next(i for i in range(15) if found[i] != (i // 5 * 2, i % 5 * 7))
     return failed(f"in a grid of 3 × 5 patches of 2 × 7 pixels, patch {i} begins at {(i // 5 * 2, i % 5 * 7)}, not at {tuple(got[i])}")
 

@@ -1,7 +1,7 @@
 """The paper's claims, tested at a scale that a reader can repeat: ``minimae reproduce``.
 
-In reading order: ``questions`` (what is asked of an encoder), ``jobs`` (work that is done once and shared), ``budgets`` (how much is
-spent), ``claims`` and ``catalogue`` (what is compared), ``results`` (means, spread, verdict). ``recorded/`` holds what came of it.
+In reading order: ``evaluations`` (how an encoder is measured), ``jobs`` (work that is done once and shared), ``budgets`` (the scale of the
+runs), ``claims`` and ``catalogue`` (what is compared), ``results`` (means, standard deviations, verdicts). ``recorded/`` holds the results.
 """
 
 from typing import TYPE_CHECKING

@@ -105,7 +105,7 @@ def picture(outcome: Outcome) -> Figure:
     """The figure of an outcome: a row for every measure, ours on the left, the paper's on the right."""
     ours: dict[str, dict[str, Any]] = {}
     for mark in outcome.marks:
-        ours.setdefault(mark.measure, {}).setdefault(mark.line, []).append((mark.x, mark.mean, mark.deviation))
+        ours.setdefault(mark.measure, {}).setdefault(mark.line, []).append((mark.x, mark.mean, mark.std))
     log = outcome.axis in LOGARITHMIC
     return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log)
 

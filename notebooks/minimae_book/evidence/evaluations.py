@@ -1,4 +1,4 @@
-"""What is asked of an encoder: each question is a value, and its answer is one number."""
+"""How an encoder is measured: each evaluation is a value, and its result is one number."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class Linear:
     def answer(self, model: MAE, images: Open) -> float:
         """Extract features of whole images once, and solve the linear layer to its optimum."""
         train, test = images(self.data, "train"), images(self.data, "test")
-        known, asked = (extract(model.encoder, part, train.statistics) for part in (train, test))
+        train_features, test_features = (extract(model.encoder, part, train.statistics) for part in (train, test))
         assert train.labels is not None and test.labels is not None
-        return accuracy(probe_predict(known, train.labels, asked, seed=self.seed)[0], test.labels)
+        return accuracy(probe_predict(train_features, train.labels, test_features, seed=self.seed)[0], test.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """Mean intersection over union in percent of a linear head that names every patch of drawn scenes.
+    """Mean intersection over union in percent of a linear head that classifies every patch of drawn scenes.
 
     pixels: the head sees the pixels of its patch and nothing of the encoder: the baseline.
     """
@@ -71,13 +71,13 @@ class Patches:
     pixels: bool = False
 
     def answer(self, model: MAE, images: Open) -> float:
-        """Learn from the first ``scenes`` training scenes, and paint the test scenes."""
+        """Learn from the first ``scenes`` training scenes, and segment the test scenes."""
         train, test = images(self.data, "train"), images(self.data, "test")
         assert isinstance(train, Scenes) and isinstance(test, Scenes)
         train = train.subset(torch.arange(min(self.scenes, len(train))))
         encoder, patch = None if self.pixels else model.encoder, model.size.patch
-        known, asked = (patch_vectors(part, train.statistics, patch, encoder) for part in (train, test))
-        return mean_iou(segment_linearly(known, train, asked, patch), test.semantic, len(test.classes) + 1)
+        train_vectors, test_vectors = (patch_vectors(part, train.statistics, patch, encoder) for part in (train, test))
+        return mean_iou(segment_linearly(train_vectors, train, test_vectors, patch), test.semantic, len(test.classes) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +96,13 @@ class Cost:
     def answer(self, model: MAE, images: Open) -> float:
         """Count, or build both and let them run in turn."""
         if self.what == "flops":
-            there, here = (self.counted(recipe, model) for recipe in (self.against, self.recipe))
-            return here / there
-        steps = {name: self.step_of(recipe, model, images) for name, recipe in (("here", self.recipe), ("there", self.against))}
+            cost_against, cost = (self.counted(recipe, model) for recipe in (self.against, self.recipe))
+            return cost / cost_against
+        steps = {name: self.step_of(recipe, model, images) for name, recipe in (("this", self.recipe), ("that", self.against))}
         for step in steps.values():
             step()  # allocates
         times = interleave(steps, rounds=self.rounds, count=self.steps, device=next(model.parameters()).device)
-        return median(here / there for here, there in zip(times["here"], times["there"]))
+        return median(a / b for a, b in zip(times["this"], times["that"]))
 
     @staticmethod
     def counted(recipe: Pretrain, model: MAE) -> int:

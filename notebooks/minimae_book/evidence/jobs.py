@@ -1,8 +1,8 @@
-"""Independent pieces of work, each done once, whoever asks for it and however often.
+"""Independent pieces of work, each done once, however many claims need it.
 
-A job is named by a hash of everything that decides its result. So claims share their pre-trainings, an interrupted command goes on
+A job is named by a hash of everything that decides its result. So claims share their pre-trainings, an interrupted command continues
 where it stopped, and a second process (``minimae reproduce`` again, in another terminal) takes the jobs that the first one has not
-begun. Who works on a job holds a lock on it; the lock goes with the process, however that ends.
+started. A process holds a lock on its job, and the lock ends with the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The encoder that is asked: pre-trained by a recipe, or the same network with its initial weights."""
+    """The encoder to be evaluated: pre-trained by a recipe, or the same network with its initial weights."""
 
     recipe: Pretrain
     trained: bool = True
@@ -68,15 +68,15 @@ class Job:
 
 def hash_bits(*values: Any) -> str:
     """A name for these values, the same in every process and on every machine."""
-    told = json.dumps([PROTOCOL, [[type(value).__name__, asdict(value)] for value in values]], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps([PROTOCOL, [[type(value).__name__, asdict(value)] for value in values]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Store:
     """Where jobs keep what they found: ``models/KEY/`` for pre-trainings, ``answers/KEY.json`` for answers, ``locks/``.
 
-    load: how images are opened. device: where the work is done. say: how to tell a person.
+    load: how images are opened. device: where the work is done. say: prints progress.
     """
 
     folder: Path
@@ -97,7 +97,7 @@ class Store:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def lock(self, key: str) -> FileLock:
-        """Held by whoever works on this. Raises filelock.Timeout at once when another process does."""
+        """Held while a process works on this. Raises filelock.Timeout at once when another process does."""
         place = self.folder / "locks"
         place.mkdir(parents=True, exist_ok=True)
         return FileLock(place / f"{key}.lock", timeout=0)
@@ -119,8 +119,8 @@ class Store:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "recipe.json", asdict(start))
         _, result = pretrain(start.recipe, images, out, resume=can_resume(out), device=self.device, quiet=True)
-        told = {"loss": result.loss, "seconds": result.seconds, "images seen": result.seen, "environment": environment(self.device)}
-        write_json(out / "done.json", told)
+        summary = {"loss": result.loss, "seconds": result.seconds, "images seen": result.seen, "environment": environment(self.device)}
+        write_json(out / "done.json", summary)
 
     def ask(self, job: Job) -> None:
         """Answer the question and keep the answer."""
@@ -130,8 +130,8 @@ class Store:
         seconds = time.perf_counter() - started
         path = self.folder / "answers" / f"{job.key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        told = {"value": value, "seconds": seconds, "environment": environment(self.device)}
-        write_json(path, {**told, "start": asdict(job.start), "question": [type(job.question).__name__, asdict(job.question)]})
+        result = {"value": value, "seconds": seconds, "environment": environment(self.device)}
+        write_json(path, {**result, "start": asdict(job.start), "question": [type(job.question).__name__, asdict(job.question)]})
 
     def encoder(self, start: Start) -> MAE:
         """The model a question is put to."""
@@ -141,7 +141,7 @@ class Store:
 
 
 def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
-    """Do all jobs that nobody has done, together with whoever else is at it; → when all are done.
+    """Do all jobs that are not done yet, together with other processes on the same folder. Returns when all are done.
 
     Raises what a job raises; MinimaeError when the folder cannot be written.
     """
@@ -150,14 +150,14 @@ def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
             time.sleep(pause)  # the others are at work on all that is left
 
 
-def advance(job: Job, store: Store, told: str) -> bool:
-    """Take a job as far as it goes: True if something was done here, False if it is in other hands or done by now."""
+def advance(job: Job, store: Store, progress: str) -> bool:
+    """Do what is left of a job → whether this process did anything: not if another process works on it, or has finished it."""
     worked = False
     try:
         if not store.trained(job.start):
             with store.lock(job.start.key):
                 if not store.trained(job.start):
-                    store.say(f"[{told}] pre-training {described(job.start)}")
+                    store.say(f"[{progress}] pre-training {described(job.start)}")
                     store.train(job.start)
                     worked = True
         with store.lock(job.key):

@@ -103,12 +103,12 @@ class RaceCommand:
         with clock.part("loading"):
             train, test = (self.images(split) for split in ("train", "test"))
         try:
-            told = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
+            result = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
         except Interrupted as stop:
             raise Interrupted(f"stopped; the same command goes on from there: {self.again()}", *stop.args[1:]) from None
-        told |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is looked at once"}
-        write_json(out / "race.json", told)
-        print(verdict(told), f"{out / 'race.json'}", sep="\n")
+        result |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is looked at once"}
+        write_json(out / "race.json", result)
+        print(verdict(result), f"{out / 'race.json'}", sep="\n")
 
     def images(self, split: str) -> Images:
         """A split in memory, 32 × 32 in colour."""
@@ -135,8 +135,8 @@ class Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        told: dict[str, float] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
-        return told
+        seconds: dict[str, float] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        return seconds
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -145,8 +145,8 @@ class Clock:
         try:
             yield
         finally:
-            told = self.seconds
-            write_json(self.path, {**told, name: round(told.get(name, 0.0) + time.perf_counter() - started, 2)})
+            spent = self.seconds
+            write_json(self.path, {**spent, name: round(spent.get(name, 0.0) + time.perf_counter() - started, 2)})
 
 
 def shortened(race: Race, part: float, seed: int, device: str) -> Race:
@@ -169,8 +169,10 @@ def run_race(race: Race, train: Images, test: Images, out: Path, clock: Clock, d
     with clock.part("pre-training"):
         mae, learned = pretrain(race.pretrain, train, first, resume=can_resume(first), device=device)
     with clock.part("probe"):
-        known, asked = (extract(mae.encoder, images, train.statistics, precision=race.pretrain.precision) for images in (train, test))
-        probe = accuracy(probe_predict(known, train.labels, asked, seed=race.pretrain.seed)[0], test.labels)
+        train_features, test_features = (
+            extract(mae.encoder, images, train.statistics, precision=race.pretrain.precision) for images in (train, test)
+        )
+        probe = accuracy(probe_predict(train_features, train.labels, test_features, seed=race.pretrain.seed)[0], test.labels)
     with clock.part("fine-tuning"):
         classifier, tuned = finetune(race.tune, mae.encoder, train, train.statistics, second, resume=can_resume(second))
     with clock.part("evaluation"):
@@ -199,11 +201,13 @@ def curve(history: list[dict[str, float]], points: int = 24) -> list[tuple[int, 
     return [(int(point["step"]), round(point["loss"], 4)) for point in kept]
 
 
-def verdict(told: dict[str, Any]) -> str:
+def verdict(result: dict[str, Any]) -> str:
     """One line a person reads."""
-    goal = told["goal"]
-    line = f"{told['race']}: {told['accuracy']:.2f} % fine-tuned, {told['probe']:.2f} % linear probe, in {told['minutes']:.1f} minutes"
-    if told["trial"]:
+    goal = result["goal"]
+    line = (
+        f"{result['race']}: {result['accuracy']:.2f} % fine-tuned, {result['probe']:.2f} % linear probe, in {result['minutes']:.1f} minutes"
+    )
+    if result["trial"]:
         return f"{line}; a trial: it says nothing about the goal of {goal['accuracy']:g} % in {goal['minutes']} minutes"
-    reached = told["accuracy"] >= goal["accuracy"] and told["minutes"] <= goal["minutes"]
+    reached = result["accuracy"] >= goal["accuracy"] and result["minutes"] <= goal["minutes"]
     return f"{line}; the goal, {goal['accuracy']:g} % in {goal['minutes']} minutes, is {'reached' if reached else 'missed'}"

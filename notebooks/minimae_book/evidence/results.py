@@ -1,4 +1,4 @@
-"""From answers to a result: means with their spread, a verdict, one JSON file; and the results that come with the package."""
+"""From measurements to a result: means with standard deviations, a verdict, one JSON file; and the results that come with the package."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Mark:
         return mean(self.values)
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """Standard deviation over the seeds, unbiased; 0 for one seed."""
         return stdev(self.values) if len(self.values) > 1 else 0.0
 
     @property
     def error(self) -> float:
         """Standard error of the mean."""
-        return self.deviation / math.sqrt(len(self.values))
+        return self.std / math.sqrt(len(self.values))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Outcome:
         rows = []
         for measure in self.measures:
             for name in dict.fromkeys(mark.line for mark in self.marks if mark.measure == measure):
-                cells = (f"{mark.x}: {mark.mean:.1f} ± {mark.deviation:.1f}" for mark in self.line(measure, name))
+                cells = (f"{mark.x}: {mark.mean:.1f} ± {mark.std:.1f}" for mark in self.line(measure, name))
                 rows.append(f"{measure}, {name}: " + " · ".join(cells))
         return "\n".join(rows)
 
@@ -130,7 +130,7 @@ def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
 def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, command: str) -> Outcome:
     """The outcome of a claim whose jobs are all done."""
     marks, environments, questions, models = [], [], 0.0, {}
-    recipe, told = asdict(claim.recipe(budget)), asked(points)
+    recipe, by_measure = asdict(claim.recipe(budget)), questions_of(points)
     for point in points:
         values = []
         for seed in budget.seeds:
@@ -142,25 +142,25 @@ def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, 
             environments.append(answer["environment"])
             if job.start.trained:
                 models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text(encoding="utf-8"))
-        marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, told[point.measure])))
+        marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, by_measure[point.measure])))
     by_place = {mark.place: mark for mark in marks}
-    unique = [dict(told) for told in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]
+    unique = [dict(items) for items in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]
     seconds = {"pre-training": sum(model["seconds"] for model in models.values()), "questions": questions}
     return Outcome(
         claim=claim.name, says=claim.says, source=claim.source, axis=claim.axis, paper=claim.paper, paper_axis=claim.paper_axis,
         budget=budget.name, scale=budget.what, command=command, seeds=budget.seeds, marks=tuple(marks),
         findings=tuple(judge(expect, by_place) for expect in claim.expects(budget)),
-        recipe={**recipe, "questions": told},
+        recipe={**recipe, "questions": by_measure},
         environments=tuple(unique), seconds={name: round(value) for name, value in seconds.items()},
     )  # fmt: skip
 
 
-def asked(points: Sequence[Point]) -> dict[str, Any]:
+def questions_of(points: Sequence[Point]) -> dict[str, Any]:
     """One question of every measure, as it was put with the first seed."""
-    told: dict[str, Any] = {}
+    questions: dict[str, Any] = {}
     for point in points:
-        told.setdefault(point.measure, fields(point.job(0).question))
-    return told
+        questions.setdefault(point.measure, fields(point.job(0).question))
+    return questions
 
 
 def fields(question: Question) -> dict[str, Any]:
@@ -178,10 +178,10 @@ def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> d
     return {name: value for name, value in asdict(job.start.recipe).items() if value != recipe[name]} | asked_otherwise
 
 
-def flat(told: Mapping[str, Any]) -> dict[str, Any]:
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Nested fields by their path: {"recipe": {"tune": 1}} → {"recipe tune": 1}."""
     found: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in nested.items():
         found |= {f"{name} {inner}": v for inner, v in flat(value).items()} if isinstance(value, dict) else {name: value}
     return found
 
@@ -195,13 +195,13 @@ def save(outcome: Outcome, path: Path) -> None:
 def read(path: Path) -> Outcome:
     """An outcome from its file. Raises MinimaeError when the file is none."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        told.pop("verdict")
-        marks = tuple(Mark(**{**mark, "values": tuple(mark["values"])}) for mark in told.pop("marks"))
-        findings = tuple(Finding(**finding) for finding in told.pop("findings"))
-        paper = {m: {name: [tuple(p) for p in points] for name, points in drawn.items()} for m, drawn in told.pop("paper").items()}
-        lists = {name: tuple(told.pop(name)) for name in ("seeds", "environments")}
-        return Outcome(marks=marks, findings=findings, paper=paper, **lists, **told)  # type: ignore[arg-type]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("verdict")
+        marks = tuple(Mark(**{**mark, "values": tuple(mark["values"])}) for mark in content.pop("marks"))
+        findings = tuple(Finding(**finding) for finding in content.pop("findings"))
+        paper = {m: {name: [tuple(p) for p in points] for name, points in drawn.items()} for m, drawn in content.pop("paper").items()}
+        lists = {name: tuple(content.pop(name)) for name in ("seeds", "environments")}
+        return Outcome(marks=marks, findings=findings, paper=paper, **lists, **content)  # type: ignore[arg-type]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise MinimaeError(f"{path} is not a result of minimae reproduce ({type(error).__name__}: {error})") from None
 

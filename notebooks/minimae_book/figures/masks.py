@@ -105,7 +105,7 @@ def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
 def how_often_kept(shares: Mapping[str, np.ndarray], expected: float, *, images: int) -> Figure:
     """Maps ``h w`` of how often each patch is kept (in %), and below each map the patches counted by it.
 
-    The band is where chance alone leaves 95 of 100 patches: ``expected`` ± 1.96 deviations of a share of that many images.
+    The band is where chance alone leaves 95 of 100 patches: ``expected`` ± 1.96 standard deviations of a share of that many images.
     """
     fig = figure(2.9 * len(shares) + 0.9, 4.6)
     table = fig.subplots(2, len(shares), squeeze=False, gridspec_kw={"height_ratios": [1.5, 1]})

@@ -90,12 +90,12 @@ def _pieces_at(axes: Axes, pieces: np.ndarray, grid: tuple[int, int], moment: fl
             axes.text(x + wide / 2, y + 1.08, str(i), ha="center", va="top", fontsize=9, color=BANDS[row % 4])
     words = {0: "b c (h p1) (w p2)", 1: f"h = {h} bands", 2: f"w = {w} pieces of each", 3: "the bands slide behind one another"}
     middle = left + (h * band if moment == 4 else band) / 2
-    told = {**words, 4: "b (h w) (p1 p2 c)"}.get(moment)  # type: ignore[call-overload]
-    if told:
+    label = {**words, 4: "b (h w) (p1 p2 c)"}.get(moment)  # type: ignore[call-overload]
+    if label:
         string = moment in (0, 4)
         look: dict[str, Any] = {"family": "monospace", "fontweight": "bold"} if string else {}
         where = (left + h * band, "right") if moment == 3 else (middle, "center")
-        axes.text(where[0], top - 0.16, told, ha=where[1], va="bottom", fontsize=10, **look)
+        axes.text(where[0], top - 0.16, label, ha=where[1], va="bottom", fontsize=10, **look)
 
 
 def inside_a_patch(patch: np.ndarray) -> Figure:

@@ -1,4 +1,4 @@
-"""Pictures in tables: what a model saw, what it painted, maps over it."""
+"""Pictures in tables: what a model saw, its reconstruction, maps over it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Cell = np.ndarray | Tensor | None
 
 def as_picture(image: Tensor, statistics: tuple[Tensor, Tensor]) -> np.ndarray:
     """A normalised image ``c height width`` → ``height width c`` in [0, 1], ready for imshow. More than 3 channels: the first three."""
-    mean, deviation = (x.cpu()[:, None, None] for x in statistics)
-    picture = (image.detach().cpu().float() * deviation + mean).clamp(0, 1).numpy()
+    mean, std = (x.cpu()[:, None, None] for x in statistics)
+    picture = (image.detach().cpu().float() * std + mean).clamp(0, 1).numpy()
     picture = picture if len(picture) in (1, 3) else picture[: 3 if len(picture) > 3 else 1]
     return np.moveaxis(np.repeat(picture, 3, axis=0) if len(picture) == 1 else picture, 0, -1)
 

@@ -116,7 +116,7 @@ def neighbours(rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[b
 
 
 X = float | str
-Points = Sequence[tuple[X, float, float]]  # place on the axis, mean, deviation
+Points = Sequence[tuple[X, float, float]]  # value on the axis, mean, standard deviation
 COLOURS = {"MAE": BLUE, "from scratch": ORANGE}
 OTHERS, MARKERS = (GREEN, PURPLE, ORANGE, BLUE), "os^Dv"
 
@@ -129,7 +129,7 @@ def claim_panels(
     paper_axis: str = "",
     log: bool = False,
 ) -> Figure:
-    """A row for every measure: on the left {measure: {line: [(x, mean, deviation), …]}}, on the right the paper's {line: [(x, value), …]}.
+    """A row for every measure: on the left {measure: {line: [(x, mean, std), …]}}, on the right the paper's {line: [(x, value), …]}.
 
     The scales of the two columns differ, and each is its own: other data, another model. log: numbers on a logarithmic axis.
     """
