@@ -22,7 +22,7 @@ WANTED = "an image is a Pillow image, a uint8 tensor, or a float tensor between 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TorchImages(ImageDataset):
-    """A torch Dataset. :func:`from_dataset` makes it. index: int64 ``N``, where each image lies in ``dataset``.
+    """A torch Dataset. :func:`from_dataset` makes it. index: int64 ``N``, into ``dataset``. shape: channels, height and width.
 
     What the transform of the dataset returns goes to the model as it is: it is not cropped, flipped or recoloured further.
     """
@@ -33,20 +33,27 @@ class TorchImages(ImageDataset):
     labels: Tensor | None
     classes: tuple[str, ...]
     ids: Tensor
-    channels: int
-    image: tuple[int, int]
+    shape: tuple[int, int, int]
     notes: tuple[str, ...] = ()
     fixed_statistics: Statistics | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def image(self) -> tuple[int, int]:  # type: ignore[override]
+        """Height and width of the first image; all others must have them too."""
+        return self.shape[1:]
 
     def item(self, index: int, seed: int, epoch: int, image: tuple[int, int] | None = None) -> Tensor:
         """An image as it looks in this epoch, uint8 ``c height width``. Raises MinimaeError unless it is ``image`` pixels large."""
         pixels, _ = _item(self.dataset, int(self.index[index]), seed, epoch, int(self.ids[index]), self.name, self.channels)
-        height, width = image or self.image
-        if pixels.shape != (self.channels, height, width):
-            raise MinimaeError(
-                f"{self.where(index)} has {_shape(pixels)} pixels, and {self.channels}×{height}×{width} are wanted: end the transform with "
-                f"Resize, CenterCrop or RandomResizedCrop(({height}, {width}))"
-            )
+        wanted = (self.channels, *(image or self.image))
+        if pixels.shape != wanted:
+            sizes = f"{'×'.join(map(str, pixels.shape))} pixels, and {'×'.join(map(str, wanted))} are wanted"
+            remedy = f"end the transform with Resize, CenterCrop or RandomResizedCrop({wanted[1:]})"
+            raise MinimaeError(f"image {int(self.index[index])} of {self.name} has {sizes}: {remedy}")
         return pixels
 
     def read(self, index: int) -> Tensor:
@@ -100,7 +107,7 @@ def from_dataset(
     notes = () if found is not None or label is None else (f'{name} has no targets: to train with labels give labels=…, or labels="items"',)
     order = torch.arange(len(dataset))
     fixed = None if statistics is None else (torch.tensor(statistics[0]), torch.tensor(statistics[1]))
-    return TorchImages(name, dataset, order, checked, names, order, len(pixels), (pixels.shape[1], pixels.shape[2]), notes, fixed)
+    return TorchImages(name, dataset, order, checked, names, order, tuple(pixels.shape), notes, fixed)  # type: ignore[arg-type]
 
 
 def _item(
@@ -133,10 +140,6 @@ def _pixels(image: Any, what: str, channels: int | None) -> Tensor:
     if not (low >= -1e-3 and high <= 1.001):
         raise MinimaeError(f"{what} has values from {low:.3g} to {high:.3g}: {WANTED}; leave Normalize out of the transform")
     return (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _shape(pixels: Tensor) -> str:
-    return "×".join(map(str, pixels.shape))
 
 
 def _targets(dataset: Any) -> Any:
