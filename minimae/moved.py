@@ -14,6 +14,7 @@ DATA = ("augment", "pixels")
 MOVED = {
     **{f"minimae.{name}": f"minimae.model.{name}" for name in MODEL},
     **{f"minimae.{name}": f"minimae.data.{name}" for name in DATA},
+    **{f"minimae.data.{old}": f"minimae.data.{new}" for old, new in (("source", "images"), ("arrays", "pixels"), ("rehearsal", "photos"))},
     "minimae.noise": "minimae.random",
     "minimae.jitter": "minimae.data.augment",
     "minimae.training": "minimae.train",

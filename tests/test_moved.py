@@ -16,6 +16,7 @@ CORE = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae", "
 # Modules of version 0.6 that a course could have imported → a name that was in it.
 OLD = {
     **{f"minimae.{name}": "" for name in (*CORE, "checks", "calls", "noise", "augment", "jitter", "pixels")},
+    "minimae.data.source": "Images", "minimae.data.arrays": "from_array", "minimae.data.rehearsal": "make_folder",
     "minimae.training": "", "minimae.training.loop": "fit", "minimae.training.settings": "Settings", "minimae.training.schedule": "",
     "minimae.training.lars": "LARS", "minimae.interop": "load", "minimae.interop.registry": "",
     "minimae.book": "check", "minimae.book.checks": "", "minimae.book.checks.ch07": "", "minimae.book.predictions": "predict",

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..model.patches import Pair, pair
-from .decoding import decode, read_header
 from .images import Images
 from .optional import need
 from .stream import ImageFiles
@@ -63,14 +62,12 @@ def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corr
 
 def _read(files: ImageFiles, index: int, image: int | Pair | None, skip_corrupt: bool) -> np.ndarray | str:
     """An image → uint8 ``height width`` (grey) or ``height width 3``; or, when it is damaged and may be skipped, the reason."""
-    data = files.bytes_of(index)
     try:
-        picture = decode(read_header(data), channels=files.channels, bits=files.bits)
+        picture = files.picture(index)
     except DamagedImage as error:
-        reason = f"{files.where(index)} cannot be read as a picture ({error})"
         if skip_corrupt:
-            return reason
-        raise DamagedImage(f"{reason}; repair or remove it, or leave such files out with --skip-corrupt") from error
+            return str(error)
+        raise DamagedImage(f"{error}; repair or remove it, or leave such files out with --skip-corrupt") from error
     return np.array(picture if image is None else evaluated(picture, pair(image)))
 
 

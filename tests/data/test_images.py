@@ -1,11 +1,12 @@
-"""Images: what they check, what they know of themselves, and how a part of them is chosen."""
+"""Images: what they check, what all sets of images have in common, and how a part of them is chosen."""
 
 import numpy as np
 import pytest
 import torch
 
-from minimae.data.choose import choose
+from minimae.data.choose import as_index, choose
 from minimae.data.images import Images
+from minimae.data.types import DamagedImage, ImageDataset
 
 
 def some(n: int = 60, channels: int = 3, classes: int = 4) -> Images:
@@ -57,6 +58,40 @@ def test_few_takes_as_many_of_each_class():
     assert images.subset_per_class(20).labels.bincount().tolist() == [5, 5, 5, 5]
     assert set(images.subset_per_class(8).ids.tolist()) < set(images.subset_per_class(20).ids.tolist())
     assert images.subset_per_class(20).ids.tolist() != images.subset_per_class(20, seed=1).ids.tolist()
+
+
+class Plain(ImageDataset):
+    """The least that a set of images needs."""
+
+    def __init__(self, images: Images, index: torch.Tensor | None = None) -> None:
+        self.images, self.name, self.classes = images, images.name, images.classes
+        self.index = torch.arange(len(images)) if index is None else index
+        self.ids, self.labels, self.channels = images.ids[self.index], images.labels[self.index], images.channels
+
+    channels = 0
+
+    def read(self, index):
+        if self.ids[index] == 7:
+            raise DamagedImage("damaged")
+        return self.images.pixels[self.index[index]]
+
+    def subset(self, index):
+        return Plain(self.images, self.index[as_index(index, len(self))])
+
+
+def test_a_set_of_images_needs_to_read_one_and_to_choose_some():
+    images = some()
+    plain, whole = Plain(images), images.subset(images.ids != 7)
+    assert all(torch.equal(a, b) for a, b in zip(plain.statistics, whole.statistics)), "a damaged image is left out"
+    assert plain.image == images.image == (5, 7) and len(plain) == 60 and "some: 60 images, 3 × " in repr(plain)
+    assert plain.summary_of(3) == pytest.approx(images.summary_of(3)) and plain.summary_of(7) == (0, 0, 0.0)
+    assert plain.limited(9).ids.tolist() == images.limited(9).ids.tolist() == sorted(images.limited(9).ids.tolist())
+    assert plain.subset_per_class(8).ids.tolist() == images.subset_per_class(8).ids.tolist() and plain.limited(60) is plain
+
+
+def test_few_is_the_old_name_of_subset_per_class():
+    with pytest.warns(DeprecationWarning, match="subset_per_class"):
+        assert some().few(8).ids.tolist() == some().subset_per_class(8).ids.tolist()
 
 
 def test_choose_without_labels_takes_different_places():
