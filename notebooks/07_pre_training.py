@@ -59,7 +59,7 @@ from minimae import Interrupted, data
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
-from minimae.train import checkpoint, loop, loss_bands, optim, order, precision, schedule
+from minimae.train import checkpoint, loop, loss_bands, optim, order, precision, schedule, step
 
 BUDGET_SECONDS = 170
 
@@ -209,32 +209,32 @@ for ours, theirs in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0.0
 # %% [markdown]
 # ## One step
 #
-# Everything is ready. What remains is the loop, and the loop is in `minimae/train/loop.py`: one function, `fit`, for every task
-# of the book. We do not copy it here. We read it in pieces, from the source that will run in a moment.
-#
-# First, before the loop: how large is a step (`window`), how many are there, how fast do they go?
-# `here.size` is the number of processes that train together: here, one.
+# Everything is ready. What remains is the loop: `fit` in `minimae/train/loop.py`, one function for every task of the book. We do not
+# copy it. Here is its whole body, from the source that will run in a moment.
 
 # %%
-excerpt(loop.train, "window =", "peak, warmup")
+excerpt(loop.fit, "with locked", "return Result")
 
 # %% [markdown]
-# Then the step itself. It begins with its learning rate.
-
-# %%
-excerpt(loop.train, "step = state", "set_lr")
-
-# %% [markdown]
-# Why `steps + 1`? At the very end of the cosine the rate is 0, and a step at that rate changes nothing. So the loop puts the end
-# one step after the last. In a long run this cannot be seen; a run of one step would otherwise learn nothing at all.
+# Before the loop it works out how large a step is (`window`), how many steps there are, and how fast they go. `world().size` is the
+# number of processes that train together: here, one. `locked` keeps other runs out of the folder. `run` is everything around the
+# steps: it writes checkpoints and the log, and it knows whether someone pressed Ctrl-C.
 #
-# Now the passes through the model. Read them line by line; you have met nearly every name. `feed` gives the images of the endless
-# row above, batch by batch. `exact_inputs` crops, normalises and masks them; `task.loss` is chapter 6: patches, mask, encoder, decoder,
-# loss. (`sync_gradients` matters only where several processes train one model: they exchange gradients once a step, in the last backward
-# pass. `together.passed()` asks whether the run was stopped.)
+# In the loop, a step begins with its learning rate. Why `steps + 1`? At the very end of the cosine the rate is 0, and a step at that
+# rate changes nothing. So the loop puts the end one step after the last. In a long run this cannot be seen; a run of one step would
+# otherwise learn nothing at all.
+#
+# Then it computes the step, on the next batches of the endless row. The loss stays where it was computed: on a GPU, reading it would
+# make the processor wait. It is read when a point is logged and before a checkpoint is written; if it is not a number, the run stops
+# *before* anything is saved.
+#
+# The step itself is a small object. This one runs every operation as it comes; its sibling `GraphStep` records them once for a GPU and
+# replays them. You have met nearly every name. `exact_inputs` crops, normalises and masks a batch; `task.loss` is chapter 6: encoder,
+# decoder, loss. (`sync_gradients` matters only where several processes train one model: they exchange gradients once a step, in the
+# last backward pass. `stop` tells whether the run was stopped, `fetch` brings the next images to the GPU meanwhile.)
 
 # %%
-excerpt(loop.gradients, "for micro", "total += ")
+excerpt(step.EagerStep.__call__, "for micro", "total += ")
 
 # %% [markdown]
 # Two things in it are new.
@@ -275,11 +275,11 @@ print(f"{len(whole):,} numbers; relative difference {difference:.1e}")
 # %% [markdown]
 # That is the noise of float32 additions in another order, and nothing more.
 #
-# The rest of a step is short: clip if asked (the paper does not), step, forget the gradients. A loss that is not a number stops the
-# run before anything is saved.
+# The rest of a step is short: clip if asked (the paper does not), step, forget the gradients. `scaler` belongs to float16 and does
+# nothing here; `norm` asks for the length of the gradient, which is logged.
 
 # %%
-excerpt(loop.update, "if settings.clip", "optimizer.zero_grad")
+excerpt(step.update, "if norm", "optimizer.zero_grad")
 
 # %% [markdown]
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
@@ -297,10 +297,11 @@ excerpt(loop.update, "if settings.clip", "optimizer.zero_grad")
 # from (seed, epoch, sample id).
 #
 # The file must be whole, or not be there. A run that is killed *while* it writes must not destroy the last good checkpoint. So
-# write to another file, make the disk finish (`fsync`), and only then rename. Renaming is one indivisible act.
+# write to another file, make the disk finish (`fsync`), and only then rename, as
+# `replacing` does at its end. Renaming is one indivisible act.
 
 # %%
-excerpt(checkpoint.save_checkpoint, "with open", "os.replace")
+excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")
 
 # %% [markdown]
 # Let us try it. A short run on 640 images, twelve steps. Once straight through; once with Ctrl-C during step 5. The task below is

@@ -23,7 +23,7 @@ from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
 from minimae.train import threads
 from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
-from minimae.train.threads import Threads, Watch, about_resuming, choose, chosen, step_flops
+from minimae.train.threads import Threads, Watch, about_resuming, choose, step_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_WORK, LARGE_WORK = 1e9, 1e12
@@ -53,6 +53,10 @@ def images() -> Images:
 # --- the policy ---------------------------------------------------------------------------------------------------------
 
 
+def chosen(work: float, cores: int) -> int:
+    return choose(work, current=cores, available=cores, environment={}).count
+
+
 @pytest.mark.parametrize("name", ["fashion-demo", "fashion-nano", "fashion-finetune", "fashion-scratch"])
 def test_the_models_of_the_demo_and_the_book_take_one_thread(name: str) -> None:
     entry = RECIPES[name]
@@ -72,7 +76,7 @@ def test_who_decides_in_which_order() -> None:
     assert choose(SMALL_WORK, **quiet).count == 1 and choose(LARGE_WORK, **quiet).count == 8
     assert choose(SMALL_WORK, stored=2, **quiet).count == 2 and choose(LARGE_WORK, stored=1, **quiet).count == 1
     assert choose(SMALL_WORK, stored=2, **by_user).count == 3 and choose(LARGE_WORK, **by_user).count == 3
-    assert choose(SMALL_WORK, asked=5, stored=2, **by_user).count == 5
+    assert choose(SMALL_WORK, wanted=5, stored=2, **by_user).count == 5
     assert choose(LARGE_WORK, current=4, available=8, environment={}).count == 4, "torch takes one thread for two hyperthreads"
     assert choose(SMALL_WORK, current=4, available=8, environment={}).count == 1
     assert choose(SMALL_WORK, current=3, available=8, environment={}).count == 3, "the program set that"
@@ -84,7 +88,7 @@ def test_a_run_that_goes_on_says_what_is_not_as_usual() -> None:
     assert about_resuming(choose(SMALL_WORK, stored=1, **quiet), 1) is None
     said = about_resuming(choose(LARGE_WORK, stored=1, **quiet), 1)
     assert said is not None and said.startswith("on 1 thread, as before; a new run would take 8 (--threads 8")
-    said = about_resuming(choose(LARGE_WORK, asked=4, stored=1, **quiet), 1)
+    said = about_resuming(choose(LARGE_WORK, wanted=4, stored=1, **quiet), 1)
     assert said is not None and said.startswith("on 4 threads, before on 1: the last digits") and "--threads 1" in said
 
 
@@ -158,11 +162,11 @@ def test_it_is_said_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(team.watch, "step", falls)
         assert team.step() == 2 and said == []
         assert team.step() == 1 and torch.get_num_threads() == 1
-    assert said == ["other programs need the cores: going on with 1 thread, before 2 (--threads decides)"]
+    assert said == ["other programs need the cores: continuing with 1 thread, before 2 (--threads decides)"]
     assert torch.get_num_threads() == 1, "as before, which conftest.py sets"
 
 
-@pytest.mark.parametrize("who", [{"asked": 2}, {"environment": {"OMP_NUM_THREADS": "2"}}])
+@pytest.mark.parametrize("who", [{"wanted": 2}, {"environment": {"OMP_NUM_THREADS": "2"}}])
 def test_a_number_that_a_person_chose_stays(who: dict[str, object]) -> None:
     choice = choose(LARGE_WORK, **{"current": 2, "available": 2, "environment": {}, **who})  # type: ignore[arg-type]
     assert Threads(choice, watched=True).watch is None

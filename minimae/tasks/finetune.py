@@ -23,10 +23,10 @@ from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
 from ..train.ema import Averaged
-from ..train.identity import identity
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
 from ..train.order import Order
+from ..train.resume import identity
 from ..train.settings import from_dict
 from ..train.task import Result, Task
 from .finetune_recipe import Finetune

@@ -19,11 +19,11 @@ from ..model.patches import Pair, pair, patchify
 from ..model.sizes import Size, size
 from ..model.targets import PCATarget
 from ..train.distributed import broadcast_tensors, world
-from ..train.identity import identity
 from ..train.loop import fit
 from ..train.loss_bands import Expectation
 from ..train.optim import adamw, decay_groups
 from ..train.order import Order
+from ..train.resume import identity
 from ..train.settings import Settings
 from ..train.task import Result, Task
 from .expected import baseline_loss, reference

@@ -1,7 +1,4 @@
-"""Checkpoints that are whole or not there: written to a temporary file, synced, then renamed over the old one.
-
-A checkpoint is a dictionary of tensors and plain values. Loading never runs code from the file.
-"""
+"""The file of a checkpoint: a dictionary of tensors and plain values, whole or not there. Loading never runs code from the file."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import contextlib
 import copy
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,24 +26,29 @@ class Damaged(MinimaeError):
     """A checkpoint that cannot be read: truncated, damaged, or not plain data."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path`` atomically. Whatever goes wrong, the file that was there before stays as it was.
-
-    Raises MinimaeError for a full disk or a folder that cannot be written.
-    """
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Inside, write to the temporary file; at the end it is renamed to ``path``. After an error ``path`` stays as it was."""
     temporary = path.with_name(path.name + ".partial")
     try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path`` atomically. Raises MinimaeError for a full disk or a folder that cannot be written."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        kept = f"the checkpoint from before is untouched: {path}" if path.exists() else "there was none before"
-        raise MinimaeError(f"could not save {path} ({error}); {kept}. Free some space or choose another --out") from error
+        before = f"the checkpoint from before is untouched: {path}" if path.exists() else "there was none before"
+        raise MinimaeError(f"could not save {path} ({error}); {before}. Free some space or choose another --out") from error
 
 
 def load_plain(file: Path | IO[bytes], source: Path) -> Any:
@@ -94,12 +97,15 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
     Raises MinimaeError that lists what is missing, unexpected or of another shape.
     """
     own = model.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    other = [
-        f"{k} {tuple(weights[k].shape)} ≠ {tuple(own[k].shape)}" for k in own.keys() & weights.keys() if weights[k].shape != own[k].shape
-    ]
-    if missing or extra or other:
-        lists = (("missing", missing), ("unexpected", extra), ("of another shape", sorted(other)))
-        words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in lists if names)
+    faults = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unexpected": sorted(weights.keys() - own.keys()),
+        "of another shape": sorted(
+            f"{k} {tuple(weights[k].shape)} ≠ {tuple(own[k].shape)}"
+            for k in own.keys() & weights.keys() if weights[k].shape != own[k].shape
+        ),
+    }  # fmt: skip
+    if any(faults.values()):
+        words = "; ".join(f"{what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}" for what, names in faults.items() if names)
         raise MinimaeError(f"{source} is a checkpoint of another model ({words}); use the size and options it was trained with")
     model.load_state_dict({name: sharded_like(value, own[name]) for name, value in weights.items()})

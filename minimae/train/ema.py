@@ -11,9 +11,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class Averaged(nn.Module):
     """A model and the moving average of its weights: training mode runs the model, eval mode the average.
 
-    Both are in the state dict, so a checkpoint holds the average and a resumed run goes on with it. The average starts at the initial
-    weights and after each step becomes ``decay · average + (1 − decay) · weights``; it learns nothing by itself. A short run wants a
-    smaller decay: with 0.9999 the initial weights still count by 1/e after 10,000 steps.
+    Both are in the state dict. The average starts at the initial weights and after each step becomes
+    ``decay · average + (1 − decay) · weights``; it learns nothing by itself. A short run needs a smaller decay: with 0.9999 the
+    initial weights still count by 1/e after 10,000 steps.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -25,12 +25,11 @@ class Averaged(nn.Module):
         self.mix = get_ema_multi_avg_fn(decay)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whatever the model makes of ``x``."""
-        made: Tensor = (self.model if self.training else self.average)(x)
-        return made
+        output: Tensor = (self.model if self.training else self.average)(x)
+        return output
 
     def update(self) -> None:
-        """Move the average towards the weights: once after each step of the optimizer. No transfer to the host."""
+        """Move the average towards the weights: once after each step of the optimizer. Buffers are copied."""
         self.mix(list(self.average.parameters()), list(self.model.parameters()), 0)  # type: ignore[arg-type]
-        for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(now)
+        for average, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            average.copy_(now)

@@ -1,7 +1,7 @@
-"""The checkpoints of a run: when one is due, which are kept, and how a run resumes from the newest readable one.
+"""The folder of a run: its checkpoints, its metrics, and the lock that keeps other runs out.
 
-``checkpoint.pt`` is the newest. ``checkpoint-STEP.pt`` are those before it, ``epoch-EPOCH.pt`` those that are kept for good. They are
-the same whether one process trained or many, with DDP or FSDP2: sharded tensors are put together when they are saved.
+``checkpoint.pt`` is the newest checkpoint, ``checkpoint-STEP.pt`` are those before it, ``epoch-EPOCH.pt`` those that are kept for good.
+They are the same whether one process trained or many, with DDP or FSDP2.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import nn
 
 from ..devices import device_of
 from ..errors import MinimaeError
-from .checkpoint import CHECKPOINT, Damaged, load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import CHECKPOINT, Damaged, load_checkpoint, load_weights, replacing, save_checkpoint
 from .distributed import all_reduce_mean, broadcast, load_optimizer, whole_state, world
 from .log import to_terminal
 from .settings import Settings
-from .sharded import load_about, load_parts
+from .sharded import load_sharded
 
 METRICS, LOCK = "metrics.jsonl", ".lock"
 NUMBERED = re.compile(r"checkpoint-(\d{8,})(\.pt)?")
@@ -37,7 +37,7 @@ SHARE = 20  # saving takes at most this fraction of the time: one in 20
 class Checkpoints:
     """Writes the checkpoints of one run into ``out`` (None writes nothing) and reads them back; every process has one.
 
-    A save is due ``save_every`` seconds after the end of the one before, but not before 20 times the seconds that it took; and at each
+    A save is due ``save_every`` seconds after the end of the last one, but not before 20 times the seconds that it took; and at each
     multiple of ``keep_every`` epochs. step: that of the newest checkpoint, None before the first.
     """
 
@@ -54,7 +54,7 @@ class Checkpoints:
         return self.out is not None and self.clock() - self.ended > max(self.settings.save_every, SHARE * self.took)
 
     def planned(self, step: int) -> bool:
-        """Whether this step is saved regardless of time, which every process knows: the end of a kept epoch, or every step."""
+        """Whether this step is saved whatever the time: the end of a kept epoch, or every step."""
         return self.settings.save_every == 0 or self.epoch_ends(step) is not None
 
     def epoch_ends(self, step: int) -> float | None:
@@ -89,11 +89,12 @@ class Checkpoints:
         assert self.out is not None
         path, step = self.out / CHECKPOINT, state["step"]
         if self.step is not None and self.settings.keep > 1 and path.exists():
-            also_as(path, self.out / f"checkpoint-{self.step:08d}.pt")
+            link(path, self.out / f"checkpoint-{self.step:08d}.pt")
         save_checkpoint(path, state)
-        write_metrics(self.out / METRICS, state["history"])
+        with replacing(self.out / METRICS) as temporary:  # with the checkpoint, so that both are always of the same step
+            temporary.write_text("".join(json.dumps(point) + "\n" for point in state["history"]), encoding="utf-8")
         if (epoch := self.epoch_ends(step)) is not None:
-            also_as(path, self.out / f"epoch-{epoch:g}.pt")
+            link(path, self.out / f"epoch-{epoch:g}.pt")
         fresh = self.step is None and not self.resumed  # then all others are of an earlier run
         older = sorted((number, old) for old, number in numbered(self.out).items() if number < step and not fresh)
         kept = {old for _, old in older[len(older) - min(len(older), self.settings.keep - 1) :]}
@@ -103,14 +104,14 @@ class Checkpoints:
 
     def restore(
         self, kind: str, model: nn.Module, optimizer: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # fmt: skip
         """Restore model and optimizer from the newest readable checkpoint; → the rest of its contents.
 
         check: raises if the checkpoint does not fit the run; it is called before anything is changed.
         """
         if self.out is None:
             raise MinimaeError("resuming needs the folder of the run")
-        path, state = newest(self.out, kind, tensors=True)
+        path, state = newest(self.out, kind)
         check(state)
         moments = state.pop("optimiser")
         if broadcast(str(state["step"])) != str(state["step"]):
@@ -139,12 +140,12 @@ class Checkpoints:
 
 def numbered(out: Path) -> dict[Path, int]:
     """The checkpoints before the newest, and sharded ones of earlier versions (folders), with their steps."""
-    found = {path: NUMBERED.fullmatch(path.name) for path in out.glob("checkpoint-*")}
-    return {path: int(match[1]) for path, match in found.items() if match}
+    matches = {path: NUMBERED.fullmatch(path.name) for path in out.glob("checkpoint-*")}
+    return {path: int(match[1]) for path, match in matches.items() if match}
 
 
-def newest(out: Path, kind: str, *, tensors: bool = False) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint with the highest step that can be read, whatever its form, and what it holds (with ``tensors``, weights too).
+def newest(out: Path, kind: str, *, tensors: bool = True) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint with the highest step that can be read, whatever its form, and its contents (with ``tensors``, of shards too).
 
     A damaged one is skipped with a warning. Raises MinimaeError when there is none, or a run of another kind.
     """
@@ -157,8 +158,7 @@ def newest(out: Path, kind: str, *, tensors: bool = False) -> tuple[Path, dict[s
             damage = error
     for path in sorted(ranks, key=lambda path: ranks[path], reverse=True):
         try:
-            read = (load_parts if tensors else load_about) if path.is_dir() else load_checkpoint
-            state = read(path, kind)
+            state = load_sharded(path, kind, tensors=tensors) if path.is_dir() else load_checkpoint(path, kind)
             if damage is not None and world().main:
                 to_terminal(f"warning: {damage}. Using {path}, of step {state['step']}")
             return path, state
@@ -172,20 +172,20 @@ def saved_settings(out: Path, kind: str) -> dict[str, Any]:
 
     Raises MinimaeError when there is no run, or one of another kind.
     """
-    _, state = newest(out, kind)
+    _, state = newest(out, kind, tensors=False)
     settings = dict(state["settings"])
     settings["accumulate"] = settings.get("accumulate", 1) * state.get("processes", 1)
     return settings
 
 
 def can_resume(out: Path) -> bool:
-    """Whether there is something in the folder to go on from."""
+    """Whether there is a checkpoint in the folder."""
     return (out / CHECKPOINT).is_file() or bool(numbered(out))
 
 
 @contextlib.contextmanager
 def locked(out: Path | None) -> Iterator[None]:
-    """While this lasts, no other run can use the folder. The first process holds the lock for all, and may take it again.
+    """Inside, no other run can use the folder. The first process holds the lock for all, and may take it again.
 
     It waits ``PATIENCE`` seconds: a run that was killed may still be ending. Raises MinimaeError, in every process, after that.
     """
@@ -214,24 +214,11 @@ def locked(out: Path | None) -> Iterator[None]:
             lock.release()
 
 
-def also_as(path: Path, other: Path) -> None:
+def link(path: Path, other: Path) -> None:
     """Give a file a second name; where the file system has no links, copy it."""
-    temporary = other.with_name(other.name + ".partial")
-    try:
+    with replacing(other) as temporary:
         temporary.unlink(missing_ok=True)
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, other)
-    temporary.unlink(missing_ok=True)  # replacing a name of the same file leaves both
-
-
-def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    """One JSON object a line. Rewritten with the checkpoint, so that both always tell of the same step."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        temporary.write_text("".join(json.dumps(point) + "\n" for point in history), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)

@@ -34,7 +34,7 @@ class LARS(torch.optim.Optimizer):
     ) -> None:
         if lr < 0 or weight_decay < 0 or trust <= 0 or not 0 <= momentum < 1:
             raise ValueError(
-                f"LARS wants lr and weight decay of at least 0, a trust above 0 and a momentum in [0, 1), "
+                f"LARS needs lr and weight decay of at least 0, a trust above 0 and a momentum in [0, 1), "
                 f"not lr {lr}, weight decay {weight_decay}, trust {trust}, momentum {momentum}"
             )
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
@@ -51,7 +51,7 @@ class LARS(torch.optim.Optimizer):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
-                update = adapted(parameter, parameter.grad, weight_decay=group["weight_decay"], trust=group["trust"])
+                update = scaled_by_trust_ratio(parameter, parameter.grad, weight_decay=group["weight_decay"], trust=group["trust"])
                 if "velocity" not in state:
                     state["velocity"] = torch.zeros_like(parameter)
                 velocity = state["velocity"].mul_(group["momentum"]).add_(update)
@@ -85,11 +85,11 @@ class ScaledLARS(LARS):
         return loss
 
 
-def adapted(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
+def scaled_by_trust_ratio(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
     """The gradient with decay, scaled to ``trust`` times the length of the weights; 1-D parameters keep theirs."""
     if weight.dim() <= 1:
         return gradient
     update = gradient + weight_decay * weight
-    length, slope = torch.linalg.vector_norm(weight), torch.linalg.vector_norm(update)
-    scale = torch.where((length > 0) & (slope > 0), trust * length / slope.clamp(min=torch.finfo(slope.dtype).tiny), 1.0)
-    return update * scale
+    weight_norm, update_norm = torch.linalg.vector_norm(weight), torch.linalg.vector_norm(update)
+    tiny = torch.finfo(update_norm.dtype).tiny
+    return update * torch.where((weight_norm > 0) & (update_norm > 0), trust * weight_norm / update_norm.clamp(min=tiny), 1.0)

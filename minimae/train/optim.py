@@ -52,6 +52,12 @@ def layer_of(name: str, depth: int) -> int:
     return depth + 1
 
 
+def layer_lrs(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:
+    """The learning rates of the layers, named by their share of ``lr``, where there are several: for the log."""
+    scales = sorted({group.get("lr_scale", 1.0) for group in optimizer.param_groups})
+    return {f"lr_x{scale:.3g}": lr * scale for scale in scales} if len(scales) > 1 else {}
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its share of this learning rate; the layer's scale multiplies the whole of it, the floor included."""
     for group in optimizer.param_groups:

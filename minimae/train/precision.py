@@ -16,7 +16,7 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def resolve(precision: str, device: torch.device, *, scaler: bool = True) -> str:
     """What auto means on this device, fp32, bf16 or fp16; other names are returned unchanged.
 
-    auto is bf16 on a GPU with bf16 units. Older ones (T4, V100) would only emulate it, slowly: there it is fp16, or fp32 where the loss
+    auto is bf16 on a GPU with bf16 units. Older ones (T4, V100) would emulate it, slowly: there it is fp16, or fp32 where the loss
     scaler that fp16 needs cannot be used. Elsewhere it is fp32.
     """
     if precision != "auto":
@@ -29,7 +29,7 @@ def resolve(precision: str, device: torch.device, *, scaler: bool = True) -> str
 
 
 def mixed(settings: Settings, device: torch.device) -> tuple[str, torch.amp.GradScaler]:
-    """The precision of a run on this device, and the loss scaler: one that does nothing unless the precision is fp16.
+    """The precision of a run on this device, and the loss scaler: it does nothing unless the precision is fp16.
 
     Recorded steps (``graph``) and FSDP2 (``shard``) have no scaler, so auto is never fp16 there.
     """
@@ -38,18 +38,16 @@ def mixed(settings: Settings, device: torch.device) -> tuple[str, torch.amp.Grad
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to the requested precision for a forward pass; auto is resolved by :func:`resolve`."""
+    """Autocast to this precision for a forward pass; :func:`resolve` says what auto is."""
     name = resolve(precision, device)
     return contextlib.nullcontext() if name == "fp32" else torch.autocast(device.type, dtype=HALF[name])
 
 
 @contextlib.contextmanager
 def backends(device: torch.device) -> Iterator[None]:
-    """Inside, what a model computes in float32 on a GPU is computed in TF32; afterwards torch's switches are as they were.
+    """Inside, a model's float32 products on a GPU are TF32 ones: 10 of the 23 bits of the fraction. Afterwards all is as before.
 
-    TF32 keeps float32's range and 10 of the 23 bits of its fraction in matrix products. bf16 and fp16 autocast
-    are not affected, and on a CPU nothing is touched. Set through the older of torch's two interfaces: inductor still reads it, and
-    mixing both is an error.
+    This uses the older of torch's two interfaces: inductor still reads it, and mixing both is an error.
     """
     if device.type != "cuda":
         yield

@@ -16,7 +16,7 @@ class Settings:
     """The part of a recipe that the loop reads. Learning rates are base rates: per 256 images of an optimizer step."""
 
     epochs: float = 100.0
-    """How often the training images are seen, on average."""
+    """How often each training image is seen, on average."""
     batch: int = 256
     """Images per forward pass of one process."""
     repeats: int = 1
@@ -57,42 +57,47 @@ class Settings:
     """How many of the last checkpoints are kept."""
     keep_every: float | None = None
     """Also keep a checkpoint for good every this many epochs."""
+    profile: bool = False
+    """Profile a few early steps with torch.profiler; ui.perfetto.dev shows the trace.json in the folder of the run."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{f.name} must be a finite number, not {value}")
-        if not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"seed must be a whole number of 64 bits, from -2^63 to 2^63 - 1, not {self.seed}")
         for name in ("epochs", "batch", "repeats", "accumulate", "base_lr", "log_every", "keep"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")
         for name in ("floor_lr", "warmup_epochs", "weight_decay", "save_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.keep_every is not None and not self.keep_every > 0:
-            raise ValueError(f"keep_every is a number of epochs above 0, or None to keep the last ones only, not {self.keep_every}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, or None to let minimae choose, not {self.threads}")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be greater than 0, or None for no clipping, not {self.clip}")
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(
-                f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too"
-            )
-        if self.batch % self.repeats:
-            raise ValueError(f"a batch of {self.batch} cannot be filled with {self.repeats} views of each image: it must be a multiple")
-        if self.graph and (self.accumulate > 1 or self.precision == "fp16" or self.shard):
-            raise ValueError("--graph records a whole step: it wants --accumulate 1, --precision bf16 or fp32, and no --shard")
-        if self.shard and self.precision == "fp16":
-            raise ValueError("fp16 with its loss scaler does not go with --shard: take --precision bf16 or fp32")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
+        refusals = {
+            f"seed must be a whole number of 64 bits, from -2^63 to 2^63 - 1, not {self.seed}": not -(2**63) <= self.seed < 2**63,
+            f"keep_every is a number of epochs above 0, or None to keep the last ones only, not {self.keep_every}":
+                self.keep_every is not None and not self.keep_every > 0,
+            f"threads must be at least 1, or None to let minimae choose, not {self.threads}": self.threads is not None and self.threads < 1,
+            f"clip must be greater than 0, or None for no clipping, not {self.clip}": self.clip is not None and not self.clip > 0,
+            f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too":
+                self.warmup_epochs > self.epochs,
+            f"a batch of {self.batch} cannot be filled with {self.repeats} views of each image: it must be a multiple":
+                self.batch % self.repeats != 0,
+            "--graph records a whole step: it needs --accumulate 1, --precision bf16 or fp32, and no --shard":
+                self.graph and (self.accumulate > 1 or self.precision == "fp16" or self.shard),
+            "fp16 with its loss scaler does not go with --shard: take --precision bf16 or fp32": self.shard and self.precision == "fp16",
+            f"unknown precision {self.precision!r}; choose one of {', '.join(get_args(Precision))}":
+                self.precision not in get_args(Precision),
+        }  # fmt: skip
+        for message, refused in refusals.items():
+            if refused:
+                raise ValueError(message)
+
+    def images_per_step(self, processes: int = 1) -> int:
+        """Images of an optimizer step: batch × accumulate × processes."""
+        return self.batch * self.accumulate * processes
 
     def steps(self, images: int, processes: int = 1) -> int:
         """Optimizer steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
-        window = self.batch * self.accumulate * processes
+        window = self.images_per_step(processes)
         if window > images:
             parts = " × ".join(str(n) for n in (self.batch, self.accumulate, processes)[: 3 if processes > 1 else 2])
             raise ValueError(

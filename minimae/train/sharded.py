@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..errors import MinimaeError, reason
 from .checkpoint import Damaged, check_run, load_plain
@@ -20,7 +19,7 @@ STATE, METADATA = "state.pt", ".metadata"
 
 
 class Plain:
-    """Placeholder for each of torch's classes in the metadata: it holds the stored values, and does nothing."""
+    """Stands for every class and function that the metadata names: it holds the stored values, and does nothing."""
 
     def __init__(self, *values: Any) -> None:
         self.values = values
@@ -29,46 +28,28 @@ class Plain:
         self.__dict__.update(state if isinstance(state, dict) else {"values": state})
 
 
-METADATA_CLASSES = {
-    "torch.distributed.checkpoint.metadata": (
-        "Metadata", "MetadataIndex", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
-        "StorageMeta", "_MEM_FORMAT_ENCODING",
-    ),
-    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
-    "torch.serialization": ("_get_layout",),
-    "pathlib": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-    "pathlib._local": ("PosixPath", "WindowsPath"),
-}  # fmt: skip
-
-
 class MetadataReader(pickle.Unpickler):
     """Reads the metadata without importing or calling anything that it names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch", "Size"):
-            return tuple
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if name in METADATA_CLASSES.get(module, ()):
-            return Plain
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        known = getattr(torch, name, None) if module == "torch" else None
+        return tuple if (module, name) == ("torch", "Size") else known if isinstance(known, torch.dtype) else Plain
 
 
-def load_about(folder: Path, kind: str | None) -> dict[str, Any]:
-    """What a sharded checkpoint holds besides tensors. Raises as :func:`.checkpoint.load_checkpoint` does."""
+def load_sharded(folder: Path, kind: str | None, *, tensors: bool = True) -> dict[str, Any]:
+    """A sharded checkpoint in the form of an ordinary one: whole tensors, moments by the number of their parameter.
+
+    Without ``tensors``, only what it holds besides. Raises as :func:`.checkpoint.load_checkpoint` does.
+    """
     state = load_plain(folder / STATE, folder / STATE)
     if not isinstance(state, dict):
         raise Damaged(f"{folder / STATE} was not written by minimae")
     check_run(state, kind, folder)
-    return state
-
-
-def load_parts(folder: Path, kind: str | None) -> dict[str, Any]:
-    """A sharded checkpoint in the form of an ordinary one: whole tensors, moments by the number of their parameter."""
-    state = load_about(folder, kind)
+    if not tensors:
+        return state
     try:
         tree = load_tensors(folder)
-        return {**state, "model": tree["model"], "optimiser": numbered(tree["optimiser"]), "scaler": {}}
+        return {**state, "model": tree["model"], "optimiser": by_number(tree["optimiser"]), "scaler": {}}
     except MinimaeError:
         raise
     except Exception as error:  # damaged metadata can fail anywhere
@@ -79,7 +60,7 @@ def load_tensors(folder: Path) -> dict[str, Any]:
     """All that was saved in parts, each tensor put together, as the nested dictionaries and lists that it was."""
     with open(folder / METADATA, "rb") as file:
         metadata = MetadataReader(file).load()
-    flat: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     filled: dict[str, int] = {}
     for index, info in metadata.storage_data.items():
         name, path = index.fqn, folder / Path(info.relative_path).name  # no part lies outside the folder
@@ -88,15 +69,15 @@ def load_tensors(folder: Path) -> dict[str, Any]:
             value = load_plain(BytesIO(part.read(info.length)), path)
         size = getattr(metadata.state_dict_metadata[name], "size", None)
         if size is None:
-            flat[name] = value
+            values[name] = value
             continue
-        place = tuple(slice(start, start + length) for start, length in zip(index.offset, value.shape, strict=True))
-        flat.setdefault(name, torch.empty(size, dtype=value.dtype))[place] = value
+        region = tuple(slice(start, start + length) for start, length in zip(index.offset, value.shape, strict=True))
+        values.setdefault(name, torch.empty(size, dtype=value.dtype))[region] = value
         filled[name] = filled.get(name, 0) + value.numel()
-    short = [name for name, count in filled.items() if count != flat[name].numel()]
-    if short or flat.keys() != metadata.planner_data.keys():
+    short = [name for name, count in filled.items() if count != values[name].numel()]
+    if short or values.keys() != metadata.planner_data.keys():
         raise Damaged(f"{folder} lacks parts of {', '.join(short[:3]) or 'what it lists'}: use another checkpoint, or train again")
-    return nested({path: flat[name] for name, path in metadata.planner_data.items()})
+    return nested({path: values[name] for name, path in metadata.planner_data.items()})  # type: ignore[no-any-return]
 
 
 def nested(flat: dict[tuple[Any, ...], Any]) -> Any:
@@ -110,10 +91,8 @@ def nested(flat: dict[tuple[Any, ...], Any]) -> Any:
     return [tree[i] for i in range(len(tree))] if all(isinstance(key, int) for key in tree) else tree
 
 
-def numbered(optimizer: dict[str, Any]) -> dict[str, Any]:
+def by_number(optimizer: dict[str, Any]) -> dict[str, Any]:
     """The state of an optimizer by the names of its parameters → by their numbers, as torch's optimizers store it."""
-    names = [name for group in optimizer["param_groups"] for name in group["params"]]
-    number = {name: i for i, name in enumerate(names)}
+    number = {name: i for i, name in enumerate(name for group in optimizer["param_groups"] for name in group["params"])}
     groups = [{**group, "params": [number[name] for name in group["params"]]} for group in optimizer["param_groups"]]
-    moments: dict[int, dict[str, Tensor]] = {number[name]: values for name, values in optimizer.get("state", {}).items()}
-    return {"state": moments, "param_groups": groups}
+    return {"state": {number[name]: values for name, values in optimizer.get("state", {}).items()}, "param_groups": groups}

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..data.types import Batch
+from ..data.types import Batch, ImageDataset
 from ..devices import device_of, full_precision
 from .loss_bands import Expectation
 from .optim import adamw, decay_groups
 from .order import Order
+from .resume import identity
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -57,8 +58,8 @@ class Task:
         return (dataset.batch(index, epochs, self.settings.repeats) for index, epochs in order)
 
     def metadata(self) -> dict[str, Any]:
-        """What a checkpoint needs besides weights, so that the model can be used without its data: tensors and plain values."""
-        return {}
+        """What a checkpoint holds besides weights: tensors and plain values. ``images`` makes a run refuse to resume with others."""
+        return {"images": identity(self.dataset)} if isinstance(self.dataset, ImageDataset) else {}
 
     def after_step(self) -> None:
         """Called after each step of the optimizer: a moving average of the weights is updated here."""

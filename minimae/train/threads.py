@@ -14,14 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..devices import cores
+from ..devices import cores, device_of
 from ..model.sizes import Size, flops
 
 SMALL = 25e9  # steps of up to this many floating-point operations take one thread
@@ -36,44 +36,48 @@ def step_flops(size: Size, images: int, *, ratio: float | None = None, trains: b
     return float((cost.step if trains else cost.forward) * images)
 
 
-def chosen(work: float, most: int) -> int:
-    """Threads for steps of ``work`` floating-point operations, of at most ``most``."""
-    return 1 if work <= SMALL else most
-
-
 @dataclass(frozen=True)
 class Choice:
-    """A number of threads, its origin, and the default."""
+    """A number of threads, who chose it, and the default."""
 
     count: int
-    by: Literal["asked", "environment", "stored", "chosen"]
-    usual: int
+    by: Literal["user", "environment", "checkpoint", "default"]
+    default: int
 
 
 def choose(
-    work: float, *, asked: int | None = None, stored: int | None = None, current: int, available: int, environment: Mapping[str, str]
+    work: float, *, wanted: int | None = None, stored: int | None = None, current: int, available: int, environment: Mapping[str, str]
 ) -> Choice:
-    """The number of threads: as requested, else OMP_NUM_THREADS, else that of the resumed run, else what suits the work.
+    """Threads for steps of ``work`` floating-point operations: as wanted, else OMP_NUM_THREADS, else as stored in the checkpoint.
 
-    current: what torch would use now. It stays when the program set it, that is, when it is neither all available cores nor half of
-    them (torch takes one thread for two hyperthreads).
+    Without these, one thread for small work, else ``current``: what torch would use now. That stays, too, when the program set it: when
+    it is neither all available cores nor half of them (torch takes one thread for two hyperthreads).
     """
-    usual = chosen(work, current) if current in (available, available // 2) else current
-    if asked is not None:
-        return Choice(asked, "asked", usual)
+    default = 1 if work <= SMALL and current in (available, available // 2) else current
+    if wanted is not None:
+        return Choice(wanted, "user", default)
     if environment.get("OMP_NUM_THREADS") or environment.get("MKL_NUM_THREADS"):
-        return Choice(current, "environment", usual)
-    return Choice(usual, "chosen", usual) if stored is None else Choice(stored, "stored", usual)
+        return Choice(current, "environment", default)
+    return Choice(default, "default", default) if stored is None else Choice(stored, "checkpoint", default)
+
+
+def choose_here(work: float, *, wanted: int | None = None, stored: int | None = None) -> Choice:
+    """:func:`choose` for this process, on this machine."""
+    share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    available, current = cores(), torch.get_num_threads()
+    if share > 1 and current in (available, available // 2):
+        available = current = cores(share)
+    return choose(work, wanted=wanted, stored=stored, current=current, available=available, environment=os.environ)
 
 
 def about_resuming(choice: Choice, stored: int | None) -> str | None:
-    """A note about the threads of a resumed run; None if they are as usual."""
+    """A note when a resumed run has other threads than before, or than a new run would have."""
     if stored is None:
         return None
     if choice.count != stored:
         return f"on {named(choice.count)}, before on {stored}: the last digits will not be those of an unbroken run (--threads {stored})"
-    if choice.by == "stored" and choice.usual != stored:
-        return f"on {named(stored)}, as before; a new run would take {choice.usual} (--threads {choice.usual}, with other last digits)"
+    if choice.by == "checkpoint" and choice.default != stored:
+        return f"on {named(stored)}, as before; a new run would take {choice.default} (--threads {choice.default}, with other last digits)"
     return None
 
 
@@ -81,64 +85,57 @@ def named(count: int) -> str:
     return f"{count} thread{'s' if count != 1 else ''}"
 
 
-@dataclass
 class Watch:
     """Whether threads get their cores, from CPU time over wall time. Their number halves after two low windows in a row."""
 
-    count: int
-    clock: Callable[[], float] = time.perf_counter
-    cpu: Callable[[], float] = time.process_time
-    _spent: list[float] = field(default_factory=lambda: [0.0, 0.0])  # wall and CPU seconds of this window
-    _low: bool = False
-    _waited: float = 0.0
-    _mark: tuple[float, float] | None = None
+    def __init__(
+        self, count: int, *, clock: Callable[[], float] = time.perf_counter, cpu: Callable[[], float] = time.process_time
+    ) -> None:  # fmt: skip
+        self.count, self.clock, self.cpu = count, clock, cpu
+        self.wall = self.worked = self.waited = 0.0  # seconds of this window, and of waiting for images in the whole run
+        self.low = False
+        self.mark: tuple[float, float] | None = None
 
     def skip(self) -> None:
         """Leave out what happened since the last step: saving, evaluation."""
-        self._mark = self.clock(), self.cpu()
+        self.mark = self.clock(), self.cpu()
 
     def step(self, waited: float = 0.0) -> bool:
         """Call it after a step; → whether it has just lowered the number of threads. waited: seconds of waiting for images so far."""
-        before, idle, self._waited = self._mark, waited - self._waited, waited
-        self.skip()
-        if before is None or self._mark is None or self.count == 1:  # the first step allocates and compiles
+        before, idle, self.waited = self.mark, waited - self.waited, waited
+        self.mark = now = self.clock(), self.cpu()
+        if before is None or self.count == 1:  # the first step allocates and compiles
             return False
-        self._spent[0] += max(0.0, self._mark[0] - before[0] - idle)
-        self._spent[1] += self._mark[1] - before[1]
-        wall, worked = self._spent
-        if wall < WINDOW:
+        self.wall += max(0.0, now[0] - before[0] - idle)
+        self.worked += now[1] - before[1]
+        if self.wall < WINDOW:
             return False
-        self._spent = [0.0, 0.0]
-        low, was = worked < BUSY * self.count * wall, self._low
-        self._low = low and not was
-        if low and was:
+        low, was_low = self.worked < BUSY * self.count * self.wall, self.low
+        self.wall = self.worked = 0.0
+        self.low = low and not was_low
+        if low and was_low:
             self.count //= 2
-        return low and was
+        return low and was_low
 
 
 class Threads(AbstractContextManager["Threads"]):
-    """Within it torch computes with the chosen number of threads; afterwards with as many as before. On a GPU nothing is changed.
+    """Inside, torch computes with the chosen number of threads; afterwards with as many as before. None changes nothing.
 
-    count: the number now, None on a GPU. watched: fewer when the cores are taken; ``say`` reports it.
+    count: the number now. watched: lower it when the cores are taken; ``say`` reports that.
     """
 
     def __init__(self, choice: Choice | None, *, watched: bool = False, say: Callable[[str], None] | None = None) -> None:
         self.count = None if choice is None else choice.count
-        self.watch = Watch(choice.count) if choice is not None and watched and choice.by in ("chosen", "stored") else None
+        self.watch = Watch(choice.count) if choice is not None and watched and choice.by in ("default", "checkpoint") else None
         self.say = say or (lambda text: tqdm.write(text, file=sys.stderr))
 
     def __enter__(self) -> Threads:
         self.before = torch.get_num_threads()
-        self._set()
+        set_threads(self.count)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.count is not None and torch.get_num_threads() != self.before:
-            torch.set_num_threads(self.before)
-
-    def _set(self) -> None:
-        if self.count is not None and self.count != torch.get_num_threads():
-            torch.set_num_threads(self.count)
+        set_threads(None if self.count is None else self.before)
 
     def skip(self) -> None:
         """See :meth:`Watch.skip`."""
@@ -146,21 +143,18 @@ class Threads(AbstractContextManager["Threads"]):
             self.watch.skip()
 
     def step(self, waited: float = 0.0) -> int | None:
-        """Call this after each step; see :meth:`Watch.step`. → the number of threads from now on."""
+        """Call it after each step; see :meth:`Watch.step`. → the number of threads from now on."""
         if self.watch is not None and self.watch.step(waited):
-            self.say(f"other programs need the cores: going on with {named(self.watch.count)}, before {self.count} (--threads decides)")
+            self.say(f"other programs need the cores: continuing with {named(self.watch.count)}, before {self.count} (--threads decides)")
             self.count = self.watch.count
-            self._set()
+            set_threads(self.count)
         return self.count
 
 
-def choose_here(work: float, *, asked: int | None = None, stored: int | None = None) -> Choice:
-    """:func:`choose` for this process, on this machine."""
-    share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    available, current = cores(), torch.get_num_threads()
-    if share > 1 and current in (available, available // 2):
-        available = current = cores(share)
-    return choose(work, asked=asked, stored=stored, current=current, available=available, environment=os.environ)
+def set_threads(count: int | None) -> None:
+    """Set torch's number of threads if it is another one; None does nothing."""
+    if count is not None and count != torch.get_num_threads():
+        torch.set_num_threads(count)
 
 
 def can_watch() -> bool:
@@ -172,16 +166,22 @@ def can_watch() -> bool:
 def training(model: nn.Module, settings: Any, *, stored: int | None = None, say: Callable[[str], None] | None = None) -> Threads:
     """The threads of a training run with these settings (``batch``, ``threads``, for pre-training ``ratio``)."""
     size = size_of(model)
-    if next(model.parameters()).device.type != "cpu" or (size is None and settings.threads is None and stored is None):
+    if device_of(model).type != "cpu" or (size is None and settings.threads is None and stored is None):
         return Threads(None)
-    ratio = getattr(settings, "ratio", None)
-    work = 2 * SMALL if size is None else step_flops(size, settings.batch, ratio=ratio)
-    choice = choose_here(work, asked=settings.threads, stored=stored)
+    work = 2 * SMALL if size is None else step_flops(size, settings.batch, ratio=getattr(settings, "ratio", None))
+    choice = choose_here(work, wanted=settings.threads, stored=stored)
     threads = Threads(choice, watched=can_watch(), say=say)
-    message = about_resuming(choice, stored)
-    if message is not None:
+    if message := about_resuming(choice, stored):
         threads.say(message)
     return threads
+
+
+def inference(model: nn.Module) -> Threads:
+    """The threads for passing whole images through a model, a chunk at a time."""
+    size = size_of(model)
+    if size is None or device_of(model).type != "cpu":
+        return Threads(None)
+    return Threads(choose_here(step_flops(size, PART, trains=False)))
 
 
 def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
@@ -192,8 +192,8 @@ def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
     if device != "cpu":
         return
     trains = settings is not None
-    images, ratio, asked = (settings.batch, getattr(settings, "ratio", None), settings.threads) if trains else (PART, None, None)
-    torch.set_num_threads(choose_here(step_flops(size, images, ratio=ratio, trains=trains), asked=asked).count)
+    images, ratio, wanted = (settings.batch, getattr(settings, "ratio", None), settings.threads) if trains else (PART, None, None)
+    torch.set_num_threads(choose_here(step_flops(size, images, ratio=ratio, trains=trains), wanted=wanted).count)
 
 
 def fix(count: int) -> None:
@@ -211,22 +211,14 @@ def restored() -> Iterator[None]:
     try:
         yield
     finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
-        if os.environ.get("OMP_NUM_THREADS") != variable:
-            os.environ.pop("OMP_NUM_THREADS")
-            os.environ.update({} if variable is None else {"OMP_NUM_THREADS": variable})
-
-
-def inference(model: nn.Module) -> Threads:
-    """The threads for passing whole images through a model, a chunk at a time."""
-    size = size_of(model)
-    if size is None or next(model.parameters()).device.type != "cpu":
-        return Threads(None)
-    return Threads(choose_here(step_flops(size, PART, trains=False)))
+        set_threads(before)
+        if variable is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = variable
 
 
 def size_of(model: nn.Module) -> Size | None:
     """The size of the first encoder or masked autoencoder in a model."""
     sizes = (getattr(part, "size", None) for part in model.modules())
-    return next((found for found in sizes if isinstance(found, Size)), None)
+    return next((size for size in sizes if isinstance(size, Size)), None)

@@ -31,7 +31,7 @@ from minimae.errors import MinimaeError
 from minimae.model.masking import mask_from_noise
 from minimae.model.sizes import flops
 from minimae.tasks.pretrain import Pretrain, PretrainTask
-from minimae.train import loop
+from minimae.train import step
 from minimae.train.order import from_step
 from minimae.weights import official
 
@@ -125,13 +125,13 @@ def test_every_row_runs_and_has_its_numbers(task: Any) -> None:
 @pytest.mark.parametrize("make", [case_module.ours_pretrain, partial(case_module.rival_pretrain, make=rivals.timm_mae)])
 def test_a_step_is_one_of_the_real_loop_from_pixels_to_the_update(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.dtype, str]] = []
-    usual = loop.exact_inputs
+    usual = step.exact_inputs
 
     def exact_inputs(task: Any, batch: Any) -> Any:
         seen.append((batch.pixels.dtype, type(task).__name__))
         return usual(task, batch)
 
-    monkeypatch.setattr(loop, "exact_inputs", exact_inputs)
+    monkeypatch.setattr(step, "exact_inputs", exact_inputs)
     built = make(Setting(SMALL, 8, CPU, "fp32"))
     before = [p.detach().clone() for p in built.module.parameters()]
     assert len(seen) == 1, "the first step is taken when a row is made"

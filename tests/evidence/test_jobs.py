@@ -98,18 +98,18 @@ def test_the_same_answer_comes_again_from_nothing(store: Store, tmp_path: Path) 
 def test_a_pre_training_that_was_stopped_goes_on_to_the_same_weights(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, whole = Job(smallest(), question()), Store(tmp_path / "whole", data.load, say=QUIET)
     run([job], whole)
-    from minimae.train import loop
+    from minimae.train import step
 
     calls = []
-    usual = loop.update
+    usual = step.update
 
-    def stops(*given: Any) -> None:
+    def stops(*given: Any, **how: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:
             raise Interrupted("stopped from outside")
-        usual(*given)
+        return usual(*given, **how)
 
-    monkeypatch.setattr(loop, "update", stops)
+    monkeypatch.setattr(step, "update", stops)
     job = Job(replace(job.start, recipe=replace(job.start.recipe, save_every=0.0)), job.question)
     with pytest.raises(Interrupted):
         run([job], store)

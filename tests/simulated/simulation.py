@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from minimae import devices
 from minimae.data import images as in_memory
 from minimae.data.images import Images
-from minimae.train import distributed, loop, losses, order
+from minimae.train import distributed, loop, order, run, step
 
 GPU = torch.device("cuda", 0)
 ATEN = torch.ops.aten
@@ -150,8 +150,8 @@ def gpu() -> Iterator[Simulation]:
         (torch.cuda, "device", lambda device: contextlib.nullcontext()),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (devices, "is_gpu", lambda device: device.type == "cuda"),
-        (losses, "all_reduce_mean", all_reduce_mean), (distributed, "all_reduce_mean", all_reduce_mean),
-        (loop, "allow_sync", simulation.allow_sync), (losses, "allow_sync", simulation.allow_sync),
+        (run, "all_reduce_mean", all_reduce_mean), (distributed, "all_reduce_mean", all_reduce_mean),
+        (run, "allow_sync", simulation.allow_sync), (step, "side_stream", lambda device: None),
         (loop, "hash_bits", lambda *_: 7), (in_memory, "as_index", outside(in_memory.as_index)),
     ]  # fmt: skip
     with patches:

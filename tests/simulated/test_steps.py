@@ -15,7 +15,7 @@ from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe_train import LinearProbe, Probe, ProbeTask
-from minimae.train import loop
+from minimae.train import loop, step
 from minimae.train.ema import Averaged
 
 LENGTH: dict[str, Any] = {"batch": 8, "epochs": 2, "warmup_epochs": 0, "log_every": 3}
@@ -62,17 +62,17 @@ def images() -> Images:
 def train(simulation: Simulation, task: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps of the loop; a recorded step is carried out each time, and refused when anything comes from the host."""
 
-    def capture(step: Any, *inputs: torch.Tensor, model: Any, optimizer: Any) -> Any:
+    def capture(compute: Any, *inputs: torch.Tensor, model: Any, optimizer: Any) -> Any:
         assert all(x.device.type == "cuda" for x in inputs)
         assert all(group["lr"].device.type == "cuda" and group.get("capturable", True) for group in optimizer.param_groups)
 
         def replay(*given: torch.Tensor) -> torch.Tensor:
             assert [x.shape for x in given] == [x.shape for x in inputs]
-            return step(*given)
+            return compute(*given)
 
         return replay
 
-    monkeypatch.setattr(loop, "capture", capture)
+    monkeypatch.setattr(step, "capture", capture)
     with training(simulation, task):
         result = loop.fit(task, recipe, quiet=True)
     assert result.steps == 4 and simulation.waits == []

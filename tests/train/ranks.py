@@ -24,7 +24,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from minimae import data
 from minimae.errors import Interrupted
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
-from minimae.train import distributed, loop
+from minimae.train import distributed, loop, run
 from minimae.train.folder import can_resume
 from minimae.train.loop import fit
 from minimae.train.stopping import Agreement
@@ -48,17 +48,17 @@ class Mortal(PretrainTask):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def counting(spread: Any) -> Any:
+def counting(wrap: Any) -> Any:
     """DDP that tells at the end how often gradients were exchanged."""
 
-    def spread_and_count(model: nn.Module, *, shard: bool) -> nn.Module:
-        wrapped, calls = spread(model, shard=shard), []
+    def wrap_and_count(model: nn.Module, *, shard: bool) -> nn.Module:
+        wrapped, calls = wrap(model, shard=shard), []
 
         wrapped.register_comm_hook(None, lambda state, bucket: (calls.append(1), default_hooks.allreduce_hook(None, bucket))[1])
         atexit.register(lambda: print("exchanges", len(calls)))
         return wrapped
 
-    return spread_and_count
+    return wrap_and_count
 
 
 def main(folder: Path, fields: dict, how: str) -> None:
@@ -70,8 +70,8 @@ def main(folder: Path, fields: dict, how: str) -> None:
     task = Mortal(recipe, images, build(recipe, images))
     task.die, task.who, task.number, task.mark = die, who, number, folder / "once"
     if how == "count":
-        distributed.wrap_distributed = counting(distributed.wrap_distributed)
-    loop.Agreement = partial(Agreement, seconds=0.0)  # type: ignore[misc, assignment]  # they agree in every pass
+        loop.wrap_distributed = counting(loop.wrap_distributed)
+    run.Agreement = partial(Agreement, seconds=0.0)  # type: ignore[misc, assignment]  # they agree in every pass
     resume = how == "resume" or (how == "auto" and can_resume(folder))
     try:
         result = fit(task, recipe, folder, resume=resume, quiet=True)

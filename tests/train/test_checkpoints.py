@@ -20,9 +20,10 @@ from minimae import MinimaeError
 from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
 from minimae.train import folder, loop
+from minimae.train import step as step_module
 from minimae.train.checkpoint import Damaged, load_checkpoint
 from minimae.train.folder import Checkpoints, locked, newest, saved_settings
-from minimae.train.sharded import load_parts
+from minimae.train.sharded import load_sharded
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -178,7 +179,7 @@ def sharded_by_05(task: PretrainTask, out: Path, steps: int) -> Path:
 def test_sharded_checkpoints_of_version_05_are_read(images: Images, tmp_path: Path) -> None:
     task = PretrainTask(TINY, images, build(TINY, images))
     folder = sharded_by_05(task, tmp_path, 15)
-    found = load_parts(folder, "pretrain")
+    found = load_sharded(folder, "pretrain")
     assert all(torch.equal(found["model"][name], value) for name, value in task.model.state_dict().items())
     optimizer = task.optimizer(0.1)
     optimizer.load_state_dict(found["optimiser"])
@@ -192,7 +193,7 @@ def test_sharded_checkpoints_of_version_05_are_read(images: Images, tmp_path: Pa
 def test_the_highest_step_is_taken_whatever_its_form(folder_steps: int, images: Images, tmp_path: Path) -> None:
     stopped(replace(TINY, keep=1), images, tmp_path, after=4)
     sharded_by_05(PretrainTask(TINY, images, build(TINY, images)), tmp_path, folder_steps)
-    path, found = newest(tmp_path, "pretrain", tensors=True)
+    path, found = newest(tmp_path, "pretrain")
     assert found["step"] == max(4, folder_steps) and path.is_dir() == (folder_steps == 6)
     stopped_again = failing(TINY, images, dies=2)
     with pytest.raises(RuntimeError, match="power"):
@@ -266,16 +267,18 @@ def test_a_loss_that_is_not_finite_is_never_saved_and_its_step_is_named(save_eve
 
 
 def test_weights_that_are_not_finite_are_not_saved_though_their_loss_was(images: Images, tmp_path: Path, monkeypatch) -> None:
-    original = loop.update
+    original = step_module.update
     calls = []
 
-    def spoils(model: Any, *rest: Any) -> None:
-        original(model, *rest)
+    def spoils(model: Any, *rest: Any, **how: Any) -> Any:
+        norm = original(model, *rest, **how)
         calls.append(1)
         if len(calls) == 4:
             next(model.parameters()).data.view(-1)[0] = math.inf
 
-    monkeypatch.setattr(loop, "update", spoils)
+        return norm
+
+    monkeypatch.setattr(step_module, "update", spoils)
     with pytest.raises(MinimaeError, match="not finite after step 4, though all losses were; the last good state is kept: step 3"):
         pretrain(TINY, images, tmp_path, quiet=True)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from minimae import Interrupted
 from minimae.data.images import Images
@@ -34,6 +35,18 @@ def test_it_is_the_geometric_sum_of_all_weights_so_far() -> None:
         history.append(model.weight.detach().clone())
     expected = 0.9**7 * history[0] + sum(0.1 * 0.9 ** (7 - t) * history[t] for t in range(1, 8))
     assert torch.allclose(averaged.average.weight, expected, rtol=1e-12)
+
+
+def test_it_is_torch_s_average_begun_at_the_initial_weights() -> None:
+    model = nn.Linear(3, 2)
+    averaged, theirs = Averaged(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    theirs.n_averaged.fill_(1)  # torch's would otherwise begin at the weights after the first step
+    for _ in range(7):
+        with torch.no_grad():
+            model.weight.add_(torch.randn(2, 3))
+        averaged.update()
+        theirs.update_parameters(model)
+    assert torch.equal(averaged.average.weight, theirs.module.weight)
 
 
 def test_training_runs_the_model_and_eval_the_average_which_learns_nothing() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.optim import Lars
 
-from minimae.train.lars import LARS, adapted
+from minimae.train.lars import LARS, scaled_by_trust_ratio
 
 
 def problem(dtype: torch.dtype = torch.float64) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
@@ -75,14 +75,14 @@ def test_trap_22_one_dimensional_parameters_are_neither_scaled_nor_decayed() -> 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_a_matrix_moves_by_the_same_share_of_its_length_whatever_its_gradient(scale: float) -> None:
     weights, gradients = problem()
-    update = adapted(weights[0], gradients[0][0] * scale, weight_decay=0.0, trust=0.001)
+    update = scaled_by_trust_ratio(weights[0], gradients[0][0] * scale, weight_decay=0.0, trust=0.001)
     assert float(update.norm() / weights[0].norm()) == pytest.approx(0.001, rel=1e-9)
 
 
 def test_zero_weights_and_zero_gradients_are_not_scaled() -> None:
     zero, some = torch.zeros(3, 4), torch.randn(3, 4)
-    assert torch.equal(adapted(zero, some, weight_decay=0.0, trust=0.001), some)
-    assert torch.equal(adapted(some, zero, weight_decay=0.0, trust=0.001), zero)
+    assert torch.equal(scaled_by_trust_ratio(zero, some, weight_decay=0.0, trust=0.001), some)
+    assert torch.equal(scaled_by_trust_ratio(some, zero, weight_decay=0.0, trust=0.001), zero)
 
 
 def test_it_goes_on_from_its_state() -> None:
@@ -99,5 +99,5 @@ def test_it_goes_on_from_its_state() -> None:
 
 @pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"momentum": 1.0}, {"trust": 0.0}, {"weight_decay": -0.1}])
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="LARS wants"):
+    with pytest.raises(ValueError, match="LARS needs"):
         LARS([torch.zeros(2, 2)], **{"lr": 1.0, **wrong})

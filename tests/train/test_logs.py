@@ -16,7 +16,8 @@ from minimae import MinimaeError
 from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, pretrain
 from minimae.train import log
-from minimae.train.log import YOUNG, Logs, duration
+from minimae.train.distributed import World
+from minimae.train.log import YOUNG, Logs
 from minimae.train.loss_bands import Expectation
 
 SMALL = Pretrain(
@@ -39,46 +40,35 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3540, "59 min"), (3599, "1 h 00 min"), (11_100, "3 h 05 min"), (187_200, "2 d 4 h")],
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
-
-
-def test_the_bar_says_how_long_it_takes() -> None:
-    told = Logs(None, 1000, 50)
-    assert told.point(point(10)) == "loss 0.5000, lr 1.00e-03, 100 images/s, 8 min left"  # 990 steps of half a second
-    for step in range(20, 400, 10):
-        told.point(point(step, speed=1000))
-    assert told.left(point(400, speed=1000)) == pytest.approx(600 * 0.05, rel=0.01), "it follows the speed of late"
-    assert told.left(point(1000)) == 0
+def run_at(step: int = 0, history: list[dict[str, float]] | None = None) -> dict[str, Any]:
+    return {"step": step, "history": history or [], "settings": {}}
 
 
 def test_events_are_those_of_the_metrics(images: Images, tmp_path: Path) -> None:
     _, result = pretrain(SMALL, images, tmp_path, quiet=True)
     found = scalars(tmp_path)
-    assert set(found) == {"epoch", "loss", "lr", "images_per_s", "waiting"} and result.steps == 20
+    assert set(found) == {"epoch", "loss", "lr", "images_per_s", "waiting", "gradient_norm"} and result.steps == 20
     for name in found:
         assert [step for step, _ in found[name]] == list(range(1, 21))
         assert [value for _, value in found[name]] == pytest.approx([p[name] for p in result.history], rel=1e-5)
 
 
 def test_a_run_that_goes_on_has_no_step_twice(tmp_path: Path) -> None:
-    with Logs(tmp_path, 20, 8) as first:
+    with Logs(tmp_path, 8, run_at()) as first:
         for step in range(1, 9):
             first.point(point(step, loss=1.0))
     time.sleep(1.1)  # TensorBoard reads event files in the order of the seconds in their names
-    with Logs(tmp_path, 20, 8, step=5) as second:  # the checkpoint was of step 5; the process died after step 8
+    with Logs(tmp_path, 8, run_at(5)) as second:  # the checkpoint was of step 5; the process died after step 8
         for step in range(6, 11):
             second.point(point(step, loss=2.0))
     assert scalars(tmp_path)["loss"] == [(s, 1.0 if s <= 5 else 2.0) for s in range(1, 11)]
 
 
-def test_only_the_first_process_writes(tmp_path: Path) -> None:
-    with Logs(tmp_path, 20, 8, main=False, wandb="project", expected=NORMAL, say=pytest.fail) as told:
-        assert [told.point(point(step, loss=9.0)) for step in range(YOUNG + 1, YOUNG + 20)] == [""] * 19
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "world", lambda: World(1, 2))
+    with Logs(tmp_path, 8, run_at(), wandb="project", expected=NORMAL, say=pytest.fail) as logs:
+        for step in range(YOUNG + 1, YOUNG + 20):
+            logs.point(point(step, loss=9.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -90,13 +80,13 @@ def test_without_tensorboard_a_run_is_no_different(images: Images, tmp_path: Pat
 
 def test_a_log_that_breaks_does_not_end_the_run(tmp_path: Path) -> None:
     said: list[str] = []
-    told = Logs(tmp_path, 20, 8, say=said.append)
+    told = Logs(tmp_path, 8, run_at(), say=said.append)
     told.sinks["TensorBoard"].close()
     told.sinks["TensorBoard"] = SimpleNamespace(write=lambda p: 1 / 0, close=lambda: None)
     told.sinks["another"] = SimpleNamespace(write=lambda p: None, close=lambda: 1 / 0)
     for step in range(3):
-        assert "left" in told.point(point(step + 1))
-    told.close()
+        assert told.point(point(step + 1)) == "loss 0.5000, lr 1.00e-03, 100 images/s"
+    told.__exit__(None, None, None)
     assert said == [
         "TensorBoard stopped taking points (division by zero); the run goes on, and metrics.jsonl is still written",
         "another did not close (division by zero); its last points may be missing",
@@ -106,7 +96,7 @@ def test_a_log_that_breaks_does_not_end_the_run(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / log.EVENTS).write_text("a file where a folder should be")
     with pytest.raises(MinimaeError, match="cannot write .*tensorboard.*choose another --out"):
-        Logs(tmp_path, 20, 8)
+        Logs(tmp_path, 8, run_at())
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
@@ -114,13 +104,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_loss_outside_its_band_is_told_once_and_not_again_after_a_restart() -> None:
     said: list[str] = []
-    told, history = Logs(None, 1000, 8, expected=NORMAL, say=said.append), []
+    told, history = Logs(None, 8, run_at(), expected=NORMAL, say=said.append), []
     for step in range(1, YOUNG + 40):
         history.append(point(step, loss=1.5))
         told.point(history[-1])
         assert not said or step > YOUNG, "the first steps of a run say little"
     assert len(said) == 1 and said[0].startswith("warning: the loss is 1.5000") and "does not learn" in said[0]
-    again = Logs(None, 1000, 8, step=len(history), history=history, expected=NORMAL, say=pytest.fail)
+    again = Logs(None, 8, run_at(len(history), history), expected=NORMAL, say=pytest.fail)
     for step in range(YOUNG + 40, YOUNG + 80):
         again.point(point(step, loss=1.5))
 
@@ -167,11 +157,11 @@ def test_points_are_sent_and_a_run_keeps_its_id(images: Images, tmp_path: Path, 
     [how] = service.started
     assert how["project"] == "masks" and how["name"] == "run" and how["config"]["batch"] == 8 and how["resume"] == "allow"
 
-    with Logs(tmp_path / "run", 20, 8, step=5, wandb="masks") as told:  # as after a crash: the service is ahead of the checkpoint
+    with Logs(tmp_path / "run", 8, run_at(5), wandb="masks") as told:  # as after a crash: the service is ahead of the checkpoint
         for step in range(6, 14):
             told.point(point(step))
     assert service.started[1]["id"] == how["id"] and [step for step, _ in service.points] == list(range(1, 14)), "rising, none twice"
-    with Logs(tmp_path / "run", 20, 8, wandb="masks"):  # from the beginning: another run
+    with Logs(tmp_path / "run", 8, run_at(), wandb="masks"):  # from the beginning: another run
         pass
     assert service.started[2]["id"] != how["id"]
 
@@ -185,4 +175,4 @@ def test_it_is_asked_for_and_not_installed(monkeypatch: pytest.MonkeyPatch, imag
 def test_it_does_not_start(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "init", lambda **how: 1 / 0)
     with pytest.raises(MinimaeError, match="did not start .*WANDB_MODE=offline"):
-        Logs(None, 20, 8, wandb="masks")
+        Logs(None, 8, run_at(), wandb="masks")

@@ -18,7 +18,7 @@ from minimae import Interrupted, MinimaeError, make_mask
 from minimae.data.images import Images
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
-from minimae.train import loop
+from minimae.train import run
 from minimae.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from minimae.train.loop import fit
 from minimae.train.optim import decay_groups, layer_groups, layer_of, set_lr
@@ -160,7 +160,7 @@ def test_fine_tuning_with_drop_path_resumes_to_the_bit(images: Images, tmp_path,
     recipe = Finetune(epochs=3, warmup_epochs=1, batch=8, drop_path=0.4, crop=(0.5, 1.0), save_every=0.0, log_every=1)
     encoder = build(TINY, images).encoder
     whole, _ = finetune(recipe, encoder, images, images.statistics, tmp_path / "a", quiet=True)
-    monkeypatch.setattr(loop, "stop_requests", lambda: stopping_after(5))
+    monkeypatch.setattr(run, "stop_requests", lambda: stopping_after(5))
     with pytest.raises(Interrupted, match="Saved at step 5 of 15"):
         finetune(recipe, encoder, images, images.statistics, tmp_path / "b", quiet=True)
     monkeypatch.undo()

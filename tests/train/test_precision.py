@@ -21,7 +21,7 @@ from minimae.tasks.features import extract
 from minimae.tasks.finetune import Finetune, FinetuneTask, finetune
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
-from minimae.train import loop
+from minimae.train import step
 from minimae.train.precision import backends, evaluating, resolve
 
 SHAPE = {"size": "nano", "image": 16, "patch": 4, "width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1}
@@ -66,7 +66,7 @@ def run_of(task: type, images: Images, precision: str, graph: bool) -> Callable[
 @pytest.mark.parametrize("graph", [False, True])
 def test_half_precision_trains_on_the_same_images(task: type, graph: bool, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = seen(task, monkeypatch, run_of(task, images, "fp32", False))
-    monkeypatch.setattr(loop, "capture", lambda step, *inputs, model, optimizer: step)
+    monkeypatch.setattr(step, "capture", lambda compute, *inputs, model, optimizer: compute)
     half = seen(task, monkeypatch, run_of(task, images, "bf16", graph))
     assert len(exact) == len(half) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(exact, half, strict=True))
 

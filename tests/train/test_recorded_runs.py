@@ -15,7 +15,7 @@ from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain
-from minimae.train import loop
+from minimae.train import step
 
 SMALL = Pretrain(size="nano", patch=4, width=32, depth=2, heads=2, decoder_width=16, decoder_depth=1, batch=16, epochs=3, warmup_epochs=1)
 
@@ -26,13 +26,13 @@ def images() -> Images:
     return Images("noise", pixels, torch.arange(48) % 4, ("a", "b", "c", "d"))
 
 
-def not_recorded(step: Callable[..., Tensor], *inputs: Tensor, model: Any, optimizer: Any) -> Callable[..., Tensor]:
+def not_recorded(compute: Callable[..., Any], *inputs: Tensor, model: Any, optimizer: Any) -> Callable[..., Any]:
     """Runs the step each time. Inputs of other shapes than the first are refused, as a graph would refuse them."""
     shapes = [x.shape for x in inputs]
 
-    def replay(*given: Tensor) -> Tensor:
+    def replay(*given: Tensor) -> Any:
         assert [x.shape for x in given] == shapes
-        return step(*given)
+        return compute(*given)
 
     return replay
 
@@ -41,7 +41,7 @@ def not_recorded(step: Callable[..., Tensor], *inputs: Tensor, model: Any, optim
 def test_pre_training_is_the_same(images: Images, clip: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(SMALL, clip=clip, log_every=1)
     expected, told = pretrain(recipe, images, quiet=True)
-    monkeypatch.setattr(loop, "capture", not_recorded)
+    monkeypatch.setattr(step, "capture", not_recorded)
     found, again = pretrain(replace(recipe, graph=True), images, quiet=True)
     pairs = zip(expected.state_dict().values(), found.state_dict().values(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)  # the optimizer that can be captured rounds otherwise
@@ -52,21 +52,21 @@ def test_fine_tuning_with_mixing_is_the_same(images: Images, monkeypatch: pytest
     recipe = Finetune(batch=16, epochs=2, warmup_epochs=0, mixup=0.8, cutmix=1.0, erasing=0.25, ema=0.9, drop_path=0.0, base_lr=1e-3)
     encoder = build(SMALL, images).encoder
     expected, _ = finetune(recipe, encoder, images, images.statistics, quiet=True)
-    monkeypatch.setattr(loop, "capture", not_recorded)
+    monkeypatch.setattr(step, "capture", not_recorded)
     found, _ = finetune(replace(recipe, graph=True), encoder, images, images.statistics, quiet=True)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(expected.state_dict().values(), found.state_dict().values(), strict=True))
 
 
 def test_a_recorded_run_goes_on_and_so_does_an_ordinary_one(images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "capture", not_recorded)
+    monkeypatch.setattr(step, "capture", not_recorded)
     recipe = replace(SMALL, epochs=4, graph=True, save_every=0.0)
     whole, _ = pretrain(recipe, images, quiet=True)
-    original, calls = loop.record, []
+    calls = []
 
-    def stops(*given: Any) -> Callable[..., Tensor]:
-        replay = original(*given)
+    def stops(*given: Any, **how: Any) -> Callable[..., Any]:
+        replay = not_recorded(*given, **how)
 
-        def once(*prepared: Tensor) -> Tensor:
+        def once(*prepared: Tensor) -> Any:
             calls.append(1)
             if len(calls) == 6:
                 raise RuntimeError("the power is gone")
@@ -74,7 +74,7 @@ def test_a_recorded_run_goes_on_and_so_does_an_ordinary_one(images: Images, tmp_
 
         return once
 
-    monkeypatch.setattr(loop, "record", stops)
+    monkeypatch.setattr(step, "capture", stops)
     with pytest.raises(RuntimeError, match="power"):
         pretrain(recipe, images, tmp_path, quiet=True)
     found, _ = pretrain(recipe, images, tmp_path, resume=True, quiet=True)

@@ -17,9 +17,9 @@ from minimae.cli.program import main
 from minimae.data.images import Images
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain
-from minimae.train import loop
+from minimae.train import run as run_module
 from minimae.train.checkpoint import load_checkpoint
-from minimae.train.identity import differences, identity
+from minimae.train.resume import differences, identity
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -113,7 +113,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Run a command, stop it after two steps, and return the words of the command that it prints for going on."""
 
     def run(*words: str) -> list[str]:
-        original = loop.Agreement.passed
+        original = run_module.Agreement.passed
         calls: list[int] = []
 
         def passed(self: Any) -> bool:
@@ -122,7 +122,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             return bool(self.stop)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Agreement, "passed", passed)
+            patch.setattr(run_module.Agreement, "passed", passed)
             assert main(list(words)) == 0
         said = capsys.readouterr().err
         assert "Saved at step 2 of" in said, said

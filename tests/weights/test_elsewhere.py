@@ -34,7 +34,7 @@ def trained(**changes: Any) -> Pretrained:
     return Pretrained(scrambled(MAE(size)).eval(), Pretrain(size="nano", patch=4), statistics)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("page", ["weights", "elsewhere", "your-data"])
+@pytest.mark.parametrize("page", ["weights", "elsewhere", "your-data", "your-own-task"])
 def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
