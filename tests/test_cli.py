@@ -188,6 +188,14 @@ def test_a_run_says_in_a_few_lines_what_it_does_and_keeps_the_whole_recipe(run: 
     assert len(capsys.readouterr().out.splitlines()) <= 10 and "starts from" in (out / "tuned" / "recipe.txt").read_text(encoding="utf-8")
 
 
+def test_old_names_work_for_a_version_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["pretrain", "imagenet-base", "--rehearse"]).dry_run
+    assert str(parse(["data", "rehearsal", "folder"]).root) == "folder"
+    assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "minimae: --rehearse is now --dry-run", "minimae: data rehearsal is now data sample",
+    ]  # fmt: skip
+
+
 def test_the_recipe_for_a_folder_follows_its_number_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(70):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")

@@ -53,17 +53,17 @@ def test_no_value_of_any_option_ends_in_a_traceback(
     default: Any = defaults("pretrain", ["--help"]) if command == "pretrain" else None
     known = sorted(options(command, command_class(command), default).keys() - {"--help"})
     start = START.get(command, command.split())
-    for option, value in zip(known, itertools.cycle(VALUES)):
-        assert parsed_only([*start, option, value], monkeypatch) in (0, 2)
-        assert parsed_only([*start, f"{option}={value}"], monkeypatch) in (0, 2)
-        assert parsed_only([*start, option], monkeypatch) in (0, 2)
+    for i, (option, value) in enumerate(zip(known, itertools.cycle(VALUES))):
+        forms = [option, value], [f"{option}={value}"], [option]
+        for form in forms if len(known) < 20 else [forms[i % 3]]:
+            assert parsed_only([*start, *form], monkeypatch) in (0, 2)
     told = capsys.readouterr().err.splitlines()
     assert all(line.startswith("minimae: ") for line in told) and bool(told) == bool(known)
 
 
 @pytest.mark.parametrize("command", ["knn", "flops", "data", "reconstruct", "export"])
 def test_no_value_ends_in_a_traceback_where_the_work_is_done_too(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    known = sorted(options(command, command_class(command)).keys() - SLOW)
+    known = sorted(options(command, command_class(command)).keys() - SLOW - {"--limit"})
     for option, value in zip(known * 2, itertools.cycle(VALUES)):
         assert main([*START[command], f"{option}={value}"]) in (0, 2), (option, value)
     assert "Traceback" not in capsys.readouterr().err
@@ -74,7 +74,7 @@ def test_no_value_ends_in_a_traceback_where_the_work_is_done_too(command: str, h
     [["--seed", str(10**20)], ["--epochs", "inf"], ["--warmup-epochs", "nan"], ["--width", "0"], ["--patch", "0"], ["--depth", "0"],
      ["--ratio", "75"], ["--device", "gpu"], ["--device", ""], ["--image", "0"], ["--limit", "0"], ["--crop", "20", "100"], ["--heads", "0"],
      ["--fixed-crop", "87.5"], ["--jitter", "-1"], ["--size", "enormous"], ["--data", ""], ["--data", "~nobody-here/x"], ["--resume"],
-     ["--out", "cat.png/run"], ["--log-every", "0"], ["--decoder-width", "7"], ["--wandb", "x"], ["--limit", str(10**30)]],
+     ["--out", "cat.png/run"], ["--log-every", "0"], ["--decoder-width", "7"], ["--wandb", "x"], ["--limit", str(10**30), "--batch", "500"]],
     ids=" ".join,
 )  # fmt: skip
 def test_what_a_careless_student_types(more: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
