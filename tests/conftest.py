@@ -1,7 +1,9 @@
-"""Settings that every test shares: the same numbers each run, one thread per process, no time limits on a busy machine."""
+"""What all tests share: the same numbers in each run, one thread for each process, a folder for temporary files."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,21 @@ def memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files of the tests and of the processes that they start lie in one folder, which is deleted at the end.
+
+    torchrun, killed processes and the compiler leave theirs. The path is short: that of a Unix socket has at most 108 characters.
+    """
+    tmp_path_factory.getbasetemp()  # chosen before; pytest deletes it
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tempfile.mkdtemp(prefix="mt-")
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines += [dry_run(photos, out / "dry-run"), *questions(one)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=240)
     codes = [json.loads((out / f"codes-{rank}.json").read_text()) for rank in (0, 1)]
     assert codes == [[0] * len(lines)] * 2, done.stderr[-4000:]
     (out / "stdout").write_text(done.stdout)

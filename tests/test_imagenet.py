@@ -274,7 +274,7 @@ def test_the_readme_shows_commands_that_exist() -> None:
 def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "minimae", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=900)
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
 
 
 def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:

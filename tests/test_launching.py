@@ -76,7 +76,7 @@ def two_machines(out: Path, *words: str) -> list[subprocess.Popen[str]]:
 
 
 def ended(machines: list[subprocess.Popen[str]]) -> str:
-    told = [one.communicate(timeout=900)[0] for one in machines]
+    told = [one.communicate(timeout=240)[0] for one in machines]
     assert all(one.returncode == 0 for one in machines), "\n\n".join(told)
     return "\n".join(told)
 

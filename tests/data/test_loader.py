@@ -395,7 +395,7 @@ def test_a_stopped_run_leaves_no_process(handling, starting, how, code, jpegs, t
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stdout.readline() == "batch\n"
     os.kill(running.pid, how) if how == signal.SIGKILL else os.killpg(running.pid, how)
-    out, err = running.communicate(timeout=900)
+    out, err = running.communicate(timeout=240)
     assert (running.returncode == code) if code is not None else running.returncode != 0, err
     assert ("done" in out) == (handling == "answered"), err
     deadline = time.monotonic() + 900  # a worker looks every five seconds whether its parent is alive

@@ -160,7 +160,7 @@ def test_two_processes_share_the_work_and_do_nothing_twice(tmp_path: Path) -> No
     workers = [context.Process(target=in_a_process, args=(tmp_path, done, meeting)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    first, second = done.get(timeout=900), done.get(timeout=900)
+    first, second = done.get(timeout=240), done.get(timeout=240)
     for worker in workers:
         worker.join()
     assert sorted([*first, *second]) == sorted(job.key for job in several())

@@ -48,7 +48,7 @@ def train(what: str, folder: Path, *, shard: bool = False) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    distributed.join(os.environ, "cpu", timeout=600)
+    distributed.join(os.environ, "cpu", timeout=200)
     for shard in (False, True):
         for what in TASKS:
             train(what, Path(sys.argv[1]) / f"{what}-{shard}", shard=shard)

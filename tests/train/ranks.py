@@ -63,7 +63,7 @@ def counting(wrap: Any) -> Any:
 
 def main(folder: Path, fields: dict, how: str) -> None:
     torch.set_num_threads(1)
-    distributed.join(os.environ, "cpu", timeout=600)
+    distributed.join(os.environ, "cpu", timeout=200)
     die, who, number = fields.pop("die", -1), fields.pop("who", 1), fields.pop("signal", signal.SIGKILL)
     recipe = Pretrain(**{**SMALL, "warmup_epochs": 0.0, "log_every": 1, "save_every": 0.0, **fields})
     images = data.load("fashion", "train").subset(range(96))

@@ -31,7 +31,7 @@ def launch(folder: Path, how: str = "run", *, ranks: int = 1, restarts: int = 0,
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
     command = [sys.executable, *(torchrun if ranks > 1 or restarts else []), str(SCRIPT), str(folder), json.dumps(fields), how]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=900)
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
