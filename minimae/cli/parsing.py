@@ -149,7 +149,7 @@ def for_my_pictures(rest: list[str]) -> Any:
     name, limit = value_of("--data", rest), value_of("--limit", rest)
     if not name:
         raise ValueError("my-pictures needs your folder of pictures: minimae pretrain my-pictures --data FOLDER")
-    count = len(load(name)) if name in NAMES else len(listing(Path(name)).names)
+    count = len(load(name)) if name in NAMES else len(listing(Path(name)))
     return my_pictures(min(count, int(limit)) if limit and limit.isdecimal() and int(limit) else count)
 
 

@@ -1,23 +1,149 @@
-"""Image files → one uint8 tensor: decoded in threads, in one size, damaged files named. And other sizes and colours of such a tensor."""
+"""Images in files: read when needed, or all into memory, decoded in threads. And other sizes and colours of such a tensor."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..model.patches import Pair, pair
+from .access import SystemFailure, file_bytes
+from .choose import as_index
+from .decoding import Header, decode, is_grey, read_header
 from .images import Images
+from .labels import as_labels
 from .optional import need
-from .stream import ImageFiles
-from .types import DamagedImage
+from .types import DamagedImage, ImageDataset, Statistics
 from .views import evaluated
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the usual mean and standard deviation of red, green and blue
+WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's classes
 SMALL = 8192  # bytes of a file below which threads would only wait for each other: 32-pixel JPEGs take twice as long
 GREY = (0.299, 0.587, 0.114)  # red, green and blue in a grey value (ITU-R BT.601, as Pillow does it)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageFiles(ImageDataset):
+    """Images that are read when needed. Attributes as in :class:`.types.ImageDataset`, and more.
+
+    root, files: names of the files below ``root``, as an array of bytes, whose memory worker processes share.
+    file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None if a file is an image.
+    channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.decoding`.
+    held: uint8, the bytes of all files if they are in memory; ``span`` then refers to them.
+    """
+
+    name: str
+    root: Path
+    files: np.ndarray
+    file: Tensor
+    span: Tensor | None
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    ids: Tensor
+    channels: int = 3
+    bits: int | None = None
+    notes: tuple[str, ...] = ()
+    held: Tensor | None = None
+    fixed_statistics: Statistics | None = None
+    threads: ClassVar[int] = 8
+
+    def __post_init__(self) -> None:
+        if len(self) == 0:
+            raise ValueError(f"{self.name} holds no images")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self), self.classes))
+
+    def picture(self, index: int, *, reduced: bool = False) -> Any:
+        """The image as a Pillow image, upright, with ``channels`` channels. Raises DamagedImage.
+
+        reduced: a large JPEG is decoded at an eighth of its size: quick, and accurate enough for a mean.
+        """
+        header = self._header(index)
+        scale = 8 if reduced and header.height * header.width > 512 * 512 else 1
+        with self._named(index):
+            return decode(header, scale, channels=self.channels, bits=self.bits)
+
+    def read(self, index: int) -> Tensor:
+        picture = self.picture(index)
+        return torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, self.channels).permute(2, 0, 1)
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, upright. Reads its bytes, but decodes only the header. Raises DamagedImage."""
+        header = self._header(index)
+        return header.height, header.width
+
+    def summary_of(self, index: int) -> tuple[int, int, float]:
+        try:
+            return *self.size_of(index), float(np.asarray(self.picture(index, reduced=True)).mean())
+        except DamagedImage:
+            return 0, 0, 0.0
+
+    def _header(self, index: int) -> Header:
+        data = self.bytes_of(index)
+        with self._named(index):
+            return read_header(data)
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """Errors name the image."""
+        try:
+            yield
+        except DamagedImage as error:
+            raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
+
+    def kept(self) -> ImageFiles:
+        """The same images with the bytes of all files in memory."""
+        data = [self.bytes_of(i) for i in range(len(self))]
+        lengths = torch.tensor([len(x) for x in data])
+        span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
+        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span)
+
+    def path_of(self, index: int) -> Path:
+        """The file that holds an image."""
+        return self.root / os.fsdecode(self.files[int(self.file[index])])
+
+    def where(self, index: int) -> str:
+        """Where an image is stored, for messages: a file, or a shard and the name in it."""
+        path = self.path_of(index)
+        return str(path) if self.span is None else f"{path}, {int(self.ids[index]):08d}.jpg"
+
+    def bytes_of(self, index: int) -> bytes:
+        """The bytes of the image's file. Raises SystemFailure when they cannot be read, or when a shard is truncated."""
+        path = self.path_of(index)
+        if self.span is None:
+            return file_bytes(path)
+        offset, length = self.span[index].tolist()
+        if self.held is not None:
+            return self.held[offset : offset + length].numpy().tobytes()
+        data = file_bytes(path, offset, length)
+        if len(data) != length:
+            raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
+        return data
+
+    def subset(self, index: Tensor | Sequence[int]) -> ImageFiles:
+        index = as_index(index, len(self))
+        labels, span = (None if x is None else x[index] for x in (self.labels, self.span))
+        return replace(self, file=self.file[index], span=span, labels=labels, ids=self.ids[index])
+
+
+def with_channels(files: ImageFiles, channels: int | None) -> ImageFiles:
+    """The same with 1 or 3 channels; by default with one if every image is grey, which opens them until one is not.
+
+    Images of ImageNet's classes (n01440764 …) get ImageNet's statistics, if they are in colour.
+    """
+    if channels is None:
+        channels = 1 if all(is_grey(files.bytes_of(i)) for i in range(len(files))) else 3
+    known = channels == 3 and files.classes and all(WORDNET.fullmatch(name) for name in files.classes)
+    return replace(files, channels=channels, fixed_statistics=(torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])) if known else None)
 
 
 class SizesDiffer(ValueError):

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from .choose import held_out
+from .files import ImageFiles
 from .optional import need
 
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # without a test folder, val is the test split
@@ -29,22 +32,16 @@ HOLD_OUT = 0.2  # share of each class for testing, where a folder has no test pa
 NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files of one split: their names below ``root`` (sorted), a label for each or None, and the names of the classes.
-
-    ids: the sample id of each. notes: what was left out or held out, a line each.
-    """
-
-    root: Path
-    names: list[str]
-    labels: list[int] | None
-    classes: tuple[str, ...]
-    ids: list[int]
-    notes: tuple[str, ...] = ()
+def files_of(
+    name: str, root: Path, names: Sequence[str], labels: Sequence[int] | None = None, classes: tuple[str, ...] = (), **more: Any
+) -> ImageFiles:
+    """Image files by their names below ``root``, with a label for each. Their sample ids are 0, 1, 2 …"""
+    index = torch.arange(len(names))
+    encoded = np.array([os.fsencode(name) for name in names])
+    return ImageFiles(name, root, encoded, index, None, labels, classes, index, **more)  # type: ignore[arg-type]
 
 
-def listing(root: Path, split: str = "train", *, hold_out: float | None = None, seed: int = 0) -> Listing:
+def listing(root: Path, split: str = "train", *, hold_out: float | None = None, seed: int = 0) -> ImageFiles:
     """Find the pictures of one split of a folder, without opening them.
 
     hold_out: where class folders come without a test part, this share of each class (0.2) is the test split, chosen by the seed, and the
@@ -60,7 +57,7 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
         raise no_folder(root)
     parts = splits_of(root)
     if hold_out is not None and not any(name in parts for name in SPLITS["test"]) and split != "val":
-        return _with_test_part(listing(root), split, hold_out, seed)
+        return with_test_part(listing(root), split, hold_out, seed=seed)
     folder = _folder_of(root, parts, split)
     classes = folders_in(folder)
     if split != "train" and "train" in parts and classes != (trained := folders_in(root / parts["train"])):
@@ -71,7 +68,8 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
     notes = _notes(root, parts, others)
     if not names:
         raise FileNotFoundError(f"no pictures in {folder} (looked for .jpg, .png and all that Pillow reads){'; '.join(('', *notes))}")
-    return Listing(folder, names, _labels(folder, names, classes) if classes else None, tuple(classes), list(range(len(names))), notes)
+    labels = _labels(folder, names, classes) if classes else None
+    return files_of(root.resolve().name, folder, names, labels, tuple(classes), notes=notes)
 
 
 def no_folder(root: Path) -> FileNotFoundError:
@@ -127,16 +125,14 @@ def _labels(folder: Path, names: list[str], classes: list[str]) -> list[int]:
     return [label_of[owner] for owner in owners]
 
 
-def _with_test_part(files: Listing, split: str, share: float, seed: int) -> Listing:
-    """The training or the test split of a folder without a test part. Files keep their sample ids."""
+def with_test_part(files: ImageFiles, split: str, share: float = HOLD_OUT, *, seed: int = 0) -> ImageFiles:
+    """The training or the test split of files without a test part, chosen by the seed. Files keep their sample ids."""
     if files.labels is None:
         raise ValueError(f"{files.root} has no class folders, so no labels; accuracy needs one folder per class")
-    test = held_out(torch.tensor(files.labels), share, seed=seed)
-    kept = (test if split == "test" else ~test).nonzero()[:, 0].tolist()
+    test = held_out(files.labels, share, seed=seed)
     held = f"{int(test.sum()):,} of {len(test):,} pictures, {share:.0%} of each class"
     note = f"{files.root} has no test part: {held}, are held out to test on; they are the same every time"
-    names, labels, ids = ([values[i] for i in kept] for values in (files.names, files.labels, files.ids))
-    return replace(files, names=names, labels=labels, ids=ids, notes=(*files.notes, note))  # type: ignore[arg-type]
+    return replace(files.subset(test if split == "test" else ~test), notes=(*files.notes, note))
 
 
 def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ..errors import MinimaeError
 from ..random import permutation
 from .access import SystemFailure, file_bytes, shown, system_failure
 from .decoding import decode, encode, read_header, scale_of
-from .folder import Listing
+from .files import ImageFiles
 from .shards import Index, Shard, read_index, write_index, write_shard
 from .verify import damage
 
@@ -175,15 +175,15 @@ def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
     return f"other settings ({theirs}, not {ours})"
 
 
-def jobs_of(found: Listing, split: str, target: Path, name: str, recipe: dict[str, Any], *, skip_corrupt: bool = False) -> list[Job]:
-    """The shards of a listing, shuffled: a function of the listing and the settings alone."""
-    order = permutation(0, "split", 0, len(found.names)).tolist()
-    listed = "\0".join([*found.names, "", *found.classes])
+def jobs_of(files: ImageFiles, split: str, target: Path, recipe: dict[str, Any], *, skip_corrupt: bool = False) -> list[Job]:
+    """The shards of a folder of pictures, shuffled: a function of the names of files and the settings alone."""
+    order = permutation(0, "split", 0, len(files)).tolist()
+    names = [os.fsdecode(name) for name in files.files]
+    listed = "\0".join([*names, "", *files.classes])
     recipe = {**recipe, "files": hashlib.sha256(os.fsencode(listed)).hexdigest()}
     jobs = []
     for number, first in enumerate(range(0, len(order), recipe["shard_size"])):
         ids = order[first : first + recipe["shard_size"]]
-        labels = None if found.labels is None else [found.labels[i] for i in ids]
-        names, path = [found.names[i] for i in ids], target / f"{number:06d}.tar"
-        jobs.append(Job(name, split, path, found.root, names, ids, labels, found.classes, recipe, skip_corrupt))
+        labels, path = None if files.labels is None else files.labels[ids].tolist(), target / f"{number:06d}.tar"
+        jobs.append(Job(files.name, split, path, files.root, [names[i] for i in ids], ids, labels, files.classes, recipe, skip_corrupt))
     return jobs

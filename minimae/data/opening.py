@@ -10,15 +10,14 @@ from typing import Any, Literal
 from ..errors import nearest
 from ..model.checks import check_sides
 from ..model.patches import Pair, pair
-from .choose import held_out
 from .fashion import complete, sample
-from .files import SizesDiffer, convert, read_images, resize
-from .folder import HOLD_OUT, listing
+from .files import ImageFiles, SizesDiffer, convert, read_images, resize, with_channels
+from .folder import HOLD_OUT, with_test_part
 from .images import Images
 from .photos import photos
 from .shapes import shapes
 from .standard import STANDARD, VARIED, listed, standard
-from .stream import ImageFiles, of_files, open_shards, packed
+from .stream import open_folder, open_shards, packed
 from .types import ImageDataset
 
 ReadFrom = Literal["auto", "memory", "files"]
@@ -133,13 +132,12 @@ def _find(
             raise ValueError(f"unknown dataset {name!r}, and there is no such folder{nearest(name, NAMES)}")
         if packed(path):
             return replace(_shards(path, split, channels, labelled), name=path.resolve().name).limited(limit)
-        files = listing(path, split, hold_out=HOLD_OUT if labelled else None)
-        return of_files(path.resolve().name, files, channels=channels, bits=bits).limited(limit)
+        return open_folder(path, split, channels=channels, bits=bits, hold_out=HOLD_OUT if labelled else None).limited(limit)
     if split not in splits(name):
         raise ValueError(f"{name} has the splits {', '.join(splits(name))}, not {split!r}")
     root = DOWNLOADS if root is None else Path(root)
     if name in VARIED:
-        return of_files(name, listed(name, split, root, download=download), channels=channels, bits=bits).limited(limit)
+        return with_channels(listed(name, split, root, download=download), channels).limited(limit)
     size: dict[str, Any] = {} if image is None else {"image": max(pair(image))}
     if name == "photos":
         images = photos(split, **size)
@@ -175,8 +173,4 @@ def _shards(root: Path, split: str, channels: int | None, labelled: bool) -> Ima
     if not labelled or split == "val" or any((root / name).is_dir() for name in ("test", "val")):
         return open_shards(root, split, channels=channels)
     files = open_shards(root, "train", channels=channels)
-    if files.labels is None:
-        return files
-    test = held_out(files.labels, HOLD_OUT)
-    note = f"{root} has no test part: {int(test.sum()):,} of {len(test):,} images are held out to test on"
-    return replace(files.subset(test if split == "test" else ~test), notes=(note,))
+    return files if files.labels is None else with_test_part(files, split)

@@ -54,17 +54,17 @@ def pack(
             raise ValueError(f"{what} must be between {least} and {most}, not {value}")
     if workers is not None and workers < 0:
         raise ValueError(f"workers must be at least 0, not {workers}")
-    found = listing(root, split)
+    files = listing(root, split)
     target = out / split
-    if found.root.resolve() in (target.resolve(), *target.resolve().parents):
+    if files.root.resolve() in (target.resolve(), *target.resolve().parents):
         raise ValueError(f"{target} lies among the pictures themselves: give another folder for the shards")
     recipe = {"side": side, "quality": quality, "shard_size": shard_size} | ({} if bits is None else {"bits": bits})
-    jobs = jobs_of(found, split, target, root.resolve().name, recipe, skip_corrupt=skip_corrupt)
+    jobs = jobs_of(files, split, target, recipe, skip_corrupt=skip_corrupt)
     try:
         with locked(target):
             index = joined(_shards(jobs, target, workers, quiet))
             if not index.ids:
-                raise MinimaeError(f"none of {len(found.names)} pictures in {found.root} could be read; the first: {index.skipped[0]}")
+                raise MinimaeError(f"none of {len(files)} pictures in {files.root} could be read; the first: {index.skipped[0]}")
             write_index(target / INDEX, index)
     except OSError as error:
         ready = len(list(target.glob("[0-9]*.json")))

@@ -16,7 +16,7 @@ from ..errors import MinimaeError
 from .access import SystemFailure
 from .augment import Augmentation
 from .decoding import Header, decode, read_header, scale_of
-from .stream import ImageFiles
+from .files import ImageFiles
 from .torch_dataset import TorchImages
 from .types import Batch, ImageDataset
 from .views import reduced, resize_on_host, view_boxes

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from .access import from_system
-from .folder import Listing
+from .files import ImageFiles
+from .folder import files_of
 from .images import Images
 from .optional import need
 
@@ -53,7 +54,7 @@ def standard(name: str, split: str, root: Path, *, download: bool = False) -> Im
     return Images(name, torch.from_numpy(pixels.copy()), labels, tuple(dataset.classes))
 
 
-def listed(name: str, split: str, root: Path, *, download: bool = False) -> Listing:
+def listed(name: str, split: str, root: Path, *, download: bool = False) -> ImageFiles:
     """The files of one split of a standard dataset whose pictures have many sizes. Raises as :func:`standard` does."""
     dataset = _open(name, split, root, download)
     classes = tuple(c if isinstance(c, str) else c[0] for c in dataset.classes)  # Imagenette has several names for a class
@@ -61,7 +62,7 @@ def listed(name: str, split: str, root: Path, *, download: bool = False) -> List
         paths, labels = zip(*dataset._samples, strict=True)
     else:
         paths, labels = dataset._image_files if name == "flowers102" else dataset._images, dataset._labels
-    return Listing(root, [os.path.relpath(path, root) for path in paths], list(labels), classes, list(range(len(paths))))
+    return files_of(name, root, [os.path.relpath(path, root) for path in paths], labels, classes)
 
 
 def _open(name: str, split: str, root: Path, download: bool) -> Any:

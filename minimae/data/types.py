@@ -41,7 +41,7 @@ class DamagedImage(ValueError):
 
 
 class ImageDataset(ABC):
-    """A set of images: in memory (:class:`.images.Images`), or read when needed (:class:`.stream.ImageFiles`).
+    """A set of images: in memory (:class:`.images.Images`), or read when needed (:class:`.files.ImageFiles`).
 
     name: for messages. labels: int64 ``N``, or None. classes: their names, by label. ids: int64 ``N``, the sample ids that all
     randomness is a function of; a subset keeps the ids of its images. channels: of every image. notes: what was left out or held out,

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import Augmentation, normalise
+from ..data.files import ImageFiles
 from ..data.mixing import draw_one_share, draw_shares, erase, folded, mix_images, soft_cross_entropy, soft_targets
 from ..data.randaugment import RandAugment, mean_colour
-from ..data.stream import ImageFiles
 from ..data.types import Batch, ImageDataset
 from ..devices import device_of
 from ..model.patches import Pair, pair

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from ..data.augment import Augmentation, augment
-from ..data.files import resize
+from ..data.files import ImageFiles, resize
 from ..data.images import Images
 from ..data.loader import Loader, in_memory, in_order
 from ..data.reader import WorkerTransform
-from ..data.stream import ImageFiles
 from ..data.torch_dataset import TorchImages
 from ..data.types import Batch, ImageDataset, Statistics
 from ..devices import cores

@@ -6,15 +6,14 @@ import torch
 import torchvision.transforms.functional as T
 from PIL import Image
 
-from minimae.data.files import convert, read_images, resize
-from minimae.data.folder import Listing
-from minimae.data.stream import of_files
+from minimae.data.files import convert, read_images, resize, with_channels
+from minimae.data.folder import files_of
 
 
 def from_files(paths, labels=None, classes=(), *, channels=None, limit=None, **how):
     """Images of these files."""
     names = [path.name for path in paths]
-    files = of_files("x", Listing(paths[0].parent, names, labels, classes, list(range(len(names)))), channels=channels)
+    files = with_channels(files_of("x", paths[0].parent, names, labels, classes), channels)
     return read_images(files.limited(limit), **how)
 
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from minimae.data import from_array
-from minimae.data.folder import Listing
+from minimae.data.folder import files_of
 from minimae.data.images import Images
 from minimae.data.labels import as_labels
-from minimae.data.stream import of_files
 
 PIXELS = np.zeros((3, 1, 4, 4), np.uint8)
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, ">i4", ">u8"]
@@ -86,7 +85,7 @@ def test_what_is_refused(door, labels, classes, said):
 
 def test_files_take_labels_by_the_same_rule(tmp_path):
     def files(labels, classes=()):
-        return of_files("mine", Listing(tmp_path, list("abc"), labels, classes, [0, 1, 2]), channels=3).labels
+        return files_of("mine", tmp_path, list("abc"), labels, classes).labels
 
     with pytest.raises(ValueError, match="is not a whole number"):
         files([0, 0.5, 1])

@@ -10,9 +10,9 @@ from PIL import Image
 
 from minimae.data import load, open_images
 from minimae.data.choose import held_out
+from minimae.data.files import ImageFiles
 from minimae.data.folder import listing, scan, splits_of, suffixes
 from minimae.data.images import Images
-from minimae.data.stream import ImageFiles
 
 
 def fill(root: Path, *names: str) -> Path:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from minimae.cli.report import report_pretraining
+from minimae.data.files import ImageFiles
 from minimae.data.loader import in_memory
 from minimae.data.photos import make_folder
-from minimae.data.stream import ImageFiles, open_folder
+from minimae.data.stream import open_folder
 from minimae.tasks import loading
 from minimae.tasks.loading import LoaderConfig, some
 from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, build, pretrain

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from minimae.cli.options import pick_device
 from minimae.data.augment import Augmentation
+from minimae.data.files import ImageFiles
 from minimae.data.loader import Loader
 from minimae.data.optional import need
 from minimae.data.pack import pack
 from minimae.data.photos import make_folder
 from minimae.data.reader import Reader
-from minimae.data.stream import ImageFiles, open_folder, open_shards
+from minimae.data.stream import open_folder, open_shards
 from minimae.devices import cores, set_device
 
 from .results import as_json, keep
