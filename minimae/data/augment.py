@@ -7,7 +7,7 @@ rectangle, so two matrix products crop and resize a whole batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..devices import constant_tensor, to_device
 from ..model.patches import Pair
 from ..random import uniforms
+from .types import Batch
 
 TRIES = 10  # a rectangle that does not fit is drawn again; after ten tries the largest in the middle is taken, as torchvision does
 GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in brightness (ITU-R BT.601), as torchvision has them
@@ -148,6 +149,13 @@ def augment(pixels: Tensor, ids: Tensor, augmentation: Augmentation, *, seed: in
     if augmentation.flip:
         images = flipped(images, ids, seed=seed, epoch=epoch)
     return images if augmentation.jitter == 0 else jitter(images, ids, augmentation.jitter, seed=seed, epoch=epoch)
+
+
+def augmented(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) -> Tensor:
+    """A batch → float32 images in [0, 1], ``b c height width``: cropped if they are still whole, flipped, recoloured."""
+    if batch.boxes is not None:
+        augmentation = replace(augmentation, scale=None, fixed=None)
+    return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
 
 
 def flipped(images: Tensor, ids: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From images to batches on the device, ahead of time: workers read and crop, and the next batch is copied while a step computes.
+"""From images to batches on the device: workers read and crop ahead of time.
 
 A batch is a function of its indices, its epochs and the seed. It does not depend on the number of workers, and a run that continues
 at step s gets the batches that the unbroken run had from there on.
@@ -9,14 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..devices import is_gpu
 from ..model.patches import Pair, pair
 from .augment import Augmentation
 from .images import Images
@@ -32,10 +30,10 @@ class Loader(Iterator[Batch]):
     """Batches on the device, one for each item of ``order``: indices of images int64 ``b``, and the epoch of each int64 ``b``.
 
     Images in memory come whole, those from files as crops of ``image`` pixels, and those of a user's dataset (:mod:`.torch_dataset`) as
-    its transform makes them. On a GPU, the next batch is copied while the model works on the last one.
+    its transform makes them.
 
-    augmentation: random crops as :func:`.views.view_boxes` gives them; None for the view of evaluation. Flips and colours are done later,
-    by :func:`.augment.augment` on the device.
+    augmentation: random crops (:func:`.augment.crop_boxes`); None for the view of evaluation: the middle, 224/256 of a larger image.
+    Flips and colours come later, on the device (:func:`.augment.augment`).
     repeats: views of each image, side by side: view v of epoch e has the crop and the mask of epoch ``e·repeats + v``.
     workers: processes that read; 0 reads in this one. crop_on: the workers crop, or the device does, which needs fewer cores.
     skip_corrupt: replace a damaged image by the next one, and report it; by default it is an error.
@@ -70,44 +68,17 @@ class Loader(Iterator[Batch]):
         self.waited = 0.0
         self.skipped: dict[str, int] = {}
         self.instead = "replaced by the next image"  # what happens to a damaged image, for messages
-        self._next: Batch | None = None
-        self._ahead, self._stream = False, None
-        self._items: Workers | Iterator[FromWorker]
         if isinstance(images, Images) and transform is None:
             there = images.to(self.device)
-            self._items = ((there.batch(index, epochs, repeats), None, ()) for index, epochs in order)
+            self._items: Iterator[FromWorker] = ((there.batch(index, epochs, repeats), None, ()) for index, epochs in order)
             return
-        self._ahead = self.device.type == "cuda"
-        self._stream = torch.cuda.Stream(self.device) if self._ahead and is_gpu(self.device) else None
         reader = Reader(images, self.image, augmentation, seed, repeats, crop_on, skip_corrupt, transform)
         requests = ((index.numpy(), epochs.numpy()) for index, epochs in order)  # arrays need no shared memory
-        self._items = Workers(reader, requests, workers, prefetch=prefetch, timeout=timeout, pinned=self._ahead)
+        self._items = Workers(reader, requests, workers, prefetch=prefetch, timeout=timeout, pinned=self.device.type == "cuda")
 
     def __next__(self) -> Batch:
-        if not self._ahead:
-            return self._load()
-        batch, self._next = self._next or self._load_aside(), None
-        if batch is None:
-            raise StopIteration
-        if self._stream is not None:
-            current = torch.cuda.current_stream(self.device)
-            current.wait_stream(self._stream)
-            for x in batch:
-                if x is not None:
-                    x.record_stream(current)
-        self._next = self._load_aside()  # copied while the model works on this one
-        return batch
-
-    def _load_aside(self) -> Batch | None:
-        """The next batch, copied on a stream of its own; None after the last."""
-        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream), suppress(StopIteration):
-            return self._load()
-        return None
-
-    def _load(self) -> Batch:
-        """The next batch on the device."""
         started = time.perf_counter()
-        batch, views, skipped = self._item()
+        batch, views, skipped = next(self._items)
         self.waited += time.perf_counter() - started
         for message in skipped:
             self._report(message)
@@ -116,10 +87,6 @@ class Loader(Iterator[Batch]):
             views = views.to(self.device, non_blocking=True)
             moved[0] = resize_on_device(moved[0], views[:, :4], views[:, 4:], self.image)  # type: ignore[arg-type]
         return Batch(*moved)  # type: ignore[arg-type]
-
-    def _item(self) -> FromWorker:
-        """The next batch as a worker left it."""
-        return next(self._items)
 
     def _report(self, message: str) -> None:
         if message not in self.skipped and len(self.skipped) < LISTED:
@@ -130,8 +97,7 @@ class Loader(Iterator[Batch]):
 
     def close(self) -> None:
         """End the workers. There are no more batches then."""
-        self._next = None
-        self._items.close()  # type: ignore[union-attr]
+        self._items.close()  # type: ignore[attr-defined]
 
 
 def in_order(images: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

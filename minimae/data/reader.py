@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from ..errors import MinimaeError
 from .access import SystemFailure
-from .augment import Augmentation
+from .augment import EVALUATION, Augmentation, crop_boxes, middle_boxes
 from .decoding import Header, decode, read_header, scale_of
 from .files import ImageFiles
 from .torch_dataset import TorchImages
 from .types import Batch, ImageDataset
-from .views import reduced, resize_on_host, view_boxes
+from .views import resize_on_host
 
 MOST_IN_A_ROW = 100  # if more images in a row cannot be read, something else is wrong
 ROUND = 32  # padded sizes are multiples of this, so that the device meets few different ones
@@ -125,7 +125,9 @@ class Reader(Dataset[Any]):
         """Boxes ``b·r 4`` of all views of these images, each in its own epoch."""
         sizes = torch.tensor([[h.height, h.width] for h in headers], dtype=torch.float32).repeat_interleave(self.repeats, 0)
         ids = self.images.ids[torch.tensor(index)].repeat_interleave(self.repeats)
-        return view_boxes(ids, sizes, epochs, image=self.image, augmentation=self.augmentation, seed=self.seed)
+        if self.augmentation is None:
+            return middle_boxes(sizes, self.image, share=EVALUATION)
+        return crop_boxes(ids, sizes, self.augmentation, seed=self.seed, epoch=epochs, size=self.image)
 
     def _show(self, header: Header, boxes: list[list[float]]) -> tuple[Any, list[list[float]]]:
         """One image: its crops; or the part of it that all its crops need, and for each the box and the edges in that part."""
@@ -150,3 +152,17 @@ class Reader(Dataset[Any]):
         for pixels, row in zip(images, padded.numpy()):
             row[: pixels.shape[0], : pixels.shape[1]] = pixels
         return padded
+
+
+def reduced(box: list[float], size: tuple[int, int], scale: int, *, beyond: bool) -> tuple[list[float], list[int]]:
+    """A box in an image of ``size`` → the box and its edges in the image reduced by ``scale``. beyond: resizing may use the whole image."""
+    height, width = (-(-side // scale) for side in size)
+    top, left, tall, wide = (x / scale for x in box)
+    if beyond:
+        return [top, left, tall, wide], [0, 0, height, width]
+    bottom, right = min(height, _ceil(top + tall)), min(width, _ceil(left + wide))
+    return [top, left, tall, wide], [int(top), int(left), bottom, right]
+
+
+def _ceil(x: float) -> int:
+    return -int(-x // 1)

@@ -1,7 +1,7 @@
-"""Which part of an image is shown, and how that part becomes ``image`` pixels: the same on the host and on the device.
+"""How a part of an image becomes ``image`` pixels: the same on the host and on the device.
 
-A view is a box (top, left, height, width) in the whole upright image, and the edges (top, left, bottom, right) of what the
-resizing may look at. A training crop does not look beyond itself. A view for evaluation does, as when the whole image is resized first.
+A view is a box (top, left, height, width) in the whole upright image, and the edges (top, left, bottom, right) of the pixels that the
+resizing may use. A training crop uses its own pixels only; a view for evaluation uses all, as if the whole image were resized first.
 """
 
 from __future__ import annotations
@@ -13,36 +13,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ..devices import full_precision
-from .augment import EVALUATION, Augmentation, crop_boxes, middle_boxes, resize_matrix
+from .augment import EVALUATION, middle_boxes, resize_matrix
 
 CHUNK = 32  # rows that are resized on the device at once: float32 takes four times the memory of the pixels
-
-
-def view_boxes(
-    ids: Tensor, sizes: Tensor, epochs: Tensor, *, image: tuple[int, int], augmentation: Augmentation | None, seed: int
-) -> Tensor:
-    """Boxes of the views of these images: ids ``b``, sizes ``b 2``, epochs ``b`` → float32 ``b 4``.
-
-    A random crop (:func:`minimae.data.augment.crop_boxes`, for each image's own size); without augmentation the part that is evaluated: the
-    middle (:func:`minimae.data.augment.middle_boxes`), 224/256 of it where the image is larger than ``image``, as the paper evaluates.
-    """
-    if augmentation is None:
-        return middle_boxes(sizes, image, share=EVALUATION)
-    return crop_boxes(ids, sizes, augmentation, seed=seed, epoch=epochs, size=image)
-
-
-def reduced(box: list[float], size: tuple[int, int], scale: int, *, beyond: bool) -> tuple[list[float], list[int]]:
-    """A box in an image of ``size`` → the box and its edges in the image reduced by ``scale``. beyond: may look at the whole image."""
-    height, width = (-(-side // scale) for side in size)
-    top, left, tall, wide = (x / scale for x in box)
-    if beyond:
-        return [top, left, tall, wide], [0, 0, height, width]
-    bottom, right = min(height, _ceil(top + tall)), min(width, _ceil(left + wide))
-    return [top, left, tall, wide], [int(top), int(left), bottom, right]
-
-
-def _ceil(x: float) -> int:
-    return -int(-x // 1)
 
 
 def resize_on_host(picture: Any, box: list[float], edges: list[int], image: tuple[int, int]) -> Any:
@@ -58,10 +31,7 @@ def resize_on_host(picture: Any, box: list[float], edges: list[int], image: tupl
 
 
 def evaluated(picture: Any, image: tuple[int, int]) -> Any:
-    """A Pillow image → what evaluation sees of it, ``image`` pixels in height and width: the middle, as :func:`view_boxes` cuts it.
-
-    The same whether images are read from files or lie in memory.
-    """
+    """A Pillow image → its view in evaluation, ``image`` pixels in height and width: the middle, 224/256 of a larger image (Table 9)."""
     size = (picture.height, picture.width)
     box = middle_boxes(torch.tensor([size]), image, share=EVALUATION)[0].tolist()
     return resize_on_host(picture, box, [0, 0, *size], image)
@@ -71,9 +41,8 @@ def evaluated(picture: Any, image: tuple[int, int]) -> Any:
 def resize_on_device(pixels: Tensor, boxes: Tensor, edges: Tensor, image: tuple[int, int]) -> Tensor:
     """Views of images padded to one size: uint8 ``b c height width``, boxes and edges ``b·r 4`` (``r`` views of each) → ``b·r c h w``.
 
-    Equal to :func:`resize_on_host`, but Pillow rounds and clips to whole values between rows and columns. Where only one of them changes,
-    no value differs by more than 1 of 255; where both do, one in six differs by 1, fewer than one in 50 by more (the more a picture is
-    reduced, and beside black and white), and none was seen to differ by more than 10.
+    Equal to :func:`resize_on_host`, except that Pillow rounds to whole values between rows and columns. If only one of them changes, no
+    value differs by more than 1 of 255; otherwise one in six differs by 1, and fewer than one in 50 by more (10 is the most seen).
     """
     repeats, (height, width) = len(boxes) // len(pixels), pixels.shape[-2:]
     boxes, edges = boxes.float(), edges.float()

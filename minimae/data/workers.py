@@ -35,11 +35,11 @@ class Workers(Iterator[Any]):
     def __init__(
         self, dataset: Dataset[Any], requests: Iterable[Any], count: int, *, prefetch: int = 2, timeout: float = 600.0, pinned: bool = False
     ) -> None:
-        options: dict[str, Any] = {"num_workers": count, "pin_memory": pinned, "collate_fn": _unchanged}
+        options: dict[str, Any] = {"num_workers": count, "pin_memory": pinned}
         if count:
             options |= {"prefetch_factor": prefetch, "timeout": timeout, "worker_init_fn": start_worker}
         # batch_size=None: a request is an item. With a generator of its own, it does not change the loop's random numbers.
-        self._loader: Any = DataLoader(dataset, None, sampler=_Requests(requests), generator=torch.Generator(), **options)
+        self._loader: Any = DataLoader(dataset, None, sampler=requests, generator=torch.Generator(), **options)
         self._iterator: Any = None
         self._at_exit = partial(_close, weakref.ref(self))
         atexit.register(self._at_exit)  # before Python's own ending, which waits for workers that may be stuck
@@ -81,21 +81,9 @@ class Workers(Iterator[Any]):
         self.close()
 
 
-class _Requests:
-    def __init__(self, requests: Iterable[Any]) -> None:
-        self.requests = requests
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.requests)
-
-
 def _close(workers: weakref.ref[Workers]) -> None:
     if (living := workers()) is not None:
         living.close()
-
-
-def _unchanged(item: Any) -> Any:
-    return item
 
 
 @contextmanager
@@ -157,7 +145,7 @@ def from_dead_worker(error: RuntimeError) -> bool:
 
 
 def out_of_files(error: Exception) -> bool:
-    """Whether this error means that a process has too many files open: each worker, and each batch it returns, needs some."""
+    """Whether a process has too many files open: each worker needs some, and so does each batch that it returns."""
     number = getattr(error, "errno", None)
     return number in (errno.EMFILE, errno.ENFILE) or any(text in str(error) for text in ("Too many open files", "items of ancdata"))
 

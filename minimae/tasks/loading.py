@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..data.augment import Augmentation, augment
+from ..data.augment import Augmentation
 from ..data.files import ImageFiles, resize
 from ..data.images import Images
 from ..data.loader import Loader, in_memory, in_order
 from ..data.reader import WorkerTransform
 from ..data.torch_dataset import TorchImages
-from ..data.types import Batch, ImageDataset, Statistics
+from ..data.types import ImageDataset, Statistics
 from ..devices import cores
 from ..model.patches import Pair, pair
 from ..model.vit import Encoder
@@ -74,13 +74,6 @@ def batches(
         images, order, image=image, augmentation=augmentation, seed=seed, repeats=repeats, device=device, workers=workers,
         crop_on=config.crop_on if in_files else "host", skip_corrupt=config.skip_corrupt, transform=transform,
     )  # fmt: skip
-
-
-def augmented(batch: Batch, augmentation: Augmentation, *, seed: int, size: Pair) -> Tensor:
-    """A batch → float32 images in [0, 1], ``b c height width``: cropped if they are still whole, flipped, recoloured."""
-    if batch.boxes is not None:
-        augmentation = replace(augmentation, scale=None, fixed=None)
-    return augment(batch.pixels, batch.ids, augmentation, seed=seed, epoch=batch.epochs, size=size)
 
 
 def chunks(images: ImageDataset, config: LoaderConfig, *, image: Pair, size: int = 256, share: bool = False) -> Iterator[Images]:

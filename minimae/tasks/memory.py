@@ -1,4 +1,4 @@
-"""Check whether the features of all images, and what is computed from them, fit into memory; choose a pool or raise one clear line."""
+"""Check whether the features of all images fit into memory, with what is computed from them; choose a pool that does."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .features import Pool
 
 SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values an image to the fewest
 ROOM = 4e9  # most bytes that a linear probe takes when no pool was given
-COPIES = 4  # of the features: as they are, standardised, the part that is fitted on; 2.7 are allocated, the rest is the allocator's
-SOLVER = 38  # vectors as long as the weights that L-BFGS keeps: ten steps, ten changes of the gradient, a line search; 35 are allocated
-COSINES = 2**30  # bytes of cosines that nearest neighbours look at together
+COPIES = 4  # of the features: raw, standardised, and the part that is fitted on; 2.7 are allocated, the allocator keeps the rest
+SOLVER = 38  # vectors as long as the weights: L-BFGS keeps 35, for ten steps, ten changes of the gradient and a line search
+COSINES = 2**30  # bytes of cosines that nearest neighbours compute at a time
 
 
 def feature_width(size: Size, pool: Pool) -> int:
-    """How many values an image has."""
+    """Values per image."""
     return size.width * {"mean": 1, "class": 1, "blocks": size.depth, "tokens": size.grid[0] * size.grid[1]}[pool]
 
 
@@ -34,12 +34,11 @@ class Need:
     classes: int = 0
 
     def bytes(self, pool: Pool) -> int:
-        """The most memory it takes at a time, roughly."""
+        """The most memory used at a time, roughly."""
         solver = SOLVER * self.classes
         return int(4 * feature_width(self.size, pool) * (COPIES * (self.train + self.test) + solver)) + (0 if solver else COSINES)
 
     def words(self, pool: Pool) -> str:
-        """The sizes."""
         layer = f" and a layer of {self.classes:,} classes" if self.classes else ""
         images = f"{self.train:,} + {self.test:,} images at {feature_width(self.size, pool):,} values each"
         return f"{pool} features of {images}{layer} take about {gigabytes(self.bytes(pool))}"
@@ -49,7 +48,7 @@ class Need:
         room = min(ROOM, free_memory())
         for pool in SMALLER:
             if self.bytes(pool) <= room:
-                why = f"pool {pool}: {self.words(SMALLER[0])}; without --pool at most {gigabytes(room)} are taken"
+                why = f"pool {pool}: {self.words(SMALLER[0])}; without --pool, at most {gigabytes(room)} are used"
                 return pool, why if pool != SMALLER[0] else ""
         raise MinimaeError(f"{self.words(SMALLER[-1])}, more than {gigabytes(room)}: use fewer images (--limit, --labels), or a recipe")
 
@@ -62,7 +61,6 @@ class Need:
 
 
 def gigabytes(count: float) -> str:
-    """Bytes as text."""
     return f"{count / 1e9:,.1f} GB"
 
 
@@ -72,7 +70,7 @@ def free_memory() -> int:
 
 
 def bounds() -> Iterator[int]:
-    """What the machine has free, what its control group allows, and what ``ulimit -v`` does."""
+    """Free bytes of the machine, of its control group, and within ``ulimit -v``."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         yield 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])

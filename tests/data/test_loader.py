@@ -17,12 +17,13 @@ import torchvision.transforms.functional as T
 from PIL import Image
 from torchvision.transforms import v2
 
-from minimae.data.augment import Augmentation, crop_boxes
+from minimae.data.augment import EVALUATION, Augmentation, crop_boxes, middle_boxes
 from minimae.data.images import Images
 from minimae.data.loader import Loader, in_memory, in_order
 from minimae.data.photos import make_folder, photograph
+from minimae.data.reader import reduced
 from minimae.data.stream import open_stream
-from minimae.data.views import reduced, resize_on_device, resize_on_host, view_boxes
+from minimae.data.views import resize_on_device, resize_on_host
 from minimae.errors import MinimaeError
 from minimae.train.order import batch_at
 
@@ -205,9 +206,9 @@ def test_evaluation_is_torchvisions_resize_and_centre_crop(astronaut):
 
 def test_the_largest_middle_part_has_the_shape_of_the_image():
     sizes = torch.tensor([[100.0, 200.0], [90.0, 30.0]])
-    boxes = view_boxes(torch.arange(2), sizes, torch.zeros(2), image=(32, 32), augmentation=WHOLE, seed=0)
+    boxes = crop_boxes(torch.arange(2), sizes, WHOLE, seed=0, epoch=0, size=(32, 32))
     assert boxes.tolist() == [[0, 50, 100, 100], [30, 0, 30, 30]]
-    boxes = view_boxes(torch.arange(2), sizes, torch.zeros(2), image=(32, 64), augmentation=None, seed=0)
+    boxes = middle_boxes(sizes, (32, 64), share=EVALUATION)
     # 37 × 74 pixels after resizing, of which 32 × 64 are shown. The second is narrower than that, and shown in full width.
     assert boxes.tolist() == [pytest.approx([200 / 37, 500 / 37, 3200 / 37, 6400 / 37]), [37.5, 0, 15, 30]]
 

@@ -11,14 +11,14 @@ import torchvision.transforms.functional as T
 from PIL import Image
 
 from minimae.data import from_array, load, open_images
-from minimae.data.augment import Augmentation
+from minimae.data.augment import Augmentation, augmented
 from minimae.data.files import ImageFiles
 from minimae.data.images import Images
 from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.data.stream import open_folder
 from minimae.data.types import from_histogram, sampled
-from minimae.tasks.loading import LoaderConfig, augmented, batches, chunks, some
+from minimae.tasks.loading import LoaderConfig, batches, chunks, some
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
 HERE = LoaderConfig(workers=0)

@@ -10,7 +10,7 @@ import torch
 from simulation import Simulation, gpu, outside, training
 
 from minimae.data.images import Images
-from minimae.data.loader import Loader
+from minimae.data.workers import Workers
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask
 from minimae.tasks.loading import LoaderConfig
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
@@ -103,7 +103,7 @@ def test_fine_tuning(name: str, images: Images, monkeypatch: pytest.MonkeyPatch)
     classifier = Classifier(build(PRETRAIN, images).encoder, 4, drop_path=0.1, image=recipe.image, tune=recipe.tune)
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     if recipe.randaugment is not None:
-        monkeypatch.setattr(Loader, "_item", on_the_host(Loader._item))
+        monkeypatch.setattr(Workers, "__next__", on_the_host(Workers.__next__))
     with gpu() as simulation:
         task = FinetuneTask(recipe, images, images.statistics, simulation.module(model), reading=LoaderConfig(workers=0))
         train(simulation, task, recipe, monkeypatch)

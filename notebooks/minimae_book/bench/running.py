@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from minimae.data.augment import normalise
+from minimae.data.augment import augmented, normalise
 from minimae.data.types import Batch
 from minimae.errors import MinimaeError
 from minimae.model.sizes import Size
 from minimae.tasks.finetune import Classifier, FinetuneTask
-from minimae.tasks.loading import augmented
 from minimae.tasks.pretrain import PretrainTask
 from minimae.train.loop import fit
 from minimae.train.optim import adamw, decay_groups
