@@ -29,7 +29,7 @@ from .loading import DEFAULTS, LoaderConfig, chunks
 def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labelled: bool = False) -> None:
     """Raises ValueError for images whose channels are not the model's, and for labels that are missing or differ between the two.
 
-    labelled: whether accuracy will be measured. Sizes need no check: evaluation resizes images to the model's size.
+    labelled: whether accuracy will be measured. Sizes may differ: evaluation resizes images.
     """
     for split, images in (("training", train), ("test", test)):
         if images.channels != channels:
@@ -61,11 +61,8 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier of C classes predicts for N images.
-
-    ids and labels: int64 ``N``. top: int64 ``N k``, the most probable classes, best first (five, or all of fewer). probability: float32
-    ``N k``. losses: float32 ``N``, the cross-entropy.
-    """
+    """What a classifier predicts for N images: ids and labels int64 ``N``; the k = 5 most probable classes (or all of fewer), best first,
+    int64 ``N k``, with their probability ``N k``; the cross-entropy ``N``."""
 
     ids: Tensor
     labels: Tensor
@@ -94,19 +91,15 @@ def logits_of(model: nn.Module, images: Images, statistics: Statistics, *, preci
     return torch.cat(logits)
 
 
-def classes_in(model: nn.Module) -> int:
-    return int(model.head.out_features)  # type: ignore[union-attr, arg-type]
-
-
 def predict(
     model: nn.Module, images: ImageDataset, statistics: Statistics, *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
 ) -> Predictions:
-    """Predictions for labelled images, in their order. Several processes share the images, and each returns its part."""
-    k = min(5, classes_in(model))
-    none, ints = torch.empty(0), torch.empty(0, dtype=torch.int64)
-    parts = [(ints, ints, ints.view(0, k), none.view(0, k), none)]
+    """Predictions for labelled images. Several processes share the images; each returns its part."""
+    k = min(5, classes_of(model))
+    floats, ints = torch.empty(0), torch.empty(0, dtype=torch.int64)
+    parts = [(ints, ints, ints.view(0, k), floats.view(0, k), floats)]  # a process may have no images
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
-        assert part.labels is not None and part.ids is not None
+        assert part.labels is not None
         with inference(model):
             logits, labels = logits_of(model, part, statistics, precision=precision), part.labels.cpu()
         probability, top = logits.softmax(1).topk(k, dim=1)
@@ -114,46 +107,46 @@ def predict(
     return Predictions(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
 
 
+def classes_of(model: nn.Module) -> int:
+    return int(model.head.out_features)  # type: ignore[union-attr, arg-type]
+
+
 def scores_of(model: nn.Module, predictions: Predictions) -> Scores:
     """Accuracy and loss over the images of all processes, the same in each."""
     right = predictions.top == predictions.labels[:, None]
     sums = right[:, 0].sum(), right.sum(), predictions.losses.double().sum(), len(right)
     top1, top5, loss, count = all_reduce_mean(*sums, device=device_of(model))
-    five = 100 * top5 / count if classes_in(model) > 5 else None
-    return Scores(100 * top1 / count, five, loss / count, round(count * world().size))
+    return Scores(100 * top1 / count, 100 * top5 / count if classes_of(model) > 5 else None, loss / count, round(count * world().size))
 
 
 def evaluate(model: nn.Module, images: ImageDataset, statistics: Statistics, **options: Any) -> Scores:
-    """Accuracy and loss of a classifier on labelled images; options are those of :func:`predict`. Every process returns the same."""
+    """Accuracy and loss of a classifier on labelled images; options as for :func:`predict`. Every process returns the same."""
     return scores_of(model, predict(model, images, statistics, **options))
 
 
 def write_predictions(path: Path, predictions: Predictions, images: ImageDataset) -> None:
-    """One line for each image, as CSV: sample id, where the image lies, label, and the most probable classes, by name.
+    """A CSV file with one line for each image, in order: sample id, where the image lies, label, the most probable classes.
 
     Raises MinimaeError when the file cannot be written.
     """
-    index = {int(number): i for i, number in enumerate(images.ids)}
     head = ["id", "image", "label", "predicted", "probability"]
     head += [name for i in range(2, predictions.top.shape[1] + 1) for name in (f"top {i}", f"probability {i}")]
-    rows = []
-    order = sorted(range(len(predictions.ids)), key=lambda row: index[int(predictions.ids[row])])
-    for row in order:
-        number, best = int(predictions.ids[row]), zip(predictions.top[row].tolist(), predictions.probability[row].tolist())
-        cells = [cell for label, share in best for cell in (class_name(images, label), f"{share:.6f}")]
-        rows.append([number, images.where(index[number]), class_name(images, int(predictions.labels[row])), *cells])
-    write_csv(path, [head, *rows])
+    index, rows = {int(number): i for i, number in enumerate(images.ids)}, []
+    columns = (predictions.ids, predictions.labels, predictions.top, predictions.probability)
+    for number, label, top, probability in zip(*(column.tolist() for column in columns), strict=True):
+        best = [cell for c, share in zip(top, probability) for cell in (class_name(images, c), f"{share:.6f}")]
+        rows.append([index[number], number, images.where(index[number]), class_name(images, label), *best])
+    write_csv(path, [head, *(row[1:] for row in sorted(rows))])
 
 
 def write_confusion(path: Path, predictions: Predictions, images: ImageDataset, classes: int) -> None:
-    """How many images of each class (rows) were taken for each class (columns), as CSV. Raises MinimaeError as above."""
+    """A CSV file that counts images by class (rows) and predicted class (columns). Raises MinimaeError likewise."""
     counts = torch.bincount(predictions.labels * classes + predictions.top[:, 0], minlength=classes**2).view(classes, classes)
     names = [class_name(images, label) for label in range(classes)]
     write_csv(path, [["label \\ predicted", *names], *([name, *row] for name, row in zip(names, counts.tolist(), strict=True))])
 
 
 def class_name(images: ImageDataset, label: int) -> str:
-    """The name of a class, or its number where it has none."""
     return images.classes[label] if label < len(images.classes) else str(label)
 
 

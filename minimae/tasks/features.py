@@ -1,4 +1,4 @@
-"""What a frozen encoder says about whole images, as one vector an image."""
+"""Features of whole images from a frozen encoder: one vector for each image."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def extract(
 ) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode.
 
-    images: with names and labels, or pixels alone: ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides.
-    mean: of the patch tokens after the last norm (d values). class: the class token (d). blocks: the patch means after
-    every block, side by side (depth·d). tokens: all patch tokens after the last norm, side by side (n·d).
-    precision: of the encoder on a GPU, as in training; on a CPU it is float32.
+    images: a dataset in memory, or pixels ``N c height width``, uint8 or float in [0, 1], of any size that the patch divides.
+    pool: the mean of the patch tokens after the last norm (d values), the class token (d), blocks: the patch means after every block,
+    side by side (depth·d), or all patch tokens, side by side (n·d). precision: on a GPU, as in training; on a CPU always float32.
     """
     encoder.eval()
     device, found = device_of(encoder), []

@@ -1,4 +1,4 @@
-"""Fine-tuning: the decoder is thrown away and the whole encoder learns the labels (paper, Section 4 and Table 9)."""
+"""Fine-tuning: the decoder is dropped, and the whole encoder learns the labels (paper, Section 4 and Table 9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..data.augment import Augmentation, augmented, normalise
 from ..data.files import ImageFiles
 from ..data.mixing import draw_one_share, draw_shares, erase, folded, mix_images, soft_cross_entropy, soft_targets
 from ..data.randaugment import RandAugment, mean_colour
-from ..data.types import Batch, ImageDataset
+from ..data.types import Batch, ImageDataset, Statistics
 from ..devices import device_of
 from ..model.patches import Pair, pair
 from ..model.sizes import Size
@@ -41,8 +41,8 @@ class Classifier(nn.Module):
     """An encoder, the mean of its patch tokens (the class token is left out), a norm, and a linear head.
 
     Images ``b c height width`` → logits ``b classes``. The encoder's own last norm is replaced by one after the mean.
-    image: the size in pixels it is meant for, by default the encoder's. tune: how many of the last blocks learn (see
-    :func:`minimae.tasks.partial.freeze`), by default everything. pool: mean, or the class token (classifiers from elsewhere).
+    image: its size in pixels, by default the encoder's. tune: how many of the last blocks learn (:func:`minimae.tasks.partial.freeze`),
+    by default all. pool: the mean, or the class token (for classifiers from other libraries).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         self.frozen = [] if tune is None else freeze(self.encoder, tune)
 
     def train(self, mode: bool = True) -> nn.Module:  # type: ignore[override]  # as text it could not stand in a notebook
-        """As usual, but what is frozen stays in eval mode."""
+        """As usual, but frozen parts stay in eval mode."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -84,11 +84,11 @@ class Classifier(nn.Module):
 
 @dataclass
 class FinetuneTask(Task):
-    """The step of fine-tuning: crop, flip, change, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
+    """The step of fine-tuning: crop, RandAugment, flip, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
 
     recipe: Finetune
     dataset: ImageDataset
-    statistics: tuple[Tensor, Tensor]
+    statistics: Statistics
     model: Classifier | Averaged
     reading: LoaderConfig = field(default_factory=LoaderConfig, kw_only=True)
     data: str = field(default="", kw_only=True)
@@ -98,15 +98,15 @@ class FinetuneTask(Task):
         if self.dataset.labels is None:
             raise ValueError(f"{self.dataset.name} has no labels to train on")
         self.fill = mean_colour(self.statistics)  # while they are on the host
-        mean, deviation = self.statistics
-        self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
+        mean, std = self.statistics
+        self.statistics = mean.to(device_of(self.model)), std.to(device_of(self.model))
         self.image = pair(self.classifier.encoder.size.image)
         if self.transform is not None and self.reading.crop_on == "device" and isinstance(self.dataset, ImageFiles):
             raise ValueError("RandAugment changes crops on the host: leave out --crop-on device, or --randaugment")
 
     @property
     def classifier(self) -> Any:
-        """The network that learns, inside the average of its weights or not."""
+        """The network that learns, without its average."""
         return self.model.model if isinstance(self.model, Averaged) else self.model
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
@@ -124,13 +124,13 @@ class FinetuneTask(Task):
     @property
     def transform(self) -> RandAugment | None:
         """What workers do with their crops. (Flips come later: RandAugment's directions are as likely as their mirror images.)"""
-        r = self.recipe
-        return None if r.randaugment is None else RandAugment(r.randaugment, r.seed, self.fill)
+        magnitude = self.recipe.randaugment
+        return None if magnitude is None else RandAugment(magnitude, self.recipe.seed, self.fill)
 
     def loader(self, order: Order) -> Iterator[Batch]:
-        r = self.recipe
-        how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.dataset, order, self.reading, **how, transform=self.transform, device=device_of(self.model))
+        options: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "device": device_of(self.model)}
+        options |= {"seed": self.recipe.seed, "repeats": self.recipe.repeats, "transform": self.transform}
+        return batches(self.dataset, order, self.reading, **options)
 
     def after_step(self) -> None:
         if isinstance(self.model, Averaged):
@@ -159,7 +159,7 @@ class FinetuneTask(Task):
 
 
 def classes_of(images: ImageDataset) -> int:
-    """How many classes these images have: as many as are named, or as the labels need."""
+    """The number of classes: of those that have names, or as many as the labels need."""
     return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
 
@@ -167,7 +167,7 @@ def finetune(
     recipe: Finetune,
     encoder: Encoder | Classifier,
     images: ImageDataset,
-    statistics: tuple[Tensor, Tensor],
+    statistics: Statistics,
     out: Path | None = None,
     *,
     resume: bool = False,
@@ -178,23 +178,22 @@ def finetune(
     validation: ImageDataset | None = None,
     callbacks: Sequence[Any] = (),
 ) -> tuple[Classifier, Result]:
-    """Fine-tune a copy of the encoder on labelled images; the encoder that was given stays as it is.
+    """Fine-tune a copy of an encoder on labelled images; → the classifier of the last step (with ``recipe.ema``, the average).
 
-    A classifier is trained further: with its norm, and with its head if that has as many classes (``keep_head=False``: a fresh one).
-    With ``recipe.ema`` the classifier returned is the average. data: the name or folder that opens these images again, kept with the run.
-    validation: images to measure accuracy on after each epoch; ``best.pt`` in ``out`` then holds the weights with the highest top-1, and
-    checkpoint.pt the last ones. The classifier returned is always the last.
+    A classifier is trained further: it keeps its norm, and with ``keep_head`` its head if that has as many classes.
+    data: the name or folder that opens these images again, kept with the run. validation: images to measure accuracy on after each
+    epoch; ``best.pt`` in ``out`` then holds the weights with the highest top-1, and ``checkpoint.pt`` the last. callbacks: see
+    :mod:`minimae.tasks.watch`.
     """
     torch.manual_seed(recipe.seed)
-    before, classes = encoder if isinstance(encoder, Classifier) else None, classes_of(images)
-    how: dict[str, Any] = {"drop_path": recipe.drop_path, "image": recipe.image, "tune": recipe.tune}
-    if before is None:
-        classifier = Classifier(encoder, classes, **how)  # type: ignore[arg-type]
+    classes, given = classes_of(images), {"drop_path": recipe.drop_path, "image": recipe.image, "tune": recipe.tune}
+    if isinstance(encoder, Classifier):
+        classifier = Classifier(encoder.encoder, classes, pool=encoder.pool, **given)  # type: ignore[arg-type]
+        classifier.norm.load_state_dict(encoder.norm.state_dict())
+        if keep_head and encoder.head.out_features == classes:
+            classifier.head.load_state_dict(encoder.head.state_dict())
     else:
-        classifier = Classifier(before.encoder, classes, pool=before.pool, **how)
-        classifier.norm.load_state_dict(before.norm.state_dict())
-        if keep_head and before.head.out_features == classes:
-            classifier.head.load_state_dict(before.head.state_dict())
+        classifier = Classifier(encoder, classes, **given)  # type: ignore[arg-type]
     classifier = classifier.to(device_of(encoder))
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     task = FinetuneTask(recipe, images, statistics, model, reading=reading, data=data)
@@ -207,7 +206,7 @@ def finetune(
 
 
 def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a run folder or its checkpoint (the average, if one was kept), and what is known about it.
+    """The classifier of a run folder or its checkpoint (the average, if there is one), and its metadata.
 
     Raises MinimaeError when the file is missing, damaged or of another task.
     """
@@ -216,7 +215,7 @@ def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def finetuned_of(state: dict[str, Any], file: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The same, of a checkpoint that was read already."""
+    """The same for a checkpoint that has been read."""
     weights, recipe = state.pop("model"), from_dict(Finetune, state["settings"])
     if recipe.ema is not None:
         weights = {name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")}

@@ -1,4 +1,4 @@
-"""Nearest neighbours in feature space: the quickest look at what a model has learned, with nothing to train."""
+"""Nearest neighbours in feature space: the quickest evaluation of a model, with nothing to train."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, temperature: float = 0.07) -> Tensor:
-    """Class of each test vector by a weighted vote of its k nearest: ``N d``, ``N``, ``M d`` → int64 ``M``.
+    """Class of each test vector by a weighted vote of its k nearest neighbours: ``N d``, ``N``, ``M d`` → int64 ``M``.
 
-    Near means a large cosine after centring on the training mean; a vote weighs exp(cosine / temperature)
-    (Wu et al., arXiv 1805.01978); between equal sums the lower class wins. Computed where ``train`` is. Raises ValueError when k is not
-    between 1 and N, for a temperature that is not above 0, and for features that are not finite.
+    The nearest have the largest cosine after centring on the training mean; a vote weighs exp(cosine / temperature)
+    (Wu et al., arXiv 1805.01978); between equal sums the lower class wins. Computed on the device of ``train``. Raises ValueError for k
+    outside 1 … N, a temperature that is not above 0, and features that are not finite.
     """
     if not 1 <= k <= len(train):
         raise ValueError(f"k must lie between 1 and the {len(train)} training vectors, not {k}")
@@ -33,5 +33,5 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, tem
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of right answers, in percent."""
+    """Share of correct predictions, in percent."""
     return 100.0 * float((predicted == labels.to(predicted.device)).float().mean())

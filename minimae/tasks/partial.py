@@ -1,4 +1,4 @@
-"""Partial fine-tuning: only the last blocks learn, the others stay as pre-training left them (paper, Section 5 and Figure 9)."""
+"""Partial fine-tuning: only the last blocks learn, the others stay as they were pre-trained (paper, Section 5 and Figure 9)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..model.vit import Block, Encoder, drop_path
 
 
 class HalfBlock(nn.Module):
-    """A block of which the MLP learns and the attention is frozen: ``b t d`` → ``b t d``, with the same parameter names.
+    """A block whose MLP learns and whose attention is frozen: ``b t d`` → ``b t d``, with the same parameter names.
 
-    Drop path is left to the half that learns: a frozen part is what it was after pre-training, in every step.
+    Only the half that learns has drop path: the frozen half computes the same in every step.
     """
 
     def __init__(self, block: Block) -> None:
@@ -29,17 +29,16 @@ class HalfBlock(nn.Module):
 
 
 def check_blocks(blocks: float) -> None:
-    """Raises ValueError for what is neither 0, 0.5 nor a whole number of blocks."""
+    """Raises ValueError unless blocks is 0, 0.5 or a whole number."""
     if blocks != 0.5 and (blocks < 0 or blocks != int(blocks)):
         raise ValueError(f"partial fine-tuning takes 0, 0.5 (the MLP of the last block) or a whole number of blocks, not {blocks}")
 
 
 def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
-    """Let only the last ``blocks`` blocks of an encoder learn, in place; → the parts that must stay in eval mode (drop path off).
+    """Let only the last ``blocks`` blocks of an encoder learn, in place; → the parts that must stay in eval mode (no drop path).
 
-    0: none (only what comes after the encoder learns). 0.5: the MLP of the last block, with its norm. As many as there are: everything,
-    tokens, positions and patch projection too. Gradients do not flow below the first part that learns.
-    Raises ValueError for other fractions and for more blocks than there are.
+    0: none. 0.5: the MLP of the last block, with its norm. The encoder's depth: everything, tokens, positions and patch projection too.
+    Gradients stop below the first part that learns. Raises ValueError for other fractions and for more blocks than there are.
     """
     check_blocks(blocks)
     depth = len(encoder.blocks)
@@ -62,7 +61,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
 
 
 def at_image(encoder: Encoder, image: int | Pair) -> Encoder:
-    """A copy of the encoder for images of another size in pixels: its positions are resized once, bicubically, and can then be learned.
+    """A copy of the encoder for images of another size in pixels: positions are resized once, bicubically.
 
     Raises ValueError when the patch size does not divide the image.
     """

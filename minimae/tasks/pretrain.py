@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,8 @@ __all__ = [
     "tensors_of",
 ]  # fmt: skip
 
-MOST_PATCHES = 4096  # most patches of an image whose size was not given; the paper has 196
+MOST_PATCHES = 4096  # of an image whose size was not given; the paper has 196
+OVERRIDES = ("image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")  # fields of a Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,11 @@ class Pretrain(Settings):
     """Everything that decides a pre-training run."""
 
     data: str = "fashion"
-    """A data set by name, or a folder of images."""
+    """A dataset by name, or a folder of images."""
     size: str = "nano"
     """A named size; the fields below override parts of it."""
     image: int | Pair | None = None
-    """Height and width in pixels, one number or two; None takes the data set's."""
+    """Height and width in pixels, one number or two; None takes the dataset's."""
     patch: int | Pair | None = None
     """Height and width of a patch in pixels; it must divide the image."""
     width: int | None = None
@@ -63,20 +64,20 @@ class Pretrain(Settings):
     decoder_heads: int | None = None
     """Attention heads of the decoder."""
     channels: int | None = None
-    """1 (grey) or 3 (colour): images are converted; None takes the data set's."""
+    """1 (grey) or 3 (colour): images are converted; None takes the dataset's."""
     init: str | None = None
-    """Trained weights to start from: a name, a run, or a file, ours or another library's; the encoder must have the size of this recipe."""
+    """Trained weights to start from: a name, a run, or a file, ours or another library's. The encoder must have this recipe's size."""
     init_decoder: bool = True
-    """With --init, take the decoder too where it fits; otherwise it starts fresh. What was taken is printed."""
+    """With --init, take the decoder too if it fits; otherwise it starts fresh. A line is printed."""
     ratio: float = 0.75
-    """Share of the patches that is hidden, between 0 and 1."""
+    """Share of the patches that are hidden, between 0 and 1."""
     sampling: Literal["random", "block", "grid"] = "random"
     """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
-    """What is predicted of a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
+    """What to predict of a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
     components of its pixels. Losses of different targets cannot be compared."""
     loss_on: Literal["masked", "all"] = "masked"
-    """The patches that the loss is computed on: the hidden ones, or all."""
+    """Compute the loss on the hidden patches, or on all."""
     mask_tokens_in_encoder: bool = False
     """Give the encoder a mask token for each hidden patch, instead of leaving these patches out: slower, and worse in the paper."""
     crop: tuple[float, float] | None = (0.2, 1.0)
@@ -90,7 +91,7 @@ class Pretrain(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads"):
+        for name in OVERRIDES:
             value = getattr(self, name)
             if value is not None and min(pair(value)) < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -101,38 +102,34 @@ class Pretrain(Settings):
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
     def size_for(self, images: ImageDataset) -> Size:
-        """The resolved size for these images. Raises ValueError when patch, image or widths do not go together.
+        """The resolved size for these images. Without ``image`` it is theirs, or that of a size for photographs where theirs varies.
 
-        Without ``image`` it is the size of the images. Where that varies, the sizes for photographs keep theirs (224 pixels); for the
-        others ValueError asks for one.
+        Raises ValueError when patch, image or widths do not go together, and when ``image`` has to be given.
         """
-        shown = self.image or images.image or self._usual(images.name)
-        if self.image is None:
-            self._few_patches(pair(shown))
-        return self.size_at(shown, images.channels)
-
-    def _few_patches(self, image: Pair) -> None:
-        """Raises ValueError for images with too many patches, such as unresized photographs."""
-        p1, p2 = pair(self.patch or size(self.size).patch)
-        if (count := (image[0] // p1) * (image[1] // p2)) > MOST_PATCHES:
+        if self.image is not None:
+            return self.size_at(self.image, images.channels)
+        default = size(self.size)
+        image = images.image or default.image
+        if images.image is None and min(pair(image)) < 224:
+            raise ValueError(f"the pictures of {images.name} have several sizes: give the model's size in pixels, for example --image 96")
+        (height, width), (p1, p2) = pair(image), pair(self.patch or default.patch)
+        if (count := (height // p1) * (width // p2)) > MOST_PATCHES:  # unresized photographs
             raise ValueError(
-                f"images of {image[0]}×{image[1]} pixels would be {count:,} patches of {p1}×{p2}, too many to attend to: give the size in "
+                f"images of {height}×{width} pixels would be {count:,} patches of {p1}×{p2}, too many to attend to: give the size in "
                 "pixels that the model takes, for example --image 96 (or image= in the recipe)"
             )
-
-    def _usual(self, name: str) -> int | Pair:
-        usual = size(self.size).image
-        if min(pair(usual)) < 224:
-            raise ValueError(f"the pictures of {name} have several sizes: give the model's size in pixels, for example --image 96")
-        return usual
+        return self.size_at(image, images.channels)
 
     def size_at(self, image: int | Pair, channels: int) -> Size:
-        """The resolved size for images of these pixels (unless the recipe names others) and channels. Raises ValueError likewise."""
-        names = ("patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
-        changes: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        resolved = size(self.size, **changes, image=self.image or image, channels=channels)
+        """The resolved size for images of these pixels (unless the recipe has its own) and channels. Raises ValueError likewise."""
+        changes: dict[str, Any] = {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
+        resolved = size(self.size, **{"image": image, **changes, "channels": channels})
         keep_count(resolved.grid[0] * resolved.grid[1], self.ratio)
         return resolved
+
+    def mae(self, size: Size) -> MAE:
+        """A model of this size with the recipe's target, loss and place of mask tokens, initialised from torch's generator."""
+        return MAE(size, target=self.target, loss_on=self.loss_on, mask_tokens_in_encoder=self.mask_tokens_in_encoder)
 
 
 @dataclass
@@ -146,8 +143,8 @@ class PretrainTask(Task):
     kind: str = field(default="pretrain", init=False)
 
     def __post_init__(self) -> None:
-        mean, deviation = self.dataset.statistics
-        self.statistics = mean.to(device_of(self.model)), deviation.to(device_of(self.model))
+        mean, std = self.dataset.statistics
+        self.statistics = mean.to(device_of(self.model)), std.to(device_of(self.model))
         self.image = pair(self.model.size.image)
         self.augmentation = augmentation_of(self.dataset, self.recipe.augmentation)
 
@@ -156,24 +153,23 @@ class PretrainTask(Task):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights, so that it can be used without its data."""
-        known = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.dataset.name}
-        return {**known, "images": identity(self.dataset)}
+        about = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.dataset.name}
+        return {**about, "images": identity(self.dataset)}
 
     def loader(self, order: Order) -> Iterator[Batch]:
-        r = self.recipe
-        how: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "seed": r.seed, "repeats": r.repeats}
-        return batches(self.dataset, order, self.reading, **how, device=device_of(self.model))
+        options: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "device": device_of(self.model)}
+        return batches(self.dataset, order, self.reading, **options, seed=self.recipe.seed, repeats=self.recipe.repeats)
 
     def expected(self) -> Expectation | None:
-        """Only in the process that writes the log; the others read no images for it."""
+        """The expected loss, in the process that writes the log; the others read no images for it."""
         if not world().main:
             return None
         r, reading = self.recipe, self.reading
-        known = None if r.init else reference(r, self.model.size, self.dataset.name, self.images)
-        warmup = r.warmup_epochs * self.images
+        curve = None if r.init else reference(r, self.model.size, self.dataset.name, self.images)
         baseline = baseline_loss(self.model, self.dataset, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
-        told = Expectation(target=r.target, values=self.model.target.values, ratio=r.ratio, warmup=warmup, baseline=baseline)
-        return told if known is None else replace(told, curve=known.points, tolerance=known.tolerance)
+        given: dict[str, Any] = {"target": r.target, "values": self.model.target.values, "ratio": r.ratio, "baseline": baseline}
+        given |= {} if curve is None else {"curve": curve.points, "tolerance": curve.tolerance}
+        return Expectation(**given, warmup=r.warmup_epochs * self.images)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe
@@ -190,15 +186,10 @@ class PretrainTask(Task):
 def build(recipe: Pretrain, images: ImageDataset, *, skip_corrupt: bool = False, workers: int = 0) -> MAE:
     """A freshly initialised MAE for a recipe and its images; weights depend on the recipe's seed alone.
 
-    For a PCA target, the first of several processes reads images (with ``workers``) and fits it, and the others get what it found.
+    A PCA target is fitted to images: the first of several processes reads them (with ``workers``) and sends the result to the others.
     """
     torch.manual_seed(recipe.seed)
-    model = MAE(
-        recipe.size_for(images),
-        target=recipe.target,
-        loss_on=recipe.loss_on,
-        mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
-    )
+    model = recipe.mae(recipe.size_for(images))
     if isinstance(model.target, PCATarget):
         if world().main:
             sample = some(images, 2000, image=pair(model.size.image), skip_corrupt=skip_corrupt, workers=workers).pixels
@@ -227,11 +218,8 @@ def pretrain(
     Raises ValueError for a recipe with ``init`` and no ``start``, or the reverse.
     """
     if (recipe.init is None) != (start is None) and not resume:
-        raise ValueError(
-            "this recipe starts from trained weights (init): pass start=minimae.weights.start.starter(recipe, images)"
-            if start is None
-            else "start= was given, but the recipe does not name the weights: set its field init"
-        )
+        needs = "needs start=minimae.weights.start.starter(recipe, images)" if start is None else "does not name the weights of start="
+        raise ValueError(f"a recipe with init={recipe.init!r} {needs}")
     model = build(recipe, images, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
     if start is not None and not resume:
         text = start(model)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.pixels import as_pixels
+from ..data.types import Statistics
 from ..errors import MinimaeError
 from ..model.checks import check_batch
 from ..model.mae import MAE
@@ -23,15 +24,14 @@ if TYPE_CHECKING:
     from .pretrain import Pretrain
 
 PICTURES = "pictures."  # prefix of the names of a second decoder's weights
-Statistics = tuple[Tensor, Tensor]  # mean and deviation per channel, of pixels in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A trained model with what it needs to be used: its recipe and the statistics its images were normalised by.
+    """A trained model with what is needed to use it: its recipe, and the statistics that normalise its images.
 
-    decoder: whether its decoder was trained too. Weights from elsewhere may have none; it is then fresh and cannot reconstruct.
-    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one: reconstructions use it.
+    decoder: whether the decoder was trained too. Weights from elsewhere may have none; it is then fresh and cannot reconstruct.
+    pictures: the same encoder with a second decoder that predicts plain pixels, if there is one; reconstructions use it.
     """
 
     model: MAE
@@ -52,9 +52,8 @@ class Pretrained:
     def features(self, images: Any, *, pool: Pool = "mean", batch: int = 500) -> Tensor:
         """Images ``N c height width``, of any size that the patch divides → float32 ``N values``, on the CPU.
 
-        images: a tensor, an array or PIL images; integers are pixel values 0 … 255 and floats lie in [0, 1], see
-        :func:`minimae.data.pixels.as_pixels`. They are normalised here, by the statistics of the weights.
-        pool: mean of the patch tokens, class, blocks (the means after every block) or tokens; see :func:`minimae.tasks.features.extract`.
+        images: a tensor, an array or PIL images, not normalised; integers are 0 … 255, floats lie in [0, 1]
+        (:func:`minimae.data.pixels.as_pixels`). pool: see :func:`minimae.tasks.features.extract`.
 
         >>> import torch, minimae
         >>> trained = minimae.load("fashion-nano")
@@ -64,16 +63,15 @@ class Pretrained:
         if pool not in get_args(Pool):
             raise ValueError(f"unknown pool {pool!r}; choose one of {', '.join(get_args(Pool))}")
         check_batch(batch)
-        how: dict[str, Any] = {"pool": pool, "batch": batch, "precision": self.recipe.precision}
         with inference(self.model):
-            return extract(self.model.encoder, *self._inputs(images), **how)
+            return extract(self.model.encoder, *self._inputs(images), pool=pool, batch=batch, precision=self.recipe.precision)
 
     def _inputs(self, images: Any) -> tuple[Tensor, Statistics]:
-        """Pixels and statistics; for a model in half precision or float64, of its type."""
-        pixels, (mean, std) = as_pixels(images, self.model.size.channels), self.statistics
-        if (kind := self.model.encoder.project.weight.dtype) == torch.float32:
+        """Pixels and statistics, in the type of a model in half precision or float64."""
+        pixels, (mean, std) = as_pixels(images, self.size.channels), self.statistics
+        if (dtype := self.model.encoder.project.weight.dtype) == torch.float32:
             return pixels, self.statistics
-        return (pixels / 255 if pixels.dtype == torch.uint8 else pixels).to(kind), (mean.to(kind), std.to(kind))
+        return (pixels / 255 if pixels.dtype == torch.uint8 else pixels).to(dtype), (mean.to(dtype), std.to(dtype))
 
 
 def load_pretrained(path: Path) -> Pretrained:
@@ -89,18 +87,13 @@ def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> 
 
     try:
         recipe: Pretrain = from_dict(Pretrain, about["settings"])
-        model = MAE(
-            from_dict(Size, about["size"]),
-            target=recipe.target,
-            loss_on=recipe.loss_on,
-            mask_tokens_in_encoder=recipe.mask_tokens_in_encoder,
-        )
-        mean, deviation = (torch.as_tensor(x) for x in about["statistics"])
+        model = recipe.mae(from_dict(Size, about["size"]))
+        mean, std = (torch.as_tensor(x) for x in about["statistics"])
     except (KeyError, TypeError, ValueError) as error:
         raise MinimaeError(f"{source} does not describe its model in a way this version knows ({error})") from None
     second = {name.removeprefix(PICTURES): value for name, value in weights.items() if name.startswith(PICTURES)}
     load_weights(model, {name: value for name, value in weights.items() if not name.startswith(PICTURES)}, source)
-    trained = Pretrained(model.eval(), recipe, (mean, deviation), bool(about.get("decoder", True)))
+    trained = Pretrained(model.eval(), recipe, (mean, std), bool(about.get("decoder", True)))
     if not second:
         return trained
     pictures = MAE(model.size, target="pixels")

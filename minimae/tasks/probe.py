@@ -1,8 +1,7 @@
-"""The linear probe on cached features: how much of the classes can be read off linearly, the encoder frozen.
+"""The linear probe on cached features: multinomial logistic regression on a frozen encoder.
 
-This is the fast path for small data: features are extracted once, from whole images without augmentation, and
-multinomial logistic regression is solved to its optimum. Its strength is chosen on held-out training images, the
-same way for every set of features that is compared. (The paper's own protocol, Table 10, trains on random crops.)
+The fast path for small data: features are extracted once, from whole images without augmentation, and the regression is solved to its
+optimum. Its penalty is chosen on held-out training images. (The paper's protocol, Table 10, trains on random crops.)
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ PENALTIES = (1e-3, 1e-2, 1e-1)
 
 
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean 0 and deviation 1 for each feature, by the training vectors: what a BatchNorm without affine does (Table 10)."""
+    """Mean 0 and standard deviation 1 for each feature, by the training vectors, like a BatchNorm without affine (Table 10)."""
     mean, deviation = train.mean(0), (train.var(0, unbiased=False) + 1e-6).sqrt()
     return (train - mean) / deviation, (test - mean) / deviation
 
 
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
-    """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖²: convex, solved by L-BFGS."""
+    """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖², by L-BFGS."""
     weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
     bias = torch.zeros(classes, device=features.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
@@ -42,9 +41,9 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
 def probe_predict(
     train: Tensor, labels: Tensor, test: Tensor, *, penalties: tuple[float, ...] = PENALTIES, seed: int = 0
 ) -> tuple[Tensor, float]:
-    """Predictions for the test vectors, and the penalty that did best on a fifth of the training vectors held out.
+    """Predictions for the test vectors, and the penalty that did best on a held-out fifth of the training vectors.
 
-    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N. Computed where ``train`` is.
+    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N. Computed on the device of ``train``.
     """
     classes, device, where = int(labels.max()) + 1, train.device, test.device
     labels = labels.to(device)

@@ -1,7 +1,6 @@
 """The linear probe as the paper trains it: random crops, a frozen encoder, one linear layer, LARS (paper, Appendix A.1 and Table 10).
 
-For small data :mod:`minimae.tasks.probe` gives a quicker answer from cached features, without crops. That is another protocol, and
-its numbers are not those of the paper.
+:mod:`minimae.tasks.probe` is faster on small datasets: it caches features and uses no crops. Its numbers are not comparable.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import augmented, normalise
-from ..data.types import Batch, ImageDataset
+from ..data.types import Batch, ImageDataset, Statistics
 from ..devices import device_of
 from ..model.vit import Encoder
 from ..train.distributed import world
@@ -39,11 +38,11 @@ class Probe(Settings):
     base_lr: float = 0.1
     weight_decay: float = 0.0
     momentum: float = 0.9
-    """LARS: the share of the last update that is kept."""
+    """LARS: share of the last update in the next one."""
     trust: float = 0.001
-    """LARS: the share of its own length by which a weight matrix moves at a learning rate of 1."""
+    """LARS: how far a weight matrix moves at a learning rate of 1, as a share of its norm."""
     pool: Literal["class", "mean"] = "class"
-    """What is classified: the class token, or the mean of the patch tokens, after the last norm."""
+    """Classify the class token, or the mean of the patch tokens, after the last norm."""
     crop: tuple[float, float] | None = (0.08, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image. (The paper gives no range; this is the usual one.)"""
     flip: bool = True
@@ -51,9 +50,9 @@ class Probe(Settings):
 
 
 class FeatureNorm(nn.BatchNorm1d):
-    """BatchNorm without affine (eps 1e-6) for frozen features ``b d``: training statistics are those of all processes together.
+    """BatchNorm without affine (eps 1e-6) for frozen features ``b d``, with the statistics of all processes (which have equal batches).
 
-    No gradient flows into frozen features, so the processes need only tell each other two vectors. They must hold as many images each.
+    torch's SyncBatchNorm needs a GPU. Frozen features have no gradient, so exchanging two vectors is enough.
     """
 
     def __init__(self, d: int) -> None:
@@ -64,10 +63,10 @@ class FeatureNorm(nn.BatchNorm1d):
             return super().forward(x)
         with torch.no_grad():
             x = x.float()
-            wide = x.double()  # the difference of two squares wants more digits
-            told = torch.stack([wide.mean(0), wide.square().mean(0)])
-            dist.all_reduce(told)
-            mean, square = told / world().size
+            wide = x.double()  # the difference of two squares needs more digits
+            moments = torch.stack([wide.mean(0), wide.square().mean(0)])
+            dist.all_reduce(moments)
+            mean, square = moments / world().size
             variance, count = (square - mean.square()).clamp(min=0), len(x) * world().size
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             assert self.num_batches_tracked is not None
@@ -80,8 +79,8 @@ class FeatureNorm(nn.BatchNorm1d):
 class LinearProbe(nn.Module):
     """A frozen encoder, a BatchNorm without affine, a linear layer: images ``b c height width`` → logits ``b classes``.
 
-    The encoder stays in eval mode and no gradient is kept for it. The BatchNorm puts features of any scale on the scale that one
-    learning rate suits; its statistics are those of one forward pass, so with accumulation they are those of a part of the batch.
+    The encoder stays in eval mode and gets no gradient. The BatchNorm brings features to one scale, so one learning rate suits all
+    models; with accumulation its statistics are those of one forward pass.
     """
 
     def __init__(self, encoder: Encoder, classes: int, *, pool: str = "class") -> None:
@@ -142,7 +141,7 @@ def train_probe(
     recipe: Probe,
     encoder: Encoder,
     images: ImageDataset,
-    statistics: tuple[Tensor, Tensor],
+    statistics: Statistics,
     out: Path | None = None,
     *,
     resume: bool = False,

@@ -88,9 +88,7 @@ def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tenso
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no picture at {path}")
-    picture = read_file(path, channels=channels, bits=bits)
-    data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return data.reshape(picture.height, picture.width, -1).permute(2, 0, 1)[None].contiguous()
+    return as_pixels(read_file(path, channels=channels, bits=bits), channels)
 
 
 def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:

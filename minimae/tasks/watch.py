@@ -77,9 +77,9 @@ def effective_rank(features: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """A callback for pre-training, made by :func:`watch`; see there. Only the first process measures."""
+    """A callback for pre-training, made by :func:`watch`. Only the first process measures."""
 
-    kinds: tuple[Kind, ...]
+    kinds: frozenset[Kind]
     every: float
     train: Images
     held_out: Images
@@ -88,31 +88,27 @@ class Watch:
     def __call__(self, task: Any, log: Log) -> Log | None:
         if not world().main or not due(task, log, self.every):
             return None
-        with in_eval_mode(task.model):
-            return self.measure(task, log["epoch"])
-
-    def measure(self, task: Any, epoch: float) -> Log:
-        """All measurements of ``task.model``, by name."""
-        model, recipe, statistics, numbers = task.model, task.recipe, task.statistics, {}
-        if {"knn", "probe", "rank"} & set(self.kinds):
-            test = extract(model.encoder, self.held_out, statistics, precision=recipe.precision)
-        if {"knn", "probe"} & set(self.kinds):
-            assert self.train.labels is not None and self.held_out.labels is not None
-            train, labels = extract(model.encoder, self.train, statistics, precision=recipe.precision), self.train.labels
-            if "knn" in self.kinds:
-                numbers["knn_accuracy"] = accuracy(knn_predict(train, labels, test, k=min(20, len(train))), self.held_out.labels)
-            if "probe" in self.kinds:
-                with torch.enable_grad():
-                    numbers["probe_accuracy"] = accuracy(probe_predict(train, labels, test)[0], self.held_out.labels)
-        if "rank" in self.kinds:
-            numbers["feature_rank"] = effective_rank(test)
-        if "validation" in self.kinds:
-            numbers["validation_loss"] = validation_loss(task, self.held_out)
-        if "reconstructions" in self.kinds:
-            assert self.draw is not None
-            shown = self.held_out.subset(range(min(SHOWN, len(self.held_out))))
-            pretrained = Pretrained(model, recipe, tuple(x.cpu() for x in statistics))  # type: ignore[arg-type]
-            self.draw(reconstruct_batch(pretrained, shown.pixels, seed=recipe.seed, ids=shown.ids)[0], f"epoch-{epoch:07.2f}")
+        model, recipe, statistics, kinds, numbers = task.model, task.recipe, task.statistics, self.kinds, {}
+        with in_eval_mode(model):
+            if kinds & {"knn", "probe", "rank"}:
+                test = extract(model.encoder, self.held_out, statistics, precision=recipe.precision)
+            if kinds & {"knn", "probe"}:
+                train = extract(model.encoder, self.train, statistics, precision=recipe.precision)
+                given: Any = (train, self.train.labels, test)
+                truth: Any = self.held_out.labels
+                if "knn" in kinds:
+                    numbers["knn_accuracy"] = accuracy(knn_predict(*given, k=min(20, len(train))), truth)
+                if "probe" in kinds:
+                    with torch.enable_grad():
+                        numbers["probe_accuracy"] = accuracy(probe_predict(*given)[0], truth)
+            if "rank" in kinds:
+                numbers["feature_rank"] = effective_rank(test)
+            if "validation" in kinds:
+                numbers["validation_loss"] = validation_loss(task, self.held_out)
+            if "reconstructions" in kinds and self.draw is not None:
+                shown = self.held_out.subset(range(min(SHOWN, len(self.held_out))))
+                triplets, _ = reconstruct_batch(Pretrained(model, recipe, statistics), shown.pixels, seed=recipe.seed, ids=shown.ids)
+                self.draw(triplets, f"epoch-{log['epoch']:07.2f}")
         return numbers
 
 
@@ -141,10 +137,10 @@ def watch(
 ) -> Watch:
     """A callback that measures the model every so many epochs, on at most ``images`` training and as many held-out images.
 
-    knn, probe: accuracy in percent on the held-out images, with features and labels of the training images; these labels are used for
-    this alone, never for training. rank: :func:`effective_rank` of the held-out features. validation: the loss of held-out images.
+    knn, probe: accuracy in percent on the held-out images, from the training images and their labels, which are used for this alone and
+    never for training. rank: :func:`effective_rank` of the held-out features. validation: the loss of the held-out images.
     reconstructions: ``draw(triplets, name)`` gets those of the first eight held-out images.
-    Raises ValueError when images, labels or ``draw`` are missing for what is asked.
+    Raises ValueError when images, labels or ``draw`` are missing.
     """
     if held_out is None:
         raise ValueError(f"watching {', '.join(kinds)} needs held-out images: {train.name} has no test part")
@@ -156,7 +152,7 @@ def watch(
         raise ValueError(f"a run is watched every so many epochs, a number above 0, not {every}")
     view: dict[str, Any] = {"image": pair(size.image), "skip_corrupt": reading.skip_corrupt, "workers": reading.processes()}
     parts = [some(part, images if world().main else 1, **view) for part in (train, held_out)]
-    return Watch(tuple(kinds), every, parts[0], parts[1], draw)
+    return Watch(frozenset(kinds), every, parts[0], parts[1], draw)
 
 
 @dataclass(eq=False)

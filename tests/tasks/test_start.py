@@ -111,9 +111,9 @@ def test_a_classifier_gives_its_encoder(pool: str, fresh: bool, file: Path, tmp_
 def test_a_run_starts_lower_and_resumes_without_the_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, before = pretrain(replace(RECIPE, epochs=20.0, base_lr=2e-3), IMAGES, tmp_path / "first", quiet=True)
     recipe = replace(RECIPE, init=str(tmp_path / "first"), base_lr=1e-4)
-    with pytest.raises(ValueError, match="pass start=minimae.weights.start.starter"):
+    with pytest.raises(ValueError, match="needs start=minimae.weights.start.starter"):
         pretrain(recipe, IMAGES, quiet=True)
-    with pytest.raises(ValueError, match="set its field init"):
+    with pytest.raises(ValueError, match="does not name the weights"):
         pretrain(RECIPE, IMAGES, quiet=True, start=lambda model: "")
     whole, result = pretrain(recipe, IMAGES, tmp_path / "whole", quiet=True, start=starter(recipe, IMAGES))
     assert result.history[0]["loss"] < before.history[0]["loss"] - 0.01
