@@ -122,7 +122,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["pretrain", "fashion-demo", "--ratio", "0.999"], "keeps 0 of"),
         (["pretrain", "fashion-demo", "--ratio", "0"], "between 0 and 1"),
         (["pretrain", "fashion-demo", "--batch", "99999"], "there are only 10000"),
-        (["pretrain", "fashion-demo", "--width", "50"], "width of 50"),
+        (["pretrain", "fashion-demo", "--width", "50"], "the width must be a multiple of the heads"),
         (["pretrain", "fashion-demo", "--device", "cuda:99"], "--device cpu"),
         (["pretrain", "cifar10"], "unknown recipe 'cifar10'; did you mean 'cifar10-tiny'?"),
         (["pretrain", "cifar10-tiny", "--data-root", "empty"], "--download"),

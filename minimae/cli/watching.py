@@ -22,7 +22,7 @@ from .options import DataOptions
 
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions:
-    """What is measured while the model trains. It changes nothing of what is trained; --resume needs these options again."""
+    """What is measured while the model trains. The trained weights do not depend on it."""
 
     watch: tuple[Kind, ...] = ()
     """knn, probe: accuracy on test images; labels are used for these curves alone, never for training. rank: effective rank of the
