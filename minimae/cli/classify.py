@@ -67,11 +67,11 @@ class Trained(LabelOptions):
     """A trained model, and labelled images to evaluate it on."""
 
     weights: Path  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
-    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
 
     def open(self, device: str) -> tuple[Pretrained, ImageDataset, ImageDataset]:
         """The pre-trained model on its device, training images and test images."""
-        trained = self.foreign.pretrained(self.weights)
+        trained = self.layout.pretrained(self.weights)
         trained.model.to(device)
         threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)
@@ -134,13 +134,13 @@ class EvaluateCommand(LabelOptions):
     """Accuracy of a fine-tuned classifier on test images, top-1 and top-5: minimae evaluate --weights RUN"""
 
     weights: Path  # The folder of a fine-tuning run, its checkpoint, an exported file, or another library's classifier.
-    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     predictions: Path | None = None  # A CSV file for the label and the most probable classes of each image.
     confusion: Path | None = None  # A CSV file for the confusion matrix: rows are true classes, columns predicted ones.
 
     def __call__(self) -> None:
         device = self.where.join()
-        trained = self.foreign.load(self.weights)
+        trained = self.layout.load(self.weights)
         if not isinstance(trained, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it cannot classify: evaluate it with minimae knn, probe or finetune")
         threads.in_this_process(trained.size, device=device)

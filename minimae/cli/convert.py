@@ -40,7 +40,7 @@ class ConvertCommand:
     """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
     encoder_only: bool = False  # Leave the decoder out.
     image: int | None = None  # Another image size in pixels: positions are resized.
-    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     decoder_heads: int | None = None  # Heads of the decoder, where the weights do not state them.
     target: Literal["normalised", "pixels", "pca"] | None = None
     """What the decoder was trained to predict, where the weights do not state it: normalised by default."""
@@ -54,7 +54,7 @@ class ConvertCommand:
             raise ValueError("--mean and --std belong together: give both, with one number for each channel")
         check_absent(self.out)
         given: dict[str, Any] = {name: getattr(self, name) for name in ("image", "decoder_heads", "target", "strict")}
-        trained = self.foreign.load(self.weights, **given, statistics=None if self.mean is None else (self.mean, self.std))
+        trained = self.layout.load(self.weights, **given, statistics=None if self.mean is None else (self.mean, self.std))
         if self.to == "program":
             save_program(trained, self.out, pool=self.pool)
         else:

@@ -23,7 +23,7 @@ from ..train.distributed import world
 from ..train.folder import can_resume
 from ..weights import Classified
 
-RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, as the first word; minimae recipes lists them.")]]
+RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, or a file with one, as the first word; minimae recipes lists the recipes.")]]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -72,7 +72,7 @@ def describe(images: ImageDataset) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions:
-    """What a file of weights from another library may not state."""
+    """How to read weights of another library, where the file does not say."""
 
     heads: int | None = None  # Heads of the encoder, where the weights do not state them.
     key: str | None = None  # Which weights to take from a file with several sets: model_ema, teacher …
@@ -109,7 +109,7 @@ class DataOptions:
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
-    """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and more of the bus."""
+    """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and sends more data to it."""
 
     @property
     def reading(self) -> LoaderConfig:

@@ -43,7 +43,7 @@ class ReconstructCommand:
 
     pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE [PICTURE …]")]]  # One image file or more.
     weights: Path  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
-    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     ratio: float | None = None  # Share of the patches to hide; by default the model's own.
     seed: int = 0  # Decides which patches are hidden.
     bits: int | None = None
@@ -53,7 +53,7 @@ class ReconstructCommand:
     def __call__(self) -> None:
         if not self.pictures:
             raise ValueError(f"name a picture: minimae reconstruct PICTURE --weights {self.weights}")
-        trained = self.foreign.pretrained(self.weights)
+        trained = self.layout.pretrained(self.weights)
         threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")

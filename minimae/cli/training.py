@@ -91,9 +91,9 @@ class FinetuneCommand(RunOptions):
     """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
 
     weights: Path | None = None
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights; a classifier goes on with its norm, and with its
-    head if the classes are the same. A recipe from scratch takes none."""
-    foreign: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights. Of a classifier the norm is kept too, and the head
+    if the classes are the same. A recipe from scratch takes none."""
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
     labels: int | None = None  # Use this many labels only, the same number of each class.
@@ -105,7 +105,7 @@ class FinetuneCommand(RunOptions):
     def __call__(self) -> None:
         device = self.where.join()
         recipe = for_processes(self.recipe, world().size)
-        trained: Any = None if self.weights is None else self.foreign.load(self.weights)
+        trained: Any = None if self.weights is None else self.layout.load(self.weights)
         tuned = isinstance(trained, Classified)
         if trained is not None:
             size, data = (trained.size, trained.data) if tuned else (trained.model.size, trained.recipe.data)
@@ -124,7 +124,7 @@ class FinetuneCommand(RunOptions):
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
         encoder, keep = network.to(device), not tuned or same_classes(trained, train)
         if tuned:
-            print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a fresh head, as the classes are others'}")
+            print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a new head, because the classes differ'}")
         resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
         given = {"validation": validation, "reading": reading, "keep_head": keep, "data": self.data or data}
         model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
