@@ -40,6 +40,7 @@ def test_commands_are_understood(page: Path, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "my-photos" / "a.jpg").touch()
     small = ["--limit", "40", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu"]
     assert main(["pretrain", "fashion-demo", *small, "--out", "runs/mine"]) == 0  # the page resumes it
+    assert main(["recipes", "fashion-demo", "--save", "my.yaml"]) == 0  # another takes its recipe from this file
     for words in commands(page):
         if {"--help", "help"} & set(words):
             with pytest.raises(SystemExit):
