@@ -154,22 +154,22 @@ def trained_model(model: Any, statistics: Any, metadata: dict[str, Any]) -> Pret
         raise ValueError(f"a MAE, a Classifier or what minimae.load returned can be saved, not {type(model).__name__}")
     if statistics is None:
         raise ValueError("statistics=(mean, std) is missing: what the images were normalised by, for example images.statistics")
+    size = model.size if isinstance(model, MAE) else model.encoder.size
+    statistics = checked_statistics(statistics, size.channels)
     known = ("ratio", "data") if isinstance(model, MAE) else ("classes", "data")
     if strange := sorted(set(metadata) - set(known)):
         raise ValueError(f"{', '.join(strange)} is nothing to keep with a {type(model).__name__}; {' and '.join(known)} can be")
     if not isinstance(model, MAE):
-        statistics = checked_statistics(statistics, model.encoder.size.channels)
         classes, count = metadata.pop("classes", ()), model.head.out_features
         if not isinstance(classes, list | tuple) or len(classes) not in (0, count):
             raise ValueError(f"classes are a list of the {count} names that belong to the head, not {classes!r}")
         return Classified(model, statistics, tuple(map(str, classes)), **metadata)
-    statistics = checked_statistics(statistics, model.size.channels)
     if hasattr(model.encoder, "vit"):
         raise ValueError("the encoder of this MAE is a model of timm: save that one, with torch.save(vit.state_dict(), path)")
-    keep_count(model.size.grid[0] * model.size.grid[1], metadata.get("ratio", 0.75))
+    keep_count(size.grid[0] * size.grid[1], metadata.get("ratio", 0.75))  # a ValueError for a ratio that hides all or nothing
     target = next((name for name, kind in TARGETS.items() if type(model.target) is kind), None)
     if target is None:
         raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
     tokens = model.encoder.mask_token is not None
     fields = {"data": OWN_DATA, **metadata, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
-    return Pretrained(model, recipe_of(model.size, **fields), statistics)
+    return Pretrained(model, recipe_of(size, **fields), statistics)

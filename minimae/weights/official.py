@@ -1,17 +1,24 @@
-"""The authors' weights: what their code calls the parameters and saves beside them, and their published files by name."""
+"""The authors' weights: what their code calls the parameters and saves beside them, and their published files, downloaded by name."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
+from tqdm import tqdm
 
-from .download import download
+from ..errors import MinimaeError
 from .facts import IMAGENET, Facts
 from .layouts import Names
 
@@ -28,6 +35,7 @@ NAMES = Names(
     },
 )  # fmt: skip
 MODELS = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16)}  # width and heads
+ATTEMPTS = 3  # of a download, in one call
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
 LICENCE = (
     "These weights are the authors' (Meta), under CC BY-NC 4.0: not for commercial use. https://creativecommons.org/licenses/by-nc/4.0/"
@@ -88,3 +96,81 @@ def published_file(name: str, folder: Path | None = None, *, quiet: bool = False
     if not path.exists():
         print(LICENCE, file=sys.stderr)
     return download(weights.url, path, md5=weights.md5, quiet=quiet)
+
+
+def download(url: str, target: Path, *, md5: str | None = None, quiet: bool = False, timeout: float = 30.0, pause: float = 1.0) -> Path:
+    """The file at ``target``, downloaded from ``url`` if it is not there yet.
+
+    md5: the checksum or its first digits, if known. What has arrived is kept beside the target as .partial and resumed, in this call
+    (three attempts, ``pause`` seconds apart) and in the next; ``torch.hub.download_url_to_file`` would begin again, and it does not check
+    md5. Several processes may want the same file: one downloads, the others wait.
+    Raises MinimaeError that says where to put the file by hand when it cannot be downloaded, and for a wrong checksum.
+    """
+    if target.is_file():
+        return target
+    by_hand = f"fetch {url} in another way and put it at {target}"
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if target.is_file():  # another process was quicker
+                return target
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    download_rest(url, partial, quiet=quiet, timeout=timeout)
+                    break
+                except urllib.error.HTTPError as error:
+                    if error.code == 416 and partial.exists():  # the part is as long as the file, or longer
+                        partial.unlink()
+                        continue
+                    raise MinimaeError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}; {by_hand}") from None
+                except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+                    if attempt == ATTEMPTS:
+                        have = f"{partial.stat().st_size:,} bytes" if partial.exists() else ""
+                        kept = f"{have} are kept, and the next call resumes there; or " if have else ""
+                        what = getattr(error, "reason", None) or error or type(error).__name__
+                        raise MinimaeError(f"{url} cannot be fetched ({what}): {kept}{by_hand}") from None
+                    time.sleep(pause)
+            if (wrong := wrong_checksum(partial, md5)) is None:
+                partial.replace(target)
+            for file in (partial, tag_file(partial)):
+                file.unlink(missing_ok=True)
+            if wrong is not None:
+                raise MinimaeError(f"what came from {url} has the md5 {wrong}, not {md5}…: it was removed; try again, or {by_hand}")
+    except OSError as error:
+        raise MinimaeError(f"cannot write {target} ({error}): set TORCH_HOME to a folder that can be written, or {by_hand}") from None
+    return target
+
+
+def download_rest(url: str, partial: Path, *, quiet: bool, timeout: float) -> None:
+    """Bring ``partial`` to its whole length, from where it is. A file that has changed on the server since then is begun again."""
+    have, tag = partial.stat().st_size if partial.exists() else 0, tag_file(partial)
+    version = tag.read_text(encoding="utf-8") if have and tag.exists() else ""
+    ranges = {"Range": f"bytes={have}-", "If-Range": version} if version else {}  # without it the parts could be of two versions
+    response: Any = urllib.request.urlopen(urllib.request.Request(url, headers={"User-Agent": "minimae"} | ranges), timeout=timeout)
+    with response:
+        have = have if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        tag.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "", encoding="utf-8")
+        bar: Any = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": url.rpartition("/")[2], "disable": quiet}
+        with open(partial, "ab" if have else "wb") as file, tqdm(total=total, initial=have, **bar) as progress:
+            while block := response.read(1 << 20):
+                file.write(block)
+                progress.update(len(block))
+    if total is not None and partial.stat().st_size < total:
+        raise ConnectionError(f"the connection ended after {partial.stat().st_size:,} of {total:,} bytes")
+
+
+def tag_file(partial: Path) -> Path:
+    """Keeps the server's tag of this version of the file while it is incomplete."""
+    return partial.with_name(partial.name + "-of")
+
+
+def wrong_checksum(file: Path, md5: str | None) -> str | None:
+    """The checksum of a file if it does not begin as it should; None when it does, or when nothing is known."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(file, "rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return None if digest.hexdigest().startswith(md5 or "") else digest.hexdigest()

@@ -18,8 +18,7 @@ import torch
 import minimae
 from minimae import MinimaeError, weights
 from minimae.tasks.pretrain import Pretrained
-from minimae.weights.download import ATTEMPTS, download
-from minimae.weights.official import PUBLISHED, Published, published_file
+from minimae.weights.official import ATTEMPTS, PUBLISHED, Published, download, published_file
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Weights of timm, of the big library and in the authors' layout: the same outputs at every block, and the same bits on the way back."""
+"""Weights of timm, of transformers and in the authors' layout: the same outputs at every block, and the same bits on the way back."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_classifiers(pool: Any, layout: Any, name: str, tmp_path: Path) -> None:
 
 
 def big(**changes: Any) -> ViTMAEForPreTraining:
-    """A ViTMAE of the big library with positions (from a config alone it may have none) and noise in every weight."""
+    """A ViTMAE of transformers with positions (from a config alone it may have none) and noise in every weight."""
     fields = dict(
         image_size=16, patch_size=4, num_channels=3, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         decoder_hidden_size=16, decoder_num_hidden_layers=2, decoder_num_attention_heads=2, decoder_intermediate_size=64,
@@ -115,7 +115,7 @@ def big(**changes: Any) -> ViTMAEForPreTraining:
 
 
 @pytest.mark.parametrize("how", ["folder", "live", "tensors"])
-def test_the_big_library_s_vitmae(how: str, tmp_path: Path) -> None:
+def test_transformers_vitmae(how: str, tmp_path: Path) -> None:
     theirs = big()
     theirs.save_pretrained(tmp_path / "theirs")
     if how == "tensors":
@@ -137,12 +137,12 @@ def test_the_big_library_s_vitmae(how: str, tmp_path: Path) -> None:
         near(one, other)
 
 
-def test_the_big_library_opens_what_we_write(tmp_path: Path) -> None:
+def test_transformers_opens_what_we_write(tmp_path: Path) -> None:
     ours = trained()
     weights.save(ours, tmp_path / "whole", "huggingface")
     weights.save(ours, tmp_path / "encoder", "huggingface", encoder_only=True)
-    theirs, told = ViTMAEForPreTraining.from_pretrained(tmp_path / "whole", output_loading_info=True)
-    assert not told["missing_keys"] and not told["unexpected_keys"] and theirs.config.norm_pix_loss and theirs.config.mask_ratio == 0.6
+    theirs, info = ViTMAEForPreTraining.from_pretrained(tmp_path / "whole", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and theirs.config.norm_pix_loss and theirs.config.mask_ratio == 0.6
     images, noise = torch.randn(2, 3, 16, 16), torch.rand(2, 16)
     with torch.no_grad():
         near(ours.model(images, mask_from_noise(noise, keep_count(16, 0.6))).loss, theirs.eval()(images, noise=noise).loss)
@@ -153,7 +153,7 @@ def test_the_big_library_opens_what_we_write(tmp_path: Path) -> None:
     assert again["image_mean"] == pytest.approx([0.4, 0.5, 0.6])
 
 
-def test_older_names_of_the_big_library(tmp_path: Path) -> None:
+def test_older_names_of_transformers(tmp_path: Path) -> None:
     """What transformers 4 wrote, and what the published files hold, whichever version is installed."""
     weights.save(trained(), tmp_path / "old", "huggingface")
     from safetensors import safe_open
@@ -164,7 +164,7 @@ def test_older_names_of_the_big_library(tmp_path: Path) -> None:
     assert {"vit.embeddings.patch_embeddings.projection.weight", "decoder.decoder_pos_embed", "vit.layernorm.bias"} <= names
 
 
-def test_the_big_library_s_classifier(tmp_path: Path) -> None:
+def test_transformers_classifier(tmp_path: Path) -> None:
     config = ViTConfig(
         image_size=16, patch_size=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, layer_norm_eps=1e-6,
         id2label={0: "cat", 1: "dog", 2: "owl"}, label2id={"cat": 0, "dog": 1, "owl": 2},
@@ -273,13 +273,6 @@ def test_their_fine_tuning(tmp_path: Path) -> None:
     assert isinstance(after, Classified) and after.classifier.pool == "mean" and equal(after.classifier, classifier)
 
 
-def test_names_that_wrappers_left(tmp_path: Path) -> None:
-    before = trained()
-    torch.save({"state_dict": {f"module.{k}": v for k, v in official(before).items()}}, tmp_path / "ddp.pth")
-    after = weights.load(tmp_path / "ddp.pth", heads=4, decoder_heads=2)
-    assert isinstance(after, Pretrained) and equal(after.model, before.model)
-
-
 def test_the_paper_s_sizes_are_known_where_the_source_states_them() -> None:
     for name, heads in (("base", 12), ("large", 16), ("huge", 16)):
         size = minimae.size(name)
@@ -332,9 +325,9 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
     ],
 )
 def test_what_does_not_go_is_explained(options: dict[str, Any], said: str) -> None:
-    told = {"heads": 4, "decoder_heads": 2} if len(options) == 1 and not {"heads", "decoder_heads"} & options.keys() else {}
+    known = {"heads": 4, "decoder_heads": 2} if len(options) == 1 and not {"heads", "decoder_heads"} & options.keys() else {}
     with pytest.raises(MinimaeError, match=said):
-        weights.load(official(trained()), **told, **options)
+        weights.load(official(trained()), **known, **options)
 
 
 def test_what_is_missing_or_left_over_is_listed() -> None:
