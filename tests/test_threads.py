@@ -60,14 +60,13 @@ def chosen(work: float, cores: int) -> int:
 @pytest.mark.parametrize("name", ["fashion-demo", "fashion-nano", "fashion-finetune", "fashion-scratch"])
 def test_the_models_of_the_demo_and_the_book_take_one_thread(name: str) -> None:
     entry = RECIPES[name]
-    assert chosen(step_flops(entry.size, entry.recipe.batch, ratio=getattr(entry.recipe, "ratio", None)), 16) == 1
-    assert chosen(step_flops(entry.size, 500, trains=False), 16) == 1 or name == "fashion-nano"
-    assert chosen(step_flops(entry.size, threads.PART, trains=False), 16) == 1
+    assert chosen(step_flops(entry.size, entry.recipe), 16) == 1
+    assert chosen(step_flops(entry.size), 16) == 1
 
 
 @pytest.mark.parametrize(("name", "changes", "batch"), [("micro", {}, 128), ("tiny", {"patch": 4, "image": 28}, 64), ("base", {}, 8)])
 def test_larger_models_take_all_cores(name: str, changes: dict[str, int], batch: int) -> None:
-    assert chosen(step_flops(size(name, **changes), batch, ratio=0.75), 16) == 16
+    assert chosen(step_flops(size(name, **changes), Pretrain(batch=batch)), 16) == 16
 
 
 def test_who_decides_in_which_order() -> None:

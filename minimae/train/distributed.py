@@ -120,8 +120,7 @@ def wrap_distributed(model: nn.Module, *, shard: bool) -> nn.Module:
         fully_shard(model)
         return model
     device = next(model.parameters()).device
-    devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True)
 
 
 def empty_copy(model: nn.Module) -> nn.Module:

@@ -77,10 +77,10 @@ class ScaledLARS(LARS):
             if scale is not None:
                 parameter.grad.div_(scale)
             self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
-        held = [*learned, *(self.state[p]["velocity"] for p in learned)]
-        before = [tensor.clone() for tensor in held]
+        changed = [*learned, *(self.state[p]["velocity"] for p in learned)]
+        before = [tensor.clone() for tensor in changed]
         loss = super().step(closure)
-        for tensor, old in zip(held, before):
+        for tensor, old in zip(changed, before):
             tensor.copy_(torch.where(overflow > 0, old, tensor))
         return loss
 

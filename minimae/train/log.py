@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -45,13 +45,13 @@ class Logs:
     ) -> None:  # fmt: skip
         self.window, self.main, self.say = window, world().main, say
         self.watch = Watch(expected) if expected is not None and self.main else None
-        self.sinks: dict[str, Any] = {}
+        self.sinks: dict[str, Sink] = {}
         for point in state["history"]:  # what was printed before the run was stopped is not printed again
             self.warning(point)
         if self.main and out is not None and importlib.util.find_spec("tensorboard"):
-            self.sinks["TensorBoard"] = EventSink(out / EVENTS, state["step"])
+            self.sinks["TensorBoard"] = event_sink(out / EVENTS, state["step"])
         if self.main and wandb is not None:
-            self.sinks["Weights & Biases"] = WandbSink(wandb, out, state)
+            self.sinks["Weights & Biases"] = wandb_sink(wandb, out, state)
 
     def point(self, point: Point) -> str:
         """Log a point (step, loss, lr, images_per_s, …) → a few words for the progress bar."""
@@ -81,51 +81,51 @@ class Logs:
                 self.say(f"{name} did not close ({failed}); its last points may be missing")
 
 
-class EventSink:
-    """Scalars in TensorBoard's own files: tensorboard --logdir RUNS shows them."""
+class Sink(NamedTuple):
+    """Where points go."""
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    write: Callable[[Point], None]
+    close: Callable[[], None]
 
-        try:
-            self.writer = SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
-        except OSError as error:
-            raise MinimaeError(f"cannot write {folder} ({error}); choose another --out") from None
 
-    def write(self, point: Point) -> None:
+def event_sink(folder: Path, step: int) -> Sink:
+    """TensorBoard's own files: tensorboard --logdir RUNS shows them. Events after ``step`` are removed."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    try:
+        writer: Any = SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise MinimaeError(f"cannot write {folder} ({error}); choose another --out") from None
+
+    def write(point: Point) -> None:
         for name, value in point.items():
             if name != "step":
-                self.writer.add_scalar(name, value, int(point["step"]))  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, int(point["step"]))
+        writer.flush()
 
-    def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+    return Sink(write, writer.close)
 
 
-class WandbSink:
-    """Scalars sent to a project at Weights & Biases. A resumed run keeps its id, which is stored beside the checkpoint."""
+def wandb_sink(project: str, out: Path | None, state: dict[str, Any]) -> Sink:
+    """A project at Weights & Biases. A resumed run keeps its id, which is stored beside the checkpoint."""
+    try:
+        import wandb
+    except ImportError:
+        raise MinimaeError("--wandb needs the package wandb: pip install wandb, or leave --wandb out") from None
+    name, folder = uuid.uuid4().hex, {}
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            name = (out / WANDB_ID).read_text(encoding="utf-8").strip() if state["step"] and (out / WANDB_ID).is_file() else name
+            (out / WANDB_ID).write_text(name + "\n", encoding="utf-8")
+            folder = {"name": out.name, "dir": str(out)}
+        run: Any = wandb.init(project=project, id=name, resume="allow", config=state["settings"], **folder)
+    except Exception as error:
+        raise MinimaeError(f"Weights & Biases did not start ({error}); try WANDB_MODE=offline, or leave --wandb out") from None
+    first = getattr(run, "step", 0)  # the service accepts rising steps only
 
-    def __init__(self, project: str, out: Path | None, state: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise MinimaeError("--wandb needs the package wandb: pip install wandb, or leave --wandb out") from None
-        path = None if out is None else out / WANDB_ID
-        resumed = path is not None and state["step"] and path.is_file()
-        name = path.read_text(encoding="utf-8").strip() if path is not None and resumed else uuid.uuid4().hex
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(name + "\n", encoding="utf-8")
-            folder = {} if out is None else {"name": out.name, "dir": str(out)}
-            self.run: Any = wandb.init(project=project, id=name, resume="allow", config=state["settings"], **folder)
-        except Exception as error:
-            raise MinimaeError(f"Weights & Biases did not start ({error}); try WANDB_MODE=offline, or leave --wandb out") from None
-        self.first = getattr(self.run, "step", 0)  # the service accepts rising steps only
+    def write(point: Point) -> None:
+        if point["step"] >= first:
+            run.log({name: value for name, value in point.items() if name != "step"}, step=int(point["step"]))
 
-    def write(self, point: Point) -> None:
-        if point["step"] >= self.first:
-            self.run.log({name: value for name, value in point.items() if name != "step"}, step=int(point["step"]))
-
-    def close(self) -> None:
-        self.run.finish()
+    return Sink(write, run.finish)

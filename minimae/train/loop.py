@@ -51,14 +51,14 @@ def fit(
                 lr = lr_at(run.step + 1, steps=steps + 1, warmup=warmup, peak=peak, floor=settings.floor_lr)
                 set_lr(optimizer, lr)
                 torch.manual_seed(step_seed(settings.seed, run.step))
-                result = step(batches, stop=run.stop_requested, norm=run.logs_next)
+                result = step(batches, stop=run.stop_requested, norm=run.logs_at(run.step + 1))
                 if result is None:  # a stop was requested between two passes
                     break
                 task.after_step()
                 run.add(*result, batches)  # nothing here waits for the device
-                if run.logs_now:
+                if run.logs_at(run.step):
                     run.log(lr, batches)
-                if run.saves_now():
+                if run.saves():
                     run.save()
             run.end()
         task.model = unwrapped(task.model, whole)

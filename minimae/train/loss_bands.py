@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
 
 # Known end points: (who, target, values in a patch, images seen, loss on ImageNet validation); 800 epochs of 1,281,167 images, 75 % hidden.
 KNOWN = (
@@ -26,13 +28,12 @@ NOT_LEARNING = (
     "vectors are ordered otherwise than (row, column, channel); images that were normalised twice or not at all"
 )
 LEAK = (
-    "the encoder sees what it should paint (a mask that is turned round: 1 is removed, 0 is kept; or no mask at all); the loss counts "
+    "the encoder sees what it should predict (an inverted mask: 1 is removed, 0 is kept; or no mask at all); the loss counts "
     "visible patches; the same masks in every epoch on few images; a target computed from the prediction; images that are almost all flat"
 )
 
 
-@dataclass(frozen=True)
-class Band:
+class Band(NamedTuple):
     """The loss is expected to lie in [low, high]; high is infinite where nothing can be said yet."""
 
     low: float
@@ -86,30 +87,28 @@ class Expectation:
 
 def interpolate(curve: Sequence[tuple[float, float]], seen: float) -> float:
     """The loss between two points of a curve, on a straight line over the logarithm of the images seen."""
-    for (x0, y0), (x1, y1) in pairwise(curve):
-        if seen <= x1:
-            return y0 + (y1 - y0) * math.log(seen / x0) / math.log(x1 / x0)
-    return curve[-1][1]
+    seen_images, losses = zip(*curve)
+    return float(np.interp(math.log(seen), np.log(seen_images), losses))
 
 
 class Watch:
-    """Looks at the loss of one run, and speaks at most twice: once when it stays above its band, once when it falls below."""
+    """Warns about the loss of one run, at most twice: once when it stays above its band, once when it stays below."""
 
     def __init__(self, expectation: Expectation) -> None:
         self.expectation = expectation
-        self.outside = {"above": 0, "below": 0}
+        self.counts = {"above": 0, "below": 0}  # logged points in a row
+        self.warned: set[str] = set()
 
     def __call__(self, seen: float, loss: float) -> str | None:
-        """Images seen and a loss → what to tell, or None."""
+        """Images seen and a loss → a warning, or None."""
         band = self.expectation.at(seen)
-        side = "above" if loss > band.high else "below" if loss < band.low else None
-        for name, count in self.outside.items():
-            if count < PATIENCE:
-                self.outside[name] = count + 1 if name == side else 0
-        if side is None or self.outside[side] != PATIENCE:
-            return None
-        self.outside[side] += 1  # told
-        return self.describe(side, band, seen, loss)
+        outside = {"above": loss > band.high, "below": loss < band.low}
+        for side in self.warned ^ outside.keys():
+            self.counts[side] = self.counts[side] + 1 if outside[side] else 0
+            if self.counts[side] == PATIENCE:
+                self.warned.add(side)
+                return self.describe(side, band, seen, loss)
+        return None
 
     def describe(self, side: str, band: Band, seen: float, loss: float) -> str:
         """What is expected, what it means, and the likely causes."""

@@ -54,12 +54,9 @@ def extended(stored: dict[str, Any], settings: Settings, images: int, processes:
     if not settings.epochs > before:
         return None
     window = settings.images_per_step(processes)
-    ends, lrs = [], []
-    for epochs in (before, settings.epochs):
-        steps = max(1, round(epochs * images / window))
-        warmup, peak = settings.warmup_epochs * images / window, scaled_lr(settings.base_lr, window)
-        ends.append(steps)
-        lrs.append(lr_at(min(step, steps) + 1, steps=steps + 1, warmup=warmup, peak=peak, floor=settings.floor_lr))
+    warmup, peak = settings.warmup_epochs * images / window, scaled_lr(settings.base_lr, window)
+    ends = [max(1, round(epochs * images / window)) for epochs in (before, settings.epochs)]
+    lrs = [lr_at(min(step, end) + 1, steps=end + 1, warmup=warmup, peak=peak, floor=settings.floor_lr) for end in ends]
     return (
         f"extended from {before:g} to {settings.epochs:g} epochs: the cosine now ends at step {ends[1]:,} instead of {ends[0]:,}, "
         f"so at step {step:,} the learning rate goes from {lrs[0]:.3g} to {lrs[1]:.3g}; the warm-up stays as it was"

@@ -104,17 +104,11 @@ class Run:
         """The same, after each forward pass: about once a second the processes agree on it."""
         return self.agreement.passed()
 
-    @property
-    def logs_next(self) -> bool:
-        """Whether the next step is logged."""
-        return (self.step + 1) % self.settings.log_every == 0 or self.step + 1 == self.steps
+    def logs_at(self, step: int) -> bool:
+        """Whether a point is logged after this many steps."""
+        return step % self.settings.log_every == 0 or step == self.steps
 
-    @property
-    def logs_now(self) -> bool:
-        """Whether the last step is logged."""
-        return self.step % self.settings.log_every == 0 or self.step == self.steps
-
-    def saves_now(self) -> bool:
+    def saves(self) -> bool:
         """Whether it is time for a checkpoint."""
         self.agreement.passed()
         return self.agreement.take_save() or self.checkpoints.planned(self.step)

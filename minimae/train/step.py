@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,17 +94,23 @@ class Prefetch(Iterator[Batch]):
     """
 
     def __init__(self, loader: Iterator[Batch], device: torch.device) -> None:
-        self.loader, self.ids, self.ahead = loader, torch.empty(0), []  # type: tuple[Any, Tensor, list[Batch]]
+        self.loader, self.ids = loader, torch.empty(0)
+        self.ahead: list[Batch | Exception] = []
         self.stream = side_stream(device)
 
     def fetch(self) -> None:
-        """Begin to read the next batch. An error is raised when the batch is wanted."""
+        """Begin to read the next batch. An error is raised only when that batch is needed."""
         if self.stream is not None and not self.ahead:
-            with contextlib.suppress(StopIteration), torch.cuda.stream(self.stream):
-                self.ahead.append(next(self.loader))
+            with torch.cuda.stream(self.stream):
+                try:
+                    self.ahead.append(next(self.loader))
+                except Exception as error:
+                    self.ahead.append(error)
 
     def __next__(self) -> Batch:
         batch = self.ahead.pop() if self.ahead else next(self.loader)
+        if isinstance(batch, Exception):
+            raise batch
         if self.stream is not None:
             current = torch.cuda.current_stream()
             current.wait_stream(self.stream)
@@ -121,8 +126,7 @@ class Prefetch(Iterator[Batch]):
 
     def close(self) -> None:
         """End the loader's workers."""
-        if hasattr(self.loader, "close"):
-            self.loader.close()
+        getattr(self.loader, "close", lambda: None)()
 
 
 def side_stream(device: torch.device) -> Any:

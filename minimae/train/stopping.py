@@ -46,14 +46,9 @@ class Agreement:
     """
 
     def __init__(
-        self,
-        signals: list[int],
-        overdue: Callable[[], bool],
-        mean: Callable[..., list[float]] | None,
-        *,
-        seconds: float = 1.0,
+        self, signals: list[int], overdue: Callable[[], bool], mean: Callable[..., list[float]] | None, *, seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.signals, self.overdue, self.mean, self.seconds, self.clock = signals, overdue, mean, seconds, clock
         self.stop = self.save = False
         self.passes = self.left = 1

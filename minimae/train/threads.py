@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,10 +30,12 @@ WINDOW = 3.0  # seconds over which that is measured; two low windows in a row co
 PART = 256  # images per batch counted without training, where the batch is only the size of a chunk
 
 
-def step_flops(size: Size, images: int, *, ratio: float | None = None, trains: bool = True) -> float:
-    """Floating-point operations of a step on ``images`` images: pre-training with a mask ratio, or the encoder on whole images."""
-    cost = flops(size, ratio)
-    return float((cost.step if trains else cost.forward) * images)
+def step_flops(size: Size | None, settings: Any = None) -> float:
+    """Floating-point operations of a training step with these settings; without settings, of passing whole images, a chunk at a time."""
+    if size is None:
+        return 2 * SMALL
+    cost = flops(size, getattr(settings, "ratio", None))
+    return float(cost.step * settings.batch if settings is not None else cost.forward * PART)
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ class Watch:
         return low and was_low
 
 
-class Threads(AbstractContextManager["Threads"]):
-    """Inside, torch computes with the chosen number of threads; afterwards with as many as before. None changes nothing.
+class Threads:
+    """Inside ``with``, torch computes with the chosen number of threads; afterwards with as many as before. None changes nothing.
 
     count: the number now. watched: lower it when the cores are taken; ``say`` reports that.
     """
@@ -168,8 +170,7 @@ def training(model: nn.Module, settings: Any, *, stored: int | None = None, say:
     size = size_of(model)
     if device_of(model).type != "cpu" or (size is None and settings.threads is None and stored is None):
         return Threads(None)
-    work = 2 * SMALL if size is None else step_flops(size, settings.batch, ratio=getattr(settings, "ratio", None))
-    choice = choose_here(work, wanted=settings.threads, stored=stored)
+    choice = choose_here(step_flops(size, settings), wanted=settings.threads, stored=stored)
     threads = Threads(choice, watched=can_watch(), say=say)
     if message := about_resuming(choice, stored):
         threads.say(message)
@@ -181,7 +182,7 @@ def inference(model: nn.Module) -> Threads:
     size = size_of(model)
     if size is None or device_of(model).type != "cpu":
         return Threads(None)
-    return Threads(choose_here(step_flops(size, PART, trains=False)))
+    return Threads(choose_here(step_flops(size)))
 
 
 def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
@@ -189,11 +190,8 @@ def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
 
     Reading, statistics and evaluation then use this number too. On a GPU nothing is changed.
     """
-    if device != "cpu":
-        return
-    trains = settings is not None
-    images, ratio, wanted = (settings.batch, getattr(settings, "ratio", None), settings.threads) if trains else (PART, None, None)
-    torch.set_num_threads(choose_here(step_flops(size, images, ratio=ratio, trains=trains), wanted=wanted).count)
+    if device == "cpu":
+        torch.set_num_threads(choose_here(step_flops(size, settings), wanted=getattr(settings, "threads", None)).count)
 
 
 def fix(count: int) -> None:

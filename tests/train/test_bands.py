@@ -71,7 +71,7 @@ def test_one_batch_is_noise_and_a_warning_is_said_once() -> None:
 
 def test_a_leak_is_told_with_what_others_reach() -> None:
     [said] = speak(B16, [0.05] * 30)
-    assert "too good: something leaks" in said and "ViT-L/16 0.387" in said and "mask that is turned round" in said
+    assert "too good: something leaks" in said and "ViT-L/16 0.387" in said and "inverted mask" in said
     assert len(speak(B16, [0.05] * 10 + [1.5] * 10)) == 2, "each side once"
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from minimae.data.images import Images
 from minimae.data.types import Batch
 from minimae.tasks.finetune import Finetune, finetune
 from minimae.tasks.pretrain import Pretrain, build, pretrain
+from minimae.train import step
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.loop import fit
 from minimae.train.optim import layer_lrs
@@ -128,3 +132,31 @@ def test_a_run_is_profiled_on_request(images: Images, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 15
     with pytest.raises(MinimaeError, match="--profile writes a trace into the folder"):
         fit(denoising(images), replace(SETTINGS, profile=True), quiet=True)
+
+
+# --- one batch ahead --------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_fetched_one_ahead_and_an_error_waits_for_its_batch(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with streams that do nothing."""
+    read: list[int] = []
+
+    def loader() -> Iterator[Batch]:
+        for i in range(3):
+            read.append(i)
+            yield images.batch(torch.tensor([i]), torch.tensor([0]))
+        raise MinimaeError("image 3 is damaged")
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(step, "side_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(Tensor, "record_stream", lambda self, stream: None)
+    batches, seen = step.Prefetch(loader(), torch.device("cuda")), []
+    for _ in range(3):
+        seen.append(int(next(batches).ids))
+        batches.fetch()
+        batches.fetch()
+    assert seen == [0, 1, 2] == [*read[:3]] and int(batches.ids) == 2
+    with pytest.raises(MinimaeError, match="image 3 is damaged"):
+        next(batches)
