@@ -23,7 +23,8 @@ from ..train.distributed import world
 from ..train.folder import can_resume
 from ..weights import Classified
 
-RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help="A recipe, or a file with one, as the first word; minimae recipes lists the recipes.")]]
+RECIPE = "A recipe, or a file with one, as the first word; minimae recipes lists the recipes."
+RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help=RECIPE)]]
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
