@@ -35,15 +35,14 @@ def memory() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Temporary files of the tests and of the processes that they start lie in one folder, which is deleted at the end.
+    """Temporary files of the processes that tests start lie in one folder, which is deleted at the end.
 
     torchrun, killed processes and the compiler leave theirs. The path is short: that of a Unix socket has at most 108 characters.
     """
-    tmp_path_factory.getbasetemp()  # chosen before; pytest deletes it
+    tmp_path_factory.getbasetemp()  # not in there; pytest deletes it
     with pytest.MonkeyPatch.context() as patch:
         folder = tempfile.mkdtemp(prefix="mt-")
         patch.setenv("TMPDIR", folder)
-        patch.setattr(tempfile, "tempdir", folder)
         yield
     shutil.rmtree(folder, ignore_errors=True)
 
