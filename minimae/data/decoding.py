@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MinimaeError
 from .access import file_bytes
 from .optional import need
 from .types import DamagedImage
@@ -44,14 +45,15 @@ class Header:
 
 
 @contextmanager
-def damage() -> Iterator[None]:
-    """Turn whatever Pillow raises for a damaged file (a dozen types) into DamagedImage."""
+def damage(where: str = "") -> Iterator[None]:
+    """Turn whatever Pillow raises for a damaged file (a dozen types) into DamagedImage. where: names the file in the message."""
     try:
         yield
-    except (MemoryError, DamagedImage):
+    except (MemoryError, MinimaeError, ImportError):
         raise
     except Exception as error:
-        raise DamagedImage(str(error) or type(error).__name__) from error
+        reason = str(error) or type(error).__name__
+        raise DamagedImage(f"{where} cannot be read as a picture ({reason})" if where else reason) from error
 
 
 @damage()
@@ -111,10 +113,8 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
 def read_file(path: Path, *, channels: int | None = None, bits: int | None = None) -> Any:
     """An image file → a Pillow image, as :func:`decode` gives it. Raises SystemFailure, and DamagedImage with the path."""
     data = file_bytes(path)
-    try:
+    with damage(str(path)):
         return decode(read_header(data), channels=channels, bits=bits)
-    except DamagedImage as error:
-        raise DamagedImage(f"{path} cannot be read as a picture ({error})") from error
 
 
 def scale_of(header: Header, height: float, width: float, *, wanted: tuple[int, int]) -> int:

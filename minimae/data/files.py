@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from torch import Tensor
 from ..model.patches import Pair, pair
 from .access import SystemFailure, file_bytes
 from .choose import as_index
-from .decoding import Header, decode, is_grey, read_header
+from .decoding import Header, damage, decode, is_grey, read_header
 from .images import Images
 from .labels import as_labels
 from .optional import need
@@ -38,7 +37,7 @@ class ImageFiles(ImageDataset):
     root, files: names of the files below ``root``, as an array of bytes, whose memory worker processes share.
     file: int64 ``N``, the index of each image's file. span: int64 ``N 2``, its offset and length in bytes; None if a file is an image.
     channels: 1 (grey) or 3; files of the other kind are converted. bits: how many bits of deeper pictures are used, see :mod:`.decoding`.
-    held: uint8, the bytes of all files if they are in memory; ``span`` then refers to them.
+    buffer: uint8, the bytes of all files if they are in memory; ``span`` then refers to them.
     """
 
     name: str
@@ -52,7 +51,7 @@ class ImageFiles(ImageDataset):
     channels: int = 3
     bits: int | None = None
     notes: tuple[str, ...] = ()
-    held: Tensor | None = None
+    buffer: Tensor | None = None
     fixed_statistics: Statistics | None = None
     threads: ClassVar[int] = 8
 
@@ -69,7 +68,7 @@ class ImageFiles(ImageDataset):
         """
         header = self._header(index)
         scale = 8 if reduced and header.height * header.width > 512 * 512 else 1
-        with self._named(index):
+        with damage(self.where(index)):
             return decode(header, scale, channels=self.channels, bits=self.bits)
 
     def read(self, index: int) -> Tensor:
@@ -89,23 +88,15 @@ class ImageFiles(ImageDataset):
 
     def _header(self, index: int) -> Header:
         data = self.bytes_of(index)
-        with self._named(index):
+        with damage(self.where(index)):
             return read_header(data)
 
-    @contextmanager
-    def _named(self, index: int) -> Iterator[None]:
-        """Errors name the image."""
-        try:
-            yield
-        except DamagedImage as error:
-            raise DamagedImage(f"{self.where(index)} cannot be read ({error})") from error
-
-    def kept(self) -> ImageFiles:
+    def buffered(self) -> ImageFiles:
         """The same images with the bytes of all files in memory."""
         data = [self.bytes_of(i) for i in range(len(self))]
         lengths = torch.tensor([len(x) for x in data])
         span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
-        return replace(self, held=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span)
+        return replace(self, buffer=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span)
 
     def path_of(self, index: int) -> Path:
         """The file that holds an image."""
@@ -122,8 +113,8 @@ class ImageFiles(ImageDataset):
         if self.span is None:
             return file_bytes(path)
         offset, length = self.span[index].tolist()
-        if self.held is not None:
-            return self.held[offset : offset + length].numpy().tobytes()
+        if self.buffer is not None:
+            return self.buffer[offset : offset + length].numpy().tobytes()
         data = file_bytes(path, offset, length)
         if len(data) != length:
             raise SystemFailure(f"the shard {path} was cut off: pack it again (whole shards are kept)")
@@ -170,11 +161,9 @@ def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corr
                 pixels = np.empty((len(files), files.channels, *picture.shape[:2]), np.uint8)
             if picture.shape[:2] != pixels.shape[2:]:
                 pool.shutdown(cancel_futures=True)
-                sizes = [
-                    f"{files.where(i)} has {height}×{width} pixels"
-                    for i, (height, width) in ((kept[0], pixels.shape[2:]), (index, picture.shape[:2]))
-                ]
-                raise SizesDiffer(f"image sizes differ: {', '.join(sizes)}; give one size for all, for example image=64 (--image 64)")
+                both = ((kept[0], pixels.shape[2:]), (index, picture.shape[:2]))
+                sizes = ", ".join(f"{files.where(i)} has {height}×{width} pixels" for i, (height, width) in both)
+                raise SizesDiffer(f"image sizes differ: {sizes}; give one size for all, for example image=64 (--image 64)")
             pixels[len(kept)] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
             kept.append(index)
     if not kept:

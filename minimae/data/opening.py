@@ -103,7 +103,7 @@ def open_images(
             return read_images(images, skip_corrupt=skip_corrupt)
         except SizesDiffer:
             pass
-    return images.kept() if read_from == "memory" else images
+    return images.buffered() if read_from == "memory" else images
 
 
 def _fits(files: ImageFiles, read_from: ReadFrom) -> bool:

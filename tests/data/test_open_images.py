@@ -37,7 +37,7 @@ def pictures(root: Path, *sizes: tuple[int, int], channels: int = 3, suffix: str
 
 def both(root: Path, **how: object) -> tuple[Images | ImageFiles, Images | ImageFiles]:
     memory, files = (open_images(root, read_from=kind, **how) for kind in ("memory", "files"))  # type: ignore[arg-type]
-    assert isinstance(files, ImageFiles) and files.held is None
+    assert isinstance(files, ImageFiles) and files.buffer is None
     return memory, files
 
 
