@@ -48,17 +48,12 @@ def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to be made: which images of the listing, where it goes, and how. skip: leave damaged pictures out."""
+    """One shard to be made: where it goes, its pictures, and its index if all of them are sound. skip: leave damaged pictures out."""
 
-    name: str
-    split: str
     path: Path
     root: Path
     files: list[str]
-    ids: list[int]
-    labels: list[int] | None
-    classes: tuple[str, ...]
-    recipe: dict[str, Any]
+    index: Index
     skip: bool
 
     def stamp(self) -> str:
@@ -80,7 +75,8 @@ class Job:
         if digest is not None:
             add(digest, data)
         try:
-            return shrink(data, side=self.recipe["side"], quality=self.recipe["quality"], bits=self.recipe.get("bits"))
+            recipe = self.index.recipe
+            return shrink(data, side=recipe["side"], quality=recipe["quality"], bits=recipe.get("bits"))
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises a dozen types for damaged files
@@ -113,9 +109,10 @@ def make(job: Job) -> Index:
     """
     skipped: list[str] = []
     stamp, source = job.stamp(), hashlib.sha256()
+    label_of = dict(zip(job.index.ids, job.index.labels or []))
 
     def samples() -> Iterator[tuple[int, bytes, int | None]]:
-        for i, (name, sample) in enumerate(zip(job.files, job.ids)):
+        for name, sample in zip(job.files, job.index.ids):
             try:
                 small = job.shrunk(job.root / name, source)
             except Damaged as error:
@@ -123,13 +120,13 @@ def make(job: Job) -> Index:
                     raise MinimaeError(f"{error}; repair or remove it, or leave such files out with --skip-corrupt") from None
                 skipped.append(str(error))
             else:
-                yield sample, small, None if job.labels is None else job.labels[i]
+                yield sample, small, label_of.get(sample)
 
     shard, ids, offsets, lengths = write_shard(job.path, samples())
     shard = replace(shard, stamp=stamp, source=source.hexdigest())
-    label_of = dict(zip(job.ids, job.labels or []))
-    labels = None if job.labels is None else [label_of[i] for i in ids]
-    index = Index(job.name, job.recipe, job.classes, (shard,), ids, offsets, lengths, labels, tuple(skipped), job.split)
+    labels = None if job.index.labels is None else [label_of[i] for i in ids]
+    made = {"shards": (shard,), "ids": ids, "offsets": offsets, "lengths": lengths, "labels": labels, "skipped": tuple(skipped)}
+    index = replace(job.index, **made)  # type: ignore[arg-type]
     write_index(job.path.with_suffix(".json"), index)
     return index
 
@@ -143,16 +140,17 @@ def finished(job: Job) -> Index | None:
         index = read_index(job.path.with_suffix(".json"))
     except (FileNotFoundError, ValueError):
         return None
-    if index.recipe != job.recipe:
-        difference = _difference(index.recipe, job.recipe)
+    wanted = job.index
+    if index.recipe != wanted.recipe:
+        difference = _difference(index.recipe, wanted.recipe)
         raise ValueError(f"{job.path.parent} holds shards of {difference}: choose another folder, or remove them")
     packed, [shard] = set(index.ids), index.shards
-    rows = [i for i, sample in enumerate(job.ids) if sample in packed]
-    labels = None if job.labels is None else [job.labels[i] for i in rows]
-    of_job = (shard.file, index.ids, index.labels, index.classes) == (job.path.name, [job.ids[i] for i in rows], labels, job.classes)
-    if not of_job or index.split not in ("", job.split) or next(damage(job.path, shard, index), None) is not None:
+    rows = [i for i, sample in enumerate(wanted.ids) if sample in packed]
+    labels = None if wanted.labels is None else [wanted.labels[i] for i in rows]
+    of_job = (shard.file, index.ids, index.labels, index.classes) == (job.path.name, [wanted.ids[i] for i in rows], labels, wanted.classes)
+    if not of_job or index.split not in ("", wanted.split) or next(damage(job.path, shard, index), None) is not None:
         return None
-    left_out = [job.root / name for name, sample in zip(job.files, job.ids) if sample not in packed]
+    left_out = [job.root / name for name, sample in zip(job.files, wanted.ids) if sample not in packed]
     if left_out and (not job.skip or any(map(partial(_readable, job), left_out))):
         return None
     return index if job.unchanged(shard) else None
@@ -184,6 +182,7 @@ def jobs_of(files: ImageFiles, split: str, target: Path, recipe: dict[str, Any],
     jobs = []
     for number, first in enumerate(range(0, len(order), recipe["shard_size"])):
         ids = order[first : first + recipe["shard_size"]]
-        labels, path = None if files.labels is None else files.labels[ids].tolist(), target / f"{number:06d}.tar"
-        jobs.append(Job(files.name, split, path, files.root, [names[i] for i in ids], ids, labels, files.classes, recipe, skip_corrupt))
+        labels = None if files.labels is None else files.labels[ids].tolist()
+        index = Index(files.name, recipe, files.classes, (), ids, [], [], labels, split=split)
+        jobs.append(Job(target / f"{number:06d}.tar", files.root, [names[i] for i in ids], index, skip_corrupt))
     return jobs

@@ -99,7 +99,7 @@ def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> 
 
 
 class _Jobs(Dataset[Any]):
-    """What a worker makes of a job: an index, or the error that it met."""
+    """Makes the shard of a job → its index, or the error."""
 
     def __getitem__(self, job: Job) -> Index | Exception:
         try:

@@ -1,4 +1,4 @@
-"""What a worker process does: it reads the images of a batch, and cuts the crop that belongs to each."""
+"""Read the images of a batch and crop them: what a worker process does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reader(Dataset[Any]):
-    """Batches as a function of their indices and epochs. An error of an image is returned: raised, it would come with a traceback.
+    """Batches as a function of indices and epochs. MinimaeErrors are returned, not raised, because torch would add a traceback.
 
     With ``crop_on="device"`` a batch holds whole images, padded to one size, and ``views``, float32 ``b·r 8``: the box and the edges
     (see :mod:`.views`) of each of the ``r`` views in these pixels.
@@ -62,7 +62,7 @@ class Reader(Dataset[Any]):
         return Batch(rearrange(pixels, "b h w c -> b c h w"), labels, ids, epochs, boxes), views, tuple(skipped)
 
     def _transformed(self, index: list[int], epochs: Tensor, skipped: list[str]) -> tuple[Tensor, Tensor, None]:
-        """The images as a user's dataset gives them: pixels ``b·r h w c``, and boxes of all of each."""
+        """Images from a user's dataset: pixels ``b·r h w c``, and boxes that cover all of each."""
         assert isinstance(self.images, TorchImages)
         every = [i for i in index for _ in range(self.repeats)]
         pixels = [self.images.item(i, self.seed, e, self.image) for i, e in zip(every, epochs.tolist(), strict=True)]
@@ -95,7 +95,7 @@ class Reader(Dataset[Any]):
         return self._padded([pixels for pixels, _ in shown]), boxes, torch.tensor([view for _, views in shown for view in views])
 
     def _readable(self, wanted: int, read: Callable[[int], T], skipped: list[str]) -> tuple[int, T]:
-        """The first image from ``wanted`` on that can be read, and what ``read`` makes of it. Raises MinimaeError."""
+        """Apply ``read`` to the first readable image from ``wanted`` on; → its index and the result. Raises MinimaeError."""
         most = min(MOST_IN_A_ROW, len(self.images))
         for at in ((wanted + step) % len(self.images) for step in range(most)):
             try:
@@ -130,7 +130,7 @@ class Reader(Dataset[Any]):
         return crop_boxes(ids, sizes, self.augmentation, seed=self.seed, epoch=epochs, size=self.image)
 
     def _show(self, header: Header, boxes: list[list[float]]) -> tuple[Any, list[list[float]]]:
-        """One image: its crops; or the part of it that all its crops need, and for each the box and the edges in that part."""
+        """One image → its crops; or, for the device, the part that covers all crops, and the box and edges of each in this part."""
         size, beyond, channels = (header.height, header.width), self.augmentation is None, self.images.channels
         # Training decodes no more than the smallest crop needs; evaluation decodes in full, to be exact.
         scale = 1 if beyond else min(scale_of(header, box[2], box[3], wanted=self.image) for box in boxes)
@@ -146,7 +146,7 @@ class Reader(Dataset[Any]):
         return pixels, [([*box, *edges] - moved).tolist() for box, edges in views]
 
     def _padded(self, images: list[np.ndarray]) -> Tensor:
-        """Images ``height width c`` of several sizes in one tensor. Pixels beyond an image have no weight, so they are not set."""
+        """Images ``height width c`` of several sizes → one tensor. The padding is left unset, because it gets no weight."""
         height, width = (-(-max(pixels.shape[k] for pixels in images) // ROUND) * ROUND for k in (0, 1))
         padded = torch.empty(len(images), height, width, self.images.channels, dtype=torch.uint8)
         for pixels, row in zip(images, padded.numpy()):
@@ -155,7 +155,7 @@ class Reader(Dataset[Any]):
 
 
 def reduced(box: list[float], size: tuple[int, int], scale: int, *, beyond: bool) -> tuple[list[float], list[int]]:
-    """A box in an image of ``size`` → the box and its edges in the image reduced by ``scale``. beyond: resizing may use the whole image."""
+    """A box in an image of ``size`` → box and edges in the image reduced by ``scale``. beyond: resizing may use the whole image."""
     height, width = (-(-side // scale) for side in size)
     top, left, tall, wide = (x / scale for x in box)
     if beyond:

@@ -1,7 +1,7 @@
 """Shards: tar files in WebDataset's layout (``00000042.jpg``, ``00000042.cls``), and the index that finds an image without a scan.
 
-A folder holds ``000000.tar …``, beside each a ``000000.json`` with its checksum and what lies where (written last: a shard without
-one is not finished), and ``index.json``, all of these in one. Any reader of WebDataset can use the tar files as they are.
+A folder holds ``000000.tar …``, beside each a ``000000.json`` with its checksum and the position of each image, and ``index.json``, which
+joins them. The json is written last: a shard without one is not finished. Any reader of WebDataset can use the tar files.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """Where each image is stored. recipe: how it was packed. ids, offsets, lengths, labels: one for each image, shard after shard.
+    """Where each image is stored. recipe: how they were packed. ids, offsets, lengths, labels: of each image, shard after shard.
 
-    skipped: damaged files that were left out on request, each with the reason. split: the split that was packed.
+    skipped: damaged files that were left out on request, each with the reason.
     """
 
     name: str
@@ -134,7 +134,7 @@ def _own_checksum(content: dict[str, Any]) -> str:
 
 
 def read_index(path: Path) -> Index:
-    """Raises FileNotFoundError when there is none, ValueError when it is damaged, contradicts itself or is of another version."""
+    """Read an index. Raises FileNotFoundError without one, ValueError if it is damaged, inconsistent or of another version."""
     if not path.is_file():
         raise FileNotFoundError(f"no {path}: run `minimae data pack`")
     try:
@@ -152,7 +152,7 @@ def read_index(path: Path) -> Index:
 
 
 def check(index: Index) -> None:
-    """Raises ValueError when an index contradicts itself: counts, ids, labels, classes, names of shards, offsets."""
+    """Raises ValueError if counts, ids, labels, classes, names of shards or offsets of an index contradict each other."""
     names = [shard.file for shard in index.shards]
     if len(set(names)) != len(names) or any(Path(name).name != name or not name.endswith(".tar") for name in names):
         raise ValueError("its shards are not named, each once, as files of this folder")
@@ -192,7 +192,7 @@ def joined(parts: list[Index]) -> Index:
 
 
 def packed(root: Path) -> bool:
-    """Whether a folder holds shards: as they are named here, since ImageNet's own tar files may still lie beside its classes."""
+    """Whether a folder holds shards, by their names: ImageNet's own tar files, which may still be beside its classes, have others."""
     return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
 
 

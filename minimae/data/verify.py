@@ -46,7 +46,7 @@ def verify(out: Path, *, quiet: bool = False) -> list[str]:
 
 
 def wrong_split(index: Index, folder: Path) -> bool:
-    """Whether training images are in the test split, or test images in the training split."""
+    """Whether a folder for training holds test images, or the reverse."""
     return folder.name in SPLITS and bool(index.split) and (index.split == "train") != (folder.name == "train")
 
 

@@ -107,9 +107,9 @@ def start_worker(worker: int) -> None:
 
 
 def end_with_parent() -> None:
-    """From now on, end this worker when the process that made it is gone, whatever it waits for.
+    """From now on, end this worker as soon as its parent has ended, whatever it waits for.
 
-    The parent may have died before: its process id, which torch's own watch compares, would then be read too late.
+    torch compares the parent's process id, but reads it too late if the parent has died before the worker starts.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -124,7 +124,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Make the folder, and lock it against other packing processes. Raises MinimaeError when it is locked."""
+    """Create the folder and lock it against other packing processes. Raises MinimaeError if it is locked."""
     target.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.parent / f".{target.name}.lock", timeout=0)
     try:
@@ -140,7 +140,7 @@ def locked(target: Path) -> Iterator[None]:
 
 
 def from_dead_worker(error: RuntimeError) -> bool:
-    """Whether torch reports with this that a worker died or hangs: by a signal, so it can come from any line."""
+    """Whether torch reports with this error that a worker died or hangs. It uses a signal, so any line can raise it."""
     return str(error).startswith("DataLoader") or out_of_files(error)
 
 
@@ -151,7 +151,7 @@ def out_of_files(error: Exception) -> bool:
 
 
 def death_of_a_worker(error: Exception) -> str:
-    """What happened, and what to do."""
+    """The message: what happened, and what to do."""
     if out_of_files(error):
         return "too many open files: raise the limit (ulimit -n 4096), or use fewer --workers"
     why = "a process that reads images died or hangs; if memory or /dev/shm ran out, use fewer --workers"
