@@ -45,7 +45,7 @@ def test_scripts_are_scripts(script: str) -> None:
 
 
 def test_commands_exist() -> None:
-    assert len(commands()) == 11
+    assert len(commands()) == 13
     for words in commands():
         assert callable(parse(words)), words
 

@@ -26,7 +26,7 @@ from ..train.ema import Averaged
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
 from ..train.order import Order
-from ..train.resume import identity
+from ..train.run import Callback
 from ..train.settings import from_dict
 from ..train.task import Result, Task
 from .finetune_recipe import Finetune
@@ -115,7 +115,7 @@ class FinetuneTask(Task):
     def metadata(self) -> dict[str, Any]:
         size, statistics = asdict(self.classifier.encoder.size), tuple(x.cpu() for x in self.statistics)
         about = {"classes": list(self.dataset.classes), "data": self.data or self.dataset.name, "pool": self.classifier.pool}
-        return {**about, "statistics": statistics, "size": size, "images": identity(self.dataset)}
+        return {**about, "statistics": statistics, "size": size, **super().metadata()}
 
     @property
     def augmentation(self) -> Augmentation:
@@ -176,7 +176,7 @@ def finetune(
     keep_head: bool = True,
     data: str = "",
     validation: ImageDataset | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of an encoder on labelled images; → the classifier of the last step (with ``recipe.ema``, the average).
 

@@ -21,9 +21,8 @@ from ..model.targets import PCATarget
 from ..train.distributed import broadcast_tensors, world
 from ..train.loop import fit
 from ..train.loss_bands import Expectation
-from ..train.optim import adamw, decay_groups
 from ..train.order import Order
-from ..train.resume import identity
+from ..train.run import Callback
 from ..train.settings import Settings
 from ..train.task import Result, Task
 from .expected import baseline_loss, reference
@@ -143,18 +142,15 @@ class PretrainTask(Task):
     kind: str = field(default="pretrain", init=False)
 
     def __post_init__(self) -> None:
+        self.settings = self.recipe
         mean, std = self.dataset.statistics
         self.statistics = mean.to(device_of(self.model)), std.to(device_of(self.model))
         self.image = pair(self.model.size.image)
         self.augmentation = augmentation_of(self.dataset, self.recipe.augmentation)
 
-    def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        return adamw(decay_groups(self.model, self.recipe.weight_decay), lr, self.recipe.betas)
-
     def metadata(self) -> dict[str, Any]:
-        """What a checkpoint needs besides weights, so that it can be used without its data."""
         about = {"size": asdict(self.model.size), "statistics": tuple(x.cpu() for x in self.statistics), "data": self.dataset.name}
-        return {**about, "images": identity(self.dataset)}
+        return {**about, **super().metadata()}
 
     def loader(self, order: Order) -> Iterator[Batch]:
         options: dict[str, Any] = {"image": self.image, "augmentation": self.augmentation, "device": device_of(self.model)}
@@ -208,7 +204,7 @@ def pretrain(
     quiet: bool = False,
     reading: LoaderConfig = DEFAULTS,
     start: Callable[[MAE], str] | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[MAE, Result]:
     """Pre-train on images (labels are not used); → the model and how the run went.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -142,3 +144,11 @@ def test_a_point_is_due_once_for_each_span_of_epochs_wherever_the_run_was_resume
     for every, wanted in ((1.0, [4, 8, 12, 16]), (1.5, [6, 12, 16]), (0.25, list(range(2, 17, 2))), (9.0, [16])):
         found = [step for step in range(2, 17, 2) if due(Task, {"step": step, "epoch": step / 4}, every)]  # type: ignore[arg-type]
         assert found == wanted
+
+
+def test_the_callback_of_the_page_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "launching.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"pretrain": partial(pretrain, quiet=True), "recipe": RECIPE, "images": TRAIN}
+    exec(code, names)
+    assert all(point["largest_weight"] > 0 for point in names["result"].history)
