@@ -27,7 +27,6 @@ SPLITS = {"train": ("train",), "val": ("val",), "test": ("test", "val")}  # with
 CALLED = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
-HOLD_OUT = 0.2  # share of each class for testing, where a folder has no test part
 # What Pillow registers besides pictures: videos, drawings that need another program, and containers that it does not read by itself.
 NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 
@@ -41,11 +40,8 @@ def files_of(
     return ImageFiles(name, root, encoded, index, None, labels, classes, index, **more)  # type: ignore[arg-type]
 
 
-def listing(root: Path, split: str = "train", *, hold_out: float | None = None, seed: int = 0) -> ImageFiles:
+def listing(root: Path, split: str = "train") -> ImageFiles:
     """Find the pictures of one split of a folder, without opening them.
-
-    hold_out: where class folders come without a test part, this share of each class (0.2) is the test split, chosen by the seed, and the
-    others are the training split. By default all pictures are the training split, and there is no other.
 
     Raises FileNotFoundError when the folder, the split or the pictures are not there, ValueError for an empty class, for
     classes that are not those of the training split, for pictures that lie beside class folders, and for folders of which it is not
@@ -56,8 +52,6 @@ def listing(root: Path, split: str = "train", *, hold_out: float | None = None, 
     if not root.is_dir():
         raise no_folder(root)
     parts = splits_of(root)
-    if hold_out is not None and not any(name in parts for name in SPLITS["test"]) and split != "val":
-        return with_test_part(listing(root), split, hold_out, seed=seed)
     folder = _folder_of(root, parts, split)
     classes = folders_in(folder)
     if split != "train" and "train" in parts and classes != (trained := folders_in(root / parts["train"])):
@@ -125,7 +119,7 @@ def _labels(folder: Path, names: list[str], classes: list[str]) -> list[int]:
     return [label_of[owner] for owner in owners]
 
 
-def with_test_part(files: ImageFiles, split: str, share: float = HOLD_OUT, *, seed: int = 0) -> ImageFiles:
+def with_test_part(files: ImageFiles, split: str, share: float, *, seed: int = 0) -> ImageFiles:
     """The training or the test split of files without a test part, chosen by the seed. Files keep their sample ids."""
     if files.labels is None:
         raise ValueError(f"{files.root} has no class folders, so no labels; accuracy needs one folder per class")

@@ -12,17 +12,17 @@ from ..model.checks import check_sides
 from ..model.patches import Pair, pair
 from .fashion import complete, sample
 from .files import ImageFiles, SizesDiffer, convert, read_images, resize, with_channels
-from .folder import HOLD_OUT, with_test_part
 from .images import Images
 from .photos import photos
 from .shapes import shapes
 from .standard import STANDARD, VARIED, listed, standard
-from .stream import open_folder, open_shards, packed
+from .stream import open_stream
 from .types import ImageDataset
 
 ReadFrom = Literal["auto", "memory", "files"]
 
 DOWNLOADS = Path("data/downloads")  # under the current directory
+HOLD_OUT = 0.2  # share of each class for testing, where a folder has no test part
 IN_MEMORY = 2e9  # images are held in memory up to this many bytes of pixels
 LARGEST = 512 * 512  # and up to this many pixels each: larger ones are cheaper to crop while decoding
 
@@ -90,7 +90,7 @@ def open_images(
     read_from: "memory" holds the pixels of images of one size, and the files of others; "files" reads them when they are needed; "auto"
     takes memory for images of one size that fit. This affects the speed only: statistics, crops and evaluation are the same.
     options: those of :func:`load`, and ``labelled``: hold out a part of each class to test on where a folder has no test part
-    (:func:`.folder.listing`).
+    (:func:`.stream.open_stream`).
     """
     whole = not isinstance(name, Path) and name in NAMES and name not in VARIED
     if whole and read_from == "files":
@@ -130,9 +130,9 @@ def _find(
         path = Path(name).expanduser()
         if isinstance(name, str) and not path.exists() and not name.startswith((".", "~")) and len(path.parts) == 1:
             raise ValueError(f"unknown dataset {name!r}, and there is no such folder{nearest(name, NAMES)}")
-        if packed(path):
-            return replace(_shards(path, split, channels, labelled), name=path.resolve().name).limited(limit)
-        return open_folder(path, split, channels=channels, bits=bits, hold_out=HOLD_OUT if labelled else None).limited(limit)
+        share = HOLD_OUT if labelled else None
+        files = open_stream(path, split, channels=channels, bits=bits, hold_out=share, limit=limit)
+        return replace(files, name=path.resolve().name)
     if split not in splits(name):
         raise ValueError(f"{name} has the splits {', '.join(splits(name))}, not {split!r}")
     root = DOWNLOADS if root is None else Path(root)
@@ -166,11 +166,3 @@ def _check(name: Any, image: Any, limit: Any, channels: int | None) -> None:
         raise ValueError(f"limit must be at least 1, not {limit}")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
-
-
-def _shards(root: Path, split: str, channels: int | None, labelled: bool) -> ImageFiles:
-    """Packed shards; where there is no test part and one is needed, a part of the training images."""
-    if not labelled or split == "val" or any((root / name).is_dir() for name in ("test", "val")):
-        return open_shards(root, split, channels=channels)
-    files = open_shards(root, "train", channels=channels)
-    return files if files.labels is None else with_test_part(files, split)

@@ -14,19 +14,39 @@ import numpy as np
 import torch
 
 from .files import ImageFiles, with_channels
-from .folder import listing, no_folder
+from .folder import SPLITS, listing, no_folder, splits_of, with_test_part
 from .shards import INDEX, packed, read_index, split_folder
 from .verify import wrong_split
 
 
-def open_folder(
-    root: Path, split: str = "train", *, channels: int | None = None, bits: int | None = None, hold_out: float | None = None
+def open_stream(
+    root: Path,
+    split: str = "train",
+    *,
+    channels: int | None = None,
+    bits: int | None = None,
+    hold_out: float | None = None,
+    limit: int | None = None,
 ) -> ImageFiles:
-    """The images of one split of a folder, found but not decoded. Raises as :func:`.folder.listing` does.
+    """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`.folder.listing` do.
 
-    channels: 1 or 3; by default 1 when every file is grey, else 3. hold_out: see :func:`.folder.listing`.
+    channels: 1 or 3; by default 1 when every file is grey, else 3. bits: how many bits of deeper pictures are used.
+    hold_out: where there is no test part, this share of each class (0.2) is the test split, chosen by the seed, and the others are the
+    training split. By default all images are the training split, and there is no other.
     """
-    return with_channels(replace(listing(root, split, hold_out=hold_out), bits=bits), channels)
+    if not root.is_dir():
+        raise no_folder(root)
+    shards = packed(root)
+    parts = [name for name in SPLITS["test"] if (root / name).is_dir()] if shards else splits_of(root)
+    divide = hold_out is not None and split != "val" and not any(name in parts for name in SPLITS["test"])
+    part = "train" if divide else split
+    files = open_shards(root, part, channels=channels) if shards else open_folder(root, part, channels=channels, bits=bits)
+    return (with_test_part(files, split, hold_out) if divide and hold_out else files).limited(limit)
+
+
+def open_folder(root: Path, split: str = "train", *, channels: int | None = None, bits: int | None = None) -> ImageFiles:
+    """The images of one split of a folder, found but not decoded. Raises as :func:`.folder.listing` does."""
+    return with_channels(replace(listing(root, split), bits=bits), channels)
 
 
 def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> ImageFiles:
@@ -56,10 +76,3 @@ def open_shards(root: Path, split: str = "train", *, channels: int | None = None
     labels = None if index.labels is None else torch.tensor(index.labels)[order]
     names = np.array([os.fsencode(shard.file) for shard in index.shards])
     return with_channels(ImageFiles(index.name, folder, names, files[order], span, labels, index.classes, ids[order]), channels)
-
-
-def open_stream(root: Path, split: str = "train", *, limit: int | None = None) -> ImageFiles:
-    """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`open_folder` do."""
-    if not root.is_dir():
-        raise no_folder(root)
-    return (open_shards if packed(root) else open_folder)(root, split).limited(limit)
