@@ -64,40 +64,35 @@ FROM_SCRATCH = {"base": "82.3 (82.1 without EMA)", "large": "82.6 (81.5 without 
 
 
 def entries() -> list[Entry]:
-    """All of them, pre-training first."""
-    found = []
+    """All of them."""
+    recipes = []
     for name, vit in NAMES.items():
-        s, start = size(name), f"imagenet-{name}-1600"
-        common: dict[str, Any] = {"size": s, "images": TRAINING}
-        recipe = PRETRAINING[name]
-        found += [
-            Entry(name=f"imagenet-{name}", what=f"pre-train {vit} for 800 epochs", recipe=recipe, source="Table 8",
-                  result=AFTER_800[name], **common),
-            Entry(name=start, what=f"pre-train {vit} for 1600 epochs", recipe=replace(recipe, epochs=1600), source="Table 8, Section 4",
-                  result=AFTER_1600[name], **common),
-            Entry(name=f"imagenet-{name}-finetune", what=f"fine-tune {vit}", recipe=TUNING[name], source="Table 9, Table 3", start=start,
-                  result=f"{TOP_1[name]} % top-1", **common),
-            Entry(name=f"imagenet-{name}-probe", what=f"linear probe of {vit}", recipe=PROBING, source="Table 10", start=start,
-                  result=f"{LINEAR[name]} % top-1", **common),
-            Entry(name=f"imagenet-{name}-knn", what=f"nearest neighbours of {vit}", recipe=Knn(), source="Wu et al., arXiv 1805.01978",
-                  start=start, size=s, images=TRAINING + VALIDATION),
-            Entry(name=f"imagenet-{name}-scratch", what=f"{vit} from scratch, with labels", recipe=SCRATCH[name], source="Table 11",
-                  result=f"{FROM_SCRATCH[name]} % top-1", **common),
-        ]  # fmt: skip
-    s = size("huge", image=448)
-    found.append(
-        Entry(name="imagenet-huge-finetune-448", what="fine-tune ViT-H/14 at 448 pixels", recipe=TUNED_448, size=s, images=TRAINING,
-              source="Table 9, Table 3", start="imagenet-huge-1600", result="87.8 % top-1")
+        start, longer = f"imagenet-{name}-1600", replace(PRETRAINING[name], epochs=1600)
+        rows: tuple[tuple[str, str, Any, str, str, str], ...] = (  # suffix, what, recipe, source, result, start
+            ("", f"pre-train {vit} for 800 epochs", PRETRAINING[name], "Table 8", AFTER_800[name], ""),
+            ("-1600", f"pre-train {vit} for 1600 epochs", longer, "Table 8, Section 4", AFTER_1600[name], ""),
+            ("-finetune", f"fine-tune {vit}", TUNING[name], "Table 9, Table 3", f"{TOP_1[name]} % top-1", start),
+            ("-probe", f"linear probe of {vit}", PROBING, "Table 10", f"{LINEAR[name]} % top-1", start),
+            ("-knn", f"nearest neighbours of {vit}", Knn(), "Wu et al., arXiv 1805.01978", "none", start),
+            ("-scratch", f"{vit} from scratch, with labels", SCRATCH[name], "Table 11", f"{FROM_SCRATCH[name]} % top-1", ""),
+        )
+        for suffix, what, recipe, source, result, before in rows:
+            common: dict[str, Any] = {"size": size(name), "images": TRAINING + VALIDATION * (suffix == "-knn"), "start": before}
+            recipes.append(Entry(name=f"imagenet-{name}{suffix}", what=what, recipe=recipe, source=source, result=result, **common))
+    recipes.append(
+        Entry(name="imagenet-huge-finetune-448", what="fine-tune ViT-H/14 at 448 pixels", recipe=TUNED_448, size=size("huge", image=448),
+              images=TRAINING, source="Table 9, Table 3", start="imagenet-huge-1600", result="87.8 % top-1")
     )  # fmt: skip
-    plain: dict[str, Any] = {"size": size("large"), "images": TRAINING, "start": "imagenet-large --target pixels"}
-    found.append(
+    common = {"size": size("large"), "images": TRAINING, "start": "imagenet-large --target pixels"}
+    recipes.append(
         Entry(name="imagenet-large-partial-0", what="tune no block of ViT-L/16: the linear probe", recipe=PROBING,
-              source="Figure 9, Table 10", result="73.5 % top-1", **plain)
+              source="Figure 9, Table 10", result="73.5 % top-1", **common)
     )  # fmt: skip
     for blocks, score in PARTIAL.items():
         part = "the MLP of the last block" if blocks == 0.5 else f"the last {blocks:g} blocks" if blocks > 1 else "the last block"
-        found.append(
-            Entry(name=f"imagenet-large-partial-{blocks:g}", what=f"fine-tune {part} of ViT-L/16",
-                  recipe=replace(TUNING["large"], tune=blocks), source="Figure 9, settings of Table 9", result=f"{score} % top-1", **plain)
+        recipe = replace(TUNING["large"], tune=blocks)
+        recipes.append(
+            Entry(name=f"imagenet-large-partial-{blocks:g}", what=f"fine-tune {part} of ViT-L/16", recipe=recipe,
+                  source="Figure 9, settings of Table 9", result=f"{score} % top-1", **common)
         )  # fmt: skip
-    return found
+    return recipes

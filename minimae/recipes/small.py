@@ -72,44 +72,35 @@ def my_pictures(images: int) -> Pretrain:
 
 def entries() -> list[Entry]:
     """All of them."""
-    demo: dict[str, Any] = {"size": FASHION.size_at(28, 1), "source": "ours (docs/choices.md)"}
-    cifar: dict[str, Any] = {"size": size("tiny", patch=4, image=32), "images": 50_000}
-    mine, marks = my_pictures(200), "none; others' marks for a ViT-T: 89.8 to 91.2 %"
-    races = [
-        half
-        for minutes, (goal, start, tuning) in RACES.items()
-        for half in (
-            Entry(name=f"cifar10-{minutes}min", what=f"pre-training for {goal:.0f} % in {minutes} minutes (minimae race)", recipe=start,
-                  size=RACE.size_at(32, 3), images=50_000),
-            Entry(name=f"cifar10-{minutes}min-finetune", what="fine-tune it on all labels", recipe=tuning, start=f"cifar10-{minutes}min",
-                  size=RACE.size_at(32, 3), images=50_000, result="none; others: 89.8 % after 2,000 + 100 epochs"),
-        )
+    clothes, cifar, mine = FASHION.size_at(28, 1), size("tiny", patch=4, image=32), my_pictures(200)
+    ours, marks = {"source": "ours (docs/choices.md)"}, "none; others' marks for a ViT-T: 89.8 to 91.2 %"
+    rows: list[tuple[str, str, Any, Any, int, dict[str, str]]] = [
+        ("fashion-demo", "the main job: a small encoder of clothes", FASHION, clothes, 10_000,
+         ours | {"ran": "README: 84.3 % k-NN, 87.3 % probe, 83.2 % tuned on 1,000 labels"}),
+        ("fashion-nano", "the shipped encoder of clothes", FASHION_NANO, FASHION_NANO.size_at(28, 1), 60_000,
+         ours | {"ran": "data/weights/fashion-nano.md: 86.8 % k-NN, 85.0 % probe, 86.1 % tuned on 1,000 labels"}),
+        ("fashion-finetune", "fine-tune it on 1,000 labels", FEW_LABELS, clothes, 1000,
+         ours | {"ran": "README: 83.2 %", "start": "fashion-demo"}),
+        ("fashion-scratch", "the same network from scratch on 1,000 labels", SCRATCH, clothes, 1000, ours | {"ran": "README: 75.5 %"}),
+        ("fashion-knn", "nearest neighbours of the demo's encoder", Knn(pool="tokens"), clothes, 12_000,
+         ours | {"ran": "README: 84.3 %", "start": "fashion-demo"}),
+        ("cifar10-tiny", "pre-train a tiny encoder on CIFAR-10", CIFAR10, cifar, 50_000, {}),
+        ("cifar10-finetune", "fine-tune it on all labels", CIFAR10_TUNED, cifar, 50_000,
+         {"source": "ours, parts of Table 9", "result": marks, "start": "cifar10-tiny"}),
+        ("cifar10-scratch", "the same network from scratch", CIFAR10_SCRATCH, cifar, 50_000,
+         {"source": "ours, parts of Table 11", "result": "none; others' marks for a ViT: 89 to 91 %"}),
+        ("cifar10-probe", "linear probe of it", CIFAR10_PROBE, cifar, 50_000,
+         {"source": "ours, after Table 10", "result": "none; others' marks: 44 to 49 %", "start": "cifar10-tiny"}),
+        ("cifar10-knn", "nearest neighbours of it", Knn(), cifar, 60_000, {"start": "cifar10-tiny"}),
+        ("photos-micro", "pre-train on crops of seven photographs", PHOTOS, PHOTOS.size_at(96, 3), 4200, {}),
+        ("photos-tiny", "pre-train a tiny encoder on photographs (Tiny-ImageNet)", PHOTOS_TINY, PHOTOS_TINY.size_at(64, 3), 50_000,
+         {"ran": "data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200"}),
+        ("my-pictures", "pre-train on a folder of your own (--data), 20 pictures or more", mine, mine.size_at(64, 3), 200, ours),
+        ("shapes-micro", "pre-train on drawn scenes", SHAPES, SHAPES.size_at(64, 3), 2000, {}),
     ]  # fmt: skip
-    return [
-        Entry(name="fashion-demo", what="the main job: a small encoder of clothes", recipe=FASHION, images=10_000,
-              ran="README: 84.3 % k-NN, 87.3 % probe, 83.2 % tuned on 1,000 labels", **demo),
-        Entry(name="fashion-nano", what="the shipped encoder of clothes", recipe=FASHION_NANO, source=demo["source"],
-              ran="data/weights/fashion-nano.md: 86.8 % k-NN, 85.0 % probe, 86.1 % tuned on 1,000 labels",
-              size=FASHION_NANO.size_at(28, 1), images=60_000),
-        Entry(name="fashion-finetune", what="fine-tune it on 1,000 labels", recipe=FEW_LABELS, ran="README: 83.2 %",
-              start="fashion-demo", images=1000, **demo),
-        Entry(name="fashion-scratch", what="the same network from scratch on 1,000 labels", recipe=SCRATCH, ran="README: 75.5 %",
-              images=1000, **demo),
-        Entry(name="fashion-knn", what="nearest neighbours of the demo's encoder", recipe=Knn(pool="tokens"), ran="README: 84.3 %",
-              start="fashion-demo", images=12_000, **demo),
-        Entry(name="cifar10-tiny", what="pre-train a tiny encoder on CIFAR-10", recipe=CIFAR10, **cifar),
-        Entry(name="cifar10-finetune", what="fine-tune it on all labels", recipe=CIFAR10_TUNED, source="ours, parts of Table 9",
-              result=marks, start="cifar10-tiny", **cifar),
-        Entry(name="cifar10-scratch", what="the same network from scratch", recipe=CIFAR10_SCRATCH, source="ours, parts of Table 11",
-              result="none; others' marks for a ViT: 89 to 91 %", **cifar),
-        Entry(name="cifar10-probe", what="linear probe of it", recipe=CIFAR10_PROBE, source="ours, after Table 10",
-              result="none; others' marks: 44 to 49 %", start="cifar10-tiny", **cifar),
-        Entry(name="cifar10-knn", what="nearest neighbours of it", recipe=Knn(), start="cifar10-tiny", **cifar | {"images": 60_000}),
-        Entry(name="photos-micro", what="pre-train on crops of seven photographs", recipe=PHOTOS, size=PHOTOS.size_at(96, 3), images=4200),
-        Entry(name="photos-tiny", what="pre-train a tiny encoder on photographs (Tiny-ImageNet)", recipe=PHOTOS_TINY, images=50_000,
-              ran="data/weights/photos-tiny.md: loss 0.348 in 6 minutes of one H200", size=PHOTOS_TINY.size_at(64, 3)),
-        Entry(name="my-pictures", what="pre-train on a folder of your own (--data), 20 pictures or more", recipe=mine,
-              source=demo["source"], size=mine.size_at(64, 3), images=200),
-        Entry(name="shapes-micro", what="pre-train on drawn scenes", recipe=SHAPES, size=SHAPES.size_at(64, 3), images=2000),
-        *races,
-    ]  # fmt: skip
+    for minutes, (goal, start, tuning) in RACES.items():
+        name, what = f"cifar10-{minutes}min", f"pre-training for {goal:.0f} % in {minutes} minutes (minimae race)"
+        rows.append((name, what, start, start.size_at(32, 3), 50_000, {}))
+        others = {"start": name, "result": "none; others: 89.8 % after 2,000 + 100 epochs"}
+        rows.append((f"{name}-finetune", "fine-tune it on all labels", tuning, start.size_at(32, 3), 50_000, others))
+    return [Entry(name=n, what=w, recipe=r, size=s, images=i, **more) for n, w, r, s, i, more in rows]
