@@ -23,7 +23,7 @@ from minimae.recipes import RECIPES
 from minimae.tasks.pretrain import Pretrain, PretrainTask, pretrain
 from minimae.train import threads
 from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
-from minimae.train.threads import Threads, Watch, about_resuming, choose, step_flops
+from minimae.train.threads import Threads, about_resuming, choose, step_flops
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_WORK, LARGE_WORK = 1e9, 1e12
@@ -100,21 +100,23 @@ class Clock:
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
 
-    def run(self, watch: Watch, steps: int, *, share: float, seconds: float = 1.0, waited: float = 0.0) -> list[int]:
+    def run(self, team: Threads, steps: int, *, share: float, seconds: float = 1.0, waited: float = 0.0) -> list[int]:
         """So many steps in which each thread gets this share of a core; → the number of threads after each."""
         counts = []
         for _ in range(steps):
             self.wall += seconds + waited
-            self.cpu += seconds * share * watch.count
+            self.cpu += seconds * share * (team.count or 0)
             self.waited = getattr(self, "waited", 0.0) + waited
-            watch.step(self.waited)
-            counts.append(watch.count)
+            team.step(self.waited)
+            counts.append(team.count or 0)
         return counts
 
 
-def watching(count: int) -> tuple[Watch, Clock]:
+def watching(count: int, said: list[str] | None = None) -> tuple[Threads, Clock]:
     clock = Clock()
-    return Watch(count, clock=lambda: clock.wall, cpu=lambda: clock.cpu), clock
+    choice = choose(LARGE_WORK, current=count, available=count, environment={})
+    say = [].append if said is None else said.append  # type: ignore[var-annotated]
+    return Threads(choice, watched=True, say=say, clock=lambda: clock.wall, cpu=lambda: clock.cpu), clock
 
 
 def test_threads_that_get_their_cores_stay() -> None:
@@ -147,20 +149,15 @@ def test_waiting_for_images_and_saving_are_no_contention() -> None:
     assert watch.count == 2
 
 
-def test_it_is_said_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_said_and_set() -> None:
     said: list[str] = []
-    counts = iter([False, True])
-    with Threads(choose(LARGE_WORK, current=2, available=2, environment={}), watched=True, say=said.append) as team:
-        assert torch.get_num_threads() == 2 and team.watch is not None
-
-        def falls(waited: float) -> bool:
-            low = next(counts)
-            team.watch.count = 1 if low else 2
-            return low
-
-        monkeypatch.setattr(team.watch, "step", falls)
-        assert team.step() == 2 and said == []
-        assert team.step() == 1 and torch.get_num_threads() == 1
+    team, clock = watching(2, said)
+    with team:
+        assert torch.get_num_threads() == 2
+        clock.run(team, 6, share=0.62)
+        assert said == [] and torch.get_num_threads() == 2
+        clock.run(team, 1, share=0.62)
+        assert torch.get_num_threads() == 1
     assert said == ["other programs need the cores: continuing with 1 thread, before 2 (--threads decides)"]
     assert torch.get_num_threads() == 1, "as before, which conftest.py sets"
 
@@ -168,7 +165,7 @@ def test_it_is_said_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("who", [{"wanted": 2}, {"environment": {"OMP_NUM_THREADS": "2"}}])
 def test_a_number_that_a_person_chose_stays(who: dict[str, object]) -> None:
     choice = choose(LARGE_WORK, **{"current": 2, "available": 2, "environment": {}, **who})  # type: ignore[arg-type]
-    assert Threads(choice, watched=True).watch is None
+    assert not Threads(choice, watched=True).watched
 
 
 # --- in training --------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Settings:
         return self.batch * self.accumulate * processes
 
     def steps(self, images: int, processes: int = 1) -> int:
-        """Optimizer steps on a set of this many images. Raises ValueError when one step wants more images than there are."""
+        """Optimizer steps on a set of this many images. Raises ValueError when one step needs more images than there are."""
         window = self.images_per_step(processes)
         if window > images:
             parts = " × ".join(str(n) for n in (self.batch, self.accumulate, processes)[: 3 if processes > 1 else 2])

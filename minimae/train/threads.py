@@ -87,49 +87,23 @@ def named(count: int) -> str:
     return f"{count} thread{'s' if count != 1 else ''}"
 
 
-class Watch:
-    """Whether threads get their cores, from CPU time over wall time. Their number halves after two low windows in a row."""
-
-    def __init__(
-        self, count: int, *, clock: Callable[[], float] = time.perf_counter, cpu: Callable[[], float] = time.process_time
-    ) -> None:  # fmt: skip
-        self.count, self.clock, self.cpu = count, clock, cpu
-        self.wall = self.worked = self.waited = 0.0  # seconds of this window, and of waiting for images in the whole run
-        self.low = False
-        self.mark: tuple[float, float] | None = None
-
-    def skip(self) -> None:
-        """Leave out what happened since the last step: saving, evaluation."""
-        self.mark = self.clock(), self.cpu()
-
-    def step(self, waited: float = 0.0) -> bool:
-        """Call it after a step; → whether it has just lowered the number of threads. waited: seconds of waiting for images so far."""
-        before, idle, self.waited = self.mark, waited - self.waited, waited
-        self.mark = now = self.clock(), self.cpu()
-        if before is None or self.count == 1:  # the first step allocates and compiles
-            return False
-        self.wall += max(0.0, now[0] - before[0] - idle)
-        self.worked += now[1] - before[1]
-        if self.wall < WINDOW:
-            return False
-        low, was_low = self.worked < BUSY * self.count * self.wall, self.low
-        self.wall = self.worked = 0.0
-        self.low = low and not was_low
-        if low and was_low:
-            self.count //= 2
-        return low and was_low
-
-
 class Threads:
     """Inside ``with``, torch computes with the chosen number of threads; afterwards with as many as before. None changes nothing.
 
-    count: the number now. watched: lower it when the cores are taken; ``say`` reports that.
+    count: the number now. watched: halve it when the cores are taken, which CPU time over wall time shows; ``say`` reports that.
     """
 
-    def __init__(self, choice: Choice | None, *, watched: bool = False, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, choice: Choice | None, *, watched: bool = False, say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter, cpu: Callable[[], float] = time.process_time,
+    ) -> None:  # fmt: skip
         self.count = None if choice is None else choice.count
-        self.watch = Watch(choice.count) if choice is not None and watched and choice.by in ("default", "checkpoint") else None
+        self.watched = watched and choice is not None and choice.by in ("default", "checkpoint")
         self.say = say or (lambda text: tqdm.write(text, file=sys.stderr))
+        self.clock, self.cpu = clock, cpu
+        self.wall = self.worked = self.waited = 0.0  # seconds of this window, and of waiting for images in the whole run
+        self.low = False
+        self.mark: tuple[float, float] | None = None
 
     def __enter__(self) -> Threads:
         self.before = torch.get_num_threads()
@@ -140,16 +114,30 @@ class Threads:
         set_threads(None if self.count is None else self.before)
 
     def skip(self) -> None:
-        """See :meth:`Watch.skip`."""
-        if self.watch is not None:
-            self.watch.skip()
+        """Leave out what happened since the last step: saving, evaluation."""
+        self.mark = self.clock(), self.cpu()
 
     def step(self, waited: float = 0.0) -> int | None:
-        """Call it after each step; see :meth:`Watch.step`. → the number of threads from now on."""
-        if self.watch is not None and self.watch.step(waited):
-            self.say(f"other programs need the cores: continuing with {named(self.watch.count)}, before {self.count} (--threads decides)")
-            self.count = self.watch.count
-            set_threads(self.count)
+        """Call it after each step → the number of threads from now on: half after two low windows in a row.
+
+        waited: seconds of waiting for images so far.
+        """
+        if not self.watched or self.count is None or self.count == 1:
+            return self.count
+        before, idle, self.waited = self.mark, waited - self.waited, waited
+        self.mark = now = self.clock(), self.cpu()
+        if before is None:  # the first step allocates and compiles
+            return self.count
+        self.wall += max(0.0, now[0] - before[0] - idle)
+        self.worked += now[1] - before[1]
+        if self.wall >= WINDOW:
+            low, was_low = self.worked < BUSY * self.count * self.wall, self.low
+            self.wall = self.worked = 0.0
+            self.low = low and not was_low
+            if low and was_low:
+                before_count, self.count = self.count, self.count // 2
+                self.say(f"other programs need the cores: continuing with {named(self.count)}, before {before_count} (--threads decides)")
+                set_threads(self.count)
         return self.count
 
 

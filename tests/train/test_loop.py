@@ -262,17 +262,6 @@ def test_a_truncated_checkpoint_is_named(images: Images, tmp_path, keep: float) 
         load_pretrained(tmp_path)
 
 
-def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path) -> None:
-    class Bomb:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "owned"),))
-
-    torch.save({"format": "minimae-1", "kind": "pretrain", "model": Bomb()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(MinimaeError, match="not a checkpoint of tensors and plain values"):
-        load_pretrained(tmp_path)
-    assert not (tmp_path / "owned").exists()
-
-
 def test_weights_of_another_model_are_refused_with_a_list(images: Images) -> None:
     wide = build(replace(TINY, width=32), images)
     with pytest.raises(MinimaeError, match=r"another model.*of another shape: .*≠"):
