@@ -37,12 +37,12 @@ NAMES: dict[str, Names] = {"official": official.NAMES, "timm": official.NAMES, "
 
 def detect(names: Iterable[str]) -> Layout:
     """The layout that these names belong to. Raises MinimaeError that shows some of them for any other."""
-    given = set(names)
-    if any("embeddings.patch_embeddings.projection.weight" in name for name in given):
+    known = set(names)
+    if any("embeddings.patch_embeddings.projection.weight" in name for name in known):
         return "huggingface"
-    if "patch_embed.proj.weight" in given:
-        return "official" if any(name.startswith("decoder_") for name in given) else "timm"
-    raise MinimaeError(f"these names belong to no layout that is known ({', '.join(LAYOUTS)}): {', '.join(sorted(given)[:5])}, …")
+    if "patch_embed.proj.weight" in known:
+        return "official" if any(name.startswith("decoder_") for name in known) else "timm"
+    raise MinimaeError(f"these names belong to no known layout ({', '.join(LAYOUTS)}): {', '.join(sorted(known)[:5])}, …")
 
 
 def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
@@ -173,7 +173,7 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
         if layout == "huggingface" and trained.classifier.pool == "mean":
             raise MinimaeError("transformers' classifier reads the class token, and this one the mean of the patches; convert it to timm")
     if layout != "huggingface" and trained.size.eps != 1e-6:
-        warn(f"the readers of this layout norm with eps 1e-6, and this model with {trained.size.eps}: its outputs there will differ")
+        warn(f"readers of this layout use eps 1e-6 in their norms, and this model has {trained.size.eps}: the outputs there will differ")
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if name.startswith(("encoder.", "norm.", "head.")) or (decoder and name.startswith("decoder.")):
@@ -207,9 +207,9 @@ def check_writable(trained: Pretrained, layout: Layout, *, decoder: bool, encode
         raise MinimaeError("timm has no decoder: convert the encoder alone (--encoder-only), or choose official or huggingface")
     if decoder and trained.recipe.target == "pca":
         raise MinimaeError(
-            f"the layout {layout} has no place for the principal components of this target: leave the decoder out (--encoder-only)"
+            f"the layout {layout} cannot hold the principal components of this target: leave the decoder out (--encoder-only)"
         )
     if trained.recipe.mask_tokens_in_encoder:
-        raise MinimaeError(f"a model with mask tokens in its encoder (Table 1c) has no place in the layout {layout}")
+        raise MinimaeError(f"the layout {layout} cannot hold mask tokens in the encoder (Table 1c)")
     if trained.pictures is not None and not encoder_only:
-        warn(f"the layout {layout} has no place for the second decoder, which draws the pictures: it is left out")
+        warn(f"the layout {layout} cannot hold the second decoder, which reconstructs pixels: it is left out")

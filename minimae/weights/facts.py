@@ -35,7 +35,7 @@ class Facts:
 
 
 def merge(stated: Facts, given: Mapping[str, Any], source: str) -> Facts:
-    """The stated facts, with the given ones (None: not given) in their place. Raises MinimaeError for heads that contradict each other."""
+    """The stated facts, replaced by those that the user gives (not None). Raises MinimaeError for heads that contradict each other."""
     for option in ("heads", "decoder_heads"):
         values = [value for value in (given[option], getattr(stated, option)) if value is not None]
         for value in values:
@@ -50,7 +50,7 @@ def merge(stated: Facts, given: Mapping[str, Any], source: str) -> Facts:
 
 def unsupported(source: str, name: str, value: Any, ours: str) -> MinimaeError:
     """The error for a field or part whose value our model does not have."""
-    return MinimaeError(f"{source} was built with {name} {value!r}; ours has {ours}, so it would compute something else")
+    return MinimaeError(f"{source} was built with {name} {value!r}; ours has {ours}, so the outputs would differ")
 
 
 def sides(value: Any) -> Pair | None:
@@ -88,7 +88,7 @@ def checked_statistics(stated: Any, channels: int) -> Statistics:
     if not bool(torch.stack([mean, std]).isfinite().all() and (std > 0).all()):
         raise ValueError(f"a standard deviation is greater than 0, and both are finite; {given}")
     if bool((mean > 1).any()):
-        raise ValueError(f"statistics are those of pixels in [0, 1], where no mean is above 1; {given}: divide by 255 what is of 0 … 255")
+        raise ValueError(f"statistics are those of pixels in [0, 1], where no mean is above 1; {given}: divide by 255")
     return mean.clone(), std.clone()
 
 

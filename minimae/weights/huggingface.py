@@ -67,13 +67,13 @@ IMAGES = frozenset(
 
 def names_of_files(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The library's tensors under the names that it uses in files, whichever version they come from."""
-    found = {}
+    renamed = {}
     for name, tensor in tensors.items():
         name = name if name.startswith(("vit.", "decoder.", "classifier.")) else f"vit.{name}"
         for new, old in NEWER.items():
             name = name.replace(new, old)
-        found[name] = tensor
-    return found
+        renamed[name] = tensor
+    return renamed
 
 
 def facts_of(config: Mapping[str, Any], preprocessor: Mapping[str, Any], source: str, *, strict: bool) -> Facts:

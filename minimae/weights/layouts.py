@@ -53,7 +53,7 @@ class Names:
         }  # fmt: skip
         absent = [f"{what} ({self.of(name)[0]})" for what, name in needed.items() if self.of(name)[0] not in tensors]
         if absent:
-            raise MinimaeError(f"these weights have no {', no '.join(absent)}: it is not a plain ViT with a class token")
+            raise MinimaeError(f"these weights have no {', no '.join(absent)}: this is not a plain ViT with a class token")
         token, positions, projection, up = (tensors[self.of(name)[0]] for name in needed.values())
         if projection.dim() != 4:
             raise MinimaeError(f"the patch projection has the shape {tuple(projection.shape)}, not that of a convolution (d, c, p1, p2)")
@@ -121,7 +121,7 @@ def image_of(positions: Tensor, patch: Pair, stated: Pair | None) -> Pair:
             return h * patch[0], (n - 1) // h * patch[1]
     side = math.isqrt(n - 1) if math.isqrt(n - 1) ** 2 == n - 1 else math.isqrt(n)
     if side * side not in (n, n - 1):
-        raise MinimaeError(f"{n - 1} positions are no square grid: say for which image they are (original_image=(height, width))")
+        raise MinimaeError(f"{n - 1} positions do not form a square grid: give the image that they are for, original_image=(height, width)")
     return side * patch[0], side * patch[1]
 
 

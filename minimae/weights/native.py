@@ -37,13 +37,13 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
     """The model of a run or of a file that :func:`minimae.save` wrote. options: none but ``image`` and ``strict`` can be given."""
     if source.checkpoint is None and not source.metadata:
         raise MinimaeError(
-            f"{source.name} has our names, but not what belongs to them: write it with minimae.save(model, path, statistics=…), "
+            f"{source.name} has our names, but no description of the model: write it with minimae.save(model, path, statistics=…), "
             "or use minimae export or the folder of the run"
         )
     path = Path(source.name)
     trained = read_export(source.metadata, source.tensors, path) if source.checkpoint is None else read_checkpoint(source.checkpoint, path)
     if wrong := sorted(name for name, value in options.items() if value is not None and name not in ("image", "strict")):
-        raise MinimaeError(f"these weights describe themselves, so {', '.join(wrong)} can only be wrong: leave that out")
+        raise MinimaeError(f"these weights describe themselves: leave out {', '.join(wrong)}")
     return trained if options.get("image") is None else at(trained, options["image"])
 
 
@@ -158,7 +158,7 @@ def trained_model(model: Any, statistics: Any, metadata: dict[str, Any]) -> Pret
     statistics = checked_statistics(statistics, size.channels)
     known = ("ratio", "data") if isinstance(model, MAE) else ("classes", "data")
     if strange := sorted(set(metadata) - set(known)):
-        raise ValueError(f"{', '.join(strange)} is nothing to keep with a {type(model).__name__}; {' and '.join(known)} can be")
+        raise ValueError(f"{', '.join(strange)} cannot be saved with a {type(model).__name__}; {' and '.join(known)} can")
     if not isinstance(model, MAE):
         classes, count = metadata.pop("classes", ()), model.head.out_features
         if not isinstance(classes, list | tuple) or len(classes) not in (0, count):
@@ -169,7 +169,7 @@ def trained_model(model: Any, statistics: Any, metadata: dict[str, Any]) -> Pret
     keep_count(size.grid[0] * size.grid[1], metadata.get("ratio", 0.75))  # a ValueError for a ratio that hides all or nothing
     target = next((name for name, kind in TARGETS.items() if type(model.target) is kind), None)
     if target is None:
-        raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be kept; {', '.join(TARGETS)} can")
+        raise ValueError(f"a target of your own ({type(model.target).__name__}) cannot be saved; {', '.join(TARGETS)} can")
     tokens = model.encoder.mask_token is not None
     fields = {"data": OWN_DATA, **metadata, "target": target, "loss_on": model.loss_on, "mask_tokens_in_encoder": tokens}
     return Pretrained(model, recipe_of(size, **fields), statistics)

@@ -74,13 +74,13 @@ class Published:
 def published() -> dict[str, Published]:
     """Weights by name. Encoders and classifiers have checksums on the authors' pages; files with a decoder have none there."""
     checksums = {"base": ("8cad7c", "1b25e9"), "large": ("b8b06e", "51f550"), "huge": ("9bdbb0", "2541f2")}
-    found = {}
+    files = {}
     for size, (encoder, classifier) in checksums.items():
-        found[f"mae-{size}"] = Published(f"{ADDRESS}/pretrain/mae_pretrain_vit_{size}.pth", encoder)
-        found[f"mae-{size}-full"] = Published(f"{ADDRESS}/pretrain/mae_pretrain_vit_{size}_full.pth")
-        found[f"mae-{size}-pixels"] = Published(f"{ADDRESS}/visualize/mae_visualize_vit_{size}.pth", target="pixels")
-        found[f"mae-{size}-finetuned"] = Published(f"{ADDRESS}/finetune/mae_finetuned_vit_{size}.pth", classifier)
-    return found | {"mae-large-pixels-gan": Published(f"{ADDRESS}/visualize/mae_visualize_vit_large_ganloss.pth", target="pixels")}
+        files[f"mae-{size}"] = Published(f"{ADDRESS}/pretrain/mae_pretrain_vit_{size}.pth", encoder)
+        files[f"mae-{size}-full"] = Published(f"{ADDRESS}/pretrain/mae_pretrain_vit_{size}_full.pth")
+        files[f"mae-{size}-pixels"] = Published(f"{ADDRESS}/visualize/mae_visualize_vit_{size}.pth", target="pixels")
+        files[f"mae-{size}-finetuned"] = Published(f"{ADDRESS}/finetune/mae_finetuned_vit_{size}.pth", classifier)
+    return files | {"mae-large-pixels-gan": Published(f"{ADDRESS}/visualize/mae_visualize_vit_large_ganloss.pth", target="pixels")}
 
 
 PUBLISHED = published()

@@ -1,4 +1,4 @@
-"""Weights in and out: :func:`load` finds them by name or reads what it is given, :func:`save` writes them."""
+"""Loading weights, by name or from any source, and saving them in any layout."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def save(
     path: a .safetensors file (.pth too in other layouts), or a folder for huggingface. layout: whose names the parameters get. statistics:
     mean and std of each channel of the pixels in [0, 1], by which the images were normalised (``images.statistics``); a loaded model has
     them already. half: half precision, in our own layout. encoder_only: leave the decoder out, in other layouts. metadata: ratio and data
-    of a MAE; classes (the names) and data of a classifier. What a layout has no place for (recipe, statistics, heads) goes beside the
+    of a MAE; classes (the names) and data of a classifier. What a layout cannot hold (recipe, statistics, heads) goes beside the
     tensors, so that the way back gives the same bits.
     Raises ValueError for what does not fit the model, MinimaeError for what a layout cannot hold or a file that cannot be written.
 

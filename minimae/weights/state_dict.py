@@ -60,20 +60,20 @@ def without_prefix(tensors: dict[str, Tensor], source: str, prefix: str | None) 
         if not chosen:
             raise MinimaeError(f"no name in {source} begins with {prefix!r}; they begin with {beginnings(tensors)}")
         return chosen
-    found = prefixes(tensors)
-    if len(found) > 1:
+    models = prefixes(tensors)
+    if len(models) > 1:
         raise MinimaeError(
-            f"{source} holds several models, whose names begin with {', '.join(map(repr, found))}. Choose one with prefix= (--prefix)"
+            f"{source} holds several models, whose names begin with {', '.join(map(repr, models))}. Choose one with prefix= (--prefix)"
         )
-    if not found or not found[0]:
+    if not models or not models[0]:
         return tensors
-    others = [name for name in tensors if not name.startswith(found[0]) and name not in COUNTERS]
+    others = [name for name in tensors if not name.startswith(models[0]) and name not in COUNTERS]
     if others:
         raise MinimaeError(
-            f"{source}: the model's names begin with {found[0]!r}, and there are others ({beginnings(others)}). "
-            f"To take the model alone, give prefix={found[0]!r} (--prefix {found[0]})"
+            f"{source}: the model's names begin with {models[0]!r}, and there are others ({beginnings(others)}). "
+            f"To take the model alone, give prefix={models[0]!r} (--prefix {models[0]})"
         )
-    return {name.removeprefix(found[0]): tensor for name, tensor in tensors.items() if name not in COUNTERS}
+    return {name.removeprefix(models[0]): tensor for name, tensor in tensors.items() if name not in COUNTERS}
 
 
 def sizes(sets: Mapping[str, Mapping[str, Tensor]]) -> str:

@@ -156,7 +156,7 @@ def test_whoever_saved_it_must_name_the_data(tmp_path: Path, capsys: pytest.Capt
     path = minimae.save(MAE("nano", patch=7), tmp_path / "mine.safetensors", statistics=([0.1], [0.2]))
     assert main(["knn", "--weights", str(path)]) == 2
     assert "name a data set or a folder with --data" in capsys.readouterr().err
-    with pytest.raises(MinimaeError, match="describe themselves, so heads can only be wrong"):
+    with pytest.raises(MinimaeError, match="describe themselves: leave out heads"):
         minimae.load(path, heads=3)
 
 

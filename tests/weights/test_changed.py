@@ -147,8 +147,8 @@ def test_a_model_is_kept_whatever_was_done_to_it(how: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        ({"ratio": 75}, "did you mean 0.75"), ({"rato": 0.5}, "rato is nothing to keep with a MAE"),
-        ({"classes": ("a",)}, "classes is nothing"), ({"statistics": ([float("nan")], [0.2])}, "finite"),
+        ({"ratio": 75}, "did you mean 0.75"), ({"rato": 0.5}, "rato cannot be saved with a MAE"),
+        ({"classes": ("a",)}, "classes cannot be saved"), ({"statistics": ([float("nan")], [0.2])}, "finite"),
         ({"statistics": "x"}, "statistics are two"), ({"statistics": ([73.0], [90.0])}, "divide by 255"),
     ],
 )  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_target_of_ones_own_is_refused(tmp_path: Path) -> None:
 
 def test_leaving_the_second_decoder_out_is_said(tmp_path: Path) -> None:
     found = minimae.load("photos-tiny")
-    with pytest.warns(UserWarning, match="no place for the second decoder"):
+    with pytest.warns(UserWarning, match="cannot hold the second decoder"):
         weights.save(found, tmp_path / "a.safetensors", "official")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -197,7 +197,7 @@ def test_features_of_models_of_another_precision(kind: torch.dtype) -> None:
 @pytest.mark.parametrize("layout", ["official", "huggingface"])
 def test_principal_components_have_no_place_elsewhere(layout: Any, tmp_path: Path) -> None:
     found = minimae.load(minimae.save(nano(target="pca"), tmp_path / "a.safetensors", statistics=HALF))
-    with pytest.raises(MinimaeError, match="no place for the principal components"):
+    with pytest.raises(MinimaeError, match="cannot hold the principal components"):
         weights.save(found, tmp_path / "b", layout)
     out = weights.save(found, tmp_path / ("b" if layout == "huggingface" else "b.safetensors"), layout, encoder_only=True)
     again, images = minimae.load(out), torch.rand(2, 1, 28, 28)

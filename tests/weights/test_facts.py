@@ -111,7 +111,7 @@ def test_an_eps_goes_the_whole_way_round(tmp_path: Path) -> None:
     ours = weights.load(theirs, statistics=([0.5] * 3, [0.5] * 3))
     weights.save(ours, tmp_path / "hf", "huggingface")
     weights.save(ours, tmp_path / "ours.safetensors", "minimae")
-    with pytest.warns(UserWarning, match=r"norm with eps 1e-6, and this model with 0.001"):
+    with pytest.warns(UserWarning, match=r"eps 1e-6 in their norms, and this model has 0.001"):
         weights.save(ours, tmp_path / "official.pth", "official")
     for name in ("hf", "ours.safetensors", "official.pth"):
         again = minimae.load(tmp_path / name)

@@ -83,7 +83,7 @@ def test_a_head_beside_the_backbone_is_not_dropped_in_silence(tmp_path: Path) ->
 def test_a_moving_average_of_torch(tmp_path: Path) -> None:
     average = torch.optim.swa_utils.AveragedModel(BEFORE.model)
     torch.save(average.state_dict(), tmp_path / "a.pt")
-    with pytest.raises(MinimaeError, match=r"has our names, but not what belongs to them: write it with minimae.save"):
+    with pytest.raises(MinimaeError, match=r"has our names, but no description of the model: write it with minimae.save"):
         minimae.load(tmp_path / "a.pt")
 
 
