@@ -27,7 +27,7 @@ def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
         if abs(float(got) - 1 / n) < 1e-9:
             return failed(f"that is what is missing from 1; the score is 1 less that ({what})")
         if abs(float(got) - (p1 * p2 - 1) / (p1 * p2)) < 1e-9:
-            return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one deviation")
+            return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one standard deviation")
         if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
             return failed("a patch need not be square: it has p1 · p2 · c values")
         return failed(f"for {what} the score is {(n - 1) / n:.4f}, not {float(got):.4f}")

@@ -58,7 +58,7 @@ def ch08_class_map(f: Callable[..., Any]) -> Verdict:
 
 
 def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
-    """Patches painted with their own mean alone, where they are hidden."""
+    """Hidden patches filled with their own mean."""
     generator = torch.Generator().manual_seed(0)
     patches, hidden = torch.randn(2, 9, 16, generator=generator) * 2 + 1, torch.rand(2, 9, generator=generator) < 0.6
     before = patches.clone()
@@ -70,11 +70,11 @@ def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
     if torch.allclose(got, right):
         return passed("this picture needs no model at all")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches, means)):
-        return failed("inside out: the visible patches were painted over, and the hidden ones are shown")
+        return failed("inside out: the visible patches were filled, and the hidden ones are shown")
     if torch.allclose(got, means):
-        return failed("every patch was painted over: the visible ones stay as they are")
+        return failed("every patch was filled: the visible ones stay as they are")
     if torch.allclose(got, torch.where(hidden[:, :, None], torch.zeros_like(patches), patches)):
-        return failed("0 is what is *predicted*; shown as pixels it is 0 × deviation + mean: the mean of the patch")
+        return failed("0 is what is *predicted*; shown as pixels it is 0 × std + mean: the mean of the patch")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches.mean((1, 2), keepdim=True), patches)):
         return failed("that is one mean for the whole picture: the normalised target uses the mean of each patch")
     return failed("hidden patches should be flat, each at its own mean, and visible patches as they were")

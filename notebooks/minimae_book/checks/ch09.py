@@ -40,19 +40,19 @@ def ch09_one_scale(f: Callable[..., Any]) -> Verdict:
     if same(got[0], scaled(train, train)) and same(got[1], scaled(test, train)):
         constant = torch.cat([train, torch.full((40, 1), 2.0)], dim=1)
         if not all(part.isfinite().all() for part in f(constant, constant)):
-            return failed("a constant feature has deviation 0, and 0 / 0 is not a number: add something small, or clamp")
+            return failed("a constant feature has std 0, and 0 / 0 is not a number: add something small, or clamp")
         return passed("the test vectors are moved by what the training vectors say")
     if same(got[0], scaled(train, train)) and same(got[1], scaled(test, test)):
         return failed("the test vectors were standardised by their own statistics: use those of the training vectors for both")
     if same(got[0], scaled(train, train, (0, 1))):
-        return failed("that is one mean and one deviation for everything: each feature has its own, so reduce over the vectors only")
+        return failed("that is one mean and one std for everything: each feature has its own, so reduce over the vectors only")
     if same(got[0], scaled(train, train, 1)):
         return failed("each vector was standardised, not each feature: the mean goes over dimension 0")
     if same(got[0], train - train.mean(0)):
-        return failed("the mean is gone, the scale is not: divide by the deviation of each feature")
+        return failed("the mean is gone, the scale is not: divide by the standard deviation of each feature")
     if same(got[0], (train - train.mean(0)) / train.var(0)):
-        return failed("that divides by the variance: the deviation is its square root")
-    return failed("the training vectors should have mean 0 and deviation 1 in each feature")
+        return failed("that divides by the variance: the standard deviation is its square root")
+    return failed("the training vectors should have mean 0 and standard deviation 1 in each feature")
 
 
 def ch09_lars_step(f: Callable[..., Any]) -> Verdict:

@@ -28,11 +28,11 @@ def ch11_margin(f: Callable[..., Any]) -> Verdict:
     if same(2 * (first + second)):
         return failed("errors that know nothing of each other add as squares: √(e₁² + e₂²), not e₁ + e₂")
     if same(2 * math.hypot(stdev(a), stdev(b))):
-        return failed("those are deviations of single runs: the error of a mean is the deviation / √(number of seeds)")
+        return failed("those are the stds of single runs: the standard error of a mean is the std / √(number of seeds)")
     if same(2 * math.hypot(pstdev(a) / 2, pstdev(b) / math.sqrt(3))):
         return failed("divide the squares by n − 1, not by n: the mean was taken from the same values (statistics.stdev)")
     if same(2 * math.hypot(stdev(a) / 4, stdev(b) / 3)):
-        return failed("the deviation is divided by the *root* of the number of seeds")
+        return failed("the standard deviation is divided by the *root* of the number of seeds")
     return failed(f"2 · √(s²/n + t²/m) of these lists is {2 * math.hypot(first, second):.3f}, not {float(got):.3f}")
 
 

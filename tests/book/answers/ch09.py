@@ -31,7 +31,7 @@ ANSWERS = {
     "ch09_one_scale": {
         "wrong": {
             "by itself": (lambda a, b: (_scaled(a, a), _scaled(b, b)), "own statistics"),
-            "one for all": (lambda a, b: (_scaled(a, a, (0, 1)), _scaled(b, a, (0, 1))), "one mean and one deviation"),
+            "one for all": (lambda a, b: (_scaled(a, a, (0, 1)), _scaled(b, a, (0, 1))), "one mean and one std"),
             "rows": (lambda a, b: (_scaled(a, a, 1), _scaled(b, b, 1)), "not each feature"),
             "centred": (lambda a, b: (a - a.mean(0), b - a.mean(0)), "the scale is not"),
             "variance": (lambda a, b: ((a - a.mean(0)) / a.var(0), (b - a.mean(0)) / a.var(0)), "variance"),
