@@ -95,7 +95,7 @@ def predict(
     model: nn.Module, images: ImageDataset, statistics: Statistics, *, reading: LoaderConfig = DEFAULTS, precision: Precision = "auto"
 ) -> Predictions:
     """Predictions for labelled images. Several processes share the images; each returns its part."""
-    k = min(5, classes_of(model))
+    k = min(5, head_size(model))
     floats, ints = torch.empty(0), torch.empty(0, dtype=torch.int64)
     parts = [(ints, ints, ints.view(0, k), floats.view(0, k), floats)]  # a process may have no images
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
@@ -107,7 +107,7 @@ def predict(
     return Predictions(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
 
 
-def classes_of(model: nn.Module) -> int:
+def head_size(model: nn.Module) -> int:
     return int(model.head.out_features)  # type: ignore[union-attr, arg-type]
 
 
@@ -116,7 +116,7 @@ def scores_of(model: nn.Module, predictions: Predictions) -> Scores:
     right = predictions.top == predictions.labels[:, None]
     sums = right[:, 0].sum(), right.sum(), predictions.losses.double().sum(), len(right)
     top1, top5, loss, count = all_reduce_mean(*sums, device=device_of(model))
-    return Scores(100 * top1 / count, 100 * top5 / count if classes_of(model) > 5 else None, loss / count, round(count * world().size))
+    return Scores(100 * top1 / count, 100 * top5 / count if head_size(model) > 5 else None, loss / count, round(count * world().size))
 
 
 def evaluate(model: nn.Module, images: ImageDataset, statistics: Statistics, **options: Any) -> Scores:

@@ -49,10 +49,6 @@ class Reference:
     points: tuple[tuple[float, float], ...]
     tolerance: float
 
-    def band(self) -> list[tuple[float, float, float]]:
-        """(images seen, lowest, highest expected loss) at every point."""
-        return [(seen, (1 - self.tolerance) * loss, (1 + self.tolerance) * loss) for seen, loss in self.points]
-
 
 def task_of(recipe: Pretrain, size: Size, data: str, images: int) -> dict[str, Any]:
     """What decides the loss, as JSON. data: the name of the images. images: their number in an epoch."""

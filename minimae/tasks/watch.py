@@ -2,19 +2,19 @@
 
 A callback is any callable ``callback(task, log)``. The loop calls it at each log point, in every process, with the task
 (``task.model``) and the numbers of the log point (step, epoch, loss, …). The numbers that it returns join the log point, and so reach
-metrics.jsonl, TensorBoard, Weights & Biases and the curves of the report. It leaves the weights and the mode of the model as they were.
+metrics.jsonl, TensorBoard, Weights & Biases and the curves of the report. It may leave the model in evaluation mode, and leaves the
+weights as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.augment import normalise
 from ..data.images import Images
@@ -53,18 +53,6 @@ def due(task: Task, log: Log, every: float) -> bool:
     return done > done_before or step == settings.steps(task.images, world().size)
 
 
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; afterwards the model is in the mode it was in."""
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        model.train(training)
-
-
 def effective_rank(features: Tensor) -> float:
     """RankMe of features ``N d``: how many directions they use, from 1 to min(N, d).
 
@@ -89,29 +77,29 @@ class Watch:
         if not world().main or not due(task, log, self.every):
             return None
         model, recipe, statistics, kinds, numbers = task.model, task.recipe, task.statistics, self.kinds, {}
-        with in_eval_mode(model):
-            if kinds & {"knn", "probe", "rank"}:
-                test = extract(model.encoder, self.held_out, statistics, precision=recipe.precision)
-            if kinds & {"knn", "probe"}:
-                train = extract(model.encoder, self.train, statistics, precision=recipe.precision)
-                given: Any = (train, self.train.labels, test)
-                truth: Any = self.held_out.labels
-                if "knn" in kinds:
-                    numbers["knn_accuracy"] = accuracy(knn_predict(*given, k=min(20, len(train))), truth)
-                if "probe" in kinds:
-                    with torch.enable_grad():
-                        numbers["probe_accuracy"] = accuracy(probe_predict(*given)[0], truth)
-            if "rank" in kinds:
-                numbers["feature_rank"] = effective_rank(test)
-            if "validation" in kinds:
-                numbers["validation_loss"] = validation_loss(task, self.held_out)
-            if "reconstructions" in kinds and self.draw is not None:
-                shown = self.held_out.subset(range(min(SHOWN, len(self.held_out))))
-                triplets, _ = reconstruct_batch(Pretrained(model, recipe, statistics), shown.pixels, seed=recipe.seed, ids=shown.ids)
-                self.draw(triplets, f"epoch-{log['epoch']:07.2f}")
+        model.eval()
+        if kinds & {"knn", "probe", "rank"}:
+            test = extract(model.encoder, self.held_out, statistics, precision=recipe.precision)
+        if kinds & {"knn", "probe"}:
+            train = extract(model.encoder, self.train, statistics, precision=recipe.precision)
+            given: Any = (train, self.train.labels, test)
+            truth: Any = self.held_out.labels
+            if "knn" in kinds:
+                numbers["knn_accuracy"] = accuracy(knn_predict(*given, k=min(20, len(train))), truth)
+            if "probe" in kinds:
+                numbers["probe_accuracy"] = accuracy(probe_predict(*given)[0], truth)
+        if "rank" in kinds:
+            numbers["feature_rank"] = effective_rank(test)
+        if "validation" in kinds:
+            numbers["validation_loss"] = validation_loss(task, self.held_out)
+        if "reconstructions" in kinds and self.draw is not None:
+            shown = self.held_out.subset(range(min(SHOWN, len(self.held_out))))
+            triplets, _ = reconstruct_batch(Pretrained(model, recipe, statistics), shown.pixels, seed=recipe.seed, ids=shown.ids)
+            self.draw(triplets, f"epoch-{log['epoch']:07.2f}")
         return numbers
 
 
+@torch.no_grad()
 def validation_loss(task: Any, images: Images) -> float:
     """The pre-training loss of whole held-out images, each with the same mask every time."""
     recipe, model, device, total = task.recipe, task.model, device_of(task.model), 0.0
@@ -171,8 +159,7 @@ class Validation:
         if not due(task, log, 1.0):
             return None
         model = task.model.average if isinstance(task.model, Averaged) else task.model
-        with in_eval_mode(task.model):
-            scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)
+        scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)
         numbers = {f"validation_{name}": value for name, value in asdict(scores).items() if name != "images" and value is not None}
         if self.best is None:
             stored = self.out is not None and self.resume and (self.out / BEST).is_file()
