@@ -232,6 +232,12 @@ def test_other_data_that_is_not_there_can_be_replaced(run: Path, tmp_path: Path,
     assert "no folder gone/folder" in (told := capsys.readouterr().err) and "--data" in told
 
 
+def test_the_program_loads_only_what_a_command_needs() -> None:
+    code = "minimae.cli.program.main(['flops', 'tiny']); print({'minimae_book.bench', 'minimae_book.evidence'} & {*sys.modules})"
+    start = "import minimae.cli.program, sys; assert not {'minimae_book', 'matplotlib'} & {*sys.modules}; "
+    assert subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True).stdout.endswith("set()\n")
+
+
 def test_the_version_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).resolve().parent.parent
     assert main(["--version"]) == 0 and capsys.readouterr().out.strip() == __version__

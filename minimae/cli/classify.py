@@ -25,7 +25,7 @@ from ..tasks.pretrain import Pretrained
 from ..tasks.probe import probe_predict
 from ..train import threads
 from ..train.distributed import broadcast, world
-from ..weights import OWN_DATA, Classified
+from ..weights import OWN_DATA, Classified, load_pretrained
 from .options import DataOptions, RecipeName, WeightsOptions
 
 SAMPLES = {"fashion-full": "fashion"}  # data sets that have to be fetched → the sample of them that comes with minimae
@@ -71,7 +71,7 @@ class Trained(LabelOptions):
 
     def open(self, device: str) -> tuple[Pretrained, ImageDataset, ImageDataset]:
         """The pre-trained model on its device, training images and test images."""
-        trained = self.layout.pretrained(self.weights)
+        trained = self.layout.load(self.weights, load_pretrained)
         trained.model.to(device)
         threads.in_this_process(trained.model.size, device=device)
         return trained, *self.images(trained.recipe.data, trained.model.size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,11 +18,9 @@ from ..data.types import ImageDataset
 from ..errors import MinimaeError, reason
 from ..model.patches import Pair
 from ..tasks.loading import LoaderConfig
-from ..tasks.pretrain import Pretrained
 from ..train import distributed
 from ..train.distributed import world
 from ..train.folder import can_resume
-from ..weights import Classified
 
 RECIPE = "A recipe, or a file with one, as the first word; minimae recipes lists the recipes."
 RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help=RECIPE)]]
@@ -79,18 +78,9 @@ class WeightsOptions:
     key: str | None = None  # Which weights to take from a file with several sets: model_ema, teacher …
     prefix: str | None = None  # The prefix of the model's parameter names: backbone. …
 
-    def given(self, **more: Any) -> dict[str, Any]:
-        """These options and others, without those that are None."""
-        options = {"heads": self.heads, "key": self.key, "prefix": self.prefix, **more}
-        return {name: value for name, value in options.items() if value is not None}
-
-    def load(self, source: str | Path, **more: Any) -> Pretrained | Classified:
-        """Weights as :func:`minimae.load` reads them."""
-        return weights.load(source, **self.given(**more))
-
-    def pretrained(self, source: str | Path) -> Pretrained:
-        """The same for a pre-trained model. Raises MinimaeError for a classifier."""
-        return weights.load_pretrained(source, **self.given())
+    def load(self, source: str | Path, reader: Callable[..., Any] = weights.load, **more: Any) -> Any:
+        """Weights as :func:`minimae.weights.load` or another ``reader`` reads them, with these options and others; None is no option."""
+        return reader(source, **{name: value for name, value in {**asdict(self), **more}.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from ..model.sizes import SIZES, flops, parameters, size
 from ..recipes import describe, entry, listing, write_recipe
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
+from ..weights import load_pretrained
 from .commands import command_for
 from .options import WeightsOptions
 from .report import picture, reconstruction_figure
@@ -53,7 +54,7 @@ class ReconstructCommand:
     def __call__(self) -> None:
         if not self.pictures:
             raise ValueError(f"name a picture: minimae reconstruct PICTURE --weights {self.weights}")
-        trained = self.layout.pretrained(self.weights)
+        trained = self.layout.load(self.weights, load_pretrained)
         threads.in_this_process(trained.model.size, device="cpu")
         if trained.model.size.channels not in (1, 3):
             raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
