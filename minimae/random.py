@@ -64,8 +64,8 @@ def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
 def seeded(seed: int, epoch: int, sample: int, *, stream: str = "transform") -> Iterator[None]:
     """Inside, the generators of torch (on the CPU), numpy and Python start from (seed, epoch, sample id); afterwards they are as before.
 
-    So a random transform gives an image the same result in any worker, batch and run. It cannot reach a generator that a transform
-    made for itself, such as ``numpy.random.default_rng()``.
+    So a random transform gives an image the same result in any worker, batch and run. A generator that a transform has created itself,
+    such as ``numpy.random.default_rng()``, is not affected.
     """
     bits = int.from_bytes(hashlib.blake2b(f"{seed} {stream} {epoch} {sample}".encode(), digest_size=8).digest(), "big")
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()

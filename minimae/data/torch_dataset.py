@@ -1,4 +1,4 @@
-"""Any map-style torch Dataset of images, with any transform, as a set of images: its randomness becomes a function of its address."""
+"""Any map-style torch Dataset of images, with any transform. Its random numbers become a function of (seed, epoch, sample id)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WANTED = "an image is a Pillow image, a uint8 tensor, or a float tensor between 
 class TorchImages(ImageDataset):
     """A torch Dataset. :func:`from_dataset` makes it. index: int64 ``N``, into ``dataset``. shape: channels, height and width.
 
-    What the transform of the dataset returns goes to the model as it is: it is not cropped, flipped or recoloured further.
+    The model gets what the dataset's transform returns, without further crops, flips or colours.
     """
 
     name: str
@@ -113,7 +113,7 @@ def from_dataset(
 def _item(
     dataset: Any, index: int, seed: int, epoch: int, sample: int, name: str, channels: int | None = None
 ) -> tuple[Tensor, int | None]:
-    """One item, read under its own seed → pixels uint8 ``c height width``, and its label if it is an integer."""
+    """One item, read under its own seed → pixels uint8 ``c height width``, and the label if it is an integer."""
     try:
         with seeded(seed, epoch, sample):
             item = dataset[index]
@@ -143,7 +143,7 @@ def _pixels(image: Any, what: str, channels: int | None) -> Tensor:
 
 
 def _targets(dataset: Any) -> Any:
-    """The labels that torchvision's datasets keep, also of a Subset; None where there are none."""
+    """The ``targets`` of a dataset (a convention of torchvision), also of a Subset; None without."""
     if isinstance(dataset, Subset):
         inner = _targets(dataset.dataset)
         return None if inner is None else [inner[i] for i in dataset.indices]

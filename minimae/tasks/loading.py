@@ -51,7 +51,7 @@ NONE = Augmentation(scale=None, flip=False)
 
 
 def augmentation_of(images: ImageDataset, augmentation: Augmentation) -> Augmentation:
-    """What is done to these images in training: nothing to those of a user's dataset, whose transform has done it."""
+    """The augmentation of these images: none for a user's dataset, because its own transform has done it."""
     return NONE if isinstance(images, TorchImages) else augmentation
 
 
