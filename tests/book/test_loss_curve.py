@@ -20,3 +20,14 @@ def test_the_last_point_can_be_seen(count: int) -> None:
     pixels = np.asarray(canvas.buffer_rgba()).astype(int)
     red, _, blue, _ = pixels[pixels.shape[0] - 1 - round(y), round(x) - 1]
     assert blue - red > 60
+
+
+def test_every_logged_number_has_a_panel_and_learning_rates_share_one():
+    pytest.importorskip("matplotlib")
+    from minimae_book.figures import metric_panels
+
+    history = [{"step": 20 * i, "epoch": i / 9, "loss": 1 / i, "lr": 1e-3, "lr_x0.75": 7e-4, "lr_x0.5": 5e-4} for i in range(1, 12)]
+    history[5]["knn"] = 80.0
+    panels = [axes for axes in metric_panels(history).axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == ["loss", "lr", "knn"]
+    assert [len(axes.lines) for axes in panels] == [1, 3, 1] and len(panels[0].lines[0].get_xdata()) == 11

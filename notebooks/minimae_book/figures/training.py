@@ -31,19 +31,19 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
 
 
 def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Every logged number by optimizer step, a small panel each. Names with the same part before a "/" share a panel."""
+    """Every logged number by optimizer step, a small panel each. The learning rates of layers (``lr_x0.75``) share the panel of ``lr``."""
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for point in history:
         for name, value in point.items():
             if name not in ("step", "epoch"):
-                groups.setdefault(name.partition("/")[0], {}).setdefault(name, []).append((point["step"], value))
+                groups.setdefault(name.partition("_x")[0], {}).setdefault(name, []).append((point["step"], value))
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     fig = figure(3.0 * columns, 1.9 * rows + 0.3)
     panels = [plain(axes) for axes in fig.subplots(rows, columns, squeeze=False).flat]
     for axes, (title, lines) in zip(panels, groups.items()):
         for name, points in lines.items():
-            axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name.partition("/")[2])
+            axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name)
         axes.set_title(title.replace("_", " "), fontsize=9)
         axes.tick_params(labelsize=7)
         if 1 < len(lines) <= 4:
