@@ -441,7 +441,7 @@ for name in ("base", "large", "huge"):
 # > 16 pixels, ViT-H of 14: 256 tokens of 588 numbers at 224 pixels. The authors' code embeds patches by a convolution with a stride, whose
 # > weights start as those of a linear layer would.
 # > **Our deviation.** A linear layer on the patches that are kept, and only on those. The same numbers (above, and
-# > `tests/test_patches.py`, to 1e-12 in float64), and a quarter of the work in this layer. And images and patches need not be square.
+# > `tests/model/test_patches.py`, to 1e-12 in float64), and a quarter of the work in this layer. And images and patches need not be square.
 
 # %% [markdown]
 # ## Break it: three strings that fit

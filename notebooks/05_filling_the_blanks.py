@@ -525,7 +525,7 @@ print(f"8 images through a decoder of one block: {papers_ms:.0f} ms the paper's 
 # > **Paper.** Section 3, "MAE decoder" and "Simple implementation", and Figure 1. The paper appends mask tokens, unshuffles the list,
 # > adds positions, decodes all and predicts all patches. Tables 1a and 1b vary depth and width.
 # > **Our deviation.** Tokens stay in shuffled order; only masked patches are predicted; only they ask in the last block. Predictions,
-# > loss and gradients are the same (above, and `tests/test_decoder.py`, to 1e-12 in float64). The FLOPs that this book quotes for the
+# > loss and gradients are the same (above, and `tests/model/test_decoder.py`, to 1e-12 in float64). The FLOPs that this book quotes for the
 # > paper's models are counted the paper's way, unless it says otherwise.
 
 # %% [markdown]

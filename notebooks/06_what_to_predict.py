@@ -675,7 +675,7 @@ plots.loss_levels(levels, highlight=list(levels)[:2])
 # > **Paper.** Section 3, "Reconstruction target" (mean squared error on masked patches; normalised pixels), and Table 1d (targets
 # > compared); Figure 1 is the class `MAE`, and Figures 2 to 4 are its `reconstruct`.
 # > **Our deviation.** None in the numbers: with equal weights and masks, loss and gradients equal the ViTMAE of the transformers library
-# > (`tests/test_parity.py`). dVAE tokens are not built: they need a network of somebody else's. The PCA here is fitted on patches of the
+# > (`tests/model/test_parity.py`). dVAE tokens are not built: they need a network of somebody else's. The PCA here is fitted on patches of the
 # > training images.
 
 # %% [markdown]

@@ -126,7 +126,7 @@ def test_the_map_is_right(check: str) -> None:
 # Each of these notices
 
 ALL = "\n".join(f"| **{what}** x | not yet | – | – |" for what in [*SECTIONS, *TABLES, *FIGURES])
-FUNCTION, TEST = "[`Mask.restore`](../minimae/model/masking.py)", "[take equals indexing, row by row](../tests/test_masking.py)"
+FUNCTION, TEST = "[`Mask.restore`](../minimae/model/masking.py)", "[take equals indexing, row by row](../tests/model/test_masking.py)"
 SOUND = f"""# A map
 
 | in the paper | chapter | function | test |
@@ -144,7 +144,7 @@ BROKEN = [
     ("functions", "`Mask.restore`", "`Mask.unshuffle`", "defines no Mask.unshuffle"),
     ("functions", "../minimae/model/masking.py", "../minimae/model/patches.py", "defines no Mask.restore"),
     ("tests", "row by row", "row for row", "has no test 'take equals indexing, row for row'"),
-    ("tests", "../tests/test_masking.py", "../tests/test_vit.py", "has no test"),
+    ("tests", "../tests/model/test_masking.py", "../tests/model/test_vit.py", "has no test"),
     ("headings", "There and back", "There and back again", "has no heading 'There and back again'"),
     ("headings", "[01 ·", "[02 ·", "should be [01 · heading]"),
     ("headings", "01 · There and back", "the chapter", "should be [01 · heading]"),

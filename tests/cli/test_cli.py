@@ -239,7 +239,7 @@ def test_the_program_loads_only_what_a_command_needs() -> None:
 
 
 def test_the_version_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     assert main(["--version"]) == 0 and capsys.readouterr().out.strip() == __version__
     assert f'\nversion = "{__version__}"\n' in (root / "pyproject.toml").read_text(encoding="utf-8")
     assert f"\n## {__version__} " in (root / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -259,7 +259,7 @@ def test_recipes_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_readme_shows_commands_that_exist() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     block = readme.split("## ImageNet")[1].split("```sh\n")[1].split("```")[0]
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert len(commands) == 10 and all(command[0] == "minimae" for command in commands)

@@ -13,7 +13,7 @@ import pytest
 from minimae.cli import program
 from minimae.cli.allocator import keep_freed_memory, set_by_user
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 BLOCKS = """
 import os, resource, sys

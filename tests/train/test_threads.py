@@ -25,7 +25,7 @@ from minimae.train import threads
 from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
 from minimae.train.threads import Threads, about_resuming, choose, step_flops
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL_WORK, LARGE_WORK = 1e9, 1e12
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,

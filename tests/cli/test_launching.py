@@ -19,7 +19,7 @@ import torch
 from minimae.cli.parsing import parse
 from minimae.train.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "launching.md").read_text(encoding="utf-8")
 SMALL = shlex.split(
     "--width 32 --depth 2 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --batch 16 --accumulate 1 --limit 160 "

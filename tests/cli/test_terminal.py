@@ -15,7 +15,7 @@ from minimae.cli import main
 from minimae.cli.commands import COMMANDS
 from minimae.cli.terminal import SPELLED, Output, any_terminal
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--limit", "40", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu"]
 ENCODINGS = ["cp1251", "cp437", "koi8-r", "ascii", "utf-8"]
 
