@@ -47,7 +47,7 @@ def held_out(labels: Tensor, share: float, *, seed: int = 0) -> Tensor:
     At least one of each class that has two, and never all of a class.
     """
     if not 0 < share < 1:
-        raise ValueError(f"the share of the images that is held out lies between 0 and 1 (0.2), not {share}")
+        raise ValueError(f"the share of held-out images is between 0 and 1 (0.2), not {share}")
     order = permutation(seed, "split", 2, len(labels))
     test = torch.zeros(len(labels), dtype=torch.bool)
     for c in labels.unique():

@@ -44,8 +44,8 @@ def listing(root: Path, split: str = "train") -> ImageFiles:
     """Find the pictures of one split of a folder, without opening them.
 
     Raises FileNotFoundError when the folder, the split or the pictures are not there, ValueError for an empty class, for
-    classes that are not those of the training split, for pictures that lie beside class folders, and for folders of which it is not
-    clear whether they are classes or splits.
+    classes that are not those of the training split, for pictures beside class folders, and for folders that could be
+    classes or splits.
     """
     if split not in SPLITS:
         raise ValueError(f"a folder has the splits {', '.join(SPLITS)}, not {split!r}")

@@ -124,7 +124,7 @@ def _find(
     download: bool = False,
     limit: int | None = None,
 ) -> Images | ImageFiles:
-    """The images of a set that comes whole, in the size, number and colours asked for; or the files, found but not decoded."""
+    """Images of one size, resized, limited and converted; or files that are not decoded yet."""
     _check(name, image, limit, channels)
     if isinstance(name, Path) or name not in NAMES:
         path = Path(name).expanduser()

@@ -1,4 +1,4 @@
-"""Natural photographs that scikit-image and scikit-learn bring along, cut into crops of many scales.
+"""Natural photographs that come with scikit-image and scikit-learn, cut into crops of many scales.
 
 Seven colour photographs, thousands of crops: enough to see a masked autoencoder learn texture and edges, offline. A third of each
 photograph, at one side, is set aside: test crops come from there, training crops from the rest, and no pixel is in both.
@@ -36,7 +36,7 @@ SIZES = ((375, 500), (333, 500), (500, 375), (500, 500), (300, 400))  # height a
 def photograph(name: str) -> Tensor:
     """A whole photograph: uint8 ``h w c`` in RGB. Reads the file in the library's folder; no network, no import of the library.
 
-    Raises ImportError when the library is not installed, FileNotFoundError when it came without the picture.
+    Raises ImportError when the library is not installed, FileNotFoundError when it lacks the picture.
     """
     if name not in PHOTOGRAPHS:
         raise ValueError(f"unknown photograph {name!r}; known: {', '.join(PHOTOGRAPHS)}")

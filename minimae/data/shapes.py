@@ -1,4 +1,4 @@
-"""Drawn scenes with everything known about them: class labels, semantic masks, instance masks and boxes, for dense tasks.
+"""Drawn scenes with class labels, semantic masks, instance masks and boxes, for dense tasks.
 
 A scene holds two to five shapes over a textured background; a later shape covers an earlier one. It is a pure function of
 (seed, sample id, size). Each outline is a signed distance, so masks are exact and edges are smooth.
@@ -87,7 +87,7 @@ class Scenes(Images):
         return replace(self, **changes)
 
     def detection_target(self, i: int) -> dict[str, Tensor]:
-        """What torchvision's detectors want for scene ``i``: boxes, labels (from 1: 0 is their background), masks uint8 ``k h w``."""
+        """The target of torchvision's detectors for scene ``i``: boxes, labels (from 1: 0 is their background), masks uint8 ``k h w``."""
         return {"boxes": self.boxes[i], "labels": self.object_labels[i] + 1, "masks": self.instances[i].byte()}
 
 

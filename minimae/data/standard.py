@@ -66,7 +66,7 @@ def listed(name: str, split: str, root: Path, *, download: bool = False) -> Imag
 
 
 def _open(name: str, split: str, root: Path, download: bool) -> Any:
-    """torchvision's dataset object, or an error that says what to do."""
+    """torchvision's dataset. Raises an error that says what to do."""
     known = STANDARD[name]
     datasets = need("torchvision.datasets", why=name)
     if name == "flowers102":

@@ -1,4 +1,4 @@
-"""What every set of images offers, wherever its pixels are, and what passes from the data to training: batches and statistics."""
+"""What every set of images offers, in memory or in files, and what training takes from it: batches and statistics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class DamagedImage(ValueError):
 
 
 class ImageDataset(ABC):
-    """A set of images: in memory (:class:`.images.Images`), or read when needed (:class:`.files.ImageFiles`).
+    """A set of images: in memory (:class:`.images.Images`), in files (:class:`.files.ImageFiles`) or behind a torch Dataset
+    (:class:`.torch_dataset.TorchImages`).
 
     name: for messages. labels: int64 ``N``, or None. classes: their names, by label. ids: int64 ``N``, the sample ids that all
     randomness is a function of; a subset keeps the ids of its images. channels: of every image. notes: what was left out or held out,
