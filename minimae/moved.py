@@ -18,6 +18,8 @@ MOVED = {
     "minimae.noise": "minimae.random",
     "minimae.jitter": "minimae.data.augment",
     "minimae.training": "minimae.train",
+    "minimae.interop.exporting": "minimae.weights.export",
+    "minimae.weights.exporting": "minimae.weights.export",
     "minimae.interop": "minimae.weights",
     "minimae.book": "minimae_book",
     "minimae.plots": "minimae_book.figures",

@@ -19,6 +19,7 @@ OLD = {
     "minimae.data.source": "Images", "minimae.data.arrays": "from_array", "minimae.data.rehearsal": "make_folder",
     "minimae.training": "", "minimae.training.loop": "fit", "minimae.training.settings": "Settings", "minimae.training.schedule": "",
     "minimae.training.lars": "LARS", "minimae.interop": "load", "minimae.interop.registry": "",
+    "minimae.interop.exporting": "save_program", "minimae.weights.exporting": "save_program",
     "minimae.book": "check", "minimae.book.checks": "", "minimae.book.checks.ch07": "", "minimae.book.predictions": "predict",
     "minimae.book.verdict": "Verdict", "minimae.plots": "as_picture", "minimae.plots.masks": "mask_table", "minimae.plots.style": "figure",
     "minimae.recipes.ablations": "ABLATIONS", "minimae.recipes.races": "", "minimae.tasks.dense": "",

@@ -134,6 +134,8 @@ def save(
     path = Path(path).expanduser()
     if layout not in LAYOUTS:
         raise MinimaeError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    if unused := "half" if half and layout != "minimae" else "encoder_only" if encoder_only and layout == "minimae" else None:
+        raise ValueError(f"{unused} has no meaning in the layout {layout}: leave it out")
     if layout == "minimae" and path.suffix != ".safetensors":
         raise ValueError(f"a model is saved as a .safetensors file, not as {path.name!r}")
     trained = native.trained_model(model, statistics, metadata)
