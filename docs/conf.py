@@ -26,6 +26,7 @@ BLOB = f"https://github.com/{REPOSITORY}/blob/main"
 def outward(text: str) -> str:
     """Links of a page in notebooks/ or of the root: pages of docs/ stay on the site, all other files are shown by the code host."""
     text = re.sub(r"\]\(\.\./docs/(\w+\.md)", r"](../\1", text)
+    text = text.replace("](minimae_book/", f"]({BLOB}/notebooks/minimae_book/")
     return re.sub(r"\]\(\.\./(?!(?:\w+\.md)\b)", rf"]({BLOB}/", text)
 
 
