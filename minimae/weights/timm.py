@@ -144,11 +144,9 @@ class TimmEncoder(nn.Module):
 
     def forward(self, images: Tensor, mask: Mask | None = None) -> Tensor:
         """Images → latent ``b t d`` after the last norm, as :class:`minimae.Encoder` gives it."""
-        x = self.embed(images, mask)
-        for block in self.vit.blocks:
-            x = block(x)
         norm = self.vit.fc_norm if isinstance(self.vit.norm, nn.Identity) else self.vit.norm  # the former when it is after the mean
-        return norm(self.without_registers(x))
+        latent: Tensor = norm(self.features(images, mask)[-1])
+        return latent
 
     def features(self, images: Tensor, mask: Mask | None = None) -> list[Tensor]:
         """The tokens ``b t d`` after every block, before the last norm: one tensor per block."""
