@@ -75,3 +75,10 @@ def test_an_unknown_module_is_not_found() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         importlib.import_module("minimae.training.no_such")
     assert set(MOVED) <= {*OLD}, "each is tried"
+
+
+def test_an_old_attribute_is_the_new_one() -> None:
+    images = torch.zeros(1, 3, 2, 2)
+    pictures = minimae.Pictures(images, images, images + 1, images)
+    with pytest.warns(DeprecationWarning, match=r"Pictures\.painted is now inpainted"):
+        assert pictures.painted is pictures.inpainted
