@@ -45,7 +45,7 @@ class WatchOptions:
             (out / "watch").mkdir(exist_ok=True)
             reconstructions(triplets, TITLES, pairs=2).savefig(out / "watch" / f"{name}.png")
 
-        every = self.watch_every or recipe.epochs / 20
+        every = recipe.epochs / 20 if self.watch_every is None else self.watch_every
         callback = watch(self.watch, size, train, test, every=every, images=self.watch_images, draw=draw, reading=where.reading)
         use = "; labels are used for these curves alone, never for training" if {"knn", "probe"} & set(self.watch) else ""
         print(f"watching {', '.join(self.watch)} every {every:g} epochs on {len(callback.held_out):,} test images{use}")

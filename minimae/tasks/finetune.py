@@ -22,6 +22,7 @@ from ..model.patches import Pair, pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.distributed import world
 from ..train.ema import Averaged
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
@@ -198,6 +199,8 @@ def finetune(
     model = classifier if recipe.ema is None else Averaged(classifier, recipe.ema)
     task = FinetuneTask(recipe, images, statistics, model, reading=reading, data=data)
     if validation is not None:
+        if recipe.shard and world().size > 1:
+            raise ValueError("validation needs a whole model in every process: leave out --shard, or --validation")
         callbacks = [Validation(validation, out, resume), *callbacks]
     result = fit(task, recipe, out, resume=resume, quiet=quiet, callbacks=callbacks)
     trained = task.model.average if isinstance(task.model, Averaged) else task.model
