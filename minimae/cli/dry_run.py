@@ -25,10 +25,11 @@ from ..recipes import RECIPES, Entry, for_processes
 from ..recipes.imagenet import TRAINING
 from ..tasks.evaluation import evaluate
 from ..tasks.finetune import finetune
-from ..tasks.pretrain import Pretrain, Pretrained, load_pretrained, pretrain
+from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..tasks.probe_train import train_probe
 from ..train.distributed import barrier, broadcast, world
 from ..train.task import Result
+from ..weights import load_pretrained
 from ..weights.start import starter
 from .options import DataOptions
 from .report import environment, report_pretraining, write_json

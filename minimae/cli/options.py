@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,13 +15,14 @@ from tyro.conf import Positional, arg
 from .. import data, weights
 from ..data.images import Images
 from ..data.opening import ReadFrom
-from ..data.types import ImageDataset
+from ..data.types import ImageDataset, Statistics
 from ..errors import MinimaeError, reason
 from ..model.patches import Pair
 from ..tasks.loading import LoaderConfig
 from ..train import distributed
 from ..train.distributed import world
 from ..train.folder import can_resume
+from ..weights.facts import checked_statistics
 
 RECIPE = "A recipe, or a file with one, as the first word; minimae recipes lists the recipes."
 RecipeName = Positional[Annotated[str, arg(metavar="[RECIPE]", help=RECIPE)]]
@@ -68,6 +70,19 @@ def describe(images: ImageDataset) -> str:
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
     shape = f"{images.channels} × {images.image[0]} × {images.image[1]}" if isinstance(images, Images) else "read as they are needed"
     return f"{images.name}: {len(images):,} images, {shape}, {kinds}"
+
+
+def read_statistics(file: Path, channels: int) -> Statistics:
+    """Mean and standard deviation of the training images from a file that ``minimae data NAME --statistics FILE`` wrote.
+
+    Raises MinimaeError when it cannot be read, or does not fit.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))["train"]
+        return checked_statistics((stored["mean"], stored["std"]), channels)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{file} has no statistics for these images ({reason(error)})"
+        raise MinimaeError(f"{why}: write it with minimae data NAME --statistics {file}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,7 +139,7 @@ def as_started(name: str, folder: Path) -> Any:
     words = first_words(folder, name)
     if not words:
         return defaults(name, [], saved)
-    return replace(understood(words, saved), **({"resume": None} if name == "pretrain" else {}))
+    return replace(understood(words, saved), recipe=saved, **({"resume": None} if name == "pretrain" else {}))
 
 
 def for_my_pictures(rest: list[str]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..train.distributed import world
 from ..train.folder import locked
 from ..weights.start import starter
 from .dry_run import dry_run
-from .options import DataOptions, RecipeName, describe, resumes
+from .options import DataOptions, RecipeName, describe, read_statistics, resumes
 from .report import examples, prepare, report_pretraining
 from .watching import WatchOptions
 
@@ -31,6 +31,8 @@ class PretrainCommand:
     out: Path | None = None  # Folder for checkpoint, metrics, figures and report; by default runs/RECIPE.
     resume: Path | None = None  # Continue the run in this folder, with its own recipe; the number of processes may be another.
     auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
+    statistics: Path | None = None
+    """Normalise by the mean and standard deviation in this file, as minimae data NAME --statistics FILE writes it."""
     dry_run: bool = False
     """Instead: a few steps of pre-training, report, probe and fine-tuning at the model's true size, with the options given, on a few
     images of --data or, without ImageNet, on a small folder made from photographs; prints how long the real run would take."""
@@ -46,6 +48,8 @@ class PretrainCommand:
         resume = resumes(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
         recipe = for_processes(self.recipe, world().size)
         train = self.where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
+        if self.statistics is not None:
+            train = replace(train, fixed_statistics=read_statistics(self.statistics, train.channels))  # type: ignore[type-var]
         size = recipe.size_for(train)
         start = None if recipe.init is None or resume else starter(recipe, train)  # an error here, and not after the folder is made
         threads.in_this_process(size, recipe, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,20 @@ class RunOptions(LabelOptions):
                 prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **about))
         return resume
 
-    def end(self, what: str, scores: Scores, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str) -> None:
-        """Print the accuracy, and keep it in the folder."""
+    def end(self, what: str, scores: Scores, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str,
+            best: str = "", **numbers: float) -> None:  # fmt: skip
+        """Print the accuracy, and keep it in the folder. best: a sentence about the best epoch; numbers: of it, for result.json."""
         if not world().main:
             return
         if self.out is not None:
             prepare(self.out, recipe, device, self.words, again=True)
             accuracy = {"top-1 %": scores.top1} | ({} if scores.top5 is None else {"top-5 %": scores.top5})
-            numbers = {**accuracy, "test loss": scores.loss, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
-            write_json(self.out / "result.json", numbers)
+            about = {"test loss": scores.loss, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
+            write_json(self.out / "result.json", {**accuracy, **about, **numbers})
             text = f"<p>{what}: {scores} of {len(test):,} test images of {test.name}, after the last epoch.</p>"
+            text += f"<p>{html.escape(best)}</p>" * bool(best)
             write_page(self.out, f"Training on {train.name}", [text, metrics_part(self.out, result)], recipe, device)
+        print(best, end="\n" * bool(best))
         print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {scores} of {len(test):,} test images, last epoch")
 
 
@@ -129,17 +133,22 @@ class FinetuneCommand(RunOptions):
         given = {"validation": validation, "reading": reading, "keep_head": keep, "data": self.data or data}
         model, result = finetune(recipe, encoder, train, statistics, self.out, resume=resume, **given)
         scores = evaluate(model, test, statistics, reading=reading, precision=recipe.precision)
-        self.end("from scratch" if self.scratch else "fine-tuned", scores, train, test, result, recipe, device)
-        if validation is not None:
-            self.compare_best(result, what, test, statistics, recipe, device)
+        best, numbers = ("", {}) if validation is None else self.compare_best(result, what, test, statistics, recipe, device)
+        self.end("from scratch" if self.scratch else "fine-tuned", scores, train, test, result, recipe, device, best, **numbers)
 
-    def compare_best(self, result: Result, what: str, test: ImageDataset, statistics: Statistics, recipe: Finetune, device: str) -> None:
-        """Print the accuracy of the last and of the best epoch on the validation images, and of the best on the test images."""
+    def compare_best(
+        self, result: Result, what: str, test: ImageDataset, statistics: Statistics, recipe: Finetune, device: str
+    ) -> tuple[str, dict[str, float]]:
+        """The accuracy of the last and of the best epoch on the validation images, and of the best on the test images: words, numbers."""
         points = [point for point in result.history if "validation_top1" in point]
         best, last = max(points, key=lambda point: point["validation_top1"]), points[-1]["validation_top1"]
-        print(f"validation on {what}: last epoch {last:.2f} %, best {best['validation_top1']:.2f} % at epoch {best['epoch']:.1f}")
+        highest, epoch = best["validation_top1"], best["epoch"]
+        text = f"validation on {what}: last epoch {last:.2f} %, best {highest:.2f} % at epoch {epoch:.1f}"
+        numbers = {"validation top-1 %": last, "best epoch": epoch, "best validation top-1 %": highest}
         if self.out is not None and self.validation != "test":
             barrier()  # the first process wrote the file
             classifier, _ = load_finetuned(self.out / BEST)
             scores = evaluate(classifier.to(device), test, statistics, reading=self.where.reading, precision=recipe.precision)
-            print(f"{self.out / BEST}, the best epoch: {scores} of {len(test):,} test images")
+            text += f"\n{self.out / BEST}, the best epoch: {scores} of {len(test):,} test images"
+            numbers["best.pt top-1 %"] = scores.top1
+        return text, numbers

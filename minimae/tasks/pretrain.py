@@ -27,10 +27,10 @@ from ..train.settings import Settings
 from ..train.task import Result, Task
 from .expected import baseline_loss, reference
 from .loading import DEFAULTS, LoaderConfig, augmentation_of, batches, some
-from .pretrained import Pretrained, load_pretrained, rebuild, tensors_of
+from .pretrained import Pretrained, rebuild, tensors_of
 
 __all__ = [
-    "Pretrain", "PretrainTask", "Pretrained", "baseline_loss", "build", "load_pretrained", "pretrain", "rebuild",
+    "Pretrain", "PretrainTask", "Pretrained", "baseline_loss", "build", "pretrain", "rebuild",
     "tensors_of",
 ]  # fmt: skip
 

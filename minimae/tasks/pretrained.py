@@ -15,7 +15,7 @@ from ..errors import MinimaeError
 from ..model.checks import check_batch
 from ..model.mae import MAE
 from ..model.sizes import Size
-from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.checkpoint import load_weights
 from ..train.settings import from_dict
 from ..train.threads import inference
 from .features import Pool, extract
@@ -72,13 +72,6 @@ class Pretrained:
         if (dtype := self.model.encoder.project.weight.dtype) == torch.float32:
             return pixels, self.statistics
         return (pixels / 255 if pixels.dtype == torch.uint8 else pixels).to(dtype), (mean.to(dtype), std.to(dtype))
-
-
-def load_pretrained(path: Path) -> Pretrained:
-    """Read a run folder or its checkpoint file. Raises MinimaeError when it is missing, damaged or of another task."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "pretrain")
-    return rebuild(state, state["model"], file)
 
 
 def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> Pretrained:

@@ -3,7 +3,7 @@
 A callback is any callable ``callback(task, log)``. The loop calls it at each log point, in every process, with the task
 (``task.model``) and the numbers of the log point (step, epoch, loss, …). The numbers that it returns join the log point, and so reach
 metrics.jsonl, TensorBoard, Weights & Biases and the curves of the report. It may leave the model in evaluation mode, and leaves the
-weights as they were.
+weights as they were. With an attribute ``every``, a number of epochs, there is a log point after each of these, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..train.checkpoint import load_checkpoint, save_checkpoint
 from ..train.distributed import world
 from ..train.ema import Averaged
 from ..train.precision import evaluating
+from ..train.schedule import epochs_done
 from ..train.task import Task
 from .evaluation import evaluate
 from .features import extract
@@ -43,14 +44,12 @@ SHOWN = 8  # images whose reconstructions are drawn
 
 
 def due(task: Task, log: Log, every: float) -> bool:
-    """Whether another ``every`` epochs have passed since the log point before this one, or training ends here.
+    """Whether another ``every`` epochs are complete with this step, or training ends here.
 
     Only the step decides, so a resumed run is watched at the same steps.
     """
-    step, settings = log["step"], task.settings
-    before = (step - 1) // settings.log_every * settings.log_every
-    done, done_before = (int(at * log["epoch"] / step / every + 1e-9) for at in (step, before))
-    return done > done_before or step == settings.steps(task.images, world().size)
+    step = int(log["step"])
+    return epochs_done(step, step / log["epoch"], every) is not None or step == task.settings.steps(task.images, world().size)
 
 
 def effective_rank(features: Tensor) -> float:
@@ -154,9 +153,10 @@ class Validation:
     out: Path | None = None
     resume: bool = False
     best: float | None = None
+    every: float = 1.0
 
     def __call__(self, task: Any, log: Log) -> Log | None:
-        if not due(task, log, 1.0):
+        if not due(task, log, self.every):
             return None
         model = task.model.average if isinstance(task.model, Averaged) else task.model
         scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)

@@ -61,9 +61,13 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
     except pickle.UnpicklingError:
         raise Damaged(f"{source} is not a checkpoint of tensors and plain values; it was not loaded") from None
     except Exception as error:  # damaged bytes make torch's reader fail in many ways
-        others = sorted(path.name for path in source.parent.glob("*.pt") if path.name.startswith(("checkpoint-", "epoch-")))
-        use = f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
-        raise Damaged(f"{source} is truncated or damaged ({reason(error)}): {use}, or train again") from None
+        raise Damaged(f"{source} is truncated or damaged ({reason(error)}): {instead_of(source)}, or train again") from None
+
+
+def instead_of(path: Path) -> str:
+    """What to use when this checkpoint is damaged: the last ones in its folder."""
+    others = sorted(other.name for pattern in ("checkpoint-*.pt", "epoch-*.pt") for other in path.parent.glob(pattern))
+    return f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ..errors import MinimaeError
 from .checkpoint import CHECKPOINT, Damaged, load_checkpoint, load_weights, replacing, save_checkpoint
 from .distributed import all_reduce_mean, broadcast, load_optimizer, whole_state, world
 from .log import to_terminal
+from .schedule import epochs_done
 from .settings import Settings
 from .sharded import load_sharded
 
@@ -60,10 +61,7 @@ class Checkpoints:
     def epoch_ends(self, step: int) -> float | None:
         """The epoch whose checkpoint is kept for good, if it is complete with this step: a multiple of ``keep_every``."""
         every = self.settings.keep_every
-        if every is None:
-            return None
-        done, before = (int(s / self.epoch_steps / every + 1e-9) for s in (step, step - 1))
-        return done * every if done > before else None
+        return None if every is None else epochs_done(step, self.epoch_steps, every)
 
     def save(self, model: nn.Module, optimizer: Any, scaler: Any, state: dict[str, Any]) -> None:
         """Write a checkpoint and the metrics; every process calls it. Raises MinimaeError in all when the first could not write."""

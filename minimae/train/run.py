@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import sys
@@ -20,11 +21,12 @@ from tqdm import tqdm
 
 from ..devices import allow_sync, on_device
 from ..errors import Interrupted, MinimaeError
-from .distributed import all_reduce_mean, world
+from .distributed import all_reduce_mean, broadcast, world
 from .folder import Checkpoints
 from .log import Logs, Point, to_terminal
 from .optim import layer_lrs
 from .resume import compare, extended, how_to_continue
+from .schedule import epochs_done
 from .step import EagerStep, Prefetch
 from .stopping import Agreement, stop_requests
 from .task import Task
@@ -51,6 +53,8 @@ class Run:
         self.state: dict[str, Any] = {"kind": task.kind, "settings": asdict(self.settings), **task.metadata()}
         self.state |= {"processes": world().size, "step": 0, "seconds": 0.0, "history": [], "threads": None}
         self.checkpoints = Checkpoints(out, self.settings, epoch_steps=self.epoch_steps)
+        periods = [callback.every for callback in callbacks if hasattr(callback, "every")]
+        self.periods: list[float] = json.loads(broadcast(json.dumps(periods)))  # only the first process may have callbacks
         if resume:
             self.restore()
         self.threads = threads_for_training(
@@ -106,7 +110,8 @@ class Run:
 
     def logs_at(self, step: int) -> bool:
         """Whether a point is logged after this many steps."""
-        return step % self.settings.log_every == 0 or step == self.steps
+        ends = (epochs_done(step, self.epoch_steps, every) is not None for every in self.periods)
+        return step % self.settings.log_every == 0 or step == self.steps or any(ends)
 
     def saves(self) -> bool:
         """Whether it is time for a checkpoint."""

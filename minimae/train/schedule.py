@@ -10,6 +10,12 @@ def scaled_lr(base_lr: float, batch: int) -> float:
     return base_lr * batch / 256
 
 
+def epochs_done(step: int, epoch_steps: float, every: float) -> float | None:
+    """The epochs that are complete with this step, if another ``every`` of them are; otherwise None."""
+    done, before = (int(s / epoch_steps / every + 1e-9) for s in (step, step - 1))
+    return done * every if done > before else None
+
+
 def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
     """The learning rate at an optimizer step in [0, steps]: up linearly over ``warmup`` steps, down a cosine to ``floor``."""
     if step < warmup:

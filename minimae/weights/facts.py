@@ -83,7 +83,7 @@ def checked_statistics(stated: Any, channels: int) -> Statistics:
         raise ValueError(f"statistics are two, (mean, std), each with a number for every channel; not {reason(str(stated), 80)}") from None
     mean, std = (x.expand(channels) if x.dim() == 0 else x.flatten() for x in (mean, std))
     if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"these weights take {channels} channel(s); statistics for {len(mean)} and {len(std)} were given")
+        raise ValueError(f"statistics for {channels} channel(s) are needed; means for {len(mean)} and stds for {len(std)} were given")
     given = f"{mean.tolist()} and {std.tolist()} were given"
     if not bool(torch.stack([mean, std]).isfinite().all() and (std > 0).all()):
         raise ValueError(f"a standard deviation is greater than 0, and both are finite; {given}")

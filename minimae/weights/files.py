@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import MinimaeError, reason
-from ..train.checkpoint import CHECKPOINT, FORMAT
+from ..train.checkpoint import CHECKPOINT, FORMAT, instead_of
 from .facts import Facts
 from .state_dict import find_weights
 
@@ -143,7 +143,7 @@ def read_pickle(path: Path) -> dict[Any, Any]:
             "Ask for a .safetensors file, or convert it where you trust it"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise MinimaeError(f"{path} is truncated or damaged ({reason(error)}): fetch or copy it again") from None
+        raise MinimaeError(f"{path} is truncated or damaged ({reason(error)}): fetch or copy it again, or {instead_of(path)}") from None
     if not isinstance(state, Mapping):
         raise MinimaeError(f"{path} holds {type(state).__name__}, not a dictionary of tensors")
     return dict(state)
@@ -159,7 +159,8 @@ def check_zip(path: Path) -> None:
         if (kind := picture_kind(path)) is not None:
             raise MinimaeError(f"{path} is a picture ({kind}), not weights: name a run folder, or a file of weights") from None
         raise MinimaeError(
-            f"{path} is damaged, or was not saved by torch 1.6 or newer ({error}): fetch it again, or save it again with a newer torch"
+            f"{path} is damaged, or was not saved by torch 1.6 or newer ({error}): fetch it again, save it again with a newer torch, "
+            f"or {instead_of(path)}"
         ) from None
     if packed or total > path.stat().st_size:
         raise MinimaeError(f"{path} would unpack into more than it holds ({(packed or ['overlapping parts'])[0]}); it was not opened")

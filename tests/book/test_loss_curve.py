@@ -29,5 +29,7 @@ def test_every_logged_number_has_a_panel_and_learning_rates_share_one():
     history = [{"step": 20 * i, "epoch": i / 9, "loss": 1 / i, "lr": 1e-3, "lr_x0.75": 7e-4, "lr_x0.5": 5e-4} for i in range(1, 12)]
     history[5]["knn"] = 80.0
     panels = [axes for axes in metric_panels(history).axes if axes.axison]
-    assert [axes.get_title() for axes in panels] == ["loss", "lr", "knn"]
+    assert [axes.get_title() for axes in panels] == ["loss", "learning rate", "knn"]
+    assert [axes.get_xlabel() for axes in panels] == 3 * ["optimizer step"]
+    assert all(tick == int(tick) for axes in metric_panels(history[:2]).axes for tick in axes.get_xticks())
     assert [len(axes.lines) for axes in panels] == [1, 3, 1] and len(panels[0].lines[0].get_xdata()) == 11

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,8 +19,8 @@ from minimae.cli.commands import COMMANDS, command_class
 from minimae.cli.parsing import parse
 from minimae.cli.program import main
 from minimae.recipes import my_pictures
-from minimae.tasks.pretrain import load_pretrained
-from minimae.train.checkpoint import load_checkpoint
+from minimae.train.checkpoint import load_checkpoint, save_checkpoint
+from minimae.weights import load_pretrained
 
 FAST = ["--limit", "200", "--batch", "40", "--epochs", "2", "--warmup-epochs", "1", "--depth", "2", "--patch", "7", "--device", "cpu"]
 
@@ -82,6 +83,16 @@ def test_a_run_is_not_overwritten_but_resumed(run: Path, capsys: pytest.CaptureF
     after = load_checkpoint(run / "checkpoint.pt")
     assert all(torch.equal(before["model"][name], after["model"][name]) for name in before["model"])
     assert [before[name] for name in ("step", "history", "settings")] == [after[name] for name in ("step", "history", "settings")]
+
+
+def test_a_resumed_run_takes_its_recipe_as_it_was_saved_last(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    state |= {"processes": 2, "settings": {**state["settings"], "batch": 20, "epochs": 3.0}}  # two processes, and more epochs since
+    save_checkpoint(tmp_path / "run" / "checkpoint.pt", state)
+    recipe = parse(["pretrain", "--resume", str(tmp_path / "run")]).recipe
+    assert (recipe.batch, recipe.accumulate, recipe.epochs) == (20, 2, 3.0), "not the first --batch 40 --epochs 2"
+    assert parse(["pretrain", "--resume", str(tmp_path / "run"), "--epochs", "5"]).recipe.epochs == 5.0
 
 
 def test_flops_prints_the_papers_table(capsys: pytest.CaptureFixture[str]) -> None:

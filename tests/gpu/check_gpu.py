@@ -37,13 +37,14 @@ from minimae.tasks.features import extract
 from minimae.tasks.finetune import Classifier, Finetune, FinetuneTask, finetune
 from minimae.tasks.knn import knn_predict
 from minimae.tasks.loading import LoaderConfig
-from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_loss, build, load_pretrained, pretrain
+from minimae.tasks.pretrain import Pretrain, Pretrained, PretrainTask, baseline_loss, build, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.tasks.probe_train import Probe, ProbeTask, train_probe
 from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.checkpoint import load_checkpoint
 from minimae.train.precision import backends, resolve
 from minimae.train.task import exact_inputs
+from minimae.weights import load_pretrained
 from minimae.weights.export import FeatureModel
 
 STEPS, BATCH, IMAGES = 20, 32, 128

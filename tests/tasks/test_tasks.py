@@ -19,9 +19,10 @@ from minimae.tasks.evaluation import logits_of
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.knn import accuracy, knn_predict
-from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss, build, load_pretrained, pretrain
+from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss, build, pretrain
 from minimae.tasks.probe import PENALTIES, fit_linear, probe_predict, standardise
 from minimae.tasks.reconstruct import caption, fit_to_model, read_picture
+from minimae.weights import load_pretrained
 
 RECIPE = Pretrain(
     size="nano", width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, patch=4, epochs=30,
@@ -171,9 +172,9 @@ def test_a_checkpoint_alone_is_enough_to_use_a_model(images: Images, tmp_path, t
 
 def test_a_checkpoint_of_another_task_is_refused(images: Images, trained: Pretrained, tmp_path) -> None:
     finetune(Finetune(epochs=1, warmup_epochs=0, batch=16), trained.model.encoder, images, images.statistics, tmp_path, quiet=True)
-    with pytest.raises(MinimaeError, match="holds a finetune run, but a pretrain run was wanted"):
+    with pytest.raises(MinimaeError, match="is a classifier, and a pre-trained model is needed"):
         load_pretrained(tmp_path)
-    with pytest.raises(MinimaeError, match="no checkpoint at"):
+    with pytest.raises(MinimaeError, match="no weights at"):
         load_pretrained(tmp_path / "nowhere")
 
 

@@ -140,9 +140,16 @@ def test_a_point_is_due_once_for_each_span_of_epochs_wherever_the_run_was_resume
     class Task:
         images, settings = 64, RECIPE
 
-    for every, wanted in ((1.0, [4, 8, 12, 16]), (1.5, [6, 12, 16]), (0.25, list(range(2, 17, 2))), (9.0, [16])):
-        found = [step for step in range(2, 17, 2) if due(Task, {"step": step, "epoch": step / 4}, every)]  # type: ignore[arg-type]
+    for every, wanted in ((1.0, [4, 8, 12, 16]), (1.5, [6, 12, 16]), (0.25, list(range(1, 17))), (9.0, [16])):
+        found = [step for step in range(1, 17) if due(Task, {"step": step, "epoch": step / 4}, every)]  # type: ignore[arg-type]
         assert found == wanted
+
+
+def test_validation_and_watching_come_each_epoch_however_rarely_a_run_is_logged() -> None:
+    model, result = pretrain(replace(RECIPE, log_every=100), TRAIN, quiet=True, callbacks=[watching()[0]])
+    assert [p["step"] for p in result.history if "knn_accuracy" in p] == [4, 8, 12, 16]
+    _, result = finetune(replace(TUNE, log_every=100), model.encoder, TRAIN, TRAIN.statistics, quiet=True, validation=HELD_OUT)
+    assert [p["step"] for p in result.history if "validation_top1" in p] == [4, 8, 12, 16]
 
 
 def test_the_callback_of_the_page_runs() -> None:

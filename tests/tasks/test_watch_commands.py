@@ -60,6 +60,9 @@ def test_fine_tuning_says_which_weights_are_the_best(
     text = capsys.readouterr().out
     assert said in text and "last epoch" in text and ("best.pt, the best epoch" in text) == (validation != "test")
     points = [json.loads(line) for line in (tmp_path / "t" / "metrics.jsonl").read_text().splitlines()]
+    result, page = json.loads((tmp_path / "t" / "result.json").read_text()), (tmp_path / "t" / "report.html").read_text()
+    assert result["best validation top-1 %"] == max(p.get("validation_top1", 0) for p in points) and "best epoch" in result
+    assert ("best.pt top-1 %" in result) == ("the best epoch:" in page) == (validation != "test")
     assert sum("validation_top1" in p for p in points) == 2 and load(tmp_path / "t" / "best.pt").classes == ("ant", "bee")  # type: ignore[union-attr]
 
 
@@ -81,3 +84,15 @@ def test_statistics_are_written_on_request(folder: Path, tmp_path: Path) -> None
     pixels = torch.stack([torch.tensor(np.asarray(Image.open(path))) for path in sorted((folder / "train").rglob("*.png"))]) / 255
     assert stored["images"] == 16 and stored["mean"] == pytest.approx([float(pixels.mean())], abs=1e-5)
     assert stored["std"] == pytest.approx([float(pixels.std(correction=0))], abs=1e-4)
+
+
+def test_a_run_normalises_by_the_statistics_of_a_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.json").write_text('{"train": {"mean": [0.25], "std": [0.5]}}')
+    command = ["pretrain", "fashion-demo", "--data", str(folder), *FAST, "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main([*command, "--statistics", str(tmp_path / "s.json")]) == 0
+    assert [x.item() for x in load(tmp_path / "run").statistics] == [0.25, 0.5]
+    assert main(["pretrain", "--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0, "a resumed run keeps them"
+    for text, said in (("{}", "'train'"), ('{"train": {"mean": [1, 1], "std": [1, 1]}}', "1 channel(s) are needed"), ("", "Expecting")):
+        (tmp_path / "s.json").write_text(text)
+        assert main([*command[:-1], str(tmp_path / "other"), "--statistics", str(tmp_path / "s.json")]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "other").exists()

@@ -18,12 +18,13 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from minimae import MinimaeError
 from minimae.data.images import Images
-from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
+from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.train import folder, loop
 from minimae.train import step as step_module
 from minimae.train.checkpoint import Damaged, load_checkpoint
 from minimae.train.folder import Checkpoints, locked, newest, saved_settings
 from minimae.train.sharded import load_sharded
+from minimae.weights import load_pretrained
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -143,6 +144,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(images: Images, tmp_p
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(Damaged, match=r"truncated or damaged .*use checkpoint-00000008.pt beside it, or train again"):
+        load_checkpoint(path)
+    with pytest.raises(MinimaeError, match=r"damaged.*use checkpoint-00000008.pt beside it"):
         load_pretrained(tmp_path)  # to be used, and not to go on: which one is for the user to say
     resumed, _ = pretrain(TINY, images, tmp_path, resume=True, quiet=True)
     assert torch.equal(weights(whole), weights(resumed))

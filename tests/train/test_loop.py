@@ -18,13 +18,14 @@ import torch
 from minimae import Interrupted, MinimaeError, make_mask
 from minimae.data.images import Images
 from minimae.tasks.finetune import Classifier, Finetune, finetune
-from minimae.tasks.pretrain import Pretrain, PretrainTask, build, load_pretrained, pretrain
+from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.train import run
 from minimae.train.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from minimae.train.loop import fit
 from minimae.train.optim import decay_groups, layer_groups, layer_of, set_lr
 from minimae.train.order import batch_at, from_step
 from minimae.train.schedule import lr_at, scaled_lr
+from minimae.weights import load_pretrained
 
 TINY = Pretrain(
     size="nano", image=8, width=16, depth=2, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
@@ -259,7 +260,7 @@ def test_a_truncated_checkpoint_is_named(images: Images, tmp_path, keep: float) 
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
     with pytest.raises(MinimaeError, match=r"checkpoint.pt is (truncated|not a checkpoint)"):
-        load_pretrained(tmp_path)
+        load_checkpoint(path, "pretrain")
 
 
 def test_weights_of_another_model_are_refused_with_a_list(images: Images) -> None:

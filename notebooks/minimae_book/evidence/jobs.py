@@ -21,8 +21,9 @@ from minimae.cli.report import environment, write_json
 from minimae.data.images import Images
 from minimae.errors import MinimaeError
 from minimae.model.mae import MAE
-from minimae.tasks.pretrain import Pretrain, build, load_pretrained, pretrain
+from minimae.tasks.pretrain import Pretrain, build, pretrain
 from minimae.train.folder import can_resume
+from minimae.weights import load_pretrained
 
 from .evaluations import Question
 

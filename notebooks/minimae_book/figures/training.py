@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .style import BLUE, GREEN, ORANGE, Figure, chart, figure, plain
 
@@ -30,6 +31,13 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
     return fig
 
 
+PANELS = {
+    "lr": "learning rate", "images_per_s": "images per second", "waiting": "share of time waiting for images",
+    "knn_accuracy": "k-NN accuracy (%)", "probe_accuracy": "linear probe accuracy (%)", "feature_rank": "effective rank of the features",
+    "validation_top1": "validation top-1 (%)", "validation_top5": "validation top-5 (%)",
+}  # fmt: skip
+
+
 def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
     """Every logged number by optimizer step, a small panel each. The learning rates of layers (``lr_x0.75``) share the panel of ``lr``."""
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -44,12 +52,15 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
     for axes, (title, lines) in zip(panels, groups.items()):
         for name, points in lines.items():
             axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name)
-        axes.set_title(title.replace("_", " "), fontsize=9)
+        axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=9)
         axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if 1 < len(lines) <= 4:
             axes.legend(frameon=False, fontsize=7)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
+    for axes in panels[max(0, len(groups) - columns) : len(groups)]:
+        axes.set_xlabel("optimizer step", fontsize=8)
     return fig
 
 
