@@ -76,6 +76,7 @@ class Workers(Iterator[Any]):
         for process in iterator._workers:
             if process.is_alive():  # stuck in a read that never ends
                 process.kill()
+                process.join(5)
 
     def __del__(self) -> None:
         self.close()

@@ -39,7 +39,7 @@ def test_a_patch_of_one_colour_becomes_zero_and_not_nan():
 
 
 def test_a_patch_of_one_value_is_refused():
-    with pytest.raises(ValueError, match=r"no deviation.*target='pixels'"):
+    with pytest.raises(ValueError, match=r"no standard deviation.*target='pixels'"):
         NormalisedTarget(1)(torch.randn(2, 4, 1))
 
 
