@@ -11,7 +11,9 @@ from typing import Any
 
 MODEL = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae", "sizes", "checks", "calls")
 DATA = ("augment", "pixels")
+TRAIN = {"optimisers": "optim", "bands": "loss_bands", "graphs": "cuda_graph", "logs": "log"}
 MOVED = {
+    **{f"minimae.{room}.{old}": f"minimae.train.{new}" for room in ("training", "train") for old, new in TRAIN.items()},
     **{f"minimae.{name}": f"minimae.model.{name}" for name in MODEL},
     **{f"minimae.{name}": f"minimae.data.{name}" for name in DATA},
     **{f"minimae.data.{old}": f"minimae.data.{new}" for old, new in (("source", "images"), ("arrays", "pixels"), ("rehearsal", "photos"))},
@@ -26,6 +28,7 @@ MOVED = {
     "minimae.reproduce": "minimae_book.evidence",
     "minimae.recipes.ablations": "minimae_book.evidence.ablations",
     "minimae.recipes.races": "minimae_book.evidence.race",
+    "minimae.tasks.mixing": "minimae.data.mixing",
     "minimae.tasks.dense": "minimae_book.evidence.dense",
 }
 

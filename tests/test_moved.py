@@ -23,6 +23,8 @@ OLD = {
     "minimae.book": "check", "minimae.book.checks": "", "minimae.book.checks.ch07": "", "minimae.book.predictions": "predict",
     "minimae.book.verdict": "Verdict", "minimae.plots": "as_picture", "minimae.plots.masks": "mask_table", "minimae.plots.style": "figure",
     "minimae.recipes.ablations": "ABLATIONS", "minimae.recipes.races": "", "minimae.tasks.dense": "",
+    **{f"minimae.{room}.{name}": "" for room in ("training", "train") for name in ("optimisers", "bands", "graphs", "logs")},
+    "minimae.tasks.mixing": "draw_shares",
     "minimae.reproduce": "CLAIMS", "minimae.reproduce.claims": "",
 }  # fmt: skip
 NAMES = """
@@ -32,6 +34,7 @@ with warnings.catch_warnings(record=True) as caught:
     from minimae.masking import random_mask
     import minimae.masking as again, minimae.plots as plots
     from minimae.book import check
+    from minimae.training import optimisers
 print(*(w.message for w in caught if w.category is DeprecationWarning), sep="\\n")
 print(*sorted({w.filename for w in caught if w.category is DeprecationWarning}))
 """
@@ -54,6 +57,8 @@ def test_the_warning_comes_once_gives_the_new_name_and_points_at_the_import() ->
         "minimae.book is now minimae_book",
         "minimae.masking is now minimae.model.masking",
         "minimae.plots is now minimae_book.figures",
+        "minimae.train.optimisers is now minimae.train.optim",
+        "minimae.training is now minimae.train",
     ]
     assert where == "<string>"
 

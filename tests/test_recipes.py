@@ -209,10 +209,10 @@ def test_so_does_a_changed_one(tmp_path_factory: pytest.TempPathFactory, **chang
 
 
 @pytest.mark.parametrize(("fields", "said"), [
-    ("epoch: 5", "unknown field 'epoch'; did you mean 'epochs'?"), ("epochs: many", "epochs takes float, not 'many'"),
-    ("batch: 1.5", "batch takes int, not 1.5"), ("batch: yes", "batch takes int, not True"), ("ratio: .nan", "ratio"),
-    ("sampling: blok", "sampling takes Literal['random', 'block', 'grid'], not 'blok'"), ("epochs: -1", "epochs must be greater than 0"),
-    ("crop: [0.2]", "crop takes tuple[float, float] | None, not [0.2]"), ("recipe: [a", "is not valid YAML"),
+    ("epoch: 5", "unknown field 'epoch'; did you mean 'epochs'?"), ("epochs: many", "my.yaml: epochs takes a number, not 'many'"),
+    ("batch: 1.5", "batch takes a whole number, not 1.5"), ("batch: yes", "batch takes a whole number, not True"), ("ratio: .nan", "ratio"),
+    ("sampling: blok", "sampling takes random or block or grid, not 'blok'"), ("epochs: -1", "my.yaml: epochs must be greater than 0"),
+    ("crop: [0.2]", "crop takes a list of 2 numbers or null, not [0.2]"), ("recipe: [a", "is not valid YAML"),
     ("recipe: fashion-dem", "did you mean 'fashion-demo'?"), ("recipe: fashion-knn", "is a recipe for minimae knn, not for pretrain"),
     ("recipe: 5", "does not name the recipe that it changes"),
 ])  # fmt: skip

@@ -64,8 +64,8 @@ class RunOptions(LabelOptions):
             accuracy = {"top-1 %": scores.top1} | ({} if scores.top5 is None else {"top-5 %": scores.top5})
             about = {"test loss": scores.loss, "test images": len(test), "steps": result.steps, "seconds": result.seconds}
             write_json(self.out / "result.json", {**accuracy, **about, **numbers})
-            text = f"<p>{what}: {scores} of {len(test):,} test images of {test.name}, after the last epoch.</p>"
-            text += f"<p>{html.escape(best)}</p>" * bool(best)
+            last = f"{what}: {scores} of {len(test):,} test images of {test.name}, after the last epoch"
+            text = "".join(f"<p>{html.escape(line[:1].upper() + line[1:])}.</p>" for line in [last, *best.splitlines()])
             write_page(self.out, f"Training on {train.name}", [text, metrics_part(self.out, result)], recipe, device)
         print(best, end="\n" * bool(best))
         print(f"{what} on {len(train):,} labels, {result.seconds:.0f} s: {scores} of {len(test):,} test images, last epoch")
@@ -149,6 +149,6 @@ class FinetuneCommand(RunOptions):
             barrier()  # the first process wrote the file
             classifier, _ = load_finetuned(self.out / BEST)
             scores = evaluate(classifier.to(device), test, statistics, reading=self.where.reading, precision=recipe.precision)
-            text += f"\n{self.out / BEST}, the best epoch: {scores} of {len(test):,} test images"
+            text += f"\nthe best epoch, in {self.out / BEST}: {scores} of {len(test):,} test images"
             numbers["best.pt top-1 %"] = scores.top1
         return text, numbers

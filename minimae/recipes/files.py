@@ -57,9 +57,20 @@ def read_recipe(path: Path, entries: dict[str, Entry]) -> Entry:
         try:
             values[field] = converted(value, kinds[field])
         except TypeError:
-            kind = str(kinds[field]) if get_args(kinds[field]) else kinds[field].__name__
-            raise ValueError(f"{path}: {field} takes {kind.replace('typing.', '')}, not {value!r}") from None
-    return base.changed(replace(base.recipe, **values))
+            raise ValueError(f"{path}: {field} takes {in_words(kinds[field])}, not {value!r}") from None
+    try:
+        return base.changed(replace(base.recipe, **values))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def in_words(kind: Any) -> str:
+    """What a field of this type takes."""
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", NoneType: "null"}
+    kinds, origin = get_args(kind), get_origin(kind)
+    if origin is tuple:
+        return f"a list of {len(kinds)} numbers"
+    return names[kind] if kind in names else " or ".join(str(each) if origin is Literal else in_words(each) for each in kinds)
 
 
 def converted(value: Any, kind: Any) -> Any:

@@ -156,4 +156,4 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
     except OSError as error:
-        raise MinimaeError(f"cannot write {path} ({error}); name another file") from None
+        raise MinimaeError(f"cannot write {path} ({error.strerror}); name another file") from None

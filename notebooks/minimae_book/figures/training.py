@@ -55,8 +55,8 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
         axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=9)
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if 1 < len(lines) <= 4:
-            axes.legend(frameon=False, fontsize=7)
+        if len(lines) > 1:  # of many layers, the peak and the first
+            axes.legend(handles=axes.lines if len(lines) <= 4 else axes.lines[:2], frameon=False, fontsize=7)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
     for axes in panels[max(0, len(groups) - columns) : len(groups)]:
