@@ -322,7 +322,7 @@ _, scratch_score = tuned(twin.encoder, SCRATCH)
 assert 75 < mae_score < 82 and 20 < scratch_score < 55
 print(f"pre-trained {mae_score:.1f} %, from scratch {scratch_score:.1f} %")
 
-# %% mystnb={"image": {"alt": "The reader's guess of 65 percent and the measured accuracy from scratch of about 36 percent."}}
+# %% mystnb={"image": {"alt": "The reader's guess of 65 percent and the measured accuracy from scratch of about 37 percent."}}
 book.reveal("scratch-300", round(scratch_score, 1), unit="%")
 
 # %% [markdown]
