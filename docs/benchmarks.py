@@ -76,10 +76,10 @@ def gpu(run: dict[str, Any]) -> str:
     lines = [
         f"One {m['device']}, {m['cores']} cores, torch {m['torch']}, {run['date']}.",
         f"\n```sh\n{run['checks']['command']}\n```\n",
-        f"{hold} of {len(results)} checks held. Steps 2 to 20 of {ways} ways to train ran with",
-        '`torch.cuda.set_sync_debug_mode("error")`: the host never waits for the GPU but where the loss is read.',
+        f"{hold} of {len(results)} checks passed. Steps 2 to 20 of {ways} ways to train ran with",
+        '`torch.cuda.set_sync_debug_mode("error")`: the host never waits for the GPU, except where the loss is read.',
         "Recorded and ordinary steps end with weights that differ by",
-        f"{apart['fp32, recorded']} (float32) and {apart['bf16, recorded']} (bf16) of the way they went; two ordinary runs differ by",
+        f"{apart['fp32, recorded']} (float32) and {apart['bf16, recorded']} (bf16) of the distance moved; two ordinary runs differ by",
         f"{apart['fp32, run twice']} and {apart['bf16, run twice']}. Checkpoints of the GPU are read and resumed on a CPU.",
         f"\nThe loop with a small model ({steps['recipe']}), one run each, not interleaved, after the first ten steps:\n",
         "| command | images/s | × eager |",

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, each one line long: the command line prints them and exits with code 2."""
+"""Errors that a user can act on, each one line long: the command line prints them and exits with code 2."""
 
 from __future__ import annotations
 

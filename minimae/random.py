@@ -48,7 +48,7 @@ def hash_bits(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: i
 def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: int) -> Tensor:
     """Uniform float32 numbers in [0, 1): ids ``b`` → ``b count``.
 
-    float32 holds 24 random bits. Half precision would hold 11, and masks would depend on ties.
+    float32 holds 24 random bits. Half precision would hold 11 bits, and masks would depend on ties.
     """
     top = (hash_bits(seed, stream, epoch, ids, count) >> 40) & 0xFF_FFFF
     return top.to(torch.float32) * 2.0**-24

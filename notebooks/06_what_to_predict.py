@@ -208,7 +208,7 @@ class PCATarget(PixelTarget):
         """Find mean and components from patches `… (p1 p2 c)`: some thousands are enough. Returns itself."""
         rows = patches.flatten(0, -2).double()
         if len(rows) <= self.values:
-            raise ValueError(f"{self.values} coefficients want more than {self.values} patches to fit on, not {len(rows)}")
+            raise ValueError(f"{self.values} coefficients need more than {self.values} patches to fit on, not {len(rows)}")
         self.mean.copy_(rows.mean(0))
         directions = torch.linalg.eigh((rows - rows.mean(0)).T @ (rows - rows.mean(0))).eigenvectors
         self.components.copy_(directions.flip(1)[:, : self.values])

@@ -23,7 +23,7 @@ def set_by_user(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep_freed_memory(environment: Mapping[str, str]) -> bool:
-    """Configure glibc so that it never returns freed memory to the kernel; → whether that worked. The user's environment goes first.
+    """Configure glibc so that it never returns freed memory to the kernel; → whether that worked. The user's settings take precedence.
 
     Call it at the start of a program, as ``minimae`` does. Other C libraries are left alone. The two settings belong together: the
     first alone would still leave every large block to mmap, which returns it at once.

@@ -39,7 +39,7 @@ class LabelOptions:
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[ImageDataset, ImageDataset]:
-        """Training and test images for a model of this size. Raises ValueError without labels, or with other classes in the two."""
+        """Training and test images for a model of this size. Raises ValueError without labels, or when the classes of the two differ."""
         if not (self.data or name) or (self.data is None and name == OWN_DATA):
             raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
@@ -49,7 +49,7 @@ class LabelOptions:
         return train, test
 
     def open_split(self, name: str, split: str, given: dict[str, Any]) -> ImageDataset:
-        """One split of --data, or of ``name``; where that is missing, of the sample of it that comes with minimae."""
+        """One split of --data, or of ``name``; where it is missing, of the sample that comes with minimae."""
         try:
             return self.where.open(self.data or name, split, **given)
         except FileNotFoundError as error:
@@ -108,7 +108,7 @@ class ProbeCommand(Trained):
     pool: Pool | Literal["auto"] = "auto"
     """mean or class token, the means after every block, or all tokens side by side; auto is tokens, or the next smaller that fits into
     4 GB."""
-    labels: int | None = None  # Use this many labels only, the same number of each class.
+    labels: int | None = None  # Use only this many labels, the same number of each class.
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.join())

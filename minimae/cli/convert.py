@@ -16,7 +16,7 @@ from .options import WeightsOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write trained weights as one safetensors file that needs nothing beside it: minimae export RUN OUT.safetensors."""
+    """Write trained weights as one self-contained safetensors file: minimae export RUN OUT.safetensors."""
 
     weights: Positional[Annotated[Path, arg(metavar="RUN")]]
     """A run folder of pre-training or fine-tuning, its checkpoint, or shipped weights by name."""

@@ -50,7 +50,7 @@ class DataCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class PackCommand:
-    """Pack a folder laid out as ImageNet into shards that are read fast; run again, it goes on: minimae data pack FOLDER OUT."""
+    """Pack a folder laid out as ImageNet into shards that are read fast; run it again to continue: minimae data pack FOLDER OUT."""
 
     root: Positional[Annotated[Path, arg(metavar="FOLDER")]]  # The folder: FOLDER/train/CLASS/*.JPEG, FOLDER/val/CLASS/*.JPEG.
     out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The folder for the shards: OUT/train/000000.tar …

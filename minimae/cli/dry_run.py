@@ -52,13 +52,13 @@ def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out
     """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
 
     recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
-    that is ImageNet and missing. Without labels, pre-training and its report are all.
-    Prints as it goes. Raises MinimaeError for a recipe that has no others beside it, and whatever a stage raises.
+    that is ImageNet and missing. Without labels, only pre-training and its report are run.
+    Prints as it goes. Raises MinimaeError for a recipe without a probe and fine-tuning, and whatever a stage raises.
     """
     model_name = name.removesuffix("-1600")
     if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):
         known = ", ".join(entry for entry in RECIPES if f"{entry}-probe" in RECIPES)
-        raise MinimaeError(f"--dry-run needs a recipe with a probe and fine-tuning beside it: {known}")
+        raise MinimaeError(f"--dry-run needs a recipe that comes with a probe and fine-tuning: {known}")
     processes, main, reading = world().size, world().main, where.reading
     real = for_processes(recipe, processes)
     batch = real.batch if device.startswith("cuda") else SMALL

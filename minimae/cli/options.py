@@ -157,5 +157,5 @@ class DataOptions:
         except (FileNotFoundError, ValueError) as error:
             if train.labels is not None and not isinstance(error, FileNotFoundError):
                 raise
-            print(f"no test images ({error}); pictures are shown of training images")
+            print(f"no test images ({error}); showing training images instead")
             return train

@@ -52,7 +52,7 @@ def with_new_names(words: list[str]) -> list[str]:
         parts = old.split()
         i = 0 if words[: len(parts)] == parts else words.index(old) if old in words[1:] else None
         if i is not None:
-            print(f"minimae: {old} is now {new}; the old name will go with version 0.8", file=sys.stderr)
+            print(f"minimae: {old} is now {new}; the old name will be removed in version 0.8", file=sys.stderr)
             words[i : i + len(parts)] = new.split()
     return words
 

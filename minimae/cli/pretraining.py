@@ -8,7 +8,7 @@ from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Suppress
 
-from ..recipes import brief, for_processes, known, tell
+from ..recipes import brief, for_processes, known, describe_run
 from ..tasks.evaluation import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..train import threads
@@ -29,7 +29,7 @@ class PretrainCommand:
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     name: RecipeName = ""
     out: Path | None = None  # Folder for checkpoint, metrics, figures and report; by default runs/RECIPE.
-    resume: Path | None = None  # Continue the run in this folder, with its own recipe; the number of processes may be another.
+    resume: Path | None = None  # Continue the run in this folder, with its own recipe; the number of processes may differ.
     auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
     statistics: Path | None = None
     """Normalise by the mean and standard deviation in this file, as minimae data NAME --statistics FILE writes it."""
@@ -64,7 +64,7 @@ class PretrainCommand:
             callbacks = self.watching.callbacks(recipe, size, train, all_test if unseen else None, out, self.where)
         with locked(out):
             if world().main and not resume:
-                prepare(out, recipe, device, self.words, text=tell(before, recipe, **about))
+                prepare(out, recipe, device, self.words, text=describe_run(before, recipe, **about))
         given: dict[str, Any] = {"reading": self.where.reading, "start": start, "callbacks": callbacks}
         model, result = pretrain(recipe, train, out, resume=resume, device=device, **given)
         if not world().main:

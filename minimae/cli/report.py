@@ -48,7 +48,7 @@ pre {{ overflow-x: auto; background: #8881; padding: .8rem; border-radius: 6px }
 
 
 def environment(device: str) -> dict[str, str]:
-    """The machine and the versions: what a reader needs beside a measurement."""
+    """The machine and the versions: what a reader needs to judge a measurement."""
     return {
         "minimae": __version__,
         "torch": torch.__version__,

@@ -83,7 +83,7 @@ class FlopsCommand:
     def __call__(self) -> None:
         if self.name not in (*SIZES, "all"):
             raise ValueError(f"unknown size {self.name!r}{nearest(self.name, [*SIZES, 'all'])}")
-        print("One multiply-add is 2 operations; matmuls only. A training step is three forwards less one patch projection.")
+        print("One multiply-add is 2 operations; matmuls only. A training step is three forward passes, less one patch projection.")
         heads = ("encoder", "with decoder", "encoder fwd", "decoder fwd", "step, paper", "step, here")
         print(f"{'size':8}{'image':>6}{'patch':>6}" + "".join(f"{head:>14}" for head in heads))
         changes = {name: value for name, value in (("image", self.image), ("patch", self.patch)) if value is not None}

@@ -14,7 +14,7 @@ from ..data.types import ImageDataset, Statistics
 from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, tell
+from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, describe_run
 from ..tasks.evaluation import Scores, evaluate
 from ..tasks.finetune import Classifier, Finetune, finetune, load_finetuned
 from ..tasks.probe_train import Probe, train_probe
@@ -34,7 +34,7 @@ from .watching import split_validation
 class RunOptions(LabelOptions):
     """The folder of a training run."""
 
-    out: Path | None = None  # Folder for checkpoint, metrics, result and report; by default nothing is kept.
+    out: Path | None = None  # Folder for checkpoint, metrics, result and report; by default nothing is saved.
     resume: bool = False  # Continue the run in --out, with the options it was started with.
     auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
     words: Suppress[tuple[str, ...]] = ()
@@ -51,7 +51,7 @@ class RunOptions(LabelOptions):
         resume = resumes(self.out, resume=self.resume, auto=self.auto_resume)
         with locked(self.out):
             if world().main and not resume:
-                prepare(self.out, recipe, device, self.words, text=tell(before, recipe, **about))
+                prepare(self.out, recipe, device, self.words, text=describe_run(before, recipe, **about))
         return resume
 
     def end(self, what: str, scores: Scores, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str,
@@ -100,7 +100,7 @@ class FinetuneCommand(RunOptions):
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
-    labels: int | None = None  # Use this many labels only, the same number of each class.
+    labels: int | None = None  # Use only this many labels, the same number of each class.
     scratch: bool = False  # Ignore the trained weights and start from initial ones, with one lr for all layers by default.
     validation: str | None = None
     """Measure accuracy and loss after each epoch, and keep the weights of the best one in best.pt: on a share of the training images,

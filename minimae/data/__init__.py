@@ -1,4 +1,4 @@
-"""What the images are, and how a batch of them comes to the model. :func:`load` and :func:`open_images` take a name or a folder."""
+"""Images, and how a batch of them reaches the model. :func:`load` and :func:`open_images` take a name or a folder."""
 
 from typing import TYPE_CHECKING
 

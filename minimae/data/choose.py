@@ -1,4 +1,4 @@
-"""Which images: an index as users write it, a balanced part, and the part that is held out to test on."""
+"""Choosing images: an index as users write it, a balanced subset, and the held-out test images."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corr
             if isinstance(picture, str):
                 skipped.append(picture)
                 continue
-            if not kept:  # memory is taken as it is filled
+            if not kept:  # memory is allocated as it is filled
                 pixels = np.empty((len(files), files.channels, *picture.shape[:2]), np.uint8)
             if picture.shape[:2] != pixels.shape[2:]:
                 pool.shutdown(cancel_futures=True)

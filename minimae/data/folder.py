@@ -67,7 +67,7 @@ def listing(root: Path, split: str = "train") -> ImageFiles:
 
 
 def no_folder(root: Path) -> FileNotFoundError:
-    """The error for a folder that is not there. It names the whole path too where that is another one."""
+    """The error for a folder that is not there. It adds the absolute path where that differs."""
     whole = root.resolve()
     return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
 

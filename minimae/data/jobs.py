@@ -97,7 +97,7 @@ class Damaged(MinimaeError):
 
 
 def add(digest: Any, data: bytes) -> None:
-    """Add the bytes of a file to a digest, and their number, so that the digest shows where each file ends."""
+    """Add the bytes of a file and their number to a digest, which then shows where each file ends."""
     digest.update(len(data).to_bytes(8, "big"))
     digest.update(data)
 

@@ -1,7 +1,7 @@
 """From images to batches on the device: workers read and crop ahead of time.
 
 A batch is a function of its indices, its epochs and the seed. It does not depend on the number of workers, and a run that continues
-at step s gets the batches that the unbroken run had from there on.
+at step s gets the batches that the uninterrupted run had from there on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Import a library only when it is needed, and say how to get it when it is not there."""
+"""Import a library only when it is needed, and explain how to install it when it is missing."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def pack(
         full = error.errno in FULL
         what = f"the disk is full at {target}" if full else f"cannot write into {target} ({error.strerror or error})"
         remedy = f"{'make room' if full else 'fix that'} and run the same command again"
-        raise MinimaeError(f"{what}: {ready} of {len(jobs)} shards are finished and stay; {remedy}") from error
+        raise MinimaeError(f"{what}: {ready} of {len(jobs)} shards are finished and kept; {remedy}") from error
     return index
 
 

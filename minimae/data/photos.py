@@ -21,7 +21,7 @@ from .optional import folder_of, need
 
 COUNTS = {"train": 4_200, "test": 700}
 TEST_IDS = 1_000_000_000  # sample ids of test crops start here, so that no two crops share one
-PHOTOGRAPHS = {  # the library, the file in it, and the side that is set aside for testing
+PHOTOGRAPHS = {  # the library, the file in it, and the side set aside for testing
     "astronaut": ("skimage", "data/astronaut.png", "right"),
     "chelsea": ("skimage", "data/chelsea.png", "left"),
     "china": ("sklearn", "datasets/images/china.jpg", "lower"),

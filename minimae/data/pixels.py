@@ -28,13 +28,13 @@ def as_pixels(images: Any, channels: int) -> Tensor:
     a PIL image, or a list of PIL images (upright, converted to grey or RGB). Integers of any type are pixel values 0 … 255; floats of
     any type lie in [0, 1].
 
-    Raises ValueError for other shapes, types and ranges, for NaN, and for masked values: what was given, what is wanted, what to do.
+    Raises ValueError for other shapes, types and ranges, for NaN, and for masked values: what was given, what is expected, what to do.
     """
     pixels = as_tensor(images, channels)
     if channels == 1 and pixels.dim() == 3:
         pixels = pixels[:, None]
     if (advice := shape_advice(tuple(pixels.shape), channels)) is not None:
-        raise ValueError(f"images of shape N {channels} height width are wanted, not {tuple(pixels.shape)}: {advice}")
+        raise ValueError(f"images of shape N {channels} height width are expected, not {tuple(pixels.shape)}: {advice}")
     kind = str(pixels.dtype).removeprefix("torch.")
     if pixels.dtype == torch.uint8:
         return pixels
@@ -50,7 +50,7 @@ def as_pixels(images: Any, channels: int) -> Tensor:
             raise ValueError(f"integers are pixel values 0 … 255; these {kind} run from {low:g} to {high:g}: scale them to 0 … 255 first")
         return pixels.to(torch.uint8)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        advice = "divide by 255" if low >= 0 and high <= 255 else "do not normalise them first, that is done here; scale them to [0, 1]"
+        advice = "divide by 255" if low >= 0 and high <= 255 else "do not normalise them first, the model does that; scale them to [0, 1]"
         raise ValueError(f"float images lie in [0, 1]; these run from {low:.4g} to {high:.4g}: {advice}")
     return pixels
 
@@ -89,7 +89,7 @@ def _from_picture(image: Any, channels: int) -> Tensor:
     from PIL import ImageOps
 
     if channels not in (1, 3):
-        raise ValueError(f"a PIL image becomes 1 or 3 channels, and {channels} are wanted: give an array N {channels} height width")
+        raise ValueError(f"a PIL image becomes 1 or 3 channels, and {channels} are expected: give an array N {channels} height width")
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_array(np.array(image)).expand(channels, -1, -1)
@@ -98,7 +98,7 @@ def _from_picture(image: Any, channels: int) -> Tensor:
 
 
 def _from_array(array: Any) -> Tensor:
-    """A numpy array, or what becomes one → a tensor. Raises ValueError for masked values and for what is not numbers."""
+    """A numpy array, or what becomes one → a tensor. Raises ValueError for masked values and for arrays that are not numeric."""
     if np.ma.is_masked(array):
         masked = int(np.ma.getmaskarray(array).sum())
         raise ValueError(f"{masked:,} values of this masked array are masked: fill them first, for example array.filled(0)")
@@ -180,7 +180,7 @@ def _four_axes(name: str, array: Any, channels: Order | None = None) -> np.ndarr
         raise ValueError(f"{name} holds masked values: fill them first (array.filled(0), for example)")
     array = np.asarray(array)
     if array.ndim not in (3, 4) or array.dtype.kind not in "uif" or not array.size:
-        raise ValueError(f"{name}: an array of numbers N c height width (or N height width) is wanted, not {array.dtype} {array.shape}")
+        raise ValueError(f"{name}: an array of numbers N c height width (or N height width) is expected, not {array.dtype} {array.shape}")
     if array.ndim == 3:
         if channels is not None or array.shape[2] <= FEW:
             raise ValueError(

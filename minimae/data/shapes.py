@@ -27,7 +27,7 @@ COUNTS = {"train": 2_000, "test": 500}
 TEST_IDS = 1_000_000_000  # sample ids of test scenes start here: no scene is in both splits
 TOGETHER = 128  # scenes drawn at a time
 
-# Five shapes in drawing order. The fourth is the largest and always there, the fifth always lies on top; the first three may be
+# Five shapes in drawing order. The fourth is the largest and always present, the fifth always lies on top; the first three may be
 # missing. Only one small shape can cover the large one, so the largest visible shape, which gives the label, is beyond doubt.
 PLACES, LARGE = 5, 3
 LARGE_AREA, SMALL_AREA = (0.12, 0.20), (0.025, 0.05)  # shares of the image
@@ -71,7 +71,7 @@ class Scenes(Images):
 
     semantic: uint8 ``N h w`` (here rows and columns of pixels), 0 for background, label + 1 for a shape. instances: bool ``k h w`` each.
     boxes: float32 ``k 4`` each: left, top, right, bottom in pixels, right and bottom just beyond the last pixel, as in
-    torchvision. object_labels: int64 ``k`` each. The label of a scene is that of its largest shape.
+    torchvision. object_labels: int64 ``k`` each. The label of a scene is the kind of its largest shape.
     """
 
     semantic: Tensor
@@ -108,7 +108,7 @@ def plan(ids: Tensor, *, seed: int = 0) -> Plan:
     u = uniforms(seed, "shapes", 0, ids, PLACES * (LOOK + 2 * TRIES) + LOOK).double()
     backdrop, u = u[:, :LOOK], rearrange(u[:, LOOK:], "b (p v) -> b p v", p=PLACES)
     look, spots = u[..., :LOOK], rearrange(u[..., LOOK:], "b p (tries two) -> two b p tries", two=2)
-    others = (4 * backdrop[:, :1]).floor()  # 0 to 3 besides the two that are always there
+    others = (4 * backdrop[:, :1]).floor()  # 0 to 3 besides the two that are always present
     present = (torch.arange(PLACES) < others) | (torch.arange(PLACES) >= LARGE)
     kind = (len(CLASSES) * look[..., 0]).long()
     low, high = (torch.tensor([LARGE_AREA[end] if p == LARGE else SMALL_AREA[end] for p in range(PLACES)]) for end in (0, 1))
@@ -191,7 +191,7 @@ def draw_shape(canvas: Tensor, away: Tensor, across: Tensor, down: Tensor, look:
 
 
 def draw(ids: Tensor, image: int = 64, *, seed: int = 0) -> Scenes:
-    """The scenes with these sample ids ``b``, ``image`` × ``image`` pixels each. Other ids in the same call change nothing."""
+    """The scenes with these sample ids ``b``, ``image`` × ``image`` pixels each. Other ids in the same call make no difference."""
     scene = plan(ids, seed=seed)
     away, across, down = distances(scene, image)
     inside = away < 0
@@ -234,7 +234,7 @@ def shapes(count: int | None = None, image: int = 64, *, split: str = "train", s
         raise ValueError(f"shapes has the splits {', '.join(COUNTS)}, not {split!r}")
     count = COUNTS[split] if count is None else count
     if count < 1 or image < 16:
-        raise ValueError(f"count {count} must be at least 1, and image {image} at least 16 pixels to tell the shapes apart")
+        raise ValueError(f"count {count} must be at least 1, and image {image} at least 16 pixels to distinguish the shapes")
     ids = torch.arange(count) + (TEST_IDS if split == "test" else 0)
     parts = [draw(part, image, seed=seed) for part in ids.split(TOGETHER)]
     changes: dict[str, Any] = {key: torch.cat([getattr(part, key) for part in parts]) for key in ("pixels", "labels", "ids", "semantic")}

@@ -157,7 +157,7 @@ def check(index: Index) -> None:
     if len(set(names)) != len(names) or any(Path(name).name != name or not name.endswith(".tar") for name in names):
         raise ValueError("its shards are not named, each once, as files of this folder")
     if len(set(index.classes)) != len(index.classes) or not all(isinstance(name, str) for name in index.classes):
-        raise ValueError("its classes are not different names")
+        raise ValueError("its class names are not all different")
     images = [_whole(shard.images, "a number of images") for shard in index.shards]
     lists = {"ids": index.ids, "offsets": index.offsets, "lengths": index.lengths, "labels": index.labels}
     numbers = {key: np.array([_whole(x, key) for x in values], np.int64) for key, values in lists.items() if values is not None}
@@ -192,7 +192,7 @@ def joined(parts: list[Index]) -> Index:
 
 
 def packed(root: Path) -> bool:
-    """Whether a folder holds shards, by their names: ImageNet's own tar files, which may still be beside its classes, have others."""
+    """Whether a folder holds shards, by their names: ImageNet's own tar files, which may still be beside its classes, have other names."""
     return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
 
 

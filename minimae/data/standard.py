@@ -80,6 +80,6 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
         if download:
             raise OSError(f"{name} could not be downloaded into {root} ({error}); or put it into {folder} yourself") from error
         raise FileNotFoundError(
-            f"{name} is not, or not wholly, in {folder}: fetch it with `minimae data {name} --download`, "
+            f"{name} is missing or incomplete in {folder}: fetch it with `minimae data {name} --download`, "
             "or say where it is with --data-root (root= in Python)"
         ) from error

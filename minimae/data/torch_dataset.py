@@ -43,7 +43,7 @@ class TorchImages(ImageDataset):
 
     @property
     def image(self) -> tuple[int, int]:  # type: ignore[override]
-        """Height and width of the first image; all others must have them too."""
+        """Height and width of the first image; all others must have the same."""
         return self.shape[1:]
 
     def item(self, index: int, seed: int, epoch: int, image: tuple[int, int] | None = None) -> Tensor:
@@ -51,7 +51,7 @@ class TorchImages(ImageDataset):
         pixels, _ = _item(self.dataset, int(self.index[index]), seed, epoch, int(self.ids[index]), self.name, self.channels)
         wanted = (self.channels, *(image or self.image))
         if pixels.shape != wanted:
-            sizes = f"{'×'.join(map(str, pixels.shape))} pixels, and {'×'.join(map(str, wanted))} are wanted"
+            sizes = f"{'×'.join(map(str, pixels.shape))} pixels, and {'×'.join(map(str, wanted))} are expected"
             remedy = f"end the transform with Resize, CenterCrop or RandomResizedCrop({wanted[1:]})"
             raise MinimaeError(f"image {int(self.index[index])} of {self.name} has {sizes}: {remedy}")
         return pixels
@@ -79,7 +79,7 @@ def from_dataset(
     """A map-style torch Dataset → images for pre-training, probing, fine-tuning and k-NN.
 
     Its items are images, or (image, label, …). An image is a Pillow image, a uint8 tensor, or a float tensor between 0 and 1 (rounded to
-    8 bits), all of one size. Do not normalise: that comes later, by the statistics. The dataset's transform is the whole augmentation.
+    8 bits), all of one size. Do not normalise: that is done later, with the statistics. The dataset's transform is the whole augmentation.
     It runs under :func:`minimae.random.seeded`, so an image looks the same in a given epoch, whatever the batch or worker.
     labels: of all images; by default the dataset's ``targets``. "items" reads every item once to collect them.
     classes: names, by default the dataset's ``classes``. statistics: mean and standard deviation of each channel, for pixels between 0
@@ -88,7 +88,7 @@ def from_dataset(
     """
     name = name or type(dataset).__name__
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise ValueError(f"{name} has no length or no index: a map-style dataset is wanted, whose images can be read in any order")
+        raise ValueError(f"{name} has no length or no index: a map-style dataset is expected, whose images can be read in any order")
     if len(dataset) == 0:
         raise ValueError(f"{name} holds no images")
     try:
@@ -96,7 +96,7 @@ def from_dataset(
     except MinimaeError as error:
         raise ValueError(str(error)) from None
     if not torch.equal(pixels, again):
-        raise ValueError(f"image 0 of {name} differs when it is read again: its transform has random numbers of its own, use torch's")
+        raise ValueError(f"image 0 of {name} differs when it is read again: its transform has its own random generator; use torch's")
     found = _targets(dataset) if labels is None else labels
     if isinstance(found, str):
         found = [_item(dataset, i, 0, 0, i, name)[1] for i in range(len(dataset))]

@@ -1,4 +1,4 @@
-"""Checks of arguments. Each error is one line: which argument, what was wanted, what was given, and how to fix it."""
+"""Checks of arguments. Each error is one line: which argument, what was expected, what was given, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
-FROM_NUMPY = "torch.from_numpy makes one of an array"
+FROM_NUMPY = "torch.from_numpy converts an array"
 
 
 def is_whole(value: Any) -> bool:
@@ -37,7 +37,7 @@ def has_axes(*axes: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, Tensor) and value.dim() in (axes or (value.dim(),))
 
 
-# Arguments of the public functions by name: what is wanted, and whether a value is that.
+# Arguments of the public functions by name: what is expected, and a test of it.
 WHOLE = ("a whole number", is_whole)
 GRID = ("rows and columns of patches: size.grid, or a pair as (14, 14)", is_grid)
 PIXELS = ("pixels: a number as 16, or a pair (rows, columns)", lambda v: is_grid(v) or (is_whole(v) and v > 0))
@@ -73,7 +73,7 @@ def shown(value: Any) -> str:
 def checked(function: Callable[P, R], fit_together: Callable[..., str | None] | None = None) -> Callable[P, R]:
     """The function with checked arguments. Raises ValueError before it is called.
 
-    fit_together: from all arguments, the fault in how they fit together, or None.
+    fit_together: from all arguments, what is inconsistent, or None.
     """
     parameters, name = inspect.signature(function).parameters, function.__name__
     optional = {key for key, parameter in parameters.items() if "None" in str(parameter.annotation)}

@@ -1,4 +1,4 @@
-"""Named sizes, their parameters and what they cost in floating-point operations (paper, Section 4 and Table 2)."""
+"""Named sizes, their parameters and their cost in floating-point operations (paper, Section 4 and Table 2)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Flops:
 
     @property
     def step(self) -> int:
-        """Forward and backward. No gradient flows into the pixels: three forwards less one patch projection."""
+        """Forward and backward. No gradient flows into the pixels: three forward passes, less one patch projection."""
         return 3 * self.forward - self.projection
 
 
@@ -118,7 +118,7 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
 
 
 def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
-    """What one pre-training image costs.
+    """The cost of one pre-training image.
 
     paper: count as the authors do, with every patch projected and predicted. Otherwise as this package computes: only visible patches
     are projected, only masked ones are predicted, and only they are queries in the last decoder block.

@@ -1,4 +1,4 @@
-"""Named recipes: frozen values, each with its source and what it costs. Every field can be overridden on the command line."""
+"""Named recipes: frozen values, each with its source and its cost. Every field can be overridden on the command line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from . import files, imagenet, small
 from .entries import Cost, Entry, Knn, for_processes, step_flops
 from .files import write_recipe
 from .small import FASHION, FEW_LABELS, SCRATCH, my_pictures
-from .text import brief, describe_entry, list_entries, tell
+from .text import brief, describe_entry, list_entries, describe_run
 
 __all__ = [
-    "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "brief", "describe",
-    "entry", "for_processes", "known", "listing", "my_pictures", "read_recipe", "recipe", "step_flops", "tell", "write_recipe",
+    "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "brief", "describe", "describe_run",
+    "entry", "for_processes", "known", "listing", "my_pictures", "read_recipe", "recipe", "step_flops", "write_recipe",
 ]  # fmt: skip
 
 RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries())}
@@ -35,7 +35,7 @@ def recipe(name: str) -> Pretrain:
 
 
 def entry(name: str, *, of: Iterable[str] | None = None) -> Entry:
-    """Any recipe by name, with its source, cost and result. Raises ValueError with the nearest known name (``of`` these)."""
+    """Any recipe by name, with its source, cost and result. Raises ValueError with the nearest known name (among ``of``)."""
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}{nearest(name, of or RECIPES)}")
     return RECIPES[name]
@@ -47,7 +47,7 @@ def read_recipe(path: str | Path) -> Entry:
 
 
 def known(name: str, images: int = 0) -> Entry | None:
-    """The entry of a recipe, None where there is no such name; ``my-pictures`` as it is for this many images."""
+    """The entry of a recipe, or None for an unknown name; ``my-pictures`` is sized for this many images."""
     listed = RECIPES.get(name)
     return replace(listed, recipe=my_pictures(images)) if listed and name == "my-pictures" and images else listed
 

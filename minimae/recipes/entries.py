@@ -48,16 +48,16 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named recipe with what a reader wants to know before starting it."""
+    """A named recipe, and the facts to know before starting it."""
 
     name: str
     what: str  # One line: what is trained.
     recipe: Settings | Knn
     size: Size
     images: int  # Images of one epoch; for k-NN all images, training and test.
-    source: str = "ours"  # Table or figure of the paper, or another origin.
+    source: str = "ours"  # Table or figure of the paper, or another source.
     result: str = "none"  # What the paper reports for it.
-    ran: str = ""  # The result of a run of this project, and the page that has it; empty if there was none.
+    ran: str = ""  # The result of our own run, and the page that reports it; empty without a run.
     start: str = ""  # The recipe whose weights it starts from.
 
     @property
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def cost(self) -> Cost:
-        """The cost of a run: three forward passes an image through what is trained, one through what is frozen."""
+        """The cost of a run: three forward passes per image through trained parts, one through frozen parts."""
         epochs = self.recipe.epochs if isinstance(self.recipe, Settings) else 1
         return Cost(step_flops(self.recipe, self.size), epochs * self.images)
 
@@ -84,7 +84,7 @@ class Entry:
 
 
 def step_flops(recipe: Settings | Knn, size: Size) -> int:
-    """Operations for one image: of training, or of one forward pass for k-NN."""
+    """Operations for one image: its training step, or its forward pass for k-NN."""
     if isinstance(recipe, Pretrain):
         return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
     encoder = flops(size, None)

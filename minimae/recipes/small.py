@@ -20,7 +20,7 @@ FASHION = Pretrain(
 FASHION_NANO = replace(FASHION, data="fashion-full", patch=4, depth=6, epochs=12, warmup_epochs=0.5, base_lr=4e-3)
 CIFAR10 = Pretrain(data="cifar10", size="tiny", patch=4, batch=512, epochs=400, warmup_epochs=20)
 PHOTOS = Pretrain(data="photos", size="micro", patch=8, batch=128, epochs=100, warmup_epochs=10)
-# Photographs of 64 pixels as 256 patches: about as many as the paper's, so that a quarter of them still shows what is there.
+# Photographs of 64 pixels as 256 patches: about as many as the paper's, so that a quarter of them still shows the object.
 PHOTOS_TINY = Pretrain(
     data="tiny-imagenet", size="tiny", image=64, patch=4, decoder_width=128, decoder_depth=4, decoder_heads=4, batch=1024, epochs=206,
     warmup_epochs=5, base_lr=4e-4,
@@ -73,7 +73,7 @@ def my_pictures(images: int) -> Pretrain:
 def entries() -> list[Entry]:
     """All of them."""
     clothes, cifar, mine = FASHION.size_at(28, 1), size("tiny", patch=4, image=32), my_pictures(200)
-    ours, marks = {"source": "ours (docs/choices.md)"}, "none; others' marks for a ViT-T: 89.8 to 91.2 %"
+    ours, marks = {"source": "ours (docs/choices.md)"}, "none; others report 89.8 to 91.2 % for a ViT-T"
     rows: list[tuple[str, str, Any, Any, int, dict[str, str]]] = [
         ("fashion-demo", "the main job: a small encoder of clothes", FASHION, clothes, 10_000,
          ours | {"ran": "README: 84.3 % k-NN, 87.3 % probe, 83.2 % tuned on 1,000 labels"}),
@@ -88,9 +88,9 @@ def entries() -> list[Entry]:
         ("cifar10-finetune", "fine-tune it on all labels", CIFAR10_TUNED, cifar, 50_000,
          {"source": "ours, parts of Table 9", "result": marks, "start": "cifar10-tiny"}),
         ("cifar10-scratch", "the same network from scratch", CIFAR10_SCRATCH, cifar, 50_000,
-         {"source": "ours, parts of Table 11", "result": "none; others' marks for a ViT: 89 to 91 %"}),
+         {"source": "ours, parts of Table 11", "result": "none; others report 89 to 91 % for a ViT"}),
         ("cifar10-probe", "linear probe of it", CIFAR10_PROBE, cifar, 50_000,
-         {"source": "ours, after Table 10", "result": "none; others' marks: 44 to 49 %", "start": "cifar10-tiny"}),
+         {"source": "ours, after Table 10", "result": "none; others report 44 to 49 %", "start": "cifar10-tiny"}),
         ("cifar10-knn", "nearest neighbours of it", Knn(), cifar, 60_000, {"start": "cifar10-tiny"}),
         ("photos-micro", "pre-train on crops of seven photographs", PHOTOS, PHOTOS.size_at(96, 3), 4200, {}),
         ("photos-tiny", "pre-train a tiny encoder on photographs (Tiny-ImageNet)", PHOTOS_TINY, PHOTOS_TINY.size_at(64, 3), 50_000,
@@ -101,6 +101,6 @@ def entries() -> list[Entry]:
     for minutes, (goal, start, tuning) in RACES.items():
         name, what = f"cifar10-{minutes}min", f"pre-training for {goal:.0f} % in {minutes} minutes (minimae race)"
         rows.append((name, what, start, start.size_at(32, 3), 50_000, {}))
-        others = {"start": name, "result": "none; others: 89.8 % after 2,000 + 100 epochs"}
+        others = {"start": name, "result": "none; others report 89.8 % after 2,000 + 100 epochs"}
         rows.append((f"{name}-finetune", "fine-tune it on all labels", tuning, start.size_at(32, 3), 50_000, others))
     return [Entry(name=n, what=w, recipe=r, size=s, images=i, **more) for n, w, r, s, i, more in rows]

@@ -35,7 +35,7 @@ def brief(recipe: Settings, before: Entry | None, *, data: str, images: int, siz
         f"  images   {data}",
         f"  encoder  {parameters(size)[0] / 1e6:.2f} M parameters: width {size.width}, depth {size.depth}, patch {size.patch}",
         f"  steps    {steps:,} of {window:,} images, {epochs}; peak learning rate {lr:.3g}",
-        f"  on       {processes} × {device}; " + (f"results in {out}" if out else "nothing is kept without --out"),
+        f"  on       {processes} × {device}; " + (f"results in {out}" if out else "nothing is saved without --out"),
     ]
     if before is None:
         return "\n".join(lines)
@@ -60,8 +60,8 @@ def describe_entry(entry: Entry, before: Entry | None = None, processes: int = 1
     return "\n".join([f"{entry.name}: {entry.what}", *lines, *settings_lines(r, before.recipe if before else None)])
 
 
-def tell(before: Entry | None, recipe: Settings, *, images: int, size: Size, processes: int) -> str:
-    """A recipe in full as it runs, on this many images, at this size. A run without a name has its fields only."""
+def describe_run(before: Entry | None, recipe: Settings, *, images: int, size: Size, processes: int) -> str:
+    """A recipe in full as it runs, on this many images, at this size. A recipe without a name shows only its fields."""
     if before is None:
         return "\n".join(settings_lines(recipe))
     return describe_entry(replace(before, recipe=recipe, size=size, images=images), before, processes)

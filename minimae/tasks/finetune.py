@@ -85,7 +85,7 @@ class Classifier(nn.Module):
 
 @dataclass
 class FinetuneTask(Task):
-    """The step of fine-tuning: crop, RandAugment, flip, normalise, erase, mix, classify. All from (seed, epoch, sample id)."""
+    """The step of fine-tuning: crop, RandAugment, flip, normalise, erase, mix, classify; random by (seed, epoch, sample id)."""
 
     recipe: Finetune
     dataset: ImageDataset
@@ -160,7 +160,7 @@ class FinetuneTask(Task):
 
 
 def classes_of(images: ImageDataset) -> int:
-    """The number of classes: of those that have names, or as many as the labels need."""
+    """The number of classes: as many as there are names, or as the labels need."""
     return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
 

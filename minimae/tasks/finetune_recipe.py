@@ -13,7 +13,7 @@ from .partial import check_blocks
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Settings):
-    """Everything that decides a fine-tuning run. The defaults suit the small networks of the book and a thousand labels."""
+    """All settings of a fine-tuning run. The defaults suit the small networks of the book and a thousand labels."""
 
     batch: int = 50
     epochs: float = 30.0
@@ -26,7 +26,7 @@ class Finetune(Settings):
     drop_path: float = 0.1
     """How often the last block is skipped in training; earlier blocks less often, the first never."""
     label_smoothing: float = 0.1
-    """Share of the target that goes to all classes alike."""
+    """Share of the target that is spread evenly over all classes."""
     crop: tuple[float, float] | None = (0.8, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
     flip: bool = True
@@ -34,7 +34,7 @@ class Finetune(Settings):
     image: int | Pair | None = None
     """Height and width of images in training and evaluation, in pixels; positions are resized. None keeps the encoder's."""
     randaugment: tuple[float, float] | None = None
-    """RandAugment's magnitude, of 10, and its standard deviation: 9 0.5 in the paper."""
+    """RandAugment's magnitude (0 to 10) and its standard deviation: 9 0.5 in the paper."""
     erasing: float = 0.0
     """Share of the images in which a rectangle becomes noise: 0.25 in the paper."""
     mixup: float = 0.0

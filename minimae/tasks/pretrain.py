@@ -40,7 +40,7 @@ OVERRIDES = ("image", "patch", "width", "depth", "heads", "decoder_width", "deco
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Settings):
-    """Everything that decides a pre-training run."""
+    """All settings of a pre-training run."""
 
     data: str = "fashion"
     """A dataset by name, or a folder of images."""
@@ -73,7 +73,7 @@ class Pretrain(Settings):
     sampling: Literal["random", "block", "grid"] = "random"
     """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
-    """What to predict of a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
+    """What to predict for a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
     components of its pixels. Losses of different targets cannot be compared."""
     loss_on: Literal["masked", "all"] = "masked"
     """Compute the loss on the hidden patches, or on all."""
@@ -82,7 +82,7 @@ class Pretrain(Settings):
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
     fixed_crop: float | None = None
-    """Instead of that, a square crop of one size at a random place: its side as a share of the shorter side of the image, 0.875."""
+    """Instead of that, a square crop of one size at a random position: its side as a share of the shorter side of the image, 0.875."""
     jitter: float = 0.0
     """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
@@ -101,7 +101,7 @@ class Pretrain(Settings):
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
     def size_for(self, images: ImageDataset) -> Size:
-        """The resolved size for these images. Without ``image`` it is theirs, or that of a size for photographs where theirs varies.
+        """The resolved size for these images. Without ``image`` it is their own size, or where that varies, the usual size for photographs.
 
         Raises ValueError when patch, image or widths do not go together, and when ``image`` has to be given.
         """
@@ -127,13 +127,13 @@ class Pretrain(Settings):
         return resolved
 
     def mae(self, size: Size) -> MAE:
-        """A model of this size with the recipe's target, loss and place of mask tokens, initialised from torch's generator."""
+        """A model of this size with the recipe's target, loss and use of mask tokens, initialised from torch's generator."""
         return MAE(size, target=self.target, loss_on=self.loss_on, mask_tokens_in_encoder=self.mask_tokens_in_encoder)
 
 
 @dataclass
 class PretrainTask(Task):
-    """The step of pre-training: crop, flip, normalise, mask, loss. All from (seed, epoch, sample id)."""
+    """The step of pre-training: crop, flip, normalise, mask, loss. Random choices depend on (seed, epoch, sample id)."""
 
     recipe: Pretrain
     dataset: ImageDataset

@@ -75,7 +75,7 @@ class Pretrained:
 
 
 def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> Pretrained:
-    """The model that belongs to these weights, from what was stored about it."""
+    """The model of these weights, built from their stored description."""
     from .pretrain import Pretrain
 
     try:

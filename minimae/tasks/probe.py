@@ -17,7 +17,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1)
 
 
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean 0 and standard deviation 1 for each feature, by the training vectors, like a BatchNorm without affine (Table 10)."""
+    """Mean 0 and standard deviation 1 for each feature, from the training vectors, like a BatchNorm without affine (Table 10)."""
     mean, deviation = train.mean(0), (train.var(0, unbiased=False) + 1e-6).sqrt()
     return (train - mean) / deviation, (test - mean) / deviation
 

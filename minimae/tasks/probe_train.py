@@ -30,7 +30,7 @@ from .loading import DEFAULTS, LoaderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Settings):
-    """Everything that decides a linear probe. The defaults are those of Table 10 (betas are not used)."""
+    """All settings of a linear probe. The defaults are those of Table 10 (betas are not used)."""
 
     batch: int = 16384
     epochs: float = 90.0

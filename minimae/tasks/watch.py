@@ -136,7 +136,7 @@ def watch(
     if "reconstructions" in kinds and draw is None:
         raise ValueError("watching reconstructions needs draw=, a function that gets them")
     if not every > 0:
-        raise ValueError(f"a run is watched every so many epochs, a number above 0, not {every}")
+        raise ValueError(f"the number of epochs between two measurements must be above 0, not {every}")
     view: dict[str, Any] = {"image": pair(size.image), "skip_corrupt": reading.skip_corrupt, "workers": reading.processes()}
     parts = [some(part, images if world().main else 1, **view) for part in (train, held_out)]
     return Watch(frozenset(kinds), every, parts[0], parts[1], draw)

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: a dictionary of tensors and plain values, whole or not there. Loading never runs code from the file."""
+"""A checkpoint file: a dictionary of tensors and plain values, written whole or not at all. Loading never runs code from the file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        before = f"the checkpoint from before is untouched: {path}" if path.exists() else "there was none before"
+        before = f"the previous checkpoint is untouched: {path}" if path.exists() else "there was none before"
         raise MinimaeError(f"could not save {path} ({error}); {before}. Free some space or choose another --out") from error
 
 
@@ -89,7 +89,7 @@ def check_run(state: dict[str, Any], kind: str | None, path: Path) -> None:
     if kind is None:
         return
     if state.get("kind") != kind:
-        raise MinimaeError(f"{path} holds a {state.get('kind')} run, but a {kind} run was wanted")
+        raise MinimaeError(f"{path} holds a {state.get('kind')} run, but a {kind} run was expected")
     wrong = [name for name, wanted in REQUIRED.items() if not isinstance(state.get(name), wanted)]
     if wrong:
         raise Damaged(f"{path} does not describe a run (no proper {', '.join(wrong)}): use another checkpoint, or train again")

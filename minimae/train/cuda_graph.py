@@ -67,16 +67,16 @@ class Captured:
 
 
 def capture(step: Callable[..., Any], *inputs: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, warmup: int = 3) -> Captured:
-    """Record ``step(*inputs)`` and return what replays it. Weights, optimizer and random numbers are afterwards as they were.
+    """Record ``step(*inputs)`` and return what replays it. Afterwards weights, optimizer and random numbers are unchanged.
 
     ``step`` does everything: forward, backward, ``optimizer.step()``, ``optimizer.zero_grad(set_to_none=True)``; it returns tensors,
-    detached. The inputs are tensors on the GPU and stand for all that follow. Call :func:`capturable` on the optimizer first.
+    detached. The inputs are tensors on the GPU, and examples of all later ones. Call :func:`capturable` on the optimizer first.
 
     Raises MinimaeError without a GPU, and ValueError for an optimizer that was not prepared.
     """
     devices = {x.device.type for x in (*inputs, *model.parameters())}
     if devices != {"cuda"} or not torch.cuda.is_available():
-        raise MinimaeError(f"CUDA graphs want model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
+        raise MinimaeError(f"CUDA graphs need model and inputs on a GPU, not on {', '.join(sorted(devices))}: use --device cuda, or none")
     if not all(isinstance(group["lr"], Tensor) and group.get("capturable", True) for group in optimizer.param_groups):
         raise ValueError("this optimizer keeps its lr on the host, so every replay would use the same: call capturable(optimizer) first")
     [device] = {x.device for x in (*inputs, *model.parameters())}

@@ -73,8 +73,8 @@ def rendezvous_key(store: dist.Store, rank: int, size: int, timeout: float) -> s
     """A key that only the processes of this start share; rank 0 chooses it.
 
     torchrun keeps its store when it restarts the processes, with the addresses of the dead ones in it, and the number of restarts
-    differs between machines. So each start meets under a fresh key: every rank calls under a new name, and rank 0 replies until every
-    rank has received the key. Raises MinimaeError in rank 0 when some do not come in time; the others stop with an error of the store.
+    differs between machines. So each start uses a fresh key: every rank calls under a new name, and rank 0 replies until every
+    rank has received the key. Raises MinimaeError in rank 0 when some do not join in time; the others stop with an error of the store.
     """
     own = uuid.uuid4().hex
     if rank != 0:
@@ -85,7 +85,7 @@ def rendezvous_key(store: dist.Store, rank: int, size: int, timeout: float) -> s
     absent, end = set(range(1, size)), time.monotonic() + timeout
     while absent:
         if time.monotonic() > end:
-            raise MinimaeError(f"process(es) {', '.join(map(str, sorted(absent)))} of {size} did not come within {timeout:.0f} s")
+            raise MinimaeError(f"process(es) {', '.join(map(str, sorted(absent)))} of {size} did not join within {timeout:.0f} s")
         for other in sorted(absent):
             if store.check([f"call-{other}"]):  # perhaps from a dead process: the new one will overwrite it
                 store.set(f"answer-{store.get(f'call-{other}').decode()}", own)
@@ -166,7 +166,7 @@ def sharded_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load what :func:`whole_state` made of ``optimizer.state_dict()``, whether parameters are sharded now or not."""
+    """Load a state that :func:`whole_state` gathered from ``optimizer.state_dict()``, whether parameters are sharded now or not."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def loaded(value: Any, parameter: Tensor) -> Any:
@@ -201,7 +201,7 @@ def all_reduce_mean(*values: float | Tensor, device: torch.device) -> list[float
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for all processes."""
     if world().size > 1:
         dist.barrier()
 

@@ -64,7 +64,7 @@ class Checkpoints:
         return None if every is None else epochs_done(step, self.epoch_steps, every)
 
     def save(self, model: nn.Module, optimizer: Any, scaler: Any, state: dict[str, Any]) -> None:
-        """Write a checkpoint and the metrics; every process calls it. Raises MinimaeError in all when the first could not write."""
+        """Write a checkpoint and the metrics; every process calls it. Raises MinimaeError in all processes if the first cannot write."""
         if self.out is None or state["step"] == self.step:
             return
         started = self.clock()

@@ -36,7 +36,7 @@ class Logs:
     settings and the points up to now; events that an earlier process wrote after its step are removed. wandb: a project to send to.
     say: prints a warning. Only the first process logs.
 
-    Raises MinimaeError when Weights & Biases is wanted and is not installed, or does not start.
+    Raises MinimaeError when Weights & Biases is expected and is not installed, or does not start.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Logs:
         for name in list(self.sinks):
             try:
                 self.sinks[name].write(point)
-            except Exception as error:  # whatever it is: a log must not end a run of days
-                self.say(f"{name} stopped taking points ({error}); the run goes on, and metrics.jsonl is still written")
+            except Exception as error:  # any error: a log must not end a run of days
+                self.say(f"{name} stopped accepting points ({error}); the run continues, and metrics.jsonl is still written")
                 del self.sinks[name]
         warning = self.warning(point)
         if warning is not None:

@@ -1,4 +1,4 @@
-"""The training loop: one, for every task and every way to train."""
+"""One training loop, for every task and every mode."""
 
 from __future__ import annotations
 

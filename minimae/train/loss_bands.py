@@ -1,4 +1,4 @@
-"""Is this loss normal? Where the loss of a masked autoencoder should be, and what is likely wrong when it is not there."""
+"""Is this loss normal? The expected loss of a masked autoencoder, and the likely causes when a run's loss differs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ KNOWN = (
     ("ViT-L/14", "pixels", 588, 800 * 1_281_167, 0.246),
 )
 
-# The share of what predicting zero scores below which we suspect a leak when three quarters are hidden. Rules of thumb, far below
-# everything known (0.36 for normalised pixels, 0.25 for pixels); smooth pictures have predictable pixels, so the bound is lower there.
+# Below this share of the loss of predicting zero we suspect a leak, when three quarters are hidden. Rules of thumb, far below
+# all known results (0.36 for normalised pixels, 0.25 for pixels); smooth pictures have predictable pixels, so the bound is lower there.
 SUSPICIOUS = {"normalised": 0.1, "pixels": 0.02, "pca": 0.02}
 
 PATIENCE = 5  # logged points in a row: one batch alone is noisy

@@ -1,4 +1,4 @@
-"""Which images a step takes: an endless row of shuffled epochs, divided among the processes."""
+"""Which images a step takes: an endless sequence of shuffled epochs, divided among the processes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
 
 
 def batch_at(position: int, count: int, images: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The images at positions [position, position + count) of an endless row of shuffled epochs: index ``b``, epochs ``b``.
+    """The images at positions [position, position + count) of an endless sequence of shuffled epochs: index ``b``, epochs ``b``.
 
-    A batch may reach over the end of an epoch, so every batch is full and no image is dropped.
+    A batch may cross the end of an epoch, so every batch is full and no image is dropped.
     """
     index, epochs = [], []
     while count:

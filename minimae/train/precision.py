@@ -45,7 +45,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def backends(device: torch.device) -> Iterator[None]:
-    """Inside, a model's float32 products on a GPU are TF32 ones: 10 of the 23 bits of the fraction. Afterwards all is as before.
+    """Inside, a model's float32 products on a GPU are TF32 ones: 10 of the 23 bits of the fraction. Afterwards everything is restored.
 
     This uses the older of torch's two interfaces: inductor still reads it, and mixing both is an error.
     """
@@ -65,6 +65,6 @@ def backends(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(device: torch.device, precision: str = "auto") -> Iterator[None]:
-    """The precision of a forward pass of evaluation: on a GPU that of training, elsewhere float32."""
+    """The precision of evaluation: the training precision on a GPU, float32 elsewhere."""
     with contextlib.nullcontext() if device.type != "cuda" else autocast(device, precision), backends(device):
         yield

@@ -38,7 +38,7 @@ def compare(stored: dict[str, Any], given: dict[str, Any], out: Path | None) -> 
         free |= {"epochs"}
     differ = [f"{k}: {old.get(k)} → {new[k]}" for k in new if k not in free and new[k] != old.get(k, new[k])]
     if now != before and "batch" not in free:
-        differ.append(f"processes: {before} → {now}, which makes another batch × accumulate × processes")
+        differ.append(f"processes: {before} → {now}, which changes batch × accumulate × processes")
     if differ:
         raise MinimaeError(f"{out} was trained with other settings ({', '.join(differ)}); resume with the same, or start a new run")
     if images := differences(stored, given):
@@ -49,7 +49,7 @@ def compare(stored: dict[str, Any], given: dict[str, Any], out: Path | None) -> 
 
 
 def extended(stored: dict[str, Any], settings: Settings, images: int, processes: int) -> str | None:
-    """How more epochs than before change the schedule; None without more epochs."""
+    """How additional epochs change the schedule; None if there are none."""
     before, step = float(stored["settings"]["epochs"]), stored["step"]
     if not settings.epochs > before:
         return None
@@ -77,7 +77,7 @@ def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
 def identity(dataset: ImageDataset) -> dict[str, Any]:
     """Enough to recognise these images under any path, and to refuse others: counts, digests of ids and labels, some contents.
 
-    A moved set is the same, whether it is in files or in memory. Contents are height, width and mean value of ``LOOKED_AT`` images
+    A dataset that was moved counts as the same, in files or in memory. Contents are height, width and mean value of ``LOOKED_AT`` images
     spread over the set.
     """
     last = len(dataset) - 1

@@ -80,7 +80,7 @@ class Run:
         return int(self.state["step"])
 
     def __enter__(self) -> Run:
-        pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then, not an animation
+        pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs an occasional line, not an animation
         with ExitStack() as stack:
             stack.enter_context(self.threads)
             bar: Any = tqdm(total=self.steps, initial=self.step, disable=self.quiet, unit="step", dynamic_ncols=True, mininterval=pause)
@@ -134,7 +134,7 @@ class Run:
         seconds, waited = now - self.logged, batches.waited
         point: Point = {"step": self.step, "epoch": self.step / self.epoch_steps, "loss": loss, "lr": lr}
         point["images_per_s"] = (self.step - self.logged_step) * self.window / seconds
-        point["waiting"] = (waited - self.waited) / seconds  # the share of the time in which no images were there
+        point["waiting"] = (waited - self.waited) / seconds  # the share of the time spent waiting for images
         point |= layer_lrs(self.computes.optimizer, lr)
         point |= self.read_norm()
         for callback in self.callbacks:

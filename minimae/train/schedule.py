@@ -1,4 +1,4 @@
-"""How the learning rate moves (paper, Tables 8 to 10): linear warm-up, then half a cosine, at every optimizer step."""
+"""How the learning rate changes (paper, Tables 8 to 10): linear warm-up, then half a cosine, at every optimizer step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every training run has to decide, whatever its task."""
+"""Settings of every training run, whatever its task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Settings:
     compile: bool = False
     """Compile the blocks with torch.compile."""
     graph: bool = False
-    """Record a step as a CUDA graph and replay it: for small models on a GPU, where launching kernels takes longer than they do."""
+    """Record a step as a CUDA graph and replay it: for small models on a GPU, where launching kernels takes longer than running them."""
     shard: bool = False
     """Under torchrun: FSDP2 (each process holds a part of the model) instead of DDP (each holds a copy)."""
     wandb: str | None = None
@@ -108,7 +108,7 @@ class Settings:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """A recipe back from JSON: lists become tuples. Fields that this version does not know are an error."""
+    """A recipe read from JSON: lists become tuples. Fields that this version does not know are an error."""
     known = {f.name for f in fields(cls)}
     for name in values:
         if name not in known:

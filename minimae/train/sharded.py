@@ -39,7 +39,7 @@ class MetadataReader(pickle.Unpickler):
 def load_sharded(folder: Path, kind: str | None, *, tensors: bool = True) -> dict[str, Any]:
     """A sharded checkpoint in the form of an ordinary one: whole tensors, moments by the number of their parameter.
 
-    Without ``tensors``, only what it holds besides. Raises as :func:`.checkpoint.load_checkpoint` does.
+    Without ``tensors``, only its other contents. Raises as :func:`.checkpoint.load_checkpoint` does.
     """
     state = load_plain(folder / STATE, folder / STATE)
     if not isinstance(state, dict):

@@ -73,7 +73,7 @@ class GraphStep(EagerStep):
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, settings: Settings, *, norm: bool = False) -> Tensor | None:
-    """The optimizer's step, after which there are no gradients → with ``norm``, their norm before clipping."""
+    """Take the optimizer's step and discard the gradients → with ``norm``, their norm before clipping."""
     length = None
     if norm or settings.clip is not None:
         scaler.unscale_(optimizer)

@@ -78,7 +78,7 @@ class Agreement:
 def end_without_parent(*, every: float = 1.0, patience: float = PATIENCE) -> None:
     """From now on, stop this process when its parent has died, and end it after ``patience`` more seconds.
 
-    A killed torchrun cannot end its processes: they would go on training beside those of the next start.
+    A killed torchrun cannot end its processes: they would keep training beside those of the next start.
     """
     parent = os.getppid()
 
@@ -86,7 +86,7 @@ def end_without_parent(*, every: float = 1.0, patience: float = PATIENCE) -> Non
         while os.getppid() == parent:
             time.sleep(every)
         with contextlib.suppress(OSError, ValueError):  # standard error may be gone, too
-            print("minimae: the process that started this one is gone: it saves and stops", file=sys.stderr, flush=True)
+            print("minimae: the parent process is gone: saving and stopping", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(patience)
         os._exit(1)

@@ -30,7 +30,7 @@ class Task:
     kind = "task"
     """Names the task in its checkpoints: a run is resumed only by the same kind."""
     settings: Settings
-    """Set by :func:`minimae.train.loop.fit` before it calls anything here."""
+    """Set by :func:`minimae.train.loop.fit` before any other method is called."""
 
     def __init__(self, model: nn.Module, dataset: Any) -> None:
         self.model, self.dataset = model, dataset
@@ -65,7 +65,7 @@ class Task:
         """Called after each step of the optimizer: a moving average of the weights is updated here."""
 
     def expected(self) -> Expectation | None:
-        """Where the loss should be, if that is known; the log warns when it is elsewhere."""
+        """The expected loss, if known; the log warns when the loss differs."""
         return None
 
     def loss_of(self, batch: Batch) -> Tensor:

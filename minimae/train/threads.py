@@ -40,7 +40,7 @@ def step_flops(size: Size | None, settings: Any = None) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """A number of threads, who chose it, and the default."""
+    """A number of threads, its source, and the default."""
 
     count: int
     by: Literal["user", "environment", "checkpoint", "default"]
@@ -77,7 +77,7 @@ def about_resuming(choice: Choice, stored: int | None) -> str | None:
     if stored is None:
         return None
     if choice.count != stored:
-        return f"on {named(choice.count)}, before on {stored}: the last digits will not be those of an unbroken run (--threads {stored})"
+        return f"on {named(choice.count)}, before on {stored}: the last digits will differ from an unbroken run's (--threads {stored})"
     if choice.by == "checkpoint" and choice.default != stored:
         return f"on {named(stored)}, as before; a new run would take {choice.default} (--threads {choice.default}, with other last digits)"
     return None

@@ -36,7 +36,7 @@ NAMES: dict[str, Names] = {"official": official.NAMES, "timm": official.NAMES, "
 
 
 def detect(names: Iterable[str]) -> Layout:
-    """The layout that these names belong to. Raises MinimaeError that shows some of them for any other."""
+    """The layout that these names belong to. Raises MinimaeError for other names, and lists some of them."""
     known = set(names)
     if any("embeddings.patch_embeddings.projection.weight" in name for name in known):
         return "huggingface"
@@ -46,7 +46,7 @@ def detect(names: Iterable[str]) -> Layout:
 
 
 def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
-    """The model of weights in another library's layout. options: those of :func:`minimae.load`."""
+    """A model from weights in another library's layout. options: those of :func:`minimae.load`."""
     strict: bool = options["strict"]
     layout = detect(source.tensors)
     names, tensors = NAMES[layout], source.tensors
@@ -64,7 +64,7 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
     trained: Pretrained | Classified
     if f"{names.parts['head']}.weight" in tensors:
         pool = pool_of(tensors, facts, source.name)
-        if pool == "class":  # a late norm of a single token is that token's norm
+        if pool == "class":  # for a single token, a norm after pooling is the token's own norm
             tensors = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}
         count = len(tensors[f"{names.parts['head']}.weight"])
         classes = facts.classes if len(facts.classes) == count else ()
@@ -182,7 +182,7 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
     partial = out.with_name(out.name + ".partial")
     config = huggingface.config_of(trained, decoder=decoder) if layout == "huggingface" else {}
     if not config and out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise MinimaeError(f"{out} has the ending {out.suffix!r}: .safetensors or .pth was wanted")
+        raise MinimaeError(f"{out} has the ending {out.suffix!r}: .safetensors or .pth was expected")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if config:

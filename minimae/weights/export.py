@@ -56,10 +56,10 @@ def exported(trained: Pretrained | Classified, *, pool: Features = "mean", image
 def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -> Path:
     """Write a .pt2 file (torch.export) or an .onnx file, by the ending. options: those of :func:`exported`.
 
-    Raises MinimaeError for another ending, an existing file, or when the packages of the extra ``onnx`` are missing.
+    Raises MinimaeError for another file extension, an existing file, or missing packages of the extra ``onnx``.
     """
     if path.suffix not in (".pt2", ".onnx"):
-        raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was wanted")
+        raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was expected")
     check_absent(path)
     if path.suffix == ".onnx":
         try:

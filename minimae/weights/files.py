@@ -67,7 +67,7 @@ def open_weights(path: Path, *, key: str | None = None, prefix: str | None = Non
 
 
 def open_folder(folder: Path, *, key: str | None, prefix: str | None) -> Source:
-    """A folder as Hugging Face transformers saves it, with weights in one file or several; or that of a run of ours."""
+    """A folder as Hugging Face transformers saves it, with weights in one file or several; or a run folder of ours."""
     if (folder / CHECKPOINT).is_file() and not (folder / "config.json").is_file():
         return open_weights(folder / CHECKPOINT)
     file = next((folder / name for name in FOLDER if (folder / name).is_file()), None)
@@ -107,7 +107,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -
 def check_absent(path: Path) -> None:
     """Raises MinimaeError when there is something at this path already."""
     if path.exists():
-        raise MinimaeError(f"{path} is there already: choose another name, or remove it")
+        raise MinimaeError(f"{path} already exists: choose another name, or remove it")
 
 
 class Ignored:

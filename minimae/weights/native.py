@@ -107,7 +107,7 @@ def facts_of(metadata: Mapping[str, Any]) -> Facts:
 
 
 def complete(facts: Facts, ours: Facts) -> Facts:
-    """What a folder states that we wrote and another library may have written again; from us what it has no field for."""
+    """What a folder states that we wrote and another library may have rewritten; our metadata adds what it has no field for."""
     numbered = facts.classes == tuple(map(str, range(len(facts.classes))))  # how we write classes without names
     target = ours.target if ours.target == "pca" and facts.target == "pixels" else facts.target
     return replace(facts, statistics=facts.statistics or ours.statistics, target=target, classes=() if numbered else facts.classes)
@@ -127,7 +127,7 @@ def at(trained: Pretrained | Classified, image: int | Pair) -> Pretrained | Clas
 
 
 def resized(size: Size, image: int | Pair) -> Size:
-    """The same model for another image. Raises MinimaeError when the patch does not divide it."""
+    """The same model for another image size. Raises MinimaeError when the patch does not divide it."""
     try:
         return replace(size, image=image)
     except ValueError as error:

@@ -143,7 +143,7 @@ def download(url: str, target: Path, *, md5: str | None = None, quiet: bool = Fa
 
 
 def download_rest(url: str, partial: Path, *, quiet: bool, timeout: float) -> None:
-    """Bring ``partial`` to its whole length, from where it is. A file that has changed on the server since then is begun again."""
+    """Download the rest of ``partial``. A file that has changed on the server since then is downloaded again from the start."""
     have, tag = partial.stat().st_size if partial.exists() else 0, tag_file(partial)
     version = tag.read_text(encoding="utf-8") if have and tag.exists() else ""
     ranges = {"Range": f"bytes={have}-", "If-Range": version} if version else {}  # without it the parts could be of two versions
@@ -168,7 +168,7 @@ def tag_file(partial: Path) -> Path:
 
 
 def wrong_checksum(file: Path, md5: str | None) -> str | None:
-    """The checksum of a file if it does not begin as it should; None when it does, or when nothing is known."""
+    """The checksum of a file if it does not start with the expected digits; None when it does, or when nothing is known."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(file, "rb") as content:
         while block := content.read(1 << 20):

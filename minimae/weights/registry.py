@@ -43,7 +43,7 @@ def load(
     source: a name, shipped ("fashion-nano") or the authors' ("mae-base", downloaded); a run folder, its checkpoint under any name, or an
     exported file; another library's file or folder; tensors by name; or a live model of timm or Hugging Face transformers.
 
-    image: another image size in pixels; positions are resized, bicubically in two dimensions. The other options are for weights of others.
+    image: another image size in pixels; positions are resized, bicubically in two dimensions. The other options concern other libraries.
     key: the entry of a file that holds the weights (``state_dict``, ``teacher``, ``model_ema``); prefix: the prefix of their names
     (``backbone.``). Both are found where only one choice is possible. patch, channels: what you expect; others are refused.
     heads, decoder_heads, original_image (where positions are no square grid), target (what the decoder was trained to predict) and
@@ -51,7 +51,7 @@ def load(
     heads must be given, the target is assumed to be normalised, and statistics of three channels ImageNet's, with a warning.
     strict: refuse weights in which something is missing or left over; otherwise a warning lists it, and what is missing is fresh.
 
-    Never runs code from a file. Raises MinimaeError that says what was found and what was wanted.
+    Never runs code from a file. Raises MinimaeError that says what was found and what was expected.
 
     >>> import torch, minimae
     >>> minimae.load("fashion-nano").features(torch.rand(8, 1, 28, 28)).shape

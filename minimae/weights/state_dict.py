@@ -48,7 +48,7 @@ def tensor_sets(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterato
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """The prefixes of the models among these names."""
+    """The prefixes in these names, one for each model."""
     return sorted({match["prefix"] for name in names if (match := ANCHOR.match(name))})
 
 

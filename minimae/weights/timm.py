@@ -55,14 +55,14 @@ def statistics_of(pretrained_cfg: Any) -> tuple[list[float], list[float]] | None
 
 
 def pool_of(name: str, source: str) -> str:
-    """Our name of timm's global_pool. Raises MinimaeError for one that is not supported."""
+    """Our name for timm's global_pool. Raises MinimaeError for one that is not supported."""
     if name not in ("token", "avg"):
         raise unsupported(source, "global_pool", name, "'token' or 'avg'")
     return "class" if name == "token" else "mean"
 
 
 def facts_of(model: Any) -> Facts:
-    """Facts about a live VisionTransformer. Raises MinimaeError for one that is built otherwise than ours."""
+    """Facts about a live VisionTransformer. Raises MinimaeError for one that is built differently from ours."""
     source = type(model).__name__
     try:
         first, image = model.blocks[0], sides(model.patch_embed.img_size)

@@ -1,4 +1,4 @@
-"""What the chapters in ``notebooks/`` use beside the package: guesses with reveals, and checks for the exercises.
+"""What the chapters in ``notebooks/`` use besides the package: guesses with reveals, and checks for the exercises.
 
 Everything else that a chapter needs, it builds, or imports from the package.
 """

@@ -40,7 +40,7 @@ def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None
     if isinstance(truth, Sequence):
         across = list(range(len(truth))) if x is None else list(x)
         if guess is not None and len(guess) != len(truth):  # type: ignore[arg-type]
-            raise ValueError(f"{len(truth)} numbers are wanted for {key!r}, your guess has {len(guess)}")  # type: ignore[arg-type]
+            raise ValueError(f"{len(truth)} numbers are expected for {key!r}, your guess has {len(guess)}")  # type: ignore[arg-type]
         return _curves(guess, truth, across, unit, xlabel)  # type: ignore[arg-type]
     return _numbers(guess, truth, unit)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def _words(guess: Answer | None, truth: str) -> Figure:
 
 
 def _numbers(guess: float | None, truth: float, unit: str) -> Figure:
-    """Two marks on one line, the guess above it and the truth below, so that the words never meet."""
+    """Two marks on one line, the guess above it and the truth below, so that the labels never overlap."""
     fig = figure(6.4, 1.35)
     axes = fig.subplots()
     values = [float(truth)] if guess is None else [float(truth), float(guess)]

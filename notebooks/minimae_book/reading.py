@@ -1,4 +1,4 @@
-"""Read the package's own source in pieces, inside a notebook: what is shown is what runs."""
+"""Read the package's own source in pieces, inside a notebook, so that the text shows the code that runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Excerpt:
 def excerpt(function: Callable[..., Any], first: str, last: str) -> Excerpt:
     """The lines of a function from the first that holds ``first`` to the next that holds ``last``.
 
-    Raises ValueError when no line holds one of them: the source has moved on, and so must the text that quotes it.
+    Raises ValueError when no line holds one of them: the source has changed, and the text that quotes it must change too.
     """
     lines = inspect.getsource(function).splitlines()
     begin = next((i for i, line in enumerate(lines) if first in line), None)

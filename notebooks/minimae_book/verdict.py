@@ -1,4 +1,4 @@
-"""What a check says about an exercise."""
+"""The result of a check of an exercise."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ COLOURS = {True: "#009E73", False: "#D55E00", None: "#8A8A8A"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """Right (``ok`` is True), wrong (False) or not written yet (``written`` is False), and one sentence that says why.
+    """Right (``ok`` is True), wrong (False) or not written yet (``written`` is False), and one sentence that explains it.
 
-    A verdict is what a check *returns*, not an exception: the notebook goes on. Notebooks show it in colour, terminals as text.
+    A verdict is what a check *returns*, not an exception: the notebook continues. Notebooks show it in colour, terminals as text.
     """
 
     ok: bool

@@ -161,7 +161,7 @@ def has_the_shape_of_a_chapter(notebook: Notebook, chapter: int) -> list[str]:
     if chapter > 0:
         wanted["a break-it lab"] = re.search(r"^##+ Break[ -]it\b", text, re.M)
         wanted["'where this lives'"] = re.search(r"^##+ Where (this|it|all this) lives", text, re.M)
-    faults = [f"what is wanted is {what}" for what, ok in wanted.items() if not ok]
+    faults = [f"what is expected is {what}" for what, ok in wanted.items() if not ok]
     guessed, revealed = (re.findall(rf"\b{verb}\(\s*\"([\w-]+)\"", source) for verb in ("predict", "reveal"))
     faults += [] if guessed else ["nothing is predicted"]
     faults += [] if guessed == revealed else [f"predicted {guessed}, revealed {revealed}: each guess once, before its reveal"]
@@ -249,7 +249,7 @@ def exercises_are_complete(notebook: Notebook, chapter: int) -> list[str]:
     """At least three: stars in the text, a stub, its check, the solution folded, with what nbgrader wants to know."""
     faults, stubs = [], [i for i, cell in enumerate(notebook.cells) if _carries(cell, "exercise")]
     if len(stubs) < 3:
-        faults.append(f"{len(stubs)} exercises: at least three are wanted")
+        faults.append(f"{len(stubs)} exercises: at least three are expected")
     for number, i in enumerate(stubs, start=1):
         cells = notebook.cells[i - 1 : i + 5]
         stub, name = cells[1], f"exercise {number}"

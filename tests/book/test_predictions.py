@@ -63,5 +63,5 @@ def test_a_guess_of_another_kind() -> None:
     with pytest.raises(TypeError, match="the answer to 'kept' is a number, your guess many is a word: predict again"):
         reveal("kept", 49)
     predict("times", [1, 2], ask="?")
-    with pytest.raises(ValueError, match="3 numbers are wanted for 'times', your guess has 2"):
+    with pytest.raises(ValueError, match="3 numbers are expected for 'times', your guess has 2"):
         reveal("times", [1, 2, 3])

@@ -238,7 +238,7 @@ def test_a_wrong_number_of_classes(folder: Path, run: Path, tmp_path: Path, caps
         (["probe", "imagenet-base-finetune", "--weights", "x"], "is a recipe for minimae finetune"),
         (["recipes", "imagenet-hug"], "did you mean 'imagenet-huge'?"),
         (["pretrain", "fashion-demo", "--read-from", "files"], "--read-from files is for folders and packed shards"),
-        (["pretrain", "fashion-demo", "--dry-run"], "--dry-run needs a recipe with a probe and fine-tuning beside it: imagenet-base, "),
+        (["pretrain", "fashion-demo", "--dry-run"], "--dry-run needs a recipe that comes with a probe and fine-tuning: imagenet-base, "),
         (["data", "pack", "nowhere", "out"], "nowhere"),
         (["data", "verify", "nowhere"], "nowhere"),
     ],

@@ -37,8 +37,8 @@ def test_every_channel_has_its_own_range(dtype: Any) -> None:
     ("array", "options", "said"),
     [
         (np.zeros((3, 4)), {}, r"an array of numbers N c height width .* not float64 \(3, 4\)"),
-        (np.zeros((0, 1, 4, 4)), {}, "is wanted"),
-        (np.array([["a"]]), {}, "is wanted"),
+        (np.zeros((0, 1, 4, 4)), {}, "is expected"),
+        (np.array([["a"]]), {}, "is expected"),
         (np.zeros((2, 64, 64, 13)), {}, r"is 64 channel\(s\) of 64×13 pixels, or 13 channel\(s\) of 64×64: say which"),
         (np.zeros((50, 200, 9, 9)), {}, r"is 200 channel\(s\) of 9×9 pixels, or 9 channel\(s\) of 200×9"),
         (np.zeros((20, 32, 32, 12)), {}, r"12 channel\(s\) of 32×32: say which"),

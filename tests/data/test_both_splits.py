@@ -56,7 +56,7 @@ def test_classes_of_test_pictures_do_not_matter_without_labels(tmp_path, capsys)
     root = folder(tmp_path / "pictures", labels=False)
     save(root / "test/owl/x.png", 3, grey=True)
     assert main(["pretrain", "fashion-demo", "--data", str(root), *FAST, "--out", str(tmp_path / "run")]) == 0
-    assert "pictures are shown of training images" in capsys.readouterr().out
+    assert "showing training images instead" in capsys.readouterr().out
 
 
 def images(channels: int = 3, labels=(0, 1, 2), classes=("a", "b", "c")) -> Images:

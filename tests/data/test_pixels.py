@@ -69,7 +69,7 @@ def test_pictures_become_what_the_model_takes() -> None:
     upright = Image.fromarray(COLOUR[0].permute(1, 2, 0).numpy())
     upright.getexif()[274] = 6
     assert as_pixels(upright, 3).shape == (1, 3, 12, 8), "upright, as its EXIF says"
-    with pytest.raises(ValueError, match="12 are wanted"):
+    with pytest.raises(ValueError, match="12 are expected"):
         as_pixels(grey, 12)
     with pytest.raises(ValueError, match=r"run from 0 to 65535: scale them"):
         as_pixels(Image.fromarray(np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)), 1)
@@ -97,7 +97,7 @@ def test_pictures_become_what_the_model_takes() -> None:
         (GREY[0], None),
         (GREY[0, 0], r"batch and channel axis are missing; add them: images\[None, None\]"),
         (GREY.permute(0, 2, 3, 1), "channels come last; move them: images.permute"),
-        (COLOUR, r"shape N 1 height width are wanted, not \(3, 3, 8, 12\): convert the images to 1 channel"),
+        (COLOUR, r"shape N 1 height width are expected, not \(3, 3, 8, 12\): convert the images to 1 channel"),
         (GREY[:0], "it is empty"),
         ([GREY[0], GREY[1, :, :20]], "must have one size and type"),
         ([[1, 2], [3]], "must form one array"),

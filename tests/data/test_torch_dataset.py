@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "normalised": (v2.Compose([CROP, v2.Normalize([0.5] * 3, [0.2] * 3)]), r"values from -\d\.\d+ to \d\.\d+: .* leave Normalize out"),
     "an array": (np.array, "is ndarray: an image is a Pillow image, a uint8 tensor, or a float tensor between 0 and 1"),
     "integers": (v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.int64)]), r"is torch\.int64 \(3, 24, 20\)"),
-    "random numbers of its own": (lambda image: image.rotate(OWN.uniform(0, 90)), "differs when it is read again"),
+    "its own random generator": (lambda image: image.rotate(OWN.uniform(0, 90)), "differs when it is read again"),
 }
 
 
@@ -138,7 +138,7 @@ class Endless(IterableDataset):
 
 
 def test_datasets_that_are_refused() -> None:
-    with pytest.raises(ValueError, match="Endless has no length or no index: a map-style dataset is wanted"):
+    with pytest.raises(ValueError, match="Endless has no length or no index: a map-style dataset is expected"):
         from_dataset(Endless())
     with pytest.raises(ValueError, match="Subset holds no images"):
         from_dataset(Subset(Photographs(), []))
@@ -150,7 +150,7 @@ def test_datasets_that_are_refused() -> None:
 def test_images_of_other_sizes_and_errors_of_the_dataset_are_named(workers: int) -> None:
     crop = v2.CenterCrop(16)
     images = from_dataset(Photographs(lambda image: image.resize((20, 18)) if np.asarray(image)[0, 0, 0] % 2 else crop(image)))
-    with pytest.raises(MinimaeError, match=r"image \d+ of Photographs has 3×18×20 pixels, and 3×16×16 are wanted: end the transform with"):
+    with pytest.raises(MinimaeError, match=r"image \d+ .* has 3×18×20 pixels, and 3×16×16 are expected: end the transform with"):
         read(images, workers=workers)
     broken = from_dataset(Photographs())
     object.__setattr__(broken, "dataset", Subset(broken.dataset, []))

@@ -81,7 +81,7 @@ def test_missing_images_are_no_fault_of_the_folder(tmp_path: Path, capsys: pytes
     "words, message",
     [
         (["ratio"], "unknown claim 'ratio'; did you mean 'mask-ratio'"),
-        (["all", "loss"], "all stands alone"),
+        (["all", "loss"], "all cannot be combined"),
         (["loss", "--threads", "0"], "--threads must be at least 1, not 0"),
         (["loss", "--budget", "gpu"], "there is no GPU here: take --budget laptop"),
         (

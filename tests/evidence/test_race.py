@@ -123,7 +123,7 @@ def test_a_race_that_was_stopped_goes_on_to_the_same_result(
     pieces = replace(command, out=tmp_path / "pieces")
     with monkeypatch.context() as patch:
         patch.setattr(task, "after_step", impatient)
-        with pytest.raises(Interrupted, match="the same command goes on from there: minimae race 5 --seed 0"):
+        with pytest.raises(Interrupted, match="the same command continues from there: minimae race 5 --seed 0"):
             pieces()
     assert (tmp_path / "pieces" / "cifar10-5min-0" / stage / "checkpoint.pt").is_file()
     pieces()

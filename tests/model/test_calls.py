@@ -1,4 +1,4 @@
-"""Wrong calls of every public function: one clear line that names the argument, what was given and what was wanted."""
+"""Wrong calls of every public function: one clear line that names the argument, what was given and what was expected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WRONG: list[tuple[str, Callable[[], Any], str]] = [
     ("grid_mask", lambda: minimae.grid_mask(NOISE, (4, 4), 0.75), "this grid needs 17"),
     ("mask_from_noise", lambda: minimae.mask_from_noise(NOISE, 0.25), "keep is a whole number; not float '0.25'"),
     ("mask_from_noise", lambda: minimae.mask_from_noise(NOISE, 16), "between 1 and 15, not 16"),
-    ("user_mask", lambda: minimae.user_mask(np.ones((2, 16)), (4, 4)), "a tensor b n, .*torch.from_numpy makes one"),
+    ("user_mask", lambda: minimae.user_mask(np.ones((2, 16)), (4, 4)), "a tensor b n, .*torch.from_numpy converts an array"),
     ("user_mask", lambda: minimae.user_mask(NOISE > 0.5, 4), "grid is rows and columns"),
     ("keep_count", lambda: minimae.keep_count((4, 4), 0.75), "n is a whole number; not tuple"),
     ("keep_count", lambda: minimae.keep_count(16, 75), "0.75"),
@@ -43,7 +43,7 @@ WRONG: list[tuple[str, Callable[[], Any], str]] = [
     ("grid_of", lambda: minimae.grid_of("224", 16), "image is pixels: a number as 16, or a pair"),
     ("grid_of", lambda: minimae.grid_of(224, 16.0), "patch is pixels"),
     ("patchify", lambda: minimae.patchify(X[0], 4), r"images is a tensor b c height width; not Tensor float32 \(3, 8, 8\)"),
-    ("patchify", lambda: minimae.patchify(X.numpy(), 4), "torch.from_numpy makes one of an array"),
+    ("patchify", lambda: minimae.patchify(X.numpy(), 4), "torch.from_numpy converts an array"),
     ("patchify", lambda: minimae.patchify(X, None), "patch is pixels: a number as 16, or a pair .* not NoneType"),
     ("unpatchify", lambda: minimae.unpatchify(X, 4, (2, 2)), r"patches is a tensor b n \(p1 p2 c\)"),
     ("unpatchify", lambda: minimae.unpatchify(torch.rand(2, 4, 48), 4, 2), "grid is rows and columns"),

@@ -183,7 +183,7 @@ def test_every_start_has_a_name_of_its_own() -> None:
         assert len(set(found)) == 1
         names.append(found[0])
     assert names[0] != names[1]
-    with pytest.raises(MinimaeError, match=r"process\(es\) 3 of 4 did not come within 1 s"), ThreadPoolExecutor(3) as pool:
+    with pytest.raises(MinimaeError, match=r"process\(es\) 3 of 4 did not join within 1 s"), ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda rank: distributed.rendezvous_key(store, rank, 4, 1.0), range(3)))
 
 

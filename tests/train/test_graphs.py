@@ -72,7 +72,7 @@ def test_a_recorded_step_takes_one_shape() -> None:
 
 def test_without_a_gpu_there_is_no_graph() -> None:
     model, optimizer = trained(0)
-    with pytest.raises(MinimaeError, match="CUDA graphs want model and inputs on a GPU, not on cpu"):
+    with pytest.raises(MinimaeError, match="CUDA graphs need model and inputs on a GPU, not on cpu"):
         capture(lambda: torch.zeros(()), model=model, optimizer=optimizer)
 
 

@@ -88,7 +88,7 @@ def test_a_log_that_breaks_does_not_end_the_run(tmp_path: Path) -> None:
         assert told.point(point(step + 1)) == "loss 0.5000, lr 1.00e-03, 100 images/s"
     told.__exit__(None, None, None)
     assert said == [
-        "TensorBoard stopped taking points (division by zero); the run goes on, and metrics.jsonl is still written",
+        "TensorBoard stopped accepting points (division by zero); the run continues, and metrics.jsonl is still written",
         "another did not close (division by zero); its last points may be missing",
     ]
 

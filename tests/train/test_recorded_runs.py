@@ -85,7 +85,7 @@ def test_a_recorded_run_goes_on_and_so_does_an_ordinary_one(images: Images, tmp_
 
 
 def test_without_a_gpu_it_is_refused(images: Images) -> None:
-    with pytest.raises(MinimaeError, match="CUDA graphs want model and inputs on a GPU, not on cpu"):
+    with pytest.raises(MinimaeError, match="CUDA graphs need model and inputs on a GPU, not on cpu"):
         pretrain(replace(SMALL, graph=True), images, quiet=True)
 
 

@@ -126,7 +126,7 @@ def test_a_classifier_and_another_size_as_programs() -> None:
 
 
 def test_mistakes_about_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MinimaeError, match=r"has the ending '.tflite': .pt2 \(torch.export\) or .onnx was wanted"):
+    with pytest.raises(MinimaeError, match=r"has the extension '.tflite': .pt2 \(torch.export\) or .onnx was expected"):
         save_program(trained(), tmp_path / "a.tflite")
     (tmp_path / "a.onnx").write_text("mine")
     with pytest.raises(MinimaeError, match="is there already"):

@@ -366,7 +366,7 @@ def test_what_a_layout_cannot_hold(tmp_path: Path) -> None:
     for layout, option in (("minimae", "encoder_only"), ("official", "half")):
         with pytest.raises(ValueError, match=f"{option} has no meaning in the layout {layout}"):
             weights.save(trained(), tmp_path / "out.pth", layout, **{option: True})  # type: ignore[arg-type]
-    with pytest.raises(MinimaeError, match="has the ending '.bin2': .safetensors or .pth was wanted"):
+    with pytest.raises(MinimaeError, match="has the extension '.bin2': .safetensors or .pth was expected"):
         weights.save(trained(), tmp_path / "out.bin2", "official")
     assert not list(tmp_path.iterdir())
     (tmp_path / "there.pth").write_text("mine")

@@ -1,4 +1,4 @@
-"""What the machine can do at best: a plain matrix product, and a plain copy. A model cannot be faster than the first."""
+"""The peak rates of the machine: a plain matrix product, and a plain copy. A model cannot be faster than the first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from minimae.train.precision import autocast
 
 from .timing import seconds
 
-# Dense matrix products with float32 accumulation, TFLOP/s as the makers' data sheets say: (bf16 or fp16, float32 as TF32).
-# The first name that is found in what torch calls the GPU counts.
+# Dense matrix products with float32 accumulation, TFLOP/s from the makers' data sheets: (bf16 or fp16, float32 as TF32).
+# The first name that occurs in torch's name of the GPU is used.
 PEAKS: dict[str, tuple[float, float | None]] = {
     "B200": (2250.0, 1100.0),
     "H200": (989.0, 494.0),

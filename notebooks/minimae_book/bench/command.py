@@ -1,4 +1,4 @@
-"""``minimae bench``: images a second, the share of what the machine can do, memory; beside the same model in two libraries."""
+"""``minimae bench``: images a second, the share of the machine's peak rate, memory; beside the same model in two libraries."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class BenchCommand:
             gc.collect()
 
     def one(self, name: str, resolved: Size, device: torch.device) -> None:
-        """Time one size; print, and keep what was measured."""
+        """Time one size; print and save the results."""
         gpu = device.type == "cuda"
         batch = self.batch or (256 if gpu else 8 if max(pair(resolved.image)) > 64 else 64)
         setting = Setting(resolved, batch, device, resolve(self.precision, device, scaler=False), self.ratio, self.seed)
@@ -122,7 +122,7 @@ class BenchCommand:
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Processor, GPU, versions of what is compared, and what decides about memory allocation on a CPU."""
+    """Processor, GPU, versions of what is compared, and the settings of memory allocation on a CPU."""
     machine = environment(str(device))
     for name in ("timm", "transformers"):
         try:

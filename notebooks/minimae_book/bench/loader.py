@@ -40,7 +40,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a way: kilobytes a file; images/s of one core (median, least and most of the repeats); and with ``workers``
+    """Measurements of one way: kilobytes a file; images/s of one core (median, least and most of the repeats); and with ``workers``
     processes images/s delivered to the device, and the share of a step spent waiting when the rest takes ``step`` seconds (or None)."""
 
     name: str
@@ -53,7 +53,7 @@ class Row:
 
 
 def ways(full: ImageFiles | None, packed: ImageFiles | None) -> tuple[list[Way], list[str]]:
-    """All ways that can be gone here, and why others cannot."""
+    """All ways that work on this machine, and why the others do not."""
     found, missing = [], []
     for name, stream in (("full-size JPEG", full), ("packed", packed)):
         if stream is None:
@@ -104,7 +104,7 @@ def bench(
 
 
 def plan(images: int, batch: int, batches: int, *, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """``batches`` batches that go round the images."""
+    """``batches`` batches that cycle through the images."""
     for first in range(0, batch * batches, batch):
         places = torch.arange(first, first + batch) % images
         yield places, torch.full_like(places, epoch)
@@ -129,7 +129,7 @@ def _rate(way: Way, part: list[tuple[Tensor, Tensor]], image: int) -> float:
 def _delivered(
     way: Way, batch: int, batches: int, epoch: int, *, image: int, workers: int, step: float | None, device: torch.device
 ) -> tuple[float, float]:
-    """Images/s that arrive, and the share of the time spent waiting; the workers' start does not count."""
+    """Images/s delivered, and the share of the time spent waiting; the workers' start does not count."""
     warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
     count = warm + max(batches, 2 * warm)
     how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
@@ -224,7 +224,7 @@ class BenchLoaderCommand:
         print(table(rows, workers=workers, step=step, batch=self.batch, rate=self.rate))
         print(*(f"not measured: {line}" for line in missing), sep="\n")
         if device.type == "cpu":
-            print("Without a GPU, what is cropped on the device takes the workers' cores: there only the column 'a core' counts.")
+            print("Without a GPU, what is cropped on the device takes the workers' cores: only the column 'a core' is meaningful.")
         if self.out is not None:
             given = {**asdict(self), "data": str(self.data or "photographs"), "packed": str(self.packed or "photographs, packed")}
             options = {name: value for name, value in given.items() if name != "out"} | {"workers": workers}

@@ -1,4 +1,4 @@
-"""From times to a table: rates, shares of what the machine can do, ratios round by round; printed, and kept in a file."""
+"""From times to a table: rates, shares of the machine's peak rate, ratios round by round; printed and saved."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measure(
     warmup: int = 2,
     say: Callable[[str], None] = print,
 ) -> tuple[list[Row], Ceilings]:
-    """Build, warm up and time every row of a task. A row that cannot be built says why, and the others go on."""
+    """Build, warm up and time every row of a task. A row that cannot be built states the reason; the others continue."""
     device, built, memory, notes = setting.device, {}, {}, {}
     there = cases(task, device, compiled=compiled, quick=quick)
     rows = {n: b for n, b in there.items() if n == FIRST or not only or any(o in n for o in only)}
@@ -157,7 +157,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def keep(path: Path, run: dict[str, Any]) -> None:
-    """Put a run into a JSON file of runs: in the place of an earlier one with the same command on the same machine, or at the end."""
+    """Put a run into a JSON file of runs: it replaces an earlier one with the same command on the same machine, or is added."""
     runs: list[dict[str, Any]] = []
     if path.exists():
         try:

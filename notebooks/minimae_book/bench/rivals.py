@@ -75,7 +75,7 @@ class TimmMAE(nn.Module):
 
 
 def timm_mae(mae: MAE, ratio: float, *, fused: bool = True) -> TimmMAE:
-    """:class:`TimmMAE` with the weights of ours."""
+    """:class:`TimmMAE` with our weights."""
     theirs = TimmMAE(mae.size, ratio, fused=fused)
     copy_weights(theirs, mae, official.NAMES)
     return theirs
@@ -98,7 +98,7 @@ def transformers_mae(mae: MAE, ratio: float) -> Picked:
 
 
 def timm_encoder(encoder: Encoder) -> nn.Module:
-    """timm's VisionTransformer with the weights of ours: images → tokens ``b (1 + n) d``, after the last norm."""
+    """timm's VisionTransformer with our weights: images → tokens ``b (1 + n) d``, after the last norm."""
     from timm.models.vision_transformer import VisionTransformer
 
     s = encoder.size
@@ -114,7 +114,7 @@ def timm_encoder(encoder: Encoder) -> nn.Module:
 
 
 def transformers_encoder(encoder: Encoder) -> Picked:
-    """transformers' ViTModel with the weights of ours: images → tokens ``b (1 + n) d``, after the last norm."""
+    """transformers' ViTModel with our weights: images → tokens ``b (1 + n) d``, after the last norm."""
     from transformers import ViTConfig, ViTModel
 
     theirs: Any = ViTModel(ViTConfig(**transformers_config(encoder.size)), add_pooling_layer=False)
@@ -149,7 +149,7 @@ def transformers_config(s: Size) -> dict[str, Any]:
 def copy_weights(theirs: nn.Module, ours: MAE | Encoder, names: Names) -> None:
     """Our weights into the same model of another library, by the names that ``minimae.weights`` knows.
 
-    Raises ValueError when one of the two has tensors that the other has not.
+    Raises ValueError when one of the two has tensors that the other lacks.
     """
     source: dict[str, Tensor] = {}
     for name, tensor in ours.state_dict(prefix="" if isinstance(ours, MAE) else "encoder.").items():

@@ -31,7 +31,7 @@ class Enough(Exception):
 
 
 class Running:
-    """A run of ``fit`` that goes on when it is called: ``running()`` takes one step, from the pixels to the update.
+    """A run of ``fit`` that advances when it is called: ``running()`` takes one step, from the pixels to the update.
 
     The constructor takes the first step. A call raises the error that its step raised; after that, and after
     :meth:`close`, the run is over.
@@ -104,7 +104,7 @@ def _outcome(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 class Pooled(nn.Module):
-    """A body that gives tokens, and the mean of its patch tokens: images → ``b d``."""
+    """A body that returns tokens, and the mean of its patch tokens: images → ``b d``."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def settled(times: Sequence[float], batch: int) -> float:
 
 
 def serve(name: str, seconds: float) -> None:
-    """What the process of a policy does: one measurement for each line it reads."""
+    """The work of a policy's process: one measurement for each line it reads."""
     keep_freed_memory(os.environ)
     measure(name, 0.0)
     print("ready", flush=True)
@@ -101,7 +101,7 @@ def serve(name: str, seconds: float) -> None:
 
 @contextlib.contextmanager
 def beside(condition: str) -> Iterator[None]:
-    """While this lasts a process keeps one core busy, unless the condition is a quiet machine."""
+    """Inside, a process keeps one core busy, unless the condition is a quiet machine."""
     if condition == CONDITIONS[0]:
         yield
         return

@@ -1,4 +1,4 @@
-"""Time without waiting: the host meets the device before and after a round, never between two steps."""
+"""Time without waiting: the host synchronises with the device before and after a round, never between two steps."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
 
 @contextlib.contextmanager
 def quiet_profiler() -> Iterator[None]:
-    """The profiler's library writes to standard error by itself; for as long as this lasts, that goes nowhere."""
+    """The profiler's library writes to standard error; inside, that output is discarded."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""The checks of the exercises, one module a chapter: ``check.ch05_unshuffle(your_function)`` → a Verdict, never a traceback."""
+"""The checks of the exercises, one module per chapter: ``check.ch05_unshuffle(your_function)`` → a Verdict, never a traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Check = Callable[..., Verdict]
 
 
 class Checks:
-    """All checks by name. A check calls the reader's function on small inputs of its own and says what it finds."""
+    """All checks by name. A check calls the reader's function on small inputs of its own and reports the result."""
 
     def __dir__(self) -> list[str]:
         return sorted(names())
@@ -40,12 +40,12 @@ IN_PLACE = ("ch07_accumulate", "ch07_careful_save")  # exercises whose function 
 
 
 def careful(check: Check) -> Check:
-    """The check, with whatever the reader's function raises turned into a verdict, and a forgotten ``return`` too."""
+    """The check, with errors of the reader's function and a forgotten ``return`` turned into verdicts."""
 
     def returning(function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             if (value := function(*args, **kwargs)) is None and check.__name__ not in IN_PLACE:
-                raise Mistake("nothing came back: does the function end with `return`?")
+                raise Mistake("the function returned nothing: does it end with `return`?")
             return value
 
         return call

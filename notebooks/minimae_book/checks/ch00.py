@@ -42,12 +42,12 @@ def ch00_hide_rectangle(f: Callable[..., Any]) -> Verdict:
     got = f(1, 2, 3, 5, grid)
     wanted = torch.zeros(1, *grid)
     wanted[:, 1:4, 2:7] = 1
-    expect(got, (1, *grid), "a tensor was wanted, begun with torch.zeros(1, *grid) for 6 rows and 9 columns")
+    expect(got, (1, *grid), "a tensor was expected, begun with torch.zeros(1, *grid) for 6 rows and 9 columns")
     if torch.equal(got.float(), wanted):
         user_mask(got, grid)
         return passed("and user_mask takes it as it is")
     if torch.equal(got.float(), 1 - wanted):
-        return failed("inside out: 1 means hidden, here and everywhere in the book; yours hides everything but the rectangle")
+        return failed("inverted: 1 means hidden, as everywhere in the book; yours hides everything but the rectangle")
     swapped = torch.zeros(1, *grid)
     swapped[:, 2:7, 1:4] = 1
     if torch.equal(got.float(), swapped):
@@ -73,7 +73,7 @@ def ch00_error_on_hidden(f: Callable[..., Any]) -> Verdict:
         float(square[hidden].sum()): "that is the sum: take the mean",
         float((original - reconstructed)[hidden].mean()): "differences of both signs cancel: square them first",
         float((original - reconstructed)[hidden].abs().mean()): "that is the absolute error: square the differences instead",
-        float(square[hidden].mean().sqrt()): "that is the root of it: leave the root out",
+        float(square[hidden].mean().sqrt()): "that is the root of it: do not take the root",
     }
     if abs(float(got) - right) < 1e-5:
         return passed("only what was hidden counts")

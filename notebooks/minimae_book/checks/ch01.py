@@ -24,10 +24,10 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
     grid, patch = (3, 5), (2, 7)
     got = [f(i, grid, patch) for i in range(15)]
     if not all(isinstance(answer, tuple | list) and len(answer) == 2 for answer in got):
-        return failed(f"a pair (top, left) was wanted, not {got[0]!r}")
+        return failed(f"a pair (top, left) was expected, not {got[0]!r}")
     found = [(float(top), float(left)) for top, left in got]
     if found == [(i // 5 * 2, i % 5 * 7) for i in range(15)]:
-        return passed("you can point at any patch of any picture")
+        return passed("you can find any patch in any picture")
     mistakes: dict[str, list[Pair]] = {
         "that is the row and the column of the patch in the grid; in pixels it begins p1 and p2 times as far": [
             (i // 5, i % 5) for i in range(15)
@@ -35,9 +35,9 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
         "divide by w, the number of columns: a row of the grid is full after w patches, not after h": [
             (i // 3 * 2, i % 3 * 7) for i in range(15)
         ],
-        "that counts down the columns; patches are numbered along the rows, as one reads": [(i % 3 * 2, i // 3 * 7) for i in range(15)],
+        "that counts down the columns; patches are numbered along the rows, as in reading": [(i % 3 * 2, i // 3 * 7) for i in range(15)],
         "that is (left, top): the row comes first": [(i % 5 * 7, i // 5 * 2) for i in range(15)],
-        "p1 and p2 have changed places: p1 is the height of a patch, p2 its width": [(i // 5 * 7, i % 5 * 2) for i in range(15)],
+        "p1 and p2 are swapped: p1 is the height of a patch, p2 its width": [(i // 5 * 7, i % 5 * 2) for i in range(15)],
         "i // w is the row in the grid and i % w the column; yours are the other way round": [(i % 5 * 2, i // 5 * 7) for i in range(15)],
     }
     for message, places in mistakes.items():
@@ -56,14 +56,14 @@ def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
         return failed(f"the axes h and w, and the axes p1, p2 and c, still have to be joined: yours has shape {tuple(got.shape)}")
     expect(got, tuple(wanted.shape), "2 images of 3 × 8 × 15 in patches of 4 × 3 should give b n (p1 p2 c)")
     if torch.equal(got, wanted):
-        return passed("the einops string has no secrets left")
+        return passed("you can now do without the einops string")
     if torch.equal(got, images.reshape(wanted.shape)):
-        return failed("a reshape alone moves no number: the rows are pieces of pixel rows, not patches. Permute before you join")
+        return failed("a reshape alone does not move any numbers: the rows are pieces of pixel rows, not patches. Permute before you join")
     if torch.equal(got, images.permute(0, 2, 3, 1).reshape(wanted.shape)):
         return failed("channels are last, but the rows are pieces of pixel rows, not patches: take height and width apart first")
     for order in ORDERS:
         if torch.equal(got, _cut(images, (p1, p2), f"b c (h p1) (w p2) -> b (h w) ({order})")):
-            return failed(f"the patches are right, the order inside is not: yours is ({order}), (p1 p2 c) was wanted")
+            return failed(f"the patches are right, the order inside is not: yours is ({order}), (p1 p2 c) was expected")
         if torch.equal(got, _cut(images, (p1, p2), f"b c (h p1) (w p2) -> b (w h) ({order})")):
             return failed("the patches run down the columns, (w h): number them along the rows, (h w)")
         if torch.equal(got, _cut(images, (p1, p2), f"b c (p1 h) (p2 w) -> b (h w) ({order})")):
@@ -72,7 +72,7 @@ def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
             )
     if torch.equal(got.flatten(1).sort(dim=1).values, wanted.flatten(1).sort(dim=1).values):
         first = got[0, 0, :4].tolist()
-        return failed(f"all numbers are there, in the wrong places: patch 0 should begin {wanted[0, 0, :4].tolist()}, yours begins {first}")
+        return failed(f"the numbers are right, but in the wrong order: patch 0 should begin {wanted[0, 0, :4].tolist()}, yours begins {first}")
     return failed("these are not the numbers of the image: only reshape and permute are needed, nothing is computed")
 
 
@@ -80,26 +80,26 @@ def ch01_order_of(f: Callable[..., Any]) -> Verdict:
     """All six orders, and three functions that do not cut patches."""
     cuts: dict[str, tuple[Cut, str]] = {order: (_cutter(f"b c (h p1) (w p2) -> b (h w) ({order})"), order) for order in ORDERS}
     cuts["a plain reshape"] = (lambda x, patch: x.reshape(len(x), -1, x.shape[1] * pair(patch)[0] * pair(patch)[1]), "none")
-    cuts["(p1 h) (p2 w), the brackets turned round"] = (_cutter("b c (p1 h) (p2 w) -> b (h w) (p1 p2 c)"), "none")
+    cuts["(p1 h) (p2 w), with the brackets reversed"] = (_cutter("b c (p1 h) (p2 w) -> b (h w) (p1 p2 c)"), "none")
     cuts["(w h), patches numbered down the columns"] = (_cutter("b c (h p1) (w p2) -> b (w h) (p1 p2 c)"), "none")
     said = {name: f(cut) for name, (cut, _) in cuts.items()}
     if not all(isinstance(answer, str) for answer in said.values()):
-        return failed(f'a string was wanted, such as "p1 p2 c", not {said[ORDERS[0]]!r}')
+        return failed(f'a string was expected, such as "p1 p2 c", not {said[ORDERS[0]]!r}')
     said = {name: " ".join(answer.strip("() ").split()) for name, answer in said.items()}
     wrong = {name: answer for name, answer in said.items() if answer != cuts[name][1]}
     if not wrong:
-        return passed("no foreign weights will surprise you")
+        return passed("you can check the order of values in anyone's weights")
     known = {name: said[name] for name in ORDERS}
     if len(set(said.values())) == 1:
-        return failed(f'it says "{said[ORDERS[0]]}" to everything: does your image hold different numbers, and do you call cut?')
+        return failed(f'it answers "{said[ORDERS[0]]}" to everything: does your image hold different numbers, and do you call cut?')
     if known["p1 p2 c"] == known["p2 p1 c"] != "none":
-        return failed("it cannot tell (p1 p2 c) from (p2 p1 c): let p1 and p2 differ, and every pixel too")
+        return failed("it cannot distinguish (p1 p2 c) from (p2 p1 c): let p1 and p2 differ, and every pixel too")
     if len({known["p1 p2 c"], known["p1 c p2"], known["c p1 p2"]}) == 1:
-        return failed("it cannot tell where c is: use an image with several channels that all differ")
+        return failed("it cannot detect where c is: use an image with several channels that all differ")
     if not any(name in wrong for name in ORDERS):
         (name, answer), *_ = wrong.items()
         return failed(
-            f'all six orders are right, but {name} is no order at all: it should be "none", and you say "{answer}". '
+            f'all six orders are right, but {name} is not a valid order: it should be "none", and you say "{answer}". '
             "Try it on an image of several patches, in rows and columns, and compare all of them"
         )
     (name, answer), *_ = wrong.items()

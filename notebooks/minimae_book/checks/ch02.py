@@ -15,29 +15,29 @@ from .comparing import expect
 
 
 def ch02_inverse(f: Callable[..., Any]) -> Verdict:
-    """The order of the chapter, and one of nine patches that is far from its own inverse."""
+    """The order from the chapter, and an order of nine patches that differs clearly from its inverse."""
     for order in ([4, 1, 0, 5, 2, 3], [3, 7, 0, 8, 1, 6, 2, 4, 5]):
         n = len(order)
         wanted = [order.index(patch) for patch in range(n)]
         got = f(list(order))
         if isinstance(got, str) or not hasattr(got, "__len__"):
-            return failed(f"a list of places was wanted, not {type(got).__name__}")
+            return failed(f"a list of positions was expected, not {type(got).__name__}")
         got = got.tolist() if isinstance(got, Tensor) else list(got)
         if len(got) != n:
-            return failed(f"{n} patches have {n} places; your list has {len(got)}")
+            return failed(f"{n} patches have {n} positions; your list has {len(got)}")
         if got == wanted:
             continue
         if got == order:
-            return failed("that is the order itself. It says which patch sits at place i; we ask at which place patch i sits")
+            return failed("that is the order itself. It says which patch is at position i; the exercise wants the position of patch i")
         if got == list(range(n)):
-            return failed("that is 0, 1, 2, …: you sorted the patches. That is what putting back results in, not the list of places")
+            return failed("that is 0, 1, 2, …: you sorted the patches. That is the result of putting back, not the list of positions")
         if got == order[::-1]:
             return failed("reading the order backwards does not undo it: a permutation is undone by its inverse")
         if got == [place + 1 for place in wanted]:
-            return failed("one too many everywhere: the first place is place 0")
+            return failed("one too many everywhere: the first position is 0")
         patch = next(i for i in range(n) if got[i] != wanted[i])
-        return failed(f"in the order {order} patch {patch} sits at place {wanted[patch]}; yours says {got[patch]}")
-    return passed("this is the unshuffle: tokens[place] for each place in this list stands in image order")
+        return failed(f"in the order {order} patch {patch} is at position {wanted[patch]}; yours says {got[patch]}")
+    return passed("this is the unshuffle: the tokens at these positions are in image order")
 
 
 def ch02_binary_of(f: Callable[..., Any]) -> Verdict:
@@ -45,7 +45,7 @@ def ch02_binary_of(f: Callable[..., Any]) -> Verdict:
     keep, n = torch.tensor([[4, 1], [0, 2]]), 6
     wanted = torch.tensor([[1.0, 0, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]])
     got = f(keep.clone(), n)
-    expect(got, (2, 6), "a tensor was wanted, with one number for each of the n patches of each image")
+    expect(got, (2, 6), "a tensor was expected, with one number for each of the n patches of each image")
     got = got.float()
     if torch.equal(got, wanted):
         return passed("1 is removed, 0 is kept, for each image by its own list")
@@ -68,16 +68,16 @@ def ch02_four_views(f: Callable[..., Any]) -> Verdict:
     noise = uniforms(5, "mask", 0, torch.arange(b), n)
     views = f(noise.clone())
     if isinstance(views, str) or not hasattr(views, "__len__") or len(views) != 4:
-        return failed("a list of four masks was wanted")
+        return failed("a list of four masks was expected")
     for number, view in enumerate(views):
         keep, masked = getattr(view, "keep", None), getattr(view, "masked", None)
         if not isinstance(keep, Tensor) or not isinstance(masked, Tensor):
-            return failed(f"view {number} is no Mask with keep and masked, but {type(view).__name__}")
+            return failed(f"view {number} is not a Mask with keep and masked, but {type(view).__name__}")
         if tuple(keep.shape) != (b, n // 4):
             return failed(f"view {number} should keep a quarter, {b} × {n // 4}; its keep has shape {tuple(keep.shape)}")
         if masked.shape[1] != n - n // 4:
             return failed(
-                f"view {number} masks {masked.shape[1]} patches: all that it does not keep is masked: the quarters of all other views"
+                f"view {number} masks {masked.shape[1]} patches: everything that it does not keep is masked: the quarters of all other views"
             )
         if not torch.equal(torch.cat([keep, masked], dim=1).sort(dim=1).values, torch.arange(n).expand(b, n)):
             return failed(f"in view {number} a patch is both kept and masked, or neither")

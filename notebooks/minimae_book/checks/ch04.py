@@ -1,4 +1,4 @@
-"""Checks of chapter 04: tokens of visible patches, what they cost, and whether an encoder peeps."""
+"""Checks of chapter 04: tokens of visible patches, what they cost, and whether an encoder sees hidden patches."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ch04_embed_visible(f: Callable[..., Tensor]) -> Verdict:
     expect(got, (2, 4, 8), "3 visible patches and a class token of width 8 for each of 2 images")
     tokens = got[:, 1:]
     if near(tokens, visible + positions[1:4]):
-        return failed("positions go by rank: the first visible patch gets the address of patch 0. Take them by index, as the patches")
+        return failed("positions are assigned by rank: the first visible patch gets the address of patch 0. Take them by index, like the patches")
     if near(tokens, visible + take(positions, keep)):
         return failed(
             "every patch has its left neighbour's address: the first row of positions belongs to the class token, so patch i has row i + 1"
@@ -67,7 +67,7 @@ def ch04_embed_visible(f: Callable[..., Tensor]) -> Verdict:
     if near(tokens, visible):
         return failed("the positions are missing: to the encoder the picture is a bag of patches")
     if near(got[:, :3], visible + take(positions[1:], keep)):
-        return failed("the class token stands at the end. It comes first")
+        return failed("the class token is at the end. It comes first")
     if near(tokens, visible + take(positions[1:], keep)):
         return failed("the patches are right. The first token should be the class token (its position is zero)")
     return failed("the tokens are not project(visible patches) plus their positions. Try the example with six patches by hand")
@@ -117,7 +117,7 @@ def ch04_leaks(f: Callable[..., list[int]]) -> Verdict:
         extra, missed = sorted(set(got) - set(truth)), sorted(set(truth) - set(got))
         if set(extra) & {2, 4, 7}:
             return failed(
-                f"for {name} you report {extra}, but 2, 4 and 7 are visible and must reach the latent. Ask about hidden patches only"
+                f"for {name} you report {extra}, but 2, 4 and 7 are visible and must reach the latent. Report hidden patches only"
             )
         if extra and len(got) > len(truth):
             return failed(
@@ -129,4 +129,4 @@ def ch04_leaks(f: Callable[..., list[int]]) -> Verdict:
             return failed(f"for {name} the indices are right, but not sorted: {list(got)}")
     if not torch.equal(patches, original):
         return failed("your function changes the patches that it was given")
-    return passed("it finds the shift by one, and the mean that gives away all hidden patches a little")
+    return passed("it finds the shift by one, and the mean that leaks a little of every hidden patch")

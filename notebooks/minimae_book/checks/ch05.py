@@ -29,7 +29,7 @@ def ch05_unshuffle(f: Callable[..., Any]) -> Verdict:
         return failed("gather took one channel only: expand restore to b n d, so that the whole token moves")
     expect(got, (2, 12, 3))
     if torch.equal(got, wanted):
-        return passed("every token is at the place of its patch")
+        return passed("every token is at the index of its patch")
     if torch.equal(got, shuffled):
         return failed("the tokens are still in shuffled order")
     inverse = mask.restore.argsort(dim=1)
@@ -53,7 +53,7 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
     if got.is_floating_point():
         return failed("rows of a table are whole numbers: use zeros_like(keep[:, :1]) for the class token, so that the type stays int64")
     if torch.equal(got, wanted):
-        return passed("take(positions, places) gives each token its own position")
+        return passed("take(positions, rows) gives each token its own position")
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), keep, masked], dim=1)):
         return failed("one row off: row 0 of the table belongs to the class token, so patch i has row i + 1")
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), masked + 1, keep + 1], dim=1)):
@@ -66,7 +66,7 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
 
 
 def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
-    """Layers that mind the order, and layers that do not."""
+    """Layers that depend on the order, and layers that do not."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 9, 8, generator=generator, dtype=torch.float64)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -81,22 +81,22 @@ def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
             "adding positions": (lambda y: y + places, False),
             "a running sum over the tokens": (lambda y: y.cumsum(1), False),
             "a convolution along the tokens": (lambda y: along(y.transpose(1, 2)).transpose(1, 2), False),
-            "turning the order of the tokens round": (lambda y: y.flip(1), False),
+            "reversing the order of the tokens": (lambda y: y.flip(1), False),
         }
         answers = {name: f(layer, x.clone()) for name, (layer, _) in layers.items()}
     said = {name: bool(answer) for name, answer in answers.items()}
     if all(said.values()):
-        return failed("it says True to everything, to adding positions too: does your shuffle really move the tokens (axis 1)?")
+        return failed("it returns True for everything, for adding positions too: does your shuffle really move the tokens (axis 1)?")
     if not said["a LayerNorm"] and not said["a transformer block"]:
         return failed(
-            "it says False to a LayerNorm, which treats each token alone: shuffle the *output* of layer(x) too, before you compare. "
+            "it returns False for a LayerNorm, which treats each token alone: shuffle the *output* of layer(x) too, before you compare. "
             "Equal outputs without that would be invariant, not equivariant"
         )
     if not said["a transformer block"]:
-        return failed("it says False to a transformer block: sums in another order differ in the last bits, so compare with torch.allclose")
-    if said["turning the order of the tokens round"]:
+        return failed("it returns False for a transformer block: sums in another order differ in the last bits, so compare with torch.allclose")
+    if said["reversing the order of the tokens"]:
         return failed(
-            "turning the tokens round minds the order, but your shuffle does not notice: do not use flip as the shuffle, nor a swap like it"
+            "reversing the tokens depends on the order, but your shuffle misses it: do not use flip, or a swap like it, as the shuffle"
         )
     for name, (_, right) in layers.items():
         if said[name] != right:

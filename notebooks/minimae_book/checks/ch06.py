@@ -25,7 +25,7 @@ def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
         if abs(float(got) - n / (n - 1)) < 1e-9:
             return failed(f"upside down: the score is below 1, not above ({what})")
         if abs(float(got) - 1 / n) < 1e-9:
-            return failed(f"that is what is missing from 1; the score is 1 less that ({what})")
+            return failed(f"that is the difference from 1; the score is 1 minus that ({what})")
         if abs(float(got) - (p1 * p2 - 1) / (p1 * p2)) < 1e-9:
             return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one standard deviation")
         if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
@@ -46,7 +46,7 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
     got = torch.as_tensor(got)
     if got.numel() != 1:
         return failed(
-            f"a single number was wanted, not a tensor of shape {tuple(got.shape)}: take the mean over the masked patches of all images"
+            f"a single number was expected, not a tensor of shape {tuple(got.shape)}: take the mean over the masked patches of all images"
         )
     mistakes = {
         float(losses.mean()): "that is the mean over *all* patches: multiply by the mask first, and divide by the number of masked patches",
@@ -70,7 +70,7 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
 
 
 def ch06_coefficients_for(f: Callable[..., Any]) -> Verdict:
-    """Rows whose variances are known: 50, 30, 15, 4 and 1 percent, far from the origin, in turned axes."""
+    """Rows whose variances are known: 50, 30, 15, 4 and 1 percent, far from the origin, in rotated axes."""
     generator = torch.Generator().manual_seed(0)
     raw = torch.randn(400, 5, generator=generator, dtype=torch.float64)
     raw = torch.linalg.qr(raw - raw.mean(0))[0]  # uncorrelated columns, each of the same variance and mean 0
@@ -83,11 +83,11 @@ def ch06_coefficients_for(f: Callable[..., Any]) -> Verdict:
     if all(said[share] == right for share, right in shares.items()):
         return passed("brightness first, detail last")
     if all(said[share] == right - 1 for share, right in shares.items()):
-        return failed("one too few each time: the component that brings the sum over the share is needed too")
+        return failed("one too few each time: the component that lifts the sum to the share counts too")
     if all(said[share] == right + 1 for share, right in shares.items()):
         return failed("one too many each time: count the components that are needed, and begin at 1")
     if said[0.45] == 4 or said[0.6] == 5:
-        return failed("it begins with the *smallest* variances: eigvalsh gives them in rising order, so turn them round")
+        return failed("it begins with the *smallest* variances: eigvalsh returns them in rising order, so reverse them")
     if all(said[share] <= right for share, right in shares.items()):
         return failed(
             "too few: either the mean was not subtracted first, so that it looks like one huge component, "

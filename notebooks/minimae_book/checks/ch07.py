@@ -39,7 +39,7 @@ def ch07_exempt_names(f: Callable[..., Any]) -> Verdict:
     model = MAE(size("nano", width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2, image=8))
     got = f(model)
     if not isinstance(got, (set, frozenset, list, tuple)) or not all(isinstance(name, str) for name in got):
-        return failed("names were wanted: a set of strings such as {'encoder.norm.bias', …}")
+        return failed("names were expected: a set of strings such as {'encoder.norm.bias', …}")
     own = dict(model.named_parameters())
     right = {name for name, p in own.items() if p.requires_grad and p.dim() <= 1}
     missing, extra = sorted(right - set(got)), sorted(set(got) - right)
@@ -50,9 +50,9 @@ def ch07_exempt_names(f: Callable[..., Any]) -> Verdict:
     if any(name.endswith("_token") for name in extra):
         return failed("class token and mask token have three axes, and decay in pre-training, as in the authors' code")
     if any(own[name].dim() > 1 for name in extra if name in own):
-        return failed(f"{extra[0]} is a matrix: matrices do decay, and you want the others")
+        return failed(f"{extra[0]} is a matrix: matrices do decay; return the others")
     if missing and all(name.endswith("weight") for name in missing):
-        return failed(f"biases are there, but the norms' scales are missing ({missing[0]}): count axes, do not go by names")
+        return failed(f"biases are included, but the norms' scales are missing ({missing[0]}): count axes, do not go by names")
     return failed(f"missing: {', '.join(missing[:3]) or 'none'}; too many: {', '.join(extra[:3]) or 'none'}")
 
 
@@ -86,14 +86,14 @@ def ch07_accumulate(f: Callable[..., Any]) -> Verdict:
     if same(right + before):
         return failed("what was in weight.grad before is still in it: set it to None before the first part")
     if same(gradient(parts[-1])) or same(gradient(parts[-1]) / 4):
-        return failed("only the last part is in it: forget the old gradient once, before the first part, not before each")
+        return failed("only the last part is in it: clear the old gradient once, before the first part, not before each")
     if same(right / 3):
         return failed("divided by the number of images in a part: divide by the number of parts instead")
     return failed("this is not the gradient of the mean over all parts: compare with one backward() of the whole batch")
 
 
 def ch07_careful_save(f: Callable[..., Any]) -> Verdict:
-    """A file is written wholly, or what was there before stays."""
+    """A file is written completely, or the old file stays."""
 
     class Full(OSError):
         """The disk is full."""

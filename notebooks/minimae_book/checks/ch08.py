@@ -28,13 +28,13 @@ def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
     if len(got) == k and set(got) == set(ranked(centred @ centred[query])):
         return passed("the query itself is left out, and the mean too")
     if query in got:
-        return failed("the query is its own nearest neighbour, and tells nothing: leave it out")
+        return failed("the query is its own nearest neighbour, which means nothing: leave it out")
     if len(got) != k:
-        return failed(f"{k} neighbours were wanted, and {len(got)} came")
+        return failed(f"{k} neighbours were expected, not {len(got)}")
     if set(got) == set(ranked(centred @ centred[query], largest=False)):
         return failed("those are the *farthest*: a large cosine is near")
     if set(got) == set(ranked(plain @ plain[query])):
-        return failed("the mean was not taken out: all vectors share it, and it makes every cosine large")
+        return failed("the mean was not subtracted: all vectors share it, and it makes every cosine large")
     if set(got) == set(ranked((vectors - vectors[query]).norm(dim=1), largest=False)):
         return failed("that is the plain distance: it prefers short vectors; divide each by its length after centring")
     if set(got) == set(ranked((vectors - vectors.mean(0)) @ (vectors - vectors.mean(0))[query])):
@@ -43,15 +43,15 @@ def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
 
 
 def ch08_class_map(f: Callable[..., Any]) -> Verdict:
-    """How the class token looks at the patches, one map a head."""
+    """The attention of the class token to the patches, one map per head."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(2, 3, 13, 13, generator=generator).mul(2).softmax(-1)
     got, right = f(weights, (3, 4)), weights[:, :, 0, 1:].reshape(2, 3, 3, 4)
-    expect(got, (2, 3, 3, 4), "a tensor b heads h w was wanted")
+    expect(got, (2, 3, 3, 4), "a tensor b heads h w was expected")
     if torch.allclose(got, right):
         return passed("one row of the matrix is one picture")
     if torch.allclose(got, weights[:, :, 1:, 0].reshape(2, 3, 3, 4)):
-        return failed("that is a column: how much each patch looks at the class token; row 0 says how that one looks at each patch")
+        return failed("that is a column: how much each patch attends to the class token; row 0 is how much that attends to each patch")
     if torch.allclose(got, weights[:, :, 0, :-1].reshape(2, 3, 3, 4)):
         return failed("shifted by one: token 0 is the class token itself, so the patches are 1 to n")
     return failed("this is not row 0 of the weights without its first entry, laid out as a grid")
@@ -66,11 +66,11 @@ def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
     right = torch.where(hidden[:, :, None], means, patches)
     if not torch.equal(before, patches):
         return failed("the patches that were given have changed: make a new tensor, for example with torch.where")
-    expect(got, (2, 9, 16), "a tensor with the shape of the patches was wanted, b n (p1 p2 c)")
+    expect(got, (2, 9, 16), "a tensor with the shape of the patches was expected, b n (p1 p2 c)")
     if torch.allclose(got, right):
         return passed("this picture needs no model at all")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches, means)):
-        return failed("inside out: the visible patches were filled, and the hidden ones are shown")
+        return failed("inverted: the visible patches were filled, and the hidden ones are shown")
     if torch.allclose(got, means):
         return failed("every patch was filled: the visible ones stay as they are")
     if torch.allclose(got, torch.where(hidden[:, :, None], torch.zeros_like(patches), patches)):
@@ -85,7 +85,7 @@ def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(60, 5, generator=generator) * torch.tensor([0.5, 4.0, 1.0, 2.0, 0.1]) + torch.tensor([0.0, 0.0, 30.0, 0.0, 0.0])
     got = f(vectors)
-    expect(got, (60, 2), "two coordinates for each of 60 vectors were wanted")
+    expect(got, (60, 2), "two coordinates for each of 60 vectors were expected")
     centred = vectors - vectors.mean(0)
     u, _, v = torch.linalg.svd(centred, full_matrices=False)
     right = centred @ v[:2].T
@@ -100,7 +100,7 @@ def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
     if same(vectors @ torch.linalg.svd(vectors, full_matrices=False)[2][:2].T):
         return failed("the mean was not subtracted: the first direction then points at the mean, and shows no variance")
     if same(u[:, :2]):
-        return failed("those are the left singular vectors, all of one spread: multiply by the singular values")
+        return failed("those are the left singular vectors, all with the same spread: multiply by the singular values")
     if same(centred @ v[-2:].T) or same(centred @ v[-2:].flip(0).T):
         return failed("directions of the *smallest* variance: eigenvalues come smallest first, singular values largest first")
     if same(centred @ v[:, :2]):

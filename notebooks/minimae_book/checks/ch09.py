@@ -16,7 +16,7 @@ from .comparing import expect
 def _pair(got: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str | None:
     """What is wrong with two returned tensors, or None."""
     if not (isinstance(got, tuple | list) and len(got) == 2 and all(isinstance(part, Tensor) for part in got)):
-        return "two tensors were wanted: return both, with a comma between them"
+        return "two tensors were expected: return both, with a comma between them"
     if (found := tuple(tuple(part.shape) for part in got)) != shapes:
         return f"the shapes should be {shapes[0]} and {shapes[1]}, not {found[0]} and {found[1]}"
     return None
@@ -41,7 +41,7 @@ def ch09_one_scale(f: Callable[..., Any]) -> Verdict:
         constant = torch.cat([train, torch.full((40, 1), 2.0)], dim=1)
         if not all(part.isfinite().all() for part in f(constant, constant)):
             return failed("a constant feature has std 0, and 0 / 0 is not a number: add something small, or clamp")
-        return passed("the test vectors are moved by what the training vectors say")
+        return passed("the test vectors are standardised by the training statistics")
     if same(got[0], scaled(train, train)) and same(got[1], scaled(test, test)):
         return failed("the test vectors were standardised by their own statistics: use those of the training vectors for both")
     if same(got[0], scaled(train, train, (0, 1))):
@@ -62,7 +62,7 @@ def ch09_lars_step(f: Callable[..., Any]) -> Verdict:
     before, lr, momentum, trust = [t.clone() for t in (weight, gradient, velocity)], 6.4, 0.9, 0.001
     got = f(weight, gradient, velocity, lr, momentum, trust)
     if any(not torch.equal(a, b) for a, b in zip(before, (weight, gradient, velocity))):
-        return failed("something that was given has changed: make new tensors instead of writing in place")
+        return failed("an input was changed: make new tensors instead of writing in place")
     if fault := _pair(got, ((3, 5), (3, 5))):
         return failed(fault)
     update = gradient * trust * weight.norm() / gradient.norm()
@@ -104,7 +104,7 @@ def ch09_slope(f: Callable[..., Any]) -> Verdict:
         return torch.allclose(got, value, rtol=1e-3, atol=1e-5)
 
     if same(fit + pull):
-        return passed("what the layer says minus what is so, times what it saw")
+        return passed("prediction minus label, times the input")
     if same(-fit + pull) or same(-fit - pull):
         return failed("the sign: softmax minus labels, so that a step *against* the gradient raises the right class")
     if same(20 * fit + pull):

@@ -39,7 +39,7 @@ def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
     first, second, share = torch.tensor([0, 3, 2]), torch.tensor([1, 3, 0]), torch.tensor([0.75, 0.4, 0.1])
     classes, smoothing = 5, 0.2
     got = f(first, second, share, classes, smoothing)
-    expect(got, (3, 5), "targets b classes were wanted")
+    expect(got, (3, 5), "targets b classes were expected")
     hard = share[:, None] * F.one_hot(first, 5) + (1 - share[:, None]) * F.one_hot(second, 5)
     turned = (1 - share[:, None]) * F.one_hot(first, 5) + share[:, None] * F.one_hot(second, 5)
 
@@ -47,7 +47,7 @@ def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
         return target * (1 - smoothing) + smoothing / classes
 
     if torch.allclose(got, smooth(hard), atol=1e-5):
-        return passed("every row sums to 1, and no class is called impossible")
+        return passed("every row sums to 1, and no class has probability 0")
     if torch.allclose(got, hard, atol=1e-5):
         return failed("mixed, not smoothed: every class gets smoothing / classes")
     if torch.allclose(got, smooth(turned), atol=1e-5):
@@ -67,7 +67,7 @@ def ch10_paste(f: Callable[..., Any]) -> Verdict:
     if not torch.equal(before, images):
         return failed("the images that were given have changed: paste into a clone")
     if not (isinstance(got, tuple | list) and len(got) == 2 and isinstance(got[0], Tensor) and tuple(got[0].shape) == (4, 2, 8, 6)):
-        return failed("two things were wanted: images of the same shape, and the share that is still their own")
+        return failed("two things were expected: images of the same shape, and the share that is still their own")
 
     def pasted(order: list[int], place: tuple[int, int, int, int]) -> Tensor:
         top, left, bottom, right = place
@@ -78,14 +78,14 @@ def ch10_paste(f: Callable[..., Any]) -> Verdict:
     share, left_over = torch.as_tensor(got[1], dtype=torch.float32).flatten(), 1 - 10 / 48
     if torch.equal(got[0], pasted([1, 0, 3, 2], box)):
         if torch.allclose(share, torch.tensor(left_over), atol=1e-5):
-            return passed("the label is mixed in the share of the pixels")
+            return passed("the label is mixed in proportion to the pixels")
         if torch.allclose(share, torch.tensor(10 / 48), atol=1e-5):
             return failed("that is the share of the rectangle: the rest is the image's own")
         return failed(f"the images are right; their own share is 1 − 10 / 48 = {left_over:.3f}, not {float(share[0]):.3f}")
     if torch.equal(got[0], pasted([3, 0, 1, 2], box)) or torch.equal(got[0], pasted([1, 2, 3, 0], box)):
         return failed("each image took from the next in a ring: partners are 0 and 1, 2 and 3, and each gives to the other")
     if torch.equal(got[0], pasted([3, 2, 1, 0], box)):
-        return failed("the batch was turned round: partners are neighbours, 0 and 1, 2 and 3")
+        return failed("the batch was reversed: partners are neighbours, 0 and 1, 2 and 3")
     if torch.equal(got[0], pasted([1, 0, 3, 2], (box[1], box[0], box[3], box[2]))):
         return failed("rows and columns are exchanged: the box is top, left, bottom, right")
     if torch.equal(got[0], images):

@@ -22,11 +22,11 @@ def ch11_margin(f: Callable[..., Any]) -> Verdict:
 
     first, second = stdev(a) / 2, stdev(b) / math.sqrt(3)
     if same(2 * math.hypot(first, second)):
-        return passed("and it shrinks with the root of the seeds: four times as many halve it")
+        return passed("and it shrinks with the root of the number of seeds: four times as many halve it")
     if same(math.hypot(first, second)):
-        return failed("that is one standard error: twice that was wanted")
+        return failed("that is one standard error: twice that was expected")
     if same(2 * (first + second)):
-        return failed("errors that know nothing of each other add as squares: √(e₁² + e₂²), not e₁ + e₂")
+        return failed("independent errors add as squares: √(e₁² + e₂²), not e₁ + e₂")
     if same(2 * math.hypot(stdev(a), stdev(b))):
         return failed("those are the stds of single runs: the standard error of a mean is the std / √(number of seeds)")
     if same(2 * math.hypot(pstdev(a) / 2, pstdev(b) / math.sqrt(3))):
@@ -44,7 +44,7 @@ def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     if not torch.equal(before, hidden):
         return failed("the mask that was given has changed: work on a copy")
     if got is None or (isinstance(got, torch.Tensor) and got.numel() != 1):
-        return failed("one number was wanted for the whole batch")
+        return failed("one number was expected for the whole batch")
 
     def near(corners: bool = False, wrap: bool = False, inverse: bool = False) -> torch.Tensor:
         seen = hidden if inverse else ~hidden
@@ -64,9 +64,9 @@ def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     if same(near() & hidden):
         return passed("in a random mask of 75 % on a large grid it is about 1 − 0.75⁴ = 68 %")
     if same(near(wrap=True) & hidden):
-        return failed("the picture goes on behind its edge: roll carries the last row round to the first; pad instead")
+        return failed("the picture does not wrap around: roll moves the last row to the opposite edge; pad instead")
     if same(near(corners=True) & hidden):
-        return failed("corners count as neighbours: only above, below, left and right were wanted")
+        return failed("corners count as neighbours: only above, below, left and right were expected")
     if same(near() & hidden, torch.ones_like(hidden)):
         return failed("the share of *all* patches: divide by the number of hidden ones")
     if same(near(), hidden) or same(near(), torch.ones_like(hidden)):
@@ -74,7 +74,7 @@ def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     if same(near(inverse=True) & hidden):
         return failed("hidden patches with a *hidden* neighbour were counted")
     if same(near(inverse=True) & ~hidden, ~hidden):
-        return failed("inside out: those are visible patches with a hidden neighbour")
+        return failed("inverted: those are visible patches with a hidden neighbour")
     right = int((near() & hidden).sum())
     return failed(f"{right} of {int(hidden.sum())} hidden patches have a visible neighbour, you say {float(got):.3f} of them")
 
@@ -85,13 +85,13 @@ def ch11_cheapest(f: Callable[..., Any]) -> Verdict:
     costs = {"a": 1.0, "b": 0.9, "c": 0.7, "d": 0.5, "e": 0.4}
     got = [f(dict(means), dict(costs), slack) for slack in (0.6, 1.0, 0.0, 5.0)]
     if got == ["d", "d", "c", "e"]:
-        return passed("first who is good enough, then who is cheapest")
+        return passed("first choose what is good enough, then the cheapest of it")
     if got == ["c"] * 4:
-        return failed("that is the best one, whatever it costs: the cheapest *within slack of it* was wanted")
+        return failed("that is the best one, whatever it costs: the cheapest *within slack of it* was expected")
     if got == ["e"] * 4:
         return failed("that is the cheapest of all: it must also be at most `slack` below the best")
     if got == ["c", "b", "c", "a"]:
-        return failed("that is the dearest of those that are good enough")
+        return failed("that is the most expensive of those that are good enough")
     if all(isinstance(value, float | int) for value in got):
-        return failed("a number came back: the *key* of the setting was wanted")
+        return failed("you returned a number: the *key* of the setting was expected")
     return failed(f"with a slack of 0.6 it should be 'd' (83.6, cost 0.5), with 0 'c', the best; you say {got[0]!r} and {got[2]!r}")

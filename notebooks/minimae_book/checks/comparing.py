@@ -1,4 +1,4 @@
-"""What the checks share: inputs that are the same every time, comparisons, and what is wrong with a returned value."""
+"""Shared by the checks: fixed inputs, comparisons, and messages about returned values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Mistake(Exception):
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers that are the same every time; the reader's own random numbers are left alone."""
+    """Fixed normal numbers; the reader's random state is not changed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -28,9 +28,9 @@ def shape_of(got: object) -> str:
 
 
 def expect(got: Any, shape: tuple[int, ...], words: str = "") -> None:
-    """Raises Mistake unless it is a tensor of this shape. words: what was wanted."""
+    """Raises Mistake unless it is a tensor of this shape. words: what was expected."""
     if not isinstance(got, Tensor):
-        raise Mistake(f"{words or 'a tensor was wanted'}, not {type(got).__name__}")
+        raise Mistake(f"{words or 'a tensor was expected'}, not {type(got).__name__}")
     if tuple(got.shape) != shape:
         raise Mistake(f"{words or 'the shape should be'}{': ' if words else ' '}{shape}, not {tuple(got.shape)}")
 

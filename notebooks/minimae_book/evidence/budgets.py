@@ -12,19 +12,19 @@ from minimae.tasks.pretrain import Pretrain
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The scale at which the claims are tested. Every claim changes ``pretrain`` in one thing and asks the same questions."""
+    """The scale at which the claims are tested. Every claim changes one thing in ``pretrain`` and runs the same evaluations."""
 
     name: str
     what: str
     """One line: data, model, length."""
     pretrain: Pretrain
     mask_epochs: float
-    """Length of the runs that compare masks; a high ratio needs more time to pay (docs/evidence.md)."""
+    """Length of the runs that compare masks; a high ratio needs more time to pay off (docs/evidence.md)."""
     tune: Finetune
     scratch: Finetune
     """From scratch the same network has its own, better recipe."""
     labels: int
-    """Labelled images for fine-tuning, except where their number is the question."""
+    """Labelled images for fine-tuning, except where their number is varied."""
     ladder: tuple[int, ...]
     """Numbers of labels."""
     epochs: tuple[float, ...]
@@ -58,7 +58,7 @@ LAPTOP = Budget(
     dense=replace(NANO, data="shapes", image=64, patch=8, epochs=60.0, warmup_epochs=6.0, base_lr=4e-3),
 )  # fmt: skip
 
-# Learning rates: the best of three or four with 10,000 labels, on 10,000 other training images and a seed that no result has.
+# Learning rates: the best of three or four with 10,000 labels, on 10,000 other training images and a seed that no result uses.
 _MANY = replace(FEW_LABELS, batch=100, epochs=15.0, warmup_epochs=2.0, base_lr=1e-2)
 FULL = replace(
     LAPTOP,

@@ -1,4 +1,4 @@
-"""What the paper claims, as questions to encoders: which points belong to a claim, and which comparisons it stands on."""
+"""The paper's claims as evaluations of encoders: the points and the comparisons of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .jobs import Job, Start
 
 TUNED, PROBE = "fine-tuned (%)", "linear probe (%)"
 X = float | str
-Place = tuple[str, str, X]  # measure, line, place on the axis
+Place = tuple[str, str, X]  # measure, line, position on the axis
 MAE_LINE, SCRATCH_LINE = "MAE", "from scratch"
 
 
@@ -36,9 +36,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Expect:
-    """A comparison that the claim stands on: the mean at ``first`` is above that at ``second``.
+    """A comparison that the claim rests on: the mean at ``first`` is above that at ``second``.
 
-    by: by more than so much. slack: not above, but at most so much below (where the claim is that something does not matter).
+    by: by more than this much. slack: not above, but at most this much below (where the claim is that something does not matter).
     """
 
     says: str
@@ -50,10 +50,10 @@ class Expect:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper with what it takes to test it.
+    """A claim of the paper, with the points and comparisons that test it.
 
     paper: {measure: {line: [(x, value), …]}}, the paper's own numbers, over ``paper_axis``. points and expects depend on the budget.
-    recipe: the pre-training that stands at the head of a result; points tell what they change of it.
+    recipe: the pre-training at the head of a result; points state their changes to it.
     """
 
     name: str
@@ -197,7 +197,7 @@ IMAGES = {"fashion": 10_000, "fashion-full": 60_000, "cifar10": 50_000, "photos"
 
 
 def elsewhere(recipe: Pretrain, source: str) -> Pretrain:
-    """The recipe on another set: at the same size, for as many images as before, so for more epochs of fewer ones."""
+    """The recipe on another dataset: at the same size, for the same number of images seen, so for more epochs if it is smaller."""
     if source == recipe.data:
         return recipe
     return replace(shortened(recipe, round(recipe.epochs * IMAGES.get(recipe.data, 10_000) / IMAGES[source])), data=source)

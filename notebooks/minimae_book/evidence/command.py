@@ -36,11 +36,11 @@ class ReproduceCommand:
     claims: Positional[Annotated[tuple[str, ...], arg(metavar="[CLAIM …]")]] = ()
     """One or more claims, or all."""
     list: bool = False
-    """List the claims with what came of them on two CPU cores."""
+    """List the claims and their outcomes on two CPU cores."""
     budget: Literal["smoke", "laptop", "full", "gpu"] = "laptop"
     """smoke: under a minute. laptop: two cores, under an hour. full: all of Fashion-MNIST, hours. gpu: one GPU, under half an hour."""
     out: Path = Path("runs/reproduce")
-    """Folder for results, figures, weights. What is done there is not done again, and a second process may work in it too."""
+    """Folder for results, figures, weights. Finished jobs there are not repeated, and a second process may work in it too."""
     data_root: Path = data.DOWNLOADS
     """Folder of downloaded data sets."""
     download: bool = False
@@ -57,7 +57,7 @@ class ReproduceCommand:
             print(listing())
             return
         if "all" in self.claims and len(self.claims) > 1:
-            raise ValueError("all stands alone: name claims, or say all")
+            raise ValueError("all cannot be combined with claims: name claims, or say all")
         chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
         if self.threads is not None:
             threads.fix(self.threads)
@@ -111,7 +111,7 @@ def picture(outcome: Outcome) -> Figure:
 
 
 def listing() -> str:
-    """All claims: where the paper makes them, what is claimed, and what came of it in the results that come with the package."""
+    """All claims: where the paper makes them, what is claimed, and the outcome in the results that come with the package."""
     lines = [f"{'claim':15}{'in the paper':25}{'laptop':16}{'core min':>9}  what is claimed"]
     for claim in CLAIMS.values():
         path = RECORDED / "laptop" / f"{claim.name}.json"

@@ -1,4 +1,4 @@
-"""What loss to expect, from finished pre-trainings: ``python -m minimae_book.evidence.curves RUNS/jobs/models`` writes the curves.
+"""The loss to expect, from finished pre-trainings: ``python -m minimae_book.evidence.curves RUNS/jobs/models`` writes the curves.
 
 Every folder in it that holds ``done.json`` is one run; runs that differ in their seed alone make one curve.
 """
@@ -40,7 +40,7 @@ def curve(runs: Sequence[Logged], warmup: float) -> tuple[tuple[float, float], .
 
 
 def farthest(points: Logged, run: Logged) -> float:
-    """How far a run is from a curve at most, as a share of it: the least of every PATIENCE logs in a row, since one alone is noise."""
+    """The largest distance of a run from a curve, as a share of it: the least of every PATIENCE logs in a row, since one alone is noise."""
     apart = [loss / interpolate(points, seen) - 1 for seen, loss in run if points[0][0] <= seen <= points[-1][0]]
     rows = [apart[i : i + PATIENCE] for i in range(len(apart) - PATIENCE + 1)] or [apart]
     return max(max(min(row), -max(row), 0.0) for row in rows)

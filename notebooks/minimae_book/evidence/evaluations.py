@@ -30,7 +30,7 @@ Open = Callable[[str, str], Images]  # a data set and a split → its images, at
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """Test accuracy in percent, last epoch, after fine-tuning on ``labels`` images, as many of every class."""
+    """Test accuracy in percent, last epoch, after fine-tuning on ``labels`` images, the same number of every class."""
 
     recipe: Finetune
     data: str

@@ -43,7 +43,7 @@ class Start:
     limit: int | None = None
 
     def essence(self) -> Start:
-        """The same, without what cannot make a difference: of an untrained network only its shape and its seed count."""
+        """The same, without settings that make no difference: of an untrained network only shape and seed matter."""
         usual, r = Pretrain(), self.recipe
         if self.trained:
             return replace(self, recipe=replace(r, **{name: getattr(usual, name) for name in PASTIME}))
@@ -57,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Job:
-    """One question to one encoder."""
+    """One evaluation of one encoder."""
 
     start: Start
     question: Question
@@ -75,7 +75,7 @@ def hash_bits(*values: Any) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """Where jobs keep what they found: ``models/KEY/`` for pre-trainings, ``answers/KEY.json`` for answers, ``locks/``.
+    """Where jobs keep their results: ``models/KEY/`` for pre-trainings, ``answers/KEY.json`` for answers, ``locks/``.
 
     load: how images are opened. device: where the work is done. say: prints progress.
     """
@@ -93,18 +93,18 @@ class Store:
         return not start.trained or (self.model(start) / "done.json").is_file()
 
     def answer(self, job: Job) -> dict[str, Any] | None:
-        """What was found: value, seconds, environment; None if the job is not done."""
+        """The result: value, seconds, environment; None if the job is not done."""
         path = self.folder / "answers" / f"{job.key}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def lock(self, key: str) -> FileLock:
-        """Held while a process works on this. Raises filelock.Timeout at once when another process does."""
+        """The lock that a process holds while it works on this job. Raises filelock.Timeout at once when another process does."""
         place = self.folder / "locks"
         place.mkdir(parents=True, exist_ok=True)
         return FileLock(place / f"{key}.lock", timeout=0)
 
     def images(self, start: Start) -> Callable[[str, str], Images]:
-        """How the questions open images: at the size and in the channels of this encoder. Raises MinimaeError where there are none."""
+        """How the evaluations open images: at the size and in the channels of this encoder. Raises MinimaeError where there are none."""
 
         def opened(name: str, split: str) -> Images:
             try:
@@ -115,7 +115,7 @@ class Store:
         return opened
 
     def train(self, start: Start) -> None:
-        """Pre-train, or go on with it, and keep weights and metrics."""
+        """Start or continue pre-training, and save weights and metrics."""
         out, images = self.model(start), self.images(start)(start.recipe.data, "train")
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "recipe.json", asdict(start))
@@ -124,7 +124,7 @@ class Store:
         write_json(out / "done.json", summary)
 
     def ask(self, job: Job) -> None:
-        """Answer the question and keep the answer."""
+        """Run the evaluation and save its result."""
         images = self.images(job.start)
         started = time.perf_counter()
         value = job.question.answer(self.encoder(job.start).to(self.device), images)
@@ -135,7 +135,7 @@ class Store:
         write_json(path, {**result, "start": asdict(job.start), "question": [type(job.question).__name__, asdict(job.question)]})
 
     def encoder(self, start: Start) -> MAE:
-        """The model a question is put to."""
+        """The model to evaluate."""
         if start.trained:
             return load_pretrained(self.model(start)).model
         return build(start.recipe, self.images(start)(start.recipe.data, "train"))
@@ -148,11 +148,11 @@ def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
     """
     while left := [job for job in jobs if store.answer(job) is None]:
         if not any([advance(job, store, f"{len(left)} of {len(jobs)} left") for job in left]):
-            time.sleep(pause)  # the others are at work on all that is left
+            time.sleep(pause)  # other processes are working on all remaining jobs
 
 
 def advance(job: Job, store: Store, progress: str) -> bool:
-    """Do what is left of a job → whether this process did anything: not if another process works on it, or has finished it."""
+    """Finish a job → whether this process did anything: not if another process works on it, or has finished it."""
     worked = False
     try:
         if not store.trained(job.start):
@@ -173,7 +173,7 @@ def advance(job: Job, store: Store, progress: str) -> bool:
 
 
 def described(start: Start) -> str:
-    """A pre-training in a few words: what is not as in the plain recipe of its size."""
+    """A pre-training in a few words: how it differs from the plain recipe of its size."""
     r = start.recipe
     names = ("ratio", "sampling", "target", "loss_on", "decoder_depth", "decoder_width", "mask_tokens_in_encoder", "fixed_crop", "jitter")
     odd = [f"{name} {getattr(r, name)}" for name in names if getattr(r, name) != getattr(Pretrain, name)]

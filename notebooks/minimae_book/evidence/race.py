@@ -72,7 +72,7 @@ RACES = {minutes: Race(minutes=minutes, goal=goal, pretrain=start, tune=tune) fo
 
 @dataclass(frozen=True, kw_only=True)
 class RaceCommand:
-    """CIFAR-10 against the clock: minimae race 5 (or 15, 45) pre-trains, probes and fine-tunes; run again, it goes on."""
+    """CIFAR-10 against the clock: minimae race 5 (or 15, 45) pre-trains, probes and fine-tunes; run it again to continue."""
 
     minutes: Positional[Annotated[Literal[5, 15, 45], arg(metavar="{5,15,45}")]]
     """How long the race lasts on one GPU."""
@@ -87,7 +87,7 @@ class RaceCommand:
     seed: int = 0
     """Decides the initial weights, the order of the images, masks and crops."""
     part: float = 1.0
-    """Run only this share of all epochs, to try the way out; the result is marked and says nothing about the goal."""
+    """Run only this share of all epochs, as a trial; the result is marked and says nothing about the goal."""
     limit: int | None = None
     """Use at most this many images of each split; marked likewise."""
     device: str = "auto"
@@ -105,8 +105,8 @@ class RaceCommand:
         try:
             result = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
         except Interrupted as stop:
-            raise Interrupted(f"stopped; the same command goes on from there: {self.again()}", *stop.args[1:]) from None
-        result |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is looked at once"}
+            raise Interrupted(f"stopped; the same command continues from there: {self.again()}", *stop.args[1:]) from None
+        result |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is used once"}
         write_json(out / "race.json", result)
         print(verdict(result), f"{out / 'race.json'}", sep="\n")
 
@@ -127,7 +127,7 @@ class RaceCommand:
 
 
 class Clock:
-    """Seconds by part, kept in ``clock.json`` however a part ends: calls that were stopped count too, and what they did again."""
+    """Seconds by part, kept in ``clock.json`` however a part ends: calls that were stopped count too, and so does repeated work."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "clock.json"
@@ -140,7 +140,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add what happens in here to this part."""
+        """Add the time spent inside to this part."""
         started = time.perf_counter()
         try:
             yield
@@ -160,9 +160,9 @@ def shortened(race: Race, part: float, seed: int, device: str) -> Race:
 
 
 def run_race(race: Race, train: Images, test: Images, out: Path, clock: Clock, device: str) -> dict[str, Any]:
-    """Both trainings and the probe; what is done is not done again. → everything about the result.
+    """Both trainings and the probe; finished parts are not repeated. → the whole result.
 
-    Raises Interrupted when it is stopped; the same call goes on.
+    Raises Interrupted when it is stopped; the same call continues.
     """
     assert train.labels is not None and test.labels is not None
     first, second = out / "pretrain", out / "finetune"
@@ -202,7 +202,7 @@ def curve(history: list[dict[str, float]], points: int = 24) -> list[tuple[int, 
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """One line a person reads."""
+    """A summary in one line."""
     goal = result["goal"]
     line = (
         f"{result['race']}: {result['accuracy']:.2f} % fine-tuned, {result['probe']:.2f} % linear probe, in {result['minutes']:.1f} minutes"

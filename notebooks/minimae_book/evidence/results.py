@@ -19,15 +19,15 @@ from .evaluations import Question
 from .jobs import Store
 
 RECORDED = Path(__file__).parent / "recorded"
-ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
+ERRORS = 2.0  # a difference counts when it is larger than this many of its standard errors
 HOLDS, PARTLY, NOT = "holds", "holds partly", "does not hold"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What was measured at one place: a value for every seed, in percent or as a multiple.
+    """The measurements at one point: a value for every seed, in percent or as a multiple.
 
-    changes: what differs from the recipe and the question that stand at the head of the result.
+    changes: what differs from the recipe and the evaluation at the head of the result.
     """
 
     measure: str
@@ -57,7 +57,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Finding:
-    """A comparison with what came of it: the difference of the means, twice its standard error, and whether it is as claimed."""
+    """A comparison and its outcome: the difference of the means, twice its standard error, and whether it is as claimed."""
 
     says: str
     difference: float
@@ -70,7 +70,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tested claim: what is kept as JSON, drawn, and compared."""
+    """A tested claim: it is saved as JSON, drawn, and compared."""
 
     claim: str
     says: str
@@ -95,7 +95,7 @@ class Outcome:
         return HOLDS if right == len(self.findings) else PARTLY if right else NOT
 
     def at(self, place: Place) -> Mark:
-        """The mark at a place. Raises KeyError when there is none."""
+        """The mark at a position on the axis. Raises KeyError when there is none."""
         for mark in self.marks:
             if mark.place == place:
                 return mark
@@ -156,7 +156,7 @@ def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, 
 
 
 def questions_of(points: Sequence[Point]) -> dict[str, Any]:
-    """One question of every measure, as it was put with the first seed."""
+    """One evaluation of every measure, for the first seed."""
     questions: dict[str, Any] = {}
     for point in points:
         questions.setdefault(point.measure, fields(point.job(0).question))
@@ -169,7 +169,7 @@ def fields(question: Question) -> dict[str, Any]:
 
 
 def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
-    """What is not as in this recipe and this question, for the first seed. Of an untrained network only its shape would matter."""
+    """What differs from this recipe and this evaluation, for the first seed. Of an untrained network only its shape would matter."""
     job = point.job(0)
     before, after = flat(question), flat(fields(job.question))
     asked_otherwise = {f"question {name}": value for name, value in after.items() if name not in before or before[name] != value}
@@ -193,7 +193,7 @@ def save(outcome: Outcome, path: Path) -> None:
 
 
 def read(path: Path) -> Outcome:
-    """An outcome from its file. Raises MinimaeError when the file is none."""
+    """An outcome from its file. Raises MinimaeError when the file is not an outcome."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content.pop("verdict")
@@ -215,7 +215,7 @@ def recorded(claim: str, budget: str = "laptop") -> Outcome:
 
 
 def compared(outcome: Outcome, before: Outcome) -> tuple[bool, str]:
-    """Is a new run what the recorded one says? → whether every mean lies within the spread, and a sentence.
+    """Does a new run agree with the recorded one? → whether every mean lies within the spread, and a sentence.
 
     Two runs of n seeds differ by chance: 3 standard errors of the difference of two means are allowed, and at least 1.
     """

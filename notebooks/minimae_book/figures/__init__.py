@@ -1,6 +1,6 @@
 """Every figure is a function here: it takes arrays and returns a matplotlib Figure. Nothing is shown or saved.
 
-One module a subject; the modules that only chapters use are named after what their chapters show.
+One module per subject; the modules that only chapters use are named after what their chapters show.
 """
 # ruff: noqa: F401
 

@@ -1,4 +1,4 @@
-"""Figures of attention and positions: who looks at whom, and who sits where (chapter 03)."""
+"""Figures of attention and positions (chapter 03)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def attention_table(weights: np.ndarray, values: np.ndarray, results: np.ndarray
 
 
 def matrices(panels: Mapping[str, np.ndarray], *, x: str, y: str) -> Figure:
-    """Square matrices side by side on one colour scale, for example who looks at whom before and after a shuffle."""
+    """Square matrices side by side on one colour scale, for example attention before and after a shuffle."""
     fig = figure(3.0 * len(panels), 3.2)
     top = max(float(m.max()) for m in panels.values())
     for axes, (title, matrix) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -42,7 +42,7 @@ def matrices(panels: Mapping[str, np.ndarray], *, x: str, y: str) -> Figure:
 
 
 def attention_maps(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray]], titles: Sequence[str]) -> Figure:
-    """One row a question: (picture, place (row, column) that asks, maps ``heads h w``) → the picture, then a map per head."""
+    """One row per query: (picture, (row, column) of the query, maps ``heads h w``) → the picture, then a map per head."""
     columns = 1 + len(rows[0][2])
     fig = figure(1.55 * columns + 0.5, 1.6 * len(rows) + 0.3)
     table = fig.subplots(len(rows), columns, squeeze=False)
@@ -74,7 +74,7 @@ def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[
 
 
 def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] | None], *, label: str, own_scale: bool = False) -> Figure:
-    """Maps ``h w`` side by side, each with the patch that it is about in a frame (or none); one colour scale, or one for each."""
+    """Maps ``h w`` side by side, each with its patch in a frame (or none); one colour scale, or one for each."""
     fig = figure(2.6 * len(maps), 3.3 if own_scale else 3.65)
     panels = fig.subplots(1, len(maps), squeeze=False)[0]
     everything = np.concatenate([one.ravel() for one in maps.values()])
@@ -98,7 +98,7 @@ def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] 
 
 
 def every_similarity(similarity: np.ndarray, grid: tuple[int, int]) -> Figure:
-    """``n n`` similarities → one small map ``h w`` for every patch, laid out where the patch sits."""
+    """``n n`` similarities → one small map ``h w`` for every patch, at the position of the patch."""
     h, w = grid
     fig = figure(0.72 * w + 0.6, 0.72 * h + 0.6)
     table = fig.subplots(h, w, squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
@@ -125,7 +125,7 @@ def through_blocks(series: Mapping[str, Sequence[float]], *, y: str) -> Figure:
 
 
 def claimed_places(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], grid: tuple[int, int]) -> Figure:
-    """For each panel (places ``k``, claimed ``k``): an arrow from where a patch sits to the place that its token claims."""
+    """For each panel (indices ``k``, claimed ``k``): an arrow from each patch to the patch whose position its token has."""
     h, w = grid
     fig = figure(3.2 * len(panels), 3.3)
     for axes, (title, (places, claimed)) in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Figures of masks: the permutation as crossing lines, kept counts, who is kept how often, masks in tables (chapter 02)."""
+"""Figures of masks: the permutation as crossing lines, kept counts, how often each patch is kept, masks in tables (chapter 02)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def crossing_lines(
     """A permutation as crossing lines: patches with their noise, sorted by it, and put back; lines follow each patch down.
 
     noise: one number per patch, ``n``. keep: how many are kept. pictures: ``n p1 p2`` or ``n p1 p2 3`` in [0, 1], in image order.
-    restore: another list of places than the right one; patches that come back to a wrong place are drawn in orange.
+    restore: a wrong list of positions to draw instead; patches that return to a wrong position are drawn in orange.
     """
     noise = np.asarray(noise, dtype=float)
     order = noise.argsort(kind="stable").tolist()
@@ -111,7 +111,7 @@ def how_often_kept(shares: Mapping[str, np.ndarray], expected: float, *, images:
     table = fig.subplots(2, len(shares), squeeze=False, gridspec_kw={"height_ratios": [1.5, 1]})
     spread = 196 * np.sqrt(expected / 100 * (1 - expected / 100) / images)
     least, most = (float(pick([pick(share) for share in shares.values()])) for pick in (np.min, np.max))
-    low, high = min(0.6 * expected, least), max(1.4 * expected, most)  # of the colours: what is even shall look even
+    low, high = min(0.6 * expected, least), max(1.4 * expected, most)  # of the colours: equal steps look equal
     bins = np.linspace(min(0.9 * expected, least), max(1.1 * expected, most), 40)
     for (title, share), upper, lower in zip(shares.items(), table[0], table[1]):
         drawn = bare(upper).imshow(share, cmap=HEAT, vmin=low, vmax=high, interpolation="nearest")
@@ -201,7 +201,7 @@ def pixels_to_patches(picture: np.ndarray, drawn: np.ndarray, mask: np.ndarray, 
     fig = figure(4.6, 2.5)
     left, right = fig.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     over = np.where(drawn[..., None] > 0.5, 0.35 * picture + 0.65 * _rgb(ORANGE), picture)
-    for axes, shown, title in ((left, over, "drawn, and what it touches"), (right, _hide(picture, mask), "removed")):
+    for axes, shown, title in ((left, over, "drawn, and the patches it touches"), (right, _hide(picture, mask), "removed")):
         bare(axes).imshow(shown, vmin=0, vmax=1)
         axes.spines[:].set_visible(False)
         axes.set_title(title, fontsize=10)

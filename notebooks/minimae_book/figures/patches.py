@@ -68,7 +68,7 @@ def moving_grid(pieces: np.ndarray, grid: tuple[int, int], moments: Sequence[flo
 
 
 def _pieces_at(axes: Axes, pieces: np.ndarray, grid: tuple[int, int], moment: float, left: float, top: float) -> None:
-    """All pieces where they are at one moment, framed in the colour of their band, with the names of the axes that can be seen."""
+    """All pieces at one moment, framed in the colour of their band, with the names of the axes that can be seen."""
     from matplotlib.patches import Rectangle
 
     (h, w), wide = grid, pieces.shape[2] / pieces.shape[1]
@@ -133,7 +133,7 @@ def inside_a_patch(patch: np.ndarray) -> Figure:
 
 
 def cut_lines(picture: np.ndarray, patches: Sequence[tuple[int, int]]) -> Figure:
-    """One picture ``height width 3`` cut at each of some patch sizes (rows, columns); above it what that makes."""
+    """One picture ``height width 3`` cut at each of some patch sizes (rows, columns); above it the numbers that result."""
     height, width = picture.shape[:2]
     fig = figure(2.3 * len(patches), 2.3 * height / width + 0.5)
     for axes, (p1, p2) in zip(fig.subplots(1, len(patches), squeeze=False)[0], patches, strict=True):
@@ -149,7 +149,7 @@ def cut_lines(picture: np.ndarray, patches: Sequence[tuple[int, int]]) -> Figure
 
 
 def same_scale(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Pictures ``height width 3`` of different sizes side by side, a pixel as large in each of them."""
+    """Pictures ``height width 3`` of different sizes side by side, all at the same pixel size."""
     widths, tallest = [x.shape[1] for x in pictures], max(len(x) for x in pictures)
     fig = figure(8.4, 8.4 * tallest / (1.08 * sum(widths)) + 0.55)
     for axes, picture, title in zip(fig.subplots(1, len(pictures), width_ratios=widths), pictures, titles, strict=True):

@@ -28,7 +28,7 @@ def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tens
 
 
 def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
-    """A table of pictures: one row an image, one column a stage; with ``pairs`` the rows stand in that many column groups."""
+    """A table of pictures: one row per image, one column per stage; with ``pairs`` the rows stand in that many column groups."""
     columns, height = len(titles), -(-len(rows) // pairs)
     tall, wide = rows[0][0].shape[:2]
     side = 7.6 / (columns * pairs)
@@ -61,7 +61,7 @@ def picture_table(
 
     A cell ``height width 3`` in [0, 1] is a picture; a cell ``h w`` is a map, drawn from dark (low) to bright (high) on one ``scale``
     for all maps, by default from 0 to their largest value; ``scale_label`` adds its colour bar. ``frames`` colours the border of a
-    cell, ``marks`` puts a cross at a place (row, column) of it; both are addressed by (row, column) of the table.
+    cell, ``marks`` puts a cross at a (row, column) of it; both are addressed by (row, column) of the table.
     """
     frames, marks = frames or {}, marks or {}
     arrays = [[None if cell is None else np.asarray(cell) for cell in row] for row in cells]

@@ -14,7 +14,7 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, chart, figur
 
 
 def comparison(table: dict[str, dict[str, float]], rows: Sequence[str]) -> Figure:
-    """Accuracy by method: {question: {row: percent}} → one panel a question, one dot a row; a row without an answer has no dot."""
+    """Accuracy by method: {evaluation: {row: percent}} → one panel per evaluation, one dot per row; a row without a value has none."""
     colours = dict(zip(rows, (GREY, ORANGE, PURPLE, BLUE, GREEN), strict=False))
     fig = figure(2.5 * len(table) + 1.4, 0.42 * len(rows) + 1.1)
     panels = fig.subplots(1, len(table), squeeze=False, sharey=True)[0]
@@ -108,7 +108,7 @@ def classes_in_a_plane(
 
 
 def neighbours(rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[bool]]], *, names: Sequence[str]) -> Figure:
-    """A query and its nearest neighbours, one search a row: a green border is the query's own class, an orange one another."""
+    """A query and its nearest neighbours, one search per row: a green border is the query's own class, an orange one another."""
     cells = [[picture, *found] for picture, found, _ in rows]
     frames = {(i, 1 + j): GREEN if same else ORANGE for i, (_, _, right) in enumerate(rows) for j, same in enumerate(right)}
     places = [f"{j + 1}." for j in range(max(len(found) for _, found, _ in rows))]
@@ -131,7 +131,7 @@ def claim_panels(
 ) -> Figure:
     """A row for every measure: on the left {measure: {line: [(x, mean, std), …]}}, on the right the paper's {line: [(x, value), …]}.
 
-    The scales of the two columns differ, and each is its own: other data, another model. log: numbers on a logarithmic axis.
+    The two columns have scales of their own, because data and model differ. log: numbers on a logarithmic axis.
     """
     both = any(measure in paper for measure in ours)
     fig = figure(9.2 if both else 5.4, 2.5 * len(ours) + 0.5)
@@ -171,7 +171,7 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
             axes.set_xscale("log")
             axes.minorticks_off()
         else:
-            room = 0.035 * (ticks[-1] - ticks[0])  # a tick so near to the one before it would run into it
+            room = 0.035 * (ticks[-1] - ticks[0])  # the labels of ticks this close would overlap
             ticks = [x for x, before in zip(ticks, [-math.inf, *ticks]) if x - before > room]
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 8 else 0)
     axes.margins(y=0.12)

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours that colour-blind readers can tell apart (Okabe and Ito), size, frame."""
+"""What all figures have in common: colours that colour-blind readers can distinguish (Okabe and Ito), size, frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ else:
     Axes = Figure = object  # matplotlib is imported when the first figure is drawn
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
-HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from little to much; from minus over zero to plus
+HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from low to high; from minus over zero to plus
 
 
 def figure(width: float, height: float) -> Figure:
@@ -26,7 +26,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def _drawn_in_notebooks() -> None:
-    """Tell a running notebook how to show a Figure, as ``%matplotlib inline`` would. Nothing happens anywhere else."""
+    """Make a running notebook show a Figure, as ``%matplotlib inline`` would. Nothing happens anywhere else."""
     import sys
 
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None

@@ -1,4 +1,4 @@
-"""Figures of what is predicted and how it is scored: three targets, where the loss looks, what loss is normal (chapter 06)."""
+"""Figures of what is predicted and how it is scored: three targets, which patches the loss counts, which loss is normal (chapter 06)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, SIGNED, Figure, bare, box,
 
 
 def three_targets(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
-    """One row a patch: the picture with the patch framed, then its pixels, its normalised pixels, and its coefficients as bars.
+    """One row per patch: the picture with the patch framed, then its pixels, its normalised pixels, and its coefficients as bars.
 
-    A row is (picture ``height width 3`` in [0, 1], grid place (row, column), pixels ``p1 p2``, normalised ``p1 p2``, coefficients).
+    A row is (picture ``height width 3`` in [0, 1], patch (row, column), pixels ``p1 p2``, normalised ``p1 p2``, coefficients).
     """
     fig = figure(9.0, 2.05 * len(rows) + 0.3)
     table = fig.subplots(len(rows), 4, squeeze=False, gridspec_kw={"width_ratios": [1, 1.18, 1.18, 1.3]})
@@ -51,7 +51,7 @@ def patch_values(panels: Mapping[str, np.ndarray], *, limit: float | None = None
 
 
 def where_the_loss_looks(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], titles: Sequence[str]) -> Figure:
-    """One row an image: what the model saw, then two maps ``h w`` of the loss of each patch; NaN is not looked at, and hatched."""
+    """One row per image: what the model saw, then two maps ``h w`` of the loss of each patch; NaN is not scored, and hatched."""
     from matplotlib.patches import Rectangle
 
     fig = figure(7.6, 2.35 * len(rows) + 0.3)

@@ -10,7 +10,7 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, bare, chart,
 
 
 def visible_tokens(picture: np.ndarray, keep: Sequence[int], grid: tuple[int, int]) -> Figure:
-    """The patches in ``keep`` where they sit in the picture, and the same as a row of tokens behind the class token."""
+    """The patches in ``keep`` at their positions in the picture, and the same as a row of tokens after the class token."""
     from matplotlib.patches import Rectangle
 
     (h, w), k = grid, len(keep)
@@ -93,7 +93,7 @@ BLANK = (0.86, 0.88, 0.92)  # the fill of a mask token
 
 
 def _token(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, *, visible: bool) -> None:
-    """One token: a frame one unit wide; inside it its patch, or a question mark if it is a mask token. Its place is written below."""
+    """One token: a frame one unit wide; inside it its patch, or a question mark if it is a mask token. Its index is written below."""
     from matplotlib.patches import Rectangle
 
     left, low, side = x - 0.42, y - 0.42, 0.84
@@ -183,7 +183,7 @@ def encoder_and_decoder(panels: Mapping[str, Mapping[str, tuple[float, float]]])
 
 
 def before_and_after(panels: Mapping[str, Sequence[float] | np.ndarray], *, unit: str, dots: Sequence[str] = ()) -> Figure:
-    """Differences on a log scale, one row of dots a question; zeros stand at the left edge. With ``dots``: what each dot of a row is."""
+    """Differences on a log scale, one row of dots per question; zeros stand at the left edge. With ``dots``: what each dot of a row is."""
     fig, axes = chart(7.4, 0.5 * len(panels) + 1.1)
     low = 1e-18
     for i, values in enumerate(panels.values()):

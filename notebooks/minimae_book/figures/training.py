@@ -65,7 +65,7 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
-    """Learning rates by optimizer step: {name: one value a step}, with the epochs on the upper axis and the warm-up shaded."""
+    """Learning rates by optimizer step: {name: one value per step}, with the epochs on the upper axis and the warm-up shaded."""
     fig, axes = chart(6.4, 3.0)
     if warmup:
         axes.axvspan(0, warmup, color="#F0F0F0", zorder=0)
@@ -90,7 +90,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
 
 
 def epoch_row(places: Sequence[int], epochs: Sequence[int], *, batch: int) -> Figure:
-    """The endless row of shuffled epochs: one box an image (its place written inside), one colour an epoch, a bracket a batch."""
+    """The endless sequence of shuffled epochs: one box per image (its index written inside), one colour per epoch, a bracket per batch."""
     from matplotlib.patches import Rectangle
 
     fig = figure(7.4, 1.25)

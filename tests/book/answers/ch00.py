@@ -55,7 +55,7 @@ ANSWERS = {
     },
     "ch00_hide_rectangle": {
         "wrong": {
-            "inside out": (_inside_out, "inside out"),
+            "inverted": (_inside_out, "inverted"),
             "rows and columns swapped": (_swapped, "swapped"),
             "sizes taken for ends": (_ends, "sizes"),
             "no batch axis": (_no_batch, r"\(1, 6, 9\)"),

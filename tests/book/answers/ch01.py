@@ -43,7 +43,7 @@ ANSWERS = {
             "forgets the pixels": (lambda i, g, p: divmod(i, g[1]), "times as far"),
             "down the columns": (lambda i, g, p: (i % g[0] * p[0], i // g[0] * p[1]), "along the rows"),
             "left, top": (lambda i, g, p: (i % g[1] * p[1], i // g[1] * p[0]), "row comes first"),
-            "swaps p1 and p2": (lambda i, g, p: (i // g[1] * p[1], i % g[1] * p[0]), "changed places"),
+            "swaps p1 and p2": (lambda i, g, p: (i // g[1] * p[1], i % g[1] * p[0]), "are swapped"),
             "row and column swapped": (lambda i, g, p: (i % g[1] * p[0], i // g[1] * p[1]), "other way round"),
             "always the first": (lambda i, g, p: (0, 0), "patch 1 begins"),
             "one number": (lambda i, g, p: i * p[0], "a pair"),
@@ -52,7 +52,7 @@ ANSWERS = {
     },
     "ch01_plain_patchify": {
         "wrong": {
-            "reshapes only": (_reshapes, "moves no number"),
+            "reshapes only": (_reshapes, "does not move any numbers"),
             "channels last, then reshapes": (_channels_last_reshapes, "take height and width apart"),
             "channels first": (_string("b (h w) (c p1 p2)"), r"\(c p1 p2\)"),
             "mirrors each patch": (_string("b (h w) (p2 p1 c)"), r"\(p2 p1 c\)"),
@@ -61,7 +61,7 @@ ANSWERS = {
             "does not join": (_string("b h w (p1 p2 c)"), "joined"),
             "one row too many": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).repeat(1, 2, 1), "should give"),
             "scales": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p) / 255, "not the numbers"),
-            "turns it round": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).flip(1), "wrong places"),
+            "turns it round": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).flip(1), "wrong order"),
             "returns nothing": (lambda x, p: None, "return"),
         }
     },
@@ -77,7 +77,7 @@ ANSWERS = {
             "knows two orders": (_tried_on(torch.arange(120).reshape(1, 3, 4, 10), (2, 5), ["p1 p2 c", "c p1 p2"]), "for p1 c p2"),
             "never calls it": (lambda cut: "p1 p2 c", "call cut"),
             "true or false": (lambda cut: True, "string"),
-            "returns nothing": (lambda cut: None, "nothing came back"),
+            "returns nothing": (lambda cut: None, "returned nothing"),
         }
     },
 }

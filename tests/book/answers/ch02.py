@@ -59,8 +59,8 @@ ANSWERS = {
             "the order itself": (lambda order: order, "the order itself"),
             "sorts": (sorted, "sorted the patches"),
             "backwards": (lambda order: order[::-1], "backwards"),
-            "counts from one": (lambda order: [order.index(i) + 1 for i in range(len(order))], "place 0"),
-            "applies it twice": (lambda order: [order[i] for i in order], "sits at place"),
+            "counts from one": (lambda order: [order.index(i) + 1 for i in range(len(order))], "position is 0"),
+            "applies it twice": (lambda order: [order[i] for i in order], "is at position"),
             "too short": (lambda order: [order.index(i) for i in range(len(order) - 1)], "your list has"),
             "returns nothing": (lambda order: None, "return"),
         }

@@ -87,7 +87,7 @@ ANSWERS = {
     "ch03_read_address": {
         "wrong": {
             "row and column swapped": (swapped, "swapped"),
-            "keeps the class row": (with_class_row, "one place too far"),
+            "keeps the class row": (with_class_row, "one row too far"),
             "divides by the rows": (divided_by_rows, "divide by the columns"),
         }
     },
@@ -100,7 +100,7 @@ ANSWERS = {
             "both signs alike": (lambda d, rows, columns: turned(d, rows, columns, sign=-1), "changes the length"),
             "mixes the halves": (fitted_to_sums, "halves are mixed"),
             "the identity": (lambda d, rows, columns: torch.eye(d), "nothing moves"),
-            "a matrix for one half": (lambda d, rows, columns: turned(d, rows, columns)[: d // 2, : d // 2], "16 × 16 is wanted"),
+            "a matrix for one half": (lambda d, rows, columns: turned(d, rows, columns)[: d // 2, : d // 2], "16 × 16 is expected"),
         }
     },
 }

@@ -63,7 +63,7 @@ ANSWERS = {
             "forgets the class row": (forgets_class_row, "left neighbour"),
             "forgets positions": (forgets_positions, "bag of patches"),
             "forgets the class token": (forgets_class_token, r"not \(2, 3, 8\)"),
-            "class token last": (class_token_last, "stands at the end"),
+            "class token last": (class_token_last, "is at the end"),
             "projects all patches": (projects_all, "take first"),
         }
     },

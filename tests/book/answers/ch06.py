@@ -26,7 +26,7 @@ ANSWERS = {
             "upside down": (lambda p1, p2, c: p1 * p2 * c / (p1 * p2 * c - 1), "upside down"),
             "forgets the channels": (lambda p1, p2, c: (p1 * p2 - 1) / (p1 * p2), "channels"),
             "squares only": (lambda p1, p2, c: (p1 * p1 * c - 1) / (p1 * p1 * c), "square"),
-            "what is missing": (lambda p1, p2, c: 1 / (p1 * p2 * c), "missing"),
+            "what is missing": (lambda p1, p2, c: 1 / (p1 * p2 * c), "difference from 1"),
         }
     },
     "ch06_masked_loss": {

@@ -45,7 +45,7 @@ ANSWERS = {
         "wrong": {
             "black": (lambda p, h: p * ~h[:, :, None], "mean of the patch"),
             "one mean for all": (_whole_mean, "one mean for the whole picture"),
-            "inside out": (lambda p, h: torch.where(h[:, :, None], p, p.mean(-1, keepdim=True)), "inside out"),
+            "inverted": (lambda p, h: torch.where(h[:, :, None], p, p.mean(-1, keepdim=True)), "inverted"),
             "in place": (_in_place, "have changed"),
         }
     },
@@ -53,13 +53,13 @@ ANSWERS = {
         "wrong": {
             "a column": (lambda w, grid: _map(w, slice(1, None), 0, grid), "column"),
             "shifted": (lambda w, grid: _map(w, 0, slice(0, -1), grid), "shifted"),
-            "flat": (lambda w, grid: w[:, :, 0, 1:], "b heads h w was wanted"),
+            "flat": (lambda w, grid: w[:, :, 0, 1:], "b heads h w was expected"),
         }
     },
     "ch08_most_similar": {
         "wrong": {
             "its own neighbour": (_with_itself, "leave it out"),
-            "not centred": (_not_centred, "mean was not taken out"),
+            "not centred": (_not_centred, "mean was not subtracted"),
             "the farthest": (_farthest, "farthest"),
             "plain distance": (_distance, "distance"),
         }

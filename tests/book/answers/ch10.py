@@ -47,7 +47,7 @@ ANSWERS = {
     "ch10_paste": {
         "wrong": {
             "a ring": (lambda x, box: _paste(x, box, [3, 0, 1, 2]), "ring"),
-            "turned round": (lambda x, box: _paste(x, box, [3, 2, 1, 0]), "turned round"),
+            "reversed": (lambda x, box: _paste(x, box, [3, 2, 1, 0]), "reversed"),
             "rows and columns": (lambda x, box: _paste(x, (box[1], box[0], box[3], box[2]), [1, 0, 3, 2]), "exchanged"),
             "the other share": (lambda x, box: _paste(x, box, [1, 0, 3, 2], 10 / 48), "share of the rectangle"),
             "in place": (_in_place, "clone"),

@@ -38,7 +38,7 @@ ANSWERS = {
             "round the edge": (lambda h: _share(_near(h) & h, h), "edge"),
             "corners": (lambda h: _share(_near(h, corners=True, wrap=False) & h, h), "corners"),
             "of all": (lambda h: _share(_near(h, wrap=False) & h, torch.ones_like(h)), "all"),
-            "inside out": (lambda h: _share(_near(~h, wrap=False) & ~h, ~h), "inside out"),
+            "inverted": (lambda h: _share(_near(~h, wrap=False) & ~h, ~h), "inverted"),
             "per image": (lambda h: (_near(h, wrap=False) & h).float().mean((1, 2)), "one number"),
         }
     },
@@ -46,7 +46,7 @@ ANSWERS = {
         "wrong": {
             "the best": (lambda m, c, s: max(m, key=m.get), "whatever it costs"),
             "the cheapest": (lambda m, c, s: min(c, key=c.get), "cheapest of all"),
-            "the dearest": (lambda m, c, s: max((k for k in m if m[k] >= max(m.values()) - s), key=c.get), "dearest"),
+            "most expensive": (lambda m, c, s: max((k for k in m if m[k] >= max(m.values()) - s), key=c.get), "most expensive"),
             "a number": (lambda m, c, s: max(m.values()), "key"),
         }
     },
