@@ -8,7 +8,7 @@ from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Suppress
 
-from ..recipes import brief, for_processes, known, describe_run
+from ..recipes import brief, describe_run, for_processes, known
 from ..tasks.evaluation import check_images
 from ..tasks.pretrain import Pretrain, Pretrained, pretrain
 from ..train import threads

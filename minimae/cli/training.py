@@ -14,7 +14,7 @@ from ..data.types import ImageDataset, Statistics
 from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..recipes import FEW_LABELS, RECIPES, brief, for_processes, known, describe_run
+from ..recipes import FEW_LABELS, RECIPES, brief, describe_run, for_processes, known
 from ..tasks.evaluation import Scores, evaluate
 from ..tasks.finetune import Classifier, Finetune, finetune, load_finetuned
 from ..tasks.probe_train import Probe, train_probe

@@ -16,7 +16,7 @@ from . import files, imagenet, small
 from .entries import Cost, Entry, Knn, for_processes, step_flops
 from .files import write_recipe
 from .small import FASHION, FEW_LABELS, SCRATCH, my_pictures
-from .text import brief, describe_entry, list_entries, describe_run
+from .text import brief, describe_entry, describe_run, list_entries
 
 __all__ = [
     "FASHION", "FEW_LABELS", "PRETRAIN", "RECIPES", "SCRATCH", "Cost", "Entry", "Knn", "brief", "describe", "describe_run",

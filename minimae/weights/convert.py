@@ -182,7 +182,7 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
     partial = out.with_name(out.name + ".partial")
     config = huggingface.config_of(trained, decoder=decoder) if layout == "huggingface" else {}
     if not config and out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise MinimaeError(f"{out} has the ending {out.suffix!r}: .safetensors or .pth was expected")
+        raise MinimaeError(f"{out} has the extension {out.suffix!r}: .safetensors or .pth was expected")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if config:

@@ -59,7 +59,7 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
     Raises MinimaeError for another file extension, an existing file, or missing packages of the extra ``onnx``.
     """
     if path.suffix not in (".pt2", ".onnx"):
-        raise MinimaeError(f"{path} has the ending {path.suffix!r}: .pt2 (torch.export) or .onnx was expected")
+        raise MinimaeError(f"{path} has the extension {path.suffix!r}: .pt2 (torch.export) or .onnx was expected")
     check_absent(path)
     if path.suffix == ".onnx":
         try:

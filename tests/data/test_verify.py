@@ -82,7 +82,7 @@ CONTRADICTIONS = {
     "a length beyond the shard": (lambda i: {"lengths": changed(i.lengths, 11, 10**7)}, "lie outside"),
     "a length of nothing": (lambda i: {"lengths": changed(i.lengths, 1, 0)}, "lie outside"),
     "lists of different length": (lambda i: {"ids": i.ids[:-1]}, "differ in length"),
-    "a class twice": (lambda i: {"classes": (*i.classes[:2], i.classes[0])}, "not different names"),
+    "a class twice": (lambda i: {"classes": (*i.classes[:2], i.classes[0])}, "class names are not all different"),
     "no classes": (lambda i: {"classes": ()}, "labels without classes"),
     "no labels": (lambda i: {"labels": None}, "classes without labels"),
     "a shard twice": (lambda i: {"shards": (i.shards[0], *i.shards[:2])}, "each once"),

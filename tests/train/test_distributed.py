@@ -146,7 +146,7 @@ def test_a_process_that_is_killed_is_started_again(alone: dict[str, Any], folder
 def test_other_images_a_step_are_refused(folders: Any) -> None:
     launch(folder := folders(), ranks=2, epochs=1, batch=8)
     told = launch(folder, "resume", code=1, epochs=1, batch=8)
-    assert re.search(r"other settings \(processes: 2 → 1, which makes another batch", told)
+    assert re.search(r"other settings \(processes: 2 → 1, which changes batch", told)
 
 
 def test_gradients_are_exchanged_once_a_step(folders: Any) -> None:

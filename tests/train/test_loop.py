@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch) -> No
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(MinimaeError, match="No space left.*from before is untouched"):
+    with pytest.raises(MinimaeError, match="No space left.*the previous checkpoint is untouched"):
         save_checkpoint(path, {"kind": "pretrain", "step": 2})
     assert load_checkpoint(path)["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -129,7 +129,7 @@ def test_mistakes_about_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MinimaeError, match=r"has the extension '.tflite': .pt2 \(torch.export\) or .onnx was expected"):
         save_program(trained(), tmp_path / "a.tflite")
     (tmp_path / "a.onnx").write_text("mine")
-    with pytest.raises(MinimaeError, match="is there already"):
+    with pytest.raises(MinimaeError, match="already exists"):
         save_program(trained(), tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MinimaeError, match=r'pip install "minimae\[onnx\]"'):

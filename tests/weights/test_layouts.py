@@ -318,7 +318,7 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
         ({"patch": 8}, "has patches of 4×4 pixels, and a projection of no others; for 8×8 take other ones"),
         ({"channels": 1}, r"takes 3 channel\(s\), not 1: convert the images"),
         ({"image": 18}, "18"),
-        ({"statistics": ([0.5], [0.5])}, r"take 3 channel\(s\); statistics for 1 and 1 were given"),
+        ({"statistics": ([0.5], [0.5])}, r"statistics for 3 channel\(s\) are needed; means for 1 and stds for 1 were given"),
         ({"heads": 4}, r"how many heads a decoder of width 16 with 2 blocks has .* give decoder_heads= \(--decoder-heads\)"),
         ({"decoder_heads": 4}, "how many heads an encoder of width 32 with 2 blocks has cannot be seen in its weights: give heads= "),
         ({"original_image": 20}, "an image of 20×20 has 25 patches; there are 16 positions"),
@@ -370,7 +370,7 @@ def test_what_a_layout_cannot_hold(tmp_path: Path) -> None:
         weights.save(trained(), tmp_path / "out.bin2", "official")
     assert not list(tmp_path.iterdir())
     (tmp_path / "there.pth").write_text("mine")
-    with pytest.raises(MinimaeError, match="is there already"):
+    with pytest.raises(MinimaeError, match="already exists"):
         weights.save(trained(), tmp_path / "there.pth", "official")
 
 
@@ -402,7 +402,7 @@ def test_the_command_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["convert", "fashion-nano", str(tmp_path / "x.pth"), "--to", "timm"]) == 2
     assert "--encoder-only" in capsys.readouterr().err
     assert main(["convert", "fashion-nano", str(tmp_path / "end.safetensors"), "--to", "minimae"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["convert", "fashion-nanno", str(tmp_path / "x.pth"), "--to", "timm"]) == 2
     assert "did you mean 'fashion-nano'?" in capsys.readouterr().err
     assert main(["convert", "fashion-nano", str(tmp_path / "x.pth"), "--to", "official", "--heads", "3"]) == 2
