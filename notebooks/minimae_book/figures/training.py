@@ -51,10 +51,11 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
     panels = [plain(axes) for axes in fig.subplots(rows, columns, squeeze=False).flat]
     for axes, (title, lines) in zip(panels, groups.items()):
         for name, points in lines.items():
-            axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name)
+            axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name,
+                      zorder=3 if name == title else 2)  # fmt: skip  # the last layer's rate is lr itself
         axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=9)
         axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if len(lines) > 1:  # of many layers, the peak and the first
             axes.legend(handles=axes.lines if len(lines) <= 4 else axes.lines[:2], frameon=False, fontsize=7)
     for axes in panels[len(groups) :]:
