@@ -218,6 +218,7 @@ def test_the_wheel_stands_alone(built: Path, tmp_path: Path) -> None:
         names = set(wheel.namelist())
         wheel.extractall(site)
     assert {f"minimae/_sample/fashion/{name}" for name in SAMPLE | {"LICENSE"}} <= names
+    assert {f"minimae/_sample/photos/{name}" for name in ("chelsea.jpg", "china.jpg", "coffee.jpg", "flower.jpg", "LICENSE.md")} <= names
     assert {name_of(module).replace(os.sep, "/") for module in MODULES} | book_files(below=BOOK.parent) <= names
     assert not [name for name in names if name.startswith(("tests/", "data/", "notebooks/"))], "only the two packages are installed"
     code = "import minimae.data as d, minimae_book as b; print(d.__file__, b.__file__, len(d.load('fashion')), sep='\\n')"

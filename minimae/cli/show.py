@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from minimae_book.photographs import photographs_figure, ratio_figure
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MinimaeError, nearest
@@ -16,7 +17,6 @@ from ..train import threads
 from ..weights import load_pretrained
 from .commands import command_for
 from .options import WeightsOptions
-from .report import picture, reconstruction_figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,35 +40,47 @@ class RecipesCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructCommand:
-    """Hide most of your own picture and let a trained model reconstruct it. Any size: the picture is resized to the model."""
+    """Hide most of your own picture, of any size and shape, and let a trained model reconstruct it. Without a picture: shipped ones."""
 
-    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE [PICTURE …]")]]  # One image file or more.
-    weights: Path  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
+    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="[PICTURE …]")]] = ()  # Image files; without one, shipped photographs.
+    weights: Path = Path("photos-tiny")  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     ratio: float | None = None  # Share of the patches to hide; by default the model's own.
     seed: int = 0  # Decides which patches are hidden.
     bits: int | None = None
     """Bits used by a picture of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
     out: Path = Path("reconstruction.png")  # File for the figure; with several pictures a number is added.
+    animate: Path | None = None  # Also write an animation in which the mask grows, a .gif, .png or .webp.
 
     def __call__(self) -> None:
-        if not self.pictures:
-            raise ValueError(f"name a picture: minimae reconstruct PICTURE --weights {self.weights}")
+        if self.animate and (not self.pictures or self.animate.suffix.lower() not in (".gif", ".png", ".webp")):
+            raise ValueError("an animation needs a picture, and a file that ends in .gif, .png or .webp: PICTURE --animate mask.gif")
         trained = self.layout.load(self.weights, load_pretrained)
         threads.in_this_process(trained.model.size, device="cpu")
-        if trained.model.size.channels not in (1, 3):
-            raise ValueError(f"this model takes {trained.model.size.channels} channels; pictures from files have 1 or 3")
+        channels = trained.model.size.channels
+        if channels not in (1, 3):
+            raise ValueError(f"this model takes {channels} channels; pictures from files have 1 or 3")
+        print(f"weights: {self.weights}, trained on {trained.recipe.data}, {'in colour' if channels == 3 else 'in grey'}")
         out = self.out if self.out.suffix else self.out.with_suffix(".png")
+        masks: dict[str, Any] = {"seed": self.seed, "ratio": self.ratio}
+        if not self.pictures:
+            self.write(out, "--out", *photographs_figure(trained, **masks))
         for i, path in enumerate(self.pictures):
-            pixels = fit_to_model(read_picture(path, trained.model.size.channels, bits=self.bits), trained)
-            fig, caption = reconstruction_figure(trained, pixels, seed=self.seed, ratio=self.ratio)
-            target = out if len(self.pictures) == 1 else out.with_stem(f"{out.stem}-{i + 1}")
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                picture(fig, target, caption)
-            except (OSError, ValueError) as error:
-                raise MinimaeError(f"cannot write {target} ({error}); give another file with --out") from None
-            print(f"{target}: {caption}")
+            pixels = fit_to_model(read_picture(path, channels, bits=self.bits), trained)
+            number = f"-{i + 1}" if len(self.pictures) > 1 else ""
+            self.write(out.with_stem(out.stem + number), "--out", *ratio_figure(trained, pixels, **masks))
+            if self.animate:
+                path = self.animate.with_stem(self.animate.stem + number)
+                self.write(path, "--animate", *ratio_figure(trained, pixels, **masks, grows=True))
+
+    def write(self, path: Path, option: str, figure: Any, caption: str) -> None:
+        """Save a figure or an animation under this path, and print the path."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+        except (OSError, ValueError) as error:
+            raise MinimaeError(f"cannot write {path} ({error}); give another file with {option}") from None
+        print(f"{path}: {caption}")
 
 
 @dataclass(frozen=True, kw_only=True)

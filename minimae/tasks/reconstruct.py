@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from ..data.decoding import read_file
 from ..data.pixels import as_pixels
 from ..devices import device_of
 from ..errors import MinimaeError
-from ..model.masking import Mask, make_mask
+from ..model.mae import MAE
+from ..model.masking import Mask, make_mask, user_mask
 from ..model.patches import pair, unpatchify
 from ..train.precision import evaluating
 from .pretrained import Pretrained, Statistics
@@ -23,6 +25,7 @@ from .pretrained import Pretrained, Statistics
 Triplet = tuple[Tensor, Tensor, Tensor]  # original, what the model saw, reconstruction: each ``height width 3``, float in [0, 1]
 TITLES = ("original", "what it saw", "reconstruction")
 GREY_BLUE = (0.62, 0.66, 0.74)  # hidden patches; no photograph has this colour
+WINDOWS, LARGEST, THINNEST = 3, 24, 32  # a photograph in image sizes of its model: short side, area at most; longest side : short side
 CAPTIONS = {
     "normalised": "The model predicts normalised pixels; the mean and contrast of each patch come from the original.",
     "pixels": "The model predicts pixels, shown as they are; nothing comes from the hidden patches.",
@@ -45,6 +48,32 @@ def as_pictures(images: Tensor, statistics: Statistics) -> Tensor:
     return rearrange(pixels, "b c height width -> b height width c").contiguous()
 
 
+def starts(length: int, window: int) -> list[int]:
+    """Where windows that overlap by half or more start, so that they cover the length."""
+    return torch.linspace(0, length - window, 1 + math.ceil(2 * (length - window) / window)).round().int().tolist()
+
+
+def predict_in_windows(model: MAE, images: Tensor, mask: Mask) -> Tensor:
+    """Images larger than the model's → predictions ``b c height width``, blended from half overlapping windows of the model's own size.
+
+    A window in which everything is hidden predicts 0, the dataset's mean.
+    """
+    (height, width), (rows, columns), (p1, p2) = model.grid(images), model.size.grid, pair(model.size.patch)
+    hidden = mask.binary.unflatten(1, (height, width))
+    down, across = (1 - torch.linspace(1 / n - 1, 1 - 1 / n, n, device=images.device).abs() for n in (rows * p1, columns * p2))
+    weight = down[:, None] * across
+    total, weights = torch.zeros_like(images), torch.zeros_like(images[:1, :1])
+    for y in starts(height, rows):
+        for x in starts(width, columns):
+            window = (..., slice(y * p1, (y + rows) * p1), slice(x * p2, (x + columns) * p2))
+            weights[window] += weight
+            for i, part in enumerate(hidden[:, y : y + rows, x : x + columns]):
+                if 0 < part.mean() < 1:  # something is visible, and something is hidden
+                    predicted = model.reconstruct(images[i : i + 1][window], user_mask(part[None], (rows, columns))).predicted[0]
+                    total[i][window] += predicted * weight
+    return total / weights
+
+
 @torch.no_grad()
 def reconstruction_triplets(trained: Pretrained, pixels: Any, mask: Mask) -> list[Triplet]:
     """Images ``b c height width`` and a mask → of each image the original, what the model saw, and the reconstruction.
@@ -55,13 +84,14 @@ def reconstruction_triplets(trained: Pretrained, pixels: Any, mask: Mask) -> lis
     if not trained.decoder:
         raise MinimaeError("these weights have no decoder, so they cannot reconstruct: choose weights with one (mae-base-full)")
     model, statistics = (trained.pictures or trained.model).eval(), trained.statistics
-    images = normalise(as_pixels(pixels, trained.size.channels).to(device_of(model)), statistics)
-    images = images.to(model.encoder.project.weight.dtype)
+    images = normalise(as_pixels(pixels, trained.size.channels).to(device_of(model)), statistics).to(model.encoder.project.weight.dtype)
     mask = mask.to(images.device)
+    patch, grid = pair(trained.size.patch), model.grid(images)
+    hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1]), patch, grid)[:, 0] > 0.5
+    windows = trained.pictures and all(side >= window for side, window in zip(grid, trained.size.grid)) and grid != trained.size.grid
     with evaluating(images.device, trained.recipe.precision):
-        reconstructed = model.reconstruct(images, mask).inpainted
-    patch = pair(trained.size.patch)
-    hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, patch[0] * patch[1]), patch, model.grid(images))[:, 0] > 0.5
+        predicted = predict_in_windows(model, images, mask) if windows else model.reconstruct(images, mask).predicted
+    reconstructed = torch.where(hidden[:, None], predicted, images)
     original = as_pictures(images, statistics)
     seen = torch.where(hidden.cpu()[..., None], torch.tensor(GREY_BLUE), original)
     return list(zip(original, seen, as_pictures(reconstructed, statistics), strict=True))
@@ -92,12 +122,19 @@ def read_picture(path: Path, channels: int, *, bits: int | None = None) -> Tenso
 
 
 def fit_to_model(pixels: Any, trained: Pretrained) -> Tensor:
-    """Resize images of any size so that they just cover the model's and the patch divides both sides. → uint8."""
+    """Resize images of any size to one that the patch divides. → uint8.
+
+    They just cover the model's size; with a decoder of pictures, up to :data:`WINDOWS` times that. Raises MinimaeError for a thin image.
+    """
     pixels = as_pixels(pixels, trained.size.channels)
     pixels = pixels * 255 if pixels.is_floating_point() else pixels.float()
     (p1, p2), (height, width) = pair(trained.size.patch), pixels.shape[-2:]
+    if max(height, width) > THINNEST * min(height, width):
+        raise MinimaeError(f"a picture of {height} × {width} pixels is too thin: cut it to at most {THINNEST} : 1")
     rows, columns = pair(trained.size.image)
-    scale = max(rows / height, columns / width)
+    cover = scale = max(rows / height, columns / width)
+    if trained.pictures:
+        scale = max(cover, min(1, WINDOWS * cover, math.sqrt(LARGEST * rows * columns / (height * width))))
     new = [max(1, round(height * scale / p1)) * p1, max(1, round(width * scale / p2)) * p2]
     start = torch.zeros(1, device=pixels.device)
     whole = [resize_matrix(start, torch.full_like(start, old), old, n)[0] for old, n in zip((height, width), new, strict=True)]

@@ -24,13 +24,21 @@ from minimae.tasks.pretrain import Pretrained, pretrain
 from minimae.tasks.probe import probe_predict
 from minimae.train import threads
 from minimae.train.folder import can_resume
+from minimae.weights import load_pretrained
 
 from .figures import comparison
+from .photographs import photographs_figure
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
 CAPTION = (
     "Test accuracy. k-NN (20 neighbours) and probe (a linear classifier, its penalty chosen on training images for every row alike) see "
     "all patch tokens of the frozen encoder side by side. Tuned: the whole network trained on the labelled images, last epoch."
+)
+
+PHOTOGRAPHS = "photos-tiny"
+LARGER = (
+    "By photos-tiny, which comes with the project and was trained on 50,000 pictures of Tiny-ImageNet. It saw none of these photographs. "
+    "Try your own: <code>minimae reconstruct PICTURE</code>"
 )
 
 
@@ -113,9 +121,13 @@ def demo(out: Path, *, seed: int = 0) -> Comparison:
     write_json(out / "comparison.json", {"table": found.table, "notes": found.notes, "seconds": seconds, **environment("cpu")})
     rows = found.rows()
     parts += ["<h2>What did it learn?</h2>", table(rows), picture(comparison(found.table, ROWS), out / "comparison.png", CAPTION)]
+    print("3. And with photographs: reconstructions by a larger model that comes with the project.", flush=True)
+    figure, caption = photographs_figure(load_pretrained(PHOTOGRAPHS), seed=seed)
+    parts += ["<h2>And with photographs</h2>", f"<p>{LARGER}</p>", picture(figure, out / "photographs.png", caption)]
     page = write_page(out, "A masked autoencoder in five minutes", parts, chosen, "cpu")
     print("", *(f"{row:16}" + "".join(f"{cell:>22}" for cell in cells) for row, *cells in rows), "", sep="\n")
     print(f"{seconds:.0f} s in all, {len(test):,} test images, seed {seed}. Everything is on one page: {page}")
+    print(f"Photographs, 75 % hidden: {out / 'photographs.png'}. Your own: minimae reconstruct PICTURE")
     return found
 
 

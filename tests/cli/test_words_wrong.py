@@ -230,7 +230,6 @@ def test_help_names_the_recipe_and_the_list_of_commands_fits(capsys: pytest.Capt
     (["convert"], "minimae convert needs IN (A name, a run folder, or a file or folder of another library; its layout is detected); OUT (The file"),
     (["knn"], "minimae knn needs --weights PATH (Shipped weights by name,"), (["export", "x"], "minimae export needs OUT (The file to write) (minimae"),
     (["data", "pack"], "needs FOLDER (The folder: "), (["race"], "minimae race needs {5,15,45} (How long"), (["flops"], "needs SIZE (A named size"),
-    (["reconstruct", "--weights", "fashion-nano"], "name a picture: minimae reconstruct PICTURE --weights fashion-nano"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from .style import HEAT, ORANGE, Figure, figure
 
+WIDTH, FINE = 7.6, 240  # inches; dots per inch of photographs
 Cell = np.ndarray | Tensor | None
 
 
@@ -27,12 +31,12 @@ def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tens
     return picture
 
 
-def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
+def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1, dpi: int = 120) -> Figure:
     """A table of pictures: one row per image, one column per stage; with ``pairs`` the rows stand in that many column groups."""
     columns, height = len(titles), -(-len(rows) // pairs)
     tall, wide = rows[0][0].shape[:2]
-    side = 7.6 / (columns * pairs)
-    fig = figure(side * columns * pairs, side * tall / wide * height + 0.35)
+    side = WIDTH / (columns * pairs)
+    fig = figure(side * columns * pairs, side * tall / wide * height + 0.35, dpi=dpi)
     grid = fig.subplots(height, columns * pairs, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for axes in grid.flat:
         axes.set_axis_off()
@@ -44,6 +48,67 @@ def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Seque
             if line == 0:
                 axes.set_title(titles[j], fontsize=9, pad=3)
     return fig
+
+
+def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[float], titles: Sequence[str]) -> Figure:
+    """One picture in three stages, large; below it what the model saw, and its reconstruction, at other mask ratios.
+
+    rows: original, masked and reconstruction at each of the ``shares`` that are hidden; the first is drawn large. A panorama's stages
+    stand below each other.
+    """
+    (height, width), strip = rows[0][0].shape[:2], len(rows) - 1
+    wide = width > 2.5 * height
+    shapes = ((3, 1), (strip, 2)) if wide else ((1, 3), (2, strip))
+    heights = [down * (WIDTH / across * height / width + (0.25 if wide else 0.1)) + 0.15 for down, across in shapes]
+    fig = figure(WIDTH, sum(heights), dpi=FINE if height >= 64 else 120)
+    fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    large, small = fig.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
+    below = small.subplots(*shapes[1], squeeze=False)
+    seen, reconstructed = below.T if wide else below
+    names = [f"{100 * share:.0f} % hidden" for share in shares]
+    lines: list[tuple[Iterable[Any], Sequence[np.ndarray | Tensor], list[str]]] = [
+        (large.subplots(*shapes[0], squeeze=False).flat, rows[0], [titles[0], f"{titles[1]}: {names[0]}", titles[2]]),
+        (seen, [row[1] for row in rows[1:]], names[1:]),
+        (reconstructed, [row[2] for row in rows[1:]], [titles[2]] * strip if wide else [""] * strip),
+    ]
+    for line in lines:
+        for axes, image, text in zip(*line):
+            axes.set_axis_off()
+            axes.imshow(np.asarray(image), interpolation="nearest" if height < 64 else "antialiased", vmin=0, vmax=1)
+            if text:
+                axes.set_title(text, fontsize=9, pad=3)
+    return fig
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Frames ``height width 3`` in [0, 255], to be saved as a figure is: a .gif, .png or .webp that runs forth and back for ever."""
+
+    frames: Sequence[np.ndarray]
+
+    def savefig(self, path: Path) -> None:
+        from PIL import Image
+
+        first, *others = map(Image.fromarray, self.frames)
+        first.save(path, save_all=True, append_images=others + others[-2::-1], duration=700, loop=0)
+
+
+def mask_animation(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[float]) -> Animation:
+    """Frames in which the mask grows: the original, what the model saw and the reconstruction, at the ``shares`` that the rows hide."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    frames, gap, line = [], 6, 26
+    for row, share in zip(rows, shares):
+        times = max(1, round(192 / row[0].shape[0]))
+        pictures = [(255 * np.asarray(part)).round().astype(np.uint8).repeat(times, 0).repeat(times, 1) for part in row]
+        height, width = pictures[0].shape[:2]
+        frame = Image.new("RGB", (len(row) * (width + gap) - gap, height + line), "white")
+        for i, part in enumerate(pictures):
+            frame.paste(Image.fromarray(part), (i * (width + gap), line))
+        text = f"{100 * share:.0f} % hidden"
+        ImageDraw.Draw(frame).text((frame.width // 2, line // 2), text, "black", ImageFont.load_default(17), anchor="mm")
+        frames.append(np.asarray(frame))
+    return Animation(frames)
 
 
 def picture_table(

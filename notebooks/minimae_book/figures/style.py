@@ -14,7 +14,7 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", 
 HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from low to high; from minus over zero to plus
 
 
-def figure(width: float, height: float) -> Figure:
+def figure(width: float, height: float, *, dpi: int = 120) -> Figure:
     """An empty figure in the style of the book, without touching matplotlib's global state. Sizes in inches.
 
     In a notebook a figure that is the last value of a cell is drawn below it. The background is white, in dark mode too.
@@ -22,7 +22,7 @@ def figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     _drawn_in_notebooks()
-    return Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
+    return Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
 
 
 def _drawn_in_notebooks() -> None:
