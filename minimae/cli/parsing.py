@@ -154,7 +154,7 @@ def for_my_pictures(rest: list[str]) -> Any:
 
 
 def value_of(option: str, rest: list[str]) -> str | None:
-    """The value of an option: "" when it stands there without one, None when the option is not there."""
+    """The value of an option: "" when the option has none, None when the option is missing."""
     for word, following in zip(rest, [*rest[1:], "-"]):
         name, sign, value = word.partition("=")
         if name == option:

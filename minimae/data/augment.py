@@ -185,7 +185,7 @@ def blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """Brightness ``b 1 height width``; of images that are not colour, their mean over the channels."""
+    """Brightness ``b 1 height width``; for images that are not in colour, their mean over the channels."""
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     weights = constant_tensor(GREY, images.device, images.dtype)[:, None, None]

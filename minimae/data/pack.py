@@ -91,7 +91,7 @@ def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> 
             for job, index in zip(todo, made, strict=True):
                 done[job.path] = index
                 bar.update()
-        finally:  # after an error, half a shard may be left of a worker that was killed
+        finally:  # after an error, a killed worker may leave half a shard
             made.close()
             for path in target.glob(f"*{PARTIAL}"):
                 path.unlink()

@@ -25,7 +25,7 @@ FIRST = 100  # if none of the first hundred images can be read, something else i
 class Batch(NamedTuple):
     """Images of one forward pass: pixels uint8 ``b c height width``, labels int64 ``b`` or None, sample ids and epochs int64 ``b``.
 
-    boxes: float32 ``b 4`` (top, left, height, width), what is shown of images that were cropped when they were read; None where the
+    boxes: float32 ``b 4`` (top, left, height, width), the visible part of images that were cropped when read; None where the
     pixels are the whole images.
     """
 
@@ -141,7 +141,7 @@ class ImageDataset(ABC):
             return torch.zeros(self.channels, 256, dtype=torch.int64)
 
     def summary_of(self, index: int) -> tuple[int, int, float]:
-        """Height, width and mean value: enough to recognise an image, however it is stored. All zero for a damaged one."""
+        """Height, width and mean value: enough to recognise an image, however it is stored. All zero for a damaged image."""
         try:
             pixels = self.read(index)
         except DamagedImage:

@@ -1,4 +1,4 @@
-"""Check packed shards: each against its checksum and its index, and the indexes against themselves and each other."""
+"""Check packed shards: each against its checksum and its index, and the indexes against each other."""
 
 from __future__ import annotations
 

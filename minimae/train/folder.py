@@ -158,7 +158,7 @@ def newest(out: Path, kind: str, *, tensors: bool = True) -> tuple[Path, dict[st
         try:
             state = load_sharded(path, kind, tensors=tensors) if path.is_dir() else load_checkpoint(path, kind)
             if damage is not None and world().main:
-                to_terminal(f"warning: {damage}. Using {path}, of step {state['step']}")
+                to_terminal(f"warning: {damage}. Using {path}, from step {state['step']}")
             return path, state
         except Damaged as error:
             damage = damage or error

@@ -136,7 +136,7 @@ def download(url: str, target: Path, *, md5: str | None = None, quiet: bool = Fa
             for file in (partial, tag_file(partial)):
                 file.unlink(missing_ok=True)
             if wrong is not None:
-                raise MinimaeError(f"what came from {url} has the md5 {wrong}, not {md5}…: it was removed; try again, or {by_hand}")
+                raise MinimaeError(f"the download from {url} has the md5 {wrong}, not {md5}…: it was removed; try again, or {by_hand}")
     except OSError as error:
         raise MinimaeError(f"cannot write {target} ({error}): set TORCH_HOME to a folder that can be written, or {by_hand}") from None
     return target

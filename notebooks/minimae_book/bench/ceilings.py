@@ -38,7 +38,7 @@ class Ceilings:
 
 
 def ceilings(device: torch.device | str, precision: str = "auto", *, side: int | None = None, repeats: int = 5) -> Ceilings:
-    """Measure both, the best of some repeats. side: of the matrices, by default 2048 on a CPU and 8192 on a GPU."""
+    """Measure both: the best of several repeats. side: of the matrices, by default 2048 on a CPU and 8192 on a GPU."""
     device = torch.device(device)
     default, size = SIZES["cuda" if device.type == "cuda" else "cpu"]
     n = side or default
@@ -55,7 +55,7 @@ def ceilings(device: torch.device | str, precision: str = "auto", *, side: int |
 
 
 def peak(name: str, precision: str) -> float | None:
-    """TFLOP/s by the data sheet of a GPU that is in the table, by torch's name for it; None for any other device."""
+    """TFLOP/s from the data sheet of a GPU in the table, by torch's name for it; None for other devices."""
     known = next((values for key, values in PEAKS.items() if re.search(rf"\b{key}\b", name)), None)
     if known is None:
         return None

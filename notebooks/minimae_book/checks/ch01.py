@@ -29,7 +29,7 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
     if found == [(i // 5 * 2, i % 5 * 7) for i in range(15)]:
         return passed("you can find any patch in any picture")
     mistakes: dict[str, list[Pair]] = {
-        "that is the row and the column of the patch in the grid; in pixels it begins p1 and p2 times as far": [
+        "that is the row and the column of the patch in the grid; multiply them by p1 and p2 for pixels": [
             (i // 5, i % 5) for i in range(15)
         ],
         "divide by w, the number of columns: a row of the grid is full after w patches, not after h": [

@@ -92,7 +92,7 @@ def ch03_move(f: Callable[[int, int, int], Tensor]) -> Verdict:
         if near(start @ moved, _addresses(d, columns, rows)):
             return failed("rows and columns are swapped: the first half of the channels holds the column")
         if moved[:half, half:].abs().max() > 1e-6 or moved[half:, :half].abs().max() > 1e-6:
-            return failed("the two halves are mixed: column and row are turned apart from each other (torch.block_diag)")
+            return failed("the two halves are mixed: rotate column and row separately (torch.block_diag)")
         fine = [near((start @ moved)[:, part], _addresses(d, rows, columns)[:, part]) for part in (slice(0, half), slice(half, d))]
         if any(fine):
             return failed(f"the half of the {'column' if fine[0] else 'row'} is right for {what}, the other half is not")

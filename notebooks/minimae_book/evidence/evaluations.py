@@ -63,7 +63,7 @@ class Linear:
 class Patches:
     """Mean intersection over union in percent of a linear head that classifies every patch of drawn scenes.
 
-    pixels: the head sees the pixels of its patch and nothing of the encoder: the baseline.
+    pixels: the head sees the pixels of its patch and no output of the encoder: the baseline.
     """
 
     data: str

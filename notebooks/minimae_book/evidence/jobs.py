@@ -2,7 +2,7 @@
 
 A job is named by a hash of everything that decides its result. So claims share their pre-trainings, an interrupted command continues
 where it stopped, and a second process (``minimae reproduce`` again, in another terminal) takes the jobs that the first one has not
-started. A process holds a lock on its job, and the lock ends with the process.
+started. A process holds a lock on its job, which is released when the process ends.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ ANSWERS = {
     "ch01_corner_of": {
         "wrong": {
             "divides by h": (lambda i, g, p: (i // g[0] * p[0], i % g[0] * p[1]), "divide by w"),
-            "forgets the pixels": (lambda i, g, p: divmod(i, g[1]), "times as far"),
+            "forgets the pixels": (lambda i, g, p: divmod(i, g[1]), "multiply them by p1"),
             "down the columns": (lambda i, g, p: (i % g[0] * p[0], i // g[0] * p[1]), "along the rows"),
             "left, top": (lambda i, g, p: (i % g[1] * p[1], i // g[1] * p[0]), "row comes first"),
             "swaps p1 and p2": (lambda i, g, p: (i // g[1] * p[1], i % g[1] * p[0]), "are swapped"),
