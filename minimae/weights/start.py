@@ -77,7 +77,7 @@ def start_from(model: MAE, trained: Pretrained | Classified, recipe: Pretrain, s
         fresh.append(f"the decoder ({reason})")
     text = f"starts from {' and '.join(taken)} of {recipe.init}" + (f"; fresh: {', '.join(fresh)}" if fresh else "")
     if not all(torch.allclose(a.cpu(), b.cpu(), atol=1e-3) for a, b in zip(statistics, trained.statistics, strict=True)):
-        text += f"\nimages are normalised by their own statistics ({listed(statistics)}); the weights' were {listed(trained.statistics)}"
+        text += f"\nimages are normalised by their own statistics ({listed(statistics)}); the weights used {listed(trained.statistics)}"
     if (eps := trained.size.eps) != model.size.eps:
         text += f"\nthe norms add {model.size.eps} to the variance, and those of the weights added {eps}"
     return text

@@ -45,7 +45,7 @@ def test_encoder_and_decoder_are_taken_and_statistics_compared(file: Path) -> No
     found = weights.load(file)
     assert equal(model, found.model)
     assert text.startswith(f"starts from the encoder and the decoder of {file}") and "fresh" not in text
-    assert "normalised by their own statistics (0.5" in text and "the weights' were 0.200 ± 0.400" in text
+    assert "normalised by their own statistics (0.5" in text and "the weights used 0.200 ± 0.400" in text
 
 
 @pytest.mark.parametrize(
