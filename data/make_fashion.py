@@ -26,7 +26,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 def main(source: Path, target: Path = Path(__file__).parent / "fashion") -> None:
     target.mkdir(exist_ok=True)
     for split, count in COUNTS.items():
-        images = read_fashion(source, split).subset_per_class(count, seed=SEED)
+        images = read_fashion(source, split).balanced_subset(count, seed=SEED)
         assert images.labels is not None
         write_idx(target / f"{FILES[split]}-images-idx3-ubyte.gz", images.pixels[:, 0].numpy())
         write_idx(target / f"{FILES[split]}-labels-idx1-ubyte.gz", images.labels.byte().numpy())

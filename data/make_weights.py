@@ -65,7 +65,7 @@ def judge(trained: Pretrained, shipped: Shipped, train: Images, test: Images, de
     if shipped.labels is None:
         return {}
     assert train.labels is not None and test.labels is not None
-    few = train if shipped.labels >= len(train) else train.subset_per_class(shipped.labels)
+    few = train if shipped.labels >= len(train) else train.balanced_subset(shipped.labels)
     size, encoder, statistics = trained.model.size, trained.model.encoder.to(device), trained.statistics
     pool: Pool = "tokens" if size.width * size.grid[0] * size.grid[1] <= 8192 else "mean"
     known, asked = (extract(encoder, images, statistics, pool=pool) for images in (train, test))

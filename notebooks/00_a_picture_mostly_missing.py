@@ -82,7 +82,7 @@ def show(images, ratio=0.75, seed=0):
     return reconstruction_triplets(trained, images.pixels, mask)
 
 
-some = clothes.subset_per_class(12, seed=1)
+some = clothes.balanced_subset(12, seed=1)
 
 # %% mystnb={"image": {"alt": "Twelve photographs of clothes in two column groups. Each has three pictures: the original, the same with 37 of 49 patches hidden under grey, and the model's painting, in which the garment is back, a little blurred."}}
 plots.reconstructions(show(some), ("original", "what it saw", "painted"), pairs=2)
@@ -155,7 +155,7 @@ plots.picture_table(cells, columns=titles, rows=["saw", "painted"] * 3)
 book.predict("hidden-until-lost", 75, ask="What share of the patches (in %) must be hidden until fewer than half of the answers are right?")
 
 # %%
-known, asked = data.load("fashion", "train").subset_per_class(1000), clothes.subset_per_class(500)
+known, asked = data.load("fashion", "train").balanced_subset(1000), clothes.balanced_subset(500)
 described = extract(trained.model.encoder, known, trained.statistics)
 shares = [0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 0.97]
 
@@ -359,7 +359,7 @@ check.ch00_error_on_hidden(error_on_hidden)
 @torch.no_grad()
 def error_at(ratio, count=200):
     """The error of the painting at one share of hidden patches."""
-    images = clothes.subset_per_class(count)
+    images = clothes.balanced_subset(count)
     x, mask = normalise(images.pixels, trained.statistics), make_mask(images.ids, grid, ratio=ratio)
     hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, 16), 4, grid) > 0.5
     return float(error_on_hidden(x, trained.model.reconstruct(x, mask).inpainted, hidden))

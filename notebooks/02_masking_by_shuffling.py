@@ -193,7 +193,7 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 # garments, with the noise of `torch.rand`. (We shall be unhappy with `torch.rand` soon.)
 
 # %%
-clothes = data.load("fashion", "test").subset_per_class(6, seed=1)
+clothes = data.load("fashion", "test").balanced_subset(6, seed=1)
 garments = clothes.pixels.float() / 255
 tokens = patchify(garments, 4)
 mask = mask_from_noise(torch.rand(6, 49, generator=torch.Generator().manual_seed(0)), keep=12)

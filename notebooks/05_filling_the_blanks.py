@@ -71,7 +71,7 @@ BUDGET_SECONDS = 60
 # %%
 trained = weights.load("fashion-nano")
 encoder, model_size = trained.model.encoder, trained.model.size
-clothes = data.load("fashion", "test").subset_per_class(10, seed=1)
+clothes = data.load("fashion", "test").balanced_subset(10, seed=1)
 images = normalise(clothes.pixels, trained.statistics)
 mask = make_mask(clothes.ids, model_size.grid, ratio=0.75, seed=0)
 with torch.no_grad():

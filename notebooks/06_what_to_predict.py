@@ -236,7 +236,7 @@ TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": No
 
 # %%
 train, test = data.load("fashion", "train"), data.load("fashion", "test")
-photos = normalise(test.subset_per_class(10, seed=1).pixels, train.statistics)
+photos = normalise(test.balanced_subset(10, seed=1).pixels, train.statistics)
 patches = patchify(photos, 4)
 pca = PCATarget(16, coefficients=6).fit(patchify(normalise(train.pixels[:2000], train.statistics), 4))
 asked = {"pixels": PixelTarget(16)(patches), "normalised": NormalisedTarget(16)(patches), "pca": pca(patches)}
@@ -546,7 +546,7 @@ plots.reconstructions(rows, ("original", "masked", "knows nothing", "fashion-nan
 # learn eight images by heart, something is broken. It is the first test to make with any model.
 
 # %%
-eight = train.subset_per_class(8, seed=3)
+eight = train.balanced_subset(8, seed=3)
 wardrobe = normalise(eight.pixels, train.statistics)
 twice = wardrobe.repeat(2, 1, 1, 1)  # each image with two different masks in a step
 fixed = make_mask(eight.ids, grid, seed=9)  # a mask to look at, never trained on
@@ -637,7 +637,7 @@ book.reveal("visible-patches", answer)
 # there is right. In photographs of clothes on black, about three in ten patches are flat.
 
 # %%
-many = test.subset_per_class(500, seed=4)
+many = test.balanced_subset(500, seed=4)
 x, masks = normalise(many.pixels, train.statistics), make_mask(many.ids, grid, ratio=0.75, seed=0)
 normalised = NormalisedTarget(16)(take(patchify(x, 4), masks.masked))
 flat = normalised.abs().amax(-1) == 0

@@ -322,7 +322,7 @@ class ImpatientTask(PretrainTask):
 
 
 # %%
-short, few = replace(mine, batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1), clothes.subset_per_class(640)
+short, few = replace(mine, batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1), clothes.balanced_subset(640)
 straight, _ = pretrain(short, few, quiet=True)
 
 folder = Path(tempfile.mkdtemp())
@@ -442,7 +442,7 @@ def tidy_lr(step, *, steps, warmup, peak, floor=0.0):
 
 # %%
 small = replace(mine, epochs=4, warmup_epochs=1.5, log_every=1)
-photographs = clothes.subset_per_class(2_560)
+photographs = clothes.balanced_subset(2_560)
 
 
 def losses_with(lr_function):

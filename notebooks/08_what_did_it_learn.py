@@ -73,7 +73,7 @@ trained = weights.load("fashion-nano")
 torch.manual_seed(trained.recipe.seed)
 twin = MAE(trained.model.size).eval()
 model, grid, patch = trained.model, trained.model.size.grid, trained.model.size.patch
-known, asked = data.load("fashion", "train").subset_per_class(1500), data.load("fashion", "test").subset_per_class(750)
+known, asked = data.load("fashion", "train").balanced_subset(1500), data.load("fashion", "test").balanced_subset(750)
 
 # %% tags=["nbval-check-output"]
 print("grid", grid, "patch", patch, "width", model.size.width, "blocks", model.size.depth)
@@ -187,7 +187,7 @@ def kinds(images):
     return {"background": share == 1, "outline": (share > 0.1) & (share < 1), "inside": share <= 0.1}
 
 
-many = asked.subset_per_class(300)
+many = asked.balanced_subset(300)
 errors = patch_errors(many, 2)
 hard = {name: float(errors[where].nanmean()) for name, where in kinds(many).items()}  # not a number: never hidden by these masks
 assert hard["background"] < 0.3 < hard["inside"]

@@ -73,7 +73,7 @@ BUDGET_SECONDS = 110
 trained = weights.load("fashion-nano")
 torch.manual_seed(trained.recipe.seed)
 twin = MAE(trained.model.size).eval()
-known, asked = data.load("fashion", "train").subset_per_class(1500), data.load("fashion", "test").subset_per_class(750)
+known, asked = data.load("fashion", "train").balanced_subset(1500), data.load("fashion", "test").balanced_subset(750)
 sources = {
     "raw pixels": lambda images: pixel_features(images, trained.statistics),
     "random encoder": lambda images: extract(twin.encoder, images, trained.statistics),

@@ -79,7 +79,7 @@ BUDGET_SECONDS = 170
 trained = weights.load("fashion-nano")
 torch.manual_seed(trained.recipe.seed)
 twin = MAE(trained.model.size).eval()
-few, tests = data.load("fashion", "train").subset_per_class(300), data.load("fashion", "test").subset_per_class(1000)
+few, tests = data.load("fashion", "train").balanced_subset(300), data.load("fashion", "test").balanced_subset(1000)
 depth, statistics = trained.model.size.depth, trained.statistics
 
 # %% [markdown]

@@ -161,7 +161,7 @@ plots.curves(
 # Here is a sweep that you can afford: two ratios, two seeds, 2,000 photographs, ten epochs; half a minute.
 
 # %%
-few, tests = data.load("fashion", "train").subset_per_class(2000), data.load("fashion", "test").subset_per_class(1000)
+few, tests = data.load("fashion", "train").balanced_subset(2000), data.load("fashion", "test").balanced_subset(1000)
 
 
 def probed(ratio, seed):

@@ -112,7 +112,7 @@ class ProbeCommand(Trained):
 
     def __call__(self) -> None:
         trained, train, test = self.open(self.where.join())
-        train = train if self.labels is None else train.subset_per_class(self.labels)
+        train = train if self.labels is None else train.balanced_subset(self.labels)
         need = Need(trained.model.size, len(train), len(test), classes_of(train))
         if self.pool == "auto":
             pool, why = need.choose() if world().main else ("mean", "")

@@ -137,7 +137,7 @@ def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tup
 
 def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:
     """The few test images of a report, in memory; all of them if they were chosen already. A damaged one is an error, or replaced."""
-    chosen = test if test.labels is None or len(test) <= SHOWN else test.subset_per_class(SHOWN, seed=3)
+    chosen = test if test.labels is None or len(test) <= SHOWN else test.balanced_subset(SHOWN, seed=3)
     return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
 
 

@@ -120,7 +120,7 @@ class FinetuneCommand(RunOptions):
         threads.in_this_process(size, recipe, device=device)
         train, test = self.images(data, size, image=recipe.image)
         statistics = train.statistics if trained is None else trained.statistics
-        train = train if self.labels is None else train.subset_per_class(self.labels, seed=recipe.seed)
+        train = train if self.labels is None else train.balanced_subset(self.labels, seed=recipe.seed)
         given: dict[str, Any] = {"image": recipe.image or size.image, "channels": train.channels}
         train, validation, what = split_validation(self.validation, train, test, self.where, seed=recipe.seed, **given)
         if self.scratch:

@@ -148,7 +148,7 @@ class ImageDataset(ABC):
             return 0, 0, 0.0
         return pixels.shape[1], pixels.shape[2], float(pixels.double().mean())
 
-    def subset_per_class(self: Self, count: int, *, seed: int = 0) -> Self:
+    def balanced_subset(self: Self, count: int, *, seed: int = 0) -> Self:
         """``count`` images chosen by the seed, the same number of each class as nearly as possible. A larger count contains a smaller."""
         if self.labels is None:
             raise ValueError(f"{self.name} has no labels to choose by")
@@ -163,9 +163,9 @@ class ImageDataset(ABC):
         return self.subset(choose(self.labels, len(self), limit).sort().values)
 
     def few(self: Self, count: int, *, seed: int = 0) -> Self:
-        """Deprecated: the old name of :meth:`subset_per_class`."""
-        warnings.warn("few() is now subset_per_class()", DeprecationWarning, stacklevel=2)
-        return self.subset_per_class(count, seed=seed)
+        """Deprecated: the old name of :meth:`balanced_subset`."""
+        warnings.warn("few() is now balanced_subset()", DeprecationWarning, stacklevel=2)
+        return self.balanced_subset(count, seed=seed)
 
 
 def sampled(count: int, values: int) -> Tensor:

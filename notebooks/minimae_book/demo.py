@@ -84,7 +84,7 @@ def compare(
         "random encoder": lambda images: extract(untrained, images, statistics, pool="tokens"),
         "MAE": lambda images: extract(model.encoder, images, statistics, pool="tokens"),
     }
-    subset = train.subset_per_class(labels, seed=seed)
+    subset = train.balanced_subset(labels, seed=seed)
     for row, features in sources.items():
         say(f"k-NN and linear probe: {row}")
         inputs = features(test)

@@ -58,7 +58,7 @@ def test_the_sample_is_part_of_the_complete_set_and_in_the_order_that_makes_it()
     if not fashion.DEBIAN.is_dir():
         pytest.skip("the complete set is not installed; the checksums above and the made-up set below are checked in any case")
     for split, count in (("train", 10_000), ("test", 2_000)):
-        chosen = load("fashion-full", split).subset_per_class(count, seed=20211111)
+        chosen = load("fashion-full", split).balanced_subset(count, seed=20211111)
         assert torch.equal(chosen.pixels, load("fashion", split).pixels) and torch.equal(chosen.labels, load("fashion", split).labels)
 
 

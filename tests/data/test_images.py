@@ -55,9 +55,9 @@ def test_a_subset_keeps_its_sample_ids_and_labels():
 
 def test_few_takes_as_many_of_each_class():
     images = some()
-    assert images.subset_per_class(20).labels.bincount().tolist() == [5, 5, 5, 5]
-    assert set(images.subset_per_class(8).ids.tolist()) < set(images.subset_per_class(20).ids.tolist())
-    assert images.subset_per_class(20).ids.tolist() != images.subset_per_class(20, seed=1).ids.tolist()
+    assert images.balanced_subset(20).labels.bincount().tolist() == [5, 5, 5, 5]
+    assert set(images.balanced_subset(8).ids.tolist()) < set(images.balanced_subset(20).ids.tolist())
+    assert images.balanced_subset(20).ids.tolist() != images.balanced_subset(20, seed=1).ids.tolist()
 
 
 class Plain(ImageDataset):
@@ -86,12 +86,12 @@ def test_a_set_of_images_needs_to_read_one_and_to_choose_some():
     assert plain.image == images.image == (5, 7) and len(plain) == 60 and "some: 60 images, 3 × " in repr(plain)
     assert plain.summary_of(3) == pytest.approx(images.summary_of(3)) and plain.summary_of(7) == (0, 0, 0.0)
     assert plain.limited(9).ids.tolist() == images.limited(9).ids.tolist() == sorted(images.limited(9).ids.tolist())
-    assert plain.subset_per_class(8).ids.tolist() == images.subset_per_class(8).ids.tolist() and plain.limited(60) is plain
+    assert plain.balanced_subset(8).ids.tolist() == images.balanced_subset(8).ids.tolist() and plain.limited(60) is plain
 
 
-def test_few_is_the_old_name_of_subset_per_class():
-    with pytest.warns(DeprecationWarning, match="subset_per_class"):
-        assert some().few(8).ids.tolist() == some().subset_per_class(8).ids.tolist()
+def test_few_is_the_old_name_of_balanced_subset():
+    with pytest.warns(DeprecationWarning, match="balanced_subset"):
+        assert some().few(8).ids.tolist() == some().balanced_subset(8).ids.tolist()
 
 
 def test_choose_without_labels_takes_different_places():

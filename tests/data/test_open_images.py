@@ -166,7 +166,7 @@ def test_a_task_reads_the_same_statistics_in_both_ways(tmp_path: Path) -> None:
 
 
 def test_every_set_of_images_is_one_line(tmp_path: Path) -> None:
-    sets = [load("fashion").subset_per_class(20), shapes(count=3), from_array("mine", np.zeros((4, 5, 5), np.uint8))]
+    sets = [load("fashion").balanced_subset(20), shapes(count=3), from_array("mine", np.zeros((4, 5, 5), np.uint8))]
     sets += both(pictures(tmp_path, (20, 20), (20, 21)))
     for images in sets:
         assert "\n" not in repr(images) and len(repr(images)) < 120 and f"{len(images)} images" in repr(images)

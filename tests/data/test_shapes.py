@@ -110,7 +110,7 @@ def test_boxes_of_single_pixels_and_whole_images():
 
 
 def test_subsets_stay_scenes_and_detection_targets_fit_torchvision(scenes):
-    few = scenes.subset_per_class(12)
+    few = scenes.balanced_subset(12)
     assert isinstance(few, Scenes) and len(few.boxes) == len(few.instances) == len(few.semantic) == 12
     target = few.detection_target(3)
     assert target["masks"].dtype == torch.uint8 and target["labels"].min() >= 1 and target["labels"].max() <= len(CLASSES)

@@ -165,7 +165,7 @@ def test_labels() -> None:
     items, given = (from_dataset(Photographs(targets=False), labels=x).labels.tolist() for x in ("items", [i % 3 for i in range(12)]))
     assert items == given == [i % 3 for i in range(12)]
     part = from_dataset(Subset(Photographs(), [7, 3]))
-    assert part.labels.tolist() == [1, 0] and part.subset_per_class(1).ids.tolist() in ([0], [1])
+    assert part.labels.tolist() == [1, 0] and part.balanced_subset(1).ids.tolist() in ([0], [1])
     doubled = Photographs()
     doubled.target_transform, doubled.labels = (lambda label: 2 - label), [2 - i % 3 for i in range(12)]
     assert from_dataset(doubled).labels.tolist() == doubled.labels

@@ -333,7 +333,7 @@ def check_numbers(name: str, device: str) -> Report:
     there = source.to(gpu)
     for a, b in zip(there.statistics, source.statistics, strict=True):
         report.claim(a.device.type == "cpu" and torch.equal(a, b), "statistics of images on the GPU differ")
-    chosen = [images.subset_per_class(40).ids.cpu() for images in (there, source)]
+    chosen = [images.balanced_subset(40).ids.cpu() for images in (there, source)]
     report.claim(torch.equal(*chosen), "other images are chosen on the GPU")
     recipe, square = Pretrain(**SHAPE, **LENGTH), source.pixels[:, :, :32, :32]
     model = pretrain(recipe, source, quiet=True)[0].eval()

@@ -100,7 +100,7 @@ def test_a_curve_is_the_mean_of_runs_and_neighbours() -> None:
 
 
 def test_runs_become_references(tmp_path: Path) -> None:
-    images = data.load("fashion", "train").subset_per_class(200)
+    images = data.load("fashion", "train").balanced_subset(200)
     for name, seed, ratio in (("a", 0, 0.75), ("b", 1, 0.75), ("alone", 0, 0.5)):
         recipe = replace(SHORT, seed=seed, ratio=ratio, epochs=3.0, batch=20, log_every=1, width=24, heads=2, depth=1)
         (tmp_path / name).mkdir()

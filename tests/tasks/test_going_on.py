@@ -25,7 +25,7 @@ from minimae.weights import Classified
 from minimae.weights.scikit import MAEFeatures
 
 RECIPE = Finetune(batch=20, epochs=1.0, warmup_epochs=0.0, drop_path=0.0, base_lr=1e-3)
-TRAIN = load("fashion").subset_per_class(60)
+TRAIN = load("fashion").balanced_subset(60)
 
 
 @pytest.fixture(scope="module")

@@ -56,12 +56,12 @@ def test_other_images_are_refused_in_words(others: Callable[[], Images], said: s
 def test_other_labels_of_fine_tuning_are_refused(tmp_path: Path) -> None:
     images, recipe = noise(), Finetune(epochs=2, warmup_epochs=0, batch=8)
     encoder = build(TINY, images).encoder
-    finetune(recipe, encoder, images.subset_per_class(16), images.statistics, tmp_path, quiet=True)
+    finetune(recipe, encoder, images.balanced_subset(16), images.statistics, tmp_path, quiet=True)
     with pytest.raises(MinimaeError, match="other images .*images: 16 → 24"):
-        finetune(recipe, encoder, images.subset_per_class(24), images.statistics, tmp_path, resume=True, quiet=True)
+        finetune(recipe, encoder, images.balanced_subset(24), images.statistics, tmp_path, resume=True, quiet=True)
     with pytest.raises(MinimaeError, match="other images .*statistics"):
         mean, std = images.statistics
-        finetune(recipe, encoder, images.subset_per_class(16), (mean + 0.1, std), tmp_path, resume=True, quiet=True)
+        finetune(recipe, encoder, images.balanced_subset(16), (mean + 0.1, std), tmp_path, resume=True, quiet=True)
 
 
 def test_a_checkpoint_of_version_05_knows_its_statistics_only(tmp_path: Path) -> None:

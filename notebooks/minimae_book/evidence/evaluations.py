@@ -39,7 +39,7 @@ class Tune:
     def answer(self, model: MAE, images: Open) -> float:
         """Fine-tune a copy of the encoder, and classify the test images."""
         train = images(self.data, "train")
-        few = train.subset_per_class(min(self.labels, len(train)), seed=self.recipe.seed)
+        few = train.balanced_subset(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
         return evaluate(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision).top1
 

@@ -118,7 +118,7 @@ class RaceCommand:
             images = in_memory(open_stream(folder, split), workers=cores(), **how)
         else:
             images = load(self.data, split, root=self.data_root, image=32, channels=3, download=self.download)
-        return images if self.limit is None or self.limit >= len(images) else images.subset_per_class(self.limit)
+        return images if self.limit is None or self.limit >= len(images) else images.balanced_subset(self.limit)
 
     def again(self) -> str:
         """The command, without folders."""
