@@ -56,7 +56,7 @@ class ReconstructCommand:
         if self.animate and (not self.pictures or self.animate.suffix.lower() not in (".gif", ".png", ".webp")):
             raise ValueError("an animation needs a picture, and a file that ends in .gif, .png or .webp: PICTURE --animate mask.gif")
         trained = self.layout.load(self.weights, load_pretrained)
-        threads.in_this_process(trained.model.size, device="cpu")
+        threads.in_this_process(trained.model.size, device="cpu", images=1)
         channels = trained.model.size.channels
         if channels not in (1, 3):
             raise ValueError(f"this model takes {channels} channels; pictures from files have 1 or 3")

@@ -30,12 +30,12 @@ WINDOW = 3.0  # seconds over which that is measured; two low windows in a row co
 PART = 256  # images per batch counted without training, where the batch is only the size of a chunk
 
 
-def step_flops(size: Size | None, settings: Any = None) -> float:
+def step_flops(size: Size | None, settings: Any = None, *, images: int = PART) -> float:
     """Floating-point operations of a training step with these settings; without settings, of passing whole images, a chunk at a time."""
     if size is None:
         return 2 * SMALL
     cost = flops(size, getattr(settings, "ratio", None))
-    return float(cost.step * settings.batch if settings is not None else cost.forward * PART)
+    return float(cost.step * settings.batch if settings is not None else cost.forward * images)
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,13 @@ def inference(model: nn.Module) -> Threads:
     return Threads(choose_here(step_flops(size)))
 
 
-def in_this_process(size: Size, settings: Any = None, *, device: str) -> None:
-    """Set the threads of a command for the rest of this process: for a training run with these settings, or for passing whole images.
+def in_this_process(size: Size, settings: Any = None, *, device: str, images: int = PART) -> None:
+    """Set the threads of a command for the rest of this process: for training with these settings, or for passing so many images at a time.
 
     Reading, statistics and evaluation then use this number too. On a GPU nothing is changed.
     """
     if device == "cpu":
-        torch.set_num_threads(choose_here(step_flops(size, settings), wanted=getattr(settings, "threads", None)).count)
+        torch.set_num_threads(choose_here(step_flops(size, settings, images=images), wanted=getattr(settings, "threads", None)).count)
 
 
 def fix(count: int) -> None:

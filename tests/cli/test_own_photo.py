@@ -58,6 +58,20 @@ def test_the_default_is_the_model_of_photographs(here: Path, capsys: pytest.Capt
     assert hidden == sorted(hidden) and hidden[0] < 0.2 and hidden[-1] > 0.8
 
 
+def test_a_small_model_takes_one_thread(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image at a time is little work: with two threads on two busy cores the command took seven times as long."""
+    seen: list[int] = []
+    monkeypatch.setattr("minimae.train.threads.cores", lambda share=1: 4)
+    monkeypatch.setattr("minimae.cli.show.ratio_figure", lambda *a, **k: seen.append(torch.get_num_threads()) or (figure(1, 1), ""))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert main(["reconstruct", "holiday.jpg"]) == 0 and seen == [1]
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("words", [["--weights", "fashion-nano"], ["--weights", "fashion-nano", "--animate", "a.webp"], ["--seed", "3"]])
 def test_a_grey_picture_too(words: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.open("holiday.jpg").convert("L").save("grey.png")
