@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(images: Images, tmp_p
     resumed, _ = pretrain(TINY, images, tmp_path, resume=True, quiet=True)
     assert torch.equal(weights(whole), weights(resumed))
     warning = capsys.readouterr().err
-    assert "checkpoint.pt is truncated or damaged" in warning and "Using" in warning and "of step 8" in warning
+    assert "checkpoint.pt is truncated or damaged" in warning and "Using" in warning and "from step 8" in warning
 
 
 def test_the_last_one_that_is_damaged_is_an_error(images: Images, tmp_path: Path) -> None:
