@@ -14,7 +14,6 @@ from torch import Tensor, nn
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Inside, matrix products on this device are computed in float32: no autocast to half precision, no TF32.
-
     Autocast would crop images in bfloat16 (8 bits) and TF32 with 11 bits, so 8-bit pixels would be off by one or more.
     """
     before = torch.get_float32_matmul_precision()
@@ -27,6 +26,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+exact = full_precision  # the old name, until 0.8: chapter 06 of version 0.6 imports it
 
 
 def is_gpu(device: torch.device) -> bool:

@@ -10,12 +10,11 @@ from types import ModuleType
 from typing import Any
 
 MODEL = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae", "sizes", "checks", "calls")
-DATA = ("augment", "pixels")
 TRAIN = {"optimisers": "optim", "bands": "loss_bands", "graphs": "cuda_graph", "logs": "log"}
 MOVED = {
     **{f"minimae.{room}.{old}": f"minimae.train.{new}" for room in ("training", "train") for old, new in TRAIN.items()},
     **{f"minimae.{name}": f"minimae.model.{name}" for name in MODEL},
-    **{f"minimae.{name}": f"minimae.data.{name}" for name in DATA},
+    **{f"minimae.{name}": f"minimae.data.{name}" for name in ("augment", "pixels")},
     **{f"minimae.data.{old}": f"minimae.data.{new}" for old, new in (("source", "images"), ("arrays", "pixels"), ("rehearsal", "photos"))},
     "minimae.noise": "minimae.random",
     "minimae.jitter": "minimae.data.augment",

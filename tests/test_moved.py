@@ -87,3 +87,10 @@ def test_an_old_attribute_is_the_new_one() -> None:
     pictures = minimae.Pictures(images, images, images + 1, images)
     with pytest.warns(DeprecationWarning, match=r"Pictures\.painted is now inpainted"):
         assert pictures.painted is pictures.inpainted
+
+
+def test_functions_that_chapters_of_version_0_6_import_are_where_they_were() -> None:
+    from minimae import devices
+    from minimae.train import loop
+
+    assert devices.exact is devices.full_precision and loop.device_of is devices.device_of

@@ -17,7 +17,7 @@ from .run import Callback, Run
 from .schedule import lr_at, scaled_lr
 from .settings import Settings
 from .step import EagerStep, GraphStep, Prefetch
-from .task import Result, Task
+from .task import Result, Task, device_of  # noqa: F401  chapter 08 of version 0.6 imports device_of from here
 
 
 def fit(
