@@ -177,13 +177,14 @@ def test_verify_finds_every_damage(small, tmp_path):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from minimae.data import jobs
 from minimae.data import pack as packing
 quick = jobs.shrink
 jobs.shrink = lambda *data, **options: (time.sleep(0.2), quick(*data, **options))[1]  # 200 pictures: the signal comes in the middle
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would this one
     packing.pack(Path(sys.argv[1]), "train", Path(sys.argv[2]), side=32, shard_size=2, workers=2, quiet=True)
 """
 
