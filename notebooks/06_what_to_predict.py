@@ -409,8 +409,8 @@ class Pictures:
 
 
 # %% [markdown]
-# `inpainted` is what one shows: predictions in the hidden patches, originals in the visible ones. `predicted` is what one should look at
-# now and then: predictions everywhere.
+# Figures usually show `inpainted`: predictions in the hidden patches, originals in the visible ones. `predicted` has predictions everywhere;
+# look at it now and then.
 #
 # And the model. Follow `forward`: after its first line, which draws a mask when none is given, six lines, one for each chapter so far.
 

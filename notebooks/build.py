@@ -3,7 +3,8 @@
 A chapter is edited as ``NN_name.py`` (jupytext's py:percent); this runs it from top to bottom and writes ``NN_name.ipynb`` with its
 outputs, and nothing in it that tells where or when it was made but the seconds it took. A chapter that stops, or that writes to
 stderr, is not written. ``--times`` prints what the committed notebooks took; ``--student FOLDER`` writes copies without solutions
-and outputs for students, ``--nbgrader FOLDER`` the same with marked solutions for nbgrader's folder source/.
+and outputs for students, ``--nbgrader FOLDER`` the same with marked solutions for nbgrader's folder source/. ``--keep-outputs [NN …]``
+copies changed cells into the notebooks without running them: for changes that cannot alter what a cell prints.
 """
 
 from __future__ import annotations
@@ -91,6 +92,16 @@ def run(script: Path) -> Any:
     return notebook
 
 
+def keep_outputs(script: Path) -> Any:
+    """The notebook of a changed script with its old outputs: for changes that cannot alter what a cell prints."""
+    notebook, before = notebook_of(script), nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    if len(notebook.cells) != len(before.cells):
+        sys.exit(f"{script.stem}: cells were added or removed, so it has to run: build.py {script.stem[:2]}")
+    for new, old in zip(notebook.cells, before.cells, strict=True):
+        old.source, old.metadata = new.source, {**old.metadata, **new.metadata}
+    return before
+
+
 def student_copy(notebook: Any, *, regions: bool = False) -> Any:
     """A chapter as a course hands it out: stubs to fill in, no solutions, no outputs; nbgrader can collect and grade it.
 
@@ -168,11 +179,12 @@ def main() -> None:
         written = write_student_copies(Path(sys.argv[2]), regions=sys.argv[1] == "--nbgrader")
         print(f"{len(written)} notebooks are in {sys.argv[2]}")
         return
-    chosen = chapters(*sys.argv[1:])
+    only_cells = sys.argv[1:2] == ["--keep-outputs"]
+    chosen = chapters(*sys.argv[1 + only_cells :])
     if not chosen:
         sys.exit(f"no chapter begins with {' or '.join(sys.argv[1:])}; there are {', '.join(path.stem for path in chapters())}")
     for script in chosen:
-        notebook = run(script)
+        notebook = keep_outputs(script) if only_cells else run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         written = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
         script.write_text(script_of(written), encoding="utf-8")  # jupytext's own form: blank lines, order of metadata

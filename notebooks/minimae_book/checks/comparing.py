@@ -22,11 +22,6 @@ def near(a: object, b: Tensor) -> bool:
     return isinstance(a, Tensor) and a.shape == b.shape and torch.allclose(a.to(b.dtype), b, atol=1e-5)
 
 
-def shape_of(got: object) -> str:
-    """The shape of a tensor, or the type of anything else."""
-    return str(tuple(got.shape)) if isinstance(got, Tensor) else type(got).__name__
-
-
 def expect(got: Any, shape: tuple[int, ...], words: str = "") -> None:
     """Raises Mistake unless it is a tensor of this shape. words: what was expected."""
     if not isinstance(got, Tensor):
