@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torchvision", "matplotlib", "transformers", "timm", "tyro", "sklearn", "skimage", "tensorboard")
+HEAVY = ("torchvision", "matplotlib", "transformers", "timm", "tyro", "sklearn", "skimage", "tensorboard", "torchmetrics", "pycocotools")
 
 
 @pytest.mark.parametrize("statement", ["import minimae", "import minimae.model.mae"])

@@ -7,10 +7,9 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-EXTRAS = {
-    "skimage": "book", "sklearn": "book", "scipy": "book", "jupytext": "book", "tensorboard": "logs", "onnx": "onnx",
-    "onnxscript": "onnx", "onnxruntime": "onnx", "timm": "finetune", "transformers": "test",
-}  # fmt: skip
+EXTRAS = dict.fromkeys(("skimage", "sklearn", "scipy", "jupytext"), "book") | dict.fromkeys(("torchmetrics", "pycocotools"), "dense")
+EXTRAS |= dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx")
+EXTRAS |= {"tensorboard": "logs", "timm": "finetune", "transformers": "test"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the two names differ
 
 
