@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minimae.model.targets import NormalisedTarget
-from minimae.train.loss_bands import KNOWN, PATIENCE, SUSPICIOUS, Band, Expectation, Watch, interpolate
+from minimae.train.loss_bands import PATIENCE, SUSPICIOUS, Band, Expectation, Watch, interpolate
 
 B16 = Expectation(target="normalised", values=768, warmup=40 * 1_281_167)
 LATE = 800 * 1_281_167.0
@@ -24,11 +24,16 @@ def test_predicting_zero_scores_what_is_said() -> None:
     assert float(target.square().mean()) == pytest.approx(B16.zero or 0, abs=1e-5), "(n − 1) / n, for the unbiased variance"
 
 
-@pytest.mark.parametrize(("who", "target", "values", "seen", "loss"), KNOWN)
-def test_known_runs_lie_in_their_band(who: str, target: str, values: int, seen: int, loss: float) -> None:
+# (name, target, values in a patch, images seen, loss) of our own runs: data/weights, docs/weights.md
+OURS = [("fashion-nano", "normalised", 16, 720_000, 0.383), ("photos-tiny", "normalised", 48, 10_300_416, 0.348),
+        ("photos-tiny, plain pixels", "pixels", 48, 3_449_856, 0.152)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "target", "values", "seen", "loss"), OURS, ids=[one[0] for one in OURS])
+def test_finished_runs_lie_in_their_band(name: str, target: str, values: int, seen: int, loss: float) -> None:
     expectation = Expectation(target=target, values=values, warmup=0)
     band = expectation.at(seen)
-    assert band.low < loss < band.high and not speak(expectation, [loss] * 20, seen=seen), who
+    assert band.low < loss < band.high and not speak(expectation, [loss] * 20, seen=seen), name
 
 
 def test_nothing_is_expected_of_a_warm_up_but_that_it_does_not_leak() -> None:
@@ -69,9 +74,9 @@ def test_one_batch_is_noise_and_a_warning_is_said_once() -> None:
     assert "does not learn" in said and "Predicting zero scores 0.9987" in said and "base lr" in said
 
 
-def test_a_leak_is_told_with_what_others_reach() -> None:
+def test_a_leak_is_reported_with_its_likely_causes() -> None:
     [said] = speak(B16, [0.05] * 30)
-    assert "too good: something leaks" in said and "ViT-L/16 0.387" in said and "inverted mask" in said
+    assert "too good: something leaks" in said and "inverted mask" in said
     assert len(speak(B16, [0.05] * 10 + [1.5] * 10)) == 2, "each side once"
 
 
