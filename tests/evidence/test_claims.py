@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from minimae_book.evidence.budgets import BUDGETS, FULL, GPU, LAPTOP, SMOKE, Budget, budget_named
-from minimae_book.evidence.catalogue import CLAIMS
+from minimae_book import evidence
+from minimae_book.evidence.budgets import BUDGETS, COLOUR, FULL, GPU, LAPTOP, SMOKE, Budget, budget_named
+from minimae_book.evidence.catalogue import CLAIMS, claims_of_modules
 from minimae_book.evidence.claims import PROBE, SCRATCH_LINE, TUNED, Claim, claim_named, elsewhere
 from minimae_book.evidence.evaluations import Cost, Linear, Patches, Tune
 from minimae_book.evidence.jobs import Start
@@ -110,6 +112,24 @@ def test_both_questions_are_asked_where_the_paper_asks_both() -> None:
     for name in ("mask-ratio", "sampling", "decoder-depth", "decoder-width", "target", "loss", "augmentation", "longer"):
         kinds = {type(point.job(0).question) for point in CLAIMS[name].points(LAPTOP)}
         assert kinds == {Tune, Linear}, name
+
+
+def test_a_budget_asks_only_its_own_judges() -> None:
+    """In colour the probe alone: fine-tuning would cost as much as pre-training."""
+    for name in ("mask-ratio", "sampling", "augmentation", "longer", "decoder-depth", "decoder-width"):
+        points = CLAIMS[name].points(COLOUR)
+        assert {point.measure for point in points} == {PROBE} == {expect.first[0] for expect in CLAIMS[name].expects(COLOUR)}
+        assert all(point.job(0).question == Linear(data="cifar10", seed=0, labels=5000, test=5000) for point in points)
+    assert COLOUR.pretrain.size_at(32, 3).grid == (8, 8) and len(COLOUR.seeds) == 10
+
+
+def test_a_module_of_its_own_adds_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file claim_NAME.py beside the catalogue is enough."""
+    text = "from dataclasses import replace\nfrom .catalogue import CLAIMS\nCLAIM = replace(CLAIMS['loss'], name='new')\n"
+    (tmp_path / "claim_new.py").write_text(text)
+    (tmp_path / "helpers.py").write_text("raise AssertionError('not a claim')")
+    monkeypatch.setattr(evidence, "__path__", [*evidence.__path__, str(tmp_path)])
+    assert [claim.name for claim in claims_of_modules() if claim.name not in CLAIMS] == ["new"]
 
 
 def test_the_gpu_budget_is_of_at_most_six_million_parameters_and_another_data_set_can_take_its_place() -> None:

@@ -14,6 +14,7 @@ from minimae_book.evidence.results import HOLDS, NOT, PARTLY, read
 from PIL import Image
 
 from minimae.cli.program import main
+from minimae.errors import MinimaeError
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,30 @@ def test_what_is_done_is_not_done_again_and_agrees_with_itself(
     assert (out / "smoke" / "loss.json").read_text() == before
 
 
+def test_seeds_can_be_added_later_and_none_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first seeds run alone, are the same numbers afterwards, and one pre-training of each is enough."""
+    asked: list[int] = []
+    ask = Store.ask
+    monkeypatch.setattr(Store, "ask", lambda store, job: (asked.append(job.start.recipe.seed), ask(store, job))[1])
+    assert reproduce("loss", "--seeds", "1", out=tmp_path) == 0
+    first = read(tmp_path / "smoke" / "loss.json")
+    assert first.seeds == (0,) and first.command == "minimae reproduce loss --budget smoke --seeds 1" and set(asked) == {0}
+    asked.clear()
+    assert reproduce("loss", out=tmp_path) == 0
+    both = read(tmp_path / "smoke" / "loss.json")
+    assert both.seeds == (0, 1) and set(asked) == {1}
+    assert [mark.values[:1] for mark in both.marks] == [mark.values for mark in first.marks]
+
+
+def test_a_stopped_command_leaves_as_many_runs_of_each_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds are the outer loop: every claim has its first seed before any has its second."""
+    order: list[int] = []
+    monkeypatch.setattr(command, "run", lambda jobs, store: order.extend(job.start.recipe.seed for job in jobs))
+    monkeypatch.setattr(command, "gather", lambda *_: (_ for _ in ()).throw(MinimaeError("stopped")))
+    assert reproduce("loss", "target", out=tmp_path) == 2
+    assert order == sorted(order) and set(order) == {0, 1}
+
+
 def test_the_list_tells_every_claim_and_every_budget(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["reproduce"], ["reproduce", "--list"]):
         assert main(words) == 0
@@ -82,6 +107,7 @@ def test_missing_images_are_no_fault_of_the_folder(tmp_path: Path, capsys: pytes
     [
         (["ratio"], "unknown claim 'ratio'; did you mean 'mask-ratio'"),
         (["all", "loss"], "all cannot be combined"),
+        (["loss", "--budget", "smoke", "--seeds", "3"], "the budget smoke has 2 seeds, so --seeds must be between 1 and that, not 3"),
         (["loss", "--threads", "0"], "--threads must be at least 1, not 0"),
         (["loss", "--budget", "gpu"], "there is no GPU here: take --budget laptop"),
         (

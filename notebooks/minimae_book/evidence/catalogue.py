@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
+import sys
+from importlib import import_module
 from itertools import pairwise
 
 from .budgets import Budget
@@ -42,6 +45,11 @@ def every_pair(measure: str, *xs: float | str) -> list[Expect]:
     return [Expect(f"{measure.split(' (')[0]}: {a} above {b}", mae(measure, a), mae(measure, b)) for a, b in pairwise(xs)]
 
 
+def judged(b: Budget, *expects: Expect) -> list[Expect]:
+    """Those of the measures that this budget takes."""
+    return [e for e in expects if e.first[0] in b.judges]
+
+
 def beats_scratch(b: Budget) -> list[Expect]:
     return [Expect(f"with {n:,} labels", (TUNED, MAE_LINE, n), (TUNED, SCRATCH_LINE, n)) for n in b.ladder]
 
@@ -50,53 +58,56 @@ def high_ratio(b: Budget) -> list[Expect]:
     """The paper's optimum is 75 %, for both; low ratios are clearly worse, above all for the probe, and so is 90 %."""
     low, high = b.ratios[0], b.ratios[-1]
     ends = [x for x in (low, high) if x != 75]
-    return [Expect(f"{m.split(' (')[0]}: 75 % above {x} %", mae(m, 75), mae(m, x)) for m in (TUNED, PROBE) for x in ends]
+    return [Expect(f"{m.split(' (')[0]}: 75 % above {x} %", mae(m, 75), mae(m, x)) for m in b.judges for x in ends]
 
 
 def random_best(b: Budget) -> list[Expect]:
     others = [name for name in samplings(b) if name != "random 75 %"]
-    return [Expect(f"{m.split(' (')[0]}: random above {x}", mae(m, "random 75 %"), mae(m, x)) for m in (TUNED, PROBE) for x in others]
+    return [Expect(f"{m.split(' (')[0]}: random above {x}", mae(m, "random 75 %"), mae(m, x)) for m in b.judges for x in others]
 
 
 def no_mask_tokens(b: Budget) -> list[Expect]:
     costs = [Expect(f"{m.split(' (')[0]}: at least twice as much with them", mae(m, WITH), mae(m, WITHOUT), by=1.0)
              for m in ("FLOPs (× without)", "time of a step (× without)")]  # fmt: skip
-    return [*every_pair(TUNED, WITHOUT, WITH), *every_pair(PROBE, WITHOUT, WITH), *costs]
+    return [*(e for m in b.judges for e in every_pair(m, WITHOUT, WITH)), *costs]
 
 
 def light_decoder(b: Budget) -> list[Expect]:
     shallow, *_, deep = sorted(b.depths)
-    return [
+    return judged(
+        b,
         Expect(f"fine-tuned: depth {shallow} at most a point below {deep}", mae(TUNED, shallow), mae(TUNED, deep), slack=1.0),
         Expect(f"linear probe: depth {deep} above {shallow}", mae(PROBE, deep), mae(PROBE, shallow)),
-    ]
+    )
 
 
 def narrow_decoder(b: Budget) -> list[Expect]:
     narrow, wide = b.widths[0], b.widths[-1]
-    return [
+    return judged(
+        b,
         Expect(f"fine-tuned: width {narrow} at most a point below {wide}", mae(TUNED, narrow), mae(TUNED, wide), slack=1.0),
         Expect(f"linear probe: a wider decoder above {narrow}", mae(PROBE, b.widths[1]), mae(PROBE, narrow)),
-    ]
+    )
 
 
 def normalised_best(b: Budget) -> list[Expect]:
     return [Expect(f"{m.split(' (')[0]}: normalised above {x}", mae(m, "normalised"), mae(m, x))
-            for m in (TUNED, PROBE) for x in ("pixels", "pca")]  # fmt: skip
+            for m in b.judges for x in ("pixels", "pca")]  # fmt: skip
 
 
 def crops_suffice(b: Budget) -> list[Expect]:
     """Cropping helps, colour jitter does not, and even without any augmentation it works decently."""
-    return [
-        *(Expect(f"{m.split(' (')[0]}: random-size crop above none", mae(m, "random-size crop"), mae(m, "none")) for m in (TUNED, PROBE)),
+    return judged(
+        b,
+        *(Expect(f"{m.split(' (')[0]}: random-size crop above none", mae(m, "random-size crop"), mae(m, "none")) for m in b.judges),
         *(Expect(f"{m.split(' (')[0]}: colour jitter does not help", mae(m, "random-size crop"), mae(m, "+ colour jitter"), slack=0.5)
-          for m in (TUNED, PROBE)),
+          for m in b.judges),
         Expect("fine-tuned: none at most two points below random-size crop", mae(TUNED, "none"), mae(TUNED, "random-size crop"), slack=2.0),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def longer_better(b: Budget) -> list[Expect]:
-    return [e for m in (TUNED, PROBE) for e in every_pair(m, *reversed(b.epochs))]
+    return [e for m in b.judges for e in every_pair(m, *reversed(b.epochs))]
 
 
 def few_blocks(b: Budget) -> list[Expect]:
@@ -145,7 +156,7 @@ _ALL = (
     Claim("target", "Normalised pixels are the best of the pixel targets.", "Table 1d", "target",
           lambda b: sweep(b, TARGETS), normalised_best, table("target (Table 1d)", list(TARGETS))),
     Claim("loss", "The loss belongs on the masked patches; on all of them it costs about half a point.", "Section 3", "loss on",
-          lambda b: sweep(b, LOSSES), lambda b: [e for m in (TUNED, PROBE) for e in every_pair(m, "masked", "all")],
+          lambda b: sweep(b, LOSSES), lambda b: [e for m in b.judges for e in every_pair(m, "masked", "all")],
           {TUNED: {MAE_LINE: [("masked", 84.9), ("all", 84.4)]}}),
     Claim("augmentation", "Crops are all the augmentation it needs; colour jitter hurts, and without any it still works.", "Table 1e",
           "augmentation", lambda b: sweep(b, CROPS), crops_suffice, table(CROP, list(CROPS))),
@@ -164,4 +175,12 @@ _ALL = (
           lambda b: sweep(b, ratios(b)), high_ratio, table(RATIO, [round(100 * r) for r in changes_in(RATIO, "ratio")])),
 )  # fmt: skip
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _ALL}
+
+def claims_of_modules() -> list[Claim]:
+    """The claims with a module of their own in this folder: ``claim_NAME.py``, where the claim is called CLAIM."""
+    package = sys.modules[__package__ or ""]
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name.startswith("claim_"))
+    return [import_module(f"{__package__}.{name}").CLAIM for name in names]
+
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*_ALL, *claims_of_modules())}

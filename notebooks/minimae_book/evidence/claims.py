@@ -10,11 +10,10 @@ from minimae.errors import nearest
 from minimae.tasks.pretrain import Pretrain
 
 from .ablations import ABLATIONS
-from .budgets import Budget
+from .budgets import PROBE, TUNED, Budget
 from .evaluations import Cost, Linear, Patches, Tune
 from .jobs import Job, Start
 
-TUNED, PROBE = "fine-tuned (%)", "linear probe (%)"
 X = float | str
 Place = tuple[str, str, X]  # measure, line, position on the axis
 MAE_LINE, SCRATCH_LINE = "MAE", "from scratch"
@@ -53,7 +52,7 @@ class Claim:
     """A claim of the paper, with the points and comparisons that test it.
 
     paper: {measure: {line: [(x, value), …]}}, the paper's own numbers, over ``paper_axis``. points and expects depend on the budget.
-    recipe: the pre-training at the head of a result; points state their changes to it.
+    recipe: the pre-training at the head of a result; points state their changes to it. budgets: those it can be tested at; empty is all.
     """
 
     name: str
@@ -65,6 +64,7 @@ class Claim:
     paper: Mapping[str, Mapping[str, Sequence[tuple[X, float]]]] = field(default_factory=dict)
     paper_axis: str = ""
     recipe: Callable[[Budget], Pretrain] = lambda budget: budget.pretrain
+    budgets: tuple[str, ...] = ()
 
 
 # --- points -----------------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def tune(
 ) -> Tune:
     """Fine-tuning as this budget does it."""
     recipe = replace(budget.scratch if scratch else budget.tune, seed=seed, tune=blocks)
-    return Tune(recipe=recipe, data=data or budget.pretrain.data, labels=labels or budget.labels)
+    return Tune(recipe=recipe, data=data or budget.pretrain.data, labels=labels or budget.labels, test=budget.test)
 
 
 def tuned(
@@ -102,14 +102,17 @@ def tuned(
 
 
 def both(budget: Budget, x: X, *, line: str = MAE_LINE, **changes: Any) -> list[Point]:
-    """Two points: pre-train with these changes; then fine-tune, and probe."""
-    data = budget.pretrain.data
-    probed = Point(PROBE, line, x, lambda seed: Job(start(budget, seed=seed, **changes), Linear(data=data, seed=seed)))
-    return [tuned(budget, line, x, **changes), probed]
+    """A point for every judge of the budget: pre-train with these changes; then fine-tune, and probe."""
+    data, labels, test = budget.pretrain.data, budget.probe_labels, budget.test
+
+    def job(seed: int) -> Job:
+        return Job(start(budget, seed=seed, **changes), Linear(data=data, seed=seed, labels=labels, test=test))
+
+    return [point for point in (tuned(budget, line, x, **changes), Point(PROBE, line, x, job)) if point.measure in budget.judges]
 
 
 def sweep(budget: Budget, rows: Mapping[X, Mapping[str, Any]]) -> list[Point]:
-    """Both points for every row: {x: changes}."""
+    """The points of every row: {x: changes}."""
     return [point for x, changes in rows.items() for point in both(budget, x, **changes)]
 
 

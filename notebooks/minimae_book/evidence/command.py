@@ -37,8 +37,11 @@ class ReproduceCommand:
     """One or more claims, or all."""
     list: bool = False
     """List the claims and their outcomes on two CPU cores."""
-    budget: Literal["smoke", "laptop", "full", "gpu"] = "laptop"
-    """smoke: under a minute. laptop: two cores, under an hour. full: all of Fashion-MNIST, hours. gpu: one GPU, under half an hour."""
+    budget: Literal["smoke", "laptop", "colour", "full", "gpu"] = "laptop"
+    """smoke: under a minute. laptop: two cores, under an hour. colour: CIFAR-10, about as long. full: all of Fashion-MNIST, hours.
+    gpu: one GPU, under half an hour."""
+    seeds: int | None = None
+    """Run only the first so many seeds of the budget; more can be added later, and nothing is repeated."""
     out: Path = Path("runs/reproduce")
     """Folder for results, figures, weights. Finished jobs there are not repeated, and a second process may work in it too."""
     data_root: Path = data.DOWNLOADS
@@ -61,7 +64,9 @@ class ReproduceCommand:
         chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
         if self.threads is not None:
             threads.fix(self.threads)
-        budget = budget_named(self.budget, data=self.data)
+        budget = budget_named(self.budget, data=self.data, seeds=self.seeds)
+        if unfit := [claim.name for claim in chosen if claim.budgets and budget.name not in claim.budgets]:
+            raise ValueError(f"{unfit[0]} cannot be tested at the budget {budget.name}, only at {', '.join(CLAIMS[unfit[0]].budgets)}")
         device = set_device(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
@@ -70,6 +75,8 @@ class ReproduceCommand:
             threads.in_this_process(start.size_at(start.image or 32, budget.channels), start, device=device)
         store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))
         print(f"{budget.name}: {budget.what}; on {device}, to {self.out}", flush=True)
+        for seed in budget.seeds[:-1]:  # seed by seed, so that a stopped command leaves as many of each
+            run([point.job(seed) for claim in chosen for point in claim.points(budget)], store)
         for claim in chosen:
             points = claim.points(budget)
             print(f"\n{claim.name} ({claim.source}): {claim.says}", flush=True)
@@ -97,7 +104,7 @@ class ReproduceCommand:
 
     def again(self, claim: Claim) -> str:
         """The command that repeats a claim."""
-        extra = "" if self.data is None else f" --data {self.data}"
+        extra = "".join(f" --{name} {value}" for name in ("seeds", "data") if (value := getattr(self, name)) is not None)
         return f"minimae reproduce {claim.name} --budget {self.budget}{extra}"
 
 

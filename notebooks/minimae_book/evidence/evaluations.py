@@ -28,33 +28,49 @@ from ..bench.timing import interleave
 Open = Callable[[str, str], Images]  # a data set and a split → its images, at the size and in the channels of the encoder
 
 
+def at_most(images: Images, count: int | None) -> Images:
+    """The images, or a balanced subset of that many."""
+    return images if count is None or count >= len(images) else images.balanced_subset(count)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """Test accuracy in percent, last epoch, after fine-tuning on ``labels`` images, the same number of every class."""
+    """Test accuracy in percent, last epoch, after fine-tuning on ``labels`` images, the same number of every class.
+
+    test: use at most this many test images, the same ones for every seed.
+    """
 
     recipe: Finetune
     data: str
     labels: int
+    test: int | None = None
 
     def answer(self, model: MAE, images: Open) -> float:
         """Fine-tune a copy of the encoder, and classify the test images."""
         train = images(self.data, "train")
         few = train.balanced_subset(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
-        return evaluate(classifier, images(self.data, "test"), train.statistics, precision=self.recipe.precision).top1
+        test = at_most(images(self.data, "test"), self.test)
+        return evaluate(classifier, test, train.statistics, precision=self.recipe.precision).top1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """Test accuracy in percent of a linear classifier on the mean patch token, all labels: the fast probe of ``minimae.tasks.probe``."""
+    """Test accuracy in percent of a linear classifier on the mean patch token: the fast probe of ``minimae.tasks.probe``.
+
+    labels, test: use at most this many labelled and test images, the same number of every class, the same ones for every seed.
+    """
 
     data: str
     seed: int
+    labels: int | None = None
+    test: int | None = None
 
     def answer(self, model: MAE, images: Open) -> float:
         """Extract features of whole images once, and solve the linear layer to its optimum."""
-        train, test = images(self.data, "train"), images(self.data, "test")
-        train_features, test_features = (extract(model.encoder, part, train.statistics) for part in (train, test))
+        statistics = images(self.data, "train").statistics
+        train, test = at_most(images(self.data, "train"), self.labels), at_most(images(self.data, "test"), self.test)
+        train_features, test_features = (extract(model.encoder, part, statistics) for part in (train, test))
         assert train.labels is not None and test.labels is not None
         return accuracy(probe_predict(train_features, train.labels, test_features, seed=self.seed)[0], test.labels)
 
