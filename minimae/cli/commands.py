@@ -13,6 +13,7 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "probe": "minimae.cli.classify:ProbeCommand",
     "finetune": "minimae.cli.training:FinetuneCommand",
     "evaluate": "minimae.cli.classify:EvaluateCommand",
+    "detect": "minimae.cli.detecting:DetectCommand",
     "reconstruct": "minimae.cli.show:ReconstructCommand",
     "reproduce": "minimae_book.evidence.command:ReproduceCommand",
     "race": "minimae_book.evidence.race:RaceCommand",

@@ -71,7 +71,8 @@ def batches(
 ) -> Iterator[Any]:  # fmt: skip
     """The batches of ``order`` (see :func:`minimae.train.order.from_step`) on the device. collate: makes one of a list of samples."""
     keys = (list(zip(index.tolist(), epochs.tolist(), strict=True)) for index, epochs in order)
-    loader = DataLoader(views, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
+    given: dict[str, Any] = {"num_workers": workers, "collate_fn": collate, "pin_memory": device.type == "cuda"}
+    loader = DataLoader(views, batch_sampler=keys, generator=torch.Generator(), **given)  # it draws no number from the step's generator
     for batch in loader:
         yield moved(batch, device)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..model.patches import Pair, grid_of, pair
+from ..model.windows import in_windows
 
 
 def pad_to_patch(images: Tensor, patch: int | Pair) -> Tensor:
@@ -23,11 +24,14 @@ def pad_to_patch(images: Tensor, patch: int | Pair) -> Tensor:
     return F.pad(images, (0, -width % p2, 0, -height % p1))
 
 
-def spatial_maps(encoder: Any, images: Tensor, taps: Sequence[int] | None = None, *, recompute: bool = False) -> list[Tensor]:
+def spatial_maps(
+    encoder: Any, images: Tensor, taps: Sequence[int] | None = None, *, window: int | None = None, full: int = 4, recompute: bool = False
+) -> list[Tensor]:
     """The patch tokens as maps: images ``b c (h p1) (w p2)``, normalised → a list of ``b d h w``, one for each tap.
 
     encoder: :class:`minimae.Encoder` or :class:`minimae.weights.timm.TimmEncoder`. Class token and registers are left out.
     taps: after which blocks, from 0 (−1 is the last one), without the last norm. None is one map, after the last norm.
+    window: all but ``full`` blocks attend within windows of so many patches on a side (:func:`minimae.model.windows.in_windows`).
     recompute: gradient checkpointing. Each block is computed again in the backward pass, so its intermediate values need no memory.
     Raises ValueError for images that the patch does not divide (see :func:`pad_to_patch`) and for blocks that do not exist.
     """
@@ -37,7 +41,7 @@ def spatial_maps(encoder: Any, images: Tensor, taps: Sequence[int] | None = None
     if not all(-depth <= tap < depth for tap in taps or ()):
         raise ValueError(f"this encoder has {depth} blocks, from 0 to {depth - 1}, and maps after {list(taps or ())} were requested")
     outputs = [encoder.embed(images)]
-    for block in vit.blocks:
+    for block in vit.blocks if window is None else in_windows(vit.blocks, (h, w), window, full=full):
         again = recompute and torch.is_grad_enabled()
         outputs.append(checkpoint(block, outputs[-1], use_reentrant=False) if again else block(outputs[-1]))
     norm = vit.fc_norm if isinstance(vit.norm, nn.Identity) and hasattr(vit, "fc_norm") else vit.norm

@@ -1,0 +1,179 @@
+"""Training and evaluation of a detector: joint changes of pictures and objects, the loss, and average precision by COCO's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..data.instances import Instances
+from ..data.joint import Sample, Views, batches
+from ..data.optional import need
+from ..data.randaugment import mean_colour
+from ..data.shapes import boxes_of
+from ..data.types import Statistics
+from ..devices import cores, device_of
+from ..errors import MinimaeError
+from ..model.sizes import Size
+from ..model.vit import Encoder
+from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.loop import fit
+from ..train.optim import adamw, layer_groups
+from ..train.order import Order
+from ..train.run import Callback
+from ..train.settings import from_dict
+from ..train.task import Result, Task
+from .detect_recipe import Detect
+from .detector import Detector
+
+WORTH_WORKERS = 300  # pixels on a side of pictures that are worth processes of their own to read them
+
+
+class MarkedBatch(NamedTuple):
+    """Pictures with their objects, those of all pictures one after the other.
+
+    pixels: uint8 ``b c height width``. counts: objects of each picture, int64 ``b``. boxes, labels, masks: float32 ``k 4``, int64 ``k``,
+    uint8 ``k height width``. ids, epochs: int64 ``b``.
+    """
+
+    pixels: Tensor
+    counts: Tensor
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+    ids: Tensor
+    epochs: Tensor
+
+
+def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> MarkedBatch:
+    """Samples of one size → a batch. Boxes are those of what is left of the masks; objects of which nothing is left are dropped."""
+    pictures, targets, ids, epochs = zip(*samples, strict=True)
+    kept = [target["masks"].bool().flatten(1).any(1) for target in targets]
+    labels, masks = (
+        torch.cat([target[name][keep].as_subclass(Tensor) for target, keep in zip(targets, kept, strict=True)])
+        for name in ("labels", "masks")
+    )
+    counts = torch.stack([keep.sum() for keep in kept])
+    pixels = torch.stack([picture.as_subclass(Tensor) for picture in pictures])
+    return MarkedBatch(pixels, counts, boxes_of(masks.bool()), labels, masks, torch.tensor(ids), torch.tensor(epochs))
+
+
+def large_scale_jitter(recipe: Detect, fill: Sequence[int]) -> Callable[..., Sample]:
+    """The change of a picture and its objects in training: scale, crop or padding to the square, mirror image (as ViTDet's).
+
+    fill: the colour of the padding, uint8. Boxes are cut to the picture, and those of less than a pixel are dropped.
+    """
+    v2, tv = need("torchvision.transforms.v2", why="detection"), need("torchvision.tv_tensors", why="detection")
+    square, fills = (recipe.image, recipe.image), {tv.Image: list(fill), "others": 0}
+    steps = [v2.ScaleJitter(square, recipe.scale), v2.RandomCrop(square, pad_if_needed=True, fill=fills)]
+    steps += [v2.RandomHorizontalFlip()] if recipe.flip else []
+    return v2.Compose([*steps, v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()])  # type: ignore[no-any-return]
+
+
+class DetectTask(Task):
+    """The step of a detector: jitter, crop, flip, and the sum of Mask R-CNN's five losses; random by (seed, epoch, sample id)."""
+
+    kind = "detect"
+    model: Detector
+
+    def __init__(self, recipe: Detect, dataset: Instances, statistics: Statistics, model: Detector, *, workers: int | None = None) -> None:
+        super().__init__(model, dataset)
+        self.recipe, self.statistics = recipe, statistics
+        self.workers = (cores() if recipe.image >= WORTH_WORKERS else 0) if workers is None else workers
+
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
+        return adamw(layer_groups(self.model, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
+
+    def metadata(self) -> dict[str, Any]:
+        about = {"size": asdict(self.model.encoder.size), "classes": list(self.dataset.classes), "data": self.dataset.name}
+        return {**about, "statistics": self.statistics, **super().metadata()}
+
+    def loader(self, order: Order) -> Iterator[Any]:
+        change = large_scale_jitter(self.recipe, mean_colour(self.statistics))
+        views = Views(self.dataset, change, self.recipe.seed)
+        return batches(views, order, workers=self.workers, device=device_of(self.model), collate=collated)
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        return batch.pixels.float() / 255, batch.counts, batch.boxes, batch.labels, batch.masks
+
+    def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
+        images, counts, *objects = inputs
+        parts = [values.split(counts.tolist()) for values in objects]
+        targets = [dict(zip(("boxes", "labels", "masks"), values, strict=True)) for values in zip(*parts, strict=True)]
+        losses: dict[str, Tensor] = model(list(images), targets)
+        return torch.stack(list(losses.values())).sum()
+
+
+def train_detector(
+    recipe: Detect, encoder: Encoder, images: Instances, statistics: Statistics, out: Path | None = None, *,
+    resume: bool = False, quiet: bool = False, workers: int | None = None, callbacks: Sequence[Callback] = (),
+) -> tuple[Detector, Result]:  # fmt: skip
+    """Train a detector on a copy of an encoder → the detector of the last step.
+
+    statistics: those by which the encoder's images were normalised. workers: processes that read pictures.
+    """
+    torch.manual_seed(recipe.seed)
+    detector = Detector(encoder, len(images.classes), statistics, recipe).to(device_of(encoder))
+    task = DetectTask(recipe, images, statistics, detector, workers=workers)
+    result = fit(task, recipe, out, resume=resume, quiet=quiet, callbacks=callbacks)
+    return task.model.eval(), result  # type: ignore[return-value]
+
+
+def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
+    """The detector of a run's folder or its checkpoint, and its metadata: settings, statistics, classes, data, step.
+
+    Raises MinimaeError when the file is missing, damaged or of another task.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    state = load_checkpoint(file, "detect")
+    recipe, encoder = from_dict(Detect, state["settings"]), Encoder(from_dict(Size, state["size"]))
+    detector = Detector(encoder, len(state["classes"]), state["statistics"], recipe)
+    load_weights(detector, state["model"], file)
+    return detector.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}
+
+
+@torch.no_grad()
+def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[int], object] | None = None) -> dict[str, float]:
+    """Average precision in percent by COCO's protocol, of boxes and of masks: {"box AP": …, "box AP50", "box AP75", "mask AP", …}.
+
+    AP is the mean over ten thresholds of the overlap, 0.5 to 0.95, and over the classes that occur; at most 100 objects of a picture
+    count. Crowds are ignored. say: called after each picture with its number. Raises MinimaeError for images without any object.
+    """
+    precision = need("torchmetrics.detection", why="average precision", extra="dense").MeanAveragePrecision
+    measure, objects = precision(iou_type=("bbox", "segm"), backend="pycocotools"), 0
+    detector.eval()
+    device = device_of(detector)
+    for index in range(len(images)):
+        found = detector([images.read(index).to(device).float() / 255])[0]
+        found["masks"] = found["masks"][:, 0] >= 0.5
+        target = images.target(index)
+        objects += int((~target["crowd"]).sum())
+        truth = {"boxes": target["boxes"], "labels": target["labels"], "masks": target["masks"].bool(), "iscrowd": target["crowd"].long()}
+        measure.update([{name: value.cpu() for name, value in found.items()}], [truth])
+        if say is not None:
+            say(index)
+    if not objects:
+        raise MinimaeError(f"{images.name} has no objects in {len(images)} test pictures, so there is no precision to measure")
+    values = measure.compute()
+    names = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}
+    return {
+        f"{what} {name}": 100 * float(values[f"{key}_{theirs}"])
+        for what, key in (("box", "bbox"), ("mask", "segm"))
+        for name, theirs in names.items()
+    }
+
+
+@torch.no_grad()
+def objects_in(detector: Detector, picture: Tensor, *, least: float = 0.5) -> dict[str, Tensor]:
+    """Objects in a picture uint8 ``c height width``: boxes ``k 4``, labels and scores ``k``, masks bool ``k height width``.
+
+    least: the lowest score; the surest comes first.
+    """
+    detector.eval()
+    found = detector([picture.to(device_of(detector)).float() / 255])[0]
+    found["masks"] = found["masks"][:, 0] >= 0.5
+    return {name: value[found["scores"] >= least].cpu() for name, value in found.items()}

@@ -1,0 +1,65 @@
+"""Objects over photographs: masks as veils of colour, boxes, and what each is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from .style import BLUE, GREEN, ORANGE, PURPLE, Axes, Figure, figure
+
+COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442")
+VEIL = 0.45  # opacity of a mask
+LABELLED = 12  # objects in a picture up to which each box has its text; more would hide the picture
+
+
+def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str] = ()) -> None:
+    """A picture uint8 ``c height width`` with its objects: boxes ``k 4``, masks ``k height width``, labels ``k`` from 1, perhaps scores ``k``.
+
+    Objects of several classes are coloured by class, those of one class in turn.
+    """
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    canvas = np.repeat(pixels.numpy(), 3 // len(pixels), axis=0).transpose(1, 2, 0) / 255
+    labels, many = objects["labels"].tolist(), len(classes) > 1
+    colours = [COLOURS[((label - 1) if many else i) % len(COLOURS)] for i, label in enumerate(labels)]
+    for mask, colour in reversed(list(zip(objects["masks"].bool().numpy(), colours))):  # the surest lies on top
+        canvas[mask] = (1 - VEIL) * canvas[mask] + VEIL * np.array(to_rgb(colour))
+    axes.imshow(canvas, interpolation="nearest" if max(canvas.shape) < 200 else "antialiased")
+    axes.set_axis_off()
+    for i, ((left, top, right, bottom), colour) in enumerate(zip(objects["boxes"].tolist(), colours)):
+        frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.3)
+        axes.add_patch(frame)
+        words = [classes[labels[i] - 1]] if many else []
+        words += [f"{100 * float(objects['scores'][i]):.0f} %"] if "scores" in objects else []
+        if words and len(labels) <= LABELLED:
+            above = top > 0.06 * canvas.shape[0]
+            style = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
+            axes.text(left, top, " ".join(words), fontsize=6, color="white", va="bottom" if above else "top", bbox=style, clip_on=True)
+
+
+def objects_figure(
+    rows: Sequence[tuple[Tensor, Sequence[Mapping[str, Tensor]]]], titles: Sequence[str], classes: Sequence[str] = (), *, pairs: int = 1
+) -> Figure:
+    """Pictures, each with one or more sets of objects side by side (those that are marked, and those that were found), under titles.
+
+    pairs: how many pictures stand in a row.
+    """
+    columns, lines = len(titles) * pairs, -(-len(rows) // pairs)
+    wide = 7.6 / columns
+    shapes = [pixels.shape[-2] / pixels.shape[-1] for pixels, _ in rows]
+    heights = [wide * max(shapes[line * pairs : (line + 1) * pairs]) for line in range(lines)]
+    fig = figure(7.6, sum(heights) + 0.3, dpi=200)
+    grid = fig.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.02, "hspace": 0.02})
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, (pixels, sets) in enumerate(rows):
+        line, group = divmod(i, pairs)
+        for j, objects in enumerate(sets):
+            axes = grid[line, group * len(titles) + j]
+            draw_objects(axes, pixels, objects, classes)
+            if line == 0:
+                axes.set_title(titles[j], fontsize=9, pad=3)
+    return fig

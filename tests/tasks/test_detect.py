@@ -1,0 +1,211 @@
+"""The detector: sizes and statistics of its pictures, joint changes, training, checkpoints, and average precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from minimae import MinimaeError
+from minimae.data.augment import normalise
+from minimae.data.instances import DrawnInstances, open_instances, target_of
+from minimae.data.joint import Views
+from minimae.data.shapes import boxes_of
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
+from minimae.tasks.detect import (
+    Detect,
+    Detector,
+    DetectTask,
+    collated,
+    evaluate_detector,
+    large_scale_jitter,
+    load_detector,
+    objects_in,
+    train_detector,
+)
+from minimae.train.optim import layer_groups
+
+SMALL = Detect(
+    image=64, epochs=0.5, warmup_epochs=0.0, batch=4, levels=2, channels=16, box_width=16, proposals=16, rois=16, log_every=1, finest=8,
+)  # fmt: skip
+SIZE = size("nano", image=32, patch=8, channels=3, depth=2, width=32, heads=2)
+
+
+def scenes(count: int = 12, image: int = 64) -> DrawnInstances:
+    return open_instances("shapes", "train", image=image, limit=count)  # type: ignore[return-value]
+
+
+def encoder(seed: int = 0, **changes: Any) -> Encoder:
+    torch.manual_seed(seed)
+    return Encoder(replace(SIZE, **changes))
+
+
+def detector(images: DrawnInstances, **changes: Any) -> Detector:
+    torch.manual_seed(1)
+    return Detector(encoder(), len(images.classes), images.statistics, replace(SMALL, **changes))
+
+
+def test_a_picture_keeps_its_size_if_it_fits_and_is_normalised_as_the_encoder_expects() -> None:
+    images = scenes()
+    model = detector(images).eval()
+    pictures, _ = model.transform([images.read(0).float() / 255])
+    torch.testing.assert_close(pictures.tensors, normalise(images.read(0)[None], images.statistics))
+    wide, _ = model.transform([torch.rand(3, 100, 200)])
+    assert wide.image_sizes == [(32, 64)] and wide.tensors.shape == (1, 3, 64, 64)
+    assert (wide.tensors[:, :, 32:] == 0).all()
+
+
+def test_regions_are_read_at_the_stride_of_their_map_whatever_picture_comes_first() -> None:
+    """torchvision infers the strides from the first picture before it is padded: for a wide one, a factor of two off."""
+    model = detector(scenes()).eval()
+    with torch.no_grad():
+        model([torch.rand(3, 20, 64)])
+    assert model.roi_heads.box_roi_pool.scales == model.roi_heads.mask_roi_pool.scales == [1 / 8, 1 / 16]
+    maps = model.maps(torch.rand(1, 3, 64, 64))
+    assert {name: x.shape[-1] for name, x in maps.items()} == {"8": 8, "16": 4, "pool": 2}
+
+
+def test_the_learning_rate_falls_from_layer_to_layer_of_the_encoder() -> None:
+    model = detector(scenes())
+    scale = {id(p): group["lr_scale"] for group in layer_groups(model, 0.05, 0.5) for p in group["params"]}
+    parts = (model.encoder.project, model.encoder.blocks[0], model.encoder.blocks[1], model.pyramid, model.rpn, model.roi_heads)
+    assert [{scale[id(p)] for p in part.parameters()} for part in parts] == [{0.125}, {0.25}, {0.5}, {1.0}, {1.0}, {1.0}]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"patch": 7, "image": 28}, "square patches whose side is a power of two"), ({"patch": (8, 16)}, "not 8×16"),
+])  # fmt: skip
+def test_patches_that_fit_no_pyramid_are_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Detector(encoder(**changes), 1, scenes().statistics, SMALL)
+
+
+WRONG = {
+    "image": ({"image": 80}, "multiple of 32"),
+    "repeats": ({"repeats": 2}, "--repeats 1"),
+    "scale": ({"scale": (2.0, 1.0)}, "smaller first"),
+    "graph": ({"graph": True, "precision": "fp32"}, "without --graph"),
+    "window": ({"window": 0}, "at least one patch"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_recipes_that_cannot_be(name: str) -> None:
+    with pytest.raises(ValueError, match=WRONG[name][1]):
+        replace(SMALL, **WRONG[name][0])
+
+
+def test_boxes_follow_their_masks_through_scale_crop_and_flip() -> None:
+    images, sizes = scenes(8), set()
+    views = Views(images, large_scale_jitter(replace(SMALL, scale=(0.5, 2.0)), (1, 2, 3)), 0)
+    for index in range(len(images)):
+        for epoch in range(6):
+            picture, target, *_ = views[index, epoch]
+            assert picture.shape == (3, 64, 64)
+            assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
+            inside = boxes_of(target["masks"].bool())[target["masks"].bool().flatten(1).any(1)]
+            around = target["boxes"][target["masks"].bool().flatten(1).any(1)]
+            assert (inside[:, :2] >= around[:, :2] - 1).all() and (inside[:, 2:] <= around[:, 2:] + 1).all()
+            batch = collated([views[index, epoch]])
+            assert torch.equal(batch.boxes, inside) and len(batch.labels) == int(batch.counts) == len(inside)
+            sizes.add(int(target["masks"].sum()))
+    assert len(sizes) > 40
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_index() -> None:
+    images = scenes(8)
+    views = Views(images, large_scale_jitter(SMALL, (0, 0, 0)), 5)
+    together, alone = collated([views[i, 3] for i in (4, 1, 6)]), collated([views[1, 3]])
+    first, last = together.counts[0], together.counts[:2].sum()
+    assert torch.equal(together.pixels[1], alone.pixels[0]) and torch.equal(together.masks[first:last], alone.masks)
+    assert torch.equal(together.boxes[first:last], alone.boxes) and torch.equal(together.labels[first:last], alone.labels)
+    assert not torch.equal(collated([views[1, 4]]).pixels, alone.pixels)
+
+
+class Oracle(torch.nn.Module):
+    """Finds what is marked: every object, shifted and in this order of certainty."""
+
+    def __init__(self, images: DrawnInstances, shift: int = 0, miss: int = 0) -> None:
+        super().__init__()
+        self.images, self.index, self.shift, self.miss = images, -1, shift, miss
+        self.register_parameter("device", torch.nn.Parameter(torch.zeros(1)))
+
+    def forward(self, pictures: list[Tensor]) -> list[dict[str, Tensor]]:
+        self.index += 1
+        target = self.images.target(self.index)
+        kept = slice(self.miss, None)
+        masks = target["masks"][kept].roll(self.shift, -1).float()[:, None]
+        boxes = target["boxes"][kept] + torch.tensor([self.shift, 0, self.shift, 0])
+        return [{"boxes": boxes, "labels": target["labels"][kept], "scores": torch.linspace(0.9, 0.8, len(boxes)), "masks": masks}]
+
+
+def test_average_precision_is_100_for_the_truth_and_falls_with_what_is_wrong() -> None:
+    images = scenes(10)
+    exact, shifted = (evaluate_detector(Oracle(images, shift), images) for shift in (0, 4))  # type: ignore[arg-type]
+    assert all(value == pytest.approx(100) for value in exact.values())
+    assert set(exact) == {f"{what} {name}" for what in ("box", "mask") for name in ("AP", "AP50", "AP75")}
+    assert 0 < shifted["box AP"] < 90 and 0 < shifted["mask AP"] < 90 and shifted["box AP50"] > shifted["box AP75"]
+
+
+def test_the_precision_of_one_class_is_the_share_that_was_found() -> None:
+    """With every found object right, precision is 1 up to the recall that was reached: AP is that recall, in steps of a hundredth."""
+    images = replace(scenes(10), classes=("object",))
+    object.__setattr__(images.scenes, "object_labels", [torch.zeros_like(x) for x in images.scenes.object_labels])
+    total = sum(len(images.target(i)["labels"]) for i in range(10))
+    found = evaluate_detector(Oracle(images, miss=1), images)  # type: ignore[arg-type]
+    assert found["box AP"] == pytest.approx(100 * (total - 10) / total, abs=1.01)
+
+
+def test_crowds_do_not_count() -> None:
+    images = scenes(4)
+    target = images.target
+
+    def with_crowd(index: int) -> dict[str, Tensor]:
+        found = target(index)
+        return {**found, "crowd": torch.arange(len(found["labels"])) == 0}
+
+    object.__setattr__(images, "target", with_crowd)
+    assert evaluate_detector(Oracle(images, miss=1), images)["box AP"] == pytest.approx(100)  # type: ignore[arg-type]
+
+
+def test_pictures_without_objects_have_no_precision() -> None:
+    images = scenes(2)
+    object.__setattr__(images, "target", lambda index: target_of(torch.zeros(64, 64, dtype=torch.int32)))
+    with pytest.raises(MinimaeError, match="no objects in 2 test pictures"):
+        evaluate_detector(Oracle(images), images)  # type: ignore[arg-type]
+
+
+def test_a_batch_without_any_object_can_be_learned() -> None:
+    images = scenes(4)
+    object.__setattr__(images, "target", lambda index: target_of(torch.zeros(64, 64, dtype=torch.int32)))
+    _, result = train_detector(replace(SMALL, epochs=1.0), encoder(), images, images.statistics, quiet=True)
+    assert 0 < result.history[-1]["loss"] < 20
+
+
+def test_a_run_learns_and_continues_to_the_same_bits(tmp_path: Path) -> None:
+    images, recipe = scenes(8), replace(SMALL, epochs=3.0, save_every=0, keep=9)
+    whole, result = train_detector(recipe, encoder(), images, images.statistics, tmp_path / "whole", quiet=True)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "whole" / "checkpoint-00000003.pt").rename(tmp_path / "part" / "checkpoint.pt")
+    resumed, _ = train_detector(recipe, encoder(), images, images.statistics, tmp_path / "part", quiet=True, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    loaded, about = load_detector(tmp_path / "whole")
+    assert about["classes"] == list(images.classes) and loaded.recipe == recipe
+    found = [objects_in(model, images.read(0), least=0.0) for model in (whole, loaded)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_frozen_encoder_stays_as_it_was() -> None:
+    images, start = scenes(4), encoder()
+    model, _ = train_detector(replace(SMALL, frozen=True, epochs=2.0), start, images, images.statistics, quiet=True)
+    assert all(torch.equal(a, b) for a, b in zip(start.blocks.parameters(), model.encoder.blocks.parameters()))
+    task = DetectTask(SMALL, images, images.statistics, model)
+    task.settings = SMALL
+    assert not any(p is q for group in task.optimizer(1.0).param_groups for p in group["params"] for q in model.encoder.parameters())
