@@ -1,0 +1,61 @@
+"""``minimae detect``: from a folder of pictures and masks to a detector, its scores, and objects in a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from minimae.cli import main
+from minimae.data.shapes import shapes
+
+OPTIONS = ["--size", "nano", "--depth", "1", "--image", "64", "--finest", "8", "--levels", "2", "--channels", "16", "--box-width", "16"]
+OPTIONS += ["--proposals", "16", "--rois", "16", "--batch", "4", "--epochs", "1", "--warmup-epochs", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight drawn scenes as pictures and masks."""
+    root, scenes = tmp_path_factory.mktemp("mine"), shapes(8, 64)
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    for i, pixels in enumerate(scenes.pixels):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(root / "images" / f"{i}.png")
+        number = sum(mask.byte() * (k + 1) for k, mask in enumerate(scenes.instances[i]))
+        Image.fromarray(number.numpy()).save(root / "masks" / f"{i}.png")
+    return root
+
+
+def test_from_a_folder_to_objects_in_a_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["detect", str(folder), "--weights", "none", "--out", str(run), *OPTIONS]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 8 pictures are held out" in text and "boxes: AP" in text and "(2 test pictures, last epoch" in text
+    result = json.loads((run / "result.json").read_text())
+    assert {f"{what} {name} %" for what in ("box", "mask") for name in ("AP", "AP50", "AP75")} <= result.keys()
+    assert (run / "objects.png").stat().st_size > 5000 and (run / "report.html").is_file()
+    assert main(["detect", str(folder), "--weights", str(run)]) == 0
+    assert f"boxes: AP {result['box AP %']:.1f} " in capsys.readouterr().out
+    picture, figure = folder / "images" / "3.png", tmp_path / "found.png"
+    assert main(["detect", str(picture), "--weights", str(run), "--least", "0.05", "--out", str(figure)]) == 0
+    assert "× object" in capsys.readouterr().out and figure.is_file()
+
+
+REFUSED = {
+    "a picture without a detector": (["PICTURE", "--weights", "none"], "none is no detector"),
+    "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "one set of pictures to learn"),
+    "nothing there": (["nowhere", "--weights", "none"], "no folder nowhere"),
+    "a size that does not fit": (["FOLDER", "--weights", "none", "--image", "100"], "image must be a multiple of 32"),
+    "no weights of that name": (["FOLDER", "--weights", "nosuch"], "no weights of that name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_is_one_clear_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = REFUSED[name]
+    places = {"PICTURE": str(folder / "images" / "0.png"), "FOLDER": str(folder)}
+    assert main(["detect", *(places.get(word, word) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
