@@ -1,7 +1,8 @@
 """Open every page of the built site in a headless browser, as wide as a desk's screen and as narrow as a phone's, light and dark.
 
 ``python docs/check.py [FOLDER]`` prints what a reader would dislike: errors in the console, requests to the network, missing pictures,
-maths that is still source, pages wider than the screen, a search that finds nothing. Needs Chromium or Chrome on the PATH.
+maths that is still source, pages wider than the screen, a search that finds nothing; and on the page that runs a model what axe finds
+serious for readers with disabilities, after a reconstruction. Needs Chromium or Chrome on the PATH.
 """
 
 from __future__ import annotations
@@ -76,10 +77,24 @@ def check(folder: Path, executable: str) -> dict[str, list[str]]:
                 if faults or heard:
                     name = f"{page.relative_to(folder)} ({size['width']} px)"
                     found[name] = list(dict.fromkeys(faults + heard))
+            if (folder / "lab.html").is_file() and (faults := barriers(tab, (folder / "lab.html").as_uri())):
+                found[f"lab.html in use ({size['width']} px)"] = faults
             if size is DESK and not hits(tab, folder, "mask"):
                 found["search.html"] = ["the search finds nothing for 'mask'"]
         chrome.close()
     return found
+
+
+def barriers(tab: Any, url: str) -> list[str]:
+    """What axe finds serious or critical on the page that runs a model, once it has run."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab.goto(url)
+    tab.click("[data-lab=start]")
+    tab.wait_for_function("() => document.querySelector('[data-lab=status]').textContent.startsWith('Reconstructed')", timeout=120_000)
+    tab.check("[value=attention]")
+    violations = Axe().run(tab, context="article", options={"preload": False}).response["violations"]
+    return [f"axe: {v['id']}: {v['help']}: {v['nodes'][0]['html']}" for v in violations if v["impact"] in ("serious", "critical")]
 
 
 def hits(tab: Any, folder: Path, word: str) -> int:

@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(HERE)]
 
+import lab  # noqa: E402
 import reference  # noqa: E402
 
 import minimae  # noqa: E402
@@ -83,3 +85,8 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system is, until the reader says otherwise
 html_copy_source = False
+
+
+def setup(app: Any) -> None:
+    """The weights for the page that runs a model in the browser are written at the end, beside its scripts."""
+    app.connect("build-finished", lambda app, error: error or lab.write(Path(app.outdir) / "_static" / "lab"))

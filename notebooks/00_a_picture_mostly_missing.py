@@ -209,7 +209,7 @@ plots.curves(
 # has 28 pixels. If you leave it at `None`, you get Chelsea, the cat of scikit-image. (Without scikit-image: a bag.)
 #
 # One warning. This model has seen **nothing but clothes** in its life. It does not know cats, faces or houses. Look at what it does
-# anyway.
+# anyway. The page [Try it in your browser](../docs/lab.md) of the book's site reconstructs photographs in colour, under a mask that you paint.
 
 # %%
 PHOTO = None  # or "holiday.jpg"
