@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -143,4 +143,9 @@ class Cost:
         return step
 
 
-Question = Tune | Linear | Patches | Cost
+class Question(Protocol):
+    """Any of them, and those of other modules: a dataclass whose fields decide its answer."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def answer(self, model: MAE, images: Open) -> float: ...
