@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 00 · A picture, mostly missing
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/00_a_picture_mostly_missing.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F00_a_picture_mostly_missing.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** In a quarter of an hour you will have hidden three quarters of a picture from a small network, watched it paint
 # the rest, and measured how much can be hidden before it no longer knows what it is looking at.
 #
@@ -52,8 +50,6 @@ from minimae.data.photos import photograph
 from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction_triplets
-
-BUDGET_SECONDS = 40
 
 # %% [markdown]
 # ## Twelve photographs out of 70,000
@@ -279,13 +275,13 @@ check.ch00_visible_patches(visible_patches)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def visible_patches(height, width, patch, ratio):
+def solution_visible_patches(height, width, patch, ratio):
     """How many patches stay visible."""
     patches = (height // patch) * (width // patch)
     return round(patches * (1 - ratio))
 
 
-check.ch00_visible_patches(visible_patches)
+check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
 # **2 ★★ Hide a rectangle.** Return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
@@ -305,14 +301,14 @@ check.ch00_hide_rectangle(hide_rectangle)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def hide_rectangle(top, left, tall, wide, grid):
+def solution_hide_rectangle(top, left, tall, wide, grid):
     """A tensor `1 h w` that is 1 inside a rectangle of patches, and 0 outside."""
     removed = torch.zeros(1, *grid)
     removed[:, top : top + tall, left : left + wide] = 1
     return removed
 
 
-check.ch00_hide_rectangle(hide_rectangle)
+check.ch00_hide_rectangle(solution_hide_rectangle)
 
 # %% [markdown]
 # With it you can take the middle out of a shirt, or one leg off a pair of trousers.
@@ -348,12 +344,12 @@ check.ch00_error_on_hidden(error_on_hidden)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def error_on_hidden(original, painted, hidden):
+def solution_error_on_hidden(original, painted, hidden):
     """Mean squared error over hidden pixels only."""
     return ((original - painted) ** 2)[hidden].mean()
 
 
-check.ch00_error_on_hidden(error_on_hidden)
+check.ch00_error_on_hidden(solution_error_on_hidden)
 
 # %% mystnb={"image": {"alt": "Mean squared error on hidden pixels against the share of hidden patches: it is lowest near 50 to 75 percent, a little higher when less is hidden, and rises steeply beyond 90."}} tags=["exercise-use"]
 @torch.no_grad()

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 01 · Patches
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/01_patches.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F01_patches.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You turn a picture into a row of patches and back with one line of code each way, and you can read that line like a
 # sentence.
 #
@@ -50,8 +48,6 @@ from torch import Tensor, nn
 import minimae
 from minimae import size
 from minimae.data.photos import photograph
-
-BUDGET_SECONDS = 40
 
 # %% [markdown]
 # ## Why cut at all?
@@ -559,13 +555,13 @@ check.ch01_corner_of(corner_of)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def corner_of(i: int, grid: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
+def solution_corner_of(i: int, grid: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
     """Patch number → the pixel (top, left) of its upper left corner."""
     row, column = divmod(i, grid[1])
     return row * patch[0], column * patch[1]
 
 
-check.ch01_corner_of(corner_of)
+check.ch01_corner_of(solution_corner_of)
 
 # %% [markdown]
 # **2 ★★ Without einops.** Write `patchify` with `reshape` and `permute` alone. `patch` is a pair (p1, p2). First take the axes apart,
@@ -585,7 +581,7 @@ check.ch01_plain_patchify(plain_patchify)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def plain_patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:
+def solution_plain_patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:
     """Images `b c (h p1) (w p2)` → patches `b (h w) (p1 p2 c)`, without einops."""
     b, c, height, width = images.shape
     p1, p2 = patch
@@ -594,7 +590,7 @@ def plain_patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:
     return apart.permute(0, 2, 4, 3, 5, 1).reshape(b, h * w, p1 * p2 * c)
 
 
-check.ch01_plain_patchify(plain_patchify)
+check.ch01_plain_patchify(solution_plain_patchify)
 
 # %% [markdown]
 # **3 ★★★ Which order?** Somebody gives you a function `cut(images, patch)`, and you cannot look inside. It takes images `b c height width`
@@ -618,7 +614,7 @@ check.ch01_order_of(order_of)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def order_of(cut) -> str:
+def solution_order_of(cut) -> str:
     """The order of the numbers in a patch that `cut(images, patch)` makes, such as "p1 p2 c", or "none"."""
     from itertools import permutations
 
@@ -629,7 +625,7 @@ def order_of(cut) -> str:
     return "none"
 
 
-check.ch01_order_of(order_of)
+check.ch01_order_of(solution_order_of)
 
 # %% [markdown]
 # Run it on `patchify`, and on any `patchify` that you find elsewhere, before you load foreign weights.

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 02 · Masking by shuffling
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/02_masking_by_shuffling.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F02_masking_by_shuffling.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You hide three quarters of a picture with one sort, get every patch back to its place, and can say of any image in any
 # epoch which patches are hidden, without having drawn a single mask before it.
 #
@@ -57,8 +55,6 @@ import minimae
 from minimae import data, patchify, unpatchify
 from minimae.data.photos import photograph, photos
 from minimae.model.patches import Pair, pair
-
-BUDGET_SECONDS = 60
 
 # %% [markdown]
 # ## Six patches, by hand
@@ -872,7 +868,7 @@ check.ch02_inverse(inverse)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def inverse(order: list[int]) -> list[int]:
+def solution_inverse(order: list[int]) -> list[int]:
     """[4, 1, 0, 5, 2, 3] → [2, 1, 4, 5, 0, 3]"""
     places = [0] * len(order)
     for place, patch in enumerate(order):
@@ -880,7 +876,7 @@ def inverse(order: list[int]) -> list[int]:
     return places
 
 
-check.ch02_inverse(inverse)
+check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
 # **2 ★★ Ones and zeros.** From `keep` `b k` and `n` make the binary mask `b n`: 1 where a patch is removed, 0 where it is kept. Each image has
@@ -900,12 +896,12 @@ check.ch02_binary_of(binary_of)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def binary_of(keep: Tensor, n: int) -> Tensor:
+def solution_binary_of(keep: Tensor, n: int) -> Tensor:
     """Kept patches `b k` → `b n`: 1 removed, 0 kept."""
     return torch.ones(len(keep), n).scatter(1, keep, 0.0)
 
 
-check.ch02_binary_of(binary_of)
+check.ch02_binary_of(solution_binary_of)
 
 # %% [markdown]
 # **3 ★★★ Four views.** At 75 % only a quarter of an image is seen. From the noise `b n` (n is a multiple of four) make a list of four
@@ -926,13 +922,13 @@ check.ch02_four_views(four_views)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def four_views(noise: Tensor) -> list[Mask]:
+def solution_four_views(noise: Tensor) -> list[Mask]:
     """Noise `b n` → four masks that share no visible patch."""
     quarters = noise.argsort(dim=1, stable=True).chunk(4, dim=1)
     return [Mask(quarters[i], torch.cat(quarters[:i] + quarters[i + 1 :], dim=1)) for i in range(4)]
 
 
-check.ch02_four_views(four_views)
+check.ch02_four_views(solution_four_views)
 
 # %% [markdown]
 # ## Summary

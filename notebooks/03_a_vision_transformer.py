@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 03 · A vision transformer
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/03_a_vision_transformer.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F03_a_vision_transformer.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You build a transformer block out of matrix products, see that it has no idea of order, and then give every patch an
 # address, so that it has.
 #
@@ -53,8 +51,6 @@ from minimae import data, make_mask, patchify, take, weights
 from minimae.data.augment import normalise
 from minimae.model import positions, vit
 from minimae.model.patches import Pair
-
-BUDGET_SECONDS = 60
 
 # %% [markdown]
 # ## Three tokens, by hand
@@ -671,13 +667,13 @@ check.ch03_attend(attend)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def attend(q, k, v):
+def solution_attend(q, k, v):
     """Mixed values: `b heads t e`."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     return scores.softmax(dim=-1) @ v
 
 
-check.ch03_attend(attend)
+check.ch03_attend(solution_attend)
 
 # %% [markdown]
 # **2 ★★ Heads without einops.** The same reshape as above, `b t (heads e) -> b heads t e`, with `reshape` and `transpose` only. There
@@ -697,13 +693,13 @@ check.ch03_split_heads(split_heads)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def split_heads(x, heads):
+def solution_split_heads(x, heads):
     """`b t d` → `b heads t e`, with d = heads · e."""
     b, t, d = x.shape
     return x.reshape(b, t, heads, d // heads).transpose(1, 2)
 
 
-check.ch03_split_heads(split_heads)
+check.ch03_split_heads(solution_split_heads)
 
 # %% [markdown]
 # **3 ★★ Read an address.** Somebody gives you one position vector of `d` numbers, perhaps a little noisy. In which row and column of
@@ -723,14 +719,14 @@ check.ch03_read_address(read_address)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def read_address(vector, grid):
+def solution_read_address(vector, grid):
     """(row, column) of the patch whose position is most similar to `vector`."""
     table = sincos_2d(len(vector), grid)[1:]
     best = int((table @ vector).argmax())
     return best // grid[1], best % grid[1]
 
 
-check.ch03_read_address(read_address)
+check.ch03_read_address(solution_read_address)
 
 # %% [markdown]
 # **4 ★★★ One step aside, as a matrix.** To turn a clock hand by an angle s is to multiply (sin, cos) by a small fixed matrix, because
@@ -752,7 +748,7 @@ check.ch03_move(move)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def move(d, rows, columns):
+def solution_move(d, rows, columns):
     """The matrix `d d` with address(row, column) @ matrix = address(row + rows, column + columns), for every row and column."""
     frequencies = 10000.0 ** -(torch.arange(d // 4) / (d // 4))
     halves = []
@@ -762,7 +758,7 @@ def move(d, rows, columns):
     return torch.block_diag(*halves)
 
 
-check.ch03_move(move)
+check.ch03_move(solution_move)
 
 # %% [markdown]
 # ## Summary

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 04 · Encode only what you see
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/04_encode_only_what_you_see.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F04_encode_only_what_you_see.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You build the encoder of the paper, which never touches a hidden patch, and show what that saves: first on paper,
 # then with a clock.
 #
@@ -58,8 +56,6 @@ from minimae.model.patches import Pair, grid_of
 from minimae.model.positions import resize_positions, sincos_2d
 from minimae.model.sizes import Size, resolve, size
 from minimae.model.vit import Block, initialise
-
-BUDGET_SECONDS = 60
 
 # %% [markdown]
 # ## Visible patches only
@@ -618,12 +614,12 @@ check.ch04_times_cheaper(times_cheaper)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def times_cheaper(n, k, d):
+def solution_times_cheaper(n, k, d):
     """Operations of a block on all patches, divided by those on the visible ones."""
     return block_flops(1 + n, d) / block_flops(1 + k, d)
 
 
-check.ch04_times_cheaper(times_cheaper)
+check.ch04_times_cheaper(solution_times_cheaper)
 
 # %% [markdown]
 # **2 ★★ Tokens of visible patches.** Build them yourself, class token included. `project` is a function from patches to `d` numbers,
@@ -643,14 +639,14 @@ check.ch04_embed_visible(embed_visible)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def embed_visible(patches, keep, project, positions, class_token):
+def solution_embed_visible(patches, keep, project, positions, class_token):
     """patches `b n values`, keep `b k`, class_token `1 1 d` → tokens `b (1 + k) d`, the class token first."""
     tokens = project(take(patches, keep)) + take(positions[1:], keep)
     in_front = (class_token + positions[:1]).expand(len(patches), -1, -1)
     return torch.cat([in_front, tokens], dim=1)
 
 
-check.ch04_embed_visible(embed_visible)
+check.ch04_embed_visible(solution_embed_visible)
 
 # %% [markdown]
 # **3 ★★ When is attention to blame?** How many tokens does it take until the t² part makes up the share `share` (between 0 and 1) of a
@@ -670,12 +666,12 @@ check.ch04_tokens_for_share(tokens_for_share)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def tokens_for_share(share, d):
+def solution_tokens_for_share(share, d):
     """The number of tokens (a float will do) at which the t² part is this share of the operations."""
     return 6 * d * share / (1 - share)
 
 
-check.ch04_tokens_for_share(tokens_for_share)
+check.ch04_tokens_for_share(solution_tokens_for_share)
 
 # %% [markdown]
 # **4 ★★★ A detector of peepers.** `encode(patches, mask)` returns a latent for patches `1 n values`. Return the *hidden* patches that
@@ -695,7 +691,7 @@ check.ch04_leaks(leaks)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def leaks(encode, patches, mask):
+def solution_leaks(encode, patches, mask):
     """Indices of the hidden patches whose values change the latent, sorted."""
     before, found = encode(patches, mask), []
     for i in mask.masked[0].tolist():
@@ -706,7 +702,7 @@ def leaks(encode, patches, mask):
     return sorted(found)
 
 
-check.ch04_leaks(leaks)
+check.ch04_leaks(solution_leaks)
 
 # %% [markdown]
 # ## Summary

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 05 · Filling the blanks
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/05_filling_the_blanks.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F05_filling_the_blanks.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You build the half of the model that paints what is missing, and prove that the step which looks most necessary in it,
 # putting the tokens back in order, need not be done at all.
 #
@@ -56,8 +54,6 @@ from minimae.model.patches import Pair
 from minimae.model.sizes import block_flops, resolve
 from minimae.model.vit import initialise
 from minimae.tasks.reconstruct import reconstruction_triplets
-
-BUDGET_SECONDS = 60
 
 # %% [markdown]
 # ## Where we stand
@@ -604,12 +600,12 @@ check.ch05_unshuffle(unshuffle)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def unshuffle(tokens: Tensor, restore: Tensor) -> Tensor:
+def solution_unshuffle(tokens: Tensor, restore: Tensor) -> Tensor:
     """Tokens `b n d` in shuffled order → `b n d` in image order."""
     return torch.gather(tokens, 1, restore[:, :, None].expand(-1, -1, tokens.shape[-1]))
 
 
-check.ch05_unshuffle(unshuffle)
+check.ch05_unshuffle(solution_unshuffle)
 
 # %% [markdown]
 # **2 ★★ Who sits where?** From `keep` `b k` and `masked` `b m` make the rows of the position table for the tokens [class | visible |
@@ -629,12 +625,12 @@ check.ch05_places_of(places_of)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def places_of(keep: Tensor, masked: Tensor) -> Tensor:
+def solution_places_of(keep: Tensor, masked: Tensor) -> Tensor:
     """Rows of the position table, for [class | visible | masked]."""
     return torch.cat([torch.zeros_like(keep[:, :1]), keep + 1, masked + 1], dim=1)
 
 
-check.ch05_places_of(places_of)
+check.ch05_places_of(solution_places_of)
 
 # %% [markdown]
 # **3 ★★★ Does it mind the order?** Write a test for layers. `layer` takes tokens `b t d` and gives tokens `b t d`. Return True if
@@ -654,13 +650,13 @@ check.ch05_minds_no_order(minds_no_order)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def minds_no_order(layer, x: Tensor) -> bool:
+def solution_minds_no_order(layer, x: Tensor) -> bool:
     """Does `layer` give the same tokens, shuffled, when its tokens are shuffled?"""
     order = torch.arange(x.shape[1]).roll(1)
     return torch.allclose(layer(x[:, order]), layer(x)[:, order], rtol=0, atol=1e-8)
 
 
-check.ch05_minds_no_order(minds_no_order)
+check.ch05_minds_no_order(solution_minds_no_order)
 
 # %% [markdown]
 # If it works, try it on things that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x + positions`.

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 06 · What to predict
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/06_what_to_predict.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F06_what_to_predict.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You decide what the decoder is asked for, score its answers, put the whole masked autoencoder together, and watch one
 # learn to paint eight photographs in less than a minute.
 #
@@ -58,8 +56,6 @@ from minimae.model import targets
 from minimae.model.checks import check_shape, checked_mask
 from minimae.model.patches import Pair
 from minimae.model.sizes import resolve
-
-BUDGET_SECONDS = 90
 
 # %% [markdown]
 # ## A patch that is hard to be proud of
@@ -754,13 +750,13 @@ check.ch06_loss_of_ignorance(loss_of_ignorance)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def loss_of_ignorance(p1: int, p2: int, c: int) -> float:
+def solution_loss_of_ignorance(p1: int, p2: int, c: int) -> float:
     """The mean squared error of predicting zero for a normalised patch."""
     values = p1 * p2 * c
     return (values - 1) / values
 
 
-check.ch06_loss_of_ignorance(loss_of_ignorance)
+check.ch06_loss_of_ignorance(solution_loss_of_ignorance)
 
 # %% [markdown]
 # **2 ★★ Count only what was hidden.** Predictions and targets come for *all* patches, `b n values`, in image order, with the binary mask
@@ -780,13 +776,13 @@ check.ch06_masked_loss(masked_loss)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> Tensor:
+def solution_masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> Tensor:
     """The loss on masked patches only."""
     losses = (predicted - target).square().mean(-1)
     return (losses * binary).sum() / binary.sum()
 
 
-check.ch06_masked_loss(masked_loss)
+check.ch06_masked_loss(solution_masked_loss)
 
 # %% [markdown]
 # **3 ★★★ How many coefficients?** From patches (rows `n` of `values` numbers) find how many principal components are needed to hold at
@@ -807,7 +803,7 @@ check.ch06_coefficients_for(coefficients_for)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def coefficients_for(rows: Tensor, share: float) -> int:
+def solution_coefficients_for(rows: Tensor, share: float) -> int:
     """The smallest number of principal components that hold at least `share` of the variance of `rows`."""
     centred = (rows - rows.mean(0)).double()
     variances = torch.linalg.eigvalsh(centred.T @ centred).flip(0)
@@ -815,7 +811,7 @@ def coefficients_for(rows: Tensor, share: float) -> int:
     return int((held < share).sum()) + 1
 
 
-check.ch06_coefficients_for(coefficients_for)
+check.ch06_coefficients_for(solution_coefficients_for)
 
 # %% [markdown]
 # With it one can say how much detail the PCA target above leaves out.

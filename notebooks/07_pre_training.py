@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/07_pre_training.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F07_pre_training.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You build what surrounds a model when it learns (learning rate, optimizer, the order of the images, checkpoints),
 # and then train a masked autoencoder on ten thousand photographs in about a minute.
 #
@@ -60,8 +58,6 @@ from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks.pretrain import PretrainTask, build, pretrain
 from minimae.train import checkpoint, loop, loss_bands, optim, order, precision, schedule, step
-
-BUDGET_SECONDS = 170
 
 # %% [markdown]
 # ## How fast? The learning rate
@@ -503,12 +499,12 @@ check.ch07_peak_lr(peak_lr)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def peak_lr(base_lr, batch, accumulate, processes):
+def solution_peak_lr(base_lr, batch, accumulate, processes):
     """The learning rate after the warm-up."""
     return base_lr * batch * accumulate * processes / 256
 
 
-check.ch07_peak_lr(peak_lr)
+check.ch07_peak_lr(solution_peak_lr)
 
 # %% [markdown]
 # **2 ★★ Who is exempt?** Return the *names* of the parameters of a model that must not decay. `model.named_parameters()` gives
@@ -527,12 +523,12 @@ check.ch07_exempt_names(exempt_names)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def exempt_names(model):
+def solution_exempt_names(model):
     """Names of the learned parameters that are not decayed: a set of strings."""
     return {name for name, p in model.named_parameters() if p.requires_grad and p.dim() <= 1}
 
 
-check.ch07_exempt_names(exempt_names)
+check.ch07_exempt_names(solution_exempt_names)
 
 # %% [markdown]
 # **3 ★★ Accumulate.** `loss_of(part)` is the mean loss of a part of the batch. All parts have the same size. Leave in `weight.grad`
@@ -551,14 +547,14 @@ check.ch07_accumulate(accumulate)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def accumulate(loss_of, parts, weight):
+def solution_accumulate(loss_of, parts, weight):
     """Fill weight.grad as if all parts had been one batch."""
     weight.grad = None
     for part in parts:
         (loss_of(part) / len(parts)).backward()
 
 
-check.ch07_accumulate(accumulate)
+check.ch07_accumulate(solution_accumulate)
 
 # %% [markdown]
 # With AdamW a forgotten division hardly shows in the loss curve: Adam divides by the size of the gradients anyway. It shows in the
@@ -581,7 +577,7 @@ check.ch07_careful_save(careful_save)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def careful_save(path, write):
+def solution_careful_save(path, write):
     """Write a file wholly, or not at all. path: a Path; write: a function of an open binary file."""
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -592,7 +588,7 @@ def careful_save(path, write):
         temporary.unlink(missing_ok=True)
 
 
-check.ch07_careful_save(careful_save)
+check.ch07_careful_save(solution_careful_save)
 
 # %% [markdown]
 # ## Summary

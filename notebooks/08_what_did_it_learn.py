@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 08 · What did it learn?
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/08_what_did_it_learn.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F08_what_did_it_learn.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You look at a trained model from five sides (its paintings, its errors, its attention, its features, its
 # neighbours), and learn to tell what it knows from what it was given.
 #
@@ -60,8 +58,6 @@ from minimae.tasks.features import pixel_features
 from minimae.tasks.reconstruct import reconstruction_triplets
 from minimae.train.precision import evaluating
 from minimae.train.settings import Precision
-
-BUDGET_SECONDS = 90
 
 # %% [markdown]
 # The model is `fashion-nano`, which comes with the book: 0.7 million parameters, twelve times through the 60,000 training
@@ -554,13 +550,13 @@ check.ch08_only_the_gift(only_the_gift)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def only_the_gift(patches, hidden):
+def solution_only_the_gift(patches, hidden):
     """Hidden patches flat at their own mean, visible ones as they are."""
     means = patches.mean(-1, keepdim=True).expand_as(patches)
     return torch.where(hidden[:, :, None], means, patches)
 
 
-check.ch08_only_the_gift(only_the_gift)
+check.ch08_only_the_gift(solution_only_the_gift)
 
 # %% [markdown]
 # **2 ★★ Where the class token looks.** From the weights `b heads t t` of a block make one map a head, `b heads h w`.
@@ -578,12 +574,12 @@ check.ch08_class_map(class_map)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def class_map(weights, grid):
+def solution_class_map(weights, grid):
     """How much the class token looks at each patch: b heads t t → b heads h w."""
     return rearrange(weights[:, :, 0, 1:], "b heads (h w) -> b heads h w", h=grid[0], w=grid[1])
 
 
-check.ch08_class_map(class_map)
+check.ch08_class_map(solution_class_map)
 
 # %% mystnb={"image": {"alt": "Five garments in a row, and below each the attention of the class token in the last block, averaged over the three heads."}}
 def class_maps():
@@ -614,7 +610,7 @@ check.ch08_most_similar(most_similar)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def most_similar(vectors, query, k):
+def solution_most_similar(vectors, query, k):
     """The k most similar other vectors: N d → k places."""
     unit = F.normalize(vectors - vectors.mean(0), dim=1)
     cosine = unit @ unit[query]
@@ -622,7 +618,7 @@ def most_similar(vectors, query, k):
     return cosine.topk(k).indices
 
 
-check.ch08_most_similar(most_similar)
+check.ch08_most_similar(solution_most_similar)
 
 # %% [markdown]
 # **4 ★★★ Two directions.** The chapter used a function of torch for its PCA. Write it with `torch.linalg.svd`: coordinates `N 2`
@@ -641,14 +637,14 @@ check.ch08_two_directions(two_directions)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def two_directions(vectors):
+def solution_two_directions(vectors):
     """Coordinates along the two directions of largest variance: N d → N 2."""
     centred = vectors - vectors.mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False).Vh
     return centred @ directions[:2].T
 
 
-check.ch08_two_directions(two_directions)
+check.ch08_two_directions(solution_two_directions)
 
 # %% [markdown]
 # ## Summary

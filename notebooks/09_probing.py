@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 09 · Probing
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/09_probing.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F09_probing.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You measure how much of the classes can be read off frozen features with one straight cut, and learn what such a
 # number says, and what it does not.
 #
@@ -57,8 +55,6 @@ from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import build
 from minimae.train import lars
-
-BUDGET_SECONDS = 110
 
 # %% [markdown]
 # The decoder has been thrown away. What is left is an encoder that turns an image into vectors, and a question: *does it know
@@ -521,13 +517,13 @@ check.ch09_one_scale(one_scale)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def one_scale(train, test):
+def solution_one_scale(train, test):
     """Both sets, standardised by the first: N d, M d → N d, M d."""
     mean, deviation = train.mean(0), train.std(0).clamp(min=1e-3)
     return tuple((vectors - mean) / deviation for vectors in (train, test))
 
 
-check.ch09_one_scale(one_scale)
+check.ch09_one_scale(solution_one_scale)
 
 # %% [markdown]
 # **2 ★★ One step.** Write one step of LARS for one matrix, without weight decay: from `weight`, `gradient` and the `velocity` so
@@ -546,14 +542,14 @@ check.ch09_lars_step(lars_step)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
+def solution_lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
     """One step of LARS: → new weight, new velocity."""
     update = gradient * trust * weight.norm() / gradient.norm()
     velocity = momentum * velocity + update
     return weight - lr * velocity, velocity
 
 
-check.ch09_lars_step(lars_step)
+check.ch09_lars_step(solution_lars_step)
 
 # %% [markdown]
 # **3 ★★★ The slope of the valley.** The probe's loss is the mean cross-entropy plus `penalty` times the sum of the squared weights.
@@ -573,13 +569,13 @@ check.ch09_slope(slope)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def slope(weight, features, labels, penalty):
+def solution_slope(weight, features, labels, penalty):
     """The gradient of cross-entropy + penalty · ‖W‖²: → classes d."""
     wrong = (features @ weight.T).softmax(1) - F.one_hot(labels, len(weight))
     return wrong.T @ features / len(features) + 2 * penalty * weight
 
 
-check.ch09_slope(slope)
+check.ch09_slope(solution_slope)
 
 # %% [markdown]
 # ## Summary

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 10 · Fine-tuning, whole and in part
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/10_fine_tuning.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F10_fine_tuning.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You turn an encoder into a classifier, let labels change all of it, some of it or none, and find out why the
 # probe and fine-tuning do not agree on which encoder is better.
 #
@@ -64,8 +62,6 @@ from minimae.tasks import finetune, partial
 from minimae.tasks.evaluation import evaluate
 from minimae.tasks.partial import at_image
 from minimae.train import optim
-
-BUDGET_SECONDS = 170
 
 # %% [markdown]
 # A probe may not touch the encoder. That is clean, and it is not how anyone would use one. In practice the whole network learns the
@@ -594,12 +590,12 @@ check.ch10_layer_lr(layer_lr)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def layer_lr(lr, layer, depth, decay):
+def solution_layer_lr(lr, layer, depth, decay):
     """The learning rate of a layer under layer-wise decay."""
     return lr * decay ** (depth + 1 - layer)
 
 
-check.ch10_layer_lr(layer_lr)
+check.ch10_layer_lr(solution_layer_lr)
 
 # %% [markdown]
 # **2 ★★ Mixed labels.** `first` and `second` are the labels of two images, int64 `b`; `share` is how much of the first is in the
@@ -618,13 +614,13 @@ check.ch10_mixed_labels(mixed_labels)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def mixed_labels(first, second, share, classes, smoothing):
+def solution_mixed_labels(first, second, share, classes, smoothing):
     """Targets of blended images: → b classes, rows that sum to 1."""
     one, other = (F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes for labels in (first, second))
     return share[:, None] * one + (1 - share[:, None]) * other
 
 
-check.ch10_mixed_labels(mixed_labels)
+check.ch10_mixed_labels(solution_mixed_labels)
 
 # %% [markdown]
 # **3 ★★★ Paste.** Images `b c h w` with an even `b`; partners are 0 and 1, 2 and 3, and so on. Paste the rectangle
@@ -644,7 +640,7 @@ check.ch10_paste(paste)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def paste(images, box):
+def solution_paste(images, box):
     """Cutmix with one rectangle: → images of the same shape, and the share of its own area that each keeps."""
     top, left, bottom, right = box
     other = rearrange(images, "(b two) ... -> b two ...", two=2).flip(1).flatten(0, 1)
@@ -653,7 +649,7 @@ def paste(images, box):
     return mixed, 1 - (bottom - top) * (right - left) / (images.shape[-2] * images.shape[-1])
 
 
-check.ch10_paste(paste)
+check.ch10_paste(solution_paste)
 
 # %% [markdown]
 # ## Summary

@@ -13,8 +13,6 @@
 # %% [markdown]
 # # 11 · Which mask, how much?
 #
-# [![Open in Colab](images/open-in-colab.svg)](https://colab.research.google.com/github/minimae/minimae/blob/main/notebooks/11_which_mask.ipynb) [![Open in Binder](images/open-in-binder.svg)](https://mybinder.org/v2/gh/minimae/minimae/main?labpath=notebooks%2F11_which_mask.ipynb) *(neither has been tried yet)*
-#
 # **The promise.** You take the two numbers that everyone repeats about masked autoencoders, *random* and *75 %*, and test them:
 # with seeds, with spread, and with the courage to write down what does not hold.
 #
@@ -61,8 +59,6 @@ from minimae.tasks.features import extract
 from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
-
-BUDGET_SECONDS = 150
 
 # %% [markdown]
 # In language, BERT hides 15 % of the words. In pictures the paper hides 75 % of the patches, at random, and says that this is one
@@ -490,12 +486,12 @@ check.ch11_margin(margin)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def margin(a, b):
+def solution_margin(a, b):
     """Twice the standard error of mean(a) − mean(b)."""
     return 2 * math.sqrt(stdev(a) ** 2 / len(a) + stdev(b) ** 2 / len(b))
 
 
-check.ch11_margin(margin)
+check.ch11_margin(solution_margin)
 
 # %% [markdown]
 # **2 ★★ In touch.** `hidden` is a bool `b h w`. Return the share of *hidden* patches that have at least one *visible* neighbour
@@ -514,14 +510,14 @@ check.ch11_in_touch(in_touch)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def in_touch(hidden):
+def solution_in_touch(hidden):
     """Share of the hidden patches with a visible neighbour on one of four sides: b h w → a number."""
     visible = torch.nn.functional.pad(~hidden, (1, 1, 1, 1), value=False)
     near = visible[:, :-2, 1:-1] | visible[:, 2:, 1:-1] | visible[:, 1:-1, :-2] | visible[:, 1:-1, 2:]
     return float((near & hidden).sum() / hidden.sum())
 
 
-check.ch11_in_touch(in_touch)
+check.ch11_in_touch(solution_in_touch)
 
 # %% [markdown]
 # **3 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest
@@ -540,13 +536,13 @@ check.ch11_cheapest(cheapest)
 # *The solution is folded below. Open it when you have tried.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def cheapest(means, costs, slack):
+def solution_cheapest(means, costs, slack):
     """The cheapest setting within slack of the best."""
     good = [name for name, value in means.items() if value >= max(means.values()) - slack]
     return min(good, key=costs.get)
 
 
-check.ch11_cheapest(cheapest)
+check.ch11_cheapest(solution_cheapest)
 
 # %% [markdown]
 # ## Summary

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from minimae.lazy import submodules
 
 from .checks import Checks
+from .own import use
 from .predictions import predict, reveal
 from .reading import excerpt
 from .verdict import Verdict
 
 check = Checks()
 
-__all__ = ["Verdict", "check", "excerpt", "predict", "reveal"]
+__all__ = ["Verdict", "check", "excerpt", "predict", "reveal", "use"]
 
 if not TYPE_CHECKING:  # minimae_book.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

@@ -17,8 +17,9 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from minimae_book import Verdict, check
+from minimae_book import Verdict, check, use
 from minimae_book.checks import names
+from minimae_book.checks.comparing import stopped
 
 from notebooks import build
 
@@ -81,6 +82,73 @@ def test_a_classic_mistake_is_named(name: str, mistake: str, function: Callable[
     assert re.search(told, verdict.text), f"{mistake}: {verdict.text}"
 
 
+@pytest.mark.parametrize("script", build.chapters(), ids=lambda path: path.stem)
+def test_the_book_never_overwrites_or_praises_what_the_reader_wrote(script: Path) -> None:
+    cells = nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells
+    theirs: set[str] = set()
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        defined = set(re.findall(r"(?m)^(?:def|class) (\w+)|^(\w+) = ", cell.source)) if cell.cell_type == "code" else set()
+        written = {name for pair in defined for name in pair if name}
+        if "exercise" in tags:
+            theirs |= {name for name in written if f"({name}" in cells[cells.index(cell) + 1].source}
+        elif theirs & written:
+            assert all(f"{name} = book.use(" in cell.source for name in theirs & written), cell.source
+        if "exercise-check" in tags:
+            assert "✓" not in str(cell.outputs)
+
+
+class Broken(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ x.reshape(-1, 7)
+
+
+def test_an_error_is_reported_with_its_line_and_the_arguments() -> None:
+    def attend(q, k, v):  # type: ignore[no-untyped-def]
+        scores = q @ k
+        return scores @ v
+
+    said = check.ch03_attend(attend).text
+    assert "in attend at `scores = q @ k`" in said and "RuntimeError" in said
+    assert "(a float32 tensor of shape (2, 3, 5, 4), a float32 tensor" in said
+    with pytest.raises(RuntimeError) as caught:
+        Broken()(torch.ones(2, 3))
+    assert "in forward at `return x @ x.reshape(-1, 7)`" in stopped(caught.value, [Broken])
+
+
+def test_a_loop_over_the_images_is_refused_where_the_text_says_so() -> None:
+    def looping(keep, n):  # type: ignore[no-untyped-def]
+        return torch.stack([torch.ones(n).scatter(0, row, 0.0) for row in keep])
+
+    def indexed(keep, n):  # type: ignore[no-untyped-def]
+        return torch.ones(len(keep), n).scatter(1, keep, 0.0)
+
+    assert "it loops" in check.ch02_binary_of(looping).text and check.ch02_binary_of(indexed).ok
+
+
+def test_later_cells_use_what_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    def solution(keep, n):  # type: ignore[no-untyped-def]
+        return torch.ones(len(keep), n).scatter(1, keep, 0.0)
+
+    def own(keep, n):  # type: ignore[no-untyped-def]
+        return 1.0 - torch.zeros(len(keep), n).scatter(1, keep, 1.0)
+
+    def inverted(keep, n):  # type: ignore[no-untyped-def]
+        return 1.0 - own(keep, n)
+
+    def stub(keep, n):  # type: ignore[no-untyped-def]
+        raise NotImplementedError("your turn")
+
+    assert use(check.ch02_binary_of, own, solution) is own
+    assert use(check.ch02_binary_of, inverted, solution) is use(check.ch02_binary_of, stub, solution) is solution
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "The chapter goes on with your own.",
+        "Your inverted is not right yet: the chapter goes on with the book's.",
+        "Your stub is not written yet: the chapter goes on with the book's.",
+    ]
+
+
 @pytest.mark.parametrize("name", names())
 def test_whatever_it_is_given_a_check_returns_a_verdict(name: str) -> None:
     for function in (lambda *_, **__: None, lambda: 0, lambda *_, **__: "a word", None, lambda *_, **__: 1 / 0):
@@ -90,12 +158,12 @@ def test_whatever_it_is_given_a_check_returns_a_verdict(name: str) -> None:
 
 
 def test_the_committed_solutions_pass() -> None:
-    """The solutions run in the notebooks (nbval); here: that each of them is there, and was judged right."""
+    """The solutions run in the notebooks (nbval); here: that each of them is there, and is right, and is not shown as the reader's."""
     for script in build.chapters():
         for cell in nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells:
             if "solution" in cell.metadata.get("tags", []):
                 (said,) = [output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result"]
-                assert said.startswith("✓ right"), (script.stem, cell.source)
+                assert said.startswith("○ solution: "), (script.stem, cell.source)
 
 
 def test_a_check_that_is_not_there() -> None:
@@ -106,5 +174,6 @@ def test_a_check_that_is_not_there() -> None:
 
 def test_verdicts_show_themselves() -> None:
     right, wrong = Verdict(True, "x < 1"), Verdict(False, "no")
+    assert repr(Verdict(True, "the book's", solution=True)) == "○ solution: the book's"
     assert repr(right) == "✓ right: x < 1" and "x &lt; 1" in right._repr_html_()
     assert repr(wrong) == "✗ wrong: no" and repr(Verdict(False, "later", written=False)) == "… not written yet: later"

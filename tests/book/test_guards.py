@@ -23,14 +23,14 @@ GOALS = "- one\n- two\n- three"
 def exercise(number: int) -> list:
     told = {"grade": False, "solution": True, "locked": False, "schema_version": 3, "task": False, "grade_id": f"ch01-ex{number}"}
     check = f"check.ch01_f{number}(f{number})"
-    passed = new_output("execute_result", {"text/plain": "✓ right: well done"}, execution_count=1)
+    passed = new_output("execute_result", {"text/plain": "○ solution: well done"}, execution_count=1)
     return [
         new_markdown_cell(f"**{number} ★★ Do it.** Write it."),
         new_code_cell(f"def f{number}():\n    raise NotImplementedError('your turn')", metadata={"tags": ["exercise"], "nbgrader": told}),
         new_code_cell(check, metadata={"tags": ["exercise-check"]}),
         new_markdown_cell("*The solution is folded below.*"),
         new_code_cell(
-            f"def f{number}():\n    return 1\n\n\n{check}",
+            f"def solution_f{number}():\n    return 1\n\n\ncheck.ch01_f{number}(solution_f{number})",
             metadata={"tags": ["solution", "hide-input"], "jupyter": {"source_hidden": True}},
             outputs=[passed],
         ),
@@ -44,7 +44,7 @@ def sound() -> guards.Notebook:
     built = guards.definitions(inspect.getsource(patches))["grid_of"]
     cells = [
         new_markdown_cell(f"# 01 · A title\n\n**The promise.** All.\n\nMinutes: 5. Needs: chapter 00.\n\n{GOALS}"),
-        new_code_cell("import torch\n\nBUDGET_SECONDS = 20", metadata={"tags": ["setup"]}),
+        new_code_cell("import torch", metadata={"tags": ["setup"]}),
         new_markdown_cell("See [the script](build.py) and [the paper](https://arxiv.org/abs/2111.06377).\n\n> **Paper.** Equation 1."),
         new_code_cell(built, metadata={"tags": ["package:minimae.model.patches"]}),
         new_code_cell("print((1, 2))", metadata={"tags": ["nbval-check-output"]}, outputs=[printed]),
@@ -66,7 +66,7 @@ HERE = build.HERE
 GUARDS: dict[str, Callable[[guards.Notebook], list[str]]] = {
     "run in order": guards.run_in_order,
     "results": guards.promises_results,
-    "budget": guards.within_budget,
+    "budget": lambda notebook: guards.within_budget(notebook, 20),
     "figures": lambda notebook: guards.figures_have_words(notebook, 1),
     "links": lambda notebook: guards.links_lead_somewhere(notebook, HERE),
     "shape": lambda notebook: guards.has_the_shape_of_a_chapter(notebook, 1),
@@ -114,9 +114,7 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("run in order", on("(1, 2)", lambda c: c.outputs.append(STDERR)), "stderr"),
     ("results", on("(1, 2)", lambda c: c.update(outputs=[])), "prints none"),
     ("results", on("(1, 2)", lambda c: c.metadata.update(tags=[])), "only 1 cells"),
-    ("budget", say("BUDGET_SECONDS = 20", ""), "no BUDGET_SECONDS"),
-    ("budget", say("= 20", "= 200"), "more than 180"),
-    ("budget", say("= 20", "= 10"), "ran 12 s, its budget is 10"),
+    ("budget", lambda n: n.metadata["minimae"].update(seconds=21), "ran 21 s, its budget is 20"),
     ("budget", lambda n: n.metadata.clear(), "how long"),
     ("figures", on("reveal", lambda c: c.metadata.clear()), "without alt text"),
     ("figures", say("*Figure 1.1", "*Figure 1.2"), "no caption"),
@@ -136,7 +134,7 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("shape", say("Next: more", "The end"), "what comes next"),
     ("shape", drop("predict"), "nothing is predicted"),
     ("shape", say('reveal("count"', 'reveal("other"'), "each guess once"),
-    ("short", say('print((1, 2))  # again', LONG), "30 lines in one cell"),
+    ("short", say("print((1, 2))  # again", LONG), "30 lines in one cell"),
     ("axes", say("b c (h p1)", "n c (h p3)"), "p3"),
     ("axes", say("b (h w) (p1 p2 c)", "b (h w) (p1 p2 q)"), "has q"),
     ("package", say("def grid_of", "def grid_off"), "has no grid_off"),
@@ -151,6 +149,7 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("exercises", on("return 1\n", lambda c: c.metadata.pop("jupyter")), "not folded"),
     ("exercises", on("return 1\n", lambda c: c.update(outputs=[WRONG])), "does not pass"),
     ("exercises", on("return 1\n", lambda c: c.metadata.update(tags=[])), "no solution"),
+    ("exercises", on("return 1\n", lambda c: c.update(source=c.source.replace("solution_", ""))), "a name of its own"),
 ]
 
 
@@ -160,6 +159,11 @@ def test_a_broken_chapter_is_noticed(guard: str, damage: Callable[[guards.Notebo
     damage(notebook)
     faults = GUARDS[guard](notebook)
     assert any(told in fault for fault in faults), faults
+
+
+def test_a_budget_is_wanted_and_at_most_three_minutes() -> None:
+    assert guards.within_budget(sound(), None) == ["it has no budget in BUDGET_SECONDS of notebooks/build.py"]
+    assert "more than 180" in guards.within_budget(sound(), 200)[0]
 
 
 def test_a_large_notebook_is_noticed(tmp_path: Path) -> None:

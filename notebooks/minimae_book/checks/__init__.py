@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 from minimae.errors import nearest
 
 from ..verdict import Verdict, failed, unwritten
-from .comparing import Mistake
+from .comparing import Mistake, stopped
 
 Check = Callable[..., Verdict]
 
@@ -41,24 +42,34 @@ IN_PLACE = ("ch07_accumulate", "ch07_careful_save")  # exercises whose function 
 
 def careful(check: Check) -> Check:
     """The check, with errors of the reader's function and a forgotten ``return`` turned into verdicts."""
+    call: dict[str, Any] = {}  # arguments of the call that stopped
 
-    def returning(function: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if (value := function(*args, **kwargs)) is None and check.__name__ not in IN_PLACE:
+    def guarded(function: Any) -> Any:
+        @wraps(function, assigned=("__name__", "__doc__"), updated=())
+        def guard(*args: Any, **kwargs: Any) -> Any:
+            try:
+                value = function(*args, **kwargs)
+            except Exception:
+                call.update(args=args, kwargs=kwargs)
+                raise
+            if value is None and check.__name__ not in IN_PLACE:
                 raise Mistake("the function returned nothing: does it end with `return`?")
             return value
 
-        return call
+        return guard
 
     @wraps(check)
     def checked(*functions: Any) -> Verdict:
+        call.clear()
         try:
-            return check(*map(returning, functions))
+            verdict = check(*map(guarded, functions))
         except NotImplementedError:
             return unwritten()
         except Mistake as mistake:
             return failed(str(mistake))
         except Exception as error:
-            return failed(f"it stopped with {type(error).__name__}: {error}. Call the function yourself in a cell to see where")
+            return failed(stopped(error, functions, **call))
+        ours = all(getattr(function, "__name__", "").startswith("solution_") for function in functions)
+        return replace(verdict, solution=ours and verdict.ok)
 
     return checked
