@@ -15,7 +15,7 @@ CORE = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae")
 # Segmentation, detection and prompts (issue 19), counted by themselves.
 DENSE = {
     "data.joint", "data.segmentation", "data.instances", "data.coco", "model.windows", "tasks.maps", "tasks.segment",
-    "tasks.segment_recipe", "tasks.detect", "tasks.detect_recipe", "tasks.detector", "tasks.pyramid", "tasks.prompt", "recipes.dense",
+    "tasks.segmenter", "tasks.detect", "tasks.detect_recipe", "tasks.detector", "tasks.pyramid", "tasks.prompt", "recipes.dense",
     "cli.segmenting", "cli.detecting", "cli.prompting",
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

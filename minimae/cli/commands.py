@@ -13,6 +13,8 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "probe": "minimae.cli.classify:ProbeCommand",
     "finetune": "minimae.cli.training:FinetuneCommand",
     "evaluate": "minimae.cli.classify:EvaluateCommand",
+    "segment": "minimae.cli.segmenting:SegmentCommand",
+    "segment predict": "minimae.cli.segmenting:PredictCommand",
     "detect": "minimae.cli.detecting:DetectCommand",
     "reconstruct": "minimae.cli.show:ReconstructCommand",
     "reproduce": "minimae_book.evidence.command:ReproduceCommand",
@@ -30,7 +32,8 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "completion": "minimae.cli.completion:CompletionCommand",
 }
 TRAIN_PROBE = "minimae.cli.training:TrainProbeCommand"  # minimae probe, when a recipe is named
-RECIPE_KINDS = {"pretrain": ("pretrain",), "finetune": ("finetune", "partial", "scratch"), "probe": ("probe",), "knn": ("knn",)}
+DATA_FIRST = ("segment",)  # their first word is the data, and a recipe comes as --recipe NAME
+RECIPE_KINDS = {name: (name,) for name in ("pretrain", "probe", "knn", *DATA_FIRST)} | {"finetune": ("finetune", "partial", "scratch")}
 RENAMED = {"data rehearsal": "data sample", "--rehearse": "--dry-run"}  # old names, until version 0.8
 
 

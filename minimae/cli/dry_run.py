@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from ..data.choose import choose
 from ..data.pack import pack
 from ..data.photos import make_folder
 from ..data.stream import open_stream
@@ -106,7 +105,7 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
     if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
         train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         test = where.test_images(recipe.data, train, image=recipe.image, channels=train.channels)
-        return some(train, count), some(test, count), len(train)
+        return train.limited(count), test.limited(count), len(train)
     if world().main:
         per_class = -(-count // CLASSES) + 1
         print(f"ImageNet is missing: making {CLASSES * per_class} + {4 * CLASSES} JPEGs laid out like it, and packing them", flush=True)
@@ -115,11 +114,6 @@ def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> 
             pack(root / "images", split, root / "packed", workers=1, quiet=True)
     barrier()
     return open_stream(root / "packed", "train"), open_stream(root / "packed", "test"), TRAINING
-
-
-def some(images: ImageDataset, count: int) -> ImageDataset:
-    """At most that many, as many of each class as possible."""
-    return images if len(images) <= count else images.subset(choose(images.labels, len(images), count).sort().values)
 
 
 def announce(stage: str) -> None:

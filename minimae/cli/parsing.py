@@ -22,7 +22,7 @@ from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures, read_recipe
 from ..recipes.files import SUFFIXES
 from ..train.folder import saved_settings
 from ..train.settings import from_dict
-from .commands import COMMANDS, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class, command_for
+from .commands import COMMANDS, DATA_FIRST, RECIPE_KINDS, RENAMED, TRAIN_PROBE, command_class, command_for
 from .mistakes import one_line, options, unknown
 
 HELP = {"-h", "--help"}
@@ -100,6 +100,8 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
 
 def named_recipe(command: str, rest: list[str], resumed: bool = False) -> Entry | None:
     """The recipe or the file that is named first, taken off the rest. Raises ValueError for an unknown one, and for another command's."""
+    if command in DATA_FIRST:  # the option stays among the rest
+        return entry(word, of=[e.name for e in RECIPES.values() if e.kind == command]) if (word := value_of("--recipe", rest)) else None
     if not rest or rest[0].startswith("-"):
         return None
     if "=" in rest[0]:
@@ -129,13 +131,10 @@ def folder_to_resume(name: str, chosen: Entry | None, rest: list[str]) -> Path |
 
 def as_started(name: str, folder: Path) -> Any:
     """The command that started the run in a folder: its images, its options, and its recipe as saved there."""
-    from ..tasks.finetune import Finetune
-    from ..tasks.pretrain import Pretrain
-    from ..tasks.probe_train import Probe
     from .report import first_words
 
-    kind: type = {"pretrain": Pretrain, "finetune": Finetune, "probe": Probe}[name]
-    saved = from_dict(kind, saved_settings(folder, name))
+    kinds = {"pretrain": "pretrain:Pretrain", "finetune": "finetune:Finetune", "probe": "probe_train:Probe", "segment": "segment:Segment"}
+    saved = from_dict(pkgutil.resolve_name(f"minimae.tasks.{kinds[name]}"), saved_settings(folder, name))
     words = first_words(folder, name)
     if not words:
         return defaults(name, [], saved)

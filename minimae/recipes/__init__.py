@@ -12,7 +12,7 @@ from ..errors import nearest
 from ..lazy import submodules
 from ..tasks.pretrain import Pretrain
 from ..train.settings import Settings
-from . import files, imagenet, small
+from . import dense, files, imagenet, small
 from .entries import Cost, Entry, Knn, for_processes, step_flops
 from .files import write_recipe
 from .small import FASHION, FEW_LABELS, SCRATCH, my_pictures
@@ -23,7 +23,7 @@ __all__ = [
     "entry", "for_processes", "known", "listing", "my_pictures", "read_recipe", "recipe", "step_flops", "write_recipe",
 ]  # fmt: skip
 
-RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries())}
+RECIPES: dict[str, Entry] = {e.name: e for e in (*small.entries(), *imagenet.entries(), *dense.entries())}
 PRETRAIN: dict[str, Pretrain] = {name: e.recipe for name, e in RECIPES.items() if isinstance(e.recipe, Pretrain)}
 
 

@@ -10,6 +10,7 @@ from ..tasks.features import Pool
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
 from ..tasks.probe_train import Probe
+from ..tasks.segment import Segment
 from ..train.settings import Settings
 
 PEAK, SHARE = 989e12, 0.40  # operations a second of one H200 in bf16, and the share of it that a good run reaches
@@ -62,10 +63,10 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """pretrain, finetune, scratch, partial, probe or knn."""
+        """pretrain, finetune, scratch, partial, probe, knn or segment."""
         if isinstance(self.recipe, Finetune):
             return "partial" if self.recipe.tune is not None else "finetune" if self.start else "scratch"
-        return {Pretrain: "pretrain", Probe: "probe", Knn: "knn"}[type(self.recipe)]  # type: ignore[index]
+        return {Pretrain: "pretrain", Probe: "probe", Knn: "knn", Segment: "segment"}[type(self.recipe)]  # type: ignore[index]
 
     @property
     def cost(self) -> Cost:
@@ -78,7 +79,7 @@ class Entry:
         new_size = self.size
         if isinstance(recipe, Pretrain):
             new_size = recipe.size_at(self.size.image, self.size.channels)
-        elif isinstance(recipe, Finetune) and recipe.image is not None:
+        elif isinstance(recipe, Finetune | Segment) and recipe.image is not None:
             new_size = replace(self.size, image=recipe.image)
         return replace(self, recipe=recipe, size=new_size, images=images or self.images)
 
@@ -88,6 +89,8 @@ def step_flops(recipe: Settings | Knn, size: Size) -> int:
     if isinstance(recipe, Pretrain):
         return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
     encoder = flops(size, None)
+    if isinstance(recipe, Segment):
+        return recipe.step_flops(size)
     if isinstance(recipe, Finetune):
         if recipe.tune is None or recipe.tune == size.depth:
             return encoder.step

@@ -154,20 +154,24 @@ class Validation:
     resume: bool = False
     best: float | None = None
     every: float = 1.0
+    judged_by = "validation_top1"
 
     def __call__(self, task: Any, log: Log) -> Log | None:
         if not due(task, log, self.every):
             return None
-        model = task.model.average if isinstance(task.model, Averaged) else task.model
-        scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)
-        numbers = {f"validation_{name}": value for name, value in asdict(scores).items() if name != "images" and value is not None}
+        numbers = self.measure(task, task.model.average if isinstance(task.model, Averaged) else task.model)
         if self.best is None:
             stored = self.out is not None and self.resume and (self.out / BEST).is_file()
-            self.best = load_checkpoint(self.out / BEST)["validation"]["validation_top1"] if stored else -1.0  # type: ignore[operator]
-        if scores.top1 > self.best:
-            self.best = scores.top1
+            self.best = load_checkpoint(self.out / BEST)["validation"][self.judged_by] if stored else -1.0  # type: ignore[operator]
+        if numbers[self.judged_by] > self.best:
+            self.best = numbers[self.judged_by]
             if self.out is not None and world().main:
                 state = {"kind": task.kind, "settings": asdict(task.settings), **task.metadata(), "step": log["step"], "history": []}
                 state |= {"validation": {**numbers, "epoch": log["epoch"]}, "model": task.model.state_dict()}
                 save_checkpoint(self.out / BEST, state)
         return numbers
+
+    def measure(self, task: Any, model: Any) -> Log:
+        """Accuracy and loss on the images."""
+        scores = evaluate(model, self.images, task.statistics, reading=task.reading, precision=task.recipe.precision)
+        return {f"validation_{name}": value for name, value in asdict(scores).items() if name != "images" and value is not None}

@@ -18,7 +18,7 @@ from minimae.recipes import step_flops
 
 WANTED = {
     "pre-training", "mask-ratio", "sampling", "mask-tokens", "decoder-depth", "decoder-width", "target", "loss", "augmentation", "longer",
-    "partial", "transfer", "dense", "detection",
+    "partial", "transfer", "dense", "detection", "segmentation",
 }  # fmt: skip
 
 each = pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.name)

@@ -1,0 +1,213 @@
+"""``minimae segment``: train a segmenter on pictures with masks, measure it, and let it segment a picture of your own."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from minimae_book.figures.labels import segmentations
+from torch import Tensor
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from ..data.choose import held_out
+from ..data.segmentation import Segmentation, open_segmentation
+from ..data.types import Statistics
+from ..errors import MinimaeError
+from ..model.sizes import Size
+from ..model.sizes import size as named_size
+from ..model.vit import Encoder
+from ..recipes import for_processes
+from ..tasks.reconstruct import read_picture
+from ..tasks.segment import IoU, IoUValidation, Segment, Segmenter, evaluate, load_segmented, predict, segment
+from ..tasks.watch import BEST
+from ..train import threads
+from ..train.distributed import barrier, world
+from ..train.task import Result
+from ..weights import Classified
+from .dry_run import shortened
+from .options import WeightsOptions
+from .report import metrics_part, picture, prepare, table, write_json, write_page
+from .training import RunOptions
+
+SHOWN = 6  # test pictures in a report
+DATA = "A folder with pictures and masks (train/images, train/masks, …), CamVid, VOC, ADE20K, or shapes."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentCommand(RunOptions):
+    """Train a segmenter on pictures with a class for every pixel: minimae segment DATA [--option …]; minimae segment predict uses it."""
+
+    data: Positional[Annotated[str | None, arg(metavar="DATA", help=DATA)]] = None
+    weights: Path = Path("photos-tiny")
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights. none starts from initial weights."""
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    recipe: OmitArgPrefixes[Segment] = field(default_factory=Segment)
+    name: Annotated[str, arg(name="recipe", metavar="RECIPE")] = ""  # Start from the settings of this recipe; minimae recipes lists them.
+    scratch: bool = False  # Take only the size of the weights, and start from initial ones.
+    size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
+    patch: int | None = None  # With --weights none: height and width of a patch in pixels.
+    validation: str | None = None
+    """Measure mean IoU after each epoch, and keep the weights of the best one in best.pt: on a share of the training pictures, which is
+    held out (0.1), or on the split val or test."""
+    dry_run: bool = False  # Instead: four steps and an evaluation, to find errors, and to print how long the run would take.
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        if not self.data:
+            raise ValueError(f"minimae segment needs images: minimae segment DATA. DATA is: {DATA[0].lower()}{DATA[1:]}")
+        recipe = for_processes(self.recipe, world().size)
+        encoder, known = self.start(recipe)
+        train, test = self.splits(encoder.size.channels)
+        statistics = known or train.statistics
+        given: dict[str, Any] = {"how": recipe.evaluate, "precision": recipe.precision}
+        threads.in_this_process(encoder.size, recipe, device=device)
+        encoder = encoder.to(device)
+        if self.dry_run:
+            self.rehearse(recipe, encoder, train, test, statistics, given)
+            return
+        train, validation = self.validated(train, test, recipe.seed)
+        resume = self.begin(self.name, recipe, device, train, encoder.size)
+        callbacks = [] if validation is None else [IoUValidation(validation, self.out, resume)]
+        more: dict[str, Any] = {"resume": resume, "workers": self.readers, "callbacks": callbacks}
+        model, result = segment(recipe, encoder, train, statistics, self.out, **more)
+        score = evaluate(model, test, statistics, **given)
+        best: dict[str, float] = {}
+        if validation is not None and self.out is not None:
+            barrier()  # the first process wrote the file
+            chosen, _ = load_segmented(self.out / BEST)
+            best = {"best.pt mean IoU %": evaluate(chosen.to(device), test, statistics, **given).mean}
+        if world().main:
+            self.keep(score, best, model, train, test, statistics, result, recipe, device)
+
+    @property
+    def readers(self) -> int:
+        """Processes that read pictures; none for drawn scenes, which are in memory, and for one core."""
+        return 0 if self.data == "shapes" else (self.where.reading.processes() - 1 if self.where.workers is None else self.where.workers)
+
+    def start(self, recipe: Segment) -> tuple[Encoder, Statistics | None]:
+        """The encoder to start from, and the statistics that it was trained with."""
+        torch.manual_seed(recipe.seed)
+        if str(self.weights) == "none":
+            return Encoder(named_size(self.size, **({} if self.patch is None else {"patch": self.patch}), image=recipe.image or 64)), None
+        trained: Any = self.layout.load(self.weights)
+        encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
+        return Encoder(encoder.size) if self.scratch else encoder, trained.statistics
+
+    def splits(self, channels: int) -> tuple[Segmentation, Segmentation]:
+        """Training and test pictures; prints once what was found."""
+        train = open_segmentation(str(self.data), "train", channels=channels, limit=self.where.limit)
+        if world().main:
+            print(*train.notes, sep="\n", end="\n" * bool(train.notes))
+        return train, open_segmentation(str(self.data), "test", channels=channels, limit=self.where.limit, like=train)
+
+    def validated(self, train: Segmentation, test: Segmentation, seed: int) -> tuple[Segmentation, Segmentation | None]:
+        """Training pictures, and those of ``--validation``."""
+        if self.validation is None:
+            return train, None
+        if self.validation in ("val", "test"):
+            return train, test if self.validation == "test" else open_segmentation(
+                str(self.data), "val", channels=train.channels, like=train
+            )
+        try:
+            held = held_out(torch.zeros(len(train), dtype=torch.int64), float(self.validation), seed=seed)
+        except ValueError:
+            raise ValueError(f"--validation takes a share of the training pictures (0.1), val or test, not {self.validation!r}") from None
+        return train.subset(~held), train.subset(held)
+
+    def rehearse(
+        self, recipe: Segment, encoder: Encoder, train: Segmentation, test: Segmentation, statistics: Statistics, given: dict[str, Any]
+    ) -> None:
+        """A few steps, a checkpoint, and an evaluation; prints the speed, and how long the whole run would take."""
+        part = shortened(recipe, len(train), recipe.batch)
+        with tempfile.TemporaryDirectory() as folder:
+            model, result = segment(part, encoder, train, statistics, Path(folder) / "run", quiet=True, workers=self.readers)
+            few = test.subset(range(min(4, len(test))))
+            print(f"{result.steps} steps, loss {result.history[0]['loss']:.3f} → {result.history[-1]['loss']:.3f}; "
+                  f"{evaluate(model, few, statistics, **given)} on {len(few)} pictures (means nothing yet)")  # fmt: skip
+        rate = sorted(point["images_per_s"] for point in result.history[1:])[len(result.history) // 2 - 1]
+        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory" if torch.cuda.is_available() else ""
+        seconds = recipe.epochs * len(train) / rate
+        print(f"{rate:,.1f} pictures/s{memory}: {recipe.epochs:g} epochs of {len(train):,} take about {seconds / 60:,.1f} minutes")
+
+    def keep(self, score: IoU, best: dict[str, float], model: Segmenter, train: Segmentation, test: Segmentation, statistics: Statistics,
+             result: Result, recipe: Segment, device: str) -> None:  # fmt: skip
+        """Print the result; with a folder, write result.json, the picture, and the report."""
+        each = dict(zip(test.classes, (None if value != value else round(value, 2) for value in score.classes), strict=True))
+        print("\n".join(f"  {name:24}{'–' if value is None else f'{value:.1f} %'}" for name, value in each.items()))
+        print("".join(f"best epoch, in {BEST}: mean IoU {value:.1f} %\n" for value in best.values()), end="")
+        print(f"{score} of {len(test):,} test pictures, last epoch, {result.seconds:.0f} s")
+        if self.out is None:
+            return
+        prepare(self.out, recipe, device, self.words, again=True)
+        numbers = {"mean IoU %": score.mean, "right pixels %": score.pixels, **best, "test images": len(test), "steps": result.steps}
+        write_json(self.out / "result.json", {**numbers, "seconds": result.seconds, "IoU %": each})
+        figure, caption = examples(model, test, statistics, how=recipe.evaluate)
+        rows = [("class", "IoU"), *((name, "–" if value is None else f"{value:.1f} %") for name, value in each.items())]
+        text = f"<p>{html.escape(f'{score} of {len(test):,} test pictures of {test.name}, last epoch')}.</p>"
+        parts = [text, picture(figure, self.out / "segmentation.png", caption), table(rows), metrics_part(self.out, result)]
+        page = write_page(self.out, f"Segmentation of {train.name}", parts, recipe, device)
+        print(f"open {page}")
+
+
+def examples(model: Segmenter, test: Segmentation, statistics: Statistics, **options: Any) -> tuple[Any, str]:
+    """Some test pictures, evenly spread, with their masks and the predictions: a figure and its caption."""
+    few, rows = test.subset(torch.arange(min(SHOWN, len(test))) * len(test) // min(SHOWN, len(test))), []
+    for i in range(len(few)):
+        pixels, truth = (part.as_subclass(Tensor) for part in few.sample(i))
+        rows.append((shown(pixels), [truth.numpy(), predict(model, pixels, statistics, **options).numpy()]))
+    return segmentations(rows, ("picture", "truth", "prediction"), test.classes), "Test pictures, their masks, and the predicted classes."
+
+
+def shown(pixels: Tensor) -> np.ndarray:
+    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
+    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1) if len(pixels) == 1 else np.moveaxis(pixels.numpy() / 255, 0, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictCommand:
+    """Segment pictures of your own, of any size, with a trained segmenter: minimae segment predict PICTURE --run runs/x"""
+
+    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE …")]]
+    run: Annotated[Path, arg(metavar="RUN")]  # The folder of a run of minimae segment, its checkpoint.pt, or best.pt.
+    out: Path = Path("segmentation.png")  # File for the figure.
+    masks: Path | None = None  # Folder for the class numbers of every pixel: a grey PNG named after each picture.
+
+    def __call__(self) -> None:
+        if not self.pictures:
+            raise ValueError("name a picture: minimae segment predict PICTURE --run runs/x")
+        model, about = load_segmented(self.run)
+        size: Size = model.encoder.size
+        threads.in_this_process(size, device="cpu", images=1)
+        rows = []
+        for path in self.pictures:
+            pixels = read_picture(path, size.channels)[0]
+            classes = predict(model, pixels, about["statistics"], how=about["settings"]["evaluate"])
+            rows.append((shown(pixels), [classes.numpy()]))
+            if self.masks is not None:
+                self.write_mask(path, classes)
+            share = torch.bincount(classes.flatten(), minlength=model.classes).double() / classes.numel()
+            most = share.topk(min(4, model.classes))
+            named = ", ".join(f"{about['classes'][i]} {v:.0%}" for v, i in zip(*(x.tolist() for x in most), strict=True) if v >= 0.005)
+            print(f"{path}: {named}")
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(self.out)
+        except (OSError, ValueError) as error:
+            raise MinimaeError(f"cannot write {self.out} ({error}); give another file with --out") from None
+        print(f"{self.out}: classes of every pixel, by {self.run}")
+
+    def write_mask(self, path: Path, classes: Tensor) -> None:
+        """Class numbers as a grey PNG."""
+        from PIL import Image
+
+        assert self.masks is not None
+        try:
+            self.masks.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(classes.byte().numpy()).save(self.masks / f"{path.stem}.png")
+        except OSError as error:
+            raise MinimaeError(f"cannot write into {self.masks} ({error}); give another folder with --masks") from None

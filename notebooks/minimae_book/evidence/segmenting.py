@@ -1,0 +1,74 @@
+"""The claim ``segmentation``: a segmenter learns more from an MAE than from initial weights, tuned or with the encoder frozen.
+
+The head is the mask transformer, the images are drawn scenes, and what is measured is mean IoU over all pixels of the test scenes. The
+same comparison on CamVid is in docs/dense.md, with its commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from minimae.data.segmentation import of_scenes
+from minimae.data.shapes import Scenes
+from minimae.model.mae import MAE
+from minimae.tasks.segment import Segment, evaluate, segment
+
+from .budgets import Budget
+from .claims import IOU, Claim, Expect, Point
+from .evaluations import Open
+from .jobs import Job, Start
+
+HEAD = "mask transformer"
+TUNED, SCRATCH, PROBED, RANDOM = "MAE", "from scratch", "MAE, frozen", "random, frozen"
+# Learning rates: the best of three, on other training scenes and with a seed that no result uses; docs/dense.md has the trials.
+SHAPES = Segment(batch=16, epochs=12.0, warmup_epochs=1.0, base_lr=2e-2)
+RATES = {TUNED: 2e-2, SCRATCH: 2e-2, PROBED: 2e-2, RANDOM: 2e-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented:
+    """Mean intersection over union in percent of a segmenter, trained on ``scenes`` drawn scenes, on the test scenes."""
+
+    recipe: Segment
+    data: str
+    scenes: int
+
+    def answer(self, model: MAE, images: Open) -> float:
+        """Train a segmenter on a copy of the encoder, and segment the test scenes."""
+        train, test = images(self.data, "train"), images(self.data, "test")
+        assert isinstance(train, Scenes) and isinstance(test, Scenes)
+        learned = of_scenes(train.subset(torch.arange(min(self.scenes, len(train)))))
+        segmenter, _ = segment(self.recipe, model.encoder, learned, train.statistics, quiet=True)
+        return evaluate(segmenter, of_scenes(test), train.statistics).mean
+
+
+def recipe_for(b: Budget, line: str, seed: int) -> Segment:
+    """The recipe of a line: its learning rate, one rate for all layers from scratch, and the length of the budget."""
+    changes: dict[str, Any] = {"layer_decay": 1.0} if line == SCRATCH else {"frozen": True} if line in (PROBED, RANDOM) else {}
+    short: dict[str, Any] = {"epochs": 2.0, "warmup_epochs": 0.0, "batch": 10} if b.scenes < 100 else {}
+    return replace(SHAPES, base_lr=RATES[line], seed=seed, **changes, **short)
+
+
+def points(b: Budget) -> list[Point]:
+    """Tuned and frozen, pre-trained and not."""
+
+    def job(seed: int, line: str) -> Job:
+        begin = Start(recipe=replace(b.dense, seed=seed), trained=line in (TUNED, PROBED), channels=3, limit=b.limit)
+        return Job(begin, Segmented(recipe=recipe_for(b, line, seed), data=b.dense.data, scenes=b.scenes))
+
+    return [Point(IOU, HEAD, x, lambda seed, x=x: job(seed, x)) for x in (RANDOM, PROBED, SCRATCH, TUNED)]  # type: ignore[misc]
+
+
+def expects(b: Budget) -> list[Expect]:
+    pairs = ((TUNED, SCRATCH), (PROBED, RANDOM), (TUNED, RANDOM))
+    return [Expect(f"{a} above {c}", (IOU, HEAD, a), (IOU, HEAD, c)) for a, c in pairs]
+
+
+SEGMENTATION = Claim(
+    "segmentation", "A segmenter profits from pre-training, tuned and with a frozen encoder.", "Table 5", "the encoder is", points, expects,
+    {IOU: {"MAE": [("ViT-B", 48.1), ("ViT-L", 53.6)], "supervised": [("ViT-B", 47.4), ("ViT-L", 49.9)]}},
+    "model, UperNet on ADE20K", lambda b: b.dense,
+)  # fmt: skip

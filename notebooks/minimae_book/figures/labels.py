@@ -1,0 +1,74 @@
+"""Class maps over pictures: the colours of the classes, and a table of picture, truth and prediction with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .style import Figure, figure
+
+# Okabe and Ito first; then darker and lighter ones. Neighbours in the list differ in lightness too.
+COLOURS = (
+    "#56B4E9", "#8C564B", "#F0E442", "#7F7F7F", "#CC79A7", "#009E73", "#D55E00", "#B39DDB", "#0072B2", "#E6194B", "#E69F00", "#1B5E20",
+    "#4A148C", "#BCBD22", "#17BECF", "#FFB6C1", "#3E2723", "#A5D6A7", "#1A237E", "#FF7F50",
+)  # fmt: skip
+BACKGROUND, IGNORED = "#3B4252", "#FFFFFF"
+
+
+def class_colours(classes: Sequence[str]) -> np.ndarray:
+    """A colour for each class, ``classes 3`` in [0, 1]: dark grey for the background, then :data:`COLOURS`, then them again, darker."""
+    from matplotlib.colors import to_rgb
+
+    found, used = [], 0
+    for name in classes:
+        shade = 0.6 ** (used // len(COLOURS))
+        found.append(to_rgb(BACKGROUND) if name == "background" else tuple(shade * v for v in to_rgb(COLOURS[used % len(COLOURS)])))
+        used += name != "background"
+    return np.array(found)
+
+
+def over_picture(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, *, strength: float = 0.7) -> np.ndarray:
+    """Class colours over a grey copy of the picture ``height width 3`` in [0, 1]; pixels whose label has no colour are white."""
+    from matplotlib.colors import to_rgb
+
+    table = np.vstack([colours, np.tile(to_rgb(IGNORED), (256 - len(colours), 1))])
+    grey = picture.mean(-1, keepdims=True)
+    painted: np.ndarray = strength * table[labels] + (1 - strength) * grey
+    painted[labels >= len(colours)] = to_rgb(IGNORED)
+    return painted
+
+
+def segmentations(
+    rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], titles: Sequence[str], classes: Sequence[str], *, width: float = 7.6
+) -> Figure:
+    """A row for each picture: the picture ``height width 3`` in [0, 1], and its class maps ``height width``, as the titles name them.
+
+    Below stands a legend of the classes that occur. With few maps, small pictures stand in two groups side by side.
+    """
+    from matplotlib.patches import Patch
+
+    colours = class_colours(classes)
+    tall, columns = max(p.shape[0] / p.shape[1] for p, _ in rows), len(titles)
+    pairs = 2 if len(rows) >= 4 and len(rows) % 2 == 0 and columns <= 3 else 1
+    lines, side = len(rows) // pairs, width / (columns * pairs)
+    present = sorted({int(v) for _, maps in rows for m in maps for v in np.unique(m) if v < len(classes)})
+    ignored = any((m >= len(classes)).any() for _, maps in rows for m in maps)
+    wide = max(1, int(width / (0.45 + 0.075 * max(len(classes[v]) for v in present))))
+    legend_rows = -(-(len(present) + ignored) // wide)
+    fig = figure(width, side * tall * lines + 0.3 + 0.24 * legend_rows, dpi=160)
+    fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    grid: Any = fig.subplots(lines, columns * pairs, squeeze=False)
+    for i, (picture, maps) in enumerate(rows):
+        group, line = divmod(i, lines)
+        drawn = [picture, *(over_picture(picture, labels, colours) for labels in maps)]
+        for axes, image, title in zip(grid[line, group * columns : (group + 1) * columns], drawn, titles, strict=True):
+            axes.set_axis_off()
+            axes.imshow(image, interpolation="nearest" if picture.shape[0] < 96 else "antialiased", vmin=0, vmax=1)
+            if line == 0:
+                axes.set_title(title, fontsize=9, pad=3)
+    handles = [Patch(facecolor=colours[v], label=classes[v]) for v in present]
+    handles += [Patch(facecolor=IGNORED, edgecolor="#8A8A8A", label="ignored")] if ignored else []
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(wide, len(handles)), fontsize=8, frameon=False, handlelength=1.2)
+    return fig

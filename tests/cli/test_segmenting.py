@@ -1,0 +1,95 @@
+"""minimae segment, from a folder with masks to a trained segmenter, its report, and a picture of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimae.cli import main
+from minimae.recipes import entry
+
+SMALL = [
+    *["--weights", "none", "--size", "nano", "--patch", "8", "--batch", "4", "--warmup-epochs", "0", "--device", "cpu", "--threads", "1"]
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, random = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    for i in range(10):
+        labels = np.zeros((40, 50 + i), np.uint8)
+        labels[10:30, 5 + 3 * i :] = 1
+        picture = np.clip(labels[..., None] * 140 + random.integers(0, 60, (*labels.shape, 3)), 0, 255).astype(np.uint8)
+        for name, values in (("images", picture), ("masks", labels)):
+            (root / name).mkdir(exist_ok=True)
+            Image.fromarray(values).save(root / name / f"{i}.png")
+    (root / "classes.txt").write_text("wall\ndoor\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "x"
+    words = ["segment", str(folder), *SMALL, "--image", "32", "48", "--epochs", "16", "--base-lr", "0.1", "--validation", "0.25"]
+    assert main([*words, "--out", str(out)]) == 0
+    return out
+
+
+def test_one_command_trains_measures_and_draws(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert set(result["IoU %"]) == {"wall", "door"} and result["mean IoU %"] == pytest.approx(sum(result["IoU %"].values()) / 2, abs=0.1)
+    assert result["test images"] == 2 and "best.pt mean IoU %" in result and result["mean IoU %"] > 35
+    wanted = {"checkpoint.pt", "best.pt", "report.html", "segmentation.png", "metrics.jsonl", "recipe.json"}
+    assert wanted <= {p.name for p in run.iterdir()}
+    page = (run / "report.html").read_text()
+    assert "mean IoU" in page and "door" in page
+
+
+def test_the_run_segments_pictures_of_any_size(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "mine.jpg"
+    Image.fromarray(np.full((70, 33, 3), 180, np.uint8)).save(picture)
+    words = ["segment", "predict", str(picture), "--run", str(run), "--out", str(tmp_path / "p.png"), "--masks", str(tmp_path / "m")]
+    assert main(words) == 0
+    assert np.asarray(Image.open(tmp_path / "m" / "mine.png")).shape == (70, 33) and (tmp_path / "p.png").is_file()
+    assert "mine.jpg: " in capsys.readouterr().out
+
+
+def test_a_run_is_continued_with_the_options_it_was_started_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "--out", str(run), "--resume", "--epochs", "17"]) == 0
+    assert "last epoch" in capsys.readouterr().out
+
+
+def test_dry_run_says_how_long_it_would_take(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["segment", str(folder), *SMALL, "--image", "32", "--frozen", "--dry-run", "--out", str(tmp_path / "none")]
+    assert main(words) == 0
+    assert "pictures/s" in capsys.readouterr().out and not (tmp_path / "none").exists()
+
+
+def test_recipes_of_the_papers_scale_are_values_with_cost_and_published_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "ade20k-base"]) == 0
+    text = capsys.readouterr().out
+    assert "UperNet" in text and "run here                no" in text and "GPU h" in text
+    base = entry("ade20k-base")
+    assert base.kind == "segment" and base.cost.images == 100 * 20_210 and base.recipe.image == 512
+
+
+MISTAKES = {
+    "no data": (["segment"], "minimae segment needs images"),
+    "no masks": (["segment", "{tmp}", *SMALL], "has no pictures and masks for train"),
+    "recipe": (["segment", "shapes", "--recipe", "ade20k-bas"], "did you mean 'ade20k-base'"),
+    "share": (["segment", "shapes", "--limit", "8", *SMALL, "--validation", "many"], "--validation takes a share"),
+    "no run": (["segment", "predict", "x.jpg", "--run", "{tmp}"], "no checkpoint"),
+    "no picture": (["segment", "predict", "x.jpg", "--run", "{run}"], "there is no picture at x.jpg"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_are_one_line(what: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = MISTAKES[what]
+    assert main([word.format(tmp=tmp_path, run=run) for word in words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and error.count("\n") == 0
