@@ -14,7 +14,6 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "finetune": "minimae.cli.training:FinetuneCommand",
     "evaluate": "minimae.cli.classify:EvaluateCommand",
     "segment": "minimae.cli.segmenting:SegmentCommand",
-    "segment predict": "minimae.cli.segmenting:PredictCommand",
     "detect": "minimae.cli.detecting:DetectCommand",
     "reconstruct": "minimae.cli.show:ReconstructCommand",
     "reproduce": "minimae_book.evidence.command:ReproduceCommand",

@@ -15,10 +15,10 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..data.choose import held_out
+from ..data.folder import suffixes
 from ..data.segmentation import Segmentation, open_segmentation
 from ..data.types import Statistics
 from ..errors import MinimaeError
-from ..model.sizes import Size
 from ..model.sizes import size as named_size
 from ..model.vit import Encoder
 from ..recipes import for_processes
@@ -26,6 +26,7 @@ from ..tasks.reconstruct import read_picture
 from ..tasks.segment import IoU, IoUValidation, Segment, Segmenter, evaluate, load_segmented, predict, segment
 from ..tasks.watch import BEST
 from ..train import threads
+from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import barrier, world
 from ..train.task import Result
 from ..weights import Classified
@@ -35,16 +36,18 @@ from .report import metrics_part, picture, prepare, table, write_json, write_pag
 from .training import RunOptions
 
 SHOWN = 6  # test pictures in a report
-DATA = "A folder with pictures and masks (train/images, train/masks, …), CamVid, VOC, ADE20K, or shapes."
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentCommand(RunOptions):
-    """Train a segmenter on pictures with a class for every pixel: minimae segment DATA [--option …]; minimae segment predict uses it."""
+    """A class for every pixel: minimae segment DATA --weights W --out RUN trains a segmenter; minimae segment PICTURE --weights RUN uses
+    it."""
 
-    data: Positional[Annotated[str | None, arg(metavar="DATA", help=DATA)]] = None
+    data: Positional[Annotated[tuple[str, ...], arg(metavar="DATA|PICTURE …")]] = ()  # type: ignore[assignment]
+    """A folder with pictures and masks (train/images, train/masks, …), CamVid, VOC, ADE20K, or shapes: to learn, or to measure a trained
+    segmenter on. Or pictures."""
     weights: Path = Path("photos-tiny")
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights. none starts from initial weights."""
+    """What the encoder starts from: shipped weights by name, a run folder, a file of weights, or none. Or the folder of a segmenter."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Segment] = field(default_factory=Segment)
     name: Annotated[str, arg(name="recipe", metavar="RECIPE")] = ""  # Start from the settings of this recipe; minimae recipes lists them.
@@ -54,12 +57,60 @@ class SegmentCommand(RunOptions):
     validation: str | None = None
     """Measure mean IoU after each epoch, and keep the weights of the best one in best.pt: on a share of the training pictures, which is
     held out (0.1), or on the split val or test."""
+    masks: Path | None = None  # For pictures: a folder for the class numbers of every pixel, a grey PNG named after each picture.
     dry_run: bool = False  # Instead: four steps and an evaluation, to find errors, and to print how long the run would take.
 
     def __call__(self) -> None:
         device = self.where.join()
         if not self.data:
-            raise ValueError(f"minimae segment needs images: minimae segment DATA. DATA is: {DATA[0].lower()}{DATA[1:]}")
+            raise ValueError("name a folder with pictures and masks, or a picture: minimae segment DATA, or minimae segment PICTURE")
+        trained = trained_segmenter(self.weights)
+        if all(Path(name).suffix.lower() in suffixes() for name in self.data):
+            if trained is None:
+                raise MinimaeError(
+                    f"{self.weights} is no segmenter: train one with minimae segment DATA --out RUN, then give --weights RUN"
+                )
+            self.predict(*trained, device)
+        elif len(self.data) > 1:
+            raise ValueError(f"one set of pictures to learn, or several pictures; not {' and '.join(self.data[:2])}")
+        elif trained is not None:
+            self.measure(*trained, device)
+        else:
+            self.train(device)
+
+    def predict(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
+        """Segment pictures: a line for each, and a figure of all."""
+        threads.in_this_process(model.encoder.size, device=device, images=1)
+        model, rows = model.to(device), []
+        for path in map(Path, self.data):
+            pixels = read_picture(path, model.encoder.size.channels)[0]
+            classes = predict(model, pixels, about["statistics"], how=about["settings"]["evaluate"])
+            rows.append((shown(pixels), [classes.numpy()]))
+            if self.masks is not None:
+                write_mask(self.masks, path, classes)
+            share, label = (torch.bincount(classes.flatten()) / classes.numel()).sort(descending=True)
+            named = (f"{about['classes'][i]} {v:.0%}" for v, i in zip(share[:4].tolist(), label.tolist()) if v >= 0.005)
+            print(f"{path}: {', '.join(named)}")
+        out = (self.out or Path("segmentation.png")).with_suffix(".png")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(out)
+        except OSError as error:
+            raise MinimaeError(f"cannot write {out} ({error}); give another file with --out") from None
+        print(f"{out}: the class of every pixel, by {self.weights}")
+
+    def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
+        """Print the scores of a trained segmenter on test pictures. Raises MinimaeError for other classes."""
+        test = self.splits(model.encoder.size.channels)[1]
+        if list(test.classes) != list(about["classes"]):
+            names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
+            raise MinimaeError(f"{self.weights} knows other classes than {test.name}: " + ", …; ".join(names) + ", …")
+        threads.in_this_process(model.encoder.size, device=device, images=1)
+        score = evaluate(model.to(device), test, about["statistics"], how=about["settings"]["evaluate"])
+        print(f"{in_lines(score, test.classes)}\n{score} of {len(test):,} test pictures")
+
+    def train(self, device: str) -> None:
+        """Train, measure, and write the report."""
         recipe = for_processes(self.recipe, world().size)
         encoder, known = self.start(recipe)
         train, test = self.splits(encoder.size.channels)
@@ -87,7 +138,7 @@ class SegmentCommand(RunOptions):
     @property
     def readers(self) -> int:
         """Processes that read pictures; none for drawn scenes, which are in memory, and for one core."""
-        return 0 if self.data == "shapes" else (self.where.reading.processes() - 1 if self.where.workers is None else self.where.workers)
+        return 0 if self.data == ("shapes",) else (self.where.reading.processes() - 1 if self.where.workers is None else self.where.workers)
 
     def start(self, recipe: Segment) -> tuple[Encoder, Statistics | None]:
         """The encoder to start from, and the statistics that it was trained with."""
@@ -100,19 +151,17 @@ class SegmentCommand(RunOptions):
 
     def splits(self, channels: int) -> tuple[Segmentation, Segmentation]:
         """Training and test pictures; prints once what was found."""
-        train = open_segmentation(str(self.data), "train", channels=channels, limit=self.where.limit)
+        train = open_segmentation(self.data[0], "train", channels=channels, limit=self.where.limit)
         if world().main:
             print(*train.notes, sep="\n", end="\n" * bool(train.notes))
-        return train, open_segmentation(str(self.data), "test", channels=channels, limit=self.where.limit, like=train)
+        return train, open_segmentation(self.data[0], "test", channels=channels, limit=self.where.limit, like=train)
 
     def validated(self, train: Segmentation, test: Segmentation, seed: int) -> tuple[Segmentation, Segmentation | None]:
         """Training pictures, and those of ``--validation``."""
         if self.validation is None:
             return train, None
         if self.validation in ("val", "test"):
-            return train, test if self.validation == "test" else open_segmentation(
-                str(self.data), "val", channels=train.channels, like=train
-            )
+            return train, test if self.validation == "test" else open_segmentation(self.data[0], "val", channels=train.channels, like=train)
         try:
             held = held_out(torch.zeros(len(train), dtype=torch.int64), float(self.validation), seed=seed)
         except ValueError:
@@ -138,7 +187,7 @@ class SegmentCommand(RunOptions):
              result: Result, recipe: Segment, device: str) -> None:  # fmt: skip
         """Print the result; with a folder, write result.json, the picture, and the report."""
         each = dict(zip(test.classes, (None if value != value else round(value, 2) for value in score.classes), strict=True))
-        print("\n".join(f"  {name:24}{'–' if value is None else f'{value:.1f} %'}" for name, value in each.items()))
+        print(in_lines(score, test.classes))
         print("".join(f"best epoch, in {BEST}: mean IoU {value:.1f} %\n" for value in best.values()), end="")
         print(f"{score} of {len(test):,} test pictures, last epoch, {result.seconds:.0f} s")
         if self.out is None:
@@ -163,51 +212,32 @@ def examples(model: Segmenter, test: Segmentation, statistics: Statistics, **opt
     return segmentations(rows, ("picture", "truth", "prediction"), test.classes), "Test pictures, their masks, and the predicted classes."
 
 
+def in_lines(score: IoU, classes: tuple[str, ...]) -> str:
+    """The IoU of every class, one a line; a dash for a class that does not occur."""
+    return "\n".join(
+        f"  {name:24}{'–' if value != value else f'{value:.1f} %'}" for name, value in zip(classes, score.classes, strict=True)
+    )
+
+
 def shown(pixels: Tensor) -> np.ndarray:
     """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
     return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1) if len(pixels) == 1 else np.moveaxis(pixels.numpy() / 255, 0, -1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictCommand:
-    """Segment pictures of your own, of any size, with a trained segmenter: minimae segment predict PICTURE --run runs/x"""
+def trained_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]] | None:
+    """The segmenter of a run's folder or checkpoint; None for other weights."""
+    file = path / CHECKPOINT if path.is_dir() else path
+    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != "segment":
+        return None
+    return load_segmented(path)
 
-    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="PICTURE …")]]
-    run: Annotated[Path, arg(metavar="RUN")]  # The folder of a run of minimae segment, its checkpoint.pt, or best.pt.
-    out: Path = Path("segmentation.png")  # File for the figure.
-    masks: Path | None = None  # Folder for the class numbers of every pixel: a grey PNG named after each picture.
 
-    def __call__(self) -> None:
-        if not self.pictures:
-            raise ValueError("name a picture: minimae segment predict PICTURE --run runs/x")
-        model, about = load_segmented(self.run)
-        size: Size = model.encoder.size
-        threads.in_this_process(size, device="cpu", images=1)
-        rows = []
-        for path in self.pictures:
-            pixels = read_picture(path, size.channels)[0]
-            classes = predict(model, pixels, about["statistics"], how=about["settings"]["evaluate"])
-            rows.append((shown(pixels), [classes.numpy()]))
-            if self.masks is not None:
-                self.write_mask(path, classes)
-            share = torch.bincount(classes.flatten(), minlength=model.classes).double() / classes.numel()
-            most = share.topk(min(4, model.classes))
-            named = ", ".join(f"{about['classes'][i]} {v:.0%}" for v, i in zip(*(x.tolist() for x in most), strict=True) if v >= 0.005)
-            print(f"{path}: {named}")
-        try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(self.out)
-        except (OSError, ValueError) as error:
-            raise MinimaeError(f"cannot write {self.out} ({error}); give another file with --out") from None
-        print(f"{self.out}: classes of every pixel, by {self.run}")
+def write_mask(folder: Path, path: Path, classes: Tensor) -> None:
+    """Class numbers as a grey PNG, named after the picture."""
+    from PIL import Image
 
-    def write_mask(self, path: Path, classes: Tensor) -> None:
-        """Class numbers as a grey PNG."""
-        from PIL import Image
-
-        assert self.masks is not None
-        try:
-            self.masks.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(classes.byte().numpy()).save(self.masks / f"{path.stem}.png")
-        except OSError as error:
-            raise MinimaeError(f"cannot write into {self.masks} ({error}); give another folder with --masks") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(classes.byte().numpy()).save(folder / f"{path.stem}.png")
+    except OSError as error:
+        raise MinimaeError(f"cannot write into {folder} ({error}); give another folder with --masks") from None

@@ -52,10 +52,15 @@ def test_one_command_trains_measures_and_draws(run: Path) -> None:
 def test_the_run_segments_pictures_of_any_size(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "mine.jpg"
     Image.fromarray(np.full((70, 33, 3), 180, np.uint8)).save(picture)
-    words = ["segment", "predict", str(picture), "--run", str(run), "--out", str(tmp_path / "p.png"), "--masks", str(tmp_path / "m")]
+    words = ["segment", str(picture), "--weights", str(run), "--out", str(tmp_path / "p.png"), "--masks", str(tmp_path / "m")]
     assert main(words) == 0
     assert np.asarray(Image.open(tmp_path / "m" / "mine.png")).shape == (70, 33) and (tmp_path / "p.png").is_file()
     assert "mine.jpg: " in capsys.readouterr().out
+
+
+def test_a_trained_segmenter_is_measured_again_to_the_same_number(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", str(folder), "--weights", str(run / "checkpoint.pt")]) == 0
+    assert f"mean IoU {json.loads((run / 'result.json').read_text())['mean IoU %']:.1f} %" in capsys.readouterr().out
 
 
 def test_a_run_is_continued_with_the_options_it_was_started_with(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,12 +83,14 @@ def test_recipes_of_the_papers_scale_are_values_with_cost_and_published_result(c
 
 
 MISTAKES = {
-    "no data": (["segment"], "minimae segment needs images"),
+    "no data": (["segment"], "name a folder with pictures and masks"),
     "no masks": (["segment", "{tmp}", *SMALL], "has no pictures and masks for train"),
     "recipe": (["segment", "shapes", "--recipe", "ade20k-bas"], "did you mean 'ade20k-base'"),
     "share": (["segment", "shapes", "--limit", "8", *SMALL, "--validation", "many"], "--validation takes a share"),
-    "no run": (["segment", "predict", "x.jpg", "--run", "{tmp}"], "no checkpoint"),
-    "no picture": (["segment", "predict", "x.jpg", "--run", "{run}"], "there is no picture at x.jpg"),
+    "no segmenter": (["segment", "x.jpg", "--weights", "photos-tiny"], "photos-tiny is no segmenter: train one"),
+    "no picture": (["segment", "x.jpg", "--weights", "{run}"], "there is no picture at x.jpg"),
+    "other classes": (["segment", "shapes", "--limit", "2", "--weights", "{run}"], "knows other classes than shapes: wall, door"),
+    "two sets": (["segment", "shapes", "mine"], "not shapes and mine"),
 }
 
 

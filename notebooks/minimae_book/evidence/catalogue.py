@@ -38,7 +38,6 @@ from .claims import (
     table,
     transfers,
 )
-from .segmenting import SEGMENTATION
 
 
 def every_pair(measure: str, *xs: float | str) -> list[Expect]:
@@ -167,7 +166,6 @@ _ALL = (
           {TUNED: lines(iNaturalist_2018=(75.4, 80.1, 83.0), Places365=(57.9, 59.4, 59.8))}, "model, pre-trained on ImageNet"),
     Claim("dense", "The tokens know what is where: dense tasks profit from pre-training.", "Table 5", "the head sees", dense, knows_places,
           {IOU: lines(MAE=(48.1, 53.6), supervised=(47.4, 49.9))}, "model, UperNet on ADE20K", lambda b: b.dense),
-    SEGMENTATION,
     Claim("longer", "Longer pre-training is better, and has not saturated.", "Figure 7", "epochs of pre-training",
           lambda b: sweep(b, lengths(b)), longer_better, table(LENGTH, changes_in(LENGTH, "epochs"))),
     Claim("sampling", "Random patches are better hidden than blocks or a grid.", "Table 1f and Figure 6", "sampling",

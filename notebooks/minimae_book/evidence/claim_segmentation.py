@@ -67,7 +67,7 @@ def expects(b: Budget) -> list[Expect]:
     return [Expect(f"{a} above {c}", (IOU, HEAD, a), (IOU, HEAD, c)) for a, c in pairs]
 
 
-SEGMENTATION = Claim(
+CLAIM = Claim(
     "segmentation", "A segmenter profits from pre-training, tuned and with a frozen encoder.", "Table 5", "the encoder is", points, expects,
     {IOU: {"MAE": [("ViT-B", 48.1), ("ViT-L", 53.6)], "supervised": [("ViT-B", 47.4), ("ViT-L", 49.9)]}},
     "model, UperNet on ADE20K", lambda b: b.dense,
