@@ -133,8 +133,8 @@ def as_started(name: str, folder: Path) -> Any:
     """The command that started the run in a folder: its images, its options, and its recipe as saved there."""
     from .report import first_words
 
-    kinds = {"pretrain": "pretrain:Pretrain", "finetune": "finetune:Finetune", "probe": "probe_train:Probe", "segment": "segment:Segment"}
-    saved = from_dict(pkgutil.resolve_name(f"minimae.tasks.{kinds[name]}"), saved_settings(folder, name))
+    module = "probe_train" if name == "probe" else name
+    saved = from_dict(pkgutil.resolve_name(f"minimae.tasks.{module}:{name.title()}"), saved_settings(folder, name))
     words = first_words(folder, name)
     if not words:
         return defaults(name, [], saved)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model.sizes import Size, block_flops, flops
+from ..tasks.detect_recipe import Detect
 from ..tasks.features import Pool
 from ..tasks.finetune import Finetune
 from ..tasks.pretrain import Pretrain
-from ..tasks.probe_train import Probe
 from ..tasks.segment import Segment
 from ..train.settings import Settings
 
@@ -63,10 +63,10 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """pretrain, finetune, scratch, partial, probe, knn or segment."""
+        """pretrain, finetune, scratch, partial, probe, knn, segment or detect."""
         if isinstance(self.recipe, Finetune):
             return "partial" if self.recipe.tune is not None else "finetune" if self.start else "scratch"
-        return {Pretrain: "pretrain", Probe: "probe", Knn: "knn", Segment: "segment"}[type(self.recipe)]  # type: ignore[index]
+        return type(self.recipe).__name__.lower()
 
     @property
     def cost(self) -> Cost:
@@ -79,7 +79,7 @@ class Entry:
         new_size = self.size
         if isinstance(recipe, Pretrain):
             new_size = recipe.size_at(self.size.image, self.size.channels)
-        elif isinstance(recipe, Finetune | Segment) and recipe.image is not None:
+        elif isinstance(recipe, Finetune | Segment | Detect) and recipe.image is not None:
             new_size = replace(self.size, image=recipe.image)
         return replace(self, recipe=recipe, size=new_size, images=images or self.images)
 
@@ -89,7 +89,7 @@ def step_flops(recipe: Settings | Knn, size: Size) -> int:
     if isinstance(recipe, Pretrain):
         return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
     encoder = flops(size, None)
-    if isinstance(recipe, Segment):
+    if isinstance(recipe, Segment | Detect):
         return recipe.step_flops(size)
     if isinstance(recipe, Finetune):
         if recipe.tune is None or recipe.tune == size.depth:

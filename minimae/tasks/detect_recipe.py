@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..model.sizes import Size, flops
 from ..train.settings import Settings
 
 
@@ -80,3 +81,11 @@ class Detect(Settings):
     def coarsest(self) -> int:
         """The stride of the map for proposals."""
         return 2 * self.strides[-1]
+
+    def step_flops(self, size: Size) -> int:
+        """Operations of the encoder for a training picture: three forward passes, or one where it is frozen. The heads are left out."""
+        encoder, (h, w), d = flops(size, None), size.grid, size.width
+        s, t = self.window or max(h, w), 1 + h * w
+        inside = -(-h // s) * -(-w // s) * s**2 * (1 + s**2)  # pairs of tokens that meet in a block with windows
+        saved = 0 if self.window is None else (size.depth - self.full) * 4 * d * (t**2 - inside)
+        return encoder.forward - saved if self.frozen else encoder.step - 3 * saved

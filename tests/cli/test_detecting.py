@@ -11,7 +11,7 @@ from PIL import Image
 from minimae.cli import main
 from minimae.data.shapes import shapes
 
-OPTIONS = ["--size", "nano", "--depth", "1", "--image", "64", "--finest", "8", "--levels", "2", "--channels", "16", "--box-width", "16"]
+OPTIONS = ["--size", "nano", "--image", "64", "--finest", "8", "--levels", "2", "--channels", "16", "--box-width", "16"]
 OPTIONS += ["--proposals", "16", "--rois", "16", "--batch", "4", "--epochs", "1", "--warmup-epochs", "0"]
 
 
@@ -29,33 +29,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_a_folder_to_objects_in_a_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
+    run, figure = tmp_path / "run", tmp_path / "found.png"
     assert main(["detect", str(folder), "--weights", "none", "--out", str(run), *OPTIONS]) == 0
     text = capsys.readouterr().out
-    assert "2 of 8 pictures are held out" in text and "boxes: AP" in text and "(2 test pictures, last epoch" in text
+    assert "2 of 8 pictures are held out" in text and "boxes: AP" in text and "2 test pictures of" in text
     result = json.loads((run / "result.json").read_text())
     assert {f"{what} {name} %" for what in ("box", "mask") for name in ("AP", "AP50", "AP75")} <= result.keys()
+    assert json.loads((run / "recipe.json").read_text())["layer_decay"] == 1.0, "from scratch"
     assert (run / "objects.png").stat().st_size > 5000 and (run / "report.html").is_file()
-    assert main(["detect", str(folder), "--weights", str(run)]) == 0
+    picture = folder / "images" / "3.png"
+    assert main(["detect", str(folder), "--weights", str(run), "--image", "96"]) == 0
     assert f"boxes: AP {result['box AP %']:.1f} " in capsys.readouterr().out
-    picture, figure = folder / "images" / "3.png", tmp_path / "found.png"
     assert main(["detect", str(picture), "--weights", str(run), "--least", "0.05", "--out", str(figure)]) == 0
     assert "× object" in capsys.readouterr().out and figure.is_file()
 
 
 REFUSED = {
-    "a picture without a detector": (["PICTURE", "--weights", "none"], "none is no detector"),
-    "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "one set of pictures to learn"),
+    "no data": (["--weights", "none"], "name pictures with objects, or a picture: minimae detect DATA"),
     "nothing there": (["nowhere", "--weights", "none"], "no folder nowhere"),
     "a size that does not fit": (["FOLDER", "--weights", "none", "--image", "100"], "image must be a multiple of 32"),
     "no weights of that name": (["FOLDER", "--weights", "nosuch"], "no weights of that name"),
+    "a picture without a detector": (["x.png", "--weights", "none"], "none is no detector: train one with minimae detect DATA"),
+    "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "one set of pictures to learn"),
+    "an unknown recipe": (["FOLDER", "--recipe", "coco-bsae"], "unknown recipe 'coco-bsae'; did you mean 'coco-base'?"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_is_one_clear_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, message = REFUSED[name]
-    places = {"PICTURE": str(folder / "images" / "0.png"), "FOLDER": str(folder)}
-    assert main(["detect", *(places.get(word, word) for word in words)]) == 2
+    assert main(["detect", *(str(folder) if word == "FOLDER" else word for word in words)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

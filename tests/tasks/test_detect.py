@@ -17,6 +17,7 @@ from minimae.data.joint import Views
 from minimae.data.shapes import boxes_of
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
+from minimae.recipes import entry, listing
 from minimae.tasks.detect import (
     Detect,
     Detector,
@@ -29,6 +30,7 @@ from minimae.tasks.detect import (
     train_detector,
 )
 from minimae.train.optim import layer_groups
+from minimae.train.schedule import scaled_lr
 
 SMALL = Detect(
     image=64, epochs=0.5, warmup_epochs=0.0, batch=4, levels=2, channels=16, box_width=16, proposals=16, rois=16, log_every=1, finest=8,
@@ -209,3 +211,36 @@ def test_a_frozen_encoder_stays_as_it_was() -> None:
     task = DetectTask(SMALL, images, images.statistics, model)
     task.settings = SMALL
     assert not any(p is q for group in task.optimizer(1.0).param_groups for p in group["params"] for q in model.encoder.parameters())
+
+
+def test_the_recipes_of_coco_are_those_of_vitdet() -> None:
+    for name, decay, drop in (("base", 0.7, 0.1), ("large", 0.8, 0.4)):
+        recipe = entry(f"coco-{name}").recipe
+        assert isinstance(recipe, Detect)
+        assert (recipe.batch * recipe.accumulate, recipe.epochs, recipe.image, recipe.scale) == (64, 100, 1024, (0.1, 2.0))
+        assert (recipe.layer_decay, recipe.drop_path, recipe.weight_decay, recipe.window, recipe.full) == (decay, drop, 0.1, 14, 4)
+        assert scaled_lr(recipe.base_lr, 64) == pytest.approx(1e-4) and recipe.strides == [4, 8, 16, 32]
+    assert "not run here" in listing().split("coco-base")[1].splitlines()[0]
+
+
+def test_windows_cost_what_their_pairs_of_tokens_cost() -> None:
+    s, recipe = replace(SIZE, image=64), replace(SMALL, window=3, full=1)
+    pairs = (1 + 64) ** 2 - 9 * 9 * (1 + 9)
+    assert replace(SMALL).step_flops(s) - recipe.step_flops(s) == 3 * 4 * s.width * pairs
+    assert replace(recipe, frozen=True).step_flops(s) < recipe.step_flops(s) / 2
+
+
+def test_the_detector_of_coco_can_be_built_and_its_heads_are_those_of_the_second_version() -> None:
+    from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
+
+    recipe = entry("coco-base").recipe
+    assert isinstance(recipe, Detect)
+    statistics = torch.zeros(3), torch.ones(3)
+    ours = Detector(Encoder(size("nano", image=64, patch=16, channels=3, depth=1)), 90, statistics, recipe)
+    theirs = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=91)
+    for part in ("rpn", "roi_heads"):
+        convolutions = [
+            [tuple(layer.weight.shape) for layer in getattr(model, part).modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+            for model in (ours, theirs)
+        ]
+        assert convolutions[0] == convolutions[1], part
