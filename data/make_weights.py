@@ -31,6 +31,16 @@ from minimae.train.loop import fit
 from minimae.train.task import Result
 
 HERE = Path(__file__).resolve().parent
+FRONT = """---
+license: mit
+library_name: minimae
+pipeline_tag: image-feature-extraction
+tags:
+- masked-autoencoder
+- self-supervised-learning
+- vision-transformer
+---
+"""  # what Hugging Face's hub reads of a card
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def card(
     text = f"A masked autoencoder of {shipped.what}: {s.width} wide, {s.depth} blocks, {s.heads} heads; decoder {s.decoder_width} wide, "
     text += f"{s.decoder_depth} block(s); patch {s.patch}, images of {s.image} pixels, {s.channels} channel(s); "
     text += f"{parameters(s)[0] / 1e6:.2f} M parameters in the encoder."
-    return f"# {name}\n\n{text}\n\n| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows.items()) + "\n"
+    return f"{FRONT}# {name}\n\n{text}\n\n| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows.items()) + "\n"
 
 
 def make(name: str, *, runs: Path, out: Path, device: str, where: dict[str, Any], pixels: float | None = None, **changes: Any) -> None:

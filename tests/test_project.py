@@ -70,7 +70,7 @@ def test_conda_users_get_the_same_packages(project: dict) -> None:
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     conda = bounds(entries)
     extras = project["optional-dependencies"]
-    names = ("book", "dense", "finetune", "logs", "onnx", "test")
+    names = ("book", "dense", "finetune", "logs", "hub", "onnx", "test")
     wanted = bounds([*project["dependencies"], *(line for name in names for line in extras[name])])
     assert wanted.pop("minimae") == "", "the test extra includes the book extra"
     assert conda == {**wanted, "python": project["requires-python"], "pip": ""}

@@ -27,6 +27,7 @@ _minimae() {{
 }}
 complete -o filenames -F _minimae minimae
 """
+# For zsh, which runs the bash script.
 ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
 
 
@@ -38,7 +39,7 @@ class CompletionCommand:
     """bash and zsh: eval "$(minimae completion SHELL)" in the shell's start-up file. fish: minimae completion fish | source."""
 
     def __call__(self) -> None:
-        print({"bash": bash, "zsh": zsh, "fish": fish}[self.shell](), end="")
+        print({"bash": bash, "zsh": lambda: ZSH + bash(), "fish": fish}[self.shell](), end="")
 
 
 def vocabulary() -> dict[str, tuple[list[str], dict[str, list[str]]]]:
@@ -73,11 +74,6 @@ def bash() -> str:
     cases = [[f"    {quote(key)}) words={quote(' '.join(words))} ;;" for key, words in rows] for rows in (values, commands)]
     pairs = "|".join(quote(name) for name in known if " " in name)
     return BASH.format(pairs=pairs, values="\n".join(cases[0]), commands="\n".join(cases[1]))
-
-
-def zsh() -> str:
-    """The script for zsh, which runs the bash script."""
-    return ZSH + bash()
 
 
 def fish() -> str:

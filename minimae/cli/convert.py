@@ -11,22 +11,43 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from .. import weights
 from ..weights.export import save_program
 from ..weights.files import check_absent
+from ..weights.official import PUBLISHED
+from ..weights.registry import shipped
 from .options import WeightsOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write trained weights as one self-contained safetensors file: minimae export RUN OUT.safetensors."""
+    """Write trained weights as one self-contained safetensors file, or as a folder for the hub: minimae export RUN OUT.safetensors."""
 
     weights: Positional[Annotated[Path, arg(metavar="RUN")]]
     """A run folder of pre-training or fine-tuning, its checkpoint, or shipped weights by name."""
-    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The file to write.
-    half: bool = False  # Half precision: half as large, and rounded.
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The file or folder to write.
+    to: Literal["file", "hub-folder"] = "file"
+    """hub-folder: config.json, model.safetensors and a model card, for huggingface_hub's from_pretrained and for uploading."""
+    half: bool = False  # Half precision: half as large, and rounded; for a file.
+    license: str | None = None
+    """Licence of the weights on the model card, as the hub names it: mit, apache-2.0, cc-by-nc-4.0 …"""
 
     def __call__(self) -> None:
-        out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
-        weights.save(weights.load(self.weights), out, half=self.half)
-        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+        if unused := "--license" if self.license and self.to == "file" else "--half" if self.half and self.to != "file" else "":
+            raise ValueError(f"{unused} has no meaning with --to {self.to}: leave one of them out")
+        if self.to == "file":
+            out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
+            print_size(weights.save(weights.load(self.weights), out, half=self.half))
+            return
+        from ..weights.hub import save_hub_folder
+
+        name = str(self.weights)
+        card = shipped()[name].with_suffix(".md").read_text(encoding="utf-8") if name in shipped() else None
+        licence = "cc-by-nc-4.0" if name in PUBLISHED else self.license
+        print_size(save_hub_folder(weights.load(self.weights), self.out, license=licence, card=card))
+
+
+def print_size(path: Path) -> None:
+    """Print the path of a file or folder, and its size."""
+    size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+    print(f"{path}: {size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,5 +80,4 @@ class ConvertCommand:
             save_program(trained, self.out, pool=self.pool)
         else:
             weights.save(trained, self.out, self.to, encoder_only=self.encoder_only)
-        size = sum(path.stat().st_size for path in ([self.out] if self.out.is_file() else self.out.iterdir()))
-        print(f"{self.out}: {size / 1e6:.1f} MB")
+        print_size(self.out)

@@ -15,6 +15,7 @@ from ..data.photos import make_folder
 from ..data.shards import REPACK
 from ..data.verify import verify
 from ..errors import MinimaeError
+from ..weights.files import check_absent
 from .options import DataOptions, describe
 from .report import write_json
 
@@ -89,8 +90,7 @@ class SampleCommand:
     val: int = 4  # Validation images of each class.
 
     def __call__(self) -> None:
-        if self.root.exists():
-            raise MinimaeError(f"{self.root} exists already: choose another folder, or remove it")
+        check_absent(self.root)
         make_folder(self.root, classes=self.classes, train=self.train, val=self.val)
         print(f"{self.root}: {self.classes} classes, {self.classes * self.train} + {self.classes * self.val} JPEGs")
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import tyro
 
+from ..errors import nearest
+
 # Other programs' names of options that share no word with ours.
 ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "model": "size", "masking": "sampling", "n-epochs": "epochs"}
 
@@ -22,8 +24,11 @@ def one_line(box: str) -> str:
     body = [*itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))]
     if body and (missing := re.match(r"Missing from (.+):$", body[0])):
         return f"{missing[1]} needs {missing_arguments(box)}"
-    text = re.sub(r"^Error parsing recipe: ", "", " ".join(body))
-    return re.sub(r"\s+([.,])(?=\s|$)", r"\1", text).rstrip(".")
+    text = re.sub(r"\s+([.,])(?=\s|$)", r"\1", re.sub(r"^Error parsing recipe: ", "", " ".join(body))).rstrip(".")
+    if choice := re.match(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.+)\)", text):
+        value, option, known = choice.groups()
+        return f"{option} has no {value!r}{nearest(value, [name.strip(chr(39)) for name in known.split(', ')])}".rstrip(".")
+    return text
 
 
 def missing_arguments(box: str) -> str:

@@ -73,10 +73,7 @@ def describe(images: ImageDataset) -> str:
 
 
 def read_statistics(file: Path, channels: int) -> Statistics:
-    """Mean and standard deviation of the training images from a file that ``minimae data NAME --statistics FILE`` wrote.
-
-    Raises MinimaeError when it cannot be read, or does not fit.
-    """
+    """Mean and std of the training images, as ``minimae data NAME --statistics FILE`` wrote them. Raises MinimaeError for other files."""
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))["train"]
         return checked_statistics((stored["mean"], stored["std"]), channels)

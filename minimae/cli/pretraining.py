@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from minimae_book.page import examples
 from tyro.conf import OmitArgPrefixes, Suppress
 
 from ..recipes import brief, describe_run, for_processes, known
@@ -17,7 +18,7 @@ from ..train.folder import locked
 from ..weights.start import starter
 from .dry_run import dry_run
 from .options import DataOptions, RecipeName, describe, read_statistics, resumes
-from .report import examples, prepare, report_pretraining
+from .report import prepare, report_pretraining
 from .watching import WatchOptions
 
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from minimae_book.photographs import photographs_figure, ratio_figure
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..errors import MinimaeError, nearest
+from ..errors import nearest
 from ..model.sizes import SIZES, flops, parameters, size
 from ..recipes import describe, entry, listing, write_recipe
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
 from ..weights import load_pretrained
+from ..weights.files import whole
 from .commands import command_for
 from .options import WeightsOptions
 
@@ -64,22 +65,19 @@ class ReconstructCommand:
         out = self.out if self.out.suffix else self.out.with_suffix(".png")
         masks: dict[str, Any] = {"seed": self.seed, "ratio": self.ratio}
         if not self.pictures:
-            self.write(out, "--out", *photographs_figure(trained, **masks))
+            self.write(out, *photographs_figure(trained, **masks))
         for i, path in enumerate(self.pictures):
             pixels = fit_to_model(read_picture(path, channels, bits=self.bits), trained)
             number = f"-{i + 1}" if len(self.pictures) > 1 else ""
-            self.write(out.with_stem(out.stem + number), "--out", *ratio_figure(trained, pixels, **masks))
+            self.write(out.with_stem(out.stem + number), *ratio_figure(trained, pixels, **masks))
             if self.animate:
                 path = self.animate.with_stem(self.animate.stem + number)
-                self.write(path, "--animate", *ratio_figure(trained, pixels, **masks, grows=True))
+                self.write(path, *ratio_figure(trained, pixels, **masks, grows=True))
 
-    def write(self, path: Path, option: str, figure: Any, caption: str) -> None:
+    def write(self, path: Path, figure: Any, caption: str) -> None:
         """Save a figure or an animation under this path, and print the path."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-        except (OSError, ValueError) as error:
-            raise MinimaeError(f"cannot write {path} ({error}); give another file with {option}") from None
+        with whole(path) as partial:
+            figure.savefig(partial)
         print(f"{path}: {caption}")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 EXTRAS = dict.fromkeys(("skimage", "sklearn", "scipy", "jupytext"), "book") | dict.fromkeys(("torchmetrics", "pycocotools"), "dense")
-EXTRAS |= dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx") | {"tensorboard": "logs", "timm": "finetune", "transformers": "test"}
+EXTRAS |= dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx") | {"tensorboard": "logs", "timm": "finetune"}
+EXTRAS |= {"transformers": "test", "huggingface_hub": "hub"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the two names differ
 
 

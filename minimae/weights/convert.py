@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import MinimaeError, reason
@@ -26,7 +23,7 @@ from ..train.settings import from_dict
 from . import huggingface, native, official, timm
 from .classified import Classified
 from .facts import Facts, merge, normalisation, unsupported, warn
-from .files import Source, check_absent, write_safetensors
+from .files import Source, check_absent, whole, write_safetensors
 from .layouts import Names, to_ours, to_theirs
 
 Pool = Literal["mean", "class"]
@@ -179,15 +176,12 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
         if name.startswith(("encoder.", "norm.", "head.")) or (decoder and name.startswith("decoder.")):
             tensors |= to_theirs(name, value.cpu(), theirs_of(name, layout, trained), trained.size)
     metadata = {name: value for name, value in native.metadata_of(trained).items() if name in ("settings", "size", "statistics", "classes")}
-    partial = out.with_name(out.name + ".partial")
     config = huggingface.config_of(trained, decoder=decoder) if layout == "huggingface" else {}
     if not config and out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise MinimaeError(f"{out} has the extension {out.suffix!r}: .safetensors or .pth was expected")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as partial:
         if config:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
+            partial.mkdir(exist_ok=True)
             for file, values in (("config", config | {"minimae": metadata}), ("preprocessor_config", huggingface.preprocessor_of(trained))):
                 (partial / f"{file}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             write_safetensors(tensors, partial / "model.safetensors", format="pt")
@@ -195,10 +189,6 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
             write_safetensors(tensors, partial, format="pt", minimae=json.dumps(metadata))
         else:  # the authors' readers find the weights under "model"
             torch.save({"model": tensors, "minimae": json.dumps(metadata)}, partial)
-        os.replace(partial, out)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
-        raise MinimaeError(f"cannot write {out} ({error}); nothing was written") from None
 
 
 def check_writable(trained: Pretrained, layout: Layout, *, decoder: bool, encoder_only: bool) -> None:
@@ -206,9 +196,7 @@ def check_writable(trained: Pretrained, layout: Layout, *, decoder: bool, encode
     if layout == "timm" and decoder:
         raise MinimaeError("timm has no decoder: convert the encoder alone (--encoder-only), or choose official or huggingface")
     if decoder and trained.recipe.target == "pca":
-        raise MinimaeError(
-            f"the layout {layout} cannot hold the principal components of this target: leave the decoder out (--encoder-only)"
-        )
+        raise MinimaeError(f"the layout {layout} cannot hold the principal components of this target: leave the decoder out")
     if trained.recipe.mask_tokens_in_encoder:
         raise MinimaeError(f"the layout {layout} cannot hold mask tokens in the encoder (Table 1c)")
     if trained.pictures is not None and not encoder_only:

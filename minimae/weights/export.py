@@ -13,7 +13,7 @@ from ..errors import MinimaeError
 from ..model.patches import Pair, pair
 from ..tasks.pretrain import Pretrained
 from .classified import Classified
-from .files import check_absent
+from .files import check_absent, whole
 
 Features = Literal["mean", "class", "tokens"]
 
@@ -67,15 +67,8 @@ def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -
         except ImportError:
             raise MinimaeError('writing ONNX needs onnx and onnxscript: pip install "minimae[onnx]"') from None
     program: Any = exported(trained, **options)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if path.suffix == ".pt2":
-            torch.export.save(program, partial)
-        else:
-            model: Any = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
-            model.save(str(partial))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    if path.suffix == ".onnx":
+        program = torch.onnx.export(program, input_names=["images"], output_names=["features"], verbose=False)
+    with whole(path) as partial:
+        torch.export.save(program, partial) if path.suffix == ".pt2" else program.save(str(partial))
     return path

@@ -42,9 +42,7 @@ def merge(stated: Facts, given: Mapping[str, Any], source: str) -> Facts:
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise MinimaeError(f"{source}: {option} is a whole number from 1, not {value!r}")
         if len(set(values)) == 2:
-            raise MinimaeError(
-                f"{source} states {option} {values[1]}, and {option}={values[0]} was given: leave it out, or correct the config"
-            )
+            raise MinimaeError(f"{source} states {option} {values[1]}, and {option}={values[0]} was given: leave it out or correct that")
     return replace(stated, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,21 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -
     mode = path.stat().st_mode
     save_file(tensors, path, metadata=metadata)
     path.chmod(mode)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write a file or a folder to, which then takes its place. Raises MinimaeError when that fails."""
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def check_absent(path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import MinimaeError
@@ -28,7 +27,7 @@ from ..train.checkpoint import check_run, load_weights
 from ..train.settings import from_dict
 from .classified import Classified
 from .facts import Facts, checked_statistics, sides
-from .files import Source, write_safetensors
+from .files import Source, whole, write_safetensors
 
 OWN_DATA = "your own images"  # the data of a model from your own loop
 
@@ -77,14 +76,8 @@ def write(trained: Pretrained | Classified, path: Path, *, half: bool) -> None:
     tensors = tensors_of(trained) if isinstance(trained, Pretrained) else trained.classifier.state_dict()
     tensors = {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}  # of a part that torch.compile has wrapped
     tensors = {name: (x.half() if half else x.float()).cpu().contiguous().clone() for name, x in tensors.items()}  # shared ones twice
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
         write_safetensors(tensors, partial, minimae=json.dumps(metadata_of(trained)))
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise MinimaeError(f"cannot write {path} ({error}); what was there before is untouched") from None
 
 
 def metadata_of(trained: Pretrained | Classified) -> dict[str, Any]:

@@ -105,10 +105,8 @@ def load_pretrained(source: str | Path | Mapping[str, Any] | nn.Module, **option
     """A pre-trained model, as :func:`load` finds it. Raises MinimaeError for a classifier."""
     trained = load(source, **options)
     if not isinstance(trained, Pretrained):
-        raise MinimaeError(
-            f"{source} is a classifier, and a pre-trained model is needed; train it with minimae finetune, measure it with minimae "
-            f"evaluate, or read it with minimae.load({str(source)!r})"
-        )
+        needed = f"{source} is a classifier, and a pre-trained model is needed; train it with minimae finetune, measure it with minimae "
+        raise MinimaeError(f"{needed}evaluate, or read it with minimae.load({str(source)!r})")
     return trained
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minimae import data
-from minimae.cli.report import environment, picture, prepare, pretraining_parts, table, write_json, write_page
+from minimae.cli.report import environment, prepare, write_json, write_page
 from minimae.data.images import Images
 from minimae.model.mae import MAE
 from minimae.recipes import FEW_LABELS, SCRATCH, entry, recipe
@@ -27,6 +27,7 @@ from minimae.train.folder import can_resume
 from minimae.weights import load_pretrained
 
 from .figures import comparison
+from .page import picture, pretraining_parts, table
 from .photographs import photographs_figure
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")

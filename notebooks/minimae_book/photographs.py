@@ -39,7 +39,7 @@ def ratio_figure(trained: Pretrained, pixels: Tensor, *, seed: int, ratio: float
     made = [reconstruct_batch(trained, pixels, seed=seed, ratio=ratio) for ratio in ratios]
     rows, hidden = [rows[0] for rows, _ in made], [1 - keep_count(n, ratio) / n for ratio in ratios]
     if grows:
-        return mask_animation(rows, hidden), "the mask grows, and shrinks again"
+        return mask_animation(rows, hidden), "the mask grows"
     return mask_ratios(rows, hidden, TITLES), made[0][1]
 
 
@@ -49,3 +49,9 @@ def photographs_figure(trained: Pretrained, **masks: Any) -> tuple[Figure, str]:
     images = [read_picture(path, 3) for path in shipped_photographs()] if colour else [data.load("fashion", "test").pixels[:CLOTHES]]
     rows, caption = reconstruct_batch(trained, torch.cat([fit_to_model(pixels, trained) for pixels in images]), **masks)
     return reconstructions(rows, TITLES, pairs=1 if colour else 2, dpi=240), caption
+
+
+def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:
+    """The figure and caption of :func:`minimae.tasks.reconstruct.reconstruct_batch`: original, what the model saw, reconstruction."""
+    rows, caption = reconstruct_batch(trained, pixels, **masks)
+    return reconstructions(rows, TITLES, pairs=1 if len(rows) < 4 else 2), caption

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minimae.cli.commands import COMMANDS
-from minimae.cli.completion import bash, fish, zsh
+from minimae.cli.completion import CompletionCommand, bash, fish
 from minimae.cli.program import main
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
@@ -60,7 +60,8 @@ def test_every_command_is_offered(script: Path, tmp_path: Path) -> None:
 
 
 def test_zsh_and_fish_get_scripts_of_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert zsh().endswith(bash()) and "bashcompinit" in zsh()
+    CompletionCommand(shell="zsh")()
+    assert (zsh := capsys.readouterr().out).endswith(bash()) and "bashcompinit" in zsh
     lines = fish().splitlines()
     assert all(line.startswith("complete -c minimae -n ") for line in lines[1:])
     assert any("-l sampling -x -a 'random block grid'" in line for line in lines)

@@ -104,6 +104,8 @@ def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
     (["pretrain", "fashion-demo", "--data", "cifar10"], "--data-root"), (["knn", "--weights", "cat.png"], "is a picture (PNG), not weights"),
     (["reconstruct", "cat.png", "--weights", "./cat.png"], "is a picture (PNG), not weights"), (["knn"], "--weights"),
     (["reconstruct", "cat.png", "--weights", "fashion-nano", "--out", "figure.docx"], "cannot write figure.docx"),
+    (["pretrain", "fashion-demo", "--watch", "knn", "prob"], "--watch has no 'prob'; did you mean 'probe'? Known: knn, probe, rank"),
+    (["convert", "a", "b", "--to", "oficial"], "--to has no 'oficial'; did you mean 'official'? Known: minimae, official, huggingface"),
 ])  # fmt: skip
 def test_one_line_names_the_way_out(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
@@ -228,7 +230,7 @@ def test_help_names_the_recipe_and_the_list_of_commands_fits(capsys: pytest.Capt
 
 @pytest.mark.parametrize(("words", "said"), [
     (["convert"], "minimae convert needs IN (A name, a run folder, or a file or folder of another library; its layout is detected); OUT (The file"),
-    (["knn"], "minimae knn needs --weights PATH (Shipped weights by name,"), (["export", "x"], "minimae export needs OUT (The file to write) (minimae"),
+    (["knn"], "minimae knn needs --weights PATH (Shipped weights by name,"), (["export", "x"], "minimae export needs OUT (The file or folder to write) (minimae"),
     (["data", "pack"], "needs FOLDER (The folder: "), (["race"], "minimae race needs {5,15,45} (How long"), (["flops"], "needs SIZE (A named size"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

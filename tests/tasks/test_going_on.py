@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from minimae_book.photographs import reconstruction_figure
 from PIL import Image
 from torch import nn
 
 import minimae
 from minimae import MAE, MinimaeError, weights
 from minimae.cli import main
-from minimae.cli.report import reconstruction_figure
 from minimae.data import load
 from minimae.data.augment import normalise
 from minimae.tasks.finetune import Classifier, Finetune, finetune
@@ -158,5 +158,3 @@ def test_whoever_saved_it_must_name_the_data(tmp_path: Path, capsys: pytest.Capt
     assert "name a data set or a folder with --data" in capsys.readouterr().err
     with pytest.raises(MinimaeError, match="describe themselves: leave out heads"):
         minimae.load(path, heads=3)
-
-

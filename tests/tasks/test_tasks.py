@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from minimae_book.demo import compare
+from minimae_book.photographs import reconstruction_figure
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from minimae import MinimaeError, make_mask
-from minimae.cli.report import reconstruction_figure
 from minimae.data.augment import normalise
 from minimae.data.images import Images
 from minimae.random import permutation

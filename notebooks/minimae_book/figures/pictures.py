@@ -82,15 +82,19 @@ def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[
 
 @dataclass(frozen=True)
 class Animation:
-    """Frames ``height width 3`` in [0, 255], to be saved as a figure is: a .gif, .png or .webp that runs forth and back for ever."""
+    """Frames ``height width 3`` in [0, 255], to be saved as a figure is: a .gif (of 64 colours), .png or .webp that runs for ever."""
 
     frames: Sequence[np.ndarray]
 
     def savefig(self, path: Path) -> None:
         from PIL import Image
 
-        first, *others = map(Image.fromarray, self.frames)
-        first.save(path, save_all=True, append_images=others + others[-2::-1], duration=700, loop=0)
+        frames = [Image.fromarray(frame) for frame in self.frames]
+        if path.suffix.lower() == ".gif":  # one palette for all frames: what does not change between two is stored once
+            palette = Image.fromarray(np.concatenate(self.frames)).quantize(64)
+            frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        pauses = [700] * (len(frames) - 1) + [2000]
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=pauses, loop=0)
 
 
 def mask_animation(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[float]) -> Animation:
