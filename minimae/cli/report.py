@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from minimae_book.page import html_page, pretraining_parts, table
+from minimae_book.page import html_page, metrics_part, picture, pretraining_parts, table  # noqa: F401 (what commands need for a report)
 
 from .. import __version__
 from ..data.types import ImageDataset

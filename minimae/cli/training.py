@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from minimae_book.page import metrics_part
 from tyro.conf import OmitArgPrefixes, Suppress
 
 from ..data.types import ImageDataset, Statistics
@@ -27,7 +26,7 @@ from ..train.task import Result
 from ..weights import Classified
 from .classify import LabelOptions, Trained, same_classes
 from .options import RecipeName, WeightsOptions, describe, resumes
-from .report import prepare, write_json, write_page
+from .report import metrics_part, prepare, write_json, write_page
 from .watching import split_validation
 
 
