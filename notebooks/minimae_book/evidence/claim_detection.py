@@ -87,5 +87,5 @@ CLAIM = Claim(
     "detection", "A detector profits from pre-training.", "Table 4", "the encoder is", points, expects,
     {"box AP (%)": {"MAE": [("ViT-B", 50.3), ("ViT-L", 53.3)], "supervised": [("ViT-B", 47.9), ("ViT-L", 49.3)]},
      "mask AP (%)": {"MAE": [("ViT-B", 44.9), ("ViT-L", 47.2)], "supervised": [("ViT-B", 42.9), ("ViT-L", 43.9)]}},
-    "model, Mask R-CNN on COCO", lambda b: b.dense,
+    "model, Mask R-CNN on COCO", lambda b: b.dense, ("smoke", "laptop", "gpu"),
 )  # fmt: skip
