@@ -9,9 +9,11 @@ copies changed cells into the notebooks without running them: for changes that c
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import sys
+import textwrap
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -139,14 +141,17 @@ def student_copy(notebook: Any, *, regions: bool = False) -> Any:
 
 
 def with_region(stub: str, solution: str) -> str:
-    """A stub with the solution's lines, marked as nbgrader wants them, in place of the line that raises."""
-    lines, solved = stub.splitlines(), solution.splitlines()
-    (place,) = (i for i, line in enumerate(lines) if "raise NotImplementedError" in line)
-    indent = lines[place][: -len(lines[place].lstrip())]
-    after = len(lines) - place - 1
-    end = max(i for i, line in enumerate(solved) if line.startswith(indent + " ") or (line.startswith(indent) and line.strip())) + 1 - after
-    region = [f"{indent}### BEGIN SOLUTION", *solved[place:end], f"{indent}### END SOLUTION"]
-    return "\n".join([*lines[:place], *region, *lines[place + 1 :]])
+    """A stub with the body of the solution's function, marked as nbgrader wants it, in place of the line that raises."""
+    (raising,) = (node for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.Raise))
+    functions = [node for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.FunctionDef)]
+    name = max((f for f in functions if f.lineno <= raising.lineno), key=lambda f: f.lineno).name
+    solved = {node.name.removeprefix("solution_"): node for node in ast.walk(ast.parse(solution)) if isinstance(node, ast.FunctionDef)}[name]
+    body = solved.body[1:] if ast.get_docstring(solved) is not None else solved.body
+    given = solution.splitlines()[body[0].lineno - 1 : body[-1].end_lineno]
+    lines, indent = stub.splitlines(), " " * raising.col_offset
+    own = textwrap.indent(textwrap.dedent("\n".join(given)), indent)
+    region = [f"{indent}### BEGIN SOLUTION", own, f"{indent}### END SOLUTION"]
+    return "\n".join([*lines[: raising.lineno - 1], *region, *lines[raising.lineno :]])
 
 
 def write_student_copies(folder: Path, *, regions: bool = False) -> list[Path]:

@@ -265,13 +265,27 @@ def exercises_are_complete(notebook: Notebook, chapter: int) -> list[str]:
             faults.append(f"{name} is not followed by its check")
         elif not _carries(solution, "solution") or re.sub(r"\((\w+)\)$", r"(solution_\1)", cells[2].source.strip()) not in solution.source:
             faults.append(f"{name} has no solution, with a name of its own (solution_…), that passes the same check")
-        elif not (_carries(solution, "hide-input") and solution.metadata.get("jupyter", {}).get("source_hidden")):
+        elif not _folded(solution):
             faults.append(f"the solution of {name} is not folded")
         elif "NotImplementedError" in solution.source:
             faults.append(f"the solution of {name} is a stub")
         elif (said := _said(solution)) and not said.startswith("○ solution"):
             faults.append(f"the solution of {name} does not pass: {said}")
+        own = re.search(r"\((\w+)\)$", cells[2].source.strip())
+        if own and re.match("(?i)my", own[1]):
+            faults += _own_part(name, cells[2].source.strip(), notebook)
     return faults
+
+
+def _own_part(name: str, check: str, notebook: Notebook) -> list[str]:
+    """A part of the package that the reader writes first, MyBlock or my_patchify: later cells use it if it is right."""
+    wanted = check.replace("(", ", ").replace(")", ", ")
+    uses = [cell for cell in code(notebook) if f"book.use({wanted}" in cell.source]
+    return [] if uses else [f"{name} writes a part of the package, so a cell should say book.use({wanted}…)"]
+
+
+def _folded(cell: Cell) -> bool:
+    return _carries(cell, "hide-input") and bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
 
 
 def _said(cell: Cell) -> str:

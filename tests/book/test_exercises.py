@@ -21,6 +21,7 @@ from minimae_book import Verdict, check, use
 from minimae_book.checks import names
 from minimae_book.checks.comparing import stopped
 
+from minimae.model import vit
 from notebooks import build
 
 HERE = Path(__file__).resolve().parent
@@ -69,7 +70,7 @@ def test_two_classic_mistakes_are_known_at_least(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_stub_is_not_written_yet(name: str) -> None:
     function, stub = exercises(name[:4])[name]
-    namespace: dict[str, Any] = {"torch": torch, "nn": torch.nn}
+    namespace: dict[str, Any] = {**vars(vit), "torch": torch, "attention_class": vit.Attention}
     exec(compile(f"from __future__ import annotations\n{stub}", name, "exec"), namespace)
     verdict = getattr(check, name)(namespace[function])
     assert not verdict.ok and not verdict.written and "NotImplementedError" in verdict.text

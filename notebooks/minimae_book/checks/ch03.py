@@ -7,12 +7,13 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
+from minimae.model import vit
 from minimae.model.positions import sincos_1d, sincos_2d
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, near, random
+from .comparing import expect, loaded, near, random
 
 
 def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
@@ -37,23 +38,102 @@ def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
     return failed("the values are mixed with other weights than softmax(q · k / √e). Compare with the three tokens by hand")
 
 
-def ch03_split_heads(f: Callable[[Tensor, int], Tensor]) -> Verdict:
-    """Exercise 2: heads without einops."""
-    x, heads = torch.arange(2.0 * 5 * 12).reshape(2, 5, 12), 3
-    got = f(x, heads)
-    if near(got, rearrange(x, "b t (heads e) -> b heads t e", heads=heads)):
-        return passed("cut the last axis first, then swap two axes")
-    if near(got, x.reshape(2, heads, 5, 4)):
-        return failed(
-            "the shape is right, but reshape alone mixes tokens: head 0 gets numbers of several tokens. Cut the last axis, then transpose"
-        )
-    if near(got, rearrange(x, "b t (e heads) -> b heads t e", heads=heads)):
-        return failed("you assign the numbers to the heads in turn, (e heads). The numbers of one head lie side by side: (heads e)")
-    if near(got, rearrange(x, "b t (heads e) -> b t heads e", heads=heads)):
-        return failed("the axes are cut but not swapped: b t heads e instead of b heads t e")
-    if isinstance(got, Tensor) and got.shape != (2, heads, 5, 4):
-        return failed(f"for 2 images, 5 tokens, width 12 and 3 heads the shape is (2, 3, 5, 4), not {tuple(got.shape)}")
-    return failed("the shape is right, but the numbers are in another order than einops gives. Try it on torch.arange")
+def ch03_attention(cls: type[nn.Module]) -> Verdict:
+    """Exercise 2: multi-head attention as a layer, with the weights of the package's own."""
+    package, x = vit.Attention(12, 3), random(2, 5, 12)
+    layer = loaded(cls(12, 3), package)
+    got, wanted = layer(x), package(x)
+    if near(got, wanted):
+        return passed("it equals the package's layer, number by number")
+    expect(got, (2, 5, 12), "tokens go in and tokens of the same shape come out")
+    for wrong, message in (
+        (_heads(package, x), "the last linear layer, self.out, is missing"),
+        (package.out(_heads(package, x, split="b t (three e heads) -> three b heads t e")), "the channels of one head lie side by side: (heads e), not (e heads)"),
+        (package.out(_heads(package, x, split="b t (heads three e) -> three b heads t e")), "queries, keys and values come first, then the heads: (three heads e), not (heads three e)"),
+        (package.out(_heads(package, x, join="b heads t e -> b t (e heads)")), "put the heads side by side again: (heads e), as they were before"),
+        (package.out(_heads(package, x, scale=1.0)), "the scores are not scaled: divide them by the square root of e, the width of a head"),
+        (package.out(_heads(package, x, scale=12**-0.5)), "divide by the square root of the width of a head, not of all channels: 2, not √12"),
+    ):  # fmt: skip
+        if near(got, wrong):
+            return failed(message)
+    one_head = vit.Attention(12, 1)
+    one_head.load_state_dict(package.state_dict())
+    if near(got, one_head(x)):
+        return failed("this is attention with one head: split the channels into self.heads parts first")
+    if near(got, package.out(rearrange(_heads(package, x), "b t (heads e) -> b heads t e", heads=3).reshape(2, 5, 12))):
+        return failed("reshape alone mixes tokens: the axes have to change places, b heads t e -> b t (heads e)")
+    return failed("the shape is right, but the numbers differ from the package's layer. Compare queries, keys and values one by one")
+
+
+def _heads(layer: vit.Attention, x: Tensor, *, split: str = "b t (three heads e) -> three b heads t e",
+           join: str = "b heads t e -> b t (heads e)", scale: float | None = None) -> Tensor:  # fmt: skip
+    """Attention before the last linear layer, perhaps with a classic mistake."""
+    q, k, v = rearrange(layer.qkv(x), split, three=3, heads=layer.heads)
+    return rearrange(F.scaled_dot_product_attention(q, k, v, scale=scale), join)
+
+
+def ch03_block(cls: type[nn.Module]) -> Verdict:
+    """Exercise 3: a pre-norm block, without and with drop path."""
+    package, x = vit.Block(12, 3), 3 * random(2, 5, 12) + 1
+    for norm in (package.norm1, package.norm2):  # away from their initial values, so that a forgotten or exchanged norm shows
+        nn.init.normal_(norm.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(1))
+    nn.init.constant_(package.norm2.bias, 0.5)
+    block = loaded(cls(12, 3), package)
+    got, wanted = block(x), package(x)
+    a, m, n1, n2 = package.attention, package.mlp, package.norm1, package.norm2
+    middle = x + a(n1(x))
+    if near(got, wanted):
+        torch.manual_seed(0)
+        many = random(400, 2, 12)
+        dropping = loaded(cls(12, 3, drop=0.5), package).train()
+        unchanged = (dropping(many) == many).flatten(1).all(1).float().mean()
+        if unchanged < 0.1:
+            return failed("without drop path it is right; with drop=0.5 about a quarter of the samples should skip both branches, and yours skip none")
+        if not near(dropping.eval()(x), wanted):
+            return failed("drop path must do nothing outside training: pass self.training")
+        return passed("it equals the package's block, with and without drop path")
+    expect(got, (2, 5, 12), "tokens go in and tokens of the same shape come out")
+    for wrong, message in (
+        (m(n2(a(n1(x)))), "there are no residual connections: add each branch to its input"),
+        (middle + m(middle), "the second norm is missing"),
+        (x + a(x) + m(n2(x + a(x))), "the first norm is missing"),
+        (n2(n1(x + a(x)) + m(n1(x + a(x)))), "this is post-norm: the norm belongs inside the branch, before attention and before the MLP"),
+        (x + a(n1(x)) + m(n2(x)), "the MLP must see the output of attention: both branches start at the same x here"),
+        (x + m(n2(a(n1(x)))), "only one residual connection: add after attention, and again after the MLP"),
+        (x + m(n2(x)) + a(n1(x + m(n2(x)))), "attention comes first, then the MLP"),
+        (middle + m(n1(middle)), "the MLP has a norm of its own, self.norm2"),
+        (middle, "the second half, the MLP, is missing"),
+    ):  # fmt: skip
+        if near(got, wrong):
+            return failed(message)
+    return failed("the shape is right, but the numbers differ from the package's block. x + attention(norm1(x)) comes first")
+
+
+def ch03_sincos_2d(f: Callable[[int, tuple[int, int]], Tensor]) -> Verdict:
+    """Exercise 4: the table of positions of a grid."""
+    for d, grid in ((16, (2, 3)), (24, (4, 2))):
+        got, (h, w), wanted = f(d, grid), grid, sincos_2d(d, grid)
+        if isinstance(got, Tensor) and got.shape == (h * w, d):
+            return failed("the row of zeros for the class token is missing: it comes first")
+        expect(got, (1 + h * w, d), f"for d = {d} and a grid of {h} rows and {w} columns")
+        if near(got, wanted):
+            if got.dtype != torch.float32:
+                return failed(f"the values are right; return them as float32, not {str(got.dtype).removeprefix('torch.')}: .float()")
+            continue
+        if near(got, wanted.roll(-1, 0)):
+            return failed("the row of zeros comes first, not last")
+        if got[0].any():
+            return failed("the first row belongs to the class token and is all zeros")
+        half = d // 2
+        if near(got[1:], wanted[1:].roll(half, 1)):
+            return failed("the halves are exchanged: the column is in the first half of the channels, the row in the second")
+        columns, rows = wanted[1:, :half], wanted[1:, half:]
+        if near(got[1:, half:], columns) or near(got[1:, :half], rows) or near(got[1:, :half], rearrange(columns, "(h w) d -> (w h) d", h=h)):
+            return failed("rows and columns are mixed up: in reading order the column changes fastest")
+        if near(got[1:, :half], columns) != near(got[1:, half:], rows):
+            return failed(f"the half of the {'column' if near(got[1:, :half], columns) else 'row'} is right, the other half is not")
+        return failed("the shape is right, but the numbers differ: each half is sincos_1d(…, d // 2) of its own coordinate")
+    return passed("it equals the package's table, for two grids that are not square")
 
 
 def ch03_read_address(f: Callable[[Tensor, tuple[int, int]], tuple[int, int]]) -> Verdict:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Mistake(Exception):
@@ -20,6 +20,18 @@ class Mistake(Exception):
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Fixed normal numbers; the reader's random state is not changed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def loaded(own: Any, package: nn.Module) -> Any:
+    """The reader's layer with the weights of the package's. Raises Mistake where the names or shapes of the parameters differ."""
+    if not isinstance(own, nn.Module):
+        raise Mistake(f"a layer was expected, a subclass of nn.Module, not {type(own).__name__}")
+    theirs, ours = ({name: tuple(p.shape) for name, p in layer.state_dict().items()} for layer in (own, package))
+    if theirs != ours:
+        different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise Mistake(f"leave __init__ as it was: the parameters differ from the package's in {', '.join(different)}")
+    own.load_state_dict(package.state_dict())
+    return own
 
 
 def near(a: object, b: Tensor) -> bool:

@@ -1,9 +1,11 @@
 """Answers to the exercises of chapter 03: the classic wrong ones, and what the check must say to each."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 
-from minimae.model.positions import sincos_2d
+from minimae.model import vit
+from minimae.model.positions import sincos_1d, sincos_2d
 
 
 def unscaled(q, k, v):
@@ -26,9 +28,62 @@ def no_softmax(q, k, v):
     return q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5 @ v
 
 
-def only_reshape(x, heads):
-    b, t, d = x.shape
-    return x.reshape(b, heads, t, d // heads)
+def attention(forward):
+    """A layer like the package's with another forward pass."""
+    return type("Own", (vit.Attention,), {"forward": forward})
+
+
+def heads(self, x, *, split="b t (three heads e) -> three b heads t e", join="b heads t e -> b t (heads e)", scale=None, heads=None):
+    q, k, v = rearrange(self.qkv(x), split, three=3, heads=heads or self.heads)
+    return rearrange(F.scaled_dot_product_attention(q, k, v, scale=scale), join)
+
+
+def reshape_back(self, x):
+    q, k, v = rearrange(self.qkv(x), "b t (three heads e) -> three b heads t e", three=3, heads=self.heads)
+    return self.out(F.scaled_dot_product_attention(q, k, v).reshape(x.shape))
+
+
+def layer(**mistake):
+    return attention(lambda self, x: self.out(heads(self, x, **mistake)))
+
+
+def block(forward):
+    return type("Own", (vit.Block,), {"forward": forward})
+
+
+def post_norm(self, x):
+    x = self.norm1(x + self.attention(x))
+    return self.norm2(x + self.mlp(x))
+
+
+def one_norm(self, x):
+    x = x + self.attention(self.norm1(x))
+    return x + self.mlp(self.norm1(x))
+
+
+def no_drop_path(self, x):
+    x = x + self.attention(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
+
+
+def always_dropping(self, x):
+    x = x + vit.drop_path(self.attention(self.norm1(x)), self.drop, True)
+    return x + vit.drop_path(self.mlp(self.norm2(x)), self.drop, True)
+
+
+def rows_first(d, grid):
+    return sincos_2d(d, grid).roll(d // 2, 1)
+
+
+def rows_vary_fastest(d, grid):
+    return torch.cat([torch.zeros(1, d), rearrange(sincos_2d(d, grid)[1:], "(h w) d -> (w h) d", h=grid[0])])
+
+
+def rows_numbered_as_columns(d, grid):
+    h, w = grid
+    table = sincos_2d(d, grid)
+    table[1:, d // 2 :] = sincos_1d(torch.arange(h * w), d // 2).float()
+    return table
 
 
 def swapped(vector, grid):
@@ -77,11 +132,39 @@ ANSWERS = {
             "no softmax": (no_softmax, "no softmax"),
         }
     },
-    "ch03_split_heads": {
+    "ch03_attention": {
         "wrong": {
-            "reshape alone": (only_reshape, "mixes tokens"),
-            "deals in turn": (lambda x, heads: rearrange(x, "b t (e heads) -> b heads t e", heads=heads), "in turn"),
-            "does not swap": (lambda x, heads: rearrange(x, "b t (heads e) -> b t heads e", heads=heads), "not swapped"),
+            "no last layer": (attention(heads), "self.out"),
+            "channels in turn": (layer(split="b t (three e heads) -> three b heads t e"), "side by side"),
+            "heads before three": (layer(split="b t (heads three e) -> three b heads t e"), "then the heads"),
+            "joined in turn": (layer(join="b heads t e -> b t (e heads)"), "side by side again"),
+            "no scale": (layer(scale=1.0), "not scaled"),
+            "scaled by all channels": (layer(scale=12**-0.5), "not of all channels"),
+            "one head": (layer(heads=1), "one head"),
+            "reshape instead of rearrange": (attention(reshape_back), "mixes tokens"),
+            "another layer": (lambda d, heads: torch.nn.Linear(d, d), "leave __init__"),
+            "a token alone": (attention(lambda self, x: self.out(heads(self, x))[:, 0]), "same shape"),
+        }
+    },
+    "ch03_block": {
+        "wrong": {
+            "no residual": (block(lambda self, x: self.mlp(self.norm2(self.attention(self.norm1(x))))), "no residual"),
+            "post-norm": (block(post_norm), "post-norm"),
+            "one norm for both": (block(one_norm), "norm of its own"),
+            "parallel": (block(lambda self, x: x + self.attention(self.norm1(x)) + self.mlp(self.norm2(x))), "output of attention"),
+            "attention only": (block(lambda self, x: x + self.attention(self.norm1(x))), "second half"),
+            "forgets drop path": (block(no_drop_path), "skip none"),
+            "drops in evaluation": (block(always_dropping), "outside training"),
+        }
+    },
+    "ch03_sincos_2d": {
+        "wrong": {
+            "no class row": (lambda d, grid: sincos_2d(d, grid)[1:], "class token is missing"),
+            "class row last": (lambda d, grid: sincos_2d(d, grid).roll(-1, 0), "first, not last"),
+            "row first": (rows_first, "exchanged"),
+            "column by column": (rows_vary_fastest, "mixed up"),
+            "patch numbers as rows": (rows_numbered_as_columns, "half of the column is right"),
+            "in double precision": (lambda d, grid: sincos_2d(d, grid).double(), "float32"),
         }
     },
     "ch03_read_address": {
