@@ -15,6 +15,7 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "evaluate": "minimae.cli.classify:EvaluateCommand",
     "segment": "minimae.cli.segmenting:SegmentCommand",
     "detect": "minimae.cli.detecting:DetectCommand",
+    "prompt": "minimae.cli.prompting:PromptCommand",
     "reconstruct": "minimae.cli.show:ReconstructCommand",
     "reproduce": "minimae_book.evidence.command:ReproduceCommand",
     "race": "minimae_book.evidence.race:RaceCommand",
@@ -31,7 +32,7 @@ COMMANDS = {  # a name of two words is a command of its own, with its own --help
     "completion": "minimae.cli.completion:CompletionCommand",
 }
 TRAIN_PROBE = "minimae.cli.training:TrainProbeCommand"  # minimae probe, when a recipe is named
-DATA_FIRST = ("segment", "detect")  # their first word is the data, and a recipe comes as --recipe NAME
+DATA_FIRST = ("segment", "detect", "prompt")  # their first word is the data, and a recipe comes as --recipe NAME
 RECIPE_KINDS = {name: (name,) for name in ("pretrain", "probe", "knn", *DATA_FIRST)} | {"finetune": ("finetune", "partial", "scratch")}
 RENAMED = {"data rehearsal": "data sample", "--rehearse": "--dry-run"}  # old names, until version 0.8
 

@@ -68,7 +68,7 @@ def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
     if out is None:
         return "Nothing was saved (no --out)"
     folder = shlex.quote(str(out))
-    others = ("finetune", "probe", "segment", "detect")
+    others = ("finetune", "probe", "segment", "detect", "prompt")
     commands = {"pretrain": f"pretrain --resume {folder}"} | {n: f"{n} --out {folder} --resume" for n in others}
     how = f"minimae {commands[kind]}" if kind in commands else "fit(…, resume=True)"
     return f"Saved at step {step} of {steps}; continue with: {how}"

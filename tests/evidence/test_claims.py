@@ -18,7 +18,7 @@ from minimae.recipes import step_flops
 
 WANTED = {
     "pre-training", "mask-ratio", "sampling", "mask-tokens", "decoder-depth", "decoder-width", "target", "loss", "augmentation", "longer",
-    "partial", "transfer", "dense", "detection", "segmentation",
+    "partial", "transfer", "dense", "detection", "segmentation", "prompt",
 }  # fmt: skip
 
 each = pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.name)
@@ -106,7 +106,7 @@ def test_the_numbers_of_the_paper() -> None:
     assert CLAIMS["partial"].paper[TUNED]["MAE"][1] == (0.5, 79.1)
     assert CLAIMS["longer"].paper[TUNED]["MAE"][-1] == (1600.0, 85.1)
     assert CLAIMS["detection"].paper["box AP (%)"]["MAE"] == [("ViT-B", 50.3), ("ViT-L", 53.3)]
-    assert all(claim.paper for claim in CLAIMS.values())
+    assert {claim.name for claim in CLAIMS.values() if not claim.paper} == {"prompt"}  # a question that nobody answered
 
 
 def test_both_questions_are_asked_where_the_paper_asks_both() -> None:

@@ -1,0 +1,204 @@
+"""``minimae prompt``: train a promptable segmenter on pictures with instance masks, measure it, and prompt it for a picture of your own."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from minimae_book.figures.clicks import Prompted, prompted
+from torch import Tensor
+from tyro.conf import OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
+
+from ..data.folder import suffixes
+from ..data.instances import open_instances
+from ..data.objects import Objects, objects_of
+from ..data.types import Statistics
+from ..errors import MinimaeError
+from ..model.patches import pair
+from ..model.sizes import Size
+from ..model.vit import Encoder
+from ..recipes import for_processes
+from ..tasks.prompt import Prompt, encoded, load_promptable, train_prompts
+from ..tasks.promptable import NEGATIVE, NOTHING, TOP_LEFT, Promptable, Prompts
+from ..tasks.prompted import PromptScores, evaluate_prompts, predict_masks, prompts_of, rounds
+from ..tasks.reconstruct import read_picture
+from ..train import threads
+from ..train.checkpoint import CHECKPOINT, load_checkpoint
+from ..train.distributed import world
+from ..train.task import Result
+from ..weights import Classified
+from .options import WeightsOptions
+from .report import metrics_part, picture, prepare, table, write_json, write_page
+from .training import RunOptions
+
+SHOWN = 6  # objects in a report
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptCommand(RunOptions):
+    """Masks from clicks and boxes: minimae prompt DATA --weights W --out RUN trains a segmenter; minimae prompt PICTURE --weights RUN
+    --point x,y uses it."""
+
+    data: Positional[Annotated[str | None, arg(metavar="DATA|PICTURE")]] = None
+    """shapes, a folder with images/ and masks/, or COCO's JSON: to learn, or to measure a trained segmenter on. Or a picture."""
+    weights: Path = Path("photos-tiny")
+    """What the encoder starts from: shipped weights by name, a run folder, a file of weights. Or the folder of a promptable segmenter."""
+    layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
+    recipe: OmitArgPrefixes[Prompt] = field(default_factory=Prompt)
+    name: Suppress[str] = ""
+    scratch: bool = False  # Take only the size of the weights, and start from initial ones; --no-frozen trains them too.
+    point: UseAppendAction[tuple[str, ...]] = ()  # For a picture: a point inside the object, x,y in pixels. It may be repeated.
+    negative: UseAppendAction[tuple[str, ...]] = ()  # A point that does not belong to the object. It may be repeated.
+    box: str | None = None  # A box around the object: left,top,right,bottom in pixels.
+    mask: Path | None = None  # Also write the mask that is expected to be the best into this PNG file, in black and white.
+
+    def __call__(self) -> None:
+        device = self.where.join()
+        if not self.data:
+            raise ValueError("name a folder with pictures and masks, or a picture: minimae prompt DATA, or minimae prompt PICTURE")
+        trained = trained_promptable(self.weights)
+        if Path(self.data).suffix.lower() in suffixes():
+            if trained is None:
+                how = "train one with minimae prompt DATA --out RUN, then give --weights RUN"
+                raise MinimaeError(f"{self.weights} is no promptable segmenter: {how}")
+            self.predict(*trained, Path(self.data), device)
+        elif self.point or self.negative or self.box:
+            raise ValueError(f"points and boxes are for a picture, and {self.data} is none")
+        elif trained is not None:
+            model, about = trained
+            threads.in_this_process(model.encoder.size, device=device)
+            test = self.objects("test", model.encoder.size, about["statistics"])
+            print(in_words(evaluate_prompts(model.to(device), test, about["statistics"]), test))
+        else:
+            self.train(device)
+
+    def predict(self, model: Promptable, about: dict[str, Any], path: Path, device: str) -> None:
+        """The three masks for the prompts in a picture: a line for each, and a figure."""
+        size: Size = model.encoder.size
+        threads.in_this_process(size, device=device, images=1)
+        pixels = read_picture(path, size.channels)[0]
+        points, negative = ([numbers(f"--{name}", text, 2) for text in getattr(self, name)] for name in ("point", "negative"))
+        box = None if self.box is None else numbers("--box", self.box, 4)
+        prompts = prompts_of(points, negative, box, (pixels.shape[1], pixels.shape[2]))
+        masks, quality = predict_masks(model.to(device), pixels, prompts, about["statistics"])
+        texts = [f"expected IoU {value:.2f}, {float(mask.float().mean()):.1%} of the picture" for mask, value in zip(masks, quality)]
+        row = [Prompted(shown(pixels), mask.numpy(), text, **drawn(prompts)) for mask, text in zip(masks, texts)]
+        out = (self.out or Path("prompt.png")).with_suffix(".png")
+        write(prompted([row]), out, masks[0], self.mask)
+        print(*(f"mask {i}: {text}" for i, text in enumerate(texts, 1)), sep="\n")
+        print(f"{out}: three masks by {self.weights}, the one that it expects to be the best first")
+
+    def train(self, device: str) -> None:
+        """Train, measure, and write the report."""
+        recipe = for_processes(self.recipe, world().size)
+        loaded: Any = self.layout.load(self.weights)
+        encoder, statistics = loaded.classifier.encoder if isinstance(loaded, Classified) else loaded.model.encoder, loaded.statistics
+        if self.scratch:
+            torch.manual_seed(recipe.seed)
+            encoder = Encoder(encoder.size)
+        threads.in_this_process(encoder.size, device=device)
+        train, test = (self.objects(split, encoder.size, statistics) for split in ("train", "test"))
+        resume = self.begin("", recipe, device, train, encoder.size)
+        given: dict[str, Any] = {"resume": resume, "data": str(self.data)}
+        model, result = train_prompts(recipe, encoder.to(device), train, statistics, self.out, **given)
+        scores = evaluate_prompts(model, test, statistics)
+        if world().main:
+            self.keep(scores, model, test, statistics, result, device)
+
+    def objects(self, split: str, size: Size, statistics: Statistics) -> Objects:
+        """The objects of one split, at the size of the model; prints once what was left out or held out."""
+        image = pair(self.recipe.image or size.image)
+        images = open_instances(str(self.data), split, image=max(image), channels=size.channels, limit=self.where.limit)
+        objects = objects_of(images, image, statistics)
+        if world().main:
+            print(*objects.notes, sep="\n", end="\n" * bool(objects.notes))
+        return objects
+
+    def keep(self, scores: PromptScores, model: Promptable, test: Objects, statistics: Statistics, result: Result, device: str) -> None:
+        """Print the result; with a folder, write result.json, the table of clicks, and the report."""
+        text = f"{in_words(scores, test)}, last epoch, {result.seconds:.0f} s of training"
+        print(text)
+        if self.out is None:
+            return
+        prepare(self.out, self.recipe, device, self.words, again=True)
+        means = {f"{name} %": value for name, value in scores.means().items()}
+        write_json(self.out / "result.json", {**means, "objects": len(test), "steps": result.steps, "seconds": result.seconds})
+        cells = [(name, *(f"{scores.means()[name + what]:.1f} %" for what in ("", ", best of three"))) for name in scores.prompts]
+        head = ("prompt", "mean IoU of the mask that the model picks", "of the best of its three")
+        figure, caption = click_table(model, test, statistics)
+        parts = [f"<p>{html.escape(text)}.</p>", picture(figure, self.out / "clicks.png", caption), table([head, *cells])]
+        page = write_page(self.out, f"Prompts on {test.name}", [*parts, metrics_part(self.out, result)], self.recipe, device)
+        print(f"open {page}")
+
+
+def click_table(model: Promptable, objects: Objects, statistics: Statistics, *, clicks: int = 3, count: int = SHOWN) -> tuple[Any, str]:
+    """Some objects, evenly spread, after each click of the simulated user and for a box: a figure and its caption."""
+    chosen = torch.arange(min(count, len(objects))) * len(objects) // min(count, len(objects))
+    part, rows = objects.subset(chosen), [[] for _ in chosen]  # type: ignore[var-annotated]
+    truth, pixels = part.masks(torch.arange(len(part))), part.pixels[part.picture]
+    patches = encoded(model, pixels, statistics)
+    device = patches.device
+    for prompts, out in rounds(model, patches, truth.to(device), clicks):
+        for i, mask in enumerate(out.chosen(part.image).cpu()):
+            iou = float((mask & truth[i]).sum() / (mask | truth[i]).sum())
+            given = drawn(Prompts(prompts.points[i : i + 1].cpu(), prompts.kinds[i : i + 1].cpu()))
+            rows[i].append(Prompted(shown(pixels[i]), mask.numpy(), f"IoU {iou:.2f}", truth=truth[i].numpy(), **given))
+    titles = [*(f"{i} click{'s' * (i > 1)}" for i in range(1, clicks + 1)), "box"]
+    legend = "Green crosses are clicks inside, orange ones outside; the mask is lit, with a blue edge; dashes are the true outline."
+    return prompted(rows, titles), f"Test objects. {legend}"
+
+
+def drawn(prompts: Prompts) -> dict[str, Any]:
+    """The prompts of one object as figures take them."""
+    kinds, points = prompts.kinds[0].tolist(), prompts.points[0].tolist()
+    clicks = [(x, y, kind != NEGATIVE) for (x, y), kind in zip(points, kinds, strict=True) if kind < TOP_LEFT]
+    corners = [point for point, kind in zip(points, kinds, strict=True) if TOP_LEFT <= kind < NOTHING]
+    return {"clicks": clicks, "box": (*corners[0], *corners[1]) if corners else None}
+
+
+def shown(pixels: Tensor) -> np.ndarray:
+    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
+    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1)
+
+
+def trained_promptable(path: Path) -> tuple[Promptable, dict[str, Any]] | None:
+    """The promptable segmenter of a run's folder or checkpoint; None for other weights."""
+    file = path / CHECKPOINT if path.is_dir() else path
+    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != "prompt":
+        return None
+    return load_promptable(path)
+
+
+def in_words(scores: PromptScores, test: Objects) -> str:
+    """Scores as one line."""
+    return f"mean IoU of {test.counted} of {test.name}: {scores}"
+
+
+def write(figure: Any, out: Path, mask: Tensor, file: Path | None) -> None:
+    """Save the figure, and the mask if there is a file for it."""
+    from PIL import Image
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 * mask.byte().numpy()).save(file)
+    except (OSError, ValueError) as error:
+        raise MinimaeError(f"cannot write {out} ({error}); give other files with --out and --mask") from None
+
+
+def numbers(option: str, text: str, count: int) -> Any:
+    """Numbers separated by commas. Raises ValueError for another count, or for anything else."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        wanted = "x,y (120,80)" if count == 2 else "left,top,right,bottom (20,10,90,120)"
+        raise ValueError(f"{option} takes {wanted} in pixels, not {text!r}")
+    return values
