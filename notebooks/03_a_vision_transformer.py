@@ -240,11 +240,11 @@ class Attention(nn.Module):
 
 
 # %% tags=["nbval-check-output"]
-attention_class = book.use(check.ch03_attention, MyAttention, Attention)
+Attention = book.use(check.ch03_attention, MyAttention, Attention)
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
-attention, x = attention_class(d=96, heads=3), torch.randn(2, 13, 96)
+attention, x = Attention(d=96, heads=3), torch.randn(2, 13, 96)
 print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 
 # %% [markdown]
@@ -265,7 +265,7 @@ boot = pictures[(clothes.labels == 9).nonzero()[2]]
 tokens = patchify(boot, 4)
 mask = make_mask(torch.arange(1), (7, 7), seed=0)
 order = torch.cat([mask.keep, mask.masked], dim=1)
-plain = Attention(16, heads=1)
+plain = vit.Attention(16, heads=1)
 
 # %%
 with torch.no_grad():
@@ -367,7 +367,7 @@ class MyBlock(nn.Module):
     def __init__(self, d, heads, *, mlp_ratio=4, drop=0.0, eps=1e-6):
         super().__init__()
         self.norm1 = nn.LayerNorm(d, eps=eps)
-        self.attention = attention_class(d, heads)
+        self.attention = Attention(d, heads)
         self.norm2 = nn.LayerNorm(d, eps=eps)
         self.mlp = MLP(d, mlp_ratio)
         self.drop = drop
@@ -414,14 +414,14 @@ class Block(nn.Module):
 
 
 # %% tags=["nbval-check-output"]
-block_class = book.use(check.ch03_block, MyBlock, Block)
+Block = book.use(check.ch03_block, MyBlock, Block)
 
 # %% [markdown]
 # Attention has four matrices of d × d (queries, keys, values, output); the MLP has two of d × 4d. So two thirds of a block's parameters
 # never look at another token.
 
 # %% tags=["nbval-check-output"]
-block = block_class(96, heads=3)
+block = Block(96, heads=3)
 print("in", tuple(x.shape), "out", tuple(block(x).shape))
 for name, part in block.named_children():
     print(f"{name:10}{sum(p.numel() for p in part.parameters()):7,} parameters")
@@ -577,10 +577,10 @@ def sincos_2d(d: int, grid: Pair) -> Tensor:
     return torch.cat([torch.zeros(1, d, dtype=torch.float64), torch.cat([column, row], dim=1)]).float()
 
 # %% tags=["nbval-check-output"]
-positions_of = book.use(check.ch03_sincos_2d, my_sincos_2d, sincos_2d)
+sincos_2d = book.use(check.ch03_sincos_2d, my_sincos_2d, sincos_2d)
 
 # %% tags=["nbval-check-output"]
-table = positions_of(96, (7, 7))
+table = sincos_2d(96, (7, 7))
 print(tuple(table.shape), "· class row zero:", not table[0].any().item())
 print("patches 3 and 10 (one below the other): first half equal", torch.equal(table[1 + 3, :48], table[1 + 10, :48]))
 print("patches 3 and 4 (side by side): second half equal", torch.equal(table[1 + 3, 48:], table[1 + 4, 48:]))
@@ -712,7 +712,7 @@ assert torch.allclose(package_block(x), block(x), atol=1e-6)
 # %%
 trained = weights.load("fashion-nano")
 encoder = trained.model.encoder.eval()
-mine = block_class(96, heads=3)
+mine = Block(96, heads=3)
 mine.load_state_dict(encoder.blocks[3].state_dict())
 
 garments = clothes.subset([(clothes.labels == label).nonzero()[i, 0].item() for label, i in ((0, 1), (1, 0), (9, 2))])

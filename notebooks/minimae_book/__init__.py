@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from minimae.lazy import submodules
 
 from .checks import Checks
-from .own import use
+from .own import assembled, own_parts, use
 from .predictions import predict, reveal
 from .reading import excerpt
 from .verdict import Verdict
 
 check = Checks()
 
-__all__ = ["Verdict", "check", "excerpt", "predict", "reveal", "use"]
+__all__ = ["Verdict", "assembled", "check", "excerpt", "own_parts", "predict", "reveal", "use"]
 
 if not TYPE_CHECKING:  # minimae_book.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

@@ -1,24 +1,84 @@
-"""Later cells use what the reader wrote, if it is right."""
+"""The reader's own parts: later cells use what is right, and the capstone of chapter 07 builds a whole MAE from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import einops
+import torch
+import torch.nn.functional as F
 
 from .verdict import Verdict
 
 T = TypeVar("T")
+FOLDER = Path("mine")  # in the folder of the notebook: one file for each part, NAME.py, its first line the check
+MODULES = [f"minimae.model.{name}" for name in ("patches", "masking", "positions", "vit", "decoder", "targets", "mae")]
+MODULES += ["minimae.train.schedule", "minimae.train.optim"]
 
 
-def use(check: Callable[..., Verdict], own: T, solution: T) -> T:
-    """The reader's function or class if it passes the check, otherwise the book's; a printed line says which.
+def use(check: Callable[..., Verdict], own: T, package: T) -> T:
+    """The reader's function or class if it passes the check, otherwise the package's; a printed line says which.
 
-    check: from ``minimae_book.check``. own: what the reader wrote. solution: the book's solution or the package's function.
+    check: from ``minimae_book.check``. own: what the reader wrote. What is right is also kept in the folder ``mine``, for the capstone.
     """
-    verdict = check(own)
+    name, verdict = package.__name__, check(own)  # type: ignore[attr-defined]
     if verdict.ok:
-        print(f"The chapter goes on with your {own.__name__}.")  # type: ignore[attr-defined]
+        print(f"From here on, {name} is yours.")
+        with suppress(OSError, TypeError):  # no source: what is typed at a prompt
+            source = inspect.getsource(own)  # type: ignore[arg-type]
+            FOLDER.mkdir(exist_ok=True)
+            (FOLDER / f"{name}.py").write_text(f"# {check.__name__} {own.__name__}\n{source}", encoding="utf-8")  # type: ignore[attr-defined]
         return own
     state = "not right yet" if verdict.written else "not written yet"
-    print(f"Your {own.__name__} is {state}: the chapter goes on with the book's.")  # type: ignore[attr-defined]
-    return solution
+    print(f"From here on, {name} is the package's: yours is {state}.")
+    return package
+
+
+def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
+    """The reader's parts that are right, by the name that they have in the package; each is checked again.
+
+    A part may use torch, einops, the names of the package, and the reader's other parts.
+    """
+    from . import check
+
+    names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": F, **vars(einops)}
+    for module in map(importlib.import_module, MODULES):
+        names |= {**vars(module), module.__name__.rpartition(".")[2]: module}
+    found = {}
+    for file in sorted(folder.glob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        test, own = source.splitlines()[0].removeprefix("# ").split()
+        exec(compile(source, str(file), "exec"), names)  # the reader's own code, as in the notebook that wrote it
+        if getattr(check, test)(names[own]).ok:
+            found[file.stem] = names[file.stem] = with_queries(names[own]) if file.stem in ("Attention", "Block") else names[own]
+    return found
+
+
+def with_queries(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """The reader's attention or block, which has no argument ``queries``, for the package's decoder, which uses it to save work."""
+
+    def forward(self: Any, x: torch.Tensor, queries: int | None = None) -> torch.Tensor:
+        tokens: torch.Tensor = own.forward(self, x)
+        return tokens if queries is None else tokens[:, -queries:]
+
+    return type(own.__name__, (own,), {"forward": forward})
+
+
+@contextmanager
+def assembled(parts: dict[str, Any]) -> Iterator[None]:
+    """Inside, the package is built from these parts: ``minimae.MAE`` uses the reader's patchify, Attention, Block …"""
+    modules = [importlib.import_module(name) for name in MODULES]
+    patches = [patch.object(module, name, part) for module in modules for name, part in parts.items() if name in vars(module)]
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in patches:
+            one.stop()

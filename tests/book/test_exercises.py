@@ -17,10 +17,13 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from minimae_book import Verdict, check, use
+import torch.nn.functional as F
+from einops import rearrange
+from minimae_book import Verdict, assembled, check, own_parts, use
 from minimae_book.checks import names
 from minimae_book.checks.comparing import stopped
 
+import minimae
 from minimae.model import vit
 from notebooks import build
 
@@ -70,7 +73,7 @@ def test_two_classic_mistakes_are_known_at_least(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_stub_is_not_written_yet(name: str) -> None:
     function, stub = exercises(name[:4])[name]
-    namespace: dict[str, Any] = {**vars(vit), "torch": torch, "attention_class": vit.Attention}
+    namespace: dict[str, Any] = {**vars(vit), "torch": torch}
     exec(compile(f"from __future__ import annotations\n{stub}", name, "exec"), namespace)
     verdict = getattr(check, name)(namespace[function])
     assert not verdict.ok and not verdict.written and "NotImplementedError" in verdict.text
@@ -127,27 +130,48 @@ def test_a_loop_over_the_images_is_refused_where_the_text_says_so() -> None:
     assert "it loops" in check.ch02_binary_of(looping).text and check.ch02_binary_of(indexed).ok
 
 
-def test_later_cells_use_what_is_right(capsys: pytest.CaptureFixture[str]) -> None:
-    def solution(keep, n):  # type: ignore[no-untyped-def]
-        return torch.ones(len(keep), n).scatter(1, keep, 0.0)
+class MyAttention(vit.Attention):
+    def forward(self, x):  # type: ignore[no-untyped-def, override]
+        q, k, v = rearrange(self.qkv(x), "b t (three heads e) -> three b heads t e", three=3, heads=self.heads)
+        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads t e -> b t (heads e)"))
 
-    def own(keep, n):  # type: ignore[no-untyped-def]
-        return 1.0 - torch.zeros(len(keep), n).scatter(1, keep, 1.0)
 
-    def inverted(keep, n):  # type: ignore[no-untyped-def]
-        return 1.0 - own(keep, n)
+class Inverted(vit.Attention):
+    def forward(self, x):  # type: ignore[no-untyped-def, override]
+        return -super().forward(x)
 
-    def stub(keep, n):  # type: ignore[no-untyped-def]
+
+class Stub(vit.Attention):
+    def forward(self, x):  # type: ignore[no-untyped-def, override]
         raise NotImplementedError("your turn")
 
-    assert use(check.ch02_binary_of, own, solution) is own
-    assert use(check.ch02_binary_of, inverted, solution) is use(check.ch02_binary_of, stub, solution) is solution
-    printed = capsys.readouterr().out.splitlines()
-    assert printed == [
-        "The chapter goes on with your own.",
-        "Your inverted is not right yet: the chapter goes on with the book's.",
-        "Your stub is not written yet: the chapter goes on with the book's.",
+
+def test_later_cells_use_what_is_right(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for own, wanted in ((Stub, vit.Attention), (Inverted, vit.Attention), (MyAttention, MyAttention)):
+        assert use(check.ch03_attention, own, vit.Attention) is wanted
+    assert capsys.readouterr().out.splitlines() == [
+        "From here on, Attention is the package's: yours is not written yet.",
+        "From here on, Attention is the package's: yours is not right yet.",
+        "From here on, Attention is yours.",
     ]
+
+
+def test_the_package_can_be_built_from_the_readers_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert own_parts() == {}
+    use(check.ch03_attention, MyAttention, vit.Attention)
+    (tmp_path / "mine" / "sincos_2d.py").write_text("# ch03_sincos_2d wrong\ndef wrong(d, grid):\n    return torch.zeros(d)\n")
+    parts = own_parts()
+    assert [*parts] == ["Attention"], "what has become wrong is left out"
+    with assembled(parts):
+        block = vit.Block(12, 3)
+        mae = minimae.MAE("nano", patch=7, depth=2)
+    assert mae(torch.rand(2, 1, 28, 28), ratio=0.75).loss.isfinite()
+    assert isinstance(block.attention, parts["Attention"]) and not isinstance(vit.Block(12, 3).attention, parts["Attention"])
+    same = vit.Block(12, 3)
+    same.load_state_dict(block.state_dict())
+    assert torch.allclose(block(torch.ones(1, 2, 12)), same(torch.ones(1, 2, 12)), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", names())

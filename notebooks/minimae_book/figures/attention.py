@@ -21,7 +21,7 @@ def attention_table(weights: np.ndarray, values: np.ndarray, results: np.ndarray
         axes.text(t + 0.15, i, f"→  {results[i]:.2g}", ha="center", va="center", fontsize=12, color=ORANGE, fontweight="bold")
     axes.set_xlim(-0.5, t + 0.7)
     axes.set_xticks(range(t), [f"token {j}\nvalue {values[j]:g}" for j in range(t)])
-    axes.set_yticks(range(t), [f"token {i} asks" for i in range(t)])
+    axes.set_yticks(range(t), [f"query of token {i}" for i in range(t)])
     axes.text(t + 0.15, -0.72, "result", ha="center", va="center", fontsize=10, color=ORANGE)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
