@@ -144,7 +144,8 @@ class SegmentCommand(RunOptions):
         """The encoder to start from, and the statistics that it was trained with."""
         torch.manual_seed(recipe.seed)
         if str(self.weights) == "none":
-            return Encoder(named_size(self.size, **({} if self.patch is None else {"patch": self.patch}), image=recipe.image or 64)), None
+            changes: dict[str, Any] = {} if self.patch is None else {"patch": self.patch}
+            return Encoder(named_size(self.size, image=recipe.image or 64, channels=3, **changes)), None
         trained: Any = self.layout.load(self.weights)
         encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
         return Encoder(encoder.size) if self.scratch else encoder, trained.statistics

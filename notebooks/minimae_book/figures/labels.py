@@ -11,10 +11,10 @@ from .style import Figure, figure
 
 # Okabe and Ito first; then darker and lighter ones. Neighbours in the list differ in lightness too.
 COLOURS = (
-    "#56B4E9", "#8C564B", "#F0E442", "#7F7F7F", "#CC79A7", "#009E73", "#D55E00", "#B39DDB", "#0072B2", "#E6194B", "#E69F00", "#1B5E20",
+    "#56B4E9", "#8C564B", "#F0E442", "#BDBDBD", "#CC79A7", "#009E73", "#D55E00", "#B39DDB", "#0072B2", "#E6194B", "#E69F00", "#1B5E20",
     "#4A148C", "#BCBD22", "#17BECF", "#FFB6C1", "#3E2723", "#A5D6A7", "#1A237E", "#FF7F50",
 )  # fmt: skip
-BACKGROUND, IGNORED = "#3B4252", "#FFFFFF"
+BACKGROUND, IGNORED = "#2B3040", "#FFFFFF"
 
 
 def class_colours(classes: Sequence[str]) -> np.ndarray:
@@ -55,7 +55,7 @@ def segmentations(
     lines, side = len(rows) // pairs, width / (columns * pairs)
     present = sorted({int(v) for _, maps in rows for m in maps for v in np.unique(m) if v < len(classes)})
     ignored = any((m >= len(classes)).any() for _, maps in rows for m in maps)
-    wide = max(1, int(width / (0.45 + 0.075 * max(len(classes[v]) for v in present))))
+    wide = max(1, int(width / (0.42 + 0.062 * max(len(classes[v]) for v in present))))
     legend_rows = -(-(len(present) + ignored) // wide)
     fig = figure(width, side * tall * lines + 0.3 + 0.24 * legend_rows, dpi=160)
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
