@@ -10,6 +10,7 @@ copies changed cells into the notebooks without running them: for changes that c
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import sys
@@ -86,6 +87,7 @@ def run(script: Path) -> Any:
     """The notebook of a script with the outputs of a run in its own folder. Raises CellExecutionError, or ValueError for warnings."""
     notebook = notebook_of(script)
     started = time.perf_counter()
+    os.environ["MINIMAE_STATIC"] = "1"  # pictures instead of sliders
     NotebookClient(
         notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(script.parent)}}
     ).execute()
@@ -126,6 +128,9 @@ def student_copy(notebook: Any, *, regions: bool = False) -> Any:
             continue
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
+        if "hide-input" in tags and (module := next((tag[8:] for tag in tags if tag.startswith("package:")), None)):
+            written = [node.name for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            cell["source"] = f"from {module} import {', '.join(written)}"  # what the student writes is not shown below it
         cells.append(cell)
         exercise = cell if "exercise" in tags else exercise
         if "exercise-check" in tags:

@@ -11,11 +11,12 @@ from .checks import Checks
 from .own import assembled, own_parts, use
 from .predictions import predict, reveal
 from .reading import excerpt
+from .sliders import slider
 from .verdict import Verdict
 
 check = Checks()
 
-__all__ = ["Verdict", "assembled", "check", "excerpt", "own_parts", "predict", "reveal", "use"]
+__all__ = ["Verdict", "assembled", "check", "excerpt", "own_parts", "predict", "reveal", "slider", "use"]
 
 if not TYPE_CHECKING:  # minimae_book.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

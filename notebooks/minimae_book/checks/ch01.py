@@ -13,7 +13,7 @@ from torch import Tensor
 from minimae.model.patches import Pair, pair, patchify
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect
+from .comparing import expect, refuses
 
 ORDERS = [" ".join(order) for order in permutations(("p1", "p2", "c"))]
 Cut = Callable[[Tensor, Any], Tensor]
@@ -47,8 +47,8 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
     return failed(f"in a grid of 3 × 5 patches of 2 × 7 pixels, patch {i} begins at {(i // 5 * 2, i % 5 * 7)}, not at {tuple(got[i])}")
 
 
-def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
-    """Numbers that all differ, in sizes that all differ; then the same image with a single channel and square patches."""
+def ch01_patchify(f: Callable[..., Any]) -> Verdict:
+    """Numbers that all differ, in sizes that all differ; then a patch size as one number, and one that does not fit."""
     images, (p1, p2) = torch.arange(2 * 3 * 8 * 15).reshape(2, 3, 8, 15), (4, 3)
     wanted = patchify(images, (p1, p2))
     got = f(images.clone(), (p1, p2))
@@ -56,7 +56,12 @@ def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
         return failed(f"the axes h and w, and the axes p1, p2 and c, still have to be joined: yours has shape {tuple(got.shape)}")
     expect(got, tuple(wanted.shape), "2 images of 3 × 8 × 15 in patches of 4 × 3 should give b n (p1 p2 c)")
     if torch.equal(got, wanted):
-        return passed("you can now do without the einops string")
+        square = f(images[..., :12].clone(), 4)
+        if not isinstance(square, Tensor) or not torch.equal(square, patchify(images[..., :12], 4)):
+            return failed("right for a patch of (4, 3); but a patch size may also be one number, 4: use pair(patch)")
+        if not refuses(f, images.clone(), (5, 3)):
+            return failed("rows of 8 pixels cannot be cut into patches of 5: raise a ValueError (grid_of does)")
+        return passed("it equals the package's, and refuses sizes that do not fit")
     if torch.equal(got, images.reshape(wanted.shape)):
         return failed("a reshape alone does not move any numbers: the rows are pieces of pixel rows, not patches. Permute before you join")
     if torch.equal(got, images.permute(0, 2, 3, 1).reshape(wanted.shape)):
@@ -74,6 +79,32 @@ def ch01_plain_patchify(f: Callable[..., Any]) -> Verdict:
         first = got[0, 0, :4].tolist()
         return failed(f"the numbers are right, but in the wrong order: patch 0 should begin {wanted[0, 0, :4].tolist()}, yours begins {first}")
     return failed("these are not the numbers of the image: only reshape and permute are needed, nothing is computed")
+
+
+def ch01_unpatchify(f: Callable[..., Any]) -> Verdict:
+    """The inverse, for sizes that all differ, and two inputs that cannot be images."""
+    images, patch, grid = torch.arange(2 * 3 * 8 * 15).reshape(2, 3, 8, 15), (4, 3), (2, 5)
+    patches = patchify(images, patch)
+    got = f(patches.clone(), patch, grid)
+    expect(got, (2, 3, 8, 15), "patches of 4 × 3 in a grid of 2 × 5 make 2 images of 3 × 8 × 15")
+    if torch.equal(got, images):
+        if not torch.equal(f(patchify(images[..., :12], 4), 4, (2, 3)), images[..., :12]):
+            return failed("right for a patch of (4, 3); but a patch size may also be one number, 4: use pair(patch)")
+        if not refuses(f, patches.clone(), patch, (2, 4)):
+            return failed("ten patches do not fill a grid of 2 × 4: raise a ValueError that says so")
+        if not refuses(f, patches[..., :-1].clone(), patch, grid):
+            return failed("35 values are not a whole number of channels for patches of 12 pixels: raise a ValueError that says so")
+        return passed("it is the exact inverse of patchify, and refuses what cannot be an image")
+    if torch.equal(got, patches.reshape(images.shape)):
+        return failed("a reshape alone does not move any numbers: turn the string of patchify around")
+    for order in ORDERS:
+        if order != "p1 p2 c" and torch.equal(got, rearrange(patches, f"b (h w) ({order}) -> b c (h p1) (w p2)", h=2, w=5, p1=4, p2=3, c=3)):
+            return failed(f"you read the values of a patch as ({order}); they are in the order (p1 p2 c)")
+    if torch.equal(got, rearrange(patches, "b (w h) (p1 p2 c) -> b c (h p1) (w p2)", h=2, w=5, p1=4, p2=3)):
+        return failed("you read the patches column by column, (w h); they are in reading order, (h w)")
+    if torch.equal(got, rearrange(patches, "b (h w) (p1 p2 c) -> b c (p1 h) (p2 w)", h=2, w=5, p1=4, p2=3)):
+        return failed("joined as (p1 h) and (p2 w): the last axis changes fastest, so a row of the image is (h p1)")
+    return failed("the shape is right, but the pixels are not where they were before patchify")
 
 
 def ch01_order_of(f: Callable[..., Any]) -> Verdict:

@@ -54,6 +54,15 @@ def named_mistake(got: Any, mistakes: dict[float, str], *, tolerance: float = 1e
             raise Mistake(message)
 
 
+def refuses(function: Any, *args: Any) -> bool:
+    """Whether the reader's function raises ValueError for these arguments. einops raises a RuntimeError of its own, which counts too."""
+    try:
+        function(*args)
+    except (ValueError, RuntimeError):
+        return True
+    return False
+
+
 def without_loop(function: Any) -> None:
     """Raises Mistake when the reader's function has a loop or a comprehension. A function without source code passes."""
     try:

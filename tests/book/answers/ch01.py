@@ -7,6 +7,8 @@ from itertools import permutations
 import torch
 from einops import rearrange
 
+from minimae.model.patches import pair, unpatchify
+
 ORDERS = [" ".join(order) for order in permutations(("p1", "p2", "c"))]
 
 
@@ -36,6 +38,15 @@ def _tried_on(images, patch, orders=ORDERS):
     return order_of
 
 
+def _join(patches, patch, grid, left, right="b c (h p1) (w p2)"):
+    return rearrange(patches, f"{left} -> {right}", h=grid[0], w=grid[1], p1=patch[0], p2=patch[1])
+
+
+def _drops_values(patches, patch, grid):
+    p1, p2 = pair(patch)
+    return unpatchify(patches[..., : patches.shape[-1] // (p1 * p2) * p1 * p2], patch, grid)
+
+
 ANSWERS = {
     "ch01_corner_of": {
         "wrong": {
@@ -50,7 +61,7 @@ ANSWERS = {
             "returns nothing": (lambda i, g, p: None, "return"),
         }
     },
-    "ch01_plain_patchify": {
+    "ch01_patchify": {
         "wrong": {
             "reshapes only": (_reshapes, "does not move any numbers"),
             "channels last, then reshapes": (_channels_last_reshapes, "take height and width apart"),
@@ -63,6 +74,19 @@ ANSWERS = {
             "scales": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p) / 255, "not the numbers"),
             "turns it round": (lambda x, p: _string("b (h w) (p1 p2 c)")(x, p).flip(1), "wrong order"),
             "returns nothing": (lambda x, p: None, "return"),
+        }
+    },
+    "ch01_unpatchify": {
+        "wrong": {
+            "reshapes only": (lambda x, p, g: x.reshape(2, 3, 8, 15), "does not move any numbers"),
+            "channels first": (lambda x, p, g: _join(x, p, g, "b (h w) (c p1 p2)"), r"as \(c p1 p2\)"),
+            "mirrors each patch": (lambda x, p, g: _join(x, p, g, "b (h w) (p2 p1 c)"), r"as \(p2 p1 c\)"),
+            "column by column": (lambda x, p, g: _join(x, p, g, "b (w h) (p1 p2 c)"), "column by column"),
+            "joins the wrong way": (lambda x, p, g: _join(x, p, g, "b (h w) (p1 p2 c)", "b c (p1 h) (p2 w)"), "changes fastest"),
+            "grid turned": (lambda x, p, g: _join(x, p, g[::-1], "b (h w) (p1 p2 c)"), "2 images of 3 × 8 × 15"),
+            "only pairs": (lambda x, p, g: unpatchify(x, (p[0], p[1]), g), "TypeError"),
+            "never refuses a grid": (lambda x, p, g: unpatchify(x, p, (2, x.shape[1] // 2)), "fill a grid"),
+            "never refuses values": (_drops_values, "whole number of channels"),
         }
     },
     "ch01_order_of": {
