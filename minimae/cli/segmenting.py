@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ class SegmentCommand(RunOptions):
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Segment] = field(default_factory=Segment)
     name: Annotated[str, arg(name="recipe", metavar="RECIPE")] = ""  # Start from the settings of this recipe; minimae recipes lists them.
-    scratch: bool = False  # Take only the size of the weights, and start from initial ones.
+    scratch: bool = False  # Take only the size of the weights, and start from initial ones, with one learning rate for all layers.
     size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
     patch: int | None = None  # With --weights none: height and width of a patch in pixels.
     validation: str | None = None
@@ -112,6 +112,8 @@ class SegmentCommand(RunOptions):
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
         recipe = for_processes(self.recipe, world().size)
+        fresh = self.scratch or str(self.weights) == "none"
+        recipe = replace(recipe, layer_decay=1.0) if fresh else recipe
         encoder, known = self.start(recipe)
         train, test = self.splits(encoder.size.channels)
         statistics = known or train.statistics
@@ -152,6 +154,8 @@ class SegmentCommand(RunOptions):
 
     def splits(self, channels: int) -> tuple[Segmentation, Segmentation]:
         """Training and test pictures; prints once what was found."""
+        if channels not in (1, 3):
+            raise MinimaeError(f"these weights take {channels} channels, and pictures have 1 or 3")
         train = open_segmentation(self.data[0], "train", channels=channels, limit=self.where.limit)
         if world().main:
             print(*train.notes, sep="\n", end="\n" * bool(train.notes))

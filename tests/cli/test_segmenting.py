@@ -82,6 +82,12 @@ def test_recipes_of_the_papers_scale_are_values_with_cost_and_published_result(c
     assert base.kind == "segment" and base.cost.images == 100 * 20_210 and base.recipe.image == 512
 
 
+def test_a_recipe_gives_the_settings_and_options_change_them(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["segment", "shapes", "--limit", "8", "--recipe", "ade20k-base", *SMALL, "--image", "32", "--dry-run"]
+    assert main(words) == 0
+    assert "100 epochs of 8 take" in capsys.readouterr().out
+
+
 MISTAKES = {
     "no data": (["segment"], "name a folder with pictures and masks"),
     "no masks": (["segment", "{tmp}", *SMALL], "has no pictures and masks for train"),
