@@ -17,7 +17,7 @@ from torch import Tensor
 
 # One stream for each use, so that the mask of an image is independent of its crop.
 STREAMS = {"mask": 1, "crop": 2, "flip": 3, "order": 4, "shapes": 5, "split": 6, "step": 7, "photos": 8}
-STREAMS |= {"jitter": 16, "mix": 17, "erase": 19, "erased": 20, "prompt": 21}
+STREAMS |= {"jitter": 16, "mix": 17, "erase": 19, "erased": 20, "prompt": 21, "predict": 22}
 
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed 64-bit integer
 _MIX = (-4658895280553007687, -7723592293110705685)  # the two multipliers of the SplitMix64 finaliser

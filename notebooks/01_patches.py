@@ -230,8 +230,7 @@ def pair(value: int | Pair) -> Pair:
 
 # %% [markdown]
 # The grid is the number of rows and columns of patches: a division. If it does not come out even, rounding would silently drop pixels at
-# the edge. So we raise an error that names two sizes that work. (`_around` finds the next smaller and the next larger grid; `-int(-x // 1)`
-# rounds up.)
+# the edge. So we raise an error that names the next smaller and the next larger size. (`-(-height // p1)` rounds up.)
 
 
 # %% tags=["package:minimae.model.patches"]
@@ -244,17 +243,13 @@ def grid_of(image: int | Pair, patch: int | Pair) -> Pair:
     if min(height, width, p1, p2) < 1:
         raise ValueError(f"image {height}×{width} and patch {p1}×{p2} must be at least 1 pixel each way")
     if height % p1 or width % p2:
-        near = [f"{max(1, r) * p1}×{max(1, s) * p2}" for r, s in _around(height / p1, width / p2)]
+        down, up = (height // p1, width // p2), (-(-height // p1), -(-width // p2))
+        near = [f"{rows * p1}×{columns * p2}" for rows, columns in ((down, up) if min(down) else (up,))]
         raise ValueError(
             f"an image of {height}×{width} pixels cannot be cut into patches of {p1}×{p2}: "
             f"resize or crop it to {' or '.join(near)}, or choose a patch size that divides it"
         )
     return height // p1, width // p2
-
-
-def _around(rows: float, columns: float) -> list[Pair]:
-    down, up = (int(rows), int(columns)), (-int(-rows // 1), -int(-columns // 1))
-    return [up] if min(down) < 1 else [down, up]
 
 
 # %% tags=["nbval-check-output"]

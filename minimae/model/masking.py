@@ -22,8 +22,7 @@ BLOCKS = 32  # rectangles tried by block_mask; it fills the rest patch by patch
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Indices of the visible and the masked patches of each image: keep int64 ``b k``, masked int64 ``b m``, both shuffled.
-    """
+    """Indices of the visible and the masked patches of each image: keep int64 ``b k``, masked int64 ``b m``, both shuffled."""
 
     keep: Tensor
     masked: Tensor

@@ -25,17 +25,13 @@ def grid_of(image: int | Pair, patch: int | Pair) -> Pair:
     if min(height, width, p1, p2) < 1:
         raise ValueError(f"image {height}×{width} and patch {p1}×{p2} must be at least 1 pixel each way")
     if height % p1 or width % p2:
-        near = [f"{max(1, r) * p1}×{max(1, s) * p2}" for r, s in _around(height / p1, width / p2)]
+        down, up = (height // p1, width // p2), (-(-height // p1), -(-width // p2))
+        near = [f"{rows * p1}×{columns * p2}" for rows, columns in ((down, up) if min(down) else (up,))]
         raise ValueError(
             f"an image of {height}×{width} pixels cannot be cut into patches of {p1}×{p2}: "
             f"resize or crop it to {' or '.join(near)}, or choose a patch size that divides it"
         )
     return height // p1, width // p2
-
-
-def _around(rows: float, columns: float) -> list[Pair]:
-    down, up = (int(rows), int(columns)), (-int(-rows // 1), -int(-columns // 1))
-    return [up] if min(down) < 1 else [down, up]
 
 
 def patchify(images: Tensor, patch: int | Pair) -> Tensor:

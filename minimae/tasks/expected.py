@@ -34,7 +34,6 @@ FEW_STEPS, STEPS = 1500, 3000  # fewer optimizer steps are too few; our small re
 LOW_LR, LR = 5e-4, 1e-3  # a lower peak learning rate is low for a small network; our small recipes use this one
 
 
-
 @dataclass(frozen=True)
 class Reference:
     """The loss of several runs that differ only in their seed.

@@ -14,10 +14,10 @@ from ..data.augment import Augmentation, augmented, normalise
 from ..data.types import Batch, ImageDataset
 from ..devices import device_of
 from ..model.mae import MAE
-from ..model.masking import Mask, keep_count, make_mask
 from ..model.patches import Pair, pair, patchify
 from ..model.sizes import Size, size
 from ..model.targets import PCATarget
+from ..model.units import PartialMask, make_partial_mask, predicted_count
 from ..train.distributed import broadcast_tensors, world
 from ..train.loop import fit
 from ..train.loss_bands import Expectation
@@ -72,6 +72,10 @@ class Pretrain(Settings):
     """Share of the patches that are hidden, between 0 and 1."""
     sampling: Literal["random", "block", "grid"] = "random"
     """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
+    unit: int = 1
+    """Hide or keep squares of unit × unit patches as one: 2 or 4 in a later work, Pixio."""
+    predict: float = 1.0
+    """Share of the hidden patches that is predicted, others in each epoch; a third in a later work, CrossMAE: faster."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
     """What to predict for a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
     components of its pixels. Losses of different targets cannot be compared."""
@@ -94,6 +98,8 @@ class Pretrain(Settings):
             value = getattr(self, name)
             if value is not None and min(pair(value)) < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.predict != 1 and self.loss_on == "all":
+            raise ValueError(f"loss_on='all' predicts every patch, so predict cannot be {self.predict}")
         _ = self.augmentation  # its constructor checks the fields
 
     @property
@@ -123,7 +129,7 @@ class Pretrain(Settings):
         """The resolved size for images of these pixels (unless the recipe has its own) and channels. Raises ValueError likewise."""
         changes: dict[str, Any] = {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
         resolved = size(self.size, **{"image": image, **changes, "channels": channels})
-        keep_count(resolved.grid[0] * resolved.grid[1], self.ratio)
+        predicted_count(resolved.grid, ratio=self.ratio, unit=self.unit, share=self.predict)
         return resolved
 
     def mae(self, size: Size) -> MAE:
@@ -161,7 +167,7 @@ class PretrainTask(Task):
         if not world().main:
             return None
         r, reading = self.recipe, self.reading
-        curve = None if r.init else reference(r, self.model.size, self.dataset.name, self.images)
+        curve = None if r.init or (r.unit, r.predict) != (1, 1) else reference(r, self.model.size, self.dataset.name, self.images)
         baseline = baseline_loss(self.model, self.dataset, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
         given: dict[str, Any] = {"target": r.target, "values": self.model.target.values, "ratio": r.ratio, "baseline": baseline}
         given |= {} if curve is None else {"curve": curve.points, "tolerance": curve.tolerance}
@@ -170,12 +176,13 @@ class PretrainTask(Task):
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         r = self.recipe
         images = augmented(batch, self.augmentation, seed=r.seed, size=self.image)
-        mask = make_mask(batch.ids, self.model.size.grid, ratio=r.ratio, sampling=r.sampling, seed=r.seed, epoch=batch.epochs)
+        given: dict[str, Any] = {name: getattr(r, name) for name in ("ratio", "sampling", "seed", "unit", "predict")}
+        mask = make_partial_mask(batch.ids, self.model.size.grid, epoch=batch.epochs, **given)
         return normalise(images, self.statistics), mask.keep, mask.masked
 
     def loss(self, model: nn.Module, *inputs: Tensor) -> Tensor:
         images, keep, masked = inputs
-        loss: Tensor = model(images, Mask(keep, masked)).loss
+        loss: Tensor = model(images, PartialMask(keep, masked, self.model.size.grid[0] * self.model.size.grid[1])).loss
         return loss
 
 
