@@ -68,8 +68,7 @@ def resumes(out: Path, *, resume: bool, auto: bool = False, option: str = "--res
 def describe(images: ImageDataset) -> str:
     """A data set in one line."""
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
-    sides = images.image if hasattr(images, "pixels") else None
-    shape = f"{images.channels} × {sides[0]} × {sides[1]}" if sides else "read as they are needed"
+    shape = " × ".join(map(str, images.read(0).shape)) if hasattr(images, "pixels") else "read as they are needed"
     return f"{images.name}: {getattr(images, 'counted', f'{len(images):,} images')}, {shape}, {kinds}"
 
 
