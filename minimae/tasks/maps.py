@@ -40,10 +40,11 @@ def spatial_maps(
     depth = len(vit.blocks)
     if not all(-depth <= tap < depth for tap in taps or ()):
         raise ValueError(f"this encoder has {depth} blocks, from 0 to {depth - 1}, and maps after {list(taps or ())} were requested")
-    outputs = [encoder.embed(images)]
-    for block in vit.blocks if window is None else in_windows(vit.blocks, (h, w), window, full=full):
-        again = recompute and torch.is_grad_enabled()
-        outputs.append(checkpoint(block, outputs[-1], use_reentrant=False) if again else block(outputs[-1]))
+    x, wanted, after = encoder.embed(images), {tap % depth for tap in taps or ()}, {}
+    for i, block in enumerate(vit.blocks if window is None else in_windows(vit.blocks, (h, w), window, full=full)):
+        x = checkpoint(block, x, use_reentrant=False) if recompute and torch.is_grad_enabled() else block(x)
+        if i in wanted:
+            after[i] = x
     norm = vit.fc_norm if isinstance(vit.norm, nn.Identity) and hasattr(vit, "fc_norm") else vit.norm
-    tokens = [norm(outputs[-1])] if taps is None else [outputs[1 + tap % depth] for tap in taps]
+    tokens = [norm(x)] if taps is None else [after[tap % depth] for tap in taps]
     return [rearrange(each[:, -h * w :], "b (h w) d -> b d h w", h=h) for each in tokens]
