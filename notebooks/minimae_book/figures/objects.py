@@ -29,6 +29,10 @@ def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], clas
         canvas[mask] = (1 - VEIL) * canvas[mask] + VEIL * np.array(to_rgb(colour))
     axes.imshow(canvas, interpolation="nearest" if max(canvas.shape) < 200 else "antialiased")
     axes.set_axis_off()
+    axes.set_anchor("N")
+    for mask, colour in zip(objects["masks"].bool().numpy(), colours):
+        if mask.any() and not mask.all():
+            axes.contour(mask, levels=[0.5], colors=[colour], linewidths=0.8)
     for i, ((left, top, right, bottom), colour) in enumerate(zip(objects["boxes"].tolist(), colours)):
         frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.3)
         axes.add_patch(frame)
@@ -37,7 +41,7 @@ def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], clas
         if words and len(labels) <= LABELLED:
             above = top > 0.06 * canvas.shape[0]
             style = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
-            axes.text(left, top, " ".join(words), fontsize=6, color="white", va="bottom" if above else "top", bbox=style, clip_on=True)
+            axes.text(left, top, " ".join(words), fontsize=5.5, color="white", va="bottom" if above else "top", bbox=style, clip_on=True)
 
 
 def objects_figure(
@@ -48,10 +52,10 @@ def objects_figure(
     pairs: how many pictures stand in a row.
     """
     columns, lines = len(titles) * pairs, -(-len(rows) // pairs)
-    wide = 7.6 / columns
+    wide = min(7.6 / columns, 5.0)
     shapes = [pixels.shape[-2] / pixels.shape[-1] for pixels, _ in rows]
     heights = [wide * max(shapes[line * pairs : (line + 1) * pairs]) for line in range(lines)]
-    fig = figure(7.6, sum(heights) + 0.3, dpi=200)
+    fig = figure(wide * columns, sum(heights) + 0.3, dpi=200)
     grid = fig.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.02, "hspace": 0.02})
     for axes in grid.flat:
         axes.set_axis_off()
