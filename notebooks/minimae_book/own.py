@@ -14,6 +14,8 @@ import einops
 import torch
 import torch.nn.functional as F
 
+from minimae.model.sizes import Size, resolve
+
 from .verdict import Verdict
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
         test, own = source.splitlines()[0].removeprefix("# ").split()
         exec(compile(source, str(file), "exec"), names)  # the reader's own code, as in the notebook that wrote it
         if getattr(check, test)(names[own]).ok:
-            found[file.stem] = names[file.stem] = with_queries(names[own]) if file.stem in ("Attention", "Block") else names[own]
+            found[file.stem] = names[file.stem] = ADAPTED.get(file.stem, lambda part: part)(names[own])
     return found
 
 
@@ -68,6 +70,26 @@ def with_queries(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
         return tokens if queries is None else tokens[:, -queries:]
 
     return type(own.__name__, (own,), {"forward": forward})
+
+
+def as_decoder(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """The reader's decoder, which is built from a size alone, with the arguments that the package's MAE gives it."""
+
+    def start(self: Any, size: Size | str, *, values: int | None = None, mask_token: bool = True) -> None:
+        own.__init__(self, resolve(size))
+        if not mask_token or values not in (None, self.predict.out_features):
+            raise ValueError("your decoder predicts the pixels of masked patches: other targets need the package's decoder")
+
+    def forward(self: Any, latent: torch.Tensor, mask: Any, *, grid: Any = None, every: bool = False) -> torch.Tensor:
+        if every or grid not in (None, self.size.grid):
+            raise ValueError("your decoder predicts the masked patches of images of one size: for others, use the package's decoder")
+        predicted: torch.Tensor = own.forward(self, latent, mask)
+        return predicted
+
+    return type(own.__name__, (own,), {"__init__": start, "forward": forward})
+
+
+ADAPTED: dict[str, Callable[[Any], Any]] = {"Attention": with_queries, "Block": with_queries, "Decoder": as_decoder}
 
 
 @contextmanager

@@ -161,13 +161,18 @@ def test_the_package_can_be_built_from_the_readers_parts(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert own_parts() == {}
     use(check.ch03_attention, MyAttention, vit.Attention)
+    own_decoder = re.search(r"class MyDecoder.*", exercises("ch05")["ch05_decoder"][1], re.S)[0]  # type: ignore[index]
+    solved = own_decoder.replace('raise NotImplementedError("your turn")', "return decoder.Decoder.forward(self, latent, mask)")
+    tokens = "\n    tokens = decoder.Decoder.tokens\n"
+    (tmp_path / "mine" / "Decoder.py").write_text(f"# ch05_decoder MyDecoder\n{solved}{tokens}")
     (tmp_path / "mine" / "sincos_2d.py").write_text("# ch03_sincos_2d wrong\ndef wrong(d, grid):\n    return torch.zeros(d)\n")
     parts = own_parts()
-    assert [*parts] == ["Attention"], "what has become wrong is left out"
+    assert [*parts] == ["Attention", "Decoder"], "what has become wrong is left out"
     with assembled(parts):
         block = vit.Block(12, 3)
         mae = minimae.MAE("nano", patch=7, depth=2)
     assert mae(torch.rand(2, 1, 28, 28), ratio=0.75).loss.isfinite()
+    assert type(mae.decoder) is parts["Decoder"]
     assert isinstance(block.attention, parts["Attention"]) and not isinstance(vit.Block(12, 3).attention, parts["Attention"])
     same = vit.Block(12, 3)
     same.load_state_dict(block.state_dict())

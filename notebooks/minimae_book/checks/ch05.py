@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimae.model.masking import make_mask
+from minimae.model.decoder import Decoder
+from minimae.model.masking import make_mask, take
+from minimae.model.sizes import size
 from minimae.model.vit import Block
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect
+from .comparing import expect, loaded, near, random
 
 
 def ch05_unshuffle(f: Callable[..., Any]) -> Verdict:
@@ -63,6 +65,51 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
     if torch.equal(got.sort(dim=1).values, wanted.sort(dim=1).values):
         return failed("the right rows in another order: [class | visible | masked], each list as the mask holds it")
     return failed(f"for keep {keep[0].tolist()} and masked {masked[0].tolist()} the rows are {wanted[0].tolist()}, not {got[0].tolist()}")
+
+
+def ch05_decoder(cls: type[nn.Module]) -> Verdict:
+    """Two blocks with random weights, on a grid that is not square, against the package's decoder."""
+    shape = size("nano", image=(12, 16), patch=4, depth=1, width=24, heads=3, decoder_width=16, decoder_heads=2, decoder_depth=2)
+    package = Decoder(shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, parameter in package.named_parameters():
+            if name != "positions":
+                nn.init.normal_(parameter, std=0.3)
+    mask = make_mask(torch.arange(2), shape.grid, ratio=0.75, seed=1)
+    k, m = mask.keep.shape[1], mask.masked.shape[1]
+    latent, rows = random(2, 1 + k, 24), torch.cat([torch.zeros_like(mask.keep[:, :1]), mask.keep + 1, mask.masked + 1], dim=1)
+    decoder = loaded(cls(shape), package)
+    got, wanted = decoder(latent, mask), package(latent, mask)
+    if near(got, wanted):
+        return passed("it predicts what the package's decoder predicts, and nothing was unshuffled")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 1 + k + m, shape.values):
+        return failed("these are predictions for all tokens: only those of the masked patches are wanted, the last m rows")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 1 + k, shape.values):
+        return failed("there are no tokens for the masked patches: append self.mask_token, expanded to b m d")
+    expect(got, (2, m, shape.values), f"for {m} masked patches of {shape.values} values")
+
+    def decoded(positions: Tensor, *, norm: bool = True, part: slice = slice(-m, None), depth: int = 2) -> Tensor:
+        x = torch.cat([package.embed(latent), package.mask_token.expand(2, m, -1)], dim=1) + positions  # type: ignore[union-attr]
+        for block in package.blocks[:depth]:
+            x = block(x)
+        return package.predict(package.norm(x) if norm else x)[:, part]  # type: ignore[no-any-return]
+
+    table = package.positions
+    right = take(table, rows)
+    for wrong, message in (
+        (decoded(0 * right), "no positions are added: all mask tokens are equal, and get equal predictions"),
+        (decoded(table.expand(2, -1, -1)), "the positions are in image order, but the tokens are in shuffled order: take(self.positions, rows)"),
+        (decoded(take(table, rows.clamp(min=1) - 1)), "one row off: row 0 of the table belongs to the class token, so patch i has row i + 1"),
+        (decoded(torch.cat([0 * right[:, : 1 + k], right[:, 1 + k :]], dim=1)), "the visible tokens need positions too, not only the mask tokens"),
+        (decoded(right, norm=False), "the norm before the last layer is missing: self.predict(self.norm(x))"),
+        (decoded(right, part=slice(1, 1 + m)), "these are the predictions of other tokens: the masked ones are the last m of the sequence"),
+        (decoded(right, depth=1), "only one block was used: loop over self.blocks"),
+        (wanted.gather(1, mask.masked.argsort(dim=1)[:, :, None].expand(-1, -1, shape.values)), "the values are right, but sorted into image order: keep the order of mask.masked"),
+    ):  # fmt: skip
+        if near(got, wrong):
+            return failed(message)
+    return failed("the shape is right, but the numbers differ from the package's decoder. Compare the tokens before the first block")
 
 
 def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:

@@ -26,7 +26,6 @@ from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, bare, box, f
 from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
 from .tokens import (
     attention_share,
-    before_and_after,
     cost_bars,
     encoder_and_decoder,
     time_against_tokens,

@@ -138,7 +138,7 @@ def who_asks(k: int, m: int) -> Figure:
 
     t = 1 + k + m
     fig = figure(7.4, 3.7)
-    titles = (f"all {t} ask", f"only the {m} masked ask")
+    titles = (f"all {t} are queries", f"only the {m} masked are")
     for axes, title, first in zip(fig.subplots(1, 2), titles, (0, 1 + k), strict=True):
         axes.add_patch(Rectangle((0, 0), t, t, facecolor="#F2F2F2", edgecolor=GREY, hatch="///", linewidth=0.8))
         axes.add_patch(Rectangle((0, first), t, t - first, facecolor="#CFE3F1", edgecolor=BLUE, linewidth=1.6))
@@ -153,8 +153,8 @@ def who_asks(k: int, m: int) -> Figure:
         axes.set_xticks(places, ["", *names[1:]], fontsize=9)
         axes.set_yticks(places, names, fontsize=9)
         axes.set(xlim=(0, t), ylim=(t, 0), aspect="equal")
-        axes.set_xlabel("is looked at", fontsize=9)
-        axes.set_ylabel("asks", fontsize=9)
+        axes.set_xlabel("key", fontsize=9)
+        axes.set_ylabel("query", fontsize=9)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set_title(title, fontsize=10)
@@ -179,26 +179,4 @@ def encoder_and_decoder(panels: Mapping[str, Mapping[str, tuple[float, float]]])
         axes.tick_params(axis="y", length=0)
         axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="upper right")
-    return fig
-
-
-def before_and_after(panels: Mapping[str, Sequence[float] | np.ndarray], *, unit: str, dots: Sequence[str] = ()) -> Figure:
-    """Differences on a log scale, one row of dots per question; zeros stand at the left edge. With ``dots``: what each dot of a row is."""
-    fig, axes = chart(7.4, 0.5 * len(panels) + 1.1)
-    low = 1e-18
-    for i, values in enumerate(panels.values()):
-        values = np.maximum(np.asarray(values, dtype=float), low)
-        heights = i + (np.zeros(len(values)) if dots else np.linspace(-0.22, 0.22, len(values)))
-        for j, (value, height) in enumerate(zip(values, heights, strict=True)):
-            colour = (BLUE, ORANGE)[(j if dots else i) % 2]
-            label = dots[j] if dots and i == 0 else None
-            axes.plot(value, height, "o", markersize=7 if dots else 4, alpha=0.8, color=colour, label=label)
-    axes.axvline(1e-12, color=GREY, linestyle="--", linewidth=1)
-    axes.text(1.5e-12, -0.62, "1e-12", fontsize=9, color="#555555", va="center")
-    axes.set(xscale="log", xlim=(low / 2, 100), ylim=(len(panels) - 0.4, -0.85))
-    axes.set_yticks(range(len(panels)), list(panels))
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(unit, fontsize=9)
-    if dots:
-        axes.legend(frameon=False, fontsize=9, loc="upper right")
     return fig

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from minimae.model.decoder import Decoder
+from minimae.model.masking import take
+
 
 def _gather(tokens, index):
     return torch.gather(tokens, 1, index[:, :, None].expand(-1, -1, tokens.shape[-1]))
@@ -30,6 +33,36 @@ def _shuffles_the_batch(layer, x):
     return torch.allclose(layer(x[order]), layer(x)[order])
 
 
+def rows(mask):
+    return torch.cat([torch.zeros_like(mask.keep[:, :1]), mask.keep + 1, mask.masked + 1], dim=1)
+
+
+def positions(self, mask):
+    return take(self.positions, rows(mask))
+
+
+def only_masked(self, mask):
+    added = take(self.positions, rows(mask)).clone()
+    added[:, : 1 + mask.keep.shape[1]] = 0
+    return added
+
+
+def decoder(added, *, norm=True, part=None, depth=2, sort=False, blanks=True):
+    """A decoder like the package's with a classic mistake."""
+
+    def forward(self, latent, mask):
+        x, m = self.embed(latent), mask.masked.shape[1]
+        if blanks:
+            x = torch.cat([x, self.mask_token.expand(len(latent), m, -1)], dim=1)
+        x = x + added(self, mask)
+        for block in self.blocks[:depth]:
+            x = block(x)
+        predicted = self.predict(self.norm(x) if norm else x)[:, (part or slice(-m, None)) if blanks else slice(None)]
+        return _gather(predicted, mask.masked.argsort(dim=1)) if sort else predicted
+
+    return type("Own", (Decoder,), {"forward": forward})
+
+
 ANSWERS = {
     "ch05_unshuffle": {
         "wrong": {
@@ -49,6 +82,20 @@ ANSWERS = {
             "masked first": (lambda k, m: _same_type(_first(k), m + 1, k + 1), "before"),
             "image order": (lambda k, m: torch.arange(7).expand(2, 7), "image order"),
             "floats": (lambda k, m: _same_type(torch.zeros(len(k), 1), k + 1.0, m + 1.0), "whole numbers"),
+        }
+    },
+    "ch05_decoder": {
+        "wrong": {
+            "no positions": (decoder(lambda self, mask: 0.0), "no positions"),
+            "image order": (decoder(lambda self, mask: self.positions), "image order"),
+            "one row off": (decoder(lambda self, mask: take(self.positions, (rows(mask) - 1).clamp(min=0))), "one row off"),
+            "only the mask tokens": (decoder(only_masked), "visible tokens need positions too"),
+            "all tokens": (decoder(positions, part=slice(None)), "last m rows"),
+            "the first m": (decoder(positions, part=slice(1, 10)), "other tokens"),
+            "no norm": (decoder(positions, norm=False), "norm before"),
+            "one block": (decoder(positions, depth=1), "loop over self.blocks"),
+            "in image order at the end": (decoder(positions, sort=True), "order of mask.masked"),
+            "no mask tokens": (decoder(lambda self, mask: take(self.positions, rows(mask)[:, :4]), blanks=False), "append self.mask_token"),
         }
     },
     "ch05_minds_no_order": {
