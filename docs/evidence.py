@@ -1,6 +1,7 @@
 """The tables and figures of evidence.md, from the results that come with the package: python docs/evidence.py puts them into the page.
 
 minimae reproduce all --budget laptop --out runs/reproduce
+minimae reproduce sampling --budget colour --out runs/reproduce
 minimae reproduce pre-training --budget full --out runs/reproduce
 python docs/evidence.py runs/reproduce      copies the results into the package first
 python docs/evidence.py
@@ -11,19 +12,25 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 from minimae_book.evidence import CLAIMS, Outcome, picture, recorded
 from minimae_book.evidence.budgets import LAPTOP
 from minimae_book.evidence.results import RECORDED
+from minimae_book.evidence.verdicts import NO, UNDECIDED, YES
 
 from minimae.tasks.expected import FIELDS, references, task_of
 from minimae.train.loss_bands import interpolate
 
 HERE = Path(__file__).resolve().parent
-BUDGET = "laptop"
-RUN = [name for name in CLAIMS if (RECORDED / BUDGET / f"{name}.json").is_file()]
-SHOWN = {**{name: (name, BUDGET) for name in RUN}, "pre-training-full": ("pre-training", "full")}  # place on the page: claim, budget
+SCALES = ("laptop", "colour")  # budgets in the table of verdicts
+
+
+def shown() -> dict[str, tuple[str, str]]:
+    """The recorded results by their marks on the page: claim and budget."""
+    results = sorted((path.stem, path.parent.name) for path in RECORDED.glob("*/*.json"))
+    return {name if budget == "laptop" else f"{name}-{budget}": (name, budget) for name, budget in results}
 
 
 def cells(values: list[str]) -> str:
@@ -32,14 +39,20 @@ def cells(values: list[str]) -> str:
 
 def verdicts() -> str:
     """All claims in one table."""
-    rows = ["| claim | in the paper | at this scale | comparisons as claimed | core minutes |", "|---|---|---|---:|---:|"]
-    for name, claim in ((name, CLAIMS[name]) for name in RUN):
-        found = recorded(name, BUDGET)
-        right = sum(finding.ok for finding in found.findings)
-        minutes = f"{sum(found.seconds.values()) / 60:.0f}"
-        link = f"[{name}](#{name}): {claim.says}"
-        rows.append(cells([link, claim.source, f"**{found.verdict}**", f"{right} of {len(found.findings)}", minutes]))
+    rows = ["| claim | in the paper | " + " | ".join(f"`{scale}`" for scale in SCALES) + " |", "|---|---|" + "---|" * len(SCALES)]
+    results = set(shown().values())
+    for name, claim in CLAIMS.items():
+        told = [in_short(recorded(name, scale)) if (name, scale) in results else "–" for scale in SCALES]
+        if set(told) != {"–"}:
+            rows.append(cells([f"[{name}](#{name}): {claim.says}", claim.source, *told]))
     return "\n".join(rows)
+
+
+def in_short(found: Outcome) -> str:
+    """The verdict, with the comparisons behind it."""
+    told = Counter(finding.outcome for finding in found.findings)
+    parts = ", ".join(f"{told[outcome]} {outcome}" for outcome in (YES, UNDECIDED, NO) if told[outcome])
+    return f"**{found.verdict}**: {parts}; {len(found.seeds)} seeds, {sum(found.seconds.values()) / 60:.0f} min"
 
 
 def numbers(found: Outcome) -> str:
@@ -59,14 +72,14 @@ def numbers(found: Outcome) -> str:
 
 def section(place: str) -> str:
     """What stands between the marks of a result: command, figure, numbers, comparisons."""
-    found = recorded(*SHOWN[place])
-    compared = [f"- {'yes' if f.ok else '**no**'}: {f.says} ({f.difference:+.1f} ± {f.margin:.1f})" for f in found.findings]
-    panels = "measured here on the left, the paper's own numbers on the right, each on its own scale"
+    found = recorded(*shown()[place])
+    compared = [f"- {f.outcome}: {f.says} ({f.numbers}; p = {f.p:.2g})" for f in found.findings]
+    panels = "Measured here on the left, the differences in the middle, the paper's own numbers on the right, each on its own scale"
     parts = [
         f"```sh\n{found.command}\n```",
         f"![{found.says} {panels}](images/evidence/{place}.png)",
         numbers(found),
-        f"At this scale: **{found.verdict}**.\n\n" + "\n".join(compared),
+        f"Verdict with {len(found.seeds)} seeds: **{found.verdict}**.\n\n" + "\n".join(compared),
     ]
     return "\n\n".join(parts)
 
@@ -88,19 +101,18 @@ def curves() -> str:
 
 
 def environment() -> str:
-    """Where the results come from."""
-    machines = dict.fromkeys(
-        f"{e['processor']}, torch {e['torch']}, {e['threads']} thread for each of two processes"
-        for name in RUN
-        for e in recorded(name, BUDGET).environments
-    )
-    seeds = ", ".join(map(str, recorded("loss", BUDGET).seeds))
-    return f"Budget `{BUDGET}`: {recorded('loss', BUDGET).scale}. Seeds {seeds}. Machine: {'; '.join(machines)}."
+    """Where the results come from: a line for every budget."""
+    lines = []
+    for budget in sorted({budget for _, budget in shown().values()}):
+        found = [recorded(*result) for result in shown().values() if result[1] == budget]
+        machines = dict.fromkeys(f"{e['processor']}, torch {e['torch']}, {e['threads']} thread" for one in found for e in one.environments)
+        lines.append(f"- `{budget}`: {found[0].scale}. Machine: {'; '.join(machines)}.")
+    return "\n".join(lines)
 
 
 def page(text: str) -> str:
     """The page with every part put between its marks."""
-    parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{place: section(place) for place in SHOWN}}
+    parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{place: section(place) for place in shown()}}
     for name, part in parts.items():
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
@@ -110,12 +122,12 @@ def page(text: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        for budget in dict.fromkeys(budget for _, budget in SHOWN.values()):
-            (RECORDED / budget).mkdir(parents=True, exist_ok=True)
-            for result in sorted((Path(sys.argv[1]) / budget).glob("*.json")):
-                shutil.copy(result, RECORDED / budget)
+        for result in sorted(Path(sys.argv[1]).glob("*/*.json")):
+            if result.parent.name != "smoke":
+                (RECORDED / result.parent.name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(result, RECORDED / result.parent.name)
     path = HERE / "evidence.md"
     path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     (HERE / "images" / "evidence").mkdir(exist_ok=True)
-    for place, shown in SHOWN.items():
-        picture(recorded(*shown)).savefig(HERE / "images" / "evidence" / f"{place}.png")
+    for place, result in shown().items():
+        picture(recorded(*result)).savefig(HERE / "images" / "evidence" / f"{place}.png")

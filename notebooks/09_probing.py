@@ -322,12 +322,12 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
 # 40 epochs. An experiment that stops at ten would conclude that masked autoencoders are worse than no network at all. It would be
 # right about its ten epochs and wrong about the method. And the curve still rises at its end.
 
-# %% mystnb={"image": {"alt": "Four panels. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
+# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
 
 # %% [markdown]
-# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars: one standard deviation over
-# three seeds. Scales differ.*
+# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
+# deviation over three seeds; in the middle: 95 % intervals of the differences (chapter 11). Scales differ.*
 #
 # In both the probe rises more steeply than fine-tuning. That is a first hint at something that the next chapter looks into: probe
 # and fine-tuning ask different questions.

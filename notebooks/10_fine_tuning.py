@@ -338,12 +338,13 @@ every = recorded("pre-training", "full")
 mae, scratch = (every.line("fine-tuned (%)", name)[-1] for name in ("MAE", "from scratch"))
 print(f"with all {mae.x:,} labels of the complete set: {mae.mean:.1f} against {scratch.mean:.1f} %")
 
-# %% mystnb={"image": {"alt": "Two panels. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
+# %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
 picture(ladder)
 
 # %% [markdown]
 # *Figure 10.5: pre-training against none, ours by number of labels, the paper's by size of network with all 1.3 million labels (its
-# Tables 3 and 11). Bars: one standard deviation over three seeds. Scales differ.*
+# Tables 3 and 11). Bars on the left: one standard deviation over
+# three seeds; in the middle: 95 % intervals of the differences (chapter 11). Scales differ.*
 #
 # The fewer labels, the more pre-training is worth: 22 points with 100 of them, 3 with 3,000. All the paper's comparisons lie far to
 # the right of ours. There the gain is small, and it does not go away: with all 60,000 labels of the complete Fashion-MNIST two points
@@ -445,11 +446,12 @@ book.reveal("blocks", means, x=[mark.x for mark in line], unit="fine-tuned (%)",
 # %% [markdown]
 # *Figure 10.6: your sketch, and means over three seeds (`minimae reproduce partial --budget laptop`).*
 
-# %% mystnb={"image": {"alt": "Two panels. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
+# %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
 picture(in_part)
 
 # %% [markdown]
-# *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Bars: one standard deviation over three seeds. Scales differ.*
+# *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Bars on the left: one standard deviation over
+# three seeds; in the middle: 95 % intervals of the differences (chapter 11). Scales differ.*
 #
 # The MLP of one block goes half of the way, and one block more than 60 %. The paper's curve is flatter at the top: 4 of 24 blocks
 # are within a point of all. Ours is not: each of four blocks is a quarter of the network, and all of them are missed.

@@ -38,9 +38,9 @@ if find_spec("minimae") is None:  # on Colab and Binder
 
 # %% tags=["setup"]
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from typing import Any
 
 import minimae_book as book
@@ -48,9 +48,8 @@ import torch
 from einops import rearrange
 from minimae_book import check
 from minimae_book import figures as plots
-from minimae_book.evidence import CLAIMS, picture, recorded, results
-from minimae_book.evidence.claims import Expect, Place, X
-from minimae_book.evidence.results import Finding
+from minimae_book.evidence import CLAIMS, picture, recorded, statistics, verdicts
+from minimae_book.evidence.claims import Place, X
 
 from minimae import data, make_mask
 from minimae.model.sizes import flops
@@ -182,12 +181,14 @@ for seed in (0, 1):
 #
 # So a result is not a number. It is a number for each seed.
 
-# %% tags=["package:minimae_book.evidence.results"]
+# %% tags=["package:minimae_book.evidence.verdicts"]
 @dataclass(frozen=True)
 class Mark:
-    """What was measured at one place: a value for every seed, in percent or as a multiple.
+    """The measurements at one point: a value for every seed, in percent or as a multiple.
 
-    changes: what differs from the recipe and the question that stand at the head of the result.
+    changes: what differs from the recipe and the evaluation at the head of the result.
+    images: test images of an accuracy; 0 for other measures.
+    right: a digit (0 … 9, a, b …) for each test image: how many of the seeds classify it correctly. Empty where this was not kept.
     """
 
     measure: str
@@ -195,6 +196,8 @@ class Mark:
     x: X
     values: tuple[float, ...]
     changes: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    right: str = ""
 
     @property
     def place(self) -> Place:
@@ -216,40 +219,75 @@ class Mark:
 
 # %% [markdown]
 # Three things about it. `std` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from
-# what infinitely many seeds would give: the deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the mean
-# itself was taken from the same n values.
+# what infinitely many seeds would give: the standard deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the
+# mean itself was taken from the same n values. (`images` and `right` are about the test images. We come to them below.)
 #
-# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. A difference counts
-# here when it is larger than twice that.
+# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. With many seeds, the
+# true difference lies within twice that in 95 of 100 cases. With few seeds it does not: the standard deviation is itself a guess,
+# and may be too small by luck. *Student's t distribution* gives the factor for each number of *degrees of freedom*, which says how
+# well the standard deviation is known: 2.0 for many, 2.8 for four, 4.3 for two, 12.7 for one. *Welch's test* works out the degrees of freedom
+# where the two settings vary unequally: at least the smaller n − 1, at most the sum of both.
 
-# %% tags=["package:minimae_book.evidence.results"]
-ERRORS = 2.0  # a difference counts when it is larger than so many of its standard errors
+# %% tags=["package:minimae_book.evidence.statistics"]
+LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
 
 
-def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
-    """A comparison of two means, with a margin of two standard errors of their difference."""
-    first, second = marks[expect.first], marks[expect.second]
-    difference, margin = first.mean - second.mean, ERRORS * math.hypot(first.error, second.error)
-    ok = difference > expect.by + margin if expect.slack is None else difference >= -expect.slack
-    return Finding(expect.says, round(difference, 3), round(margin, 3), bool(ok))
+@dataclass(frozen=True)
+class Effect:
+    """A difference of two means with its standard error and the degrees of freedom of Student's t."""
+
+    difference: float
+    error: float
+    freedom: float
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Lowest and highest value of the true difference that the measurements allow, at this level of confidence."""
+        from scipy.stats import t
+
+        margin = self.error * float(t.ppf((1 + level) / 2, self.freedom)) if self.error else 0.0
+        return self.difference - margin, self.difference + margin
+
+    def above(self, threshold: float) -> float:
+        """The one-sided p-value of the hypothesis that the true difference is at most ``threshold``."""
+        from scipy.stats import t
+
+        if not self.error:
+            return float(self.difference <= threshold)
+        return float(t.sf((self.difference - threshold) / self.error, self.freedom))
+
+    def below(self, threshold: float) -> float:
+        """The one-sided p-value of the hypothesis that the true difference is at least ``threshold``."""
+        return Effect(-self.difference, self.error, self.freedom).above(-threshold)
+
+
+def welch(first: Sequence[float], second: Sequence[float], *others: tuple[float, float]) -> Effect:
+    """The difference of the means of two samples, accuracies over seeds, whose variances may differ.
+
+    others: further variances of the difference, each with its degrees of freedom, such as that of a finite test set.
+    Raises ValueError for a sample of one, which says nothing about its variance.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError("an interval needs at least two seeds")
+    parts = [*((variance(sample) / len(sample), len(sample) - 1.0) for sample in (first, second)), *others]
+    total = math.fsum(part for part, _ in parts)
+    freedom = total**2 / math.fsum(part**2 / degrees for part, degrees in parts) if total else math.inf
+    return Effect(mean(first) - mean(second), math.sqrt(total), freedom)
 
 # %%
 first, second = (Mark("probe (%)", "MAE", f"{100 * ratio:.0f} %", tuple(values)) for ratio, values in sweep.items())
-finding = judge(Expect("25 % hidden above 75 %", first.place, second.place), {mark.place: mark for mark in (first, second)})
-print(finding)
+effect = welch(first.values, second.values)
+low, high = effect.interval()
+print(f"25 % hidden minus 75 %: {effect.difference:+.1f} points, from {low:+.1f} to {high:+.1f}; {effect.freedom:.1f} degrees of freedom")
 
 # %% [markdown]
-# The margin swallows the difference: this sweep says nothing about the ratio. That is its honest result.
+# The interval is wide, and zero lies in it: this sweep says nothing about the ratio. That is its honest result.
 #
 # ### Where this lives
 
 # %%
-twin = results.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
-assert (twin.mean, twin.std, twin.error) == (first.mean, first.std, first.error) and results.ERRORS == ERRORS
-assert (
-    results.judge(Expect("25 % hidden above 75 %", first.place, second.place), {m.place: m for m in (first, second)})
-    == finding
-)
+twin = verdicts.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
+assert (twin.mean, twin.std, twin.error) == (first.mean, first.std, first.error)
+assert vars(statistics.welch(first.values, second.values)) == vars(effect)
 
 # %% [markdown]
 # ### How many seeds?
@@ -292,9 +330,24 @@ plots.curves(
 # *Figure 11.5: how often the worse of two settings has the higher mean. Deviation over seeds as measured in our own sweep of the
 # mask ratio.*
 #
-# Three seeds, as in this project, can settle differences of a point and a half, not of half a point. Many ablations in the
+# Three seeds, as in most of this project, can settle differences of two points, not of half a point. Many ablations in the
 # literature differ by less, with one run each. (The paper's runs are longer and its test set of 50,000 images is larger, so its
 # numbers scatter less; it does not say how much.)
+#
+# ### And the test images
+#
+# More seeds do not help against another kind of luck. Our test set has 2,000 photographs. With 82 % right, another 2,000 would give
+# a number that is off by √(82 · 18 / 2,000) ≈ 0.9 points (one standard error of a *binomial* share). If both settings fail on the same hard photographs,
+# most of that cancels in their difference. To know how much, compare photograph by photograph. That is why a `Mark` can hold how many seeds are `right` about
+# each of its `images`. The older of our results lack these, so their intervals take the full binomial error of both settings, which is too careful.
+#
+# ### Many comparisons
+#
+# And a third kind: make twenty comparisons of settings that are all the same, and one of them will probably look certain. *Holm's correction* multiplies the smallest of k
+# p-values by k, the next by k − 1, and so on, so that a claim with many comparisons does not convince more easily than one with a single comparison.
+#
+# So each comparison comes out in one of three ways. *Yes*: it is shown to be as claimed. *No*: that is excluded; any gain is
+# smaller than half a point. *Undecided*: neither. Few seeds mostly give the third.
 #
 # ## How much?
 #
@@ -312,8 +365,7 @@ book.predict(
 # %% tags=["nbval-check-output"]
 probes, tunes = (swept.line(f"{m} (%)") for m in ("linear probe", "fine-tuned"))
 print("ratios", [int(mark.x) for mark in probes], "seeds", swept.seeds, "·", swept.verdict)
-for found in swept.findings:
-    print("yes" if found.ok else "no ", found.says)
+print(*swept.findings, sep="\n")
 
 # %% mystnb={"image": {"alt": "The reader's sketch from 70 to 84 and back to 80 percent, and the measured curve, which is nearly flat: 82.7, 83.4, 84.1, 83.9 and then 81.7 percent."}}
 book.reveal(
@@ -327,15 +379,15 @@ book.reveal(
 # %% [markdown]
 # *Figure 11.6: your sketch, and means of three seeds (`minimae reproduce mask-ratio --budget laptop`).*
 
-# %% mystnb={"image": {"alt": "Four panels. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of half a point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
+# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of half a point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Bars: one standard deviation over three seeds. Scales differ,
-# by a lot: mind the axes.*
+# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet), and between them the differences that the claim rests on. Bars on the left: one
+# standard deviation over three seeds; in the middle: 95 % intervals. Scales differ, by a lot: mind the axes.*
 #
-# Half of the claim is there. 75 % is among the best, and 90 % is too much: there two of 16 patches are seen. But the left side of
-# the hill is missing: 10 % is a point worse, less than the margin. Why?
+# With three seeds and 2,000 test photographs, all four comparisons are undecided. The right side of the hill is probably there: 90 %, where two of 16 patches are
+# seen, is about two points worse than 75 %. But the left side of the hill is missing: 10 % is only a point worse, where the paper's probe loses 19. Why?
 #
 # - **The grid.** With 196 small patches a single hidden one is copied from its neighbours; the task is trivial. With 16 large ones,
 #   a quarter of a sleeve each, even two hidden ones are a task.
@@ -374,31 +426,29 @@ plots.curves(
 #
 # The second half of the story: patches hidden at random are better than blocks or a grid (Table 1f; the masks of Figure 6).
 
-# %% mystnb={"image": {"alt": "Four panels. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
+# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
 sampled = recorded("sampling")
 picture(sampled)
 
 # %% [markdown]
-# *Figure 11.9: our Table 1f beside the paper's. Bars: one standard deviation over three seeds. Scales differ.*
+# *Figure 11.9: our Table 1f beside the paper's, and the differences between them. Scales differ.*
 
 # %% tags=["nbval-check-output"]
 print(sampled.verdict)
-for found in sampled.findings:
-    print("yes" if found.ok else "no ", found.says)
+print(*sampled.findings, sep="\n")
 
 # %% [markdown]
-# Random is ahead or level in every comparison, and in none by more than the margin. By our own rule, laid down before the runs, the
-# claim **does not hold at this scale**. Not: it is false. On a grid of 4 × 4 a "block" of twelve patches leaves a strip of four, a
-# random mask leaves four somewhere else; the three ways hardly differ in what they leave to be guessed. Six comparisons of which
-# none points the other way are a hint, and a reason to run more seeds, not a result.
+# Random is ahead or level in every comparison, and in none by as much as the interval is wide. The claim is **undecided at this scale**. Not: it is false. On a grid of
+# 4 × 4 a "block" of twelve patches leaves a strip of four, a random mask leaves four somewhere else; the three ways hardly differ in
+# what they leave to be guessed. Six comparisons of which none points the other way are a hint, and a reason to run more seeds on a finer grid, not a result.
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons come out as
-# claimed, *does not hold* when none does, and *holds partly* in between. How many hold entirely, on 10,000 photographs of clothes?
+# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons are *yes*, *holds partly* when some are, *does not
+# hold* when all are *no*, and is *undecided* otherwise. How many hold entirely, on 10,000 photographs of clothes?
 
 # %%
-book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely at this scale?")
+book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely, as far as three seeds can show?")
 
 # %% tags=["nbval-check-output"]
 found = {name: recorded(name) for name in CLAIMS}
@@ -407,14 +457,14 @@ for name, outcome in found.items():
         f"{name:15}{outcome.source:25}{outcome.verdict:14} {sum(f.ok for f in outcome.findings)} of {len(outcome.findings)} comparisons"
     )
 
-# %% mystnb={"image": {"alt": "The reader's guess of 9 and the answer, 5, on one line."}}
+# %% mystnb={"image": {"alt": "The reader's guess of 9 and the answer, 2, on one line."}}
 book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.values()), unit="claims of thirteen")
 
 # %% [markdown]
 # *Figure 11.10: your guess, and the count.*
 #
-# Most of what does not hold is too small to be seen with three seeds. Two things really are otherwise here: random crops *hurt*,
-# because centred clothes stay centred; and half of the blocks is not nearly as good as all, because there are only four.
+# Most of the others are undecided: their effects are too small to be seen with three seeds. That is no failure of the claims. It is what an honest test says when it
+# has too little to go on, and it says how to go on: more seeds, more test images, larger effects.
 # [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each.
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling). **Our deviations**: everything is small (see
@@ -438,11 +488,9 @@ def cached(ratio, seed):
 
 
 theirs = {ratio: Mark("probe (%)", "MAE", ratio, tuple(cached(ratio, seed) for seed in (0, 1, 2))) for ratio in sweep}
-beyond_doubt = judge(
-    Expect("25 % above 75 %", theirs[0.25].place, theirs[0.75].place), {mark.place: mark for mark in theirs.values()}
-)
-print(beyond_doubt)
-assert beyond_doubt.margin == 0 < finding.margin
+beyond_doubt = welch(theirs[0.25].values, theirs[0.75].values)
+print(f"{beyond_doubt.difference:+.1f} points, from {beyond_doubt.interval()[0]:+.1f} to {beyond_doubt.interval()[1]:+.1f}")
+assert beyond_doubt.error == 0 < effect.error
 
 # %% mystnb={"image": {"alt": "One panel with two points each at 25 and 75 percent hidden. Ours have long bars that overlap. Theirs have no bars at all."}}
 told = {"ours, two seeds": (first, second), "theirs, three seeds": tuple(theirs.values())}
@@ -458,7 +506,7 @@ plots.claim_panels({"linear probe (%)": lines}, {}, axis="hidden")
 #
 # The bars. Their deviation is not small, it is *zero*: three runs with three seeds gave the same number to the last digit. Networks
 # do not do that. So the seed never reached the run. The cache knows a result by its ratio alone, and hands out the first seed's
-# answer three times; the margin is 0, and any difference is "significant". A key must hold *everything* that decides a result:
+# answer three times; the interval has no width, and any difference is "significant". A key must hold *everything* that decides a result:
 # `minimae reproduce` keys its jobs by a digest of the whole recipe, seed included. The cheapest alarm is one line: complain when
 # two seeds give the same value.
 # </details>

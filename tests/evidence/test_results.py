@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minimae_book.evidence.claims import Expect
-from minimae_book.evidence.results import HOLDS, NOT, PARTLY, Finding, Mark, Outcome, compared, judge, read, recorded, save
+from minimae_book.evidence.results import Outcome, compared, read, recorded, save
+from minimae_book.evidence.verdicts import NO, YES, Finding, Mark
 from minimae_book.figures.results import claim_panels
 
 from minimae.errors import MinimaeError
@@ -16,16 +16,13 @@ from minimae.errors import MinimaeError
 HIGH, LOW = ("a (%)", "MAE", 1), ("a (%)", "MAE", 2)
 
 
-def marks(high: tuple[float, ...], low: tuple[float, ...]) -> dict:
-    return {place: Mark(*place, values) for place, values in ((HIGH, high), (LOW, low))}
-
-
 def outcome(*findings: bool, values: tuple[float, ...] = (80.0, 81.0, 82.0)) -> Outcome:
     return Outcome(
         claim="c", says="It holds.", source="Table 1", axis="x", paper={"a (%)": {"MAE": [(1, 84.9), ("x", 2.0)]}}, paper_axis="",
         budget="laptop", scale="small", command="minimae reproduce c", seeds=(0, 1, 2),
         marks=(Mark(*HIGH, values), Mark("b", "MAE", "x", (1.0,))),
-        findings=tuple(Finding(f"finding {i}", 1.0, 0.5, ok) for i, ok in enumerate(findings)), recipe={"batch": 3},
+        findings=tuple(Finding(f"finding {i}", "a (%)", 0.0, 1.0, 0.5, 1.5, 0.01, YES if ok else NO) for i, ok in enumerate(findings)),
+        recipe={"batch": 3},
         environments=({"torch": "2"},), seconds={"pre-training": 3, "questions": 4},
     )  # fmt: skip
 
@@ -36,26 +33,6 @@ def test_mean_deviation_and_error_are_numpys() -> None:
     assert mark.mean == pytest.approx(np.mean(values)) and mark.std == pytest.approx(np.std(values, ddof=1))
     assert mark.error == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
     assert Mark(*HIGH, (5.0,)).error == 0
-
-
-def test_a_difference_counts_when_it_is_larger_than_two_standard_errors() -> None:
-    values, others = (82.0, 83.0, 84.0), (80.0, 81.0, 82.0)  # 2 apart; each error 1/√3; twice the error of the difference: 1.63
-    found = judge(Expect("high above low", HIGH, LOW), marks(values, others))
-    assert found.ok and found.difference == 2.0 and found.margin == pytest.approx(2 * np.sqrt(2 / 3), abs=1e-3)
-    assert not judge(Expect("", HIGH, LOW), marks((81.5, 82.5, 83.5), others)).ok
-    assert not judge(Expect("", HIGH, LOW, by=0.5), marks(values, others)).ok
-    assert not judge(Expect("", LOW, HIGH), marks(values, others)).ok
-
-
-def test_where_nothing_should_matter_a_small_loss_is_allowed_and_no_more() -> None:
-    almost = Expect("", LOW, HIGH, slack=1.0)
-    assert judge(almost, marks((82.0, 82.0), (81.0, 81.0))).ok
-    assert not judge(almost, marks((82.0, 82.0), (80.9, 80.9))).ok
-    assert judge(almost, marks((82.0, 82.0), (90.0, 90.0))).ok
-
-
-def test_the_verdict_counts_the_comparisons() -> None:
-    assert [outcome(*told).verdict for told in ((True, True), (True, False), (False, False))] == [HOLDS, PARTLY, NOT]
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
@@ -99,3 +76,14 @@ def test_the_figure_has_a_panel_for_each_measure_and_the_paper_beside_it() -> No
     drawn = [line.get_ydata().tolist() for line in fig.axes[1].lines]
     assert [83.2, 84.9] in drawn and [80.0, 84.0] in [line.get_ydata().tolist() for line in fig.axes[0].lines]
     assert len(claim_panels(ours, {}, axis="ratio").axes) == 2
+
+
+def test_the_figure_shows_each_difference_with_its_interval() -> None:
+    ours = {"tuned (%)": {"MAE": [(10, 80.0, 0.5), (75, 84.0, 0.2)]}, "cost": {"MAE": [(10, 2.0, 0.0), (75, 1.0, 0.0)]}}
+    effects = {"tuned (%)": [("75 above 10", "yes", 0.0, 4.0, 3.0, 5.0), ("75 above 90", "undecided", 0.0, 1.0, -1.0, 3.0)]}
+    fig = claim_panels(ours, {"tuned (%)": {"MAE": [(10, 83.2)]}}, axis="ratio", effects=effects)
+    shown = fig.axes[1]
+    assert [text.get_text() for text in shown.texts] == ["75 above 10: yes", "75 above 90: undecided"]
+    bars = [bar.get_segments()[0][:, 0].tolist() for bar in shown.collections]
+    assert bars == [[3.0, 5.0], [-1.0, 3.0]]
+    assert [axes.axison for axes in fig.axes] == [True, True, True, True, False, False]

@@ -60,7 +60,7 @@ TINY = Pretrain(data="cifar10", size="tiny", patch=4, image=32, batch=512, epoch
 
 LAPTOP = Budget(
     name="laptop",
-    what="10,000 embedded images of Fashion-MNIST, 0.5 M parameters, 20 epochs (masks: 40), three seeds; two CPU cores",
+    what="10,000 embedded images of Fashion-MNIST, 0.5 M parameters, 20 epochs (masks: 40); two CPU cores",
     pretrain=NANO, mask_epochs=40.0, tune=FEW_LABELS, scratch=SCRATCH, labels=1000, ladder=(100, 300, 1000, 3000),
     epochs=(5.0, 10.0, 20.0, 40.0, 80.0), blocks=(0, 0.5, 1, 2, 3, 4), channels=1, scenes=500,
     dense=replace(NANO, data="shapes", image=64, patch=8, epochs=60.0, warmup_epochs=6.0, base_lr=4e-3),
@@ -71,7 +71,7 @@ _MANY = replace(FEW_LABELS, batch=100, epochs=15.0, warmup_epochs=2.0, base_lr=1
 FULL = replace(
     LAPTOP,
     name="full",
-    what="all 60,000 + 10,000 images of Fashion-MNIST, 0.5 M parameters, 20 epochs, up to all labels, three seeds; two CPU cores",
+    what="all 60,000 + 10,000 images of Fashion-MNIST, 0.5 M parameters, 20 epochs, up to all labels; two CPU cores",
     pretrain=replace(NANO, data="fashion-full"), mask_epochs=20.0, tune=_MANY, scratch=replace(_MANY, base_lr=2.5e-3, layer_decay=1.0),
     labels=10_000, ladder=(1000, 10_000, 60_000),
 )  # fmt: skip
@@ -80,7 +80,7 @@ _SMALL = replace(NANO, width=24, heads=2, depth=2, decoder_width=16, batch=32, e
 _FEW = replace(FEW_LABELS, epochs=2.0, warmup_epochs=0.0)
 SMOKE = Budget(
     name="smoke",
-    what="300 embedded images, a tiny network, one epoch, two seeds: shows that everything runs, and says nothing about the claim",
+    what="300 embedded images, a tiny network, one epoch: shows that everything runs, and says nothing about the claim",
     pretrain=_SMALL, mask_epochs=1.0, tune=_FEW, scratch=replace(_FEW, base_lr=5e-3, layer_decay=1.0), labels=100, ladder=(50, 100),
     epochs=(0.5, 1.0), ratios=(25, 75), depths=(1, 2), widths=(16, 32), blocks=(0, 0.5, 1, 2), channels=1, scenes=20,
     dense=replace(_SMALL, data="shapes", image=64, patch=16), limit=300, seeds=(0, 1),
@@ -89,7 +89,7 @@ SMOKE = Budget(
 _TUNED = Finetune(batch=250, epochs=50.0, warmup_epochs=5.0, base_lr=2e-3, layer_decay=0.75, crop=(0.4, 1.0), graph=True)
 GPU = Budget(
     name="gpu",
-    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 40 epochs, three seeds; one GPU. Not yet run",
+    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 40 epochs; one GPU. Not yet run",
     pretrain=TINY, mask_epochs=40.0, tune=_TUNED, scratch=replace(_TUNED, base_lr=1e-3, layer_decay=1.0), labels=5000,
     ladder=(500, 2000, 5000, 20_000), epochs=(10.0, 20.0, 40.0, 80.0, 160.0), depths=(4, 1, 2, 8), widths=(64, 128, 256),
     blocks=(0, 0.5, 1, 2, 4, 8, 12), channels=3, scenes=1000,

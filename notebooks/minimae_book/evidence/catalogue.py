@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from itertools import pairwise
 
+from minimae.errors import nearest
+
 from .budgets import Budget
 from .claims import (
     CROPS,
@@ -40,9 +42,13 @@ from .claims import (
 )
 
 
+def named(x: X) -> str:
+    return x if isinstance(x, str) else f"{x:g}"
+
+
 def every_pair(measure: str, *xs: float | str) -> list[Expect]:
     """Each is above the one that follows it."""
-    return [Expect(f"{measure.split(' (')[0]}: {a} above {b}", mae(measure, a), mae(measure, b)) for a, b in pairwise(xs)]
+    return [Expect(f"{measure.split(' (')[0]}: {named(a)} above {named(b)}", mae(measure, a), mae(measure, b)) for a, b in pairwise(xs)]
 
 
 def judged(b: Budget, *expects: Expect) -> list[Expect]:
@@ -76,7 +82,7 @@ def light_decoder(b: Budget) -> list[Expect]:
     shallow, *_, deep = sorted(b.depths)
     return judged(
         b,
-        Expect(f"fine-tuned: depth {shallow} at most a point below {deep}", mae(TUNED, shallow), mae(TUNED, deep), slack=1.0),
+        Expect(f"fine-tuned: depth {shallow} within a point of {deep}", mae(TUNED, shallow), mae(TUNED, deep), within=1.0),
         Expect(f"linear probe: depth {deep} above {shallow}", mae(PROBE, deep), mae(PROBE, shallow)),
     )
 
@@ -184,3 +190,10 @@ def claims_of_modules() -> list[Claim]:
 
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*_ALL, *claims_of_modules())}
+
+
+def claim_named(name: str) -> Claim:
+    """A claim by name. Raises ValueError with the nearest known name."""
+    if name not in CLAIMS:
+        raise ValueError(f"unknown claim {name!r}{nearest(name, CLAIMS)}")
+    return CLAIMS[name]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from minimae.errors import nearest
 from minimae.tasks.pretrain import Pretrain
 
 from .ablations import ABLATIONS
@@ -37,7 +36,8 @@ class Point:
 class Expect:
     """A comparison that the claim rests on: the mean at ``first`` is above that at ``second``.
 
-    by: by more than this much. slack: not above, but at most this much below (where the claim is that something does not matter).
+    by: by more than this much. slack: not above, but at most this much below. within: neither this much above nor this much below
+    (where the claim is that something hardly matters).
     """
 
     says: str
@@ -45,6 +45,12 @@ class Expect:
     second: Place
     by: float = 0.0
     slack: float | None = None
+    within: float | None = None
+
+    @property
+    def threshold(self) -> float:
+        """The difference from which on the comparison is as claimed."""
+        return -self.slack if self.slack is not None else -self.within if self.within is not None else self.by
 
 
 @dataclass(frozen=True)
@@ -241,10 +247,3 @@ def lines(**named: Sequence[float]) -> dict[str, Sequence[tuple[X, float]]]:
 
 def changes_in(axis: str, name: str) -> list[Any]:
     return [variant.changes[name] for variant in ABLATIONS[axis]]
-
-
-def claim_named(name: str, known: Mapping[str, Claim]) -> Claim:
-    """A claim by name. Raises ValueError with the nearest known name."""
-    if name not in known:
-        raise ValueError(f"unknown claim {name!r}{nearest(name, known)}")
-    return known[name]

@@ -16,10 +16,10 @@ from minimae.devices import set_device
 from minimae.errors import MinimaeError
 from minimae.train import threads
 
-from ..figures.results import claim_panels
+from ..figures.results import Effect, claim_panels
 from .budgets import BUDGETS, budget_named
-from .catalogue import CLAIMS
-from .claims import Claim, claim_named
+from .catalogue import CLAIMS, claim_named
+from .claims import Claim
 from .jobs import Store, run
 from .results import RECORDED, Outcome, compared, gather, read, recorded, save
 
@@ -36,7 +36,7 @@ class ReproduceCommand:
     claims: Positional[Annotated[tuple[str, ...], arg(metavar="[CLAIM …]")]] = ()
     """One or more claims, or all."""
     list: bool = False
-    """List the claims and their outcomes on two CPU cores."""
+    """List the claims, their recorded verdicts, and the budgets."""
     budget: Literal["smoke", "laptop", "colour", "full", "gpu"] = "laptop"
     """smoke: under a minute. laptop: two cores, under an hour. colour: CIFAR-10, about as long. full: all of Fashion-MNIST, hours.
     gpu: one GPU, under half an hour."""
@@ -61,7 +61,7 @@ class ReproduceCommand:
             return
         if "all" in self.claims and len(self.claims) > 1:
             raise ValueError("all cannot be combined with claims: name claims, or say all")
-        chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name, CLAIMS) for name in self.claims]
+        chosen = list(CLAIMS.values()) if self.claims == ("all",) else [claim_named(name) for name in self.claims]
         if self.threads is not None:
             threads.fix(self.threads)
         budget = budget_named(self.budget, data=self.data, seeds=self.seeds)
@@ -109,22 +109,36 @@ class ReproduceCommand:
 
 
 def picture(outcome: Outcome) -> Figure:
-    """The figure of an outcome: a row for every measure, ours on the left, the paper's on the right."""
+    """The figure of an outcome: a row for every measure, with our numbers, the differences that the claim rests on, and the paper's numbers."""
     ours: dict[str, dict[str, Any]] = {}
     for mark in outcome.marks:
         ours.setdefault(mark.measure, {}).setdefault(mark.line, []).append((mark.x, mark.mean, mark.std))
+    effects: dict[str, list[Effect]] = {}
+    for found in outcome.findings:
+        if found.low is not None and found.high is not None:
+            row = (found.says.split(": ")[-1], found.outcome, found.threshold, found.difference, found.low, found.high)
+            effects.setdefault(found.measure, []).append(row)
     log = outcome.axis in LOGARITHMIC
-    return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log)
+    return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log, effects=effects)
+
+
+SHOWN = ("laptop", "colour")  # budgets with recorded results for most claims
 
 
 def listing() -> str:
-    """All claims: where the paper makes them, what is claimed, and the outcome in the results that come with the package."""
-    lines = [f"{'claim':15}{'in the paper':25}{'laptop':16}{'core min':>9}  what is claimed"]
+    """All claims: where the paper makes them, the verdicts in the results that come with the package, and the budgets."""
+    lines = [f"{'claim':15}{'in the paper':24}" + "".join(f"{name:22}" for name in SHOWN) + "what is claimed"]
     for claim in CLAIMS.values():
-        path = RECORDED / "laptop" / f"{claim.name}.json"
-        found = read(path) if path.is_file() else None
-        minutes = f"{sum(found.seconds.values()) / 60:.0f}" if found else "–"
-        lines.append(f"{claim.name:15}{claim.source:25}{found.verdict if found else 'not run':16}{minutes:>9}  {claim.says}")
-    budgets = [f"  {budget.name:8}{budget.what}" for budget in BUDGETS.values()]
-    note = "core min: minutes of one core for all its runs; claims share runs, so all together take less than the sum."
-    return "\n".join([*lines, "", note, "minimae reproduce CLAIM --budget BUDGET:", *budgets])
+        lines.append(f"{claim.name:15}{claim.source:24}" + "".join(f"{result_of(claim.name, name):22}" for name in SHOWN) + claim.says)
+    budgets = [f"  {budget.name:8}{budget.what}; {len(budget.seeds)} seeds" for budget in BUDGETS.values()]
+    notes = ["In brackets: seeds, and minutes of one core. Claims share runs, so all together take less than the sum."]
+    return "\n".join([*lines, "", *notes, "minimae reproduce CLAIM --budget BUDGET:", *budgets])
+
+
+def result_of(claim: str, budget: str) -> str:
+    """The recorded verdict of a claim, with seeds and core minutes."""
+    path = RECORDED / budget / f"{claim}.json"
+    if not path.is_file():
+        return "–"
+    found = read(path)
+    return f"{found.verdict} ({len(found.seeds)}, {sum(found.seconds.values()) / 60:.0f})"

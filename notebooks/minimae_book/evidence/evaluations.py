@@ -1,4 +1,4 @@
-"""How an encoder is measured: each evaluation is a value, and its result is one number."""
+"""How an encoder is measured: each evaluation is a value, and its result is one number, or for each test image whether it is right."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from minimae.data.images import Images
 from minimae.data.shapes import Scenes
 from minimae.model.mae import MAE
 from minimae.model.sizes import flops
-from minimae.tasks.evaluation import evaluate
+from minimae.tasks.evaluation import predict
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Finetune, finetune
-from minimae.tasks.knn import accuracy
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 from minimae.tasks.probe import probe_predict
 from minimae.train.order import batch_at
@@ -45,13 +44,14 @@ class Tune:
     labels: int
     test: int | None = None
 
-    def answer(self, model: MAE, images: Open) -> float:
+    def answer(self, model: MAE, images: Open) -> Tensor:
         """Fine-tune a copy of the encoder, and classify the test images."""
         train = images(self.data, "train")
         few = train.balanced_subset(min(self.labels, len(train)), seed=self.recipe.seed)
         classifier, _ = finetune(self.recipe, model.encoder, few, train.statistics, quiet=True)
         test = at_most(images(self.data, "test"), self.test)
-        return evaluate(classifier, test, train.statistics, precision=self.recipe.precision).top1
+        found = predict(classifier, test, train.statistics, precision=self.recipe.precision)
+        return found.top[:, 0] == found.labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ class Linear:
     labels: int | None = None
     test: int | None = None
 
-    def answer(self, model: MAE, images: Open) -> float:
+    def answer(self, model: MAE, images: Open) -> Tensor:
         """Extract features of whole images once, and solve the linear layer to its optimum."""
         statistics = images(self.data, "train").statistics
         train, test = at_most(images(self.data, "train"), self.labels), at_most(images(self.data, "test"), self.test)
         train_features, test_features = (extract(model.encoder, part, statistics) for part in (train, test))
         assert train.labels is not None and test.labels is not None
-        return accuracy(probe_predict(train_features, train.labels, test_features, seed=self.seed)[0], test.labels)
+        return probe_predict(train_features, train.labels, test_features, seed=self.seed)[0] == test.labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from minimae.cli.report import environment, write_json
 from minimae.data.images import Images
@@ -93,7 +94,7 @@ class Store:
         return not start.trained or (self.model(start) / "done.json").is_file()
 
     def answer(self, job: Job) -> dict[str, Any] | None:
-        """The result: value, seconds, environment; None if the job is not done."""
+        """The result: value, a 1 or 0 for each test image of an accuracy, seconds, environment; None if the job is not done."""
         path = self.folder / "answers" / f"{job.key}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -127,11 +128,13 @@ class Store:
         """Run the evaluation and save its result."""
         images = self.images(job.start)
         started = time.perf_counter()
-        value = job.question.answer(self.encoder(job.start).to(self.device), images)
+        found = job.question.answer(self.encoder(job.start).to(self.device), images)
+        right = found.tolist() if isinstance(found, Tensor) else []  # for each test image
+        value = 100 * sum(right) / len(right) if right else found
         seconds = time.perf_counter() - started
         path = self.folder / "answers" / f"{job.key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        result = {"value": value, "seconds": seconds, "environment": environment(self.device)}
+        result = {"value": value, "right": "".join("01"[one] for one in right), "seconds": seconds, "environment": environment(self.device)}
         write_json(path, {**result, "start": asdict(job.start), "question": [type(job.question).__name__, asdict(job.question)]})
 
     def encoder(self, start: Start) -> MAE:

@@ -1,71 +1,24 @@
-"""From measurements to a result: means with standard deviations, a verdict, one JSON file; and the results that come with the package."""
+"""From measurements to a result: marks, findings, one JSON file; and the results that come with the package."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from minimae.cli.report import write_json
 from minimae.errors import MinimaeError
 
 from .budgets import Budget
-from .claims import Claim, Expect, Place, Point, X
+from .claims import Claim, Place, Point, X
 from .evaluations import Question
 from .jobs import Store
+from .verdicts import DIGITS, Finding, Mark, judge, verdict
 
 RECORDED = Path(__file__).parent / "recorded"
-ERRORS = 2.0  # a difference counts when it is larger than this many of its standard errors
-HOLDS, PARTLY, NOT = "holds", "holds partly", "does not hold"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """The measurements at one point: a value for every seed, in percent or as a multiple.
-
-    changes: what differs from the recipe and the evaluation at the head of the result.
-    """
-
-    measure: str
-    line: str
-    x: X
-    values: tuple[float, ...]
-    changes: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Place:
-        return self.measure, self.line, self.x
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over the seeds, unbiased; 0 for one seed."""
-        return stdev(self.values) if len(self.values) > 1 else 0.0
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return self.std / math.sqrt(len(self.values))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A comparison and its outcome: the difference of the means, twice its standard error, and whether it is as claimed."""
-
-    says: str
-    difference: float
-    margin: float
-    ok: bool
-
-    def __str__(self) -> str:
-        return f"{'yes' if self.ok else 'no ':3} {self.says}: {self.difference:+.1f} ± {self.margin:.1f}"
 
 
 @dataclass(frozen=True)
@@ -90,9 +43,7 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """holds when every comparison came out as claimed, does not hold when none did, and holds partly otherwise."""
-        right = sum(finding.ok for finding in self.findings)
-        return HOLDS if right == len(self.findings) else PARTLY if right else NOT
+        return verdict(self.findings)
 
     def at(self, place: Place) -> Mark:
         """The mark at a position on the axis. Raises KeyError when there is none."""
@@ -119,37 +70,32 @@ class Outcome:
         return "\n".join(rows)
 
 
-def judge(expect: Expect, marks: Mapping[Place, Mark]) -> Finding:
-    """A comparison of two means, with a margin of two standard errors of their difference."""
-    first, second = marks[expect.first], marks[expect.second]
-    difference, margin = first.mean - second.mean, ERRORS * math.hypot(first.error, second.error)
-    ok = difference > expect.by + margin if expect.slack is None else difference >= -expect.slack
-    return Finding(expect.says, round(difference, 3), round(margin, 3), bool(ok))
-
-
 def gather(claim: Claim, budget: Budget, points: Sequence[Point], store: Store, command: str) -> Outcome:
     """The outcome of a claim whose jobs are all done."""
     marks, environments, questions, models = [], [], 0.0, {}
     recipe, by_measure = asdict(claim.recipe(budget)), questions_of(points)
     for point in points:
-        values = []
+        values, counts = [], []
         for seed in budget.seeds:
             job = point.job(seed)
             answer = store.answer(job)
             assert answer is not None, "gather comes after run"
             values.append(round(float(answer["value"]), 3))
+            counts.append([int(one) for one in answer.get("right", "")])
             questions += answer["seconds"]
             environments.append(answer["environment"])
             if job.start.trained:
                 models[job.start.key] = json.loads((store.model(job.start) / "done.json").read_text(encoding="utf-8"))
-        marks.append(Mark(point.measure, point.line, point.x, tuple(values), changes(point, recipe, by_measure[point.measure])))
+        right = "".join(DIGITS[sum(seeds)] for seeds in zip(*counts, strict=True))
+        differs = changes(point, recipe, by_measure[point.measure])
+        marks.append(Mark(point.measure, point.line, point.x, tuple(values), differs, len(right), right))
     by_place = {mark.place: mark for mark in marks}
     unique = [dict(items) for items in dict.fromkeys(tuple(sorted(e.items())) for e in environments)]
     seconds = {"pre-training": sum(model["seconds"] for model in models.values()), "questions": questions}
     return Outcome(
         claim=claim.name, says=claim.says, source=claim.source, axis=claim.axis, paper=claim.paper, paper_axis=claim.paper_axis,
         budget=budget.name, scale=budget.what, command=command, seeds=budget.seeds, marks=tuple(marks),
-        findings=tuple(judge(expect, by_place) for expect in claim.expects(budget)),
+        findings=judge(claim.expects(budget), by_place),
         recipe={**recipe, "questions": by_measure},
         environments=tuple(unique), seconds={name: round(value) for name, value in seconds.items()},
     )  # fmt: skip

@@ -117,6 +117,7 @@ def neighbours(rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[b
 
 X = float | str
 Points = Sequence[tuple[X, float, float]]  # value on the axis, mean, standard deviation
+Effect = tuple[str, str, float, float, float, float]  # label, outcome, threshold, difference, lowest, highest
 COLOURS = {"MAE": BLUE, "from scratch": ORANGE}
 OTHERS, MARKERS = (GREEN, PURPLE, ORANGE, BLUE), "os^Dv"
 
@@ -128,24 +129,50 @@ def claim_panels(
     axis: str,
     paper_axis: str = "",
     log: bool = False,
+    effects: Mapping[str, Sequence[Effect]] | None = None,
 ) -> Figure:
     """A row for every measure: on the left {measure: {line: [(x, mean, std), …]}}, on the right the paper's {line: [(x, value), …]}.
 
-    The two columns have scales of their own, because data and model differ. log: numbers on a logarithmic axis.
+    effects: between them, differences with their intervals. The columns have scales of their own, because data and model differ.
+    log: numbers on a logarithmic axis.
     """
-    both = any(measure in paper for measure in ours)
-    fig = figure(9.2 if both else 5.4, 2.5 * len(ours) + 0.5)
-    panels = fig.subplots(len(ours), 2 if both else 1, squeeze=False)
+    effects = effects or {}
+    columns = ["ours", *["effects"] * bool(effects), *["paper"] * any(measure in paper for measure in ours)]
+    wide = {1: 5.4, 2: 9.2, 3: 12.6}[len(columns)]
+    tall = [max(2.5, 0.55 * len(effects.get(measure, ())) + 1.0) for measure in ours]
+    fig = figure(wide, sum(tall) + 0.5)
+    panels = fig.subplots(len(ours), len(columns), squeeze=False, height_ratios=tall)
     for row, (measure, lines) in zip(panels, ours.items(), strict=True):
-        drawn(row[0], lines, measure, axis, log)
-        row[0].set_title("measured here", fontsize=10)
-        if both and measure in paper:
+        at = dict(zip(columns, row, strict=True))
+        drawn(at["ours"], lines, measure, axis, log)
+        at["ours"].set_title("measured here", fontsize=10)
+        if measure in effects:
+            differences(at["effects"], effects[measure], measure)
+        if measure in paper:
             theirs = {name: [(x, y, 0.0) for x, y in points] for name, points in paper[measure].items()}
-            drawn(row[1], theirs, measure, paper_axis or axis, log and not paper_axis)
-            row[1].set_title("the paper", fontsize=10)
-        elif both:
-            row[1].set_axis_off()
+            drawn(at["paper"], theirs, measure, paper_axis or axis, log and not paper_axis)
+            at["paper"].set_title("the paper", fontsize=10)
+        for column, known in (("effects", effects), ("paper", paper)):
+            if column in at and measure not in known:
+                at[column].set_axis_off()
     return fig
+
+
+def differences(axes: Axes, effects: Sequence[Effect], measure: str) -> None:
+    """One panel: in each row a difference, with a bar for its interval and a dashed line at the threshold that the claim names."""
+    plain(axes)
+    for i, (label, outcome, threshold, difference, low, high) in enumerate(effects):
+        colour = {"yes": BLUE, "no": ORANGE}.get(outcome, GREY)
+        axes.errorbar(difference, i, xerr=[[difference - low], [high - difference]], color=colour, marker="o", markersize=5.5, capsize=3)
+        axes.plot([threshold, threshold], [i - 0.2, i + 0.3], color="#444444", linewidth=1.2, linestyle="--")
+        where = axes.get_yaxis_transform()
+        axes.annotate(f"{label}: {outcome}", (0.0, i - 0.25), xycoords=where, fontsize=8, va="bottom")
+    axes.set(ylim=(len(effects) - 0.5, -0.75), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.margins(x=0.08)
+    axes.set_title("differences, with 95 % intervals", fontsize=10)
+    axes.set_xlabel("points" if measure.endswith("(%)") else measure, fontsize=9)
 
 
 def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log: bool = False) -> None:
