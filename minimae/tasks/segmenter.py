@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -125,20 +125,16 @@ def windows(length: int, size: int) -> Iterator[int]:
     yield from (round(i * (length - size) / (count - 1)) for i in range(count))
 
 
-def sliding(model: nn.Module, images: Tensor, window: int | Pair) -> Tensor:
+def sliding(model: Segmenter, images: Tensor, window: int | Pair) -> Tensor:
     """Logits ``b classes height width``: the mean over overlapping windows of the size of the training crops.
 
     One window at a time is computed, so memory does not grow with the picture, except by its logits.
     """
     (height, width), (high, wide) = images.shape[-2:], pair(window)
-    total: Any = 0
-    count = images.new_zeros(1, 1, height, width)
+    total, count = images.new_zeros(len(images), model.classes, height, width), images.new_zeros(1, 1, height, width)
     for top in windows(height, high):
         for left in windows(width, wide):
             part = (..., slice(top, top + high), slice(left, left + wide))
-            logits = model(images[part])
-            total = images.new_zeros(len(images), logits.shape[1], height, width) if isinstance(total, int) else total
-            total[part] += logits
+            total[part] += model(images[part])
             count[part] += 1
-    result: Tensor = total / count
-    return result
+    return total / count

@@ -71,6 +71,8 @@ def test_windows_cover_everything_and_share_a_third(length: int, size: int) -> N
 class Local(nn.Module):
     """Logits that depend on one pixel alone."""
 
+    classes = 6
+
     def forward(self, images: Tensor) -> Tensor:
         return torch.cat([images, -images], dim=1)
 
