@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +50,7 @@ class PromptCommand(RunOptions):
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Prompt] = field(default_factory=Prompt)
     name: Suppress[str] = ""
-    scratch: bool = False  # Take only the size of the weights, and start from initial ones; --no-frozen trains them too.
+    scratch: bool = False  # Take only the size of the weights, and start from initial ones; --no-frozen trains them.
     point: UseAppendAction[tuple[str, ...]] = ()  # For a picture: a point inside the object, x,y in pixels. It may be repeated.
     negative: UseAppendAction[tuple[str, ...]] = ()  # A point that does not belong to the object. It may be repeated.
     box: str | None = None  # A box around the object: left,top,right,bottom in pixels.
@@ -97,9 +97,11 @@ class PromptCommand(RunOptions):
         recipe = for_processes(self.recipe, world().size)
         loaded: Any = self.layout.load(self.weights)
         encoder, statistics = loaded.classifier.encoder if isinstance(loaded, Classified) else loaded.model.encoder, loaded.statistics
+        if encoder.size.channels not in (1, 3):
+            raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
         if self.scratch:
             torch.manual_seed(recipe.seed)
-            encoder = Encoder(encoder.size)
+            encoder, recipe = Encoder(encoder.size), replace(recipe, layer_decay=1.0)
         threads.in_this_process(encoder.size, device=device)
         train, test = (self.objects(split, encoder.size, statistics) for split in ("train", "test"))
         resume = self.begin("", recipe, device, train, encoder.size)
@@ -107,7 +109,7 @@ class PromptCommand(RunOptions):
         model, result = train_prompts(recipe, encoder.to(device), train, statistics, self.out, **given)
         scores = evaluate_prompts(model, test, statistics)
         if world().main:
-            self.keep(scores, model, test, statistics, result, device)
+            self.keep(scores, model, test, statistics, result, recipe, device)
 
     def objects(self, split: str, size: Size, statistics: Statistics) -> Objects:
         """The objects of one split, at the size of the model; prints once what was left out or held out."""
@@ -118,20 +120,21 @@ class PromptCommand(RunOptions):
             print(*objects.notes, sep="\n", end="\n" * bool(objects.notes))
         return objects
 
-    def keep(self, scores: PromptScores, model: Promptable, test: Objects, statistics: Statistics, result: Result, device: str) -> None:
+    def keep(self, scores: PromptScores, model: Promptable, test: Objects, statistics: Statistics, result: Result, recipe: Prompt,
+             device: str) -> None:  # fmt: skip
         """Print the result; with a folder, write result.json, the table of clicks, and the report."""
         text = f"{in_words(scores, test)}, last epoch, {result.seconds:.0f} s of training"
         print(text)
         if self.out is None:
             return
-        prepare(self.out, self.recipe, device, self.words, again=True)
+        prepare(self.out, recipe, device, self.words, again=True)
         means = {f"{name} %": value for name, value in scores.means().items()}
         write_json(self.out / "result.json", {**means, "objects": len(test), "steps": result.steps, "seconds": result.seconds})
         cells = [(name, *(f"{scores.means()[name + what]:.1f} %" for what in ("", ", best of three"))) for name in scores.prompts]
         head = ("prompt", "mean IoU of the mask that the model picks", "of the best of its three")
         figure, caption = click_table(model, test, statistics)
         parts = [f"<p>{html.escape(text)}.</p>", picture(figure, self.out / "clicks.png", caption), table([head, *cells])]
-        page = write_page(self.out, f"Prompts on {test.name}", [*parts, metrics_part(self.out, result)], self.recipe, device)
+        page = write_page(self.out, f"Prompts on {test.name}", [*parts, metrics_part(self.out, result)], recipe, device)
         print(f"open {page}")
 
 
