@@ -15,7 +15,7 @@ PY   := $(VENV)/bin/python
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_MAX_       := 0
 
-.PHONY: help run test lab book student docs weights lint clean
+.PHONY: help run test lab book student docs notes weights lint clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -43,6 +43,9 @@ student: $(VENV)/.lab-stamp ## copies of the notebooks without solutions and out
 docs: $(VENV)/.docs-stamp ## build the site into docs/_build/html, and open every page in a browser if there is one
 	$(PY) -m sphinx -b html -q -W --keep-going docs docs/_build/html
 	$(PY) docs/check.py docs/_build/html
+
+notes: ## print the release notes of a version from the change log (VERSION=0.6.0; by default the newest)
+	@$(PYTHON) docs/notes.py $(VERSION)
 
 weights: $(VENV)/.lab-stamp ## train the shipped weights again: 25 minutes to hours (NAMES="fashion-nano" for some)
 	$(PY) data/make_weights.py --download $(NAMES)

@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(HERE)]
 
 import lab  # noqa: E402
 import reference  # noqa: E402
+import search  # noqa: E402
 
 import minimae  # noqa: E402
 from notebooks.build import REPOSITORY, chapters  # noqa: E402
@@ -40,6 +41,7 @@ for script in chapters():
 (copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
 shutil.rmtree(HERE / "api", ignore_errors=True)
 reference.write(HERE / "api")
+search.write(HERE / "api" / "scorer.js")
 (HERE / "changelog.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
 
 project, author, copyright = "minimae", "The minimae authors", "The minimae authors, MIT licence"
@@ -74,8 +76,11 @@ html_theme = "sphinx_book_theme"
 html_title = "minimae: masked autoencoders, built from the first patch"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_logo = html_favicon = "_static/logo.svg"
+html_search_scorer = "api/scorer.js"
 html_theme_options = {
     "home_page_in_toc": True,
+    "logo": {"text": "minimae", "alt_text": "minimae"},
     "show_toc_level": 2,
     "use_download_button": True,
     "use_fullscreen_button": False,

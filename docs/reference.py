@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,8 +67,24 @@ def page(name: str) -> str:
     return "\n".join(sections)
 
 
+def commands() -> str:
+    """The Markdown of the page of the command line: what ``minimae help COMMAND`` prints, from the program's own parsers."""
+    from minimae.cli.commands import COMMANDS
+    from minimae.cli.program import usage
+
+    sections = [f"# The commands\n\nWhat `minimae help COMMAND` prints.\n\n```text\n{usage()}\n```\n"]
+    for name in COMMANDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "minimae", *name.split(), "--help"], capture_output=True, text=True, check=True,
+            env={**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, HOMES.values())), "NO_COLOR": "1"},
+        )  # fmt: skip
+        sections.append(f"## minimae {name}\n\n```text\n{done.stdout.strip()}\n```\n")
+    return "\n".join(sections)
+
+
 def write(folder: Path) -> None:
     """Write all pages into a folder."""
     folder.mkdir(exist_ok=True)
+    (folder / "commands.md").write_text(commands(), encoding="utf-8")
     for name in PAGES:
         (folder / f"{name}.md").write_text(page(name), encoding="utf-8")

@@ -26,7 +26,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def test_the_snippets_run_in_the_order_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    snippets, names = blocks(ROOT / "README.md", "python"), {"__name__": "readme"}
+    snippets, names = [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "using.md", "python")], {"__name__": "readme"}
     assert len(snippets) >= 2
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), names)

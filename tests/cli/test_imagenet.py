@@ -258,9 +258,9 @@ def test_recipes_tell_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "imagenet-large-partial-0.5" in told and "87.8 % top-1" in told and "image                   448" in told
 
 
-def test_the_readme_shows_commands_that_exist() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    block = readme.split("## ImageNet")[1].split("```sh\n")[1].split("```")[0]
+def test_the_page_shows_commands_that_exist() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "using.md").read_text(encoding="utf-8")
+    block = page.split("## ImageNet")[1].split("```sh\n")[1].split("```")[0]
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert len(commands) == 10 and all(command[0] == "minimae" for command in commands)
     for command in commands:
