@@ -77,7 +77,7 @@ html_title = "minimae: masked autoencoders, built from the first patch"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_logo = html_favicon = "_static/logo.svg"
-html_search_scorer = "api/scorer.js"
+html_search_scorer = str(HERE / "api" / "scorer.js")  # Sphinx looks from where it is started
 html_theme_options = {
     "home_page_in_toc": True,
     "logo": {"text": "minimae", "alt_text": "minimae"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,13 +67,13 @@ def page(name: str) -> str:
     return "\n".join(sections)
 
 
-def commands() -> str:
-    """The Markdown of the page of the command line: what ``minimae help COMMAND`` prints, from the program's own parsers."""
+def commands(names: Iterable[str] | None = None) -> str:
+    """The Markdown of the page of the command line: what ``minimae help COMMAND`` prints. names: by default those of all commands."""
     from minimae.cli.commands import COMMANDS
     from minimae.cli.program import usage
 
     sections = [f"# The commands\n\nWhat `minimae help COMMAND` prints.\n\n```text\n{usage()}\n```\n"]
-    for name in COMMANDS:
+    for name in COMMANDS if names is None else names:
         done = subprocess.run(
             [sys.executable, "-m", "minimae", *name.split(), "--help"], capture_output=True, text=True, check=True,
             env={**os.environ, "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(map(str, HOMES.values())), "NO_COLOR": "1"},

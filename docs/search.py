@@ -13,7 +13,8 @@ var Scorer = {
   score: ([page, title, anchor, description, score]) => {
     const words = (new URLSearchParams(location.search).get('q') || '').toLowerCase().trim()
     if (DEFINES[words] === page) return score + 100
-    return page === 'glossary' && DEFINES[words] ? score + 50 : page.startsWith('notebooks/') ? score + 5 : page.startsWith('api/') ? score - 5 : score
+    if (page === 'glossary' && DEFINES[words]) return score + 50
+    return score + (page.startsWith('notebooks/') ? 5 : page.startsWith('api/') ? -5 : 0)
   },
   objNameMatch: 11, objPartialMatch: 6, objPrio: { 0: 15, 1: 5, 2: -5 }, objPrioDefault: 0,
   title: 15, partialTitle: 7, term: 5, partialTerm: 2,

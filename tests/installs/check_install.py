@@ -18,10 +18,10 @@ TRAIN = "pretrain fashion-demo --limit 40 --batch 20 --epochs 1 --warmup-epochs 
 COMMANDS = ["--version", "recipes fashion-demo", TRAIN, "knn --weights run --limit 200", "reconstruct", "convert run run.pth --to official"]
 BOOK = """
 from pathlib import Path
-import minimae, minimae_book.check
+import minimae, minimae_book
 from minimae_book.evidence import CLAIMS
 
-minimae.load("photos-tiny")
+minimae.load("photos-tiny"), minimae_book.check
 print(len(CLAIMS), Path(minimae.__file__).parents[1])
 """
 
