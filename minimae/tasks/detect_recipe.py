@@ -65,12 +65,14 @@ class Detect(Settings):
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1), not {self.drop_path}"),
             (not 0 < self.scale[0] <= self.scale[1], f"scale is two shares, the smaller first (0.5 1.5), not {self.scale}"),
             (self.window is not None and self.window < 1, f"a window has at least one patch on a side, not {self.window}"),
-            (self.image < 1 or self.image % self.coarsest, f"image must be a multiple of {self.coarsest} pixels, not {self.image}"),
-            (min(self.finest, self.levels, self.channels, self.proposals, self.rois, self.detections) < 1,
-             "finest, levels, channels, proposals, rois and detections must be at least 1"),
+            (self.finest < 1 or self.finest & (self.finest - 1), f"finest is a stride in pixels, a power of two, not {self.finest}"),
+            (min(self.levels, self.channels, self.proposals, self.rois, self.detections) < 1,
+             "levels, channels, proposals, rois and detections must be at least 1"),
         ):  # fmt: skip
             if wrong:
                 raise ValueError(message)
+        if self.image < 1 or self.image % self.coarsest:
+            raise ValueError(f"image must be a multiple of {self.coarsest} pixels, not {self.image}")
 
     @property
     def strides(self) -> list[int]:

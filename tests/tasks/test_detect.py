@@ -93,6 +93,9 @@ WRONG = {
     "scale": ({"scale": (2.0, 1.0)}, "smaller first"),
     "graph": ({"graph": True, "precision": "fp32"}, "without --graph"),
     "window": ({"window": 0}, "at least one patch"),
+    "finest": ({"finest": 6, "image": 96}, "a power of two"),
+    "no stride": ({"finest": 0}, "a power of two"),
+    "no map": ({"levels": 0}, "must be at least 1"),
 }
 
 
@@ -244,3 +247,8 @@ def test_the_detector_of_coco_can_be_built_and_its_heads_are_those_of_the_second
             for model in (ours, theirs)
         ]
         assert convolutions[0] == convolutions[1], part
+
+
+def test_a_detector_that_finds_nothing_has_a_precision_of_0() -> None:
+    images = scenes(3)
+    assert set(evaluate_detector(Oracle(images, miss=99), images).values()) == {0.0}  # type: ignore[arg-type]
