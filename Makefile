@@ -55,7 +55,7 @@ lint: $(VENV)/.test-stamp ## ruff and mypy
 	$(PY) -m mypy
 
 clean: ## remove .venv, caches and builds; runs/ and data/downloads/ stay
-	rm -rf $(VENV) build dist student docs/_build docs/api docs/notebooks docs/changelog.md .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist student docs/_build docs/api docs/notebooks docs/changelog.md docs/images/photographs.webp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed. A stamp is written only when pip has succeeded; the test extra holds the other two.

@@ -7,12 +7,15 @@ serious for readers with disabilities, after a reconstruction. Needs Chromium or
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FIRST_PAGE = 300_000
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 FAULTS = """() => {
   const faults = [], wide = document.documentElement.scrollWidth, screen = window.innerWidth
@@ -53,7 +56,7 @@ def look(tab: Any, url: str) -> list[str]:
 def watch(tab: Any) -> list[str]:
     """A list that grows by what the pages of a tab complain about, and by what they ask the network for."""
     heard: list[str] = []
-    tab.on("console", lambda message: heard.append(f"console: {message.text}") if message.type == "error" else None)
+    tab.on("console", lambda message: heard.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: heard.append(f"error: {error}"))
     tab.on("request", lambda request: heard.append(f"network: {request.url}") if request.url.startswith("http") else None)
     return heard
@@ -77,12 +80,24 @@ def check(folder: Path, executable: str) -> dict[str, list[str]]:
                 if faults or heard:
                     name = f"{page.relative_to(folder)} ({size['width']} px)"
                     found[name] = list(dict.fromkeys(faults + heard))
+            if size is DESK and (weight := compressed(tab, (folder / "index.html").as_uri())) > FIRST_PAGE:
+                found["index.html when it loads"] = [f"{weight:,} bytes, compressed; at most {FIRST_PAGE:,} are wanted"]
             if (folder / "lab.html").is_file() and (faults := barriers(tab, (folder / "lab.html").as_uri())):
                 found[f"lab.html in use ({size['width']} px)"] = faults
             if size is DESK and not hits(tab, folder, "mask"):
                 found["search.html"] = ["the search finds nothing for 'mask'"]
         chrome.close()
     return found
+
+
+def compressed(tab: Any, url: str) -> int:
+    """What a page loads from this folder, in bytes, as a server would send it."""
+    files: set[str] = set()
+    tab.on("request", lambda request: files.add(request.url.partition("?")[0]))
+    tab.goto(url)
+    tab.wait_for_load_state("networkidle")
+    paths = [Path(unquote(urlsplit(file).path)) for file in files if file.startswith("file:")]
+    return sum(len(gzip.compress(path.read_bytes())) for path in paths if path.is_file())
 
 
 def barriers(tab: Any, url: str) -> list[str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -15,9 +16,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks"), str(HERE)]
 
-import lab  # noqa: E402
+import finish  # noqa: E402
 import reference  # noqa: E402
 import search  # noqa: E402
+from PIL import Image  # noqa: E402
 
 import minimae  # noqa: E402
 from notebooks.build import REPOSITORY, chapters  # noqa: E402
@@ -33,15 +35,43 @@ def outward(text: str) -> str:
     return re.sub(r"\]\(\.\./(?!(?:\w+\.md)\b)", rf"]({BLOB}/", text)
 
 
+# Figures that move, below their static twins: chapter → (code of the cell that draws the twin, name in _static/figures.js, pictures).
+MOVING = {
+    "00_a_picture_mostly_missing": ("plots.picture_table(cells, columns=titles", "growing", "growing.js"),
+    "01_patches": ("plots.moving_grid(pieces.numpy(), (3, 4))", "grid", "pictures.js"),
+    "02_masking_by_shuffling": ("plots.crossing_lines(noise.numpy(), 2)", "shuffle", ""),
+}
+
+
+def with_moving_figure(chapter: str, text: str) -> str:
+    """The notebook with a place for the moving figure, after the caption of its twin."""
+    if chapter not in MOVING:
+        return text
+    code, figure, pictures = MOVING[chapter]
+    book = json.loads(text)
+    drawn = [i for i, cell in enumerate(book["cells"]) if cell["cell_type"] == "code" and code in "".join(cell["source"])]
+    if not drawn:
+        raise ValueError(f"chapter {chapter} has no cell with {code}, below which the moving figure belongs: see MOVING in docs/conf.py")
+    caption = book["cells"][drawn[0] + 1]
+    first, _, rest = "".join(caption["source"]).partition("\n\n")
+    place = f'<div data-figure="{figure}"' + (f' data-pictures="../_static/lab/{pictures}"' if pictures else "") + "></div>"
+    scripts = '<link rel="stylesheet" href="../_static/figures.css"><script src="../_static/figures.js" defer></script>'
+    caption["source"] = "\n\n".join([first, place + scripts, rest]).splitlines(keepends=True)
+    return json.dumps(book)
+
+
 copy = HERE / "notebooks"
 shutil.rmtree(copy, ignore_errors=True)
 shutil.copytree(ROOT / "notebooks" / "images", copy / "images")
 for script in chapters():
-    (copy / f"{script.stem}.ipynb").write_text(outward(script.with_suffix(".ipynb").read_text(encoding="utf-8")), encoding="utf-8")
+    text = with_moving_figure(script.stem, script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    (copy / f"{script.stem}.ipynb").write_text(outward(text), encoding="utf-8")
 (copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
 shutil.rmtree(HERE / "api", ignore_errors=True)
 reference.write(HERE / "api")
 search.write(HERE / "api" / "scorer.js")
+with Image.open(HERE / "images" / "photographs.png") as picture:
+    picture.convert("RGB").save(HERE / "images" / "photographs.webp", quality=65)  # for the start page
 (HERE / "changelog.md").write_text((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), encoding="utf-8")
 
 project, author, copyright = "minimae", "The minimae authors", "The minimae authors, MIT licence"
@@ -93,5 +123,4 @@ html_copy_source = False
 
 
 def setup(app: Any) -> None:
-    """The weights for the page that runs a model in the browser are written at the end, beside its scripts."""
-    app.connect("build-finished", lambda app, error: error or lab.write(Path(app.outdir) / "_static" / "lab"))
+    app.connect("build-finished", finish.finish)

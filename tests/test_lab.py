@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from minimae import weights
 from minimae.data.augment import normalise
 from minimae.model.mae import MAE
 from minimae.model.masking import SAMPLERS, make_mask, user_mask
@@ -85,10 +84,10 @@ def evaluate(request: pytest.FixtureRequest) -> Evaluate:
     return lambda function, *arguments: tab.evaluate(f"given => ({function})(...given)", list(arguments))
 
 
-@pytest.mark.parametrize("name", ["photos-tiny"])
+@pytest.mark.parametrize("name", ["photos-tiny", "fashion-nano"])
 @torch.no_grad()
 def test_predictions_and_attention_are_those_of_pytorch(name: str, evaluate: Evaluate) -> None:
-    trained = weights.load_pretrained(name)
+    trained = load("lab").with_pixels(name)
     model, size = trained.pictures, trained.size
     assert isinstance(model, MAE)
     ratios = (0.75, 0.4) if name == "fashion-nano" else (0.75,)  # the larger model takes half a second
@@ -126,12 +125,14 @@ def test_a_visitor_can_use_it(chromium: Any, tmp_path: Path) -> None:
         tab.wait_for_function("text => document.querySelector('[data-lab=status]').textContent.includes(text)", arg=text, timeout=60_000)
 
     tab.click("[data-lab=start]")
+    tab.select_option("[data-lab=model]", "fashion-nano")  # while the other one is loaded
+    tab.click("[data-lab=start]")
     status("Reconstructed in")
-    assert "64 of 256 patches visible, 75 % hidden" in tab.inner_text("[data-lab=count]")
+    assert "12 of 49 patches visible, 76 % hidden" in tab.inner_text("[data-lab=count]")
     tab.focus("[data-lab=masked]")
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press(" ")
-    assert tab.inner_text("[data-lab=count]").split(" of ")[0] in ("63", "65")
+    assert tab.inner_text("[data-lab=count]").split(" of ")[0] in ("11", "13")
     painted = tab.inner_text("[data-lab=cursor]")
     tab.keyboard.press("Shift+ArrowDown")
     assert painted.startswith("row 1, column 2, ") and tab.inner_text("[data-lab=cursor]") == painted.replace("row 1", "row 2")
@@ -150,3 +151,37 @@ def test_a_visitor_can_use_it(chromium: Any, tmp_path: Path) -> None:
     tab.set_input_files("[data-lab=file]", ROOT / "data" / "photos" / "coffee.jpg")
     status("is looked at most by")
     assert tab.heard == [] and tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+FIGURE = '<div data-figure="{}" data-pictures="{}"></div>'
+
+
+def test_moving_figures_say_what_the_package_says(chromium: Any, page: Path) -> None:
+    shutil.copy(ROOT / "docs" / "_static" / "figures.js", page.parent)
+    places = [("grid", "_static/lab/pictures.js"), ("shuffle", ""), ("growing", "_static/lab/growing.js")]
+    body = "".join(FIGURE.format(*place) for place in places) + '<script src="figures.js"></script>'
+    (page.parent / "figures.html").write_text(f'<!doctype html><meta charset="utf-8">{body}', encoding="utf-8")
+    tab = chromium
+    tab.heard.clear()
+    tab.goto((page.parent / "figures.html").as_uri())
+
+    def move(figure: str, nth: int, value: float) -> str:
+        """What a figure says after one of its sliders was moved."""
+        slider = tab.locator(f"[data-figure={figure}] input").nth(nth)
+        slider.evaluate("(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", value)
+        return str(tab.inner_text(f"[data-figure={figure}] [role=status]"))
+
+    noise = torch.tensor([0.35, 0.2, 0.81, 0.94, 0.5, 0.57])
+    order = noise.argsort()
+    assert move("shuffle", 4, 0.5) == (
+        f"keep: {str(order[:2].tolist())[1:-1]}; masked: {str(order[2:].tolist())[1:-1]}; restore: {str(order.argsort().tolist())[1:-1]}"
+    )
+    for order, count in (("(h w)", range(12)), ("(w h)", torch.arange(12).view(4, 3).T.flatten().tolist())):
+        tab.select_option("[data-figure=grid] select", order)
+        move("grid", 0, 4)
+        assert tab.locator("[data-figure=grid] text").all_text_contents() == [str(number) for number in count]
+        tab.locator("[data-figure=grid] [role=button]").nth(6).press("Enter")
+        assert f"= {list(count)[6]}." in tab.inner_text("[data-figure=grid] [role=status]")
+    mask = make_mask(torch.tensor([0]), (16, 16), ratio=0.98)
+    assert move("growing", 0, 11).startswith(f"{mask.masked.shape[1]} of 256 patches hidden (98 %)")
+    assert tab.locator("[data-figure=growing] rect").count() == mask.masked.shape[1] and tab.heard == []

@@ -14,9 +14,11 @@ lab.call = (message, transfer = []) => new Promise(resolve => {
   lab.worker.postMessage(message, transfer)
 })
 
-// Starts a worker with a model, and takes the weights out of the page's memory.
+// Starts a worker with a model, and takes the weights out of the page's memory. Null if another model was wanted in the meantime.
 lab.load = async name => {
+  const mine = lab.wanted = Symbol(name)
   if (!lab.weights[name]) await lab.script(name)
+  if (lab.wanted !== mine) return null
   const { data, ...weights } = lab.weights[name], text = atob(data), bytes = new Uint8Array(text.length)
   delete lab.weights[name]
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)
@@ -155,20 +157,20 @@ lab.page = root => {
   }
 
   async function start() {
-    const button = find('start'), wantedName = name
+    const button = find('start'), asked = name
     button.disabled = true
-    say(`Loading ${wantedName} …`)
+    say(`Loading ${asked} …`)
     try {
-      const loaded = await lab.load(wantedName)
-      if (wantedName !== name) return
+      const loaded = await lab.load(asked)
+      if (!loaded || asked !== name) return
       weights = { ...loaded, size }
       button.hidden = true
       busy = false
       refresh()
     } catch (error) {
+      button.disabled = false
       say(error.message)
     }
-    button.disabled = false
   }
 
   // ---- pictures
@@ -202,7 +204,9 @@ lab.page = root => {
 
   async function choose(model) {
     name = model
-    weights = null
+    weights = lab.wanted = null
+    find('start').disabled = false
+    say('Load the model to see a reconstruction.')
     if (!lab.pictures[name]) await lab.script('pictures')
     const { size: read, pictures, megabytes } = lab.pictures[name]
     size = read
