@@ -153,6 +153,19 @@ def test_a_visitor_can_use_it(chromium: Any, tmp_path: Path) -> None:
     assert tab.heard == [] and tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_firefox_paints_with_the_keyboard(firefox: Any, page: Path) -> None:
+    count = "() => document.querySelector('[data-lab=count]').textContent"
+    firefox.open(page.as_uri(), 390, 844)
+    firefox.events.clear()
+    firefox.evaluate("() => new Promise(done => setInterval(() => lab.pictures['photos-tiny'] && document.images[0] && done(), 20))")
+    firefox.evaluate("() => document.querySelector('[data-lab=masked]').focus()")
+    before = firefox.evaluate(count)
+    firefox.press("\ue014 ")  # arrow to the right, space
+    after = firefox.evaluate(count)
+    assert before == "64 of 256 patches visible, 75 % hidden" and after.split(" of ")[0] in ("63", "65")
+    assert firefox.evaluate("() => document.documentElement.scrollWidth") <= 390 and firefox.events == []
+
+
 FIGURE = '<div data-figure="{}" data-pictures="{}"></div>'
 
 

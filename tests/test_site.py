@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -106,6 +107,15 @@ def test_the_reference_lists_every_public_module_once() -> None:
     assert set(listed) == set(reference.modules()) and set(listed.values()) == {1}
     assert {"minimae.model.vit", "minimae.cli", "minimae_book.checks.ch05", "minimae_book.bench", "minimae.random"} <= set(listed)
     assert [name for name in reference.PAGES if f"api/{name}\n" not in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")] == []
+
+
+def test_moving_figures_have_their_static_twins() -> None:
+    moving = ast.literal_eval(re.search(r"^MOVING = (\{.*?^\})", (ROOT / "docs" / "conf.py").read_text(encoding="utf-8"), re.M | re.S)[1])
+    figures = (ROOT / "docs" / "_static" / "figures.js").read_text(encoding="utf-8")
+    for chapter, (code, figure, _) in moving.items():
+        script = (ROOT / "notebooks" / f"{chapter}.py").read_text(encoding="utf-8")
+        assert script.count(code) == 1, f"{chapter} has no cell with {code}: MOVING in docs/conf.py says below which cell a figure moves"
+        assert f"  {figure}(root) {{" in figures
 
 
 def test_a_page_with_faults_is_noticed(tmp_path: Path) -> None:
