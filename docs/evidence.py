@@ -111,9 +111,12 @@ def environment() -> str:
 
 
 def page(text: str) -> str:
-    """The page with every part put between its marks."""
+    """The page with every part put between its marks; a mark of a result that is not there yet gets the command that makes it."""
     parts = {"verdicts": verdicts(), "curves": curves(), "environment": environment(), **{place: section(place) for place in shown()}}
-    for name, part in parts.items():
+    marks = re.findall(r"^<!-- (\S+) -->$", text, re.MULTILINE)
+    for name in [*parts, *(mark for mark in marks if mark not in parts and mark.endswith("-colour"))]:
+        claim = name.removesuffix("-colour")
+        part = parts.get(name, f"Not run yet:\n\n```sh\nminimae reproduce {claim} --budget colour\n```")
         place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
         assert count == 1, f"evidence.md has {count} places for {name}"

@@ -218,15 +218,15 @@ class Mark:
         return self.std / math.sqrt(len(self.values))
 
 # %% [markdown]
-# Three things about it. `std` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from
-# what infinitely many seeds would give: the standard deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the
+# Three things about it. `std` is how far *one more run* would be from the mean. `error` is how far *the mean* may be from what
+# infinitely many seeds would give: the standard deviation divided by √(number of seeds). And `stdev` divides by n − 1, since the
 # mean itself was taken from the same n values. (`images` and `right` are about the test images. We come to them below.)
 #
-# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. With many seeds, the
-# true difference lies within twice that in 95 of 100 cases. With few seeds it does not: the standard deviation is itself a guess,
-# and may be too small by luck. *Student's t distribution* gives the factor for each number of *degrees of freedom*, which says how
-# well the standard deviation is known: 2.0 for many, 2.8 for four, 4.3 for two, 12.7 for one. *Welch's test* works out the degrees of freedom
-# where the two settings vary unequally: at least the smaller n − 1, at most the sum of both.
+# To compare two settings, take the difference of their means. Its own standard error is `√(error₁² + error₂²)`. With many seeds,
+# the true difference lies within twice that in 95 of 100 cases. With few seeds it does not: the standard deviation is itself a
+# guess, and may be too small by luck. *Student's t distribution* gives the factor for each number of *degrees of freedom*, which
+# says how well the standard deviation is known: 2.0 for many, 2.8 for four, 4.3 for two, 12.7 for one. *Welch's test* works out
+# the degrees of freedom where the two settings vary unequally: at least the smaller n − 1, at most the sum of both.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -336,15 +336,17 @@ plots.curves(
 #
 # ### And the test images
 #
-# More seeds do not help against another kind of luck. Our test set has 2,000 photographs. With 82 % right, another 2,000 would give
-# a number that is off by √(82 · 18 / 2,000) ≈ 0.9 points (one standard error of a *binomial* share). If both settings fail on the same hard photographs,
-# most of that cancels in their difference. To know how much, compare photograph by photograph. That is why a `Mark` can hold how many seeds are `right` about
-# each of its `images`. The older of our results lack these, so their intervals take the full binomial error of both settings, which is too careful.
+# More seeds do not help against another kind of luck. Our test set has 2,000 photographs. With 82 % right, another 2,000 would
+# give a number that is off by √(82 · 18 / 2,000) ≈ 0.9 points (one standard error of a *binomial* share). If both settings fail
+# on the same hard photographs, most of that cancels in their difference. To know how much, compare photograph by photograph. That
+# is why a `Mark` can hold how many seeds are `right` about each of its `images`. The older of our results lack these, so their
+# intervals take the full binomial error of both settings, which is too careful.
 #
 # ### Many comparisons
 #
-# And a third kind: make twenty comparisons of settings that are all the same, and one of them will probably look certain. *Holm's correction* multiplies the smallest of k
-# p-values by k, the next by k − 1, and so on, so that a claim with many comparisons does not convince more easily than one with a single comparison.
+# And a third kind: make twenty comparisons of settings that are all the same, and one of them will probably look certain. *Holm's
+# correction* multiplies the smallest of k p-values by k, the next by k − 1, and so on, so that a claim with many comparisons does
+# not convince more easily than one with a single comparison.
 #
 # So each comparison comes out in one of three ways. *Yes*: it is shown to be as claimed. *No*: that is excluded; any gain is
 # smaller than half a point. *Undecided*: neither. Few seeds mostly give the third.
@@ -383,11 +385,13 @@ book.reveal(
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet), and between them the differences that the claim rests on. Bars on the left: one
-# standard deviation over three seeds; in the middle: 95 % intervals. Scales differ, by a lot: mind the axes.*
+# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet), and between them the differences that the claim rests on.
+# Bars on the left: one standard deviation over three seeds; in the middle: 95 % intervals. Scales differ, by a lot: mind the
+# axes.*
 #
-# With three seeds and 2,000 test photographs, all four comparisons are undecided. The right side of the hill is probably there: 90 %, where two of 16 patches are
-# seen, is about two points worse than 75 %. But the left side of the hill is missing: 10 % is only a point worse, where the paper's probe loses 19. Why?
+# With three seeds and 2,000 test photographs, all four comparisons are undecided. The right side of the hill is probably there:
+# 90 %, where two of 16 patches are seen, is about two points worse than 75 %. But the left side of the hill is missing: 10 % is
+# only a point worse, where the paper's probe loses 19. Why?
 #
 # - **The grid.** With 196 small patches a single hidden one is copied from its neighbours; the task is trivial. With 16 large ones,
 #   a quarter of a sleeve each, even two hidden ones are a task.
@@ -438,14 +442,16 @@ print(sampled.verdict)
 print(*sampled.findings, sep="\n")
 
 # %% [markdown]
-# Random is ahead or level in every comparison, and in none by as much as the interval is wide. The claim is **undecided at this scale**. Not: it is false. On a grid of
-# 4 × 4 a "block" of twelve patches leaves a strip of four, a random mask leaves four somewhere else; the three ways hardly differ in
-# what they leave to be guessed. Six comparisons of which none points the other way are a hint, and a reason to run more seeds on a finer grid, not a result.
+# Random is ahead or level in every comparison, and in none by as much as the interval is wide. The claim is **undecided at this
+# scale**. Not: it is false. On a grid of 4 × 4 a "block" of twelve patches leaves a strip of four, a random mask leaves four
+# somewhere else; the three ways hardly differ in what they leave to be guessed. Six comparisons of which none points the other
+# way are a hint, and a reason to run more seeds on a finer grid, not a result.
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons are *yes*, *holds partly* when some are, *does not
-# hold* when all are *no*, and is *undecided* otherwise. How many hold entirely, on 10,000 photographs of clothes?
+# `minimae reproduce` tests thirteen claims of the paper with the same rule: a claim *holds* when all its comparisons are *yes*,
+# *holds partly* when some are, *does not hold* when all are *no*, and is *undecided* otherwise. How many hold entirely, on 10,000
+# photographs of clothes?
 
 # %%
 book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely, as far as three seeds can show?")
@@ -463,8 +469,9 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # %% [markdown]
 # *Figure 11.10: your guess, and the count.*
 #
-# Most of the others are undecided: their effects are too small to be seen with three seeds. That is no failure of the claims. It is what an honest test says when it
-# has too little to go on, and it says how to go on: more seeds, more test images, larger effects.
+# Most of the others are undecided: their effects are too small to be seen with three seeds. That is no failure of the claims. It
+# is what an honest test says when it has too little to go on, and it says how to go on: more seeds, more test images, larger
+# effects.
 # [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each.
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling). **Our deviations**: everything is small (see
@@ -504,11 +511,11 @@ plots.claim_panels({"linear probe (%)": lines}, {}, axis="hidden")
 #
 # <details><summary>Diagnosis</summary>
 #
-# The bars. Their deviation is not small, it is *zero*: three runs with three seeds gave the same number to the last digit. Networks
-# do not do that. So the seed never reached the run. The cache knows a result by its ratio alone, and hands out the first seed's
-# answer three times; the interval has no width, and any difference is "significant". A key must hold *everything* that decides a result:
-# `minimae reproduce` keys its jobs by a digest of the whole recipe, seed included. The cheapest alarm is one line: complain when
-# two seeds give the same value.
+# The bars. Their deviation is not small, it is *zero*: three runs with three seeds gave the same number to the last digit.
+# Networks do not do that. So the seed never reached the run. The cache knows a result by its ratio alone, and hands out the first
+# seed's answer three times; the interval has no width, and any difference is "significant". A key must hold *everything* that
+# decides a result: `minimae reproduce` keys its jobs by a digest of the whole recipe, seed included. The cheapest alarm is one
+# line: complain when two seeds give the same value.
 # </details>
 
 # %%

@@ -116,7 +116,14 @@ def picture(outcome: Outcome) -> Figure:
     effects: dict[str, list[Effect]] = {}
     for found in outcome.findings:
         if found.low is not None and found.high is not None:
-            row = (found.says.split(": ")[-1], found.outcome, found.threshold, found.difference, found.low, found.high)
+            row = (
+                found.says.removeprefix(f"{found.measure.split(' (')[0]}: "),
+                found.outcome,
+                found.threshold,
+                found.difference,
+                found.low,
+                found.high,
+            )
             effects.setdefault(found.measure, []).append(row)
     log = outcome.axis in LOGARITHMIC
     return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log, effects=effects)
