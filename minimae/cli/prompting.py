@@ -20,6 +20,7 @@ from ..data.types import Statistics
 from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
+from ..model.sizes import size as named_size
 from ..model.vit import Encoder
 from ..recipes import for_processes
 from ..tasks.prompt import Prompt, encoded, load_promptable, train_prompts
@@ -46,11 +47,14 @@ class PromptCommand(RunOptions):
     data: Positional[Annotated[str | None, arg(metavar="DATA|PICTURE")]] = None
     """shapes, a folder with images/ and masks/, or COCO's JSON: to learn, or to measure a trained segmenter on. Or a picture."""
     weights: Path = Path("photos-tiny")
-    """What the encoder starts from: shipped weights by name, a run folder, a file of weights. Or the folder of a promptable segmenter."""
+    """What the encoder starts from: shipped weights by name, a run folder, a file of weights, or none. Or the folder of a promptable
+    segmenter."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Prompt] = field(default_factory=Prompt)
     name: Suppress[str] = ""
     scratch: bool = False  # Take only the size of the weights, and start from initial ones; --no-frozen trains them.
+    size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
+    patch: int | None = None  # With --weights none: height and width of a patch in pixels.
     point: UseAppendAction[tuple[str, ...]] = ()  # For a picture: a point inside the object, x,y in pixels. It may be repeated.
     negative: UseAppendAction[tuple[str, ...]] = ()  # A point that does not belong to the object. It may be repeated.
     box: str | None = None  # A box around the object: left,top,right,bottom in pixels.
@@ -95,13 +99,11 @@ class PromptCommand(RunOptions):
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
         recipe = for_processes(self.recipe, world().size)
-        loaded: Any = self.layout.load(self.weights)
-        encoder, statistics = loaded.classifier.encoder if isinstance(loaded, Classified) else loaded.model.encoder, loaded.statistics
+        encoder, statistics = self.start(recipe)
         if encoder.size.channels not in (1, 3):
             raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
-        if self.scratch:
-            torch.manual_seed(recipe.seed)
-            encoder, recipe = Encoder(encoder.size), replace(recipe, layer_decay=1.0)
+        if self.scratch or str(self.weights) == "none":
+            recipe = replace(recipe, layer_decay=1.0)
         threads.in_this_process(encoder.size, device=device)
         train, test = (self.objects(split, encoder.size, statistics) for split in ("train", "test"))
         resume = self.begin("", recipe, device, train, encoder.size)
@@ -110,6 +112,17 @@ class PromptCommand(RunOptions):
         scores = evaluate_prompts(model, test, statistics)
         if world().main:
             self.keep(scores, model, test, statistics, result, recipe, device)
+
+    def start(self, recipe: Prompt) -> tuple[Encoder, Statistics]:
+        """The encoder to start from, and the statistics to normalise by."""
+        torch.manual_seed(recipe.seed)
+        if str(self.weights) == "none":
+            changes = {} if self.patch is None else {"patch": self.patch}
+            images = open_instances(str(self.data), "train", limit=self.where.limit)
+            return Encoder(named_size(self.size, **changes, image=recipe.image or 64, channels=3)), images.statistics
+        loaded: Any = self.layout.load(self.weights)
+        encoder = loaded.classifier.encoder if isinstance(loaded, Classified) else loaded.model.encoder
+        return Encoder(encoder.size) if self.scratch else encoder, loaded.statistics
 
     def objects(self, split: str, size: Size, statistics: Statistics) -> Objects:
         """The objects of one split, at the size of the model; prints once what was left out or held out."""

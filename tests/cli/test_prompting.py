@@ -71,6 +71,13 @@ def test_a_click_gives_three_masks_of_the_picture(run: Path, photo: Path, tmp_pa
     assert out.is_file() and Image.open(mask).size == (80, 50) and set(np.unique(np.array(Image.open(mask)))) <= {0, 255}
 
 
+def test_it_starts_from_initial_weights_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prompt", "shapes", "--weights", "none", "--size", "nano", "--patch", "16", "--image", "32", *QUICK, "--no-frozen"]
+    assert main([*words, "--epochs", "0.3", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["layer_decay"] == 1
+    assert "objects in 12 pictures, 3 × 32 × 32" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
