@@ -162,12 +162,12 @@ def in_words(scores: dict[str, float]) -> str:
 
 
 def examples(detector: Detector, test: Instances, least: float) -> tuple[Any, str]:
-    """Some test pictures, evenly spread, with the objects that are marked and those that were found: a figure and its caption."""
+    """Some test pictures, evenly spread, with their true and their predicted objects: a figure and its caption."""
     count = min(SHOWN, len(test))
     chosen = [(test.read(i), test.target(i)) for i in (k * len(test) // count for k in range(count))]
-    rows = [(pixels, [marked, objects_in(detector, pixels, least=least)]) for pixels, marked in chosen]
-    caption = f"Test pictures with the objects that are marked, and those that were found with a score of at least {100 * least:.0f} %."
-    return objects_figure(rows, ["marked", "found"], test.classes, pairs=2), caption
+    rows = [(pixels, [truth, objects_in(detector, pixels, least=least)]) for pixels, truth in chosen]
+    caption = f"Test pictures with their true objects, and those predicted with a score of at least {100 * least:.0f} %."
+    return objects_figure(rows, ["truth", "prediction"], test.classes, pairs=2), caption
 
 
 def trained_detector(path: Path) -> tuple[Detector, dict[str, Any]] | None:

@@ -21,7 +21,7 @@ OUTSIDE = 1.0  # pixels by which a box may leave its picture: rounding, no mista
 
 
 @dataclass(frozen=True)
-class Marked:
+class CocoTarget:
     """The objects of one picture as the JSON has them, with labels from 1. They are decoded when they are needed."""
 
     height: int
@@ -69,7 +69,7 @@ def find_json(root: Path, split: str, folder: str | None) -> Path | None:
     return inside[0] if inside else None
 
 
-def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[Marked, ...], tuple[str, ...], tuple[str, ...]]:
+def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tuple[str, ...], tuple[str, ...]]:
     """Pictures, the objects of each, the names of the classes, and notes about what was left out, a line each.
 
     Pictures of which no object is listed stay: they teach what is no object. Raises MinimaeError for a file that is no such JSON,
@@ -92,12 +92,12 @@ def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[Marked, ...], tuple[s
     if not images or not annotations:
         raise ValueError(f"{path} lists {len(images)} pictures and {len(annotations)} objects: there is nothing to learn")
     empty: Counter[str] = Counter()
-    marks = []
+    targets = []
     for identity, (name, height, width) in images.items():
         kept = [one for one in by_image[identity] if checked(one, name, height, width, label_of, path, empty)]
-        marks.append(Marked(height, width, tuple(kept), tuple(label_of[one["category_id"]] for one in kept)))
+        targets.append(CocoTarget(height, width, tuple(kept), tuple(label_of[one["category_id"]] for one in kept)))
     notes = tuple(f"{path}: left out {count} object(s) {what}" for what, count in empty.items())
-    return pictures_of(path, [name for name, _, _ in images.values()]), tuple(marks), classes, notes
+    return pictures_of(path, [name for name, _, _ in images.values()]), tuple(targets), classes, notes
 
 
 def checked(

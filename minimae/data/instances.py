@@ -1,4 +1,4 @@
-"""Pictures in which every object is marked with box, class and mask: folders of masks, COCO's JSON, and drawn scenes."""
+"""Pictures whose objects have a box, a class and a mask: folders of masks, COCO's JSON, and drawn scenes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .choose import as_index, choose, held_out
-from .coco import Marked, find_json, read_json
+from .coco import CocoTarget, find_json, read_json
 from .decoding import ORIENTATION, damage, read_file
 from .files import convert
 from .folder import SPLITS, no_folder, scan, splits_of
@@ -75,16 +75,16 @@ class InstanceFiles(Instances):
     """Pictures in files, each with a file of masks (a path), or with the objects that a JSON lists."""
 
     pictures: tuple[Path, ...]
-    marks: tuple[Path | Marked, ...]
+    targets: tuple[Path | CocoTarget, ...]
 
     def where(self, index: int) -> str:
         return str(self.pictures[index])
 
     def read(self, index: int) -> Tensor:
-        path, mark = self.pictures[index], self.marks[index]
+        path, target = self.pictures[index], self.targets[index]
         pixels = np.array(read_file(path, channels=self.colours))
-        if isinstance(mark, Marked) and pixels.shape[:2] != (mark.height, mark.width):
-            sizes = f"{pixels.shape[0]}×{pixels.shape[1]} pixels, and its objects belong to {mark.height}×{mark.width}"
+        if isinstance(target, CocoTarget) and pixels.shape[:2] != (target.height, target.width):
+            sizes = f"{pixels.shape[0]}×{pixels.shape[1]} pixels, and its objects belong to {target.height}×{target.width}"
             raise ValueError(f"{path} has {sizes}: height and width in the JSON must be the picture's")
         return torch.from_numpy(pixels).reshape(*pixels.shape[:2], self.colours).permute(2, 0, 1)
 
@@ -92,13 +92,13 @@ class InstanceFiles(Instances):
         return upright_size(self.pictures[index])
 
     def target(self, index: int) -> dict[str, Tensor]:
-        mark = self.marks[index]
-        return mark.target() if isinstance(mark, Marked) else target_of(read_mask(mark))
+        target = self.targets[index]
+        return target.target() if isinstance(target, CocoTarget) else target_of(read_mask(target))
 
     def subset(self, index: Tensor | Sequence[int]) -> InstanceFiles:
         chosen = as_index(index, len(self))
-        pictures, marks = (tuple(values[i] for i in chosen.tolist()) for values in (self.pictures, self.marks))
-        return replace(self, pictures=pictures, marks=marks, ids=self.ids[chosen])
+        pictures, targets = (tuple(values[i] for i in chosen.tolist()) for values in (self.pictures, self.targets))
+        return replace(self, pictures=pictures, targets=targets, ids=self.ids[chosen])
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -147,16 +147,16 @@ def open_instances(
         raise no_folder(root)
     parts = splits_of(root) if root.is_dir() else {}
     name = next((parts[part] for part in SPLITS[split] if part in parts), None)
-    marks: Any
+    targets: Any
     if (json := find_json(root, split, name)) is not None:
-        pictures, marks, classes, notes = read_json(json)
+        pictures, targets, classes, notes = read_json(json)
         whole = json == find_json(root, "test" if split == "train" else "train", None)
     else:
         folder = root if name is None else root / name
-        pictures, marks = pairs(folder, check=check)
+        pictures, targets = pairs(folder, check=check)
         classes, notes, whole = ("object",), (), name is None
     given: dict[str, Any] = {"name": root.resolve().stem, "classes": classes, "notes": notes, "colours": channels}
-    images = InstanceFiles(ids=torch.arange(len(pictures)), pictures=pictures, marks=marks, **given)
+    images = InstanceFiles(ids=torch.arange(len(pictures)), pictures=pictures, targets=targets, **given)
     if whole:
         images = hold_out(images, split, root)
     return images if limit is None or limit >= len(images) else images.subset(choose(None, len(images), limit).sort().values)

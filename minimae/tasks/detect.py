@@ -33,7 +33,7 @@ from .detector import Detector
 WORTH_WORKERS = 300  # pixels on a side of pictures that are worth processes of their own to read them
 
 
-class MarkedBatch(NamedTuple):
+class DetectionBatch(NamedTuple):
     """Pictures with their objects, those of all pictures one after the other.
 
     pixels: uint8 ``b c height width``. counts: objects of each picture, int64 ``b``. boxes, labels, masks: float32 ``k 4``, int64 ``k``,
@@ -49,7 +49,7 @@ class MarkedBatch(NamedTuple):
     epochs: Tensor
 
 
-def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> MarkedBatch:
+def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> DetectionBatch:
     """Samples of one size → a batch. Boxes are those of what is left of the masks; objects of which nothing is left are dropped."""
     pictures, targets, ids, epochs = zip(*samples, strict=True)
     kept = [target["masks"].bool().flatten(1).any(1) for target in targets]
@@ -59,7 +59,7 @@ def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> MarkedBa
     )
     counts = torch.stack([keep.sum() for keep in kept])
     pixels = torch.stack([picture.as_subclass(Tensor) for picture in pictures])
-    return MarkedBatch(pixels, counts, boxes_of(masks.bool()), labels, masks, torch.tensor(ids), torch.tensor(epochs))
+    return DetectionBatch(pixels, counts, boxes_of(masks.bool()), labels, masks, torch.tensor(ids), torch.tensor(epochs))
 
 
 def large_scale_jitter(recipe: Detect, fill: Sequence[int]) -> Callable[..., Sample]:

@@ -47,7 +47,7 @@ def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], clas
 def objects_figure(
     rows: Sequence[tuple[Tensor, Sequence[Mapping[str, Tensor]]]], titles: Sequence[str], classes: Sequence[str] = (), *, pairs: int = 1
 ) -> Figure:
-    """Pictures, each with one or more sets of objects side by side (those that are marked, and those that were found), under titles.
+    """Pictures, each with one or more sets of objects side by side (the truth, a prediction), under titles.
 
     pairs: how many pictures stand in a row.
     """
