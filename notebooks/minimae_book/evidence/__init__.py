@@ -1,7 +1,8 @@
 """The paper's claims, tested at a scale that a reader can repeat: ``minimae reproduce``.
 
 In reading order: ``evaluations`` (how an encoder is measured), ``jobs`` (work that is done once and shared), ``budgets`` (the scale of the
-runs), ``claims`` and ``catalogue`` (what is compared), ``results`` (means, standard deviations, verdicts). ``recorded/`` holds the results.
+runs), ``claims`` and ``catalogue`` (what is compared; a module ``claim_NAME`` adds one), ``statistics`` and ``verdicts`` (how certain a
+difference is, and what follows), ``results`` (files). ``recorded/`` holds the results.
 """
 
 from typing import TYPE_CHECKING
