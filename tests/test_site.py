@@ -109,6 +109,18 @@ def test_the_reference_lists_every_public_module_once() -> None:
     assert [name for name in reference.PAGES if f"api/{name}\n" not in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")] == []
 
 
+def test_pages_lose_what_they_do_not_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    sources = ("_static/scripts/fontawesome.js?digest=1", "searchindex.js", "a.js")
+    scripts = "".join(f'<script src="{source}"></script>' for source in sources)
+    for name in ("index.html", "search.html"):
+        (tmp_path / name).write_text(f'{scripts}<table class="table"></table><script>console.log("hi")</script>')
+    load("finish").lighten(tmp_path)
+    index, search = ((tmp_path / name).read_text() for name in ("index.html", "search.html"))
+    assert Page(index).fetched == ["a.js"] and Page(search).fetched == ["searchindex.js", "a.js"]
+    assert 'tabindex="0"' in index and "console" not in search
+
+
 def test_moving_figures_have_their_static_twins() -> None:
     moving = ast.literal_eval(re.search(r"^MOVING = (\{.*?^\})", (ROOT / "docs" / "conf.py").read_text(encoding="utf-8"), re.M | re.S)[1])
     figures = (ROOT / "docs" / "_static" / "figures.js").read_text(encoding="utf-8")
