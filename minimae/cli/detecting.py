@@ -26,11 +26,12 @@ from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..train.task import Result
 from ..weights import Classified
-from .options import WeightsOptions
+from .options import DataOptions, WeightsOptions
 from .report import metrics_part, picture, prepare, write_json, write_page
 from .training import RunOptions
 
 SHOWN = 6  # test pictures in a report
+IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # options about images that are of no use here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class DetectCommand(RunOptions):
 
     def __call__(self) -> None:
         device = self.where.join()
+        if idle := [name for name in IDLE if getattr(self.where, name) != getattr(DataOptions, name)]:
+            raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to minimae detect: leave it out")
         if not self.data:
             raise ValueError("name pictures with objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
         trained = trained_detector(self.weights)

@@ -51,6 +51,7 @@ REFUSED = {
     "no weights of that name": (["FOLDER", "--weights", "nosuch"], "no weights of that name"),
     "a picture without a detector": (["x.png", "--weights", "none"], "none is no detector: train one with minimae detect DATA"),
     "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "one set of pictures to learn"),
+    "an option that would change nothing": (["FOLDER", "--skip-corrupt"], "--skip-corrupt means nothing to minimae detect"),
     "an unknown recipe": (["FOLDER", "--recipe", "coco-bsae"], "unknown recipe 'coco-bsae'; did you mean 'coco-base'?"),
 }
 
