@@ -25,6 +25,7 @@ from minimae_book.checks.comparing import stopped
 
 import minimae
 from minimae.model import vit
+from minimae.tasks import promptable
 from notebooks import build
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +74,7 @@ def test_two_classic_mistakes_are_known_at_least(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_stub_is_not_written_yet(name: str) -> None:
     function, stub = exercises(name[:4])[name]
-    namespace: dict[str, Any] = {**vars(vit), "torch": torch}
+    namespace: dict[str, Any] = {**vars(vit), **vars(promptable), "torch": torch}
     exec(compile(f"from __future__ import annotations\n{stub}", name, "exec"), namespace)
     verdict = getattr(check, name)(namespace[function])
     assert not verdict.ok and not verdict.written and "NotImplementedError" in verdict.text
