@@ -231,8 +231,8 @@ class CrossAttention(nn.Module):
 
 
 # %% [markdown]
-# Two details matter. Positions are added again in every layer, so that they are not lost among all that is added to a token. And prompts
-# of one batch can have different lengths, so shorter ones are padded: `seen` is False for padding.
+# Two details matter. Positions are added again in every layer, so that a token keeps its position while other values are added to it. And
+# prompts of one batch can have different lengths, so shorter ones are padded: `seen` is False for padding.
 #
 # A *two-way step* has four parts, and each result is **added** to what was there:
 #
@@ -340,7 +340,8 @@ with torch.no_grad():
 assert torch.allclose(out.logits, logits, atol=1e-5) and torch.allclose(out.quality, quality, atol=1e-6)
 
 # %% [markdown]
-# The encoder runs once for each picture, the decoder once for each click. How different are they in cost?
+# The encoder runs once for each picture, the decoder once for each click. How much more does the
+# encoder cost?
 
 # %%
 book.predict("clicks-per-picture", 5, ask="How many prompts can the decoder answer for the cost of encoding one picture?")
@@ -364,7 +365,7 @@ for name, count in cost.items():
 book.reveal("clicks-per-picture", round(cost["encoder"] / cost["decoder"]), unit="prompts")
 
 # %% [markdown]
-# *Figure 14.3: your guess, and the ratio of the two costs. PyTorch counts the products with weights; on a CPU it leaves out attention.*
+# *Figure 14.3: your guess, and the ratio of the two costs. On a CPU, the counter leaves out the products inside attention.*
 #
 # This is why SAM can answer in a web browser: a server encodes the picture, and the decoder runs on the user's machine at each click. It
 # is also why training is fast here. Each of the 300 pictures is encoded once, and the decoder learns all 1,045 objects from these features.
@@ -416,7 +417,7 @@ def pick(logits, quality):
 pick = book.use(check.ch14_pick, my_pick, pick)
 
 # %% [markdown]
-# Now the loss. For one mask it is 20 times the *focal loss* plus the *Dice loss*, with SAM's weights. The focal loss is a cross-entropy
+# What remains is the loss. For one mask it is 20 times the *focal loss* plus the *Dice loss*, with SAM's weights. The focal loss is a cross-entropy
 # over the pixels, in which pixels that are already right count little. The Dice loss compares areas: it is 0 when the mask covers the
 # object exactly, and close to 1 when they do not touch, however small the object is.
 
@@ -601,7 +602,7 @@ plots.clicks.prompted([three_masks(model, unseen, i) for i in shown[:3]], ["clic
 #
 # Two of the masks have become two different answers. One covers everything that may belong to the object, and the other stays near the
 # click. Nothing in the loss asks for this difference. It comes from training only the best mask. The third mask shows the disadvantage. A
-# mask that is never the best gets no gradient, so it stays as it began. At least the model knows: it expects an IoU of 3 %.
+# mask that is never the best gets no gradient, so it learns nothing. At least its expected quality is right: 3 %.
 
 # %%
 with torch.no_grad():
@@ -616,10 +617,10 @@ print("after the first click, each mask is the best of the three for so many obj
 #
 # ## Did pre-training matter?
 #
-# SAM's encoder began as a masked autoencoder. Would another start have done as well? Somebody asked that on SAM's issue tracker (number
-# 193), and nobody answered. A small answer is possible here: train the same decoder on an encoder that MAE has pre-trained on `shapes`
-# and on one with its initial weights, once with the encoder frozen and once with the encoder trained along. Repeat it with three seeds.
-# The claim is called `prompt`. This cell shows what has been recorded of it.
+# SAM's encoder began as a masked autoencoder. Would other initial weights have worked as well? Somebody asked that on SAM's issue
+# tracker (number 193), and nobody answered. The claim `prompt` of `minimae reproduce` asks it at a small scale. It trains the same decoder
+# on an encoder that MAE has pre-trained on `shapes`, and on one with its initial weights, once with the encoder frozen and once with the
+# encoder trained too, with several seeds. The next cell prints the recorded results.
 
 # %%
 try:
@@ -628,13 +629,13 @@ try:
     for mark in outcome.marks:
         print(f"{mark.measure:27}{mark.line:17}encoder {mark.x:14}{mark.mean:5.1f} ± {mark.std:.1f}  (n = {len(mark.values)})")
     for found in outcome.findings:
-        print("yes" if found.ok else "no ", f"{found.says}: {found.difference:+.1f}, margin {found.margin:.1f}")
+        print(found)
 except MinimaeError as error:
     print(f"Not recorded yet: {error}")
 
 # %% [markdown]
-# Read it with the rule of chapter 11: a difference counts when it is larger than its margin, two standard errors of the difference. Also
-# note what such a test cannot show, whatever its result:
+# Each difference has its 95 % interval and is tested as in chapter 11; *undecided* is a result too. Also note what such a test cannot show,
+# whatever its result:
 #
 # - It is about small networks and drawn scenes. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
 # - With so many masks, SAM's encoder was trained for so long that its initial weights may no longer matter. Pre-training saves labels, and
@@ -655,7 +656,7 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 # `minimae.tasks.clicks`. On the command line it is `minimae prompt`: it takes `shapes`, a folder with pictures and masks, or COCO's JSON.
 #
 # > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6,
-# > the authors of the masked autoencoder hope that vision will develop as language did; a model that takes prompts is a step on that way.
+# > the authors of the masked autoencoder hope that vision will develop as language did; a model that takes prompts is a step in that direction.
 # > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms stand before each layer and not after it, and
 # > attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the round before. There is no
 # > fourth mask for prompts that leave no doubt. Training has three rounds of clicks and not eleven.
@@ -861,7 +862,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # <details><summary>Answer</summary>The expected quality: good masks are there, but the wrong ones are picked.</details>
 #
 # 5. Masks of 4 × 4 patches hide the same share as single patches. Why is the task harder?
-# <details><summary>Answer</summary>Most hidden patches have no visible neighbour, so they cannot be copied from next door. The model has to use what it has learned about such objects.</details>
+# <details><summary>Answer</summary>Most hidden patches have no visible neighbour, so they cannot be copied from a neighbour. The model has to use what it has learned about such objects.</details>
 #
 # ## Where to go on
 #
