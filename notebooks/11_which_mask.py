@@ -625,5 +625,5 @@ check.ch11_cheapest(solution_cheapest)
 # 5. Three seeds, and the deviation is exactly 0. What do you check first?
 # <details><summary>Answer</summary>Whether the seed reached the run: a cache key, a fixed seed inside, the same file read three times.</details>
 #
-# You have now tested what you built. Next: boxes and masks, where an encoder must say not only *what* but *where*. Until that
-# chapter is there, `minimae reproduce dense` asks the first question about it.
+# You have now tested what you built. Next: [12 · Boxes and masks](12_boxes_and_masks.ipynb), where an encoder must say not only *what* but
+# *where*.

@@ -1,0 +1,783 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 12 · Boxes and masks
+#
+# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, the other finds objects with boxes and
+# masks. You write the central part of each, train both in seconds, and measure how much pre-training helps.
+#
+# Minutes: 55. Needs: chapters 03, 09 and 10.
+#
+# When you are through, you can
+#
+# - turn the tokens of an encoder into a map, and classify every patch of it;
+# - write a mask transformer, which has a token for each class;
+# - write a simple feature pyramid, and connect a plain ViT to Mask R-CNN;
+# - say which patches see each other under windowed attention, and compute what it saves;
+# - find a bug in the labels by looking at one figure.
+
+# %% tags=["install", "remove-cell"]
+import os
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
+
+# %% tags=["setup"]
+import math
+from dataclasses import replace
+from statistics import mean, stdev
+from unittest.mock import patch
+
+import minimae_book as book
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.evidence import picture, recorded
+from minimae_book.figures.labels import segmentations
+from minimae_book.figures.objects import objects_figure
+from minimae_book.wardrobe import wardrobe
+from torch import Tensor, nn
+
+from minimae import MAE, data, size, weights
+from minimae.data.augment import normalise
+from minimae.data.instances import DrawnInstances
+from minimae.model.sizes import block_flops
+from minimae.model.vit import Block, initialise
+from minimae.model.windows import cut
+from minimae.tasks import pyramid, segmenter
+from minimae.tasks.detect import Detect, objects_in, train_detector
+from minimae.tasks.maps import spatial_maps
+
+# %% [markdown]
+# ## Three questions about a scene
+#
+# A classifier gives one answer for a whole image. Many tasks need more. **Semantic segmentation** asks for the class of every pixel. **Object
+# detection** asks for a box and a class for every object. **Instance segmentation** asks for a mask for every object, so that two boots side
+# by side get two masks. The paper tests its encoders on all three, because an encoder can do them only if it knows *where* things are.
+#
+# We need scenes with known answers. `wardrobe` puts one to four photographs of Fashion-MNIST on a grey background. Each photograph is
+# black around the garment, so the mask of the garment is known exactly. The encoder is `fashion-nano`. It was trained on single garments of
+# 28 × 28 pixels and has never seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 make a grid of 16 × 16.
+
+# %%
+trained = weights.load("fashion-nano")
+torch.manual_seed(0)
+untrained = MAE(trained.model.size).eval()
+kinds = ("trousers", "bag", "ankle boot", "T-shirt")
+names = ("background", *kinds)
+scenes = wardrobe(data.load("fashion", "train"), 300, kinds)
+tests = wardrobe(data.load("fashion", "test"), 100, kinds, seed=1)
+
+
+def grey(scenes, i):
+    """A scene as a picture for the figures."""
+    return (scenes.pixels[i, 0].numpy()[..., None] / 255).repeat(3, -1)
+
+
+# %% mystnb={"image": {"alt": "Four grey scenes of clothes and their answers. In each answer the masks of the garments are coloured by kind, with a box and a name around each garment. Where two garments overlap, the mask of the lower one ends at the upper one."}}
+shown = [(tests.pixels[i], [tests.detection_target(i)]) for i in (1, 2, 4, 8)]
+objects_figure(shown, ("",), kinds, pairs=4)
+
+# %% [markdown]
+# *Figure 12.1: four test scenes with their true boxes and masks. The training scenes use photographs of the training set only.*
+#
+# ## From tokens to a map
+#
+# The encoder returns a sequence of tokens. In chapter 10 we took their mean and lost all positions. Now we keep every token: without the class
+# token, the sequence is the grid read row by row, so one `rearrange` restores the map. The package's `spatial_maps` does this for
+# images of any size.
+#
+# In this chapter the encoder is **frozen**: no gradient reaches it. So we compute all maps once, and every head trains on the stored maps.
+
+
+# %%
+@torch.no_grad()
+def maps_of(encoder, scenes):
+    """The encoder's maps of all scenes: `b d h w`."""
+    parts = normalise(scenes.pixels, trained.statistics).split(25)
+    return torch.cat([spatial_maps(encoder, part)[0] for part in parts])
+
+
+with torch.no_grad():
+    tokens = trained.model.encoder(normalise(tests.pixels[:2], trained.statistics))
+by_hand = rearrange(tokens[:, 1:], "b (h w) d -> b d h w", h=16)
+maps = {name: [maps_of(mae.encoder, s) for s in (scenes, tests)] for name, mae in (("MAE", trained.model), ("untrained", untrained))}
+assert torch.allclose(maps["MAE"][1][:2], by_hand, atol=1e-5)
+
+# %% tags=["nbval-check-output"]
+print("tokens b t d   :", tuple(tokens.shape))
+print("maps   b d h w :", tuple(maps["MAE"][0].shape))
+
+# %% [markdown]
+# ## One linear layer
+#
+# The simplest head classifies each patch with one linear layer. Its map of logits is then resized to the size of the image with bilinear
+# interpolation, and the loss is the cross-entropy of every pixel that has a label. (Pixels with label 255 do not count. Real data sets
+# use it for outlines and for regions that nobody labelled.)
+
+
+# %% tags=["package:minimae.tasks.segmenter"]
+class LinearHead(nn.Module):
+    """One linear layer classifies every patch: maps ``b d h w`` → logits ``b classes h w``."""
+
+    def __init__(self, d: int, classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(d, classes)
+        nn.init.trunc_normal_(self.classify.weight, std=0.02)
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.classify(rearrange(maps, "b d h w -> b h w d"))
+        return rearrange(logits, "b h w classes -> b classes h w")
+
+
+def pixel_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:
+    """Mean cross-entropy of the pixels whose label counts: logits ``b classes height width``, labels ``b height width``.
+
+    0 where none counts: a random crop may show only ignored pixels.
+    """
+    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=ignore, reduction="sum")
+    return total / (labels != ignore).sum().clamp(min=1)
+
+
+# %% [markdown]
+# The training loop is small: random batches of stored maps, AdamW, and a learning rate that rises and falls once.
+
+
+# %%
+def to_pixels(logits):
+    """Logits of patches → logits of pixels."""
+    return F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)
+
+
+def train_head(head, maps, labels, *, steps, lr, seed=0):
+    """Train a head on stored maps. → the head, in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(head.parameters(), lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(maps), (8,), generator=generator)
+        loss = pixel_loss(to_pixels(head(maps[chosen])), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return head.eval()
+
+
+# %% [markdown]
+# ### How to score a segmentation
+#
+# About 70 % of all pixels here are background. A model that predicts "background" everywhere is right on all of them, and useless. So the
+# standard measure treats all classes alike. For each class, count the pixels that are in both its true and its predicted region (the
+# **intersection**), and those that are in at least one of the two (the **union**). Their ratio is the **IoU**, intersection over union,
+# and the mean over the classes is the **mean IoU**. All test pixels are counted together, not image by image.
+
+
+# %%
+@torch.no_grad()
+def segmented(head, maps):
+    """The predicted class of every pixel: `b height width`."""
+    return torch.cat([to_pixels(head(part)).argmax(1) for part in maps.split(25)])
+
+
+def iou(found, truth):
+    """IoU of each class in percent, from the table of true and predicted classes."""
+    classes = len(names)
+    table = torch.bincount(truth.flatten().long() * classes + found.flatten(), minlength=classes**2).view(classes, classes)
+    both = table.diagonal()
+    return 100 * both / (table.sum(0) + table.sum(1) - both)
+
+
+nothing = iou(torch.zeros_like(tests.semantic).long(), tests.semantic)
+
+# %% tags=["nbval-check-output"]
+print("background everywhere:", [round(float(value)) for value in nothing], "mean IoU", round(float(nothing.mean())))
+
+# %% [markdown]
+# Now train the linear head on the maps of the pre-trained encoder, and on those of the same network with random weights, which are frozen
+# too. We use three seeds for each. The seed changes the head's initial weights and its batches.
+
+
+# %%
+def linear_scores(name):
+    """Mean IoU (%) of a linear head for seeds 0, 1 and 2."""
+    found = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        head = train_head(LinearHead(96, len(names)), maps[name][0], scenes.semantic, steps=300, lr=1e-2, seed=seed)
+        found.append(float(iou(segmented(head, maps[name][1]), tests.semantic).mean()))
+    return found
+
+
+scores = {f"{name}, linear": linear_scores(name) for name in maps}
+print({name: [round(value, 1) for value in values] for name, values in scores.items()})
+assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
+
+# %% [markdown]
+# The untrained encoder scores far better than predicting background everywhere. Its features are random functions of the patch. They separate bright cloth
+# from a dark background, but hardly a bag from a boot.
+#
+# ## A token for each class
+#
+# A linear head classifies one patch at a time, with the same weights for every image. In the **mask transformer** (Segmenter, Strudel
+# et al., 2021), the vector that stands for a class depends on the image:
+#
+# 1. One learned token for each class joins the patches, as the class token does in a ViT.
+# 2. The whole sequence passes through two more blocks. Class tokens attend to patches, and patches to class tokens.
+# 3. The mask of a class is the similarity of its token to every patch: a dot product.
+#
+# In step 3, patches and class tokens each pass a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines lie between
+# −1 and 1, so their softmax is almost flat. A norm over the classes learns a better scale.
+#
+# **1 ★★ The mask transformer.** All parts are there; write `forward`. The patches come first in the sequence, then the class tokens.
+#
+# <details><summary>Hint 1</summary>
+#
+# `self.enter` works on the last axis, so bring the maps to `b (h w) d` first. `repeat` or `expand` gives every image its own copy of the class
+# tokens.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# After the blocks and `self.norm`, the first `h * w` tokens are the patches. `F.normalize(x, dim=-1)` scales each token to length 1.
+# Patches `b n d` times class tokens, transposed to `b d classes`, are the masks `b n classes`.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch12-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+from minimae.model.vit import Block
+
+
+class MyMaskTransformer(nn.Module):
+    """Maps `b d h w` → one mask of logits for each class, `b classes h w`."""
+
+    def __init__(self, d, classes, *, heads, depth=2):
+        super().__init__()
+        self.enter = nn.Linear(d, d)
+        self.class_tokens = nn.Parameter(torch.randn(1, classes, d) * 0.02)
+        self.blocks = nn.ModuleList(Block(d, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(d)
+        self.patch_side = nn.Linear(d, d, bias=False)
+        self.class_side = nn.Linear(d, d, bias=False)
+        self.mask_norm = nn.LayerNorm(classes)  # the last step: over the classes of each patch
+
+    def forward(self, maps):
+        raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch12_mask_transformer(MyMaskTransformer)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+class solution_MyMaskTransformer(MyMaskTransformer):
+    def forward(self, maps):
+        b, _, h, w = maps.shape
+        patches = self.enter(rearrange(maps, "b d h w -> b (h w) d"))
+        x = torch.cat([patches, self.class_tokens.expand(b, -1, -1)], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        patches = F.normalize(self.patch_side(x[:, : h * w]), dim=-1)
+        classes = F.normalize(self.class_side(x[:, h * w :]), dim=-1)
+        masks = self.mask_norm(patches @ classes.transpose(1, 2))
+        return rearrange(masks, "b (h w) classes -> b classes h w", h=h)
+
+
+check.ch12_mask_transformer(solution_MyMaskTransformer)
+
+# %% [markdown]
+# The package's version is folded below. Its `forward` computes the same; only the initial weights are chosen differently. The check copied the package's weights into your class and compared the masks.
+
+
+# %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
+class MaskTransformer(nn.Module):
+    """One learned token for each class joins the patches for two more blocks; its mask is its similarity to every patch.
+
+    Maps ``b d h w`` → logits ``b classes h w``. The similarity is the cosine, and a norm over the classes learns its scale (Segmenter,
+    Strudel et al., ICCV 2021, arXiv 2105.05633, Section 3.2).
+    """
+
+    def __init__(self, d: int, classes: int, *, heads: int, depth: int = 2, drop: float = 0.0) -> None:
+        super().__init__()
+        self.enter = nn.Linear(d, d)
+        self.class_tokens = nn.Parameter(torch.empty(1, classes, d))
+        self.blocks = nn.ModuleList(Block(d, heads, drop=drop) for _ in range(depth))
+        self.norm = nn.LayerNorm(d)
+        self.patch_side, self.class_side = nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False)
+        self.mask_norm = nn.LayerNorm(classes)
+        for part in (self.enter, *self.blocks):
+            initialise(part)
+        for weight in (self.class_tokens, self.patch_side.weight, self.class_side.weight):
+            nn.init.trunc_normal_(weight, std=0.02)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        b, _, h, w = maps.shape
+        patches = self.enter(rearrange(maps, "b d h w -> b (h w) d"))
+        x = torch.cat([patches, repeat(self.class_tokens, "1 classes d -> b classes d", b=b)], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        patches, classes = self.norm(x).split([h * w, self.class_tokens.shape[1]], dim=1)
+        patches, classes = F.normalize(self.patch_side(patches), dim=-1), F.normalize(self.class_side(classes), dim=-1)
+        masks: Tensor = self.mask_norm(patches @ classes.transpose(1, 2))
+        return rearrange(masks, "b (h w) classes -> b classes h w", h=h)
+
+
+# %% tags=["nbval-check-output"]
+Head = book.use(check.ch12_mask_transformer, MyMaskTransformer, MaskTransformer)
+
+# %% [markdown]
+# How much better are the masks than those of the linear head, which reached about 41 % mean IoU on the same maps? Guess first.
+
+# %%
+book.predict("mask-transformer", 45, ask="Mean IoU (%) of the mask transformer on the frozen MAE, after 400 steps?")
+
+# %%
+torch.manual_seed(0)
+head = train_head(Head(96, len(names), heads=3), maps["MAE"][0], scenes.semantic, steps=400, lr=5e-3)
+found = segmented(head, maps["MAE"][1])
+per_class = iou(found, tests.semantic)
+assert float(per_class.mean()) > mean(scores["MAE, linear"])
+
+# %% mystnb={"image": {"alt": "The reader's guess of 45 percent and the measured mean IoU of the mask transformer, about 62 percent, on one line."}}
+book.reveal("mask-transformer", round(float(per_class.mean()), 1), unit="mean IoU (%)")
+
+# %% [markdown]
+# *Figure 12.2: your guess, and the measured mean IoU: 100 test scenes, one seed.*
+
+# %% mystnb={"image": {"alt": "Four test scenes, each with its true masks and the masks that the mask transformer found. The outlines follow the garments, and most garments have the right class. Some have spots of another class, and a pair of patterned trousers is taken for a T-shirt."}}
+segmentations(
+    [(grey(tests, i), [tests.semantic[i].numpy(), found[i].numpy()]) for i in (1, 2, 4, 8)],
+    ("scene", "truth", "found"),
+    names,
+)
+
+# %% [markdown]
+# *Figure 12.3: test scenes, true masks and predicted masks (frozen encoder, 300 training scenes, 400 steps, seed 0). Outlines
+# and classes are mostly right. Where the prediction fails, it gives parts of a garment to a wrong class.*
+#
+# Two limits are visible. The outlines are coarse, because a patch has 4 × 4 pixels. And one garment can get two classes, because this
+# head has no notion of an object.
+#
+# ## A pyramid for objects
+#
+# A detector looks for small objects on a fine map and for large ones on a coarse map. A convolutional network has both, because each of
+# its stages halves the map. A plain ViT has one map, and its **stride** is the patch size: one step on the map is one patch in the image.
+#
+# The **simple feature pyramid** (ViTDet, Li et al., 2022) makes all maps from the last one. A transposed convolution doubles a map; max
+# pooling halves it. `doublings` counts how often, and a negative count means halving.
+
+
+# %% tags=["package:minimae.tasks.pyramid"]
+class Norm2d(nn.LayerNorm):
+    """LayerNorm over the channels at every place of a map: ``b c h w`` → ``b c h w``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(super().forward(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
+
+
+def doublings(patch: int, stride: int) -> int:
+    """How often a map of stride ``patch`` is doubled to reach ``stride``, or the power of two nearest to it; negative: halved."""
+    return round(math.log2(patch / stride))
+
+
+# %% tags=["nbval-check-output"]
+print("patch 16:", {stride: doublings(16, stride) for stride in (4, 8, 16, 32)})
+print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
+
+# %% [markdown]
+# Each level then ends in the same way: a 1 × 1 convolution brings it to the common number of channels, a 3 × 3 convolution smooths it, and each
+# of the two is followed by a norm.
+#
+# **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. Its layers, in this order:
+#
+# - where the map is halved: one `nn.MaxPool2d` that halves it as often as needed;
+# - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the width `d`. Between two doublings: `Norm2d`, then
+#   `nn.GELU`;
+# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Both convolutions without a bias.
+#
+# <details><summary>Hint 1</summary>
+#
+# `times = doublings(patch, stride)`. For `times = -2` the pooling is `nn.MaxPool2d(4)`. Collect the layers in a list, and keep the current
+# width in a variable of its own: each stride starts again from `d`.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `self.levels[str(stride)] = nn.Sequential(*layers)`. A 3 × 3 convolution keeps the size with `padding=1`.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch12-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+class MyPyramid(nn.Module):
+    """One map of stride `patch` → a map of every stride, by name: {"4": `b channels …`, "8": …}."""
+
+    def __init__(self, d, patch, *, strides=(4, 8, 16), channels=64):
+        super().__init__()
+        self.out_channels, self.levels = channels, nn.ModuleDict()
+        self.build(d, patch, strides, channels)
+
+    def forward(self, x):
+        return {stride: level(x) for stride, level in self.levels.items()}
+
+    def build(self, d, patch, strides, channels):
+        raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch12_pyramid(MyPyramid)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+class solution_MyPyramid(MyPyramid):
+    def build(self, d, patch, strides, channels):
+        for stride in strides:
+            times, width, layers = doublings(patch, stride), d, []
+            if times < 0:
+                layers.append(nn.MaxPool2d(2**-times))
+            for i in range(times):
+                layers += [Norm2d(width), nn.GELU()] if i else []
+                layers.append(nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2))
+                width //= 2
+            layers += [nn.Conv2d(width, channels, 1, bias=False), Norm2d(channels)]
+            layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), Norm2d(channels)]
+            self.levels[str(stride)] = nn.Sequential(*layers)
+
+
+check.ch12_pyramid(solution_MyPyramid)
+
+# %% tags=["nbval-check-output"]
+Levels = book.use(check.ch12_pyramid, MyPyramid, pyramid.Pyramid)
+levels = Levels(96, 4, strides=(4, 8, 16), channels=32)
+for stride, one in levels(maps["MAE"][1][:2]).items():
+    print(f"stride {stride:>2}: b c h w = {tuple(one.shape)}")
+
+# %% [markdown]
+# ### Mask R-CNN on top
+#
+# The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every place of every map. For each of the
+# best proposals, `RoIAlign` cuts out a region, from the map that fits the size of the box, and resizes it. From this region, one head
+# predicts the class and a better box, and another the mask of the object. The loss is the sum of five losses.
+#
+# `minimae.tasks.detector.Detector` connects encoder, pyramid and Mask R-CNN. Here it has two levels, few channels, few proposals and one
+# class, "garment", so that it trains in seconds. The encoder stays frozen. `patch` puts your pyramid into it, if it is right.
+
+
+# %%
+def garments(scenes):
+    """Scenes as pictures with objects of one class."""
+    one = replace(scenes, classes=("garment",), labels=torch.zeros_like(scenes.labels))
+    one = replace(one, object_labels=[torch.zeros_like(labels) for labels in scenes.object_labels])
+    return DrawnInstances(name="garments", ids=one.ids, classes=one.classes, scenes=one, colours=1)
+
+
+small = {"finest": 8, "levels": 2, "channels": 32, "box_width": 64, "proposals": 20, "rois": 16, "detections": 6}
+recipe = Detect(image=64, scale=(1, 1), frozen=True, epochs=4, warmup_epochs=0.3, base_lr=8e-2, **small)
+few = garments(scenes.subset(torch.arange(200)))
+with patch("minimae.tasks.detector.Pyramid", Levels):
+    detector, result = train_detector(recipe, trained.model.encoder, few, trained.statistics, quiet=True)
+
+# %% mystnb={"image": {"alt": "Four test scenes, each with its marked garments and with those that the detector found, with scores from 40 to 80 percent. Most garments have a box of about the right size, and a mask that is rounder than the garment. A few garments are missed or found twice."}}
+targets = garments(tests)
+pairs = [(tests.pixels[i], [targets.target(i), objects_in(detector, tests.pixels[i], least=0.4)]) for i in (1, 2, 4, 8)]
+objects_figure(pairs, ("marked", "found"), targets.classes, pairs=2)
+
+# %% [markdown]
+# *Figure 12.4: marked garments, and those that the detector found with a score of at least 40 % (200 training scenes, four epochs, frozen
+# encoder, seed 0). Colours only separate the objects of a picture. The masks are coarse, and the detector still misses garments or finds them twice.*
+#
+# Unlike the segmenter, the detector separates objects of the same class: two boots side by side get two boxes and two masks.
+#
+# Detection is scored by **average precision** (AP). A found box is right when its IoU with a marked box is above a threshold, and the curve of
+# precision against recall gives one number for each threshold. COCO's AP is the mean over ten thresholds from 0.5 to 0.95. The
+# package leaves this to a library (`evaluate_detector`).
+#
+# **3 ★ Box overlap.** Write what average precision needs: the IoU of every box of `a`, `k 4`, with every box of `b`, `m 4`. A box is given as left, top, right and bottom; right and bottom lie just beyond the last pixel. Return `k m`.
+#
+# <details><summary>Hint</summary>
+#
+# `a[:, None]` and `b[None]` pair every box with every other. The intersection begins at the larger of the two left edges and ends at the smaller
+# of the two right edges. It may be empty.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch12-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def box_overlap(a, b):
+    """Boxes `k 4` and `m 4` (left, top, right, bottom) → IoU of every pair, `k m`."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch12_box_overlap(box_overlap)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_box_overlap(a, b):
+    """Boxes `k 4` and `m 4` (left, top, right, bottom) → IoU of every pair, `k m`."""
+    start, end = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = (end - start).clamp(min=0).prod(-1)
+    areas_a, areas_b = ((boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b))
+    return both / (areas_a[:, None] + areas_b - both)
+
+
+check.ch12_box_overlap(solution_box_overlap)
+
+# %% [markdown]
+# ### Where this lives
+#
+# `minimae segment` and `minimae detect` train both heads from a folder of pictures. In Python they are `segmenter.Segmenter` and
+# `detector.Detector`.
+
+# %%
+theirs, mine = segmenter.MaskTransformer(96, 5, heads=3), MaskTransformer(96, 5, heads=3)
+mine.load_state_dict(theirs.state_dict())
+assert torch.equal(theirs(by_hand), mine(by_hand))
+assert isinstance(detector.pyramid, Levels) and pyramid.doublings(16, 4) == doublings(16, 4)
+assert sum(p.requires_grad for p in detector.encoder.parameters()) == 0
+
+# %% [markdown]
+# ## Large pictures: attention in windows
+#
+# Detectors work on large pictures. At 1024 pixels and patch 16 there are 4,096 patches, and full attention compares each with every other.
+# ViTDet lets most blocks attend only within **windows** of 14 × 14 patches. Four blocks, evenly spaced, keep full attention and carry
+# information from window to window.
+#
+# **4 ★★ Who sees whom?** A grid of `h` × `w` patches is cut into windows of `side` × `side`, from the upper left corner; windows at the right and
+# lower edge may be smaller. Return a table `n n` of booleans: True where two patches are in the same window.
+#
+# <details><summary>Hint</summary>
+#
+# Find the row and the column of each patch from its number, then the row and the column of its window. Two patches share a window when
+# both agree.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch12-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def same_window(grid, side):
+    """A grid (h, w) → bool `n n`: which patches are in the same window."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch12_same_window(same_window)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_same_window(grid, side):
+    """A grid (h, w) → bool `n n`: which patches are in the same window."""
+    h, w = grid
+    number = torch.arange(h * w)
+    row, column = number // w // side, number % w // side
+    return (row[:, None] == row) & (column[:, None] == column)
+
+
+check.ch12_same_window(solution_same_window)
+
+# %% [markdown]
+# The package never makes this table; it cuts the map into windows and attends within each (`minimae.model.windows`). Below, its `cut` says
+# which patches are in which window.
+
+
+# %% tags=["nbval-check-output"]
+def window_table(grid, side):
+    """The same table from the package's windows. Patches count from 1 here: `cut` fills the windows at the edges with 0."""
+    n = grid[0] * grid[1]
+    windows = cut(1.0 + torch.arange(n).view(1, 1, n, 1), grid, (side, side))[:, 0, :, 0].long()
+    table = torch.zeros(n + 1, n + 1, dtype=torch.bool)
+    for members in windows:
+        table[members[:, None], members[None]] = True
+    return table[1:, 1:]
+
+
+assert check.ch12_same_window(window_table).ok
+sees = book.use(check.ch12_same_window, same_window, window_table)
+
+# %% mystnb={"image": {"alt": "Three maps of 16 by 16 patches with one patch framed. Left, full attention: all patches are bright. Middle, windows of 4: a square of 4 by 4 patches that contains the framed patch is bright. Right, windows of 6: a square of 6 by 6 patches is bright, and the framed patch lies at its edge."}}
+asking = (5, 6)
+visible = {f"windows of {side}": sees((16, 16), side)[asking[0] * 16 + asking[1]].view(16, 16).float().numpy() for side in (16, 4, 6)}
+visible = {"full attention": visible.pop("windows of 16"), **visible}
+plots.place_maps(visible, [asking] * 3, label="0: not seen · 1: seen by the framed patch")
+
+# %% [markdown]
+# *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16. A neighbour just outside the window is not seen
+# until the next block with full attention. The package's windows also see the class token.*
+#
+# What does this save? The layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs $4\,t^2\,d$
+# (chapter 04). In windows each patch has $s + 1$ keys instead of $t$, where $s$ is the number of patches in a window.
+
+# %%
+base = size("base", image=1024)
+t, d, s = 1 + 4096, base.width, 14 * 14
+assert 24 * t * d**2 + 4 * t**2 * d == block_flops(t, d)
+
+
+def giga(pixels, full):
+    """Layers and attention of 12 blocks, `full` of them with full attention, in 10⁹ operations."""
+    tokens = 1 + (pixels // 16) ** 2
+    keys = full * tokens + (12 - full) * (s + 1)
+    return {"layers": 12 * 24 * tokens * d**2 / 1e9, "attention": 4 * tokens * keys * d / 1e9}
+
+
+costs = {
+    "224 px, full attention": giga(224, 12),
+    "1024 px, full attention": giga(1024, 12),
+    "1024 px, 4 full blocks": giga(1024, 4),
+    "1024 px, windows only": giga(1024, 0),
+}
+
+# %% mystnb={"image": {"alt": "Horizontal bars of the operations of ViT-B. At 224 pixels 35 billion. At 1024 pixels with full attention 1,315 billion, almost half of them for attention. With four full blocks 922 billion. With windows only 726 billion, nearly all for the layers."}}
+plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
+
+# %% [markdown]
+# *Figure 12.6: the cost of the twelve blocks of ViT-B, computed, not measured (one multiply-add is two operations; patches that fill windows at the edges
+# are not counted).*
+#
+# At 1024 pixels, attention is almost half of the cost, and windows remove most of that half. They cannot reduce the other half. The memory
+# that attention needs is a further reason: without a fused kernel, a table of 4,097 × 4,097 weights for each head would have to be stored.
+#
+# ## How much does pre-training help?
+#
+# All heads of this chapter use a frozen encoder. Here are their scores, with three seeds for the linear heads.
+
+# %%
+means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
+measured = {
+    "linear head, 3 seeds": [(name, *means[f"{name}, linear"]) for name in ("untrained", "MAE")],
+    "mask transformer, 1 seed": [("MAE", float(per_class.mean()), 0.0)],
+}
+
+# %% mystnb={"image": {"alt": "Mean IoU on the scenes of clothes. Linear head, three seeds: 30.7 percent on the untrained encoder and 41.3 on the MAE, with error bars below one point. Mask transformer on the MAE, one seed: about 62 percent."}}
+plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
+
+# %% [markdown]
+# *Figure 12.7: mean IoU on 100 test scenes of clothes; bars are one standard deviation over three seeds of the head. There is one
+# pre-trained encoder and one untrained one.*
+#
+# These scenes suit the encoder: they show the kinds of photographs that it was trained on. The package's experiment uses `shapes`, drawn
+# scenes with six kinds of shapes, and pre-trains an encoder for each of three seeds.
+
+# %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Middle, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
+dense = recorded("dense")
+assert all(finding.ok for finding in dense.findings) and len(dense.seeds) == 3
+picture(dense)
+
+# %% [markdown]
+# *Figure 12.8: left, mean IoU on `shapes` with a linear head on a frozen encoder; bars are one standard deviation over three seeds
+# (`minimae reproduce dense`). Middle, the differences with 95 % intervals. Right, the paper's Table 5: UperNet on
+# ADE20K, a different task at a different scale. Each panel has its own axis.*
+
+# %% tags=["nbval-check-output"]
+for finding in dense.findings:
+    print(finding)
+
+# %% [markdown]
+# On `shapes` the MAE is 1.6 points ahead of the untrained encoder, and the interval, 0.5 to 2.7, does not reach zero. The difference is real
+# but small; on the clothes it is ten points. In both
+# experiments a frozen MAE gives better features than a frozen random network. The gain is larger where the encoder was trained on
+# similar pictures, but two experiments do not show that this is the reason.
+#
+# Two things do not follow. First, nothing here compares *fine-tuned* encoders, as the paper does; `minimae reproduce segmentation` and
+# `minimae reproduce detection` train MAE and random weights end to end. Second, the paper's gain may need large networks: for ViT-T on COCO,
+# MAE-Lite reports 40.4 box AP after supervised pre-training and 39.9 after MAE.
+#
+# > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after supervised
+# > pre-training; mask AP 44.9 / 47.2 and 42.9 / 43.9. ADE20K: mean IoU 48.1 / 53.6 and 47.4 / 49.9. **Our deviations**: the
+# > paper feeds maps after four of the blocks to an FPN, and segments with UperNet; we use ViTDet's simple pyramid and a mask transformer. We have no relative
+# > position bias. The recipes `coco-base` and `ade20k-base` hold settings of the paper's scale; they have not been run here.
+#
+# ## Break-it lab: a garment with a rim
+#
+# To save time, someone trains at 40 pixels instead of 64. They resize the scenes, and then the labels with the same function. Training runs
+# without an error, and the loss falls. Here are their labels beside ours:
+
+# %%
+smaller = {
+    "ours": F.interpolate(tests.semantic[:, None].float(), size=40, mode="nearest")[:, 0].long(),
+    "theirs": F.interpolate(tests.semantic[:, None].float(), size=40, mode="bilinear")[:, 0].round().long(),
+}
+
+# %% mystnb={"image": {"alt": "Two scenes with labels resized in two ways. Ours have garments of one colour each. In theirs, every T-shirt, boot and bag has a thin rim in the colours of other classes: the rim of a T-shirt is blue, brown and yellow. Trousers have no rim."}}
+shrunk = F.interpolate(tests.pixels.float() / 255, size=40, mode="area")
+segmentations(
+    [(shrunk[i, 0].numpy()[..., None].repeat(3, -1), [labels[i].numpy() for labels in smaller.values()]) for i in (2, 8)],
+    ("scene", *smaller),
+    names,
+)
+
+# %% [markdown]
+# *Figure 12.9: two scenes at 40 pixels, and their labels, resized by us and by them.*
+#
+# What went wrong? Why does a T-shirt have a rim in several colours, and why do trousers have none?
+#
+# <details><summary>Diagnosis</summary>
+#
+# They resized the labels with bilinear interpolation. It averages class numbers, and the average of two class numbers is a third class. Halfway
+# between background (0) and T-shirt (4) is 2, the number of the bag. So the outline of a T-shirt gets the classes 1, 2 and 3. Trousers have
+# number 1, and there is no class between 0 and 1. Interpolate pictures, but resize labels to the nearest pixel. A simple test finds this
+# bug: after resizing, a scene may have no class that it did not have before.
+# </details>
+
+# %% tags=["nbval-check-output"]
+new = {
+    name: sum(len(set(after.unique().tolist()) - set(before.unique().tolist())) for after, before in zip(labels, tests.semantic))
+    for name, labels in smaller.items()
+}
+print("classes that no object of the scene has, over 100 scenes:", new)
+
+# %% [markdown]
+# ## Summary
+#
+# The patch tokens of a ViT are a map. One linear layer turns it into a segmentation. In a mask transformer, a token for each class first
+# attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from the one map, so that a
+# standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and
+# a few blocks with full attention connect them. Here a frozen MAE is
+# better than a frozen random network; how much better depends on the data.
+#
+# ## Five questions
+#
+# 1. Why is mean IoU used, and not the share of right pixels?
+# <details><summary>Answer</summary>The background covers most pixels. Predicting it everywhere gives a high share of right pixels, but an IoU of 0 for every other class.</details>
+#
+# 2. What can a mask transformer do that a linear head cannot?
+# <details><summary>Answer</summary>Adapt its class vectors to the image: the class tokens attend to the patches before they are compared with them.</details>
+#
+# 3. Patch 16, and a map of stride 4 is needed. How many transposed convolutions, and how wide is the map after them if d is 768?
+# <details><summary>Answer</summary>Two, because log2(16 / 4) = 2. Each halves the width: 192.</details>
+#
+# 4. Why do windows save little at 224 pixels?
+# <details><summary>Answer</summary>There are 196 patches, exactly one window of 14 × 14: windowed attention is full attention there.</details>
+#
+# 5. A mask of values 0 to 150 is resized with bicubic interpolation. Which pixels are wrong?
+# <details><summary>Answer</summary>Those along the outlines, where numbers of two classes are mixed into the numbers of others, or of none.</details>
+#
+# Next: [14 · From here to Segment Anything](14_segment_anything_and_after.ipynb), where a click on any object gives its mask. (Chapter 13, ImageNet on
+# GPUs, is not written yet.)
