@@ -606,7 +606,7 @@ check.ch11_cheapest(solution_cheapest)
 # matters is a question for experiments, and an experiment is several seeds: one run each names the wrong one of two settings, half
 # a point apart, more than a quarter of the time. In our sweep 75 % is among the best and the cheapest of them, and 90 % is too
 # much, as in the paper; the steep fall towards low ratios and the advantage of random sampling are not there, or too small for
-# three seeds. Five of thirteen claims hold entirely at this scale, seven partly, one not.
+# three seeds. Of thirteen claims two hold entirely at this scale, four partly, and seven are undecided.
 #
 # ## Five questions
 #

@@ -34,6 +34,12 @@ SHOWN = 6  # test pictures in a report
 IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # options about images that are of no use here
 
 
+def refuse_idle(where: DataOptions, command: str) -> None:
+    """Raises ValueError for an option about images that this command would ignore."""
+    if idle := [name for name in IDLE if getattr(where, name) != getattr(DataOptions, name)]:
+        raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to minimae {command}: leave it out")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectCommand(RunOptions):
     """Find objects, with boxes and masks: minimae detect DATA --weights W --out RUN trains a detector; minimae detect PICTURE --weights
@@ -54,8 +60,7 @@ class DetectCommand(RunOptions):
 
     def __call__(self) -> None:
         device = self.where.join()
-        if idle := [name for name in IDLE if getattr(self.where, name) != getattr(DataOptions, name)]:
-            raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to minimae detect: leave it out")
+        refuse_idle(self.where, "detect")
         if not self.data:
             raise ValueError("name pictures with objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
         trained = trained_detector(self.weights)

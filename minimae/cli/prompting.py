@@ -32,6 +32,7 @@ from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..train.task import Result
 from ..weights import Classified
+from .detecting import refuse_idle
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
@@ -62,6 +63,7 @@ class PromptCommand(RunOptions):
 
     def __call__(self) -> None:
         device = self.where.join()
+        refuse_idle(self.where, "prompt")
         if not self.data:
             raise ValueError("name a folder with pictures and masks, or a picture: minimae prompt DATA, or minimae prompt PICTURE")
         trained = trained_promptable(self.weights)

@@ -30,6 +30,7 @@ from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import barrier, world
 from ..train.task import Result
 from ..weights import Classified
+from .detecting import refuse_idle
 from .dry_run import shortened
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
@@ -62,6 +63,7 @@ class SegmentCommand(RunOptions):
 
     def __call__(self) -> None:
         device = self.where.join()
+        refuse_idle(self.where, "segment")
         if not self.data:
             raise ValueError("name a folder with pictures and masks, or a picture: minimae segment DATA, or minimae segment PICTURE")
         trained = trained_segmenter(self.weights)

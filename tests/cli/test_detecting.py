@@ -62,3 +62,10 @@ def test_what_cannot_be_done_is_one_clear_line(name: str, folder: Path, capsys: 
     assert main(["detect", *(str(folder) if word == "FOLDER" else word for word in words)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["detect", "segment", "prompt"])
+@pytest.mark.parametrize("option", [["--skip-corrupt"], ["--bits", "12"], ["--crop-on", "device"], ["--download"]])
+def test_options_about_images_that_would_be_ignored(command: str, option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "shapes", *option]) != 0
+    assert f"{option[0]} means nothing to minimae {command}" in capsys.readouterr().err
