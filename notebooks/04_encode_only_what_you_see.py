@@ -143,7 +143,7 @@ class Encoder(nn.Module):
         self.size = size = resolve(size)
         d = size.width
         self.project = nn.Linear(size.values, d)
-        self.class_token = nn.Parameter(torch.empty(1, 1, d))
+        self.class_token = nn.Parameter(torch.empty(1, size.class_tokens, d))
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_tokens else None
         self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio, eps=size.eps) for _ in range(size.depth))
         self.spread_drop_path(drop)
@@ -353,7 +353,7 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
     """
     n = s.grid[0] * s.grid[1]
     keep = n if ratio is None else keep_count(n, ratio)
-    t = 1 + (n if mask_tokens_in_encoder else keep)
+    t = s.class_tokens + (n if mask_tokens_in_encoder else keep)
     projected = n if paper else keep
     encoder = s.depth * block_flops(t, s.width, mlp_ratio=s.mlp_ratio)
     projection = 2 * projected * s.values * s.width
@@ -361,8 +361,8 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
         return Flops(encoder, 0, projection, 0)
     predicted = n if paper else n - keep
     queries = None if paper else n - keep
-    d = s.decoder_width
-    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=queries)
+    d, every = s.decoder_width, s.class_tokens + n
+    decoder = (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=queries)
     return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * predicted * d * s.values)
 
 
@@ -431,7 +431,7 @@ def block_parameters(d: int, mlp_ratio: int = 4) -> int:
 def parameters(s: Size) -> tuple[int, int]:
     """Learned parameters of the encoder, and of encoder and decoder with both tables of fixed positions (Table 2, Section 4)."""
     n, d = s.grid[0] * s.grid[1], s.decoder_width
-    encoder = s.depth * block_parameters(s.width, s.mlp_ratio) + s.width * (s.values + 1) + 3 * s.width
+    encoder = s.depth * block_parameters(s.width, s.mlp_ratio) + s.width * (s.values + 1) + (2 + s.class_tokens) * s.width
     decoder = s.decoder_depth * block_parameters(d) + d * (s.width + 1) + d + 2 * d + s.values * (d + 1)
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 

@@ -405,7 +405,7 @@ class Decoder(nn.Module):
         x = self.embed(latent)
         if self.mask_token is not None:
             x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), mask.masked.shape[1], -1)], dim=1)
-        class_index = torch.zeros_like(mask.keep[:, :1])
+        class_index = mask.keep.new_zeros(len(mask.keep), self.size.class_tokens)
         index = torch.cat([class_index, mask.keep + 1, mask.masked + 1], dim=1)
         return x + take(resize_positions(self.positions, self.size.grid, grid), index)
 

@@ -270,15 +270,15 @@ def extract(
 ) -> Tensor:
     """Features of whole, unmasked images: → float32 ``N values``, on the CPU. The encoder is put in eval mode."""
     encoder.eval()
-    device, found = device_of(encoder), []
+    device, c, found = device_of(encoder), encoder.size.class_tokens, []
     for part in (images if isinstance(images, Tensor) else images.pixels).split(batch):
         x = normalise(part.to(device), statistics)
         with evaluating(device, precision):
             tokens = encoder.features(x) if pool == "blocks" else [encoder(x)]
         if pool == "tokens":
-            found.append(rearrange(tokens[0][:, 1:], "b n d -> b (n d)"))
+            found.append(rearrange(tokens[0][:, c:], "b n d -> b (n d)"))
         else:
-            found.append(tokens[0][:, 0] if pool == "class" else torch.cat([each[:, 1:].mean(1) for each in tokens], dim=1))
+            found.append(tokens[0][:, :c].mean(1) if pool == "class" else torch.cat([each[:, c:].mean(1) for each in tokens], dim=1))
     return torch.cat(found).float().cpu()
 
 

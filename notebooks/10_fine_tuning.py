@@ -126,7 +126,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.encoder(images)
-        logits: Tensor = self.head(self.norm(tokens[:, 1:].mean(1) if self.pool == "mean" else tokens[:, 0]))
+        c = self.encoder.size.class_tokens
+        logits: Tensor = self.head(self.norm((tokens[:, c:] if self.pool == "mean" else tokens[:, :c]).mean(1)))
         return logits
 
 # %% [markdown]

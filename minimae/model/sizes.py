@@ -25,13 +25,15 @@ class Size:
     channels: int = 3
     mlp_ratio: int = 4
     eps: float = 1e-6  # added to the variance in every LayerNorm
+    class_tokens: int = 1  # the paper has one; Pixio (arXiv 2512.15715) has eight
 
     def __post_init__(self) -> None:
         for what, width, heads in (("encoder", self.width, self.heads), ("decoder", self.decoder_width, self.decoder_heads)):
             if heads < 1 or width % heads or width % 4:
                 raise ValueError(f"{what}: the width must be a multiple of the heads and of 4, not {width} with {heads} heads")
-        if self.depth < 1 or self.decoder_depth < 1 or self.channels < 1:
-            raise ValueError(f"depth {self.depth}, decoder depth {self.decoder_depth} and channels {self.channels} must be at least 1")
+        for what in ("depth", "decoder_depth", "channels", "class_tokens"):
+            if getattr(self, what) < 1:
+                raise ValueError(f"{what.replace('_', ' ')} {getattr(self, what)} must be at least 1")
         check_sides("image", self.image)
         check_sides("patch", self.patch)
         grid_of(self.image, self.patch)
@@ -126,7 +128,7 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
     """
     n = s.grid[0] * s.grid[1]
     keep = n if ratio is None else keep_count(n, ratio)
-    t = 1 + (n if mask_tokens_in_encoder else keep)
+    t = s.class_tokens + (n if mask_tokens_in_encoder else keep)
     projected = n if paper else keep
     encoder = s.depth * block_flops(t, s.width, mlp_ratio=s.mlp_ratio)
     projection = 2 * projected * s.values * s.width
@@ -134,8 +136,8 @@ def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool =
         return Flops(encoder, 0, projection, 0)
     predicted = n if paper else n - keep
     queries = None if paper else n - keep
-    d = s.decoder_width
-    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=queries)
+    d, every = s.decoder_width, s.class_tokens + n
+    decoder = (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=queries)
     return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * predicted * d * s.values)
 
 
@@ -147,6 +149,6 @@ def block_parameters(d: int, mlp_ratio: int = 4) -> int:
 def parameters(s: Size) -> tuple[int, int]:
     """Parameters of the encoder (learned), and of encoder and decoder (with both tables of fixed positions; Table 2, Section 4)."""
     n, d = s.grid[0] * s.grid[1], s.decoder_width
-    encoder = s.depth * block_parameters(s.width, s.mlp_ratio) + s.width * (s.values + 1) + 3 * s.width
+    encoder = s.depth * block_parameters(s.width, s.mlp_ratio) + s.width * (s.values + 1) + (2 + s.class_tokens) * s.width
     decoder = s.decoder_depth * block_parameters(d) + d * (s.width + 1) + d + 2 * d + s.values * (d + 1)
     return encoder, encoder + decoder + (1 + n) * (s.width + d)

@@ -110,7 +110,7 @@ class Encoder(nn.Module):
         self.size = size = resolve(size)
         d = size.width
         self.project = nn.Linear(size.values, d)
-        self.class_token = nn.Parameter(torch.empty(1, 1, d))
+        self.class_token = nn.Parameter(torch.empty(1, size.class_tokens, d))
         self.mask_token = nn.Parameter(torch.empty(1, 1, d)) if mask_tokens else None
         self.blocks = nn.ModuleList(Block(d, size.heads, mlp_ratio=size.mlp_ratio, eps=size.eps) for _ in range(size.depth))
         self.spread_drop_path(drop)

@@ -33,20 +33,21 @@ def join(x: Tensor, grid: Pair, window: Pair) -> Tensor:
 
 
 def window_attention(attention: Attention, x: Tensor, grid: Pair, side: int) -> Tensor:
-    """Attention within windows of ``side`` × ``side`` patches: tokens ``b (1 + n) d``, the class token first → ``b (1 + n) d``."""
+    """Attention within windows of ``side`` × ``side`` patches: tokens ``b (c + n) d``, c class tokens first → ``b (c + n) d``."""
     q, k, v = attention.split(x)
+    c = x.shape[1] - grid[0] * grid[1]
     window = min(side, grid[0]), min(side, grid[1])
     windows = -(-grid[0] // window[0]) * -(-grid[1] // window[1])
     keys, values = (
         torch.cat(
-            [repeat(part[:, :, :1], "b heads 1 e -> (b windows) heads 1 e", windows=windows), cut(part[:, :, 1:], grid, window)], dim=2
+            [repeat(part[:, :, :c], "b heads c e -> (b windows) heads c e", windows=windows), cut(part[:, :, c:], grid, window)], dim=2
         )
         for part in (k, v)
     )
     real = cut(x.new_ones(1, 1, grid[0] * grid[1], 1), grid, window)[..., 0].bool()  # windows 1 s: what fills a window is no key
-    real = repeat(F.pad(real, (1, 0), value=True), "windows 1 t -> (b windows) 1 1 t", b=len(x))
-    patches = F.scaled_dot_product_attention(cut(q[:, :, 1:], grid, window), keys, values, attn_mask=real)
-    mixed = torch.cat([F.scaled_dot_product_attention(q[:, :, :1], k, v), join(patches, grid, window)], dim=2)
+    real = repeat(F.pad(real, (c, 0), value=True), "windows 1 t -> (b windows) 1 1 t", b=len(x))
+    patches = F.scaled_dot_product_attention(cut(q[:, :, c:], grid, window), keys, values, attn_mask=real)
+    mixed = torch.cat([F.scaled_dot_product_attention(q[:, :, :c], k, v), join(patches, grid, window)], dim=2)
     return attention.out(rearrange(mixed, "b heads t e -> b t (heads e)"))
 
 

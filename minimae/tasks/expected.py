@@ -53,8 +53,9 @@ def task_of(recipe: Pretrain, size: Size, data: str, images: int) -> dict[str, A
     """What decides the loss, as JSON. data: the name of the images. images: their number in an epoch."""
     fields = {name: getattr(recipe, name) for name in FIELDS}
     shape = {**asdict(size), "image": pair(size.image), "patch": pair(size.patch)}
-    if size.eps == Size.eps:  # the curves that come with the package are older than this field
-        del shape["eps"]
+    for newer in ("eps", "class_tokens"):  # than the curves that come with the package
+        if shape[newer] == getattr(Size, newer):
+            del shape[newer]
     task = {"data": data, "images": images, "batch": recipe.batch * recipe.accumulate, "size": shape, **fields}
     plain: dict[str, Any] = json.loads(json.dumps(task))  # tuples become lists, as in a file
     return plain

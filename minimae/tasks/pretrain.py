@@ -35,7 +35,8 @@ __all__ = [
 ]  # fmt: skip
 
 MOST_PATCHES = 4096  # of an image whose size was not given; the paper has 196
-OVERRIDES = ("image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")  # fields of a Size
+# Fields of a Size that a recipe may change.
+OVERRIDES = ("image", "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads", "class_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,8 @@ class Pretrain(Settings):
     """Blocks of the decoder."""
     decoder_heads: int | None = None
     """Attention heads of the decoder."""
+    class_tokens: int | None = None
+    """Class tokens: one in the paper."""
     channels: int | None = None
     """1 (grey) or 3 (colour): images are converted; None takes the dataset's."""
     init: str | None = None

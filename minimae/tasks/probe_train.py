@@ -106,7 +106,8 @@ class LinearProbe(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             tokens = self.encoder(images)
-        logits: Tensor = self.head(self.norm(tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)))
+        c = self.encoder.size.class_tokens
+        logits: Tensor = self.head(self.norm((tokens[:, :c] if self.pool == "class" else tokens[:, c:]).mean(1)))
         return logits
 
 

@@ -27,7 +27,6 @@ from .distributed import all_reduce_mean, broadcast, load_optimizer, whole_state
 from .log import to_terminal
 from .schedule import epochs_done
 from .settings import Settings
-from .sharded import load_sharded
 
 METRICS, LOCK = "metrics.jsonl", ".lock"
 NUMBERED = re.compile(r"checkpoint-(\d{8,})(\.pt)?")
@@ -98,7 +97,7 @@ class Checkpoints:
         kept = {old for _, old in older[len(older) - min(len(older), self.settings.keep - 1) :]}
         for old in numbered(self.out).keys() - kept:
             with contextlib.suppress(OSError):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+                old.unlink()
 
     def restore(
         self, kind: str, model: nn.Module, optimizer: Any, scaler: Any, check: Callable[[dict[str, Any]], None]
@@ -137,26 +136,25 @@ class Checkpoints:
 
 
 def numbered(out: Path) -> dict[Path, int]:
-    """The checkpoints before the newest, and sharded ones of earlier versions (folders), with their steps."""
+    """The checkpoints before the newest, with their steps."""
     matches = {path: NUMBERED.fullmatch(path.name) for path in out.glob("checkpoint-*")}
     return {path: int(match[1]) for path, match in matches.items() if match}
 
 
-def newest(out: Path, kind: str, *, tensors: bool = True) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint with the highest step that can be read, whatever its form, and its contents (with ``tensors``, of shards too).
+def newest(out: Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint with the highest step that can be read, and its contents.
 
     A damaged one is skipped with a warning. Raises MinimaeError when there is none, or a run of another kind.
     """
-    ranks = {path: (step, path.is_dir()) for path, step in numbered(out).items()}  # only folders of 0.5 hold a last step's moments
-    damage: Damaged | None = None
+    steps, damage = numbered(out), None
     if (path := out / CHECKPOINT).is_file():
         try:
-            ranks[path] = (load_checkpoint(path, kind)["step"], False)
+            steps[path] = load_checkpoint(path, kind)["step"]
         except Damaged as error:
             damage = error
-    for path in sorted(ranks, key=lambda path: ranks[path], reverse=True):
+    for path in sorted(steps, key=steps.__getitem__, reverse=True):
         try:
-            state = load_sharded(path, kind, tensors=tensors) if path.is_dir() else load_checkpoint(path, kind)
+            state = load_checkpoint(path, kind)
             if damage is not None and world().main:
                 to_terminal(f"warning: {damage}. Using {path}, from step {state['step']}")
             return path, state
@@ -170,7 +168,7 @@ def saved_settings(out: Path, kind: str) -> dict[str, Any]:
 
     Raises MinimaeError when there is no run, or one of another kind.
     """
-    _, state = newest(out, kind, tensors=False)
+    _, state = newest(out, kind)
     settings = dict(state["settings"])
     settings["accumulate"] = settings.get("accumulate", 1) * state.get("processes", 1)
     return settings

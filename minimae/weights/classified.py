@@ -53,8 +53,8 @@ class Classified:
         """The input of its head: the mean of the patch tokens or the class token, after the last norm. float32 ``N d``, on the CPU."""
         model, features = self.classifier.eval(), []
         for x in self._inputs(images, batch):
-            tokens = model.encoder(x)
-            features.append(model.norm(tokens[:, 1:].mean(1) if model.pool == "mean" else tokens[:, 0]))
+            tokens, c = model.encoder(x), model.encoder.size.class_tokens
+            features.append(model.norm((tokens[:, c:] if model.pool == "mean" else tokens[:, :c]).mean(1)))
         return torch.cat(features).float().cpu()
 
     def _inputs(self, images: Any, batch: int) -> Iterator[Tensor]:

@@ -169,6 +169,8 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
         model = trained.classifier
         if layout == "huggingface" and trained.classifier.pool == "mean":
             raise MinimaeError("transformers' classifier reads the class token, and this one the mean of the patches; convert it to timm")
+    if trained.size.class_tokens > 1:
+        raise MinimaeError(f"the layout {layout} has one class token, and this model {trained.size.class_tokens}: keep minimae's layout")
     if layout != "huggingface" and trained.size.eps != 1e-6:
         warn(f"readers of this layout use eps 1e-6 in their norms, and this model has {trained.size.eps}: the outputs there will differ")
     tensors: dict[str, Tensor] = {}

@@ -31,14 +31,15 @@ class FeatureModel(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier).cpu()
         self.pool = pool if isinstance(trained, Pretrained) else "logits"
+        self.class_tokens = trained.size.class_tokens
         for name, values in zip(("mean", "std"), trained.statistics, strict=True):
             self.register_buffer(name, values.cpu()[:, None, None].clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens: Tensor = self.network((images - self.mean) / self.std)
-        if self.pool == "mean":
-            return tokens[:, 1:].mean(1)
-        return tokens[:, 0] if self.pool == "class" else tokens
+        output: Tensor = self.network((images - self.mean) / self.std)
+        if self.pool not in ("mean", "class"):
+            return output
+        return (output[:, self.class_tokens :] if self.pool == "mean" else output[:, : self.class_tokens]).mean(1)
 
 
 def exported(trained: Pretrained | Classified, *, pool: Features = "mean", image: int | Pair | None = None) -> torch.export.ExportedProgram:

@@ -69,7 +69,7 @@ class Names:
         try:
             return Size(
                 width, depth, facts.heads, **decoder, patch=square(patch), image=square(image), channels=int(projection.shape[1]),
-                mlp_ratio=len(up) // width, eps=facts.eps,
+                mlp_ratio=len(up) // width, eps=facts.eps, class_tokens=token.shape[1] if token.dim() == 3 else 1,
             )  # fmt: skip
         except ValueError as error:
             raise MinimaeError(f"{source}: {error}") from None

@@ -22,7 +22,7 @@ from .registry import load
 if TYPE_CHECKING:
     from ..data.types import ImageDataset
 
-ENCODER = ("width", "depth", "heads", "patch", "channels", "mlp_ratio")
+ENCODER = ("width", "depth", "heads", "patch", "channels", "mlp_ratio", "class_tokens")
 DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
 
 
@@ -47,7 +47,7 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
     differ = [name for name in ENCODER if getattr(theirs, name) != getattr(ours, name)]
     if differ:
         what = ", ".join(f"{name} {shown(getattr(theirs, name))} (the recipe: {shown(getattr(ours, name))})" for name in differ)
-        options = " ".join(f"--{name} {shown(getattr(theirs, name))}" for name in differ if name != "mlp_ratio")
+        options = " ".join(f"--{name} {shown(getattr(theirs, name))}" for name in differ if name != "mlp_ratio").replace("_", "-")
         images = " Their number of channels is that of the images they were trained on." if "channels" in differ else ""
         raise MinimaeError(f"{recipe.init} does not fit this recipe: its encoder has {what}. Add {options}{images}")
     return at(trained, size.image)
