@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from minimae_book.figures.objects import objects_figure
+from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -26,6 +29,7 @@ from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..train.task import Result
 from ..weights import Classified
+from ..weights.files import whole
 from .options import DataOptions, WeightsOptions
 from .report import metrics_part, picture, prepare, write_json, write_page
 from .training import RunOptions
@@ -63,7 +67,7 @@ class DetectCommand(RunOptions):
         refuse_idle(self.where, "detect")
         if not self.data:
             raise ValueError("name pictures with objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
-        trained = trained_detector(self.weights)
+        trained = trained_of(self.weights, "detect", load_detector)
         if all(Path(name).suffix.lower() in suffixes() for name in self.data):
             if trained is None:
                 raise MinimaeError(f"{self.weights} is no detector: train one with minimae detect DATA --out RUN, then give --weights RUN")
@@ -87,11 +91,8 @@ class DetectCommand(RunOptions):
             print(f"{path}: {named or f'nothing with a score of at least {self.least:g}'}")
             rows.append((pixels, [found]))
         out = (self.out or Path("objects.png")).with_suffix(".png")
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            objects_figure(rows, [""], classes, pairs=min(3, len(rows))).savefig(out)
-        except OSError as error:
-            raise MinimaeError(f"cannot write {out} ({error}); give another file with --out") from None
+        with whole(out) as partial:
+            objects_figure(rows, [""], classes, pairs=min(3, len(rows))).savefig(partial)
         print(f"{out}: boxes and masks of objects, found by {self.weights}")
 
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:
@@ -106,7 +107,7 @@ class DetectCommand(RunOptions):
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
         recipe = for_processes(self.recipe, world().size)
-        encoder, known = self.start(recipe)
+        encoder, known = encoder_of(self, recipe.image)
         if self.scratch or known is None:
             recipe = replace(recipe, layer_decay=1.0)
         train, test = self.splits(recipe, encoder.size.channels)
@@ -118,23 +119,15 @@ class DetectCommand(RunOptions):
         if world().main:
             self.keep(measured(detector, test), detector, train, test, result, recipe, device)
 
-    def start(self, recipe: Detect) -> tuple[Encoder, Statistics | None]:
-        """The encoder to start from, and the statistics that it was trained with."""
-        torch.manual_seed(recipe.seed)
-        if str(self.weights) == "none":
-            return Encoder(named_size(self.size, patch=self.patch, image=recipe.image, channels=3)), None
-        trained: Any = self.layout.load(self.weights)
-        encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
-        if encoder.size.channels not in (1, 3):
-            raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
-        return Encoder(encoder.size) if self.scratch else encoder, trained.statistics
-
     def splits(self, recipe: Detect, channels: int) -> tuple[Instances, Instances]:
         """Training and test pictures; prints once what was held out or left out."""
         given: dict[str, Any] = {"image": recipe.image, "channels": channels, "limit": self.where.limit}
         train, test = (open_instances(self.data[0], split, **given) for split in ("train", "test"))
         if train.classes != test.classes:
             raise ValueError(f"the classes of training and test pictures differ: {', '.join(train.classes)}; {', '.join(test.classes)}")
+        for part in (train, test):
+            if not any(len(part.target(i)["labels"]) for i in range(len(part))):
+                raise ValueError(f"none of the {len(part)} pictures of {part.name} to {'learn' if part is train else 'test'} has an object")
         if world().main:
             print(*train.notes, sep="\n", end="\n" * bool(train.notes))
         return train, test
@@ -178,9 +171,27 @@ def examples(detector: Detector, test: Instances, least: float) -> tuple[Any, st
     return objects_figure(rows, ["truth", "prediction"], test.classes, pairs=2), caption
 
 
-def trained_detector(path: Path) -> tuple[Detector, dict[str, Any]] | None:
-    """The detector of a run's folder or checkpoint; None for other weights."""
+def trained_of(path: Path, kind: str, load: Callable[[Path], Any]) -> tuple[Any, dict[str, Any]] | None:
+    """The model of a run's folder or checkpoint, as ``load`` reads it, and its metadata; None for weights of another kind."""
     file = path / CHECKPOINT if path.is_dir() else path
-    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != "detect":
+    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != kind:
         return None
-    return load_detector(path)
+    return load(path)  # type: ignore[no-any-return]
+
+
+def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:
+    """The encoder that a command of this kind starts from, and the statistics that it was trained with. image: of a fresh one."""
+    torch.manual_seed(command.recipe.seed)
+    if str(command.weights) == "none":
+        changes: dict[str, Any] = {} if command.patch is None else {"patch": command.patch}
+        return Encoder(named_size(command.size, image=image, channels=3, **changes)), None
+    trained: Any = command.layout.load(command.weights)
+    encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
+    if encoder.size.channels not in (1, 3):
+        raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
+    return Encoder(encoder.size) if command.scratch else encoder, trained.statistics
+
+
+def shown(pixels: Tensor) -> np.ndarray:
+    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
+    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1)

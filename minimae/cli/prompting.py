@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from minimae_book.figures.clicks import Prompted, prompted
 from torch import Tensor
@@ -20,19 +19,16 @@ from ..data.types import Statistics
 from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
-from ..model.sizes import size as named_size
-from ..model.vit import Encoder
 from ..recipes import for_processes
 from ..tasks.prompt import Prompt, encoded, load_promptable, train_prompts
 from ..tasks.promptable import NEGATIVE, NOTHING, TOP_LEFT, Promptable, Prompts
 from ..tasks.prompted import PromptScores, evaluate_prompts, predict_masks, prompts_of, rounds
 from ..tasks.reconstruct import read_picture
 from ..train import threads
-from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..train.task import Result
-from ..weights import Classified
-from .detecting import refuse_idle
+from ..weights.files import whole
+from .detecting import encoder_of, refuse_idle, shown, trained_of
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
@@ -66,7 +62,7 @@ class PromptCommand(RunOptions):
         refuse_idle(self.where, "prompt")
         if not self.data:
             raise ValueError("name a folder with pictures and masks, or a picture: minimae prompt DATA, or minimae prompt PICTURE")
-        trained = trained_promptable(self.weights)
+        trained = trained_of(self.weights, "prompt", load_promptable)
         if Path(self.data).suffix.lower() in suffixes():
             if trained is None:
                 how = "train one with minimae prompt DATA --out RUN, then give --weights RUN"
@@ -101,9 +97,8 @@ class PromptCommand(RunOptions):
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
         recipe = for_processes(self.recipe, world().size)
-        encoder, statistics = self.start(recipe)
-        if encoder.size.channels not in (1, 3):
-            raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
+        encoder, known = encoder_of(self, recipe.image or 64)
+        statistics = known or open_instances(str(self.data), "train", limit=self.where.limit).statistics
         if self.scratch or str(self.weights) == "none":
             recipe = replace(recipe, layer_decay=1.0)
         threads.in_this_process(encoder.size, device=device)
@@ -115,24 +110,14 @@ class PromptCommand(RunOptions):
         if world().main:
             self.keep(scores, model, test, statistics, result, recipe, device)
 
-    def start(self, recipe: Prompt) -> tuple[Encoder, Statistics]:
-        """The encoder to start from, and the statistics to normalise by."""
-        torch.manual_seed(recipe.seed)
-        if str(self.weights) == "none":
-            changes = {} if self.patch is None else {"patch": self.patch}
-            images = open_instances(str(self.data), "train", limit=self.where.limit)
-            return Encoder(named_size(self.size, **changes, image=recipe.image or 64, channels=3)), images.statistics
-        loaded: Any = self.layout.load(self.weights)
-        encoder = loaded.classifier.encoder if isinstance(loaded, Classified) else loaded.model.encoder
-        return Encoder(encoder.size) if self.scratch else encoder, loaded.statistics
-
     def objects(self, split: str, size: Size, statistics: Statistics) -> Objects:
         """The objects of one split, at the size of the model; prints once what was left out or held out."""
         image = pair(self.recipe.image or size.image)
         images = open_instances(str(self.data), split, image=max(image), channels=size.channels, limit=self.where.limit)
         objects = objects_of(images, image, statistics)
         if world().main:
-            print(*objects.notes, sep="\n", end="\n" * bool(objects.notes))
+            notes = objects.notes if split == "train" else objects.notes[len(images.notes) :]  # the test part was announced with the other
+            print(*notes, sep="\n", end="\n" * bool(notes))
         return objects
 
     def keep(self, scores: PromptScores, model: Promptable, test: Objects, statistics: Statistics, result: Result, recipe: Prompt,
@@ -178,19 +163,6 @@ def drawn(prompts: Prompts) -> dict[str, Any]:
     return {"clicks": clicks, "box": (*corners[0], *corners[1]) if corners else None}
 
 
-def shown(pixels: Tensor) -> np.ndarray:
-    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
-    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1)
-
-
-def trained_promptable(path: Path) -> tuple[Promptable, dict[str, Any]] | None:
-    """The promptable segmenter of a run's folder or checkpoint; None for other weights."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != "prompt":
-        return None
-    return load_promptable(path)
-
-
 def in_words(scores: PromptScores, test: Objects) -> str:
     """Scores as one line."""
     return f"mean IoU of {test.counted} of {test.name}: {scores}"
@@ -200,14 +172,11 @@ def write(figure: Any, out: Path, mask: Tensor, file: Path | None) -> None:
     """Save the figure, and the mask if there is a file for it."""
     from PIL import Image
 
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(255 * mask.byte().numpy()).save(file)
-    except (OSError, ValueError) as error:
-        raise MinimaeError(f"cannot write {out} ({error}); give other files with --out and --mask") from None
+    with whole(out) as partial:
+        figure.savefig(partial)
+    if file is not None:
+        with whole(file) as partial:
+            Image.fromarray(255 * mask.byte().numpy()).save(partial)
 
 
 def numbers(option: str, text: str, count: int) -> Any:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from minimae_book.figures.labels import segmentations
 from torch import Tensor
@@ -16,21 +15,19 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..data.choose import held_out
 from ..data.folder import suffixes
-from ..data.segmentation import Segmentation, open_segmentation
+from ..data.segmentation import IGNORE, Segmentation, open_segmentation
 from ..data.types import Statistics
 from ..errors import MinimaeError
-from ..model.sizes import size as named_size
 from ..model.vit import Encoder
 from ..recipes import for_processes
 from ..tasks.reconstruct import read_picture
 from ..tasks.segment import IoU, IoUValidation, Segment, Segmenter, evaluate, load_segmented, predict, segment
 from ..tasks.watch import BEST
 from ..train import threads
-from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import barrier, world
 from ..train.task import Result
-from ..weights import Classified
-from .detecting import refuse_idle
+from ..weights.files import whole
+from .detecting import encoder_of, refuse_idle, shown, trained_of
 from .dry_run import shortened
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
@@ -66,7 +63,7 @@ class SegmentCommand(RunOptions):
         refuse_idle(self.where, "segment")
         if not self.data:
             raise ValueError("name a folder with pictures and masks, or a picture: minimae segment DATA, or minimae segment PICTURE")
-        trained = trained_segmenter(self.weights)
+        trained = trained_of(self.weights, "segment", load_segmented)
         if all(Path(name).suffix.lower() in suffixes() for name in self.data):
             if trained is None:
                 raise MinimaeError(
@@ -94,11 +91,8 @@ class SegmentCommand(RunOptions):
             named = (f"{about['classes'][i]} {v:.0%}" for v, i in zip(share[:4].tolist(), label.tolist()) if v >= 0.005)
             print(f"{path}: {', '.join(named)}")
         out = (self.out or Path("segmentation.png")).with_suffix(".png")
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(out)
-        except OSError as error:
-            raise MinimaeError(f"cannot write {out} ({error}); give another file with --out") from None
+        with whole(out) as partial:
+            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(partial)
         print(f"{out}: the class of every pixel, by {self.weights}")
 
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
@@ -116,8 +110,10 @@ class SegmentCommand(RunOptions):
         recipe = for_processes(self.recipe, world().size)
         fresh = self.scratch or str(self.weights) == "none"
         recipe = replace(recipe, layer_decay=1.0) if fresh else recipe
-        encoder, known = self.start(recipe)
+        encoder, known = encoder_of(self, recipe.image or 64)
         train, test = self.splits(encoder.size.channels)
+        if not any([bool((test.sample(i)[1] != IGNORE).any()) for i in range(len(test))]):  # reads all of them, before hours of training
+            raise ValueError(f"all pixels of the {len(test)} masks of {test.name} to test on are ignored: there is nothing to measure")
         statistics = known or train.statistics
         given: dict[str, Any] = {"how": recipe.evaluate, "precision": recipe.precision}
         threads.in_this_process(encoder.size, recipe, device=device)
@@ -144,20 +140,8 @@ class SegmentCommand(RunOptions):
         """Processes that read pictures; none for drawn scenes, which are in memory, and for one core."""
         return 0 if self.data == ("shapes",) else (self.where.reading.processes() - 1 if self.where.workers is None else self.where.workers)
 
-    def start(self, recipe: Segment) -> tuple[Encoder, Statistics | None]:
-        """The encoder to start from, and the statistics that it was trained with."""
-        torch.manual_seed(recipe.seed)
-        if str(self.weights) == "none":
-            changes: dict[str, Any] = {} if self.patch is None else {"patch": self.patch}
-            return Encoder(named_size(self.size, image=recipe.image or 64, channels=3, **changes)), None
-        trained: Any = self.layout.load(self.weights)
-        encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
-        return Encoder(encoder.size) if self.scratch else encoder, trained.statistics
-
     def splits(self, channels: int) -> tuple[Segmentation, Segmentation]:
         """Training and test pictures; prints once what was found."""
-        if channels not in (1, 3):
-            raise MinimaeError(f"these weights take {channels} channels, and pictures have 1 or 3")
         train = open_segmentation(self.data[0], "train", channels=channels, limit=self.where.limit)
         if world().main:
             print(*train.notes, sep="\n", end="\n" * bool(train.notes))
@@ -226,25 +210,9 @@ def in_lines(score: IoU, classes: tuple[str, ...]) -> str:
     )
 
 
-def shown(pixels: Tensor) -> np.ndarray:
-    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
-    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1) if len(pixels) == 1 else np.moveaxis(pixels.numpy() / 255, 0, -1)
-
-
-def trained_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]] | None:
-    """The segmenter of a run's folder or checkpoint; None for other weights."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != "segment":
-        return None
-    return load_segmented(path)
-
-
 def write_mask(folder: Path, path: Path, classes: Tensor) -> None:
     """Class numbers as a grey PNG, named after the picture."""
     from PIL import Image
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(classes.byte().numpy()).save(folder / f"{path.stem}.png")
-    except OSError as error:
-        raise MinimaeError(f"cannot write into {folder} ({error}); give another folder with --masks") from None
+    with whole(folder / f"{path.stem}.png") as partial:
+        Image.fromarray(classes.byte().numpy()).save(partial)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class CocoTarget:
         """Boxes ``k 4``, labels ``k``, masks ``k height width`` and crowd ``k``, as :meth:`minimae.data.instances.Instances.target`."""
         size = torch.tensor([self.width, self.height] * 2)
         boxes = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in self.annotations)]
-        masks = [decoded(one["segmentation"], self.height, self.width) for one in self.annotations]
+        masks = [decoded(one, self.height, self.width) for one in self.annotations]
         return {
             "boxes": torch.minimum(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4).clamp(min=0), size),
             "labels": torch.tensor(self.labels, dtype=torch.int64),
@@ -42,13 +42,15 @@ class CocoTarget:
         }
 
 
-def decoded(segmentation: Any, height: int, width: int) -> Any:
-    """Polygons, or a run-length code, packed or not → uint8 ``height width``."""
-    codec = need("pycocotools.mask", why="COCO's masks", extra="dense")
-    code = segmentation
-    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-        code = codec.frPyObjects(segmentation, height, width)
-    return codec.decode(codec.merge(code) if isinstance(code, list) else code)
+def decoded(one: dict[str, Any], height: int, width: int) -> Any:
+    """The polygons or the run-length code of an object, packed or not → uint8 ``height width``. Raises ValueError for a damaged code."""
+    codec, code = need("pycocotools.mask", why="COCO's masks", extra="dense"), one["segmentation"]
+    try:
+        if isinstance(code, list) or isinstance(code["counts"], list):
+            code = codec.frPyObjects(code, height, width)
+        return codec.decode(codec.merge(code) if isinstance(code, list) else code)
+    except ValueError as error:
+        raise ValueError(f"the mask of annotation {one.get('id')} (image {one['image_id']}) is damaged: {error}") from None
 
 
 def find_json(root: Path, split: str, folder: str | None) -> Path | None:
@@ -76,8 +78,10 @@ def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tup
     FileNotFoundError for pictures that are not there, and ValueError for objects that cannot be.
     """
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = json.loads(path.read_text(encoding="utf-8-sig"))
         images, annotations, categories = (listed[name] for name in ("images", "annotations", "categories"))
+        if len({one["id"] for one in images}) < len(images):
+            raise ValueError("two pictures have the same id")
         images = {one["id"]: (str(one["file_name"]), int(one["height"]), int(one["width"])) for one in images}
         label_of = {one["id"]: label for label, one in enumerate(sorted(categories, key=lambda one: one["id"]), start=1)}
         classes = tuple(str(one["name"]) for one in sorted(categories, key=lambda one: one["id"]))
@@ -108,7 +112,7 @@ def checked(
     if one.get("category_id") not in label_of:
         raise ValueError(f"{what} has the unknown category {one.get('category_id')}; known: {', '.join(map(str, list(label_of)[:10]))}")
     box, segmentation = one.get("bbox"), one.get("segmentation")
-    if not isinstance(box, Sequence) or len(box) != 4:
+    if not isinstance(box, list) or len(box) != 4 or not finite(box):
         raise ValueError(f"{what} has no box: bbox is [left, top, width, height] in pixels, not {box!r}")
     left, top, wide, high = box
     if min(left, top) < -OUTSIDE or left + wide > width + OUTSIDE or top + high > height + OUTSIDE:
@@ -116,14 +120,24 @@ def checked(
             f"{what} has a box outside of its picture: [left, top, width, height] = {box} in {width}×{height} pixels; "
             "corners in place of width and height, or a picture that was resized, give such boxes"
         )
-    good = isinstance(segmentation, dict) or (
-        isinstance(segmentation, list) and segmentation and all(isinstance(part, list) and len(part) >= 6 for part in segmentation)
-    )
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        good = segmentation.get("size") == [height, width]
+        good = good and (isinstance(counts, str) or (isinstance(counts, list) and finite(counts) and sum(counts) == height * width))
+    else:
+        parts = segmentation if isinstance(segmentation, list) else []
+        good = bool(parts) and all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and finite(part) for part in parts)
     if not good:
-        raise ValueError(f"{what} has no mask: segmentation holds polygons of at least three points, or a run-length code")
+        wanted = f"polygons of at least three points x, y, or a run-length code of {height}×{width} pixels"
+        raise ValueError(f"{what} has no mask: segmentation holds {wanted}")
     if wide <= 0 or high <= 0:
         empty["whose box has no area"] += 1
     return bool(wide > 0 and high > 0)
+
+
+def finite(values: list[Any]) -> bool:
+    """Whether these are all numbers."""
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
 def pictures_of(path: Path, names: list[str]) -> tuple[Path, ...]:

@@ -52,7 +52,7 @@ def damage(where: str = "") -> Iterator[None]:
     except (MemoryError, MinimaeError, ImportError):
         raise
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = NO_IMAGE if type(error).__name__ == "UnidentifiedImageError" else str(error) or type(error).__name__
         raise DamagedImage(f"{where} cannot be read as a picture ({reason})" if where else reason) from error
 
 

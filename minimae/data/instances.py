@@ -176,9 +176,12 @@ def pairs(folder: Path, *, check: bool = True) -> tuple[tuple[Path, ...], tuple[
     """The pictures in images/, and for each the file in masks/ of the same name (or NAME_mask), whatever its ending."""
     if not ((folder / "images").is_dir() and (folder / "masks").is_dir()):
         raise FileNotFoundError(f"{folder} has no objects to learn from; understood are {LAYOUTS}")
+    names = [[Path(name) for name in scan(folder / part)[0]] for part in ("images", "masks")]
     pictures, masks = (
-        {Path(name).with_suffix("").as_posix(): folder / part / name for name in scan(folder / part)[0]} for part in ("images", "masks")
+        {name.with_suffix("").as_posix(): folder / part / name for name in some} for some, part in zip(names, ("images", "masks"))
     )
+    if len(pictures) < len(names[0]) or len(masks) < len(names[1]):
+        raise ValueError(f"{folder}: two pictures or two masks differ only in their ending, so it is not clear which belong together")
     masks = {stem if stem in pictures else stem.removesuffix("_mask"): path for stem, path in masks.items()}
     for what, missing in (
         ("mask for the picture", pictures.keys() - masks.keys()),

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..random import seeded
 from .optional import need
 from .types import Batch
+from .workers import Workers
 
 Sample = tuple[Any, Any]  # a tv_tensors.Image, and a Mask, BoundingBoxes, or a dict of them and of tensors
 
@@ -65,15 +67,27 @@ def stacked(samples: list[tuple[Any, Any, int, int]]) -> Batch:
     return Batch(pixels, labels, torch.tensor(ids), torch.tensor(epochs))
 
 
+@dataclass(frozen=True)
+class Collated(Dataset):  # type: ignore[type-arg]
+    """``collated[keys]``: a batch of views, or the error of a file that does not fit, for :class:`minimae.data.workers.Workers`."""
+
+    views: Views
+    collate: Callable[[list[Any]], Any]
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Any:
+        try:
+            return self.collate([self.views[key] for key in keys])
+        except (MinimaeError, ValueError, OSError) as error:
+            return error
+
+
 def batches(
     views: Views, order: Iterator[tuple[Tensor, Tensor]], *, workers: int, device: torch.device,
     collate: Callable[[list[Any]], Any] = stacked,
 ) -> Iterator[Any]:  # fmt: skip
     """The batches of ``order`` (see :func:`minimae.train.order.from_step`) on the device. collate: makes one of a list of samples."""
     keys = (list(zip(index.tolist(), epochs.tolist(), strict=True)) for index, epochs in order)
-    given: dict[str, Any] = {"num_workers": workers, "collate_fn": collate, "pin_memory": device.type == "cuda"}
-    loader = DataLoader(views, batch_sampler=keys, generator=torch.Generator(), **given)  # it draws no number from the step's generator
-    for batch in loader:
+    for batch in Workers(Collated(views, collate), keys, workers, pinned=device.type == "cuda"):
         yield moved(batch, device)
 
 

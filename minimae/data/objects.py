@@ -78,11 +78,11 @@ def letterbox(picture: Tensor, image: int | Pair, fill: Tensor | None = None) ->
     scale = fitting_scale((height, width), image)
     inner = max(1, round(height * scale)), max(1, round(width * scale))
     x = picture.float() if fill is not None else (picture > 0).float()
-    if inner != (height, width):
+    if inner != (height, width) and len(x):
         x = F.interpolate(x[None], size=inner, mode="bilinear" if fill is None else "bicubic", antialias=True)[0]
     around = torch.zeros(len(x)) if fill is None else fill
     padded = around[:, None, None].expand(-1, rows, columns).clone()
-    padded[:, : inner[0], : inner[1]] = x
+    padded[:, : inner[0], : inner[1]] = x if len(x) else 0
     return (padded > 0.5).byte() if fill is None else padded.round().clamp(0, 255).byte()
 
 

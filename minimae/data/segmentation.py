@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,7 @@ def read_mask(path: Path) -> Tensor:
 
     Image = need("PIL.Image", why="reading masks")
     with damage(str(path)):
-        picture = Image.open(io.BytesIO(file_bytes(path)))
-        values = np.array(picture)
+        values = np.array(Image.open(io.BytesIO(file_bytes(path))))
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
         values = values[..., 0]  # grey, stored as colour
     if values.ndim != 2:
@@ -141,8 +141,8 @@ def table_of(classes: Sequence[str], *, first: int = 0) -> tuple[tuple[str, ...]
     for value, name in enumerate(classes, first):
         table[value] = IGNORE if name.lower() in VOID else len(names)
         names += [] if name.lower() in VOID else [name]
-    if not names or len(names) > MOST:
-        raise ValueError(f"{len(names)} classes to learn: at least 1 and at most {MOST} are possible")
+    if not 2 <= len(names) <= MOST:
+        raise ValueError(f"classes to learn: {len(names)} ({', '.join(names[:3])}); 2 to {MOST} are possible: correct the masks")
     return tuple(names), table
 
 
@@ -164,6 +164,8 @@ def open_segmentation(
     pictures, masks, own = listed(root, split)
     kept = range(len(pictures))
     if own:  # no splits: some are held out
+        if len(pictures) < 2:
+            raise ValueError(f"{root} holds one picture: at least two are needed, to train on and to test on")
         test = held_out(torch.zeros(len(pictures), dtype=torch.int64), HOLD_OUT)
         kept = (test if split != "train" else ~test).nonzero()[:, 0].tolist()  # type: ignore[assignment]
     names, table, notes = classes_of(root, masks) if like is None else (like.classes, like.table, ())
@@ -198,17 +200,18 @@ def listed(root: Path, split: str) -> tuple[list[Path], list[Path], bool]:
     alone = [(root / a, root / b) for a in PICTURES for b in MASKS]
     found = next(((a, b, own) for both, own in ((pairs, False), (alone, True)) for a, b in both if a.is_dir() and b.is_dir()), None)
     if found is None:
-        raise FileNotFoundError(
-            f"{root} has no pictures and masks for {split}: wanted are {split}/images and {split}/masks, or images and masks, "
-            "with the same names but for their endings"
-        )
+        wanted = f"{split}/images and {split}/masks, or images and masks, with the same names but for their endings"
+        raise FileNotFoundError(f"{root} has no pictures and masks for {split}: wanted are {wanted}")
     folder, masks, own = found
     return *paired(folder, masks), own
 
 
 def paired(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     """The pictures and masks of two folders, by their names without endings. Raises ValueError when some have no partner."""
-    by_stem = [{p.stem: p for p in sorted(part.iterdir()) if p.suffix.lower() in suffixes()} for part in (folder, masks)]
+    files = [[p for p in sorted(part.iterdir()) if p.suffix.lower() in suffixes()] for part in (folder, masks)]
+    for one, other in ((a, b) for part in files for a, b in pairwise(sorted(part, key=lambda p: p.stem)) if a.stem == b.stem):
+        raise ValueError(f"{one} and {other} have the same name: which of them is meant is not clear, so remove or rename one")
+    by_stem = [{p.stem: p for p in part} for part in files]
     for (one, first), (other, second) in (((folder, by_stem[0]), (masks, by_stem[1])), ((masks, by_stem[1]), (folder, by_stem[0]))):
         if lonely := sorted(first.keys() - second.keys()):
             examples = ", ".join(first[stem].name for stem in lonely[:3]) + (", …" if len(lonely) > 3 else "")
@@ -220,9 +223,12 @@ def paired(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]:
 
 def classes_of(root: Path, masks: Sequence[Path]) -> tuple[tuple[str, ...], Tensor, tuple[str, ...]]:
     """Names of the classes, the table of labels, and notes: known for CamVid, VOC and ADE20K, from classes.txt, or from the masks."""
-    if (root / "classes.txt").is_file():
-        lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
-        return *table_of([line.strip() for line in lines if line.strip()]), ()
+    if (file := root / "classes.txt").is_file():
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        listed = [line.strip() for line in text.splitlines() if line.strip()]
+        if len(set(listed)) < max(2, len(listed)) or "\ufffd" in text:
+            raise ValueError(f"{file} must name two or more classes, one a line, each once, as text in UTF-8")
+        return *table_of(listed), ()
     if (root / "objectInfo150.txt").is_file():  # ADE20K: 0 is none of the 150
         rows = (root / "objectInfo150.txt").read_text(encoding="utf-8").splitlines()[1:]
         return *table_of([row.split("\t")[-1].split(",")[0].strip() for row in rows], first=1), ()

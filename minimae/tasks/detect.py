@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.instances import Instances
 from ..data.joint import Sample, Views, batches
+from ..data.objects import fitting_scale
 from ..data.optional import need
 from ..data.randaugment import mean_colour
 from ..data.shapes import boxes_of
@@ -69,9 +70,22 @@ def large_scale_jitter(recipe: Detect, fill: Sequence[int]) -> Callable[..., Sam
     """
     v2, tv = need("torchvision.transforms.v2", why="detection"), need("torchvision.tv_tensors", why="detection")
     square, fills = (recipe.image, recipe.image), {tv.Image: list(fill), "others": 0}
-    steps = [v2.ScaleJitter(square, recipe.scale), v2.RandomCrop(square, pad_if_needed=True, fill=fills)]
+    steps = [Jitter(square, recipe.scale), v2.RandomCrop(square, pad_if_needed=True, fill=fills)]
     steps += [v2.RandomHorizontalFlip()] if recipe.flip else []
     return v2.Compose([*steps, v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()])  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """torchvision's ``ScaleJitter``, which fails for a long picture that becomes thinner than a pixel."""
+
+    square: tuple[int, int]
+    scale: tuple[float, float]
+
+    def __call__(self, picture: Any, target: Any) -> Sample:
+        by = fitting_scale(picture.shape[-2:], self.square) * (self.scale[0] + float(torch.rand(1)) * (self.scale[1] - self.scale[0]))
+        size = [max(1, int(side * by)) for side in picture.shape[-2:]]
+        return need("torchvision.transforms.v2", why="detection").Resize(size)(picture, target)  # type: ignore[no-any-return]
 
 
 class DetectTask(Task):

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.objects import fitting_scale
 from ..data.optional import need
 from ..data.types import Statistics
 from ..model.patches import pair
@@ -59,6 +60,10 @@ class Detector(nn.Module):
         return {**maps, "pool": F.max_pool2d(list(maps.values())[-1], 1, stride=2)}
 
     def forward(self, pictures: Sequence[Tensor], targets: Any = None) -> Any:
+        image = self.recipe.image
+        for h, w in (picture.shape[-2:] for picture in pictures):
+            if fitting_scale((h, w), image) * min(h, w) < 1:
+                raise ValueError(f"a picture of {h}×{w} pixels is thinner than a pixel at {image}×{image}: cut it into shorter ones")
         images, targets = self.transform(pictures, targets)
         maps = self.maps(images.tensors)
         proposals, first = self.rpn(images, maps, targets)

@@ -172,6 +172,13 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "category": ({"category_id": 7}, "unknown category 7; known: 5, 10"),
     "no mask": ({"segmentation": []}, "has no mask: segmentation holds polygons"),
     "a line": ({"segmentation": [[1, 1, 2, 2]]}, "polygons of at least three points"),
+    "words in a box": ({"bbox": ["4", 4, 5, 6]}, r"has no box: bbox is .*, not \['4', 4, 5, 6\]"),
+    "no number in a box": ({"bbox": [float("nan"), 4, 5, 6]}, "has no box"),
+    "half a point": ({"segmentation": [[1, 1, 9, 1, 9, 9, 1]]}, "points x, y"),
+    "words in a polygon": ({"segmentation": [[1, 1, 9, "1", 9, 9]]}, "has no mask"),
+    "an empty code": ({"segmentation": {}}, "a run-length code of 32×32 pixels"),
+    "a code of another size": ({"segmentation": {"size": [64, 32], "counts": [0, 2048]}}, "run-length code of 32×32"),
+    "half a code": ({"segmentation": {"size": [32, 32], "counts": [0, 90]}}, "run-length code of 32×32"),
     "picture": ({"image_id": 99}, "belongs to image 99, which is not listed"),
 }
 
@@ -182,6 +189,15 @@ def test_objects_that_cannot_be_are_one_clear_line(fault: str, tmp_path: Path) -
     content["annotations"][0] |= FAULTS[fault][0]
     with pytest.raises((ValueError, MinimaeError), match=FAULTS[fault][1]):
         open_instances(write_coco(tmp_path, content))
+
+
+def test_a_packed_code_that_is_damaged_is_one_line_when_it_is_read(tmp_path: Path) -> None:
+    content = listed()
+    for one in content["annotations"]:
+        one["segmentation"] = {"size": [32, 32], "counts": "%%%"}
+    part = open_instances(write_coco(tmp_path, content))
+    with pytest.raises(ValueError, match=r"the mask of annotation \d+ \(image \d+\) is damaged"):
+        [part.target(i) for i in range(len(part))]
 
 
 def test_a_json_that_names_missing_pictures(tmp_path: Path) -> None:
@@ -198,6 +214,8 @@ def test_a_picture_of_another_size_than_listed(tmp_path: Path) -> None:
     content = listed()
     for one in content["images"]:
         one["height"] = 64
+    for one in content["annotations"]:
+        one["segmentation"] = [[1, 1, 9, 1, 9, 9]]
     part = open_instances(write_coco(tmp_path, content))
     with pytest.raises(ValueError, match="has 32×32 pixels, and its objects belong to 64×32"):
         part.sample(0)
@@ -219,6 +237,9 @@ def fault_in_folder(root: Path, name: str) -> str:
     if name == "colour":
         Image.new("RGB", (32, 32)).save(mask)
         return "needs one channel of whole numbers"
+    if name == "twice":
+        Image.new("L", (32, 32)).save(root / "images" / "3.bmp")
+        return "differ only in their ending"
     if name == "no mask":
         mask.unlink()
         return r"no mask for the picture 3 \(and 0 more\)"
@@ -226,7 +247,7 @@ def fault_in_folder(root: Path, name: str) -> str:
     return "no picture for the mask 3"
 
 
-@pytest.mark.parametrize("name", ["size", "colour", "no mask", "no picture"])
+@pytest.mark.parametrize("name", ["size", "colour", "twice", "no mask", "no picture"])
 def test_masks_that_do_not_belong_to_their_pictures(name: str, tmp_path: Path) -> None:
     message = fault_in_folder(tmp_path / "mine", name)
     with pytest.raises((ValueError, FileNotFoundError), match=message):

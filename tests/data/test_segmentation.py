@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minimae.data.joint import Views, batches, scale_crop_flip
 from minimae.data.segmentation import VOC, open_segmentation, read_mask
 from minimae.data.shapes import shapes
 
@@ -147,3 +148,36 @@ def test_drawn_scenes_have_seven_classes_and_their_own_masks() -> None:
     assert torch.equal(picture.as_subclass(torch.Tensor), scenes.pixels[2])
     assert torch.equal(mask.as_subclass(torch.Tensor), scenes.semantic[2])
     assert opened.subset([2]).mask(0).tolist() == scenes.semantic[2].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_does_not_fit_is_one_line_from_a_worker_too(workers: int, tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(2):
+            height = 9 if name == "masks" and i else 12
+            Image.fromarray(np.full((height, 12), i, np.uint8)).save(tmp_path / "train" / name / f"{i}.png")
+    views = Views(open_segmentation(tmp_path), scale_crop_flip((8, 8)), seed=0)
+    order = iter([(torch.tensor([0, 1]), torch.tensor([0, 0]))])
+    with pytest.raises(ValueError, match="has 9×12 pixels, and its picture") as caught:
+        list(batches(views, order, workers=workers, device=torch.device("cpu")))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"wall\n", b"wall\nwall\n", b"wall\n\xff\xe4\n"], ids=["none", "one", "twice", "no text"])
+def test_names_of_classes_that_cannot_be(text: bytes, tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "classes.txt").write_bytes(text)
+    with pytest.raises(ValueError, match=r"classes.txt must name two or more classes, one a line, each once"):
+        open_segmentation(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "images" / "1.bmp")
+    with pytest.raises(ValueError, match="have the same name"):
+        open_segmentation(tmp_path)
+    (tmp_path / "images" / "1.bmp").unlink()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "masks" / "1.png")
+    with pytest.raises(ValueError, match=r"classes to learn: 1 \(class 0\)"):
+        open_segmentation(tmp_path)

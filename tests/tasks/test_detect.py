@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision import tv_tensors as tv
 
 from minimae import MinimaeError
 from minimae.data.augment import normalise
@@ -252,3 +253,11 @@ def test_the_detector_of_coco_can_be_built_and_its_heads_are_those_of_the_second
 def test_a_detector_that_finds_nothing_has_a_precision_of_0() -> None:
     images = scenes(3)
     assert set(evaluate_detector(Oracle(images, miss=99), images).values()) == {0.0}  # type: ignore[arg-type]
+
+
+def test_a_picture_that_is_very_long_is_learned_and_is_one_line_where_it_would_vanish() -> None:
+    change = large_scale_jitter(SMALL, (0, 0, 0))
+    target = {"boxes": tv.BoundingBoxes([[0, 0, 300, 1]], format="XYXY", canvas_size=(1, 300)), "labels": torch.ones(1)}
+    assert change(tv.Image(torch.zeros(3, 1, 300, dtype=torch.uint8)), target)[0].shape == (3, SMALL.image, SMALL.image)
+    with pytest.raises(ValueError, match="a picture of 1×300 pixels is thinner than a pixel"):
+        detector(scenes(2)).eval()([torch.zeros(3, 1, 300)])

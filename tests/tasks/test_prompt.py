@@ -159,6 +159,10 @@ def test_the_loss_is_focal_and_dice_in_float64() -> None:
     assert torch.allclose(mask_losses(logits.float(), truth).double(), 20 * focal.mean((2, 3)) + dice, atol=1e-5)
 
 
+def test_pictures_without_objects_are_no_error() -> None:
+    assert letterbox(torch.zeros(0, 40, 50, dtype=torch.uint8), (32, 48)).shape == (0, 32, 48)
+
+
 def test_only_the_best_mask_is_trained_and_every_quality() -> None:
     logits = torch.randn(5, 3, 8, 8, requires_grad=True)
     quality = torch.rand(5, 3, requires_grad=True)
