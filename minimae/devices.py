@@ -78,6 +78,6 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def cores(share: int = 1) -> int:
-    """The cores that each of ``share`` processes on this machine has when they divide them."""
+    """The number of cores for each of ``share`` processes that divide this machine among them."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, available // share)

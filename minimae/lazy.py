@@ -14,7 +14,7 @@ def submodules(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package with this name and path. Both list its public submodules, for completion too.
 
-    hidden: further names that can be imported and are not listed. functions: names of functions, with the submodule that has them.
+    hidden: further names that can be imported but are not listed. functions: names of functions, with the submodule that has them.
     """
     names = {module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")}
 

@@ -62,7 +62,7 @@ def permutation(seed: int, stream: str, epoch: int, length: int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int, epoch: int, sample: int, *, stream: str = "transform") -> Iterator[None]:
-    """Inside, the generators of torch (on the CPU), numpy and Python start from (seed, epoch, sample id); afterwards they are as before.
+    """Inside, the generators of torch (on the CPU), numpy and Python start from (seed, epoch, sample id); afterwards they are restored.
 
     So a random transform gives an image the same result in any worker, batch and run. A generator that a transform has created itself,
     such as ``numpy.random.default_rng()``, is not affected.

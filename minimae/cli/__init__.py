@@ -1,4 +1,4 @@
-"""The command line: one file a command. Nothing below imports this package."""
+"""The command line: one file per command. Nothing below imports this package."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from ..train.distributed import broadcast, world
 from ..weights import OWN_DATA, Classified, load_pretrained
 from .options import DataOptions, RecipeName, WeightsOptions
 
-SAMPLES = {"fashion-full": "fashion"}  # data sets that have to be fetched → the sample of them that comes with minimae
+SAMPLES = {"fashion-full": "fashion"}  # data sets that must be downloaded → the sample that comes with minimae
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class LabelOptions:
         return train, test
 
     def open_split(self, name: str, split: str, given: dict[str, Any]) -> ImageDataset:
-        """One split of --data, or of ``name``; where it is missing, of the sample that comes with minimae."""
+        """One split of --data or ``name``; if that is missing, of the sample that comes with minimae."""
         try:
             return self.where.open(self.data or name, split, **given)
         except FileNotFoundError as error:
@@ -77,7 +77,7 @@ class Trained(LabelOptions):
         return trained, *self.images(trained.recipe.data, trained.model.size)
 
     def features(self, trained: Pretrained, train: ImageDataset, test: ImageDataset, pool: Pool) -> list[tuple[Tensor, Tensor]]:
-        """Features and labels of training and of test images, in the first process."""
+        """Features and labels of the training and test images, in the first process."""
         given: dict[str, Any] = {"pool": pool, "precision": trained.recipe.precision}
         return [features_of(trained.model.encoder, images, trained.statistics, self.where.reading, **given) for images in (train, test)]
 
@@ -164,11 +164,11 @@ class EvaluateCommand(LabelOptions):
 
 
 def same_classes(trained: Classified, images: ImageDataset) -> bool:
-    """Whether a classifier has the classes of these images: the same names in the same order, or as many where one has no names."""
+    """Whether a classifier has the classes of these images: the same names in the same order, or the same number if either has no names."""
     named = bool(trained.classes) and bool(images.classes)
     return tuple(trained.classes) == tuple(images.classes) if named else trained.classifier.head.out_features == classes_of(images)
 
 
 def first(names: tuple[str, ...]) -> str:
-    """The first five names in brackets, with a space before them; nothing where there are none."""
+    """The first five names in brackets, after a space; an empty text if there are none."""
     return f" ({', '.join(names[:5])}{', …' * (len(names) > 5)})" if names else ""

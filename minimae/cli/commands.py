@@ -43,5 +43,5 @@ def command_for(entry: Any) -> str:
 
 
 def command_class(name: str) -> Any:
-    """The class of a command: a dataclass whose fields are its options, their docstrings the help. An instance is called to run it."""
+    """The class of a command: a dataclass; its fields are the options, their docstrings the help. Call an instance to run it."""
     return pkgutil.resolve_name(COMMANDS[name])

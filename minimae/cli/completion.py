@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-# Both cases set ``words``: to the values of the option before the cursor, or to what a command takes. Files are offered where none fits.
+# Both cases set ``words``: to the values of the option before the cursor, or to what a command takes. If none fits, files are offered.
 BASH = """# minimae: eval "$(minimae completion bash)"
 _minimae() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="${{COMP_WORDS[1]}}" words=""

@@ -1,4 +1,4 @@
-"""``minimae detect``: train a detector with boxes and masks, measure it, and let it find the objects in pictures of your own."""
+"""``minimae detect``: train a detector with boxes and masks, measure it, and find the objects in your own pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .report import metrics_part, picture, prepare, write_json, write_page
 from .training import RunOptions
 
 SHOWN = 6  # test pictures in a report
-IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # options about images that are of no use here
+IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # image options that do not apply here
 
 
 def refuse_idle(where: DataOptions, command: str) -> None:
@@ -80,7 +80,7 @@ class DetectCommand(RunOptions):
             self.train(device)
 
     def predict(self, detector: Detector, about: dict[str, Any], device: str) -> None:
-        """Find the objects of pictures: a line for each, and a figure of all."""
+        """Find the objects in pictures: print a line for each picture, and draw them all in one figure."""
         threads.in_this_process(detector.encoder.size, device=device, images=1)
         detector, rows, classes = detector.to(device), [], about["classes"]
         for path in map(Path, self.data):
@@ -96,7 +96,7 @@ class DetectCommand(RunOptions):
         print(f"{out}: boxes and masks of objects, found by {self.weights}")
 
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:
-        """Print the scores of a trained detector on test pictures. Raises MinimaeError for other classes."""
+        """Print the scores of a trained detector on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(detector.recipe, detector.encoder.size.channels)[1]
         if list(test.classes) != list(about["classes"]):
             names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
@@ -155,7 +155,7 @@ def measured(detector: Detector, test: Instances) -> dict[str, float]:
 
 
 def in_words(scores: dict[str, float]) -> str:
-    """The scores in a line."""
+    """The scores in one line."""
     return "; ".join(
         f"{what}: AP {scores[f'{key} AP']:.1f} (AP50 {scores[f'{key} AP50']:.1f}, AP75 {scores[f'{key} AP75']:.1f})"
         for what, key in (("boxes", "box"), ("masks", "mask"))
@@ -163,7 +163,7 @@ def in_words(scores: dict[str, float]) -> str:
 
 
 def examples(detector: Detector, test: Instances, least: float) -> tuple[Any, str]:
-    """Some test pictures, evenly spread, with their true and their predicted objects: a figure and its caption."""
+    """Evenly spaced test pictures with their true and predicted objects: a figure and its caption."""
     count = min(SHOWN, len(test))
     chosen = [(test.read(i), test.target(i)) for i in (k * len(test) // count for k in range(count))]
     rows = [(pixels, [truth, objects_in(detector, pixels, least=least)]) for pixels, truth in chosen]

@@ -41,7 +41,7 @@ SMALL = 4  # images of a forward pass on a CPU
 
 
 def shortened(recipe: Any, images: int, batch: int) -> Any:
-    """The recipe for ``STEPS`` optimizer steps of at most two forward passes, with nothing else changed."""
+    """The recipe cut to ``STEPS`` optimizer steps of at most two forward passes each; nothing else changes."""
     batch, accumulate = min(batch, recipe.batch), min(2, recipe.accumulate)
     epochs = STEPS * batch * accumulate * world().size / images
     return replace(recipe, batch=batch, accumulate=accumulate, warmup_epochs=0.0, log_every=1, epochs=epochs)
@@ -50,7 +50,7 @@ def shortened(recipe: Any, images: int, batch: int) -> Any:
 def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out: Path | None = None) -> dict[str, Any]:
     """Run every stage for a few steps: the recipe ``name``, its report, and the recipes that follow it; → the measurements.
 
-    recipe, where: from the command line's options. Images are the first of ``recipe.data``, or small ones made for this where
+    recipe, where: from the command line's options. The images are the first of ``recipe.data``, or small new ones if
     that is ImageNet and missing. Without labels, only pre-training and its report are run.
     Prints as it goes. Raises MinimaeError for a recipe without a probe and fine-tuning, and whatever a stage raises.
     """
@@ -98,9 +98,9 @@ def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out
 
 
 def images_for(recipe: Pretrain, where: DataOptions, count: int, root: Path) -> tuple[ImageDataset, ImageDataset, int]:
-    """About ``count`` images to train on, some to test on, and how many there are to train on in all.
+    """About ``count`` training images, some test images, and the total number of training images.
 
-    Made in ``root`` where ImageNet is requested but missing. Raises as opening the images does.
+    Made in ``root`` where ImageNet is requested but missing. Raises the errors of opening the images.
     """
     if recipe.data != "imagenet" or (where.data_root / "imagenet").is_dir():
         train = where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
@@ -124,7 +124,7 @@ def announce(stage: str) -> None:
 
 
 def measured(entry: Entry, result: Result, device: str) -> dict[str, float]:
-    """Print the measurements of a stage, and how long the real run would take: this recipe, at this size, on as many images."""
+    """Print the measurements of a stage, and how long the real run would take: this recipe, at this size, on this many images."""
     rate, images = median_high(point["images_per_s"] for point in result.history[1:]), entry.cost.images
     hours = images / rate / 3600
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else 0.0

@@ -1,4 +1,4 @@
-"""Messages for a command line that does not fit: tyro's errors as one line, and the option that was probably meant."""
+"""Messages for a faulty command line: tyro's errors in one line, and the option that was probably meant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tyro
 
 from ..errors import nearest
 
-# Other programs' names of options that share no word with ours.
+# Other programs' names for options, where they share no word with ours.
 ELSEWHERE = {"lr": "base-lr", "learning-rate": "base-lr", "output": "out", "model": "size", "masking": "sampling", "n-epochs": "epochs"}
 
 
@@ -32,7 +32,7 @@ def one_line(box: str) -> str:
 
 
 def missing_arguments(box: str) -> str:
-    """The arguments in tyro's box of missing ones, each with its help: names are indented by four columns, and help by eight."""
+    """The missing arguments in tyro's box, each with its help: names are indented by four columns, and help by eight."""
     arguments: list[list[str]] = []
     rows = re.findall(r"^[│| ] ( {4}| {8})(\S.*?)[│|\s]*$", box.split("For full helptext")[0], re.MULTILINE)
     for indent, words in rows:
@@ -74,7 +74,7 @@ def unknown(name: str, words: list[str], known: Iterable[str]) -> str:
 
 
 def similar(word: str, known: Iterable[str]) -> str | None:
-    """The option that was probably meant: the one that begins with these letters, or the nearest by its letters."""
+    """The option that was probably meant: the one that begins with these letters, or the one with the most similar name."""
     names = [option.removeprefix("--") for option in known]
     bare = word.lstrip("-").replace("_", "-").lower()
     bare = ELSEWHERE.get(bare, bare)

@@ -91,7 +91,7 @@ class WeightsOptions:
     prefix: str | None = None  # The prefix of the model's parameter names: backbone. …
 
     def load(self, source: str | Path, reader: Callable[..., Any] = weights.load, **more: Any) -> Any:
-        """Weights as :func:`minimae.weights.load` or another ``reader`` reads them, with these options and others; None is no option."""
+        """Weights read by :func:`minimae.weights.load` or another ``reader``, with these options and others; None leaves an option out."""
         return reader(source, **{name: value for name, value in {**asdict(self), **more}.items() if value is not None})
 
 
@@ -145,9 +145,9 @@ class DataOptions:
         return images
 
     def test_images(self, name: str, train: ImageDataset, **given: Any) -> ImageDataset:
-        """The test split; where a folder has none, the training images, with a note. Raises as :meth:`open` for a faulty one.
+        """The test split; if a folder has none, the training images, with a note. A faulty one raises as in :meth:`open`.
 
-        Where training images have no labels, those of the test images do not matter.
+        If the training images have no labels, those of the test images do not matter.
         """
         try:
             return self.open(name, "test", **given)

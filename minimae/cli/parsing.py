@@ -1,4 +1,4 @@
-"""From the words of a command line to a command, ready to be called. Errors are a ValueError of one line."""
+"""Turn the words of a command line into a command, ready to be called. Errors are a ValueError of one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def with_home(word: str) -> str:
-    """``--out=~/x`` → ``--out=HOME/x``: shells expand a ~ only where a word begins."""
+    """``--out=~/x`` → ``--out=HOME/x``: shells expand a ~ only at the start of a word."""
     option, sign, value = word.partition("=") if word.startswith("-") else ("", "", word)
     home = os.path.expanduser(value)
     if home.startswith("~"):
@@ -68,9 +68,9 @@ def understood(words: Sequence[str], saved: Any = None) -> Any:
 
 
 def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
-    """The command before its options are read: with the named recipe, or as the run to resume was started; None for plain defaults.
+    """The command before its options are read: with the named recipe, or with the options of the run to resume; None means defaults.
 
-    Takes the recipe's name off ``rest``.
+    Removes the recipe's name from ``rest``.
     """
     file = rest[0] if rest and rest[0].endswith(SUFFIXES) and not rest[0].startswith("-") else None
     chosen = named_recipe(name, rest, saved is not None)
@@ -99,7 +99,7 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
 
 
 def named_recipe(command: str, rest: list[str], resumed: bool = False) -> Entry | None:
-    """The recipe or the file that is named first, taken off the rest. Raises ValueError for an unknown one, and for another command's."""
+    """The recipe or file that is named first, removed from the rest. Raises ValueError if it is unknown or another command's."""
     if command in DATA_FIRST:  # the option stays among the rest
         return entry(word, of=[e.name for e in RECIPES.values() if e.kind == command]) if (word := value_of("--recipe", rest)) else None
     if not rest or rest[0].startswith("-"):
@@ -142,7 +142,7 @@ def as_started(name: str, folder: Path) -> Any:
 
 
 def for_my_pictures(rest: list[str]) -> Any:
-    """The recipe ``my-pictures`` for as many pictures as there are in ``--data``. Raises ValueError when that is missing."""
+    """The recipe ``my-pictures``, sized for the pictures in ``--data``. Raises ValueError when that is missing."""
     if HELP & set(rest):
         return my_pictures(200)
     name, limit = value_of("--data", rest), value_of("--limit", rest)

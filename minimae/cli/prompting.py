@@ -1,4 +1,4 @@
-"""``minimae prompt``: train a promptable segmenter on pictures with instance masks, measure it, and prompt it for a picture of your own."""
+"""``minimae prompt``: train a promptable segmenter on pictures with instance masks, measure it, and prompt it on your own picture."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PromptCommand(RunOptions):
             self.train(device)
 
     def predict(self, model: Promptable, about: dict[str, Any], path: Path, device: str) -> None:
-        """The three masks for the prompts in a picture: a line for each, and a figure."""
+        """Find the three masks for the prompts in a picture: print a line for each, and draw a figure."""
         size: Size = model.encoder.size
         threads.in_this_process(size, device=device, images=1)
         pixels = read_picture(path, size.channels)[0]
@@ -139,7 +139,7 @@ class PromptCommand(RunOptions):
 
 
 def click_table(model: Promptable, objects: Objects, statistics: Statistics, *, clicks: int = 3, count: int = SHOWN) -> tuple[Any, str]:
-    """Some objects, evenly spread, after each click of the simulated user and for a box: a figure and its caption."""
+    """Evenly spaced objects after each click of the simulated user, and for a box: a figure and its caption."""
     chosen = torch.arange(min(count, len(objects))) * len(objects) // min(count, len(objects))
     part, rows = objects.subset(chosen), [[] for _ in chosen]  # type: ignore[var-annotated]
     truth, pixels = part.masks(torch.arange(len(part))), part.pixels[part.picture]
@@ -156,7 +156,7 @@ def click_table(model: Promptable, objects: Objects, statistics: Statistics, *, 
 
 
 def drawn(prompts: Prompts) -> dict[str, Any]:
-    """The prompts of one object as figures take them."""
+    """The prompts of one object, in the form that the figures take."""
     kinds, points = prompts.kinds[0].tolist(), prompts.points[0].tolist()
     clicks = [(x, y, kind != NEGATIVE) for (x, y), kind in zip(points, kinds, strict=True) if kind < TOP_LEFT]
     corners = [point for point, kind in zip(points, kinds, strict=True) if TOP_LEFT <= kind < NOTHING]
@@ -164,12 +164,12 @@ def drawn(prompts: Prompts) -> dict[str, Any]:
 
 
 def in_words(scores: PromptScores, test: Objects) -> str:
-    """Scores as one line."""
+    """The scores in one line."""
     return f"mean IoU of {test.counted} of {test.name}: {scores}"
 
 
 def write(figure: Any, out: Path, mask: Tensor, file: Path | None) -> None:
-    """Save the figure, and the mask if there is a file for it."""
+    """Save the figure, and the mask if a file was given for it."""
     from PIL import Image
 
     with whole(out) as partial:
@@ -180,7 +180,7 @@ def write(figure: Any, out: Path, mask: Tensor, file: Path | None) -> None:
 
 
 def numbers(option: str, text: str, count: int) -> Any:
-    """Numbers separated by commas. Raises ValueError for another count, or for anything else."""
+    """Numbers separated by commas. Raises ValueError for a wrong count or anything else."""
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:

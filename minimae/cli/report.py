@@ -1,4 +1,4 @@
-"""The files of a run for its reader: numbers as JSON, figures as PNG, and one page with everything."""
+"""The files that describe a run: numbers as JSON, figures as PNG, and one page with everything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def processor() -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON, indented, written whole or not at all."""
+    """Write indented JSON, whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -54,7 +54,7 @@ def write_json(path: Path, value: Any) -> None:
 def prepare(out: Path, recipe: Any, device: str, words: Sequence[str] = (), *, text: str = "", again: bool = False) -> None:
     """Make the run folder and note recipe, environment and the ``words`` of the command. Raises MinimaeError if it cannot be written.
 
-    text: the recipe with source and cost, for recipe.txt. again: after the last step of a run, which may have been resumed; the words
+    text: the recipe with source and cost, for recipe.txt. again: called after the last step of a run that may have been resumed; the words
     stay those that started it.
     """
     try:
@@ -78,7 +78,7 @@ def first_words(folder: Path, command: str | None = None) -> list[str]:
 
 
 def write_page(out: Path, title: str, parts: Sequence[str], recipe: Any, device: str) -> Path:
-    """One page with these parts, the recipe and the environment, which opens without a server and can be mailed; → its path."""
+    """Write one page with these parts, the recipe and the environment; it opens without a server and can be mailed; → its path."""
     facts = {"Recipe": {name: str(value) for name, value in asdict(recipe).items()}, "Environment": environment(device)}
     folded = [f"<details><summary>{name}</summary>{table([('name', 'value'), *rows.items()])}</details>" for name, rows in facts.items()]
     path = out / "report.html"

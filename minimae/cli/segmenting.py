@@ -1,4 +1,4 @@
-"""``minimae segment``: train a segmenter on pictures with masks, measure it, and let it segment a picture of your own."""
+"""``minimae segment``: train a segmenter on pictures with masks, measure it, and segment your own pictures."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class SegmentCommand(RunOptions):
             self.train(device)
 
     def predict(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
-        """Segment pictures: a line for each, and a figure of all."""
+        """Segment pictures: print a line for each picture, and draw them all in one figure."""
         threads.in_this_process(model.encoder.size, device=device, images=1)
         model, rows = model.to(device), []
         for path in map(Path, self.data):
@@ -96,7 +96,7 @@ class SegmentCommand(RunOptions):
         print(f"{out}: the class of every pixel, by {self.weights}")
 
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
-        """Print the scores of a trained segmenter on test pictures. Raises MinimaeError for other classes."""
+        """Print the scores of a trained segmenter on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(model.encoder.size.channels)[1]
         if list(test.classes) != list(about["classes"]):
             names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
@@ -137,7 +137,7 @@ class SegmentCommand(RunOptions):
 
     @property
     def readers(self) -> int:
-        """Processes that read pictures; none for drawn scenes, which are in memory, and for one core."""
+        """Processes that read pictures; none for drawn scenes, which are in memory, or on one core."""
         return 0 if self.data == ("shapes",) else (self.where.reading.processes() - 1 if self.where.workers is None else self.where.workers)
 
     def splits(self, channels: int) -> tuple[Segmentation, Segmentation]:
@@ -195,7 +195,7 @@ class SegmentCommand(RunOptions):
 
 
 def examples(model: Segmenter, test: Segmentation, statistics: Statistics, **options: Any) -> tuple[Any, str]:
-    """Some test pictures, evenly spread, with their masks and the predictions: a figure and its caption."""
+    """Evenly spaced test pictures with their masks and the predictions: a figure and its caption."""
     few, rows = test.subset(torch.arange(min(SHOWN, len(test))) * len(test) // min(SHOWN, len(test))), []
     for i in range(len(few)):
         pixels, truth = (part.as_subclass(Tensor) for part in few.sample(i))
@@ -204,7 +204,7 @@ def examples(model: Segmenter, test: Segmentation, statistics: Statistics, **opt
 
 
 def in_lines(score: IoU, classes: tuple[str, ...]) -> str:
-    """The IoU of every class, one a line; a dash for a class that does not occur."""
+    """The IoU of every class, one per line; a dash for a class that does not occur."""
     return "\n".join(
         f"  {name:24}{'–' if value != value else f'{value:.1f} %'}" for name, value in zip(classes, score.classes, strict=True)
     )

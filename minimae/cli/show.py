@@ -83,7 +83,7 @@ class ReconstructCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsCommand:
-    """Parameters and floating-point operations of a size: as the paper lays it out, and as this package computes it."""
+    """Parameters and floating-point operations of a size: as the paper counts them, and as this package computes."""
 
     name: Positional[Annotated[str, arg(metavar="SIZE")]]  # A named size: nano, micro, tiny, small, base, large or huge; or all.
     ratio: float = 0.75  # Share of the patches that is hidden, between 0 and 1.

@@ -61,7 +61,7 @@ class Output:
 
 @contextlib.contextmanager
 def any_terminal() -> Iterator[None]:
-    """Inside, standard output and standard error take every character, and a closed pipe is no error."""
+    """Inside, standard output and standard error take every character, and a closed pipe is not an error."""
     with contextlib.ExitStack() as stack:
         if sys.stdout is not None:
             stack.enter_context(contextlib.redirect_stdout(Output(sys.stdout, ends=True)))

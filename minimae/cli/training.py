@@ -56,7 +56,7 @@ class RunOptions(LabelOptions):
 
     def end(self, what: str, scores: Scores, train: ImageDataset, test: ImageDataset, result: Result, recipe: Any, device: str,
             best: str = "", **numbers: float) -> None:  # fmt: skip
-        """Print the accuracy, and keep it in the folder. best: a sentence about the best epoch; numbers: of it, for result.json."""
+        """Print the accuracy and save it in the folder. best: a sentence about the best epoch; numbers: its figures, for result.json."""
         if not world().main:
             return
         if self.out is not None:
@@ -139,7 +139,7 @@ class FinetuneCommand(RunOptions):
     def compare_best(
         self, result: Result, what: str, test: ImageDataset, statistics: Statistics, recipe: Finetune, device: str
     ) -> tuple[str, dict[str, float]]:
-        """The accuracy of the last and of the best epoch on the validation images, and of the best on the test images: words, numbers."""
+        """Accuracy of the last and the best epoch on the validation images, and of the best on the test images: as text and as numbers."""
         points = [point for point in result.history if "validation_top1" in point]
         best, last = max(points, key=lambda point: point["validation_top1"]), points[-1]["validation_top1"]
         highest, epoch = best["validation_top1"], best["epoch"]

@@ -35,7 +35,7 @@ class WatchOptions:
     def callbacks(
         self, recipe: Pretrain, size: Size, train: ImageDataset, test: ImageDataset | None, out: Path, where: DataOptions
     ) -> list[Any]:
-        """What :func:`minimae.tasks.pretrain.pretrain` takes as ``callbacks``; prints what is watched. Raises as :func:`watch` does."""
+        """The ``callbacks`` of :func:`minimae.tasks.pretrain.pretrain`; prints what is watched. Raises as :func:`watch` does."""
         if not self.watch:
             return []
         if recipe.shard and world().size > 1:
@@ -55,7 +55,7 @@ class WatchOptions:
 def split_validation(
     option: str | None, train: ImageDataset, test: ImageDataset, where: DataOptions, *, seed: int, **given: Any
 ) -> tuple[ImageDataset, ImageDataset | None, str]:
-    """Training images, validation images for ``--validation`` (None without it), and what these are, in words.
+    """Training images, validation images for ``--validation`` (None without it), and a description of them.
 
     Raises ValueError for a share that is not between 0 and 1, and for images that do not fit the training images.
     """

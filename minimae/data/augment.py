@@ -18,7 +18,7 @@ from ..random import uniforms
 from .types import Batch
 
 TRIES = 10  # a rectangle that does not fit is drawn again; after ten tries the largest in the middle is taken, as torchvision does
-GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in brightness (ITU-R BT.601), as torchvision has them
+GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in brightness (ITU-R BT.601), as in torchvision
 HUE = 0.25  # the hue moves by at most this share of the strength, in turns: 0.1 at a strength of 0.4
 EVALUATION = 224 / 256  # the paper evaluates 224 pixels in the middle of an image whose short side was resized to 256 (Table 9)
 
@@ -102,7 +102,7 @@ def _widest(height: Tensor, width: Tensor, aspect: tuple[float, float]) -> Tenso
 def middle_boxes(sizes: Tensor, image: Pair, *, share: float = 1.0) -> Tensor:
     """The largest part in the middle that has the shape of ``image``: heights and widths ``b 2`` → float32 ``b 4``.
 
-    share: of an image larger than ``image``, each side is cut to this share; a smaller one is shown in full, because cutting would only
+    share: each side of an image larger than ``image`` is cut to this share; a smaller one is shown in full, because cutting would only
     enlarge it more. The same as torchvision's ``Resize(round(image / share))`` and ``CenterCrop(image)``: the resized image and the
     corner of the crop are in whole pixels.
     """

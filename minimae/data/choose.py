@@ -44,7 +44,7 @@ def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> T
 def held_out(labels: Tensor, share: float, *, seed: int = 0) -> Tensor:
     """Which images are held out to test on: that share of each class, chosen by the seed. labels int64 ``N`` → bool ``N``.
 
-    At least one of each class that has two, and never all of a class.
+    Holds out at least one image of each class that has two, and never a whole class.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of held-out images is between 0 and 1 (0.2), not {share}")

@@ -17,7 +17,7 @@ from ..errors import MinimaeError, reason
 from .optional import need
 
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "val")}
-OUTSIDE = 1.0  # pixels by which a box may leave its picture: rounding, no mistake
+OUTSIDE = 1.0  # a box may reach this many pixels beyond its picture: rounding, not a mistake
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def find_json(root: Path, split: str, folder: str | None) -> Path | None:
 def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tuple[str, ...], tuple[str, ...]]:
     """Pictures, the objects of each, the names of the classes, and notes about what was left out, a line each.
 
-    Pictures of which no object is listed stay: they teach what is no object. Raises MinimaeError for a file that is no such JSON,
-    FileNotFoundError for pictures that are not there, and ValueError for objects that cannot be.
+    Pictures without a listed object stay, as examples of background. Raises MinimaeError for a file that is not such JSON,
+    FileNotFoundError for missing pictures, and ValueError for impossible objects.
     """
     try:
         listed = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -107,7 +107,7 @@ def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tup
 def checked(
     one: dict[str, Any], name: str, height: int, width: int, label_of: dict[Any, int], path: Path, empty: Counter[str]
 ) -> bool:  # fmt: skip
-    """Whether an object can be used; one without area is counted in ``empty``. Raises ValueError for one that must be a mistake."""
+    """Whether an object can be used; objects without area are counted in ``empty``. Raises ValueError for obvious mistakes."""
     what = f"{path}: annotation {one.get('id')} of {name}"
     if one.get("category_id") not in label_of:
         raise ValueError(f"{what} has the unknown category {one.get('category_id')}; known: {', '.join(map(str, list(label_of)[:10]))}")
@@ -141,7 +141,7 @@ def finite(values: list[Any]) -> bool:
 
 
 def pictures_of(path: Path, names: list[str]) -> tuple[Path, ...]:
-    """Where the listed pictures are: beside the JSON, in images/ there, or in a folder beside that is called as the split (train2017)."""
+    """Where the listed pictures are: beside the JSON, in images/ there, or in a folder there named after the split (train2017)."""
     last = path.stem.split("_")[-1]
     places = [
         path.parent,

@@ -58,7 +58,7 @@ def damage(where: str = "") -> Iterator[None]:
 
 @damage()
 def read_header(data: bytes) -> Header:
-    """Open the bytes of an image file. Raises DamagedImage when they are no image."""
+    """Open the bytes of an image file. Raises DamagedImage when they are not an image."""
     picture = _opened(data)
     jpeg, bits = picture.format in ("JPEG", "MPO"), _stated_bits(picture, data)
     if not jpeg:  # Pillow knows the orientation of other formats only after reading all of them
@@ -87,10 +87,10 @@ def _opened(data: bytes) -> Any:
 
 @damage()
 def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: int | None = None) -> Any:
-    """The picture, upright, as a Pillow image; at 1/2, 1/4 or 1/8 of its size if ``scale`` says so and :func:`scale_of` allows it.
+    """The picture, upright, as a Pillow image; at 1/2, 1/4 or 1/8 of its size if ``scale`` asks for it and :func:`scale_of` allows it.
 
     channels: 1 (grey), 3 (RGB), or None for those of the file. bits: how many bits of deeper pictures are used, by default those
-    that the file states. A header can be decoded once. Raises DamagedImage, also for numbers outside the known range.
+    that the file states. A Header can be decoded only once. Raises DamagedImage, also for numbers outside the known range.
     """
     from PIL import ImageOps
 

@@ -35,8 +35,8 @@ def sample(split: str) -> Images:
 def complete(name: str, split: str, root: Path, *, download: bool = False) -> Images:
     """All 60,000 training or 10,000 test images, from ``root``, torchvision's folder below it, or Debian's package.
 
-    ``download`` fetches what is missing through torchvision. Otherwise raises FileNotFoundError that says how to get it, and
-    ValueError when the folder holds another number of images, such as the sample.
+    ``download`` fetches what is missing through torchvision. Otherwise raises FileNotFoundError, with instructions to get it, and
+    ValueError when the folder holds a different number of images, such as the sample.
     """
     raw = root / "FashionMNIST" / "raw"
     folders = [folder for folder in (root, raw, DEBIAN) if any(folder.glob(f"{FILES[split]}-images-idx3-ubyte*"))]
@@ -74,7 +74,7 @@ def read_fashion(folder: Path, split: str, *, name: str = "fashion") -> Images:
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of unsigned bytes, gzipped or not → uint8 array. A damaged file raises ValueError with its name.
 
-    The format: two zeros, 8 for "unsigned byte", the number of axes; then each length as four bytes, big end first; then the values.
+    The format: two zeros, 8 for "unsigned byte", the number of axes; then each length as four bytes, big-endian; then the values.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -1,4 +1,4 @@
-"""Images in files: read when needed, or all into memory, decoded in threads. And other sizes and colours of such a tensor."""
+"""Images in files: read when needed, or all read into memory, decoded in threads. Also resizing and recolouring of such a tensor."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ImageFiles(ImageDataset):
 
 
 def with_channels(files: ImageFiles, channels: int | None) -> ImageFiles:
-    """The same with 1 or 3 channels; by default with one if every image is grey, which opens them until one is not.
+    """The same with 1 or 3 channels; by default 1 if every image is grey, which opens files until one is not.
 
     Images of ImageNet's classes (n01440764 …) get ImageNet's statistics, if they are in colour.
     """
@@ -144,7 +144,7 @@ class SizesDiffer(ValueError):
 def read_images(files: ImageFiles, *, image: int | Pair | None = None, skip_corrupt: bool = False) -> Images:
     """Decode all files into memory.
 
-    image: height and width of all, which are shown as evaluation sees them (:func:`.views.evaluated`); by default as they are.
+    image: height and width of all; each is resized as for evaluation (:func:`.views.evaluated`). By default they stay as they are.
     Raises DamagedImage (with ``skip_corrupt`` such files are listed in ``skipped``), SizesDiffer, and SystemFailure for a file that the
     system cannot read: missing, not permitted, too many open files.
     """
@@ -199,9 +199,9 @@ def convert(pixels: Tensor, channels: int) -> Tensor:
 
 
 def resize(pixels: Tensor, image: int | Pair) -> Tensor:
-    """uint8 ``N c height width`` → ``N c h w`` of ``image`` pixels, as evaluation sees them. Equal to files of these pixels.
+    """uint8 ``N c height width`` → ``N c h w`` of ``image`` pixels, as evaluation sees them. Equal to reading files of these pixels.
 
-    Pillow does it, on the host. The result is on the device of the pixels.
+    Pillow resizes on the host. The result is on the device of the pixels.
     """
     if tuple(pixels.shape[-2:]) == pair(image):
         return pixels

@@ -1,6 +1,6 @@
 """Your own pictures: a folder of images, with or without classes and splits.
 
-Understood are ``root/<class>/*.jpg``, ``root/{train,val,test}/<class>/*.jpg``, and pictures directly in ``root`` or
+The folder may be ``root/<class>/*.jpg``, ``root/{train,val,test}/<class>/*.jpg``, and pictures directly in ``root`` or
 ``root/{train,val,test}``, which then have no labels. Labels follow the sorted names of the classes. A sample id is the index of a
 file in the sorted list of the split: it stays the same as long as no file is added or removed.
 Hidden files are left out. Links are followed, but never in a circle.
@@ -67,13 +67,13 @@ def listing(root: Path, split: str = "train") -> ImageFiles:
 
 
 def no_folder(root: Path) -> FileNotFoundError:
-    """The error for a folder that is not there. It adds the absolute path where that differs."""
+    """The error for a folder that is not there. It adds the absolute path if that differs."""
     whole = root.resolve()
     return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
 
 
 def splits_of(root: Path) -> dict[str, str]:
-    """The folders of a root that are splits: train, val or test → the folder's name. Empty where all are classes, or there are none."""
+    """The folders of a root that are splits: train, val or test → the folder's name. Empty if all are classes, or there are none."""
     named: dict[str, str] = {}
     for name in folders_in(root):
         split = CALLED.get(name.lower())
@@ -143,14 +143,14 @@ def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str
 
 @cache
 def suffixes() -> frozenset[str]:
-    """The endings of all files that Pillow reads as pictures here, also with its plugins: .jpg, .jfif, .webp …"""
+    """The extensions of all files that Pillow reads as pictures here, including those of its plugins: .jpg, .jfif, .webp …"""
     Image = need("PIL.Image", why="reading image files")
     known = Image.registered_extensions()
     return frozenset(suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in NO_PICTURES)
 
 
 def scan(root: Path) -> tuple[list[str], Counter[str]]:
-    """Names below a folder of all image files in it, sorted; and how many other files there are, by their ending.
+    """Names below a folder of all image files in it, sorted; and how many other files there are, by extension.
 
     Strings instead of Paths, because ImageNet has 1.3 million files.
     """

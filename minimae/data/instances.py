@@ -122,7 +122,7 @@ def read_mask(path: Path) -> Tensor:
 
 
 def target_of(mask: Tensor) -> dict[str, Tensor]:
-    """Objects from numbers ``height width``: every number above 0 that occurs is one. They are all of class 1."""
+    """Objects from numbers ``height width``: every number above 0 is one object, of class 1."""
     numbers = mask.unique()
     masks = mask == numbers[numbers > 0][:, None, None]
     labels = torch.ones(len(masks), dtype=torch.int64)
@@ -135,7 +135,7 @@ def open_instances(
     """Open one split (train or test) of ``shapes``, of a folder or of a JSON. A folder: images/ and masks/, alone or in train/ and val/;
     or pictures with JSON in COCO's format (:mod:`minimae.data.coco`). Without a test part a fifth is held out, always the same.
 
-    image: size in which scenes are drawn. limit: at most so many pictures. check: compare sizes of pictures and masks before anything else.
+    image: size in which scenes are drawn. limit: at most this many pictures. check: first compare the sizes of pictures and masks.
     Raises FileNotFoundError for what is missing, and ValueError for masks or boxes that do not belong to their pictures.
     """
     if str(data) == "shapes":
@@ -163,7 +163,7 @@ def open_instances(
 
 
 def hold_out(images: InstanceFiles, split: str, root: Path) -> InstanceFiles:
-    """The training or the test part of pictures that are not divided."""
+    """The training or test part of pictures that come without splits."""
     if len(images) < 2:
         raise ValueError(f"{root} holds one picture: at least two are needed, to train on and to test on")
     test = held_out(torch.zeros(len(images)), HOLD_OUT)
@@ -173,7 +173,7 @@ def hold_out(images: InstanceFiles, split: str, root: Path) -> InstanceFiles:
 
 
 def pairs(folder: Path, *, check: bool = True) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The pictures in images/, and for each the file in masks/ of the same name (or NAME_mask), whatever its ending."""
+    """The pictures in images/, and for each the file in masks/ of the same name (or NAME_mask), whatever its extension."""
     if not ((folder / "images").is_dir() and (folder / "masks").is_dir()):
         raise FileNotFoundError(f"{folder} has no objects to learn from; understood are {LAYOUTS}")
     names = [[Path(name) for name in scan(folder / part)[0]] for part in ("images", "masks")]

@@ -48,7 +48,7 @@ def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to be made: where it goes, its pictures, and its index if all of them are sound. skip: leave damaged pictures out."""
+    """One shard to make: its path, its pictures, and its index if all pictures are sound. skip: leave damaged pictures out."""
 
     path: Path
     root: Path
@@ -57,7 +57,7 @@ class Job:
     skip: bool
 
     def stamp(self) -> str:
-        """A digest of the sizes and times of the pictures. Raises SystemFailure when one is gone."""
+        """A digest of the sizes and times of the pictures. Raises SystemFailure when one is missing."""
         digest = hashlib.sha256()
         for name in self.files:
             try:
@@ -70,7 +70,7 @@ class Job:
         return digest.hexdigest()
 
     def shrunk(self, path: Path, digest: Any = None) -> bytes:
-        """What is packed of a picture; its bytes go into the digest. Raises MinimaeError for a damaged one."""
+        """What is packed for a picture; its bytes go into the digest. Raises MinimaeError for a damaged one."""
         data = file_bytes(path)
         if digest is not None:
             add(digest, data)
@@ -97,7 +97,7 @@ class Damaged(MinimaeError):
 
 
 def add(digest: Any, data: bytes) -> None:
-    """Add the bytes of a file and their number to a digest, which then shows where each file ends."""
+    """Add the bytes of a file and their number to a digest, so that it shows where each file ends."""
     digest.update(len(data).to_bytes(8, "big"))
     digest.update(data)
 
@@ -174,7 +174,7 @@ def _difference(packed: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def jobs_of(files: ImageFiles, split: str, target: Path, recipe: dict[str, Any], *, skip_corrupt: bool = False) -> list[Job]:
-    """The shards of a folder of pictures, shuffled: a function of the names of files and the settings alone."""
+    """The shards of a folder of pictures, shuffled: a function of file names and settings alone."""
     order = permutation(0, "split", 0, len(files)).tolist()
     names = [os.fsdecode(name) for name in files.files]
     listed = "\0".join([*names, "", *files.classes])

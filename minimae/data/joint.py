@@ -27,10 +27,10 @@ Sample = tuple[Any, Any]  # a tv_tensors.Image, and a Mask, BoundingBoxes, or a 
 def scale_crop_flip(
     image: Pair, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True, fill: Sequence[int] = (0,), ignore: int = 255
 ) -> Callable[..., Sample]:
-    """A transform of (picture, target): a random scale, a random crop of ``image`` pixels, and a mirror image half of the time.
+    """A transform of (picture, target): a random scale, a random crop of ``image`` pixels, and a flip half of the time.
 
-    scale: the shorter side becomes that share of the shorter side of ``image``, chosen evenly between the two. A picture that is then
-    smaller than the crop is padded: with the colour ``fill``, uint8, and masks with the label ``ignore``.
+    scale: the shorter side becomes a share of the shorter side of ``image``, uniform between these two. A picture that is then
+    smaller than the crop is padded with the colour ``fill``, uint8, and its mask with the label ``ignore``.
     """
     v2, tv = need("torchvision.transforms.v2", why="changing pictures and masks"), need("torchvision.tv_tensors", why="masks")
     short = min(image)
@@ -85,7 +85,7 @@ def batches(
     views: Views, order: Iterator[tuple[Tensor, Tensor]], *, workers: int, device: torch.device,
     collate: Callable[[list[Any]], Any] = stacked,
 ) -> Iterator[Any]:  # fmt: skip
-    """The batches of ``order`` (see :func:`minimae.train.order.from_step`) on the device. collate: makes one of a list of samples."""
+    """The batches of ``order`` (see :func:`minimae.train.order.from_step`) on the device. collate: turns a list of samples into a batch."""
     keys = (list(zip(index.tolist(), epochs.tolist(), strict=True)) for index, epochs in order)
     for batch in Workers(Collated(views, collate), keys, workers, pinned=device.type == "cuda"):
         yield moved(batch, device)

@@ -14,7 +14,7 @@ def as_labels(name: str, labels: Any, count: int, classes: Sequence[str] = ()) -
     """One label for each of ``count`` images → int64 ``count``, on the device of the labels.
 
     Integers, booleans and whole floats keep their values. Names are looked up in ``classes``.
-    Raises ValueError, with ``name``, for another number of labels or of axes, and for labels that are fractions, missing (nan, None,
+    Raises ValueError, with ``name``, for a wrong number of labels or axes, and for labels that are fractions, missing (nan, None,
     masked), negative, beyond the classes, or unknown names.
     """
     wanted = f"labels are {count} integers from 0"

@@ -37,10 +37,10 @@ class Loader(Iterator[Batch]):
     repeats: views of each image, side by side: view v of epoch e has the crop and the mask of epoch ``e·repeats + v``.
     workers: processes that read; 0 reads in this one. crop_on: the workers crop, or the device does, which needs fewer cores.
     skip_corrupt: replace a damaged image by the next one, and report it; by default it is an error.
-    transform: what workers do with their crops besides: a function of its arguments that can be pickled.
+    transform: applied by the workers to their crops: a function of its arguments alone that can be pickled.
     prefetch: batches that each worker reads ahead. timeout: seconds after which waiting for a worker is an error.
-    waited: seconds spent waiting for images so far. skipped: what could not be read, and how often it was met.
-    Raises ValueError for settings that do not go together; the batches raise MinimaeError for a damaged image or a dead worker.
+    waited: seconds spent waiting for images so far. skipped: what could not be read, and how often that happened.
+    Raises ValueError for settings that contradict each other; the batches raise MinimaeError for a damaged image or a dead worker.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Loader(Iterator[Batch]):
         self.skipped[message] = self.skipped.get(message, 0) + 1
 
     def close(self) -> None:
-        """End the workers. There are no more batches then."""
+        """End the workers. No more batches follow."""
         self._items.close()  # type: ignore[attr-defined]
 
 

@@ -4,7 +4,7 @@ Mixup (Zhang et al., arXiv 1710.09412) blends two images, cutmix (Yun et al., ar
 other, and both mix the labels.
 
 **The partner** of an image is its neighbour in the endless sequence of shuffled epochs: images 2j and 2j + 1 of the row are partners. Every
-batch of the loop is even and starts at an even index, so it holds both of each pair, however the sequence is split over steps, accumulation
+batch of the loop is even and starts at an even index, so it holds whole pairs, however the sequence is split over steps, accumulation
 and processes. Each image draws its own share. (A pair at the end of an epoch may hold the same image twice.)
 
 **The authors** (timm's Mixup, mode "batch") draw once for a whole batch, and mix it with the reversed batch: :func:`draw_one_share`

@@ -1,4 +1,4 @@
-"""Objects with masks, as prompts need them: pictures of one size in memory, and which pixels belong to which object."""
+"""Objects with masks, for prompts: pictures of one size in memory, and which pixels belong to which object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .choose import as_index
 from .instances import Instances
 from .types import ImageDataset, Statistics
 
-LEAST = 9  # pixels of an object, at the size of the model: smaller ones are left out
+LEAST = 9  # pixels of an object, at the size of the model: smaller objects are left out
 FAR = 1 << 16  # more than the objects of a picture
 
 
@@ -47,7 +47,7 @@ class Objects(ImageDataset):
 
     @property
     def counted(self) -> str:
-        """What they are, for messages."""
+        """A description, for messages."""
         return f"{len(self):,} objects in {len(self.pixels):,} pictures"
 
     def read(self, index: int) -> Tensor:
@@ -67,13 +67,13 @@ class Objects(ImageDataset):
 
 
 def fitting_scale(size: Pair, image: int | Pair) -> float:
-    """By how much a picture of ``size`` (height, width) is scaled to fit into ``image``."""
+    """The factor that scales a picture of ``size`` (height, width) to fit into ``image``."""
     return min(side / have for side, have in zip(pair(image), size, strict=True))
 
 
 def letterbox(picture: Tensor, image: int | Pair, fill: Tensor | None = None) -> Tensor:
     """A picture uint8 ``c height width`` → ``c h w`` of ``image`` pixels: the whole of it, at the top left; the rest has the colour
-    ``fill``, ``c`` values from 0 to 255. Without ``fill`` these are masks: a pixel is 1 where more than half of it was not 0, else 0."""
+    ``fill``, ``c`` values from 0 to 255. Without ``fill`` these are masks: a pixel is 1 if more than half of it was not 0, else 0."""
     (rows, columns), (height, width) = pair(image), picture.shape[-2:]
     scale = fitting_scale((height, width), image)
     inner = max(1, round(height * scale)), max(1, round(width * scale))
@@ -87,7 +87,7 @@ def letterbox(picture: Tensor, image: int | Pair, fill: Tensor | None = None) ->
 
 
 def objects_of(images: Instances, image: int | Pair, statistics: Statistics) -> Objects:
-    """The objects of pictures, at one size. Those of less than :data:`LEAST` pixels are left out, with a note; crowds without one.
+    """The objects of pictures, at one size. Those of fewer than :data:`LEAST` pixels are left out with a note, crowds without one.
 
     statistics: the mean fills the margins of pictures of another shape. Raises ValueError when no object is left.
     """

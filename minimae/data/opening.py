@@ -1,4 +1,4 @@
-"""Every set of images by name or folder: :func:`load` gives pixels of one size in memory, :func:`open_images` what a run trains on."""
+"""Open sets of images by name or folder: :func:`load` gives pixels of one size in memory, :func:`open_images` what a run trains on."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def load(
     """A named set (see ``NAMES``) or a folder of pictures → Images. For a folder named like a set write ``./cifar10`` or a Path.
 
     root: the folder where named sets are stored and downloaded to; by default ``data/downloads`` under the current directory.
-    image: height and width in pixels, or one number for both. Every picture is shown as evaluation sees it (:func:`.views.evaluated`):
-    its middle, resized. Sets of varied sizes need it. To train on crops of whole pictures use :func:`open_images`.
+    image: height and width in pixels, or one number for both. Every picture becomes what evaluation sees (:func:`.views.evaluated`):
+    its middle, resized. Sets with pictures of several sizes need this option. To train on crops of whole pictures use :func:`open_images`.
     Scenes that are not square come without masks and boxes.
     channels: 1 (grey) or 3 (colour). bits: how many bits of deeper pictures in a folder are used, if their files do not state it.
     download: fetch what is missing. skip_corrupt: leave damaged files out and list them in ``skipped``.
-    limit: at most that many images, evenly from the classes, always the same ones; of ``shapes`` that many are drawn.
+    limit: at most that many images, evenly from the classes, always the same ones; for ``shapes``, that many are drawn.
     Raises ValueError for an unknown name, split or value and for damaged data, FileNotFoundError for missing data.
     """
     images = _find(name, split, root=root, image=image, channels=channels, bits=bits, download=download, limit=limit)

@@ -22,7 +22,7 @@ def need(module: str, *, why: str, extra: str | None = None) -> ModuleType:
 
 
 def folder_of(module: str, *, why: str, extra: str | None = None) -> Path:
-    """The folder where an installed package lies, without running any of its code. ImportError when it is not installed."""
+    """The folder of an installed package, found without running its code. Raises ImportError when it is not installed."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise _missing(module, why, extra)

@@ -76,7 +76,7 @@ def pack(
 
 
 def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> list[Index]:
-    """The indexes of all shards; missing shards are made. Raises ValueError when the folder holds others."""
+    """The indexes of all shards; missing shards are made. Raises ValueError when the folder holds other shards."""
     done = {job.path: index for job in jobs if (index := finished(job)) is not None}
     ours = {job.path.name for job in jobs}
     other = next((path for path in sorted(target.glob("*.tar*")) if path.name.removesuffix(PARTIAL) not in ours), None)

@@ -28,7 +28,7 @@ def as_pixels(images: Any, channels: int) -> Tensor:
     a PIL image, or a list of PIL images (upright, converted to grey or RGB). Integers of any type are pixel values 0 … 255; floats of
     any type lie in [0, 1].
 
-    Raises ValueError for other shapes, types and ranges, for NaN, and for masked values: what was given, what is expected, what to do.
+    Raises ValueError for other shapes, types and ranges, for NaN, and for masked values; the message says what was given and expected.
     """
     pixels = as_tensor(images, channels)
     if channels == 1 and pixels.dim() == 3:
@@ -98,7 +98,7 @@ def _from_picture(image: Any, channels: int) -> Tensor:
 
 
 def _from_array(array: Any) -> Tensor:
-    """A numpy array, or what becomes one → a tensor. Raises ValueError for masked values and for arrays that are not numeric."""
+    """A numpy array, or anything that becomes one → a tensor. Raises ValueError for masked values and for arrays that are not numeric."""
     if np.ma.is_masked(array):
         masked = int(np.ma.getmaskarray(array).sum())
         raise ValueError(f"{masked:,} values of this masked array are masked: fill them first, for example array.filled(0)")
@@ -124,8 +124,8 @@ def from_array(
 ) -> Images:
     """An array ``N c height width``, or ``N height width`` for one channel, or a list of PIL images of one size → Images.
 
-    channels: "first" for ``N c height width``, "last" for ``N height width c``. Required where the shape alone does not decide; up to
-    four channels first, of images larger than that, need nothing.
+    channels: "first" for ``N c height width``, "last" for ``N height width c``. Required where the shape is ambiguous; up to
+    four channels first, in images larger than that, are recognised.
     uint8 stays as it is. Other numbers are mapped to 0 … 255, each channel from its own ``value_range`` (lowest and highest; values
     outside are clipped), by default that of :func:`channel_range`. Give the test images the range of the training images.
     labels: ``N`` integers from 0, or names that are in ``classes`` (:func:`.labels.as_labels`).

@@ -18,9 +18,9 @@ MOST = 9.9999  # at 10 timm's posterize keeps no bit, which newer versions of Pi
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A transform of workers: crops uint8 ``b h w c``, sample ids ``b``, epochs ``b`` → changed crops. Functions of (seed, epoch, id).
+    """A transform for workers: crops uint8 ``b h w c``, sample ids ``b``, epochs ``b`` → changed crops. Functions of (seed, epoch, id).
 
-    magnitude: of 10, and its standard deviation; (9, 0.5) in the paper. fill: the colour of pixels from beyond the edges
+    magnitude: out of 10, and its standard deviation; (9, 0.5) in the paper. fill: the colour of pixels from beyond the edges
     (:func:`mean_colour`). Raises ImportError without timm, ValueError for a magnitude that is not whole.
     """
 

@@ -71,7 +71,7 @@ class Reader(Dataset[Any]):
     def _cropped(self, index: list[int], epochs: Tensor, skipped: list[str]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Crops ``b·r h w c``, or padded images ``b height width c``; boxes in the whole images ``b·r 4``; views for the device.
 
-        The index of an image that was replaced is changed.
+        If an image is replaced, its index changes too.
         """
         headers: list[Any] = []
         for row, wanted in enumerate(index):

@@ -1,6 +1,6 @@
 """Pictures with a class for every pixel: your own folder, CamVid, Pascal VOC, ADE20K, and drawn shapes.
 
-A folder holds pictures and masks with the same names but for their endings: ``train/images`` and ``train/masks`` (or ``labels``, or
+A folder holds pictures and masks with the same names apart from their extensions: ``train/images`` and ``train/masks`` (or ``labels``, or
 ``annotations``), and the same below ``val`` or ``test``; or ``images/train`` and ``masks/train``; or ``images`` and ``masks`` alone, of
 which a fifth is then held out. A mask is a picture in grey or with a palette whose values are class numbers; 255 is ignored.
 ``classes.txt`` in the folder names the classes, one a line.
@@ -31,7 +31,7 @@ from .shapes import CLASSES as SHAPES
 from .shapes import Scenes, shapes
 from .types import ImageDataset, Statistics
 
-IGNORE, UNKNOWN = 255, 254  # labels: of pixels that do not count, and of values that are no class
+IGNORE, UNKNOWN = 255, 254  # the labels of pixels that do not count, and of values that are not a class
 MOST = 254  # classes
 HOLD_OUT = 0.2
 PICTURES, MASKS = ("images", "JPEGImages", "imgs"), ("masks", "labels", "annotations", "SegmentationClass")
@@ -49,7 +49,7 @@ class Segmentation(ImageDataset):
     """Pictures ``c height width`` with masks uint8 ``height width``: a class from 0 for every pixel, 255 where it does not count.
 
     images: the pictures. masks: their files, or uint8 ``N height width`` in memory. classes: their names. table: the label of each value
-    0 … 255 of a mask's file; UNKNOWN for values that are no class.
+    0 … 255 of a mask's file; UNKNOWN for values that are not a class.
     """
 
     images: ImageDataset
@@ -151,7 +151,7 @@ def open_segmentation(
 ) -> Segmentation:
     """One split, train, val or test, of a folder with masks (see the module), or of ``shapes``.
 
-    Where there is no test split, val is the test split. like: another split, whose classes these masks have too.
+    Where there is no test split, val is the test split. like: another split, which has the same classes.
     Raises FileNotFoundError for missing folders and masks, ValueError for masks that do not fit.
     """
     if split not in FOLDERS:

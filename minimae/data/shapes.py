@@ -53,7 +53,7 @@ def _cross(x: Tensor, y: Tensor) -> Tensor:
 
 
 # Six shapes in the unit circle: the signed distance of a point (x to the right, y down) from the outline, negative inside, and the area,
-# so that shapes of different kinds can be drawn equally large. Outside of corners the distance is that of the nearest edge, prolonged.
+# so that shapes of different kinds can be drawn equally large. Outside corners, the distance is to the extended line of the nearest edge.
 OUTLINES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "disc": (lambda x, y: torch.hypot(x, y) - 1, math.pi),
     "square": (lambda x, y: torch.maximum(x.abs(), y.abs()) - math.sqrt(0.5), 2.0),
@@ -157,7 +157,7 @@ def colour(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def background(u: Tensor, image: int) -> Tensor:
-    """A gradient between two quiet colours with a soft woven texture: numbers ``b LOOK`` → ``b 3 h w`` in [0, 1]."""
+    """A gradient between two muted colours with a soft woven texture: numbers ``b LOOK`` → ``b 3 h w`` in [0, 1]."""
     pixel = (torch.arange(image, dtype=torch.float64) + 0.5) / image
     u = u[:, :, None, None]
 

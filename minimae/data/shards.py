@@ -23,7 +23,7 @@ import numpy as np
 
 from .folder import SPLITS
 
-FORMAT = 2  # 1 had no checksum of the index, and did not know its split or its sources; it is still read
+FORMAT = 2  # version 1 had no checksum of the index, no split and no sources; it is still read
 INDEX = "index.json"
 BLOCK = 512  # a tar file is made of blocks of 512 bytes
 PARTIAL = ".partial"
@@ -66,7 +66,7 @@ class Index:
     format: int = FORMAT
 
     def part(self, number: int) -> Index:
-        """The index of one of the shards. It does not know which files were left out."""
+        """The index of one of the shards. It does not list the files that were left out."""
         ends = list(accumulate((shard.images for shard in self.shards), initial=0))
         rows, labels = slice(ends[number], ends[number + 1]), self.labels
         return replace(

@@ -28,10 +28,10 @@ def open_stream(
     hold_out: float | None = None,
     limit: int | None = None,
 ) -> ImageFiles:
-    """Shards where there are some, otherwise a folder of pictures. Raises as :func:`open_shards` and :func:`.folder.listing` do.
+    """Open the shards in a folder if there are any, otherwise its pictures. Raises as :func:`open_shards` and :func:`.folder.listing` do.
 
     channels: 1 or 3; by default 1 when every file is grey, else 3. bits: how many bits of deeper pictures are used.
-    hold_out: where there is no test part, this share of each class (0.2) is the test split, chosen by the seed, and the others are the
+    hold_out: if there is no test part, this share of each class (0.2) is the test split, chosen by the seed, and the rest is the
     training split. By default all images are the training split, and there is no other.
     """
     if not root.is_dir():
@@ -52,8 +52,8 @@ def open_folder(root: Path, split: str = "train", *, channels: int | None = None
 def open_shards(root: Path, split: str = "train", *, channels: int | None = None) -> ImageFiles:
     """The images of one split of a folder that :func:`.pack.pack` made, in the order of their sample ids.
 
-    Raises FileNotFoundError without an index or a shard, ValueError for an index that cannot be read, a shard whose length is not
-    what the index says, or classes that are not those of the training split.
+    Raises FileNotFoundError without an index or a shard, ValueError for an index that cannot be read, a shard whose length differs from
+    the index, or classes that differ from those of the training split.
     """
     folder = split_folder(root, split)
     index = read_index(folder / INDEX)

@@ -143,7 +143,7 @@ def _pixels(image: Any, what: str, channels: int | None) -> Tensor:
 
 
 def _targets(dataset: Any) -> Any:
-    """The ``targets`` of a dataset (a convention of torchvision), also of a Subset; None without."""
+    """The ``targets`` of a dataset (a convention of torchvision), also of a Subset; None if it has none."""
     if isinstance(dataset, Subset):
         inner = _targets(dataset.dataset)
         return None if inner is None else [inner[i] for i in dataset.indices]

@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 
 
 def verify(out: Path, *, quiet: bool = False) -> list[str]:
-    """Everything below ``out`` that differs from what was packed, a line each.
+    """Everything below ``out`` that differs from what was packed, one per line.
 
     Raises FileNotFoundError when there are no shards.
     """

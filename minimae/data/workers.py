@@ -66,7 +66,7 @@ class Workers(Iterator[Any]):
         return item
 
     def close(self) -> None:
-        """End the workers. There are no more items then."""
+        """End the workers. No more items follow."""
         iterator, self._iterator, self._loader = self._iterator, None, None
         atexit.unregister(self._at_exit)
         if not hasattr(iterator, "_workers"):
@@ -101,7 +101,7 @@ def _held(*stops: signal.Signals) -> Iterator[None]:
 
 
 def start_worker(worker: int) -> None:
-    """How a worker starts (``worker_init_fn``): it leaves stop signals to the process that started it, and ends with that."""
+    """How a worker starts (``worker_init_fn``): it leaves stop signals to the process that started it, and ends with that process."""
     for stop in STOPS:
         signal.signal(stop, signal.SIG_IGN)
     end_with_parent()

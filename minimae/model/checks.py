@@ -151,7 +151,7 @@ def check_images(images: Any, channels: int) -> None:
 
 
 def checked_mask(mask: Any, options: dict[str, Any]) -> Any:
-    """The given mask. Raises ValueError unless it is one, and for options of :meth:`MAE.draw` beside it."""
+    """The given mask. Raises ValueError unless it is one, and when options of :meth:`MAE.draw` are given too."""
     if isinstance(mask, int | float):
         raise ValueError(f"the second argument is a mask, not {mask}: for a random one write ratio={mask}")
     if not hasattr(mask, "keep"):

@@ -102,7 +102,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 
 
 def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
-    """Keep one patch of every s×s, on a regular lattice (Figure 6, right); s is 2 for 75 % and below.
+    """Keep one patch in every s×s square, on a regular lattice (Figure 6, right); s is 2 for 75 % and below.
 
     noise ``b (n + 1)``: one number per patch, and one that shifts the lattice. Where the lattice misses the exact count
     (odd grids, other ratios), random patches are added or removed.

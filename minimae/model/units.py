@@ -1,4 +1,4 @@
-"""Two changes to masking that came after the paper: larger units, and a part of the hidden patches to predict.
+"""Two changes to masking that came after the paper: larger units, and predicting only some of the hidden patches.
 
 They leave the model as it is: both only change which indices a mask holds.
 """
@@ -17,7 +17,7 @@ from .patches import Pair
 
 @dataclass(frozen=True, eq=False)
 class PartialMask(Mask):
-    """A mask of an image of ``patches`` patches, in which ``masked`` lists only those to predict, ``b m``: k + m may be less."""
+    """A mask for an image of ``patches`` patches. ``masked`` lists only those to predict, ``b m``, so k + m may be smaller."""
 
     patches: int
 
@@ -47,10 +47,10 @@ def make_partial_mask(
     ids: Tensor, grid: Pair, *, ratio: float = 0.75, sampling: str = "random", seed: int = 0, epoch: int | Tensor = 0, unit: int = 1,
     predict: float = 1.0,
 ) -> PartialMask:  # fmt: skip
-    """As :func:`minimae.model.masking.make_mask`, and two more options.
+    """Like :func:`minimae.model.masking.make_mask`, with two more options.
 
-    unit: squares of unit × unit patches are hidden or kept as one, 2 or 4 (Pixio, arXiv 2512.15715). predict: the share of the hidden
-    patches that is predicted, others in each epoch: 1/3, so a quarter of all, in CrossMAE (arXiv 2401.14391).
+    unit: squares of unit × unit patches are hidden or kept whole, 2 or 4 (Pixio, arXiv 2512.15715). predict: the share of the hidden
+    patches that is predicted, different ones in each epoch: 1/3 in CrossMAE (arXiv 2401.14391), a quarter of all.
     """
     mask = make_mask(ids, coarse_grid(grid, unit), ratio=ratio, sampling=sampling, seed=seed, epoch=epoch)
     keep, masked = (patches_of(index, grid, unit) for index in (mask.keep, mask.masked))
@@ -62,7 +62,7 @@ def make_partial_mask(
 
 
 def patches_of(index: Tensor, grid: Pair, unit: int) -> Tensor:
-    """Indices of units ``b k`` → of all patches in them ``b (k unit²)``."""
+    """Indices of units ``b k`` → indices of all patches in them ``b (k unit²)``."""
     columns, step = grid[1] // unit, torch.arange(unit, device=index.device)
     first = (index // columns * grid[1] + index % columns) * unit
     return (first[:, :, None] + (step[:, None] * grid[1] + step).flatten()).flatten(1)

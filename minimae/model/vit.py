@@ -32,7 +32,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
-    """Drop a residual branch for whole samples (stochastic depth) and scale up the others; nothing outside training."""
+    """Drop a residual branch for whole samples (stochastic depth) and scale up the others; does nothing outside training."""
     if not training or probability == 0.0:
         return x
     alive = torch.rand(len(x), 1, 1, device=x.device) >= probability
@@ -127,7 +127,7 @@ class Encoder(nn.Module):
             block.drop = probability * i / max(1, len(self.blocks) - 1)  # type: ignore[assignment]
 
     def positions_for(self, grid: Pair) -> Tensor:
-        """The positions ``(1 + n) d`` for a grid, resized if it is another one."""
+        """The positions ``(1 + n) d`` for a grid, resized if it differs from the encoder's own."""
         return resize_positions(self.positions, self.size.grid, grid)
 
     def embed(self, images: Tensor, mask: Mask | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention within windows, so that the cost of a large picture grows with its area and not with its square (after ViTDet).
+"""Attention within windows, so that the cost of a large picture grows with its area, not with the square of its area (after ViTDet).
 
 ``s`` counts the patches of one window. A patch attends to the patches of its window and to the class token; the class token attends to
 everything. Where one window covers the grid, this is full attention.
@@ -44,7 +44,7 @@ def window_attention(attention: Attention, x: Tensor, grid: Pair, side: int) -> 
         )
         for part in (k, v)
     )
-    real = cut(x.new_ones(1, 1, grid[0] * grid[1], 1), grid, window)[..., 0].bool()  # windows 1 s: what fills a window is no key
+    real = cut(x.new_ones(1, 1, grid[0] * grid[1], 1), grid, window)[..., 0].bool()  # windows 1 s: padding is never a key
     real = repeat(F.pad(real, (c, 0), value=True), "windows 1 t -> (b windows) 1 1 t", b=len(x))
     patches = F.scaled_dot_product_attention(cut(q[:, :, c:], grid, window), keys, values, attn_mask=real)
     mixed = torch.cat([F.scaled_dot_product_attention(q[:, :, :c], k, v), join(patches, grid, window)], dim=2)
@@ -58,7 +58,7 @@ def block_in_windows(block: Block, x: Tensor, *, grid: Pair, side: int) -> Tenso
 
 
 def full_blocks(depth: int, count: int) -> list[int]:
-    """Which blocks attend to everything: the last of each of ``count`` equal parts. Of 12 blocks and 4 parts 2, 5, 8 and 11."""
+    """Which blocks attend to everything: the last of each of ``count`` equal parts. With 12 blocks and 4 parts: 2, 5, 8 and 11."""
     if not 0 <= count <= depth:
         raise ValueError(f"{count} of {depth} blocks cannot attend to the whole picture: choose 0 to {depth}")
     return [(part + 1) * depth // count - 1 for part in range(count)]
@@ -67,7 +67,7 @@ def full_blocks(depth: int, count: int) -> list[int]:
 def in_windows(blocks: Iterable[nn.Module], grid: Pair, side: int, *, full: int = 4) -> list[Callable[[Tensor], Tensor]]:
     """The blocks of an encoder as functions of tokens; all but ``full`` of them, evenly spaced, attend within windows of ``side`` patches.
 
-    Raises ValueError for blocks of another library, for windows without patches, and for more full blocks than there are.
+    Raises ValueError for blocks of another library, for windows without patches, and for more full blocks than the encoder has.
     """
     blocks = list(blocks)
     if side < 1:

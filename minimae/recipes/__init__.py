@@ -55,7 +55,7 @@ def known(name: str, images: int = 0) -> Entry | None:
 def describe(name: str, recipe: Settings | Knn | None = None, *, images: int | None = None, processes: int = 1) -> str:
     """A recipe as text: source, expected result, cost, and every field.
 
-    recipe: a changed one; its changes are marked, and the cost is its own. images: those of one epoch. processes: how many train
+    recipe: a changed copy; its changes are marked, and the cost is for the copy. images: the number in one epoch. processes: how many train
     together.
     """
     listed = entry(name)
@@ -63,7 +63,7 @@ def describe(name: str, recipe: Settings | Knn | None = None, *, images: int | N
 
 
 def listing() -> str:
-    """All recipes as text, one a line."""
+    """All recipes as text, one per line."""
     return list_entries(RECIPES.values())
 
 

@@ -1,4 +1,4 @@
-"""The paper's dense protocols, as values. This project has run none of them on these data; the results are the paper's or as cited."""
+"""The paper's dense protocols, as values. This project has run none of them on these data; results are the paper's, or cited."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .entries import Entry
 ADE20K = 20_210  # training pictures
 # Section 5 and Appendix A.4: 100 epochs, 16 pictures a step. The rest follows a published recipe for UperNet on ViT-B that reaches 48.15:
 # crops of 512 pixels, AdamW at 1e-4 a step (1.6e-3 for 256 pictures), warm-up of 1,500 steps, weight decay 0.05, layer decay 0.65.
-# The paper's head is UperNet, with relative positions. Ours is the mask transformer, without them: nobody has published its result on a
-# MAE, and these numbers are not a promise for it.
+# The paper's head is UperNet, with relative positions. Ours is the mask transformer, without them: no result for it on an
+# MAE has been published, and these numbers do not predict it.
 SEGMENT_BASE = Segment(
     batch=16, epochs=100, warmup_epochs=1.2, base_lr=1.6e-3, weight_decay=0.05, layer_decay=0.65, drop_path=0.1, image=512,
     scale=(0.5, 2.0), evaluate="sliding", save_every=600,
@@ -21,7 +21,7 @@ SEGMENT_BASE = Segment(
 
 COCO = 118_287  # pictures of train2017
 # ViTDet (arXiv 2203.16527): squares of 1,024 pixels, scales of 0.1 to 2, AdamW at 1e-4 for 64 pictures, warm-up of 250 steps, 100 epochs,
-# windows of 14 patches but for four blocks; the heads are those of torchvision's maskrcnn_resnet50_fpn_v2. Theirs lowers the rate in two
+# windows of 14 patches except in four blocks; the heads are those of torchvision's maskrcnn_resnet50_fpn_v2. Theirs lowers the rate in two
 # steps, ours along a cosine, and ours has no relative positions, which cost ViT-B 0.4 box AP. The paper itself takes the maps of four
 # blocks into an FPN; it searched rate, decay, drop path and length for each entry, and does not state them (Appendix A.3).
 DETECT_BASE = Detect(

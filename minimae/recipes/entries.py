@@ -102,7 +102,7 @@ def step_flops(recipe: Settings | Knn, size: Size) -> int:
 
 
 def for_processes(recipe: Any, processes: int) -> Any:
-    """The recipe for a run on several processes: as many images per optimizer step, with less accumulation or smaller batches.
+    """The recipe for a run on several processes: the same images per optimizer step, with less accumulation or smaller batches.
 
     Raises ValueError when the processes cannot share them evenly.
     """

@@ -1,4 +1,4 @@
-"""Recipes as files, YAML or JSON. A file names the recipe that it changes, and states fields that replace those of that recipe."""
+"""Recipes as files, YAML or JSON. A file names the recipe that it changes, and the fields that it replaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def write_recipe(entry: Entry, path: Path) -> None:
-    """Write every field of a recipe. Raises MinimaeError when the file cannot be written so; ImportError for YAML without pyyaml."""
+    """Write every field of a recipe. Raises MinimaeError when the file cannot be written; ImportError for YAML without pyyaml."""
     values = {"recipe": entry.name, **asdict(entry.recipe)}
     if path.suffix not in SUFFIXES:
         raise MinimaeError(f"a recipe is written as .yaml or .json, not as {path.name}")
@@ -74,7 +74,7 @@ def in_words(kind: Any) -> str:
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """A value of a file as a field of this type. Raises TypeError when it does not fit."""
+    """A value from a file, converted to the type of its field. Raises TypeError when it does not fit."""
     kinds, origin = get_args(kind), get_origin(kind)
     if origin in (Union, UnionType):
         for each in kinds:

@@ -52,7 +52,7 @@ LINEAR = {"base": 68.0, "large": 75.8, "huge": 76.6}
 # Figure 9: blocks tuned → top-1. 0 blocks is the linear probe.
 PARTIAL = {0.5: 79.1, 1.0: 81.0, 2.0: 83.1, 4.0: 84.2, 6.0: 84.4, 12.0: 84.6, 18.0: 84.7, 24.0: 84.9}
 
-# Table 11. No layer decay: every layer starts from nothing.
+# Table 11. No layer decay: every layer starts from initial weights.
 RAW = Finetune(
     batch=256, accumulate=16, epochs=300, warmup_epochs=20, base_lr=1e-4, floor_lr=0.0, weight_decay=0.3, betas=(0.9, 0.95),
     layer_decay=1.0, drop_path=0.1, label_smoothing=0.1, mixup=0.8, cutmix=1.0, mix_by="batch", randaugment=(9.0, 0.5),

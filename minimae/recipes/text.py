@@ -68,7 +68,7 @@ def describe_run(before: Entry | None, recipe: Settings, *, images: int, size: S
 
 
 def list_entries(entries: Iterable[Entry]) -> str:
-    """Recipes, one a line: what they do, what the paper reports, what they cost, whether they were run here."""
+    """Recipes, one per line: what they do, what the paper reports, what they cost, whether they were run here."""
     lines = [f"{'recipe':28}{'source':31}{'PFLOP':>12}{'GPU h':>9}  result"]
     for e in entries:
         result = e.ran or (e.result if e.result.startswith("none") else f"the paper: {e.result}; not run here")

@@ -15,7 +15,7 @@ LOOSE = 0.1  # each side of a box moves by up to this share of its length
 def depths(inside: Tensor) -> Tensor:
     """How far each pixel lies inside a region: bool ``b height width`` → int64 of the same shape, 0 outside.
 
-    1 at the edge (that of the image too), and one more for each ring of pixels that has to be taken off: the distance to the outside
+    1 at the edge (also at the edge of the image), and one more for each ring of pixels inwards: the distance to the outside
     along rows, columns and diagonals.
     """
     left = F.pad(inside.float(), (1, 1, 1, 1))[:, None]
@@ -27,7 +27,7 @@ def depths(inside: Tensor) -> Tensor:
 
 
 def middle(depth: Tensor) -> Tensor:
-    """The deepest pixel of each region, of several the one nearest to their mean: depths ``b height width`` → x, y int64 ``b 2``."""
+    """The deepest pixel of each region, or of several, the one nearest to their mean: depths ``b height width`` → x, y int64 ``b 2``."""
     y, x = torch.meshgrid(*(torch.arange(side, device=depth.device, dtype=torch.float32) for side in depth.shape[1:]), indexing="ij")
     deepest = depth == depth.amax((1, 2), keepdim=True)
     count = deepest.sum((1, 2), keepdim=True)
@@ -42,9 +42,9 @@ def places(index: Tensor, width: int) -> Tensor:
 
 
 def next_click(masks: Tensor, predicted: Tensor | None = None) -> Prompts:
-    """A click in the middle of the largest mistake: masks bool ``b height width``, and what was predicted → ``b 1``.
+    """A click in the middle of the largest mistake: masks and predictions bool ``b height width`` → ``b 1``.
 
-    It is positive where the object was missed, and negative where too much was taken. Without a prediction, or without a mistake, it is
+    It is positive where the object was missed, negative where too much was taken. Without a prediction, or without a mistake, it is
     positive and in the middle of the object.
     """
     predicted = torch.zeros_like(masks) if predicted is None else predicted
@@ -69,7 +69,7 @@ def random_click(masks: Tensor, u: Tensor) -> Prompts:
 def box_prompt(masks: Tensor, u: Tensor | None = None) -> Prompts:
     """The two corners of the box around each object: masks bool ``b height width`` → ``b 2``.
 
-    u: random numbers in [0, 1) ``b 4``; with them the sides move by up to :data:`LOOSE` of the box's length, as nobody draws exactly.
+    u: random numbers in [0, 1) ``b 4``; with them the sides move by up to :data:`LOOSE` of the box's length, because nobody draws exactly.
     """
     boxes = boxes_of(masks)
     if u is not None:
@@ -83,7 +83,7 @@ def box_prompt(masks: Tensor, u: Tensor | None = None) -> Prompts:
 def first_prompts(masks: Tensor, u: Tensor, *, boxes: float) -> Prompts:
     """A click or a box for each object, at random: masks bool ``b height width``, random numbers ``b 6`` → ``b 2``.
 
-    boxes: the share that gets a box.
+    boxes: the share of objects that get a box.
     """
     click, box = random_click(masks, u[:, 0]), box_prompt(masks, u[:, 2:])
     click += Prompts(torch.zeros_like(click.points), torch.full_like(click.kinds, NOTHING))

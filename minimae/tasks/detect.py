@@ -31,11 +31,11 @@ from ..train.task import Result, Task
 from .detect_recipe import Detect
 from .detector import Detector
 
-WORTH_WORKERS = 300  # pixels on a side of pictures that are worth processes of their own to read them
+WORTH_WORKERS = 300  # pictures with sides of this many pixels or more are read by worker processes
 
 
 class DetectionBatch(NamedTuple):
-    """Pictures with their objects, those of all pictures one after the other.
+    """A batch of pictures, and their objects in one list.
 
     pixels: uint8 ``b c height width``. counts: objects of each picture, int64 ``b``. boxes, labels, masks: float32 ``k 4``, int64 ``k``,
     uint8 ``k height width``. ids, epochs: int64 ``b``.
@@ -51,7 +51,7 @@ class DetectionBatch(NamedTuple):
 
 
 def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> DetectionBatch:
-    """Samples of one size → a batch. Boxes are those of what is left of the masks; objects of which nothing is left are dropped."""
+    """Samples of one size → a batch. Boxes surround what is left of the masks; objects with nothing left are dropped."""
     pictures, targets, ids, epochs = zip(*samples, strict=True)
     kept = [target["masks"].bool().flatten(1).any(1) for target in targets]
     labels, masks = (
@@ -64,9 +64,9 @@ def collated(samples: list[tuple[Any, dict[str, Tensor], int, int]]) -> Detectio
 
 
 def large_scale_jitter(recipe: Detect, fill: Sequence[int]) -> Callable[..., Sample]:
-    """The change of a picture and its objects in training: scale, crop or padding to the square, mirror image (as ViTDet's).
+    """Change a picture and its objects for training: scale, crop or pad to the square, flip (as in ViTDet).
 
-    fill: the colour of the padding, uint8. Boxes are cut to the picture, and those of less than a pixel are dropped.
+    fill: the colour of the padding, uint8. Boxes are cut to the picture, and those smaller than a pixel are dropped.
     """
     v2, tv = need("torchvision.transforms.v2", why="detection"), need("torchvision.tv_tensors", why="detection")
     square, fills = (recipe.image, recipe.image), {tv.Image: list(fill), "others": 0}
@@ -128,7 +128,7 @@ def train_detector(
 ) -> tuple[Detector, Result]:  # fmt: skip
     """Train a detector on a copy of an encoder → the detector of the last step.
 
-    statistics: those by which the encoder's images were normalised. workers: processes that read pictures.
+    statistics: those that normalised the encoder's images. workers: processes that read pictures.
     """
     torch.manual_seed(recipe.seed)
     detector = Detector(encoder, len(images.classes), statistics, recipe).to(device_of(encoder))
@@ -138,9 +138,9 @@ def train_detector(
 
 
 def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
-    """The detector of a run's folder or its checkpoint, and its metadata: settings, statistics, classes, data, step.
+    """The detector in a run's folder or checkpoint, and its metadata: settings, statistics, classes, data, step.
 
-    Raises MinimaeError when the file is missing, damaged or of another task.
+    Raises MinimaeError when the file is missing, damaged or from another task.
     """
     file = path / CHECKPOINT if path.is_dir() else path
     state = load_checkpoint(file, "detect")
@@ -154,7 +154,7 @@ def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
 def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[int], object] | None = None) -> dict[str, float]:
     """Average precision in percent by COCO's protocol, of boxes and of masks: {"box AP": …, "box AP50", "box AP75", "mask AP", …}.
 
-    AP is the mean over ten thresholds of the overlap, 0.5 to 0.95, and over the classes that occur; at most 100 objects of a picture
+    AP is the mean over ten thresholds of the overlap, 0.5 to 0.95, and over the classes that occur; at most 100 objects per picture
     count. Crowds are ignored. say: called after each picture with its number. Raises MinimaeError for images without any object.
     """
     precision = need("torchmetrics.detection", why="average precision", extra="dense").MeanAveragePrecision
@@ -185,7 +185,7 @@ def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[i
 def objects_in(detector: Detector, picture: Tensor, *, least: float = 0.5) -> dict[str, Tensor]:
     """Objects in a picture uint8 ``c height width``: boxes ``k 4``, labels and scores ``k``, masks bool ``k height width``.
 
-    least: the lowest score; the surest comes first.
+    least: the lowest score to keep; the highest score comes first.
     """
     detector.eval()
     found = detector([picture.to(device_of(detector)).float() / 255])[0]

@@ -76,18 +76,18 @@ class Detect(Settings):
 
     @property
     def strides(self) -> list[int]:
-        """Of the pyramid's maps, in pixels."""
+        """The strides of the pyramid's maps, in pixels."""
         return [self.finest * 2**level for level in range(self.levels)]
 
     @property
     def coarsest(self) -> int:
-        """The stride of the map for proposals."""
+        """The stride of the extra map for proposals."""
         return 2 * self.strides[-1]
 
     def step_flops(self, size: Size) -> int:
-        """Operations of the encoder for a training picture: three forward passes, or one where it is frozen. The heads are left out."""
+        """Operations of the encoder for a training picture: three forward passes, or one if it is frozen. The heads are not counted."""
         encoder, (h, w), d = flops(size, None), size.grid, size.width
         s, t = self.window or max(h, w), 1 + h * w
-        inside = -(-h // s) * -(-w // s) * s**2 * (1 + s**2)  # pairs of tokens that meet in a block with windows
+        inside = -(-h // s) * -(-w // s) * s**2 * (1 + s**2)  # pairs of tokens that attend to each other in windows
         saved = 0 if self.window is None else (size.depth - self.full) * 4 * d * (t**2 - inside)
         return encoder.forward - saved if self.frozen else encoder.step - 3 * saved

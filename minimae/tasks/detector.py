@@ -29,9 +29,9 @@ class Detector(nn.Module):
     right, bottom in its own pixels), labels ``k`` (1 … classes), scores ``k`` and masks ``k 1 height width`` (probabilities).
 
     Pictures are a list of float tensors ``c height width`` in [0, 1]: in training as large as the recipe's ``image``, otherwise of any
-    sizes, and resized so that the longer side has ``image`` pixels. They are normalised by ``statistics``, those of the encoder; what is
-    left of the square is filled with the mean. Targets have boxes float32 ``k 4``, labels int64 ``k`` and masks uint8 ``k height width``.
-    Raises ValueError for patches that are not square or no power of two.
+    sizes, and resized so that the longer side has ``image`` pixels. They are normalised by ``statistics``, those of the encoder; the
+    rest of the square is filled with the mean. Targets have boxes float32 ``k 4``, labels int64 ``k`` and masks uint8 ``k height width``.
+    Raises ValueError for patches that are not square or not a power of two.
     """
 
     def __init__(self, encoder: Encoder, classes: int, statistics: Statistics, recipe: Detect) -> None:
@@ -97,7 +97,7 @@ def mask_rcnn(pyramid: Pyramid, classes: int, statistics: Statistics, recipe: De
 
 
 def roi_align(names: list[str], size: int, strides: Sequence[int]) -> Any:
-    """What a head sees of a region, from the map that fits its size.
+    """The features of a region for a head, from the map that fits its size.
 
     torchvision would infer the strides from the first picture, and from its unpadded size, which is wrong for one that is not square.
     """

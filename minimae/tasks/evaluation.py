@@ -27,7 +27,7 @@ from .loading import DEFAULTS, LoaderConfig, chunks
 
 
 def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labelled: bool = False) -> None:
-    """Raises ValueError for images whose channels are not the model's, and for labels that are missing or differ between the two.
+    """Raises ValueError for images with a wrong number of channels, and for labels that are missing or differ between the two sets.
 
     labelled: whether accuracy will be measured. Sizes may differ: evaluation resizes images.
     """
@@ -71,7 +71,7 @@ class Predictions:
     losses: Tensor
 
     def gather(self) -> Predictions:
-        """Those of all processes in the first one, and none in the others."""
+        """The predictions of all processes in the first one, and no rows in the others."""
         return Predictions(*(gather_rows(rows) for rows in (self.ids, self.labels, self.top, self.probability, self.losses)))
 
 

@@ -182,7 +182,7 @@ def finetune(
 ) -> tuple[Classifier, Result]:
     """Fine-tune a copy of an encoder on labelled images; → the classifier of the last step (with ``recipe.ema``, the average).
 
-    A classifier is trained further: it keeps its norm, and with ``keep_head`` its head if that has as many classes.
+    A classifier is trained further: it keeps its norm and, with ``keep_head``, its head if the number of classes fits.
     data: the name or folder that opens these images again, kept with the run. validation: images to measure accuracy on after each
     epoch; ``best.pt`` in ``out`` then holds the weights with the highest top-1, and ``checkpoint.pt`` the last. callbacks: see
     :mod:`minimae.tasks.watch`.
@@ -219,7 +219,7 @@ def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def finetuned_of(state: dict[str, Any], file: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The same for a checkpoint that has been read."""
+    """The same for a checkpoint that has already been read."""
     weights, recipe = state.pop("model"), from_dict(Finetune, state["settings"])
     if recipe.ema is not None:
         weights = {name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")}

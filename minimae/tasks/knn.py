@@ -11,7 +11,7 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, tem
     """Class of each test vector by a weighted vote of its k nearest neighbours: ``N d``, ``N``, ``M d`` → int64 ``M``.
 
     The nearest have the largest cosine after centring on the training mean; a vote weighs exp(cosine / temperature)
-    (Wu et al., arXiv 1805.01978); between equal sums the lower class wins. Computed on the device of ``train``. Raises ValueError for k
+    (Wu et al., arXiv 1805.01978); in a tie the lower class wins. Computed on the device of ``train``. Raises ValueError for k
     outside 1 … N, a temperature that is not above 0, and features that are not finite.
     """
     if not 1 <= k <= len(train):

@@ -1,4 +1,4 @@
-"""Maps of features from an encoder, for tasks that predict something at every place: segmentation, detection, prompts.
+"""Maps of features from an encoder, for tasks that predict something at every position: segmentation, detection, prompts.
 
 The tokens of the patches, laid out in rows and columns, are a map ``b d h w``. The images may have any size: positions are resized.
 """
@@ -30,8 +30,8 @@ def spatial_maps(
     """The patch tokens as maps: images ``b c (h p1) (w p2)``, normalised → a list of ``b d h w``, one for each tap.
 
     encoder: :class:`minimae.Encoder` or :class:`minimae.weights.timm.TimmEncoder`. Class token and registers are left out.
-    taps: after which blocks, from 0 (−1 is the last one), without the last norm. None is one map, after the last norm.
-    window: all but ``full`` blocks attend within windows of so many patches on a side (:func:`minimae.model.windows.in_windows`).
+    taps: after which blocks, from 0 (−1 is the last one), without the last norm. None means one map, after the last norm.
+    window: all but ``full`` blocks attend within windows of this many patches on a side (:func:`minimae.model.windows.in_windows`).
     recompute: gradient checkpointing. Each block is computed again in the backward pass, so its intermediate values need no memory.
     Raises ValueError for images that the patch does not divide (see :func:`pad_to_patch`) and for blocks that do not exist.
     """

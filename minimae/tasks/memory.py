@@ -14,7 +14,7 @@ from .features import Pool
 
 SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values an image to the fewest
 ROOM = 4e9  # most bytes that a linear probe takes when no pool was given
-COPIES = 4  # of the features: raw, standardised, and the part that is fitted on; 2.7 are allocated, the allocator keeps the rest
+COPIES = 4  # of the features in memory: raw, standardised, and the part that is fitted on; 2.7 are allocated, the allocator keeps the rest
 SOLVER = 38  # vectors as long as the weights: L-BFGS keeps 35, for ten steps, ten changes of the gradient and a line search
 COSINES = 2**30  # bytes of cosines that nearest neighbours compute at a time
 

@@ -110,9 +110,9 @@ class Pretrain(Settings):
         return Augmentation(scale=self.crop, flip=self.flip, fixed=self.fixed_crop, jitter=self.jitter)
 
     def size_for(self, images: ImageDataset) -> Size:
-        """The resolved size for these images. Without ``image`` it is their own size, or where that varies, the usual size for photographs.
+        """The resolved size for these images. Without ``image`` it is their own size or, if that varies, the usual size for photographs.
 
-        Raises ValueError when patch, image or widths do not go together, and when ``image`` has to be given.
+        Raises ValueError when patch, image or widths do not fit together, and when ``image`` has to be given.
         """
         if self.image is not None:
             return self.size_at(self.image, images.channels)

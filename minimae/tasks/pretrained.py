@@ -30,7 +30,7 @@ PICTURES = "pictures."  # prefix of the names of a second decoder's weights
 class Pretrained:
     """A trained model with what is needed to use it: its recipe, and the statistics that normalise its images.
 
-    decoder: whether the decoder was trained too. Weights from elsewhere may have none; it is then fresh and cannot reconstruct.
+    decoder: whether the decoder was trained too. Weights from elsewhere may have none; they get a fresh one, which cannot reconstruct.
     pictures: the same encoder with a second decoder that predicts plain pixels, if there is one; reconstructions use it.
     """
 

@@ -96,7 +96,7 @@ def overlap(inside: Tensor, masks: Tensor) -> Tensor:
 
 
 def prompt_loss(out: Masks, masks: Tensor) -> Tensor:
-    """The mean loss of a batch, at the size of the logits. Only the best of the three masks is trained, and the quality of all three."""
+    """The mean loss of a batch, at the size of the logits. Trains only the best of the three masks, but the quality of all three."""
     coarse = F.adaptive_avg_pool2d(masks.float(), (out.logits.shape[2], out.logits.shape[3])) >= 0.5
     losses = mask_losses(out.logits, coarse)
     error = (out.quality - overlap(out.logits > 0, coarse)).square().mean(1)
@@ -107,7 +107,7 @@ def prompt_loss(out: Masks, masks: Tensor) -> Tensor:
 class PromptTask(Task):
     """The step: a first prompt for each object, then corrections; prompts are random by (seed, epoch, object).
 
-    An item of the order is an object. Of a frozen encoder the features of all pictures, and of their mirror images, are computed once.
+    An item of the order is an object. With a frozen encoder, the features of all pictures and their mirror images are computed once.
     """
 
     recipe: Prompt
@@ -174,7 +174,7 @@ def encoded(model: Promptable, pixels: Tensor, statistics: Statistics, *, batch:
 
 
 def promptable(recipe: Prompt, encoder: Encoder) -> Promptable:
-    """A copy of an encoder with a fresh decoder of prompts, whose initial weights depend on the recipe's seed alone."""
+    """A copy of an encoder with a fresh prompt decoder, whose initial weights depend on the recipe's seed alone."""
     torch.manual_seed(recipe.seed)
     decoder = {"width": recipe.decoder_width, "depth": recipe.decoder_depth, "heads": recipe.decoder_heads}
     return Promptable(encoder, **decoder, frozen=recipe.frozen, image=recipe.image).to(device_of(encoder))
@@ -195,9 +195,9 @@ def train_prompts(
 
 
 def load_promptable(path: Path) -> tuple[Promptable, dict[str, Any]]:
-    """The promptable segmenter of a run folder or its checkpoint, and its settings, statistics, data and step.
+    """The promptable segmenter in a run folder or checkpoint, and its settings, statistics, data and step.
 
-    Raises MinimaeError when the file is missing, damaged or of another task.
+    Raises MinimaeError when the file is missing, damaged or from another task.
     """
     file = path / CHECKPOINT if path.is_dir() else path
     state = load_checkpoint(file, "prompt")

@@ -1,7 +1,7 @@
 """A promptable segmenter on an encoder: points and boxes in, three masks and their expected quality out.
 
-After Segment Anything (Kirillov et al., ICCV 2023, arXiv 2304.02643, Section 3 and Appendix A), made small. A click does not say
-whether the whole object is meant or a part of it: so there are three masks for every prompt.
+After Segment Anything (Kirillov et al., ICCV 2023, arXiv 2304.02643, Section 3 and Appendix A), at a small scale. A click may mean
+the whole object or a part of it, so every prompt gets three masks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .maps import spatial_maps
 from .partial import at_image
 
 MASKS = 3
-NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = range(5)  # kinds of points; a box is its two corners, NOTHING is padding, never seen
+NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = range(5)  # kinds of points; a box is its two corners, NOTHING is masked padding
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts of b objects: points float32 ``b p 2`` (x to the right, y down, in pixels of the model's image), kinds int64 ``b p``."""
+    """Prompts for b objects: points float32 ``b p 2`` (x to the right, y down, in pixels of the model's image), kinds int64 ``b p``."""
 
     points: Tensor
     kinds: Tensor
@@ -40,7 +40,7 @@ class Prompts:
 class Masks:
     """The result of a prompt: logits ``b 3 h w`` of three masks, four for each patch in height and width; above 0 is inside.
 
-    quality: the IoU with the object that each mask is expected to have, ``b 3``. patches: the encoded image ``b n d``, which the next
+    quality: the expected IoU of each mask with the object, ``b 3``. patches: the encoded image ``b n d``, which the next
     prompt on the same image can use.
     """
 
@@ -78,9 +78,9 @@ class FourierPositions(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """What queries ``b q d`` read in a context ``b t d`` → ``b q d``. Positions join queries and keys, but not values.
+    """Queries ``b q d`` attend to a context ``b t d`` → ``b q d``. Positions are added to queries and keys, but not to values.
 
-    seen: bool ``b t``, the tokens of the context that may be read; by default all.
+    seen: bool ``b t``, the tokens of the context that may be attended to; by default all.
     """
 
     def __init__(self, d: int, heads: int) -> None:
@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
 
 
 class TwoWay(nn.Module):
-    """One step of the decoder: prompt tokens ``b t d`` read each other and the patches ``b n d``; then the patches read the tokens."""
+    """One step of the decoder: prompt tokens ``b t d`` attend to each other and to the patches ``b n d``; then the reverse."""
 
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class TwoWay(nn.Module):
 
 
 class Promptable(nn.Module):
-    """An encoder and a light decoder of prompts.
+    """An encoder and a light prompt decoder.
 
     image: its size in pixels, by default the encoder's. frozen: whether the encoder stays as it is. width, depth, heads: those of the
     decoder, with ``depth`` two-way steps.
@@ -142,7 +142,7 @@ class Promptable(nn.Module):
         for part in (self.neck, self.steps, self.last, self.weights, self.quality):
             initialise(part)
         for layer in self.modules():
-            if isinstance(layer, CrossAttention):  # equal queries and keys: at first, a point reads the patches near it
+            if isinstance(layer, CrossAttention):  # equal queries and keys: at first, a point attends to the patches near it
                 layer.k.load_state_dict(layer.q.state_dict())
         for values in (self.tokens, self.kinds.weight):
             nn.init.normal_(values, std=1.0)

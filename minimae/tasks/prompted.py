@@ -1,4 +1,4 @@
-"""Use a promptable segmenter: masks for a picture of any size, and how good they are after one click, two, three, and for a box."""
+"""Use a promptable segmenter: masks for a picture of any size, and how good they are after each click, and for a box."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Point = tuple[float, float]  # x to the right, y down
 class PromptScores:
     """IoU in [0, 1] of M objects with each of p prompts: two float32 ``M p``.
 
-    prompts: their names, "1 click", "2 clicks" …, "box". picked: of the mask that the model expects to be the best of its three.
-    best: of the one that is.
+    prompts: their names, "1 click", "2 clicks" …, "box". picked: for the mask that the model expects to be best.
+    best: for the one that really is.
     """
 
     prompts: tuple[str, ...]
@@ -73,9 +73,9 @@ def evaluate_prompts(model: Promptable, objects: Objects, statistics: Statistics
 
 @torch.no_grad()
 def rounds(model: Promptable, patches: Tensor, masks: Tensor, clicks: int) -> Iterator[tuple[Prompts, Masks]]:
-    """Prompt for objects, masks bool ``b height width`` in images with these patches: after each click, and at last for a box alone.
+    """Prompt for objects, masks bool ``b height width`` in images with these patches: after each click, and finally for a box alone.
 
-    The first click is in the middle of the object, and each other one in the middle of the largest mistake of the picked mask.
+    The first click is in the middle of the object, and each later one in the middle of the largest mistake of the picked mask.
     """
     model.eval()
     prompts = next_click(masks)
@@ -89,9 +89,9 @@ def rounds(model: Promptable, patches: Tensor, masks: Tensor, clicks: int) -> It
 
 
 def prompts_of(points: list[Point], negative: list[Point], box: Box | None, size: Pair) -> Prompts:
-    """Clicks inside and outside of an object, and a box around it, in pixels of a picture of ``size`` (height, width).
+    """Clicks inside and outside an object, and a box around it, in pixels of a picture of ``size`` (height, width).
 
-    Raises ValueError when there are none, for points outside of the picture, and for a box without an area.
+    Raises ValueError when there are none, for points outside the picture, and for a box without an area.
     """
     (height, width), corners = size, [] if box is None else [(box[0], box[1]), (box[2], box[3])]
     if not (points or negative or corners):
@@ -113,7 +113,7 @@ def prompts_of(points: list[Point], negative: list[Point], box: Box | None, size
 def predict_masks(model: Promptable, pixels: Tensor, prompts: Prompts, statistics: Statistics) -> tuple[Tensor, Tensor]:
     """A picture uint8 ``c height width`` and prompts in its pixels ``1 p`` → three masks bool ``3 height width``, and their expected IoU.
 
-    The mask that is expected to be the best comes first.
+    The mask with the highest expected IoU comes first.
     """
     device, image = device_of(model), pair(model.encoder.size.image)
     height, width = pixels.shape[1:]

@@ -1,6 +1,6 @@
-"""Maps of several scales from the one map of a plain ViT: the simple feature pyramid (Li et al., ViTDet, arXiv 2203.16527, Section 3).
+"""Maps of several scales from the single map of a plain ViT: the simple feature pyramid (Li et al., ViTDet, arXiv 2203.16527, Section 3).
 
-Objects are small and large, and a detector looks for each on a map of fitting stride. A plain ViT has one stride, its patch.
+A detector looks for small and large objects on maps of different strides. A plain ViT has one stride, its patch size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Norm2d(nn.LayerNorm):
-    """LayerNorm over the channels at every place of a map: ``b c h w`` → ``b c h w``."""
+    """LayerNorm over the channels at every position of a map: ``b c h w`` → ``b c h w``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(super().forward(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
@@ -25,7 +25,7 @@ def doublings(patch: int, stride: int) -> int:
 
 
 def level(d: int, times: int, channels: int) -> nn.Sequential:
-    """One level: ``b d h w`` doubled ``times`` times, or halved where that is negative → ``b channels (h·2^times) (w·2^times)``.
+    """One level: ``b d h w`` doubled ``times`` times, or halved if that is negative → ``b channels (h·2^times) (w·2^times)``.
 
     Transposed convolutions double a map and halve its width, max pooling halves it; then a 1×1 and a 3×3 convolution, each with a norm.
     """
@@ -42,7 +42,7 @@ def level(d: int, times: int, channels: int) -> nn.Sequential:
 class Pyramid(nn.Module):
     """One map of stride ``patch`` → one of every stride, by name: ``b d h w`` → {"4": ``b channels …``, "8": …}.
 
-    A patch that is no power of two gives the strides nearest to these: 14 gives 3.5, 7, 14 and 28.
+    A patch that is not a power of two gives the strides nearest to these: 14 gives 3.5, 7, 14 and 28.
     """
 
     def __init__(self, d: int, patch: int, *, strides: Sequence[int] = (4, 8, 16, 32), channels: int = 256) -> None:

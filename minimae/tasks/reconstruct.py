@@ -49,12 +49,12 @@ def as_pictures(images: Tensor, statistics: Statistics) -> Tensor:
 
 
 def starts(length: int, window: int) -> list[int]:
-    """Where windows that overlap by half or more start, so that they cover the length."""
+    """The starts of windows that cover the length and overlap by half or more."""
     return torch.linspace(0, length - window, 1 + math.ceil(2 * (length - window) / window)).round().int().tolist()
 
 
 def predict_in_windows(model: MAE, images: Tensor, mask: Mask) -> Tensor:
-    """Images larger than the model's → predictions ``b c height width``, blended from half overlapping windows of the model's own size.
+    """Images larger than the model's → predictions ``b c height width``, blended from half-overlapping windows of the model's own size.
 
     A window in which everything is hidden predicts 0, the dataset's mean.
     """

@@ -78,7 +78,7 @@ class Segment(Settings):
 
 
     def step_flops(self, size: Size) -> int:
-        """Operations for a training picture: three forward passes through what learns. The tokens of the classes are left out."""
+        """Operations for a training picture: three forward passes through the parts that learn. Class tokens are not counted."""
         encoder, t = flops(size, None), 1 + size.grid[0] * size.grid[1]
         head = 2 * block_flops(t, size.width) if self.head == "mask" else 0
         return 3 * head + (encoder.forward if self.frozen else encoder.step)
@@ -202,9 +202,9 @@ class IoUValidation(Validation):
 
 
 def load_segmented(path: Path) -> tuple[Segmenter, dict[str, Any]]:
-    """The segmenter of a run folder or of its checkpoint, and its metadata (settings, statistics, classes, data, step).
+    """The segmenter in a run folder or checkpoint, and its metadata (settings, statistics, classes, data, step).
 
-    Raises MinimaeError when the file is missing, damaged or of another task.
+    Raises MinimaeError when the file is missing, damaged or from another task.
     """
     file = path / CHECKPOINT if path.is_dir() else path
     state = load_checkpoint(file, "segment")

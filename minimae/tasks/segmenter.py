@@ -117,7 +117,7 @@ def pixel_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:
 
 
 def windows(length: int, size: int) -> Iterator[int]:
-    """Where windows of ``size`` begin that cover ``length`` evenly, with a third of each shared with the next, or more."""
+    """The starts of windows of ``size`` that cover ``length`` evenly and share at least a third with the next."""
     if length <= size:
         yield 0
         return
@@ -128,7 +128,7 @@ def windows(length: int, size: int) -> Iterator[int]:
 def sliding(model: Segmenter, images: Tensor, window: int | Pair) -> Tensor:
     """Logits ``b classes height width``: the mean over overlapping windows of the size of the training crops.
 
-    One window at a time is computed, so memory does not grow with the picture, except by its logits.
+    One window at a time is computed, so memory does not grow with the picture, except for its logits.
     """
     (height, width), (high, wide) = images.shape[-2:], pair(window)
     total, count = images.new_zeros(len(images), model.classes, height, width), images.new_zeros(1, 1, height, width)

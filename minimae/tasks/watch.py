@@ -3,7 +3,7 @@
 A callback is any callable ``callback(task, log)``. The loop calls it at each log point, in every process, with the task
 (``task.model``) and the numbers of the log point (step, epoch, loss, …). The numbers that it returns join the log point, and so reach
 metrics.jsonl, TensorBoard, Weights & Biases and the curves of the report. It may leave the model in evaluation mode, and leaves the
-weights as they were. With an attribute ``every``, a number of epochs, there is a log point after each of these, too.
+weights as they were. An attribute ``every``, in epochs, adds a log point after each multiple of it.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
 
 
 def instead_of(path: Path) -> str:
-    """What to use when this checkpoint is damaged: the last ones in its folder."""
+    """What to use when this checkpoint is damaged: the latest others in its folder."""
     others = sorted(other.name for pattern in ("checkpoint-*.pt", "epoch-*.pt") for other in path.parent.glob(pattern))
     return f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
 
@@ -73,7 +73,7 @@ def instead_of(path: Path) -> str:
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
     """Read a checkpoint to the CPU; ``kind`` names the task it must come from. Weights and moments are read when they are used.
 
-    Raises MinimaeError, with the file's name, when it is missing or of another task; Damaged when it is truncated or not a checkpoint.
+    Raises MinimaeError, with the file's name, when it is missing or from another task; Damaged when it is truncated or not a checkpoint.
     """
     if not path.is_file():
         raise MinimaeError(f"there is no checkpoint at {path}")
@@ -85,7 +85,7 @@ def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def check_run(state: dict[str, Any], kind: str | None, path: Path) -> None:
-    """Raises MinimaeError for a run of another kind, and Damaged where a run of this kind lacks something. None checks nothing."""
+    """Raises MinimaeError for a run of another kind, and Damaged when a run of this kind lacks something. None skips the check."""
     if kind is None:
         return
     if state.get("kind") != kind:

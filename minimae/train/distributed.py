@@ -1,6 +1,6 @@
 """Several processes train one model: which process this is, and what they exchange (torchrun, DDP, FSDP2).
 
-A run on N processes is the run on one: process r takes the r-th part of every batch, gradients are averaged, and masks, crops and
+A run on N processes equals the run on one: process r takes the r-th part of every batch, gradients are averaged, and masks, crops and
 order are functions of (seed, epoch, sample id), so it does not matter which process computes them.
 """
 
@@ -132,7 +132,7 @@ def empty_copy(model: nn.Module) -> nn.Module:
 def unwrapped(model: nn.Module, empty: nn.Module) -> nn.Module:
     """A trained model that each process may call on its own: whole, in eval mode, not compiled.
 
-    model: as it was trained. empty: the same, or, for a sharded one, what :func:`empty_copy` made; it gets the gathered weights.
+    model: the trained one. empty: the same, or for a sharded one, what :func:`empty_copy` made; it gets the gathered weights.
     """
     if empty is not model:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict

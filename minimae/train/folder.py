@@ -144,7 +144,7 @@ def numbered(out: Path) -> dict[Path, int]:
 def newest(out: Path, kind: str) -> tuple[Path, dict[str, Any]]:
     """The checkpoint with the highest step that can be read, and its contents.
 
-    A damaged one is skipped with a warning. Raises MinimaeError when there is none, or a run of another kind.
+    A damaged one is skipped with a warning. Raises MinimaeError when there is none, or when the run is of another kind.
     """
     steps, damage = numbered(out), None
     if (path := out / CHECKPOINT).is_file():

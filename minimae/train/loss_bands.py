@@ -40,7 +40,7 @@ class Band(NamedTuple):
 class Expectation:
     """What decides the band of a run.
 
-    target: pixels, normalised or pca. values: in one target vector (p1·p2·c for pixels). warmup: images seen until the lr has its peak.
+    target: pixels, normalised or pca. values: in one target vector (p1·p2·c for pixels). warmup: images seen until the lr reaches its peak.
     ratio: the share that is hidden. baseline: what predicting the mean scores on these images, when that was measured
     (:func:`minimae.tasks.pretrain.baseline_loss`); pictures with flat patches have a lower one than the formula says.
     curve: points (images seen, loss) of runs of the same task, if there are any; the band is then that curve ± ``tolerance``.
@@ -79,7 +79,7 @@ class Expectation:
 
 
 def interpolate(curve: Sequence[tuple[float, float]], seen: float) -> float:
-    """The loss between two points of a curve, on a straight line over the logarithm of the images seen."""
+    """The loss between two points of a curve, interpolated linearly over the logarithm of the images seen."""
     seen_images, losses = zip(*curve)
     return float(np.interp(math.log(seen), np.log(seen_images), losses))
 

@@ -122,7 +122,7 @@ def alike(old: Any, new: Any, *, close: float = 1e-4) -> bool:
 
 
 def shown(values: Any) -> str:
-    """The first six of these values, short."""
+    """The first six of these values, as short text."""
     flat = [x for part in values for x in (part.tolist() if isinstance(part, Tensor) else [part])]
     words = [f"{x:.4g}" if isinstance(x, float) else str(x) for x in flat[:6]]
     return ", ".join(words) + (" …" if len(flat) > 6 else "")

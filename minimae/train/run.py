@@ -192,7 +192,7 @@ class Run:
 
 
 def weights_are_finite(model: nn.Module) -> bool:
-    """Whether all weights are, in every process: a finite loss can have a gradient that is not."""
+    """Whether all weights are finite, in every process: a finite loss can have a gradient that is not."""
     values = [value for value in model.state_dict().values() if value.is_floating_point()]
     local = [value.to_local() if hasattr(value, "to_local") else value for value in values]
     spoiled = torch.stack([value.isfinite().all() for value in local]).logical_not().any()

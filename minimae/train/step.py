@@ -130,7 +130,7 @@ class Prefetch(Iterator[Batch]):
 
 
 def side_stream(device: torch.device) -> Any:
-    """A stream for copies beside the computation, which begins after all that the GPU already has to do; None on a CPU."""
+    """A stream for copies during the computation; it waits for the work already queued on the GPU. None on a CPU."""
     if not is_gpu(device):
         return None
     stream = torch.cuda.Stream(device)

@@ -52,7 +52,7 @@ def choose(
 ) -> Choice:
     """Threads for steps of ``work`` floating-point operations: as wanted, else OMP_NUM_THREADS, else as stored in the checkpoint.
 
-    Without these, one thread for small work, else ``current``: what torch would use now. That stays, too, when the program set it: when
+    Without these, one thread for small work, else ``current``: what torch would use now. It also stays when the program set it, so when
     it is neither all available cores nor half of them (torch takes one thread for two hyperthreads).
     """
     default = 1 if work <= SMALL and current in (available, available // 2) else current
@@ -73,7 +73,7 @@ def choose_here(work: float, *, wanted: int | None = None, stored: int | None = 
 
 
 def about_resuming(choice: Choice, stored: int | None) -> str | None:
-    """A note when a resumed run has other threads than before, or than a new run would have."""
+    """A note when a resumed run has a different number of threads than before, or than a new run would have."""
     if stored is None:
         return None
     if choice.count != stored:
@@ -174,7 +174,7 @@ def inference(model: nn.Module) -> Threads:
 
 
 def in_this_process(size: Size, settings: Any = None, *, device: str, images: int = PART) -> None:
-    """Set the threads of a command for the rest of this process: for training with these settings, or for passing so many images at a time.
+    """Set the threads of a command for the rest of this process: for training with these settings, or for passing so many images at once.
 
     Reading, statistics and evaluation then use this number too. On a GPU nothing is changed.
     """

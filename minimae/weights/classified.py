@@ -19,9 +19,9 @@ from ..tasks.finetune import Classifier
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """A classifier, the statistics its images were normalised by, the names of its classes (or none), and its data set's name.
+    """A classifier, the statistics that normalise its images, the names of its classes (or none), and its data set's name.
 
-    Images of its methods: ``N c height width``, whatever :func:`minimae.data.pixels.as_pixels` takes, of any size that the patch divides.
+    Methods take images ``N c height width``, as :func:`minimae.data.pixels.as_pixels` does, of any size that the patch divides.
     """
 
     classifier: Classifier
@@ -58,7 +58,7 @@ class Classified:
         return torch.cat(features).float().cpu()
 
     def _inputs(self, images: Any, batch: int) -> Iterator[Tensor]:
-        """Normalised batches, where the model is and of its type."""
+        """Normalised batches, on the model's device and in its type."""
         check_batch(batch)
         to = self.classifier.head.weight
         for x in as_pixels(images, self.size.channels).split(batch):

@@ -1,4 +1,4 @@
-"""Tensors in the layout of a library → a model of ours, and back."""
+"""Turn tensors in the layout of a library into a model of ours, and back."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
 
 
 def theirs_of(name: str, layout: Layout, trained: Pretrained | Classified) -> tuple[str, ...]:
-    """Their names of a parameter of ours: a head on the class token has the encoder's norm."""
+    """Their names for a parameter of ours: a head on the class token uses the encoder's norm."""
     if isinstance(trained, Classified) and trained.classifier.pool == "class" and name.startswith("norm."):
         name = f"encoder.{name}"
     return NAMES[layout].of(name)
 
 
 def facts_of(source: Source, layout: Layout, tensors: Mapping[str, Tensor], *, strict: bool) -> Facts:
-    """What the source states about its weights, wherever it does. Raises MinimaeError for metadata of the wrong type."""
+    """What the source states about its weights, wherever it states it. Raises MinimaeError for metadata of the wrong type."""
     try:
         if layout == "huggingface" and source.config:
             facts = huggingface.facts_of(source.config, source.preprocessor, source.name, strict=strict)
@@ -123,7 +123,7 @@ def pool_of(tensors: Mapping[str, Tensor], facts: Facts, source: str) -> Pool:
 
 
 def check_expected(size: Size, options: Mapping[str, Any], source: str) -> None:
-    """Patch size and channels are part of the weights: raises MinimaeError that says so when others are expected."""
+    """Patch size and channels are part of the weights: raises MinimaeError when others are expected."""
     if options["patch"] is not None and pair(options["patch"]) != pair(size.patch):
         (a, b), (c, d) = pair(size.patch), pair(options["patch"])
         raise MinimaeError(f"{source} has patches of {a}×{b} pixels, and a projection of no others; for {c}×{d} take other ones")

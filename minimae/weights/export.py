@@ -55,7 +55,7 @@ def exported(trained: Pretrained | Classified, *, pool: Features = "mean", image
 
 
 def save_program(trained: Pretrained | Classified, path: Path, **options: Any) -> Path:
-    """Write a .pt2 file (torch.export) or an .onnx file, by the ending. options: those of :func:`exported`.
+    """Write a .pt2 file (torch.export) or an .onnx file, by the extension. options: those of :func:`exported`.
 
     Raises MinimaeError for another file extension, an existing file, or missing packages of the extra ``onnx``.
     """

@@ -47,7 +47,7 @@ def merge(stated: Facts, given: Mapping[str, Any], source: str) -> Facts:
 
 
 def unsupported(source: str, name: str, value: Any, ours: str) -> MinimaeError:
-    """The error for a field or part whose value our model does not have."""
+    """The error for a field or part whose value our model does not support."""
     return MinimaeError(f"{source} was built with {name} {value!r}; ours has {ours}, so the outputs would differ")
 
 

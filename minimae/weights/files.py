@@ -108,7 +108,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write a file or a folder to, which then takes its place. Raises MinimaeError when that fails."""
+    """A temporary path beside ``path``: what is written there then replaces ``path``. Raises MinimaeError when that fails."""
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def check_absent(path: Path) -> None:
-    """Raises MinimaeError when there is something at this path already."""
+    """Raises MinimaeError when something exists at this path."""
     if path.exists():
         raise MinimaeError(f"{path} already exists: choose another name, or remove it")
 

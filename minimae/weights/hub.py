@@ -33,13 +33,13 @@ Licence: {license}. No results are recorded here: add those that you measured.
 
 
 class HubModel(FeatureModel, PyTorchModelHubMixin, library_name="minimae", tags=TAGS):  # type: ignore[misc]
-    """Trained weights that huggingface_hub loads and saves: ``HubModel.from_pretrained("USER/NAME")``, or a folder on this computer.
+    """Trained weights that huggingface_hub loads and saves: ``HubModel.from_pretrained("USER/NAME")``, or a local folder.
 
-    Images ``b c height width``, float in [0, 1] → features ``b d`` (``pool="mean"``, ``"class"`` or, ``b t d``, ``"tokens"``); a
+    Images ``b c height width``, float in [0, 1] → features ``b d`` with ``pool="mean"`` or ``"class"``, ``b t d`` with ``"tokens"``; a
     classifier returns logits. ``model.trained`` is what :func:`minimae.load` returns; ``model.push_to_hub("USER/NAME")`` uploads.
     """
 
-    _hub_mixin_config = {}  # noqa: RUF012 (the mixin would make its config of our arguments; ours comes from the model)
+    _hub_mixin_config = {}  # noqa: RUF012 (the mixin would build its config from our arguments; ours comes from the model)
 
     def __init__(self, trained: Pretrained | Classified, pool: Features = "mean") -> None:
         super().__init__(trained, pool)

@@ -47,7 +47,7 @@ HARMLESS = frozenset(
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()  # noqa: SIM905
 )
-# Fields for which only one value is supported. The pooler's weights, if there are any, are refused as tensors that are not known.
+# Fields for which only one value is supported. The pooler's weights, if there are any, are refused as unknown tensors.
 FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu", "gelu_python"), "qkv_bias": (True,), "is_decoder": (False,), "add_cross_attention": (False,),
     "pruned_heads": ({}, []), "hidden_dropout_prob": (0, 0.0), "attention_probs_dropout_prob": (0, 0.0),
@@ -102,7 +102,7 @@ def facts_of(config: Mapping[str, Any], preprocessor: Mapping[str, Any], source:
 
 
 def refuse_unknown(config: Mapping[str, Any], known: Any, source: str, what: str, *, strict: bool) -> None:
-    """Raises MinimaeError for fields that are set and not known, when strict."""
+    """Raises MinimaeError for unknown fields that are set, when strict."""
     unknown = [f"{name} = {value!r}" for name, value in config.items() if name not in known and value is not None]
     if unknown and strict:
         raise MinimaeError(
@@ -112,7 +112,7 @@ def refuse_unknown(config: Mapping[str, Any], known: Any, source: str, what: str
 
 
 def typed(kind: Any, config: Mapping[str, Any], name: str, source: str) -> Any:
-    """A field of a config as ``kind``. Raises MinimaeError that names the field when it is something else."""
+    """A field of a config, of type ``kind``. Raises MinimaeError, with the field's name, when it is of another type."""
     try:
         return kind(config[name])
     except (TypeError, ValueError, OverflowError):
@@ -122,7 +122,7 @@ def typed(kind: Any, config: Mapping[str, Any], name: str, source: str) -> Any:
 
 
 def facts_of_preprocessor(preprocessor: Mapping[str, Any], source: str, *, strict: bool) -> tuple[Any, Any] | None:
-    """Mean and std of pixels in [0, 1], whatever scale the library uses. None without a file."""
+    """Mean and std of pixels in [0, 1], whatever scale the library uses. None if there is no file."""
     if not preprocessor:
         return None
     known = IMAGES | {"do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"}
@@ -153,7 +153,7 @@ def sizes_of(size: Size, *, decoder: bool) -> dict[str, Any]:
 
 
 def check_sizes(config: Mapping[str, Any], size: Size, source: str, *, decoder: bool) -> None:
-    """Raises MinimaeError when a config states another size than the tensors have."""
+    """Raises MinimaeError when the size in a config differs from that of the tensors."""
     for name, value in sizes_of(size, decoder=decoder).items():
         stated = config.get(name)
         if stated is not None and (typed(sides, config, name, source) if name == "patch_size" else stated) != value:

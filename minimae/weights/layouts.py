@@ -1,4 +1,4 @@
-"""From the names and shapes of one layout to those of another, and the size of the model that tensors belong to."""
+"""Translate names and shapes between layouts, and find the size of the model that tensors belong to."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Names:
         return (f"{self.parts[layer]}.{kind}",)
 
     def has_decoder(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether these tensors, by their names, have one."""
+        """Whether these tensors, by their names, include a decoder."""
         return self.of("decoder.embed.weight")[0] in tensors
 
     def size_of(self, tensors: Mapping[str, Tensor], facts: Facts, source: str) -> Size:
@@ -131,11 +131,11 @@ def square(sides: Pair) -> int | Pair:
 
 
 def to_ours(name: str, tensors: list[Tensor]) -> Tensor:
-    """Their tensor, or those of queries, keys and values → ours of this name, in float32."""
+    """Their tensor, or three for queries, keys and values → our tensor of this name, in float32."""
     tensor = torch.cat(tensors).float()
     if name.endswith("positions") and tensor.dim() == 3:
         return tensor[0]
-    if name.endswith("project.weight") and tensor.dim() == 4:  # theirs runs channels, rows, columns; ours rows, columns, channels
+    if name.endswith("project.weight") and tensor.dim() == 4:  # their axes: channels, rows, columns; ours: rows, columns, channels
         return rearrange(tensor, "d c p1 p2 -> d (p1 p2 c)")
     return tensor
 

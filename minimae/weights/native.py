@@ -33,7 +33,7 @@ OWN_DATA = "your own images"  # the data of a model from your own loop
 
 
 def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
-    """The model of a run or of a file that :func:`minimae.save` wrote. options: none but ``image`` and ``strict`` can be given."""
+    """The model of a run or of a file that :func:`minimae.save` wrote. options: only ``image`` and ``strict`` can be given."""
     if source.checkpoint is None and not source.metadata:
         raise MinimaeError(
             f"{source.name} has our names, but no description of the model: write it with minimae.save(model, path, statistics=…), "
@@ -100,7 +100,7 @@ def facts_of(metadata: Mapping[str, Any]) -> Facts:
 
 
 def complete(facts: Facts, ours: Facts) -> Facts:
-    """What a folder states that we wrote and another library may have rewritten; our metadata adds what it has no field for."""
+    """Facts from a folder that we wrote and another library may have rewritten; our metadata adds what has no field there."""
     numbered = facts.classes == tuple(map(str, range(len(facts.classes))))  # how we write classes without names
     target = ours.target if ours.target == "pca" and facts.target == "pixels" else facts.target
     return replace(facts, statistics=facts.statistics or ours.statistics, target=target, classes=() if numbered else facts.classes)

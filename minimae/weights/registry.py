@@ -116,11 +116,11 @@ def save(
 ) -> Path:  # fmt: skip
     """Write a model, from a loop of your own or loaded, so that :func:`load` or another library can read it. → the path.
 
-    path: a .safetensors file (.pth too in other layouts), or a folder for huggingface. layout: whose names the parameters get. statistics:
+    path: a .safetensors file (.pth too in other layouts), or a folder for huggingface. layout: the library whose names to use. statistics:
     mean and std of each channel of the pixels in [0, 1], by which the images were normalised (``images.statistics``); a loaded model has
     them already. half: half precision, in our own layout. encoder_only: leave the decoder out, in other layouts. metadata: ratio and data
-    of a MAE; classes (the names) and data of a classifier. What a layout cannot hold (recipe, statistics, heads) goes beside the
-    tensors, so that the way back gives the same bits.
+    of a MAE; classes (the names) and data of a classifier. What a layout cannot hold (recipe, statistics, heads) is stored beside the
+    tensors, so that loading gives the same bits.
     Raises ValueError for what does not fit the model, MinimaeError for what a layout cannot hold or a file that cannot be written.
 
     >>> import minimae

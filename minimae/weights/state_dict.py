@@ -77,7 +77,7 @@ def without_prefix(tensors: dict[str, Tensor], source: str, prefix: str | None) 
 
 
 def sizes(sets: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """Names of sets with their number of tensors."""
+    """The names of the sets, each with its number of tensors."""
     names = [f"{name or 'at the top'} ({len(tensors)} tensors)" for name, tensors in sets.items()]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 

@@ -1,4 +1,4 @@
-"""timm's VisionTransformer: its config, a live model read part by part, and as the encoder of a MAE without conversion."""
+"""timm's VisionTransformer: its config, a live model read part by part, and its use as an MAE's encoder without conversion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .facts import Facts, sides, unsupported
 from .layouts import fresh_decoder, square
 
 HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}
-# Parts of a model and of a block whose class decides what is computed, and values that do; a part that is absent is none.
+# Parts of a model and of a block whose class decides what is computed, and values that do; an absent part counts as None.
 PARTS: dict[str, str] = {"norm_pre": "Identity", "patch_embed.norm": "Identity", "reg_token": "none", "attn_pool": "none"}
 VALUES = {"patch_embed.dynamic_img_pad": False, "pos_drop.p": 0.0, "head_drop.p": 0.0, "patch_drop.prob": 0.0}
 BLOCK_PARTS = {
@@ -99,7 +99,7 @@ def differences(model: Any, heads: int, eps: float, width: int) -> Iterator[tupl
 
 
 def attribute(part: Any, path: str) -> Any:
-    """A part of a part, by its path; None where there is none."""
+    """A nested part of a module, by its path; None if there is none."""
     return reduce(lambda value, name: getattr(value, name, None), path.split("."), part) if path else part
 
 

@@ -1,6 +1,6 @@
 """What the chapters in ``notebooks/`` use besides the package: guesses with reveals, and checks for the exercises.
 
-Everything else that a chapter needs, it builds, or imports from the package.
+A chapter builds everything else that it needs, or imports it from the package.
 """
 
 from typing import TYPE_CHECKING

@@ -54,7 +54,7 @@ class Comparison:
         self.table.setdefault(evaluation, {})[row] = round(percent, 2)
 
     def rows(self) -> list[list[str]]:
-        """The table as text, its head first; "–" where a row has no value."""
+        """The table as text, header first; "–" where a row has no value."""
         cells = [[f"{column[row]:.1f} %" if row in column else "–" for column in self.table.values()] for row in ROWS]
         return [["", *self.table], *([row, *values] for row, values in zip(ROWS, cells))]
 
@@ -73,7 +73,7 @@ def compare(
 ) -> Comparison:
     """Evaluate raw pixels, an untrained encoder and the trained one alike: k-NN, linear probe on all and on ``labels`` labels, fine-tuning.
 
-    From scratch, the same network starts at the trained one's initial weights and has its own recipe, ``scratch``.
+    For "from scratch", the same network starts at the trained one's initial weights, with its own recipe, ``scratch``.
     k-NN and probe see all patch tokens side by side; every probe chooses its penalty on training images.
     """
     assert train.labels is not None and test.labels is not None
@@ -103,7 +103,7 @@ def compare(
 
 
 def demo(out: Path, *, seed: int = 0) -> Comparison:
-    """Pre-train, reconstruct, compare; prints progress and writes a page into ``out``. A stopped run there is resumed."""
+    """Pre-train, reconstruct, compare; prints progress and writes a page into ``out``. A stopped run in that folder is resumed."""
     started = time.perf_counter()
     chosen = replace(recipe("fashion-demo"), seed=seed)
     few, scratch = replace(FEW_LABELS, seed=seed), replace(SCRATCH, seed=seed)

@@ -1,4 +1,4 @@
-"""The reader's own parts: later cells use what is right, and the capstone of chapter 07 builds a whole MAE from them."""
+"""The reader's own parts: later cells use those that are right, and the capstone of chapter 07 builds a whole MAE from them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MODULES += ["minimae.train.schedule", "minimae.train.optim"]
 def use(check: Callable[..., Verdict], own: T, package: T) -> T:
     """The reader's function or class if it passes the check, otherwise the package's; a printed line says which.
 
-    check: from ``minimae_book.check``. own: what the reader wrote. What is right is also kept in the folder ``mine``, for the capstone.
+    check: from ``minimae_book.check``. own: the reader's code. If it is right, it is also kept in the folder ``mine``, for the capstone.
     """
     name, verdict = package.__name__, check(own)  # type: ignore[attr-defined]
     if verdict.ok:
         print(f"From here on, {name} is yours.")
-        with suppress(OSError, TypeError):  # no source: what is typed at a prompt
+        with suppress(OSError, TypeError):  # no source: code typed at a prompt
             source = inspect.getsource(own)  # type: ignore[arg-type]
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{name}.py").write_text(f"# {check.__name__} {own.__name__}\n{source}", encoding="utf-8")  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def use(check: Callable[..., Verdict], own: T, package: T) -> T:
 
 
 def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
-    """The reader's parts that are right, by the name that they have in the package; each is checked again.
+    """The reader's parts that are right, by their names in the package; each is checked again.
 
     A part may use torch, einops, the names of the package, and the reader's other parts.
     """
@@ -63,7 +63,7 @@ def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def with_queries(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    """The reader's attention or block, which has no argument ``queries``, for the package's decoder, which uses it to save work."""
+    """Adds the argument ``queries``, with which the package's decoder saves work, to the reader's attention or block."""
 
     def forward(self: Any, x: torch.Tensor, queries: int | None = None) -> torch.Tensor:
         tokens: torch.Tensor = own.forward(self, x)
@@ -73,7 +73,7 @@ def with_queries(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
 
 
 def as_decoder(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    """The reader's decoder, which is built from a size alone, with the arguments that the package's MAE gives it."""
+    """Adds the arguments that the package's MAE passes to the reader's decoder, which takes only a size."""
 
     def start(self: Any, size: Size | str, *, values: int | None = None, mask_token: bool = True) -> None:
         own.__init__(self, resolve(size))

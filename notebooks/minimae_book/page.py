@@ -1,4 +1,4 @@
-"""The parts of a run's report: a page of HTML that opens without a server and can be mailed, for its figures are inside."""
+"""The parts of a run's report: an HTML page that contains its figures, so it opens without a server and can be mailed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def metrics_part(out: Path, result: Result) -> str:
 
 
 def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:
-    """The few test images of a report, in memory; all of them if they were chosen already. A damaged one is an error, or replaced."""
+    """The few test images of a report, in memory; all of them if they were already chosen. A damaged one is an error, or is replaced."""
     chosen = test if test.labels is None or len(test) <= SHOWN else test.balanced_subset(SHOWN, seed=3)
     return some(chosen, SHOWN, image=pair(size.image), skip_corrupt=skip_corrupt)
 

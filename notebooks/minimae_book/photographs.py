@@ -32,7 +32,7 @@ def shipped_photographs() -> list[Path]:
 
 
 def ratio_figure(trained: Pretrained, pixels: Tensor, *, seed: int, ratio: float | None, grows: bool = False) -> tuple[Any, str]:
-    """One picture at ``ratio``, and small at several others, with a caption; or an animation in which the mask grows."""
+    """One picture at ``ratio``, and small ones at several others, with a caption; or an animation in which the mask grows."""
     n = math.prod(trained.model.grid(pixels))
     others = [min(max(other, 1 / n), 1 - 1 / n) for other in (GROWING if grows else RATIOS)]  # of a small grid: all patches but one
     ratios = others if grows else [trained.recipe.ratio if ratio is None else ratio, *others]

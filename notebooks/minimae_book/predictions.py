@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Answer = float | str | Sequence[float]
-_guesses: dict[str, Answer | None] = {}  # of this session of the notebook; nothing is written to disk
+_guesses: dict[str, Answer | None] = {}  # for this notebook session; nothing is written to disk
 
 
 def predict(key: str, guess: Answer | None, *, ask: str) -> None:
-    """Record the reader's guess under ``key``: a number, a word, or a list of numbers (a sketched curve); None is no guess.
+    """Record the reader's guess under ``key``: a number, a word, or a list of numbers (a sketched curve); None means no guess.
 
     Raises TypeError for anything else.
     """
@@ -29,7 +29,7 @@ def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None
     """The guess that was recorded under ``key`` and the truth, in one figure: two marks on a line, two words, or two curves.
 
     ``unit`` says what the numbers are; ``x`` and ``xlabel`` are the horizontal axis of curves. Without a guess only the truth is drawn.
-    Raises TypeError if the guess is of another kind than the truth, and ValueError if a sketch has another number of points.
+    Raises TypeError if guess and truth are of different kinds, and ValueError if a sketch has the wrong number of points.
     """
     guess = _guesses.get(key)
     kind = _kind(truth)
@@ -66,7 +66,7 @@ def _text(answer: Answer) -> str:
 
 
 def _words(guess: Answer | None, truth: str) -> Figure:
-    """The two words one below the other, each in its colour; the same word twice is a guess that was right."""
+    """The two words one below the other, each in its colour; if they are the same, the guess was right."""
     fig = figure(6.4, 0.85)
     axes = fig.subplots()
     axes.set_axis_off()

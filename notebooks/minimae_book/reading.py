@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some lines of a function, and where they are from. Notebooks show it in colour, terminals as text."""
+    """Some lines of a function, and their source file. Notebooks show it in colour, terminals as text."""
 
     title: str
     code: str

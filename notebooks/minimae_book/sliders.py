@@ -1,4 +1,4 @@
-"""A figure with a slider, where a reader can move it; the figure alone where nobody can."""
+"""A figure with a slider if a reader can move it, otherwise the figure alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-STATIC = "MINIMAE_STATIC"  # set while notebooks are built: what is committed has pictures, not sliders
+STATIC = "MINIMAE_STATIC"  # set while notebooks are built: committed notebooks have pictures, not sliders
 
 
 def slider(draw: Callable[..., Any], **ranges: tuple[float, float, float, float]) -> Any:

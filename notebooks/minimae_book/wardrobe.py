@@ -1,4 +1,4 @@
-"""Scenes of clothes with exact masks: photographs of Fashion-MNIST laid over a quiet background. Chapter 12 segments them in seconds."""
+"""Scenes of clothes with exact masks: photographs of Fashion-MNIST on a plain background. Chapter 12 segments them in seconds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from minimae.data.images import Images
 from minimae.data.shapes import LOOK, Scenes, background, boxes_of
 from minimae.random import uniforms
 
-SIDE, PHOTOGRAPH, FREE = 64, 28, 8  # pixels: of a scene and of a photograph; how far a photograph may move within its quarter
-CLOTH = 12  # brightness, of 255, above which a pixel belongs to the garment
+SIDE, PHOTOGRAPH, FREE = 64, 28, 8  # sizes of a scene and a photograph in pixels; how far a photograph may move within its quarter
+CLOTH = 12  # a pixel belongs to the garment above this brightness, out of 255
 PRESENT = 0.75  # how often each quarter of a scene holds a garment; the first one always does
 
 

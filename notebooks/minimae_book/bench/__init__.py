@@ -1,6 +1,6 @@
-"""Speed, compared with other libraries. The same model here, put together from timm's blocks, and in transformers, side by side in one run.
+"""Speed compared with other libraries: the same model here, built from timm's blocks, and in transformers, side by side in one run.
 
-``ceilings`` the machine's peak rates · ``rivals`` the other two · ``cases`` one step of each · ``timing`` interleaved rounds and
+``ceilings`` the machine's peak rates · ``rivals`` the two others · ``cases`` one step of each · ``timing`` interleaved rounds and
 memory · ``results`` ratios, table, file · ``command`` what ``minimae bench`` does.
 """
 

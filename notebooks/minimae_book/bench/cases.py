@@ -1,7 +1,7 @@
 """One step of each model, for three tasks: pre-training, features of whole images, fine-tuning. Same images, sizes and optimizer.
 
 Training is timed in the real loop, :func:`minimae.train.loop.fit`, from uint8 pixels to the update. The rivals' models replace ours
-in the same task. Only the usual loop differs.
+in the same task. Only the rows named "the usual loop" differ.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class Setting:
         return kind(**how, compile=compiled == "blocks", epochs=1e9, warmup_epochs=0.0, base_lr=1.5e-4)
 
     def tera(self, task: TaskName) -> float:
-        """TFLOP for one image as the paper lays the model out, the same for all of them: so a rate of TFLOP/s compares like images/s."""
+        """TFLOP for one image in the paper's layout, the same for all models, so TFLOP/s compare like images/s."""
         cost = flops(self.size, self.ratio if task == "pretrain" else None, paper=True)
         return (cost.forward if task == "features" else cost.step) / 1e12
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A model ready to run: its step, the tensors it holds, and by how much its loss or features differ from ours (None: not compared)."""
+    """A model ready to run: its step, the tensors it holds, and how far its loss or features differ from ours (None: not compared)."""
 
     step: Step
     module: nn.Module
@@ -176,8 +176,8 @@ def features(setting: Setting, make: Callable[[Encoder], nn.Module], *, compiled
 
 
 def finetune(setting: Setting, make: Callable[[Encoder], nn.Module] | None, *, compiled: Compiled = "", graph: bool = False) -> Built:
-    """Fine-tuning on a thousand classes: the norm follows the mean of the patch tokens; no drop path in any of them. None is ours."""
-    classifier = Classifier(setting.mae.encoder, CLASSES)  # has no norm inside its encoder, so a copy of it has none
+    """Fine-tuning on a thousand classes: the norm follows the mean of the patch tokens; no drop path. None stands for our model."""
+    classifier = Classifier(setting.mae.encoder, CLASSES)  # its encoder has no norm, so a copy has none
     model: Any = (classifier if make is None else Tuned(make(classifier.encoder), classifier)).to(setting.device)
     compile_whole(model, compiled)
     recipe = setting.settings(Finetune, compiled=compiled, graph=graph)
@@ -210,7 +210,7 @@ def steps_of(task: TaskName) -> tuple[Callable[..., Built], dict[str, Callable[.
 
 
 def cases(task: TaskName, device: torch.device, *, compiled: bool = True, quick: bool = False) -> dict[str, Callable[[Setting], Built]]:
-    """The rows of a task, by name: ours first; compiled ones if asked for, graphs on a GPU. quick: without those compiled as a whole."""
+    """The rows of a task, by name: ours first; compiled ones on request, graphs on a GPU. quick: leave out models compiled as a whole."""
     ours, theirs = steps_of(task)
     rows: dict[str, Callable[[Setting], Built]] = {
         f"{OURS}, eager": ours,

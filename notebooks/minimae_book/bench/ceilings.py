@@ -44,7 +44,7 @@ def ceilings(device: torch.device | str, precision: str = "auto", *, side: int |
     n = side or default
     a, b = (torch.randn(n, n, device=device) for _ in range(2))
     with autocast(device, precision):
-        a, b = (x.to((a[:1, :1] @ b[:1, :1]).dtype) for x in (a, b))  # in what autocast multiplies
+        a, b = (x.to((a[:1, :1] @ b[:1, :1]).dtype) for x in (a, b))  # the precision in which autocast multiplies
     product = torch.empty_like(a)
     source = torch.ones(size if side is None else 8 * side * side, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

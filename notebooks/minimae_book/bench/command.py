@@ -1,4 +1,4 @@
-"""``minimae bench``: images a second, the share of the machine's peak rate, memory; beside the same model in two libraries."""
+"""``minimae bench``: images per second, share of the machine's peak rate, and memory, beside the same model in two libraries."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class BenchCommand:
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Processor, GPU, versions of what is compared, and the settings of memory allocation on a CPU."""
+    """Processor, GPU, versions of the compared libraries, and the settings of memory allocation on a CPU."""
     machine = environment(str(device))
     for name in ("timm", "transformers"):
         try:

@@ -1,4 +1,4 @@
-"""How many images a second one core prepares, by each way from file to device, and how long a training step would wait for them."""
+"""How many images per second one core prepares with each way from file to device, and how long a training step would wait for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Row:
-    """Measurements of one way: kilobytes a file; images/s of one core (median, least and most of the repeats); and with ``workers``
+    """Measurements of one way: kilobytes per file; images/s of one core (median, lowest and highest repeat); and with ``workers``
     processes images/s delivered to the device, and the share of a step spent waiting when the rest takes ``step`` seconds (or None)."""
 
     name: str
@@ -53,7 +53,7 @@ class Row:
 
 
 def ways(full: ImageFiles | None, packed: ImageFiles | None) -> tuple[list[Way], list[str]]:
-    """All ways that work on this machine, and why the others do not."""
+    """All ways that work on this machine, and the reasons why the others do not."""
     found, missing = [], []
     for name, stream in (("full-size JPEG", full), ("packed", packed)):
         if stream is None:
@@ -75,9 +75,9 @@ def bench(
     device: str | torch.device = "cpu",
     quiet: bool = False,
 ) -> list[Row]:
-    """Measure each way ``repeats`` times, in turn, ``batches`` batches of ``batch`` images each time; medians.
+    """Measure each way ``repeats`` times in turn, with ``batches`` batches of ``batch`` images each time; → medians.
 
-    A core's rate is that of a worker: reading, decoding, and on the host cropping and resizing. What the device does is in
+    A core's rate is that of a worker: reading, decoding, and on the host cropping and resizing. The device's work counts in
     ``delivered``. step: seconds that a training step takes by itself; the loop's wait for images is measured beside a sleep of that length.
     """
     device = torch.device(device)
@@ -129,8 +129,8 @@ def _rate(way: Way, part: list[tuple[Tensor, Tensor]], image: int) -> float:
 def _delivered(
     way: Way, batch: int, batches: int, epoch: int, *, image: int, workers: int, step: float | None, device: torch.device
 ) -> tuple[float, float]:
-    """Images/s delivered, and the share of the time spent waiting; the workers' start does not count."""
-    warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they will ever be
+    """Images/s delivered, and the share of time spent waiting; starting the workers does not count."""
+    warm = max(1, 2 * workers)  # batches before the clock starts: by then the workers are as far ahead as they can be
     count = warm + max(batches, 2 * warm)
     how: dict[str, Any] = {"image": image, "augmentation": Augmentation(), "seed": 0, "workers": workers, "device": device}
     images = Loader(way.stream, plan(len(way.stream), batch, count, epoch=epoch), crop_on=way.where, **how)

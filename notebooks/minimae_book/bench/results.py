@@ -55,7 +55,7 @@ def measure(
     warmup: int = 2,
     say: Callable[[str], None] = print,
 ) -> tuple[list[Row], Ceilings]:
-    """Build, warm up and time every row of a task. A row that cannot be built states the reason; the others continue."""
+    """Build, warm up and time every row of a task. A row that cannot be built gives the reason; the others continue."""
     device, built, memory, notes = setting.device, {}, {}, {}
     there = cases(task, device, compiled=compiled, quick=quick)
     rows = {n: b for n, b in there.items() if n == FIRST or not only or any(o in n for o in only)}
@@ -66,7 +66,7 @@ def measure(
             built[name], memory[name] = prepare(build, setting, warmup, before)
         except ImportError as error:
             notes[name] = f"not installed: {error.name or error}"
-        except Exception as error:  # a rival may fail in its own way, and then that is the result
+        except Exception as error:  # a rival may raise any error, and then that is the result
             notes[name] = f"did not run: {reason(error)}"
         gc.collect()
     if FIRST not in built:
@@ -135,7 +135,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def numbers(row: Row) -> list[str]:
-    """The measured cells of a line; a dash where there is nothing."""
+    """The measured cells of a line; a dash for a missing value."""
     if row.images_per_s is None:
         return ["–"] * 6
     mfu = "–" if row.mfu is None else f"{row.mfu:.1%}"

@@ -1,4 +1,4 @@
-"""The same model elsewhere: put together from timm's blocks in the usual official style, and the ViTMAE of transformers.
+"""The same model in other libraries: built from timm's blocks in the style of the official code, and the ViTMAE of transformers.
 
 Both can be given the weights of our model, and then compute the same loss for the same mask (``noise`` ``b n``; the patches with the
 smallest numbers stay). Both libraries are optional: building a rival without its library raises ImportError.
@@ -25,7 +25,7 @@ class TimmMAE(nn.Module):
     """Masked autoencoding in the usual form: project every patch with a convolution, sort the noise twice, gather the visible tokens,
     unshuffle with a second gather, predict every patch, and average the loss over the masked ones (paper, Section 3 "Implementation").
 
-    fused=False takes the attention apart into two matrix products and a softmax, as the first implementations had it.
+    fused=False splits the attention into two matrix products and a softmax, as in the first implementations.
     """
 
     def __init__(self, size: Size, ratio: float = 0.75, *, fused: bool = True) -> None:
@@ -125,7 +125,7 @@ def transformers_encoder(encoder: Encoder) -> Picked:
 
 
 class Picked(nn.Module):
-    """A model of transformers reduced to one thing it returns: the loss of a ViTMAE, or the tokens of a ViT."""
+    """A model of transformers reduced to one of its outputs: the loss of a ViTMAE, or the tokens of a ViT."""
 
     def __init__(self, model: nn.Module, name: str) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ def transformers_config(s: Size) -> dict[str, Any]:
 
 @torch.no_grad()
 def copy_weights(theirs: nn.Module, ours: MAE | Encoder, names: Names) -> None:
-    """Our weights into the same model of another library, by the names that ``minimae.weights`` knows.
+    """Copy our weights into the same model of another library, by the names that ``minimae.weights`` knows.
 
     Raises ValueError when one of the two has tensors that the other lacks.
     """

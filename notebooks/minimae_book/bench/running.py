@@ -1,5 +1,5 @@
-"""The real training loop, a few steps at a time: :func:`minimae.train.loop.fit` runs in a thread of its own and stops
-between steps. And the tasks in which it trains other libraries' models, with the same images, crops, flips and normalisation.
+"""The real training loop, a few steps at a time: :func:`minimae.train.loop.fit` runs in its own thread and stops
+between steps. Also the tasks in which it trains other libraries' models, with the same images, crops, flips and normalisation.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Running:
         self._answer()
 
     def inside(self, job: Callable[[], T]) -> T:
-        """Call ``job`` in the thread of the run, between two steps: what torch keeps for each thread is seen only there."""
+        """Call ``job`` in the thread of the run, between two steps: torch's thread-local state can be read only there."""
         self._jobs.put(job)
         result: T = self._answer()
         return result
@@ -104,7 +104,7 @@ def _outcome(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 class Pooled(nn.Module):
-    """A body that returns tokens, and the mean of its patch tokens: images → ``b d``."""
+    """The mean of the patch tokens that ``body`` returns: images → ``b d``."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

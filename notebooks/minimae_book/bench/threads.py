@@ -1,6 +1,6 @@
 """``minimae bench threads``: images/s of real training runs under several thread policies, on a quiet machine and beside a busy process.
 
-Every policy has a process of its own, because OpenMP reads its settings when torch is loaded. They take turns: one measures, the
+Every policy has its own process, because OpenMP reads its settings when torch is loaded. The processes take turns: one measures, the
 others wait for a line on their standard input. A busy process is started and ended for each measurement that needs one.
 """
 
@@ -91,7 +91,7 @@ def settled(times: Sequence[float], batch: int) -> float:
 
 
 def serve(name: str, seconds: float) -> None:
-    """The work of a policy's process: one measurement for each line it reads."""
+    """Run in a policy's process: one measurement for each line it reads."""
     keep_freed_memory(os.environ)
     measure(name, 0.0)
     print("ready", flush=True)

@@ -38,7 +38,7 @@ def seconds(step: Step, count: int, device: torch.device) -> float:
 def interleave(
     steps: Mapping[str, Step], *, rounds: int, count: int, device: torch.device, before: Step = lambda: None
 ) -> dict[str, list[float]]:
-    """Seconds of a step in each round, by name. Every round runs all of them, each time beginning with another one, after ``before``."""
+    """Seconds of a step in each round, by name. Every round calls ``before``, then runs all of them, each time in a new order."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for r in range(rounds):
@@ -55,7 +55,7 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 
 
 def cpu_peak(step: Step, held: Iterable[Tensor]) -> int:
-    """Most bytes in tensors during a step on a CPU: those held already, and what torch's profiler saw come and go."""
+    """Peak bytes in tensors during a step on a CPU: those held before, and the allocations that torch's profiler saw."""
     before = bytes_of(held)
     with quiet_profiler(), tempfile.TemporaryDirectory() as folder:
         profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
@@ -88,7 +88,7 @@ def quiet_profiler() -> Iterator[None]:
 
 
 def gpu_peak(step: Step, before: int, device: torch.device) -> int:
-    """Most bytes in tensors during a step on a GPU, above ``before`` (what others held when this one was built)."""
+    """Peak bytes in tensors during a step on a GPU, above ``before`` (what others held when this one was built)."""
     torch.cuda.reset_peak_memory_stats(device)
     step()
     torch.cuda.synchronize(device)

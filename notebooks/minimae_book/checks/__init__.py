@@ -42,7 +42,7 @@ IN_PLACE = ("ch07_accumulate", "ch07_careful_save")  # exercises whose function 
 
 def careful(check: Check) -> Check:
     """The check, with errors of the reader's function and a forgotten ``return`` turned into verdicts."""
-    call: dict[str, Any] = {}  # arguments of the call that stopped
+    call: dict[str, Any] = {}  # arguments of the call that failed
 
     def guarded(function: Any) -> Any:
         @wraps(function, assigned=("__name__", "__doc__"), updated=())

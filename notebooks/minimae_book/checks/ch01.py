@@ -48,7 +48,7 @@ def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
 
 
 def ch01_patchify(f: Callable[..., Any]) -> Verdict:
-    """Numbers that all differ, in sizes that all differ; then a patch size as one number, and one that does not fit."""
+    """All numbers and all sizes differ; then a patch size given as one number, and one that does not fit."""
     images, (p1, p2) = torch.arange(2 * 3 * 8 * 15).reshape(2, 3, 8, 15), (4, 3)
     wanted = patchify(images, (p1, p2))
     got = f(images.clone(), (p1, p2))
@@ -82,7 +82,7 @@ def ch01_patchify(f: Callable[..., Any]) -> Verdict:
 
 
 def ch01_unpatchify(f: Callable[..., Any]) -> Verdict:
-    """The inverse, for sizes that all differ, and two inputs that cannot be images."""
+    """The inverse of patchify, with sizes that all differ, and two inputs that cannot be images."""
     images, patch, grid = torch.arange(2 * 3 * 8 * 15).reshape(2, 3, 8, 15), (4, 3), (2, 5)
     patches = patchify(images, patch)
     got = f(patches.clone(), patch, grid)

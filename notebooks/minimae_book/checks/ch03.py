@@ -75,7 +75,7 @@ def _heads(layer: vit.Attention, x: Tensor, *, split: str = "b t (three heads e)
 def ch03_block(cls: type[nn.Module]) -> Verdict:
     """Exercise 3: a pre-norm block, without and with drop path."""
     package, x = vit.Block(12, 3), 3 * random(2, 5, 12) + 1
-    for norm in (package.norm1, package.norm2):  # away from their initial values, so that a forgotten or exchanged norm shows
+    for norm in (package.norm1, package.norm2):  # away from their initial values, so that a missing or swapped norm changes the result
         nn.init.normal_(norm.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(1))
     nn.init.constant_(package.norm2.bias, 0.5)
     block = loaded(cls(12, 3), package)

@@ -16,7 +16,7 @@ from .comparing import expect, near, random
 
 
 def ch04_times_cheaper(f: Callable[[int, int, int], float]) -> Verdict:
-    """Exercise 1: a block on all patches against one on the visible patches."""
+    """Exercise 1: the cost of a block on all patches, divided by its cost on the visible patches."""
     settings = [(196, 49, 1024), (49, 12, 96), (64, 16, 16)]
 
     def all_are(formula: Callable[[int, int, int], float]) -> bool:

@@ -18,7 +18,7 @@ from .comparing import Mistake, expect, near, random
 
 
 def ch12_mask_transformer(f: Callable[..., Any]) -> Verdict:
-    """A head with the package's weights, against the package's."""
+    """Compare the reader's head, with the package's weights, to the package's head."""
     maps = random(2, 8, 2, 3, seed=7)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # the reader's random state is not changed
         theirs = MaskTransformer(8, 3, heads=2)
@@ -82,7 +82,7 @@ def mistaken(head: MaskTransformer, maps: Tensor) -> dict[str, Tensor]:
 
 
 def filled(mine: Any, theirs: nn.Module) -> nn.Module:
-    """The reader's module with the package's weights. Raises Mistake when the names or shapes of its parameters are others."""
+    """The reader's module with the package's weights. Raises Mistake when the names or shapes of its parameters differ."""
     if not isinstance(mine, nn.Module):
         raise Mistake(f"a torch module was expected, not {type(mine).__name__}")
     wanted, have = theirs.state_dict(), mine.state_dict()
@@ -132,7 +132,7 @@ def ch12_pyramid(f: Callable[..., Any]) -> Verdict:
 
 
 def sizes(maps: Mapping[str, Any], x: Tensor, strides: tuple[int, ...]) -> str | None:
-    """What is wrong with the shapes of the pyramid's maps over a map of stride 8, or None."""
+    """The mistake in the shapes of the pyramid's maps over a map of stride 8, or None."""
     want = {str(s): (1, 5, x.shape[2] * 8 // s, x.shape[3] * 8 // s) for s in strides}
     got = {name: tuple(m.shape) for name, m in maps.items() if isinstance(m, Tensor)}
     if got == want:

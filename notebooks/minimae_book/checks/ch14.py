@@ -45,7 +45,7 @@ def ch14_fourier(f: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
 
 
 def ch14_two_way(step_class: Callable[[int, int], Any]) -> Verdict:
-    """Exercise 2: one two-way step, with the weights of the package's."""
+    """Exercise 2: one two-way step, with the package's weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         ours, theirs = TwoWay(16, 2), step_class(16, 2)

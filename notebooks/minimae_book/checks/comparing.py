@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def loaded(own: Any, package: nn.Module) -> Any:
-    """The reader's layer with the weights of the package's. Raises Mistake where the names or shapes of the parameters differ."""
+    """The reader's layer with the package's weights. Raises Mistake when the names or shapes of the parameters differ."""
     if not isinstance(own, nn.Module):
         raise Mistake(f"a layer was expected, a subclass of nn.Module, not {type(own).__name__}")
     theirs, ours = ({name: tuple(p.shape) for name, p in layer.state_dict().items()} for layer in (own, package))
@@ -48,7 +48,7 @@ def expect(got: Any, shape: tuple[int, ...], words: str = "") -> None:
 
 
 def named_mistake(got: Any, mistakes: dict[float, str], *, tolerance: float = 1e-5) -> None:
-    """Raises Mistake with the message that belongs to the number that was returned, if it is one of these."""
+    """Raises Mistake with the message for the returned number, if it is one of these."""
     for value, message in mistakes.items():
         if abs(float(got) - value) < tolerance:
             raise Mistake(message)
@@ -75,7 +75,7 @@ def without_loop(function: Any) -> None:
 
 
 def stopped(error: Exception, functions: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:
-    """What to say of an error in the reader's functions or classes: the line, the error, and the arguments of the call."""
+    """The message about an error in the reader's functions or classes: the line, the error, and the arguments of the call."""
     codes = [getattr(part, "__code__", None) for f in functions for part in (f, *getattr(f, "__dict__", {}).values())]
     files = {code.co_filename for code in codes if code is not None}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]

@@ -1,8 +1,8 @@
 """The paper's claims, tested at a scale that a reader can repeat: ``minimae reproduce``.
 
 In reading order: ``evaluations`` (how an encoder is measured), ``jobs`` (work that is done once and shared), ``budgets`` (the scale of the
-runs), ``claims`` and ``catalogue`` (what is compared; a module ``claim_NAME`` adds one), ``statistics`` and ``verdicts`` (how certain a
-difference is, and what follows), ``results`` (files). ``recorded/`` holds the results.
+runs), ``claims`` and ``catalogue`` (what is compared; each module ``claim_NAME`` adds one), ``statistics`` and ``verdicts`` (how sure a
+difference is, and the conclusion), ``results`` (files). ``recorded/`` holds the results.
 """
 
 from typing import TYPE_CHECKING

@@ -55,7 +55,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         row(82.8, 63.9, sampling="block", ratio=0.75),
         row(84.0, 66.0, sampling="grid", ratio=0.75),
     ),
-    "mask ratio (Figure 5)": column(  # read off its labels
+    "mask ratio (Figure 5)": column(  # values from the figure's labels
         "ratio", (0.1, 83.2, 54.6), (0.2, 83.4, 58.9), (0.3, 83.4, 61.7), (0.4, 84.7, 67.0), (0.5, 84.9, 69.9), (0.6, 85.0, 71.8),
         (0.7, 84.9, 73.2), (0.75, 84.9, 73.5), (0.8, 84.5, 71.8), (0.9, 83.0, 66.1),
     ),

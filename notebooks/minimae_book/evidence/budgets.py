@@ -1,4 +1,4 @@
-"""How much is spent on a claim: a minute in the tests, an hour or two on two cores, half an hour on a GPU."""
+"""How much computing a claim gets: a minute in the tests, an hour or two on two cores, half an hour on a GPU."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Budget:
     ratios: tuple[int, ...] = (10, 25, 50, 75, 90)
     """In percent."""
     depths: tuple[int, ...] = (1, 2, 4)
-    """Of the decoder; the first is that of ``pretrain``."""
+    """Depths or widths of the decoder; the first is that of ``pretrain``."""
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: tuple[float, ...]
     """Blocks that are tuned."""
     dense: Pretrain
     """Pre-training on ``shapes``."""
     scenes: int
-    """Training scenes of the linear head per patch."""
+    """Training scenes for the linear head on each patch."""
     sources: tuple[str, ...] = ("photos", "shapes")
     """Other sets to pre-train on, drawn at the size and in the channels of ``pretrain.data``."""
     channels: int
@@ -51,7 +51,7 @@ class Budget:
     probe_labels: int | None = None
     """Labelled images for the linear probe; None takes all."""
     judges: tuple[str, ...] = (TUNED, PROBE)
-    """How the encoders of a comparison are measured."""
+    """The evaluations of the encoders in a comparison."""
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -109,7 +109,7 @@ BUDGETS = {budget.name: budget for budget in (SMOKE, LAPTOP, COLOUR, FULL, GPU)}
 
 
 def budget_named(name: str, *, data: str | None = None, seeds: int | None = None) -> Budget:
-    """A budget by name; data: a folder or another set to use instead of its own; seeds: only the first so many.
+    """A budget by name; data: a folder or another set to use instead of its own; seeds: use only this many, the first ones.
 
     Raises ValueError with the nearest known name, and for a number of seeds that the budget does not have.
     """

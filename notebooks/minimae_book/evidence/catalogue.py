@@ -52,7 +52,7 @@ def every_pair(measure: str, *xs: float | str) -> list[Expect]:
 
 
 def judged(b: Budget, *expects: Expect) -> list[Expect]:
-    """Those of the measures that this budget takes."""
+    """The measures that this budget uses."""
     return [e for e in expects if e.first[0] in b.judges]
 
 
@@ -61,7 +61,7 @@ def beats_scratch(b: Budget) -> list[Expect]:
 
 
 def high_ratio(b: Budget) -> list[Expect]:
-    """The paper's optimum is 75 %, for both; low ratios are clearly worse, above all for the probe, and so is 90 %."""
+    """The paper's optimum is 75 %, for both; low ratios are clearly worse, especially for the probe, and so is 90 %."""
     low, high = b.ratios[0], b.ratios[-1]
     ends = [x for x in (low, high) if x != 75]
     return [Expect(f"{m.split(' (')[0]}: 75 % above {x} %", mae(m, 75), mae(m, x)) for m in b.judges for x in ends]
@@ -183,7 +183,7 @@ _ALL = (
 
 
 def claims_of_modules() -> list[Claim]:
-    """The claims with a module of their own in this folder: ``claim_NAME.py``, where the claim is called CLAIM."""
+    """The claims that have a module in this folder: ``claim_NAME.py``, in which the claim is called CLAIM."""
     package = sys.modules[__package__ or ""]
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.name.startswith("claim_"))
     return [import_module(f"{__package__}.{name}").CLAIM for name in names]

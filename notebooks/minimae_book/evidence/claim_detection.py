@@ -1,4 +1,4 @@
-"""The claim ``detection``: a detector learns more from an MAE than from initial weights, or on a random encoder that stays frozen.
+"""The claim ``detection``: a detector learns more from an MAE than from initial weights or a frozen random encoder.
 
 Mask R-CNN on a simple pyramid, drawn scenes, average precision by COCO's protocol. The same on photographs is in docs/dense.md.
 """
@@ -26,12 +26,12 @@ TUNED, SCRATCH, RANDOM = "MAE", "from scratch", "random, frozen"
 # One rate for all three, 1e-3 for a step of 8 images; no other was tried.
 SHAPES = Detect(image=64, epochs=6.0, warmup_epochs=0.5, base_lr=3.2e-2, scale=(0.75, 1.25))
 TINY: dict[str, Any] = {"epochs": 1.0, "warmup_epochs": 0.0, "levels": 2, "channels": 8, "box_width": 8, "proposals": 8, "rois": 8}
-_last: dict[Any, dict[str, float]] = {}  # the scores of the last detector: boxes and masks are two questions about one training
+_last: dict[Any, dict[str, float]] = {}  # the scores of the last detector: boxes and masks are two measures of one training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detected:
-    """Average precision in percent, of boxes or of masks, of a detector trained on ``scenes`` drawn scenes, on ``test`` others."""
+    """Average precision in percent, for boxes or masks: a detector trained on ``scenes`` drawn scenes, tested on ``test`` others."""
 
     recipe: Detect
     data: str
@@ -40,7 +40,7 @@ class Detected:
     measure: str
 
     def answer(self, model: MAE, images: Open) -> float:
-        """Train a detector on a copy of the encoder, and let it find the objects of the test scenes."""
+        """Train a detector on a copy of the encoder, and detect the objects in the test scenes."""
         weights = b"".join(value.cpu().numpy().tobytes() for value in model.encoder.state_dict().values())
         key = hashlib.sha256(weights).hexdigest(), replace(self, measure="")
         if key not in _last:

@@ -1,6 +1,6 @@
-"""Does it matter for prompts whether the encoder was pre-trained? The question of issue 193 of Segment Anything, which has no answer there.
+"""Does pre-training the encoder matter for prompts? Issue 193 of Segment Anything asks this, and has no answer.
 
-Four encoders, each with a fresh decoder of prompts, learn from the same objects with the same clicks (:mod:`minimae.tasks.prompt`).
+Four encoders, each with a fresh prompt decoder, learn from the same objects with the same clicks (:mod:`minimae.tasks.prompt`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PROMPTS = {"1 click": "IoU after 1 click (%)", "3 clicks": "IoU after 3 clicks (
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """Mean IoU in percent over the objects of the test pictures, of the mask that the model picks.
+    """Mean IoU in percent of the mask that the model picks, over the objects of the test pictures.
 
-    prompt: "1 click", "3 clicks" or "box", with the simulated user of :mod:`minimae.tasks.prompted`. pictures: of each split.
+    prompt: "1 click", "3 clicks" or "box", with the simulated user of :mod:`minimae.tasks.prompted`. pictures: the number in each split.
     """
 
     recipe: Prompt
@@ -41,7 +41,7 @@ class Prompts:
     prompt: str
 
     def answer(self, model: MAE, images: Callable[..., Any]) -> float:
-        """Train on a copy of the encoder once, for all prompts that are asked about one after another."""
+        """Train on a copy of the encoder, once for all prompts that are measured in a row."""
         weights = torch.cat([p.detach().flatten().double().cpu() for p in model.encoder.parameters()])
         key = replace(self, prompt=""), float(weights.sum()), float(weights.square().sum())
         if key not in LAST:
@@ -63,7 +63,7 @@ LAST: dict[Any, PromptScores] = {}  # of the last training
 
 
 def points(b: Budget) -> list[Point]:
-    """All prompts of one training after another, so that it is done once."""
+    """All prompts for one encoder in a row, so that it is trained only once."""
     smoke = b.name == "smoke"
     rows = []
     for frozen in (True, False):

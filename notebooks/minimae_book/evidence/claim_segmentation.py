@@ -1,6 +1,6 @@
 """The claim ``segmentation``: a segmenter learns more from an MAE than from initial weights, tuned or with the encoder frozen.
 
-The head is the mask transformer, the images are drawn scenes, and what is measured is mean IoU over all pixels of the test scenes. The
+The head is the mask transformer, the images are drawn scenes, and the measure is mean IoU over all pixels of the test scenes. The
 same comparison on CamVid is in docs/dense.md, with its commands.
 """
 
@@ -23,13 +23,13 @@ from .jobs import Job, Start
 
 HEAD = "mask transformer"
 TUNED, SCRATCH, PROBED, RANDOM = "MAE", "from scratch", "MAE, frozen", "random, frozen"
-# One learning rate for all, 1e-3 for a step of 16 scenes. It was not tuned; three times as much did not even fit the training scenes.
+# One learning rate for all, 1e-3 for a step of 16 scenes. It was not tuned; three times this rate did not even fit the training scenes.
 SHAPES = Segment(batch=16, epochs=30.0, warmup_epochs=2.0, base_lr=1.6e-2, scale=(0.75, 1.25))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmented:
-    """Mean intersection over union in percent of a segmenter, trained on ``scenes`` drawn scenes, on the test scenes."""
+    """Mean intersection over union in percent, on the test scenes, of a segmenter trained on ``scenes`` drawn scenes."""
 
     recipe: Segment
     data: str
@@ -45,14 +45,14 @@ class Segmented:
 
 
 def recipe_for(b: Budget, line: str, seed: int) -> Segment:
-    """The recipe of a line: from scratch all layers have one learning rate. A small budget gets two epochs."""
+    """The recipe of a line. From scratch, all layers share one learning rate. A small budget gets two epochs."""
     changes: dict[str, Any] = {"layer_decay": 1.0} if line == SCRATCH else {"frozen": True} if line in (PROBED, RANDOM) else {}
     short: dict[str, Any] = {"epochs": 2.0, "warmup_epochs": 0.0, "batch": 10} if b.scenes < 100 else {}
     return replace(SHAPES, seed=seed, **changes, **short)
 
 
 def points(b: Budget) -> list[Point]:
-    """Tuned and frozen, pre-trained and not."""
+    """All four points: tuned or frozen, pre-trained or not."""
 
     def job(seed: int, line: str) -> Job:
         begin = Start(recipe=replace(b.dense, seed=seed), trained=line in (TUNED, PROBED), channels=3, limit=b.limit)

@@ -20,7 +20,7 @@ MAE_LINE, SCRATCH_LINE = "MAE", "from scratch"
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a figure: the same job once for every seed."""
+    """One mark of a figure: the same job, run once for every seed."""
 
     measure: str
     line: str
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Expect:
-    """A comparison that the claim rests on: the mean at ``first`` is above that at ``second``.
+    """A comparison that supports the claim: the mean at ``first`` is above that at ``second``.
 
     by: by more than this much. slack: not above, but at most this much below. within: neither this much above nor this much below
     (where the claim is that something hardly matters).
@@ -49,7 +49,7 @@ class Expect:
 
     @property
     def threshold(self) -> float:
-        """The difference from which on the comparison is as claimed."""
+        """The smallest difference at which the comparison is as claimed."""
         return -self.slack if self.slack is not None else -self.within if self.within is not None else self.by
 
 
@@ -58,7 +58,7 @@ class Claim:
     """A claim of the paper, with the points and comparisons that test it.
 
     paper: {measure: {line: [(x, value), …]}}, the paper's own numbers, over ``paper_axis``. points and expects depend on the budget.
-    recipe: the pre-training at the head of a result; points state their changes to it. budgets: those it can be tested at; empty is all.
+    recipe: the pre-training at the head of a result; points state their changes to it. budgets: where it can be tested; empty means all.
     """
 
     name: str
@@ -83,7 +83,7 @@ def start(budget: Budget, *, seed: int, trained: bool = True, **changes: Any) ->
 
 
 def shortened(recipe: Pretrain, epochs: float) -> Pretrain:
-    """The recipe for another length; the warm-up keeps its share of it."""
+    """The recipe for another length; the warm-up keeps its share of the length."""
     return replace(recipe, epochs=epochs, warmup_epochs=recipe.warmup_epochs * epochs / recipe.epochs)
 
 
@@ -108,7 +108,7 @@ def tuned(
 
 
 def both(budget: Budget, x: X, *, line: str = MAE_LINE, **changes: Any) -> list[Point]:
-    """A point for every judge of the budget: pre-train with these changes; then fine-tune, and probe."""
+    """A point for every evaluation of the budget: pre-train with these changes, then evaluate."""
     data, labels, test = budget.pretrain.data, budget.probe_labels, budget.test
 
     def job(seed: int) -> Job:
@@ -187,7 +187,7 @@ def partially(b: Budget) -> list[Point]:
 
 
 def transfers(b: Budget) -> list[Point]:
-    """Sets to pre-train on, against none, for two sets to learn: the usual one, and drawn shapes."""
+    """Pre-training on each set, and none, compared on two sets of labels: the usual one, and drawn shapes."""
     points = []
     for target in (b.pretrain.data, "shapes"):
         for source in dict.fromkeys(("nothing", *b.sources, b.pretrain.data)):
@@ -206,7 +206,7 @@ IMAGES = {"fashion": 10_000, "fashion-full": 60_000, "cifar10": 50_000, "photos"
 
 
 def elsewhere(recipe: Pretrain, source: str) -> Pretrain:
-    """The recipe on another dataset: at the same size, for the same number of images seen, so for more epochs if it is smaller."""
+    """The recipe on another dataset, at the same size and for the same number of images seen: a smaller one gets more epochs."""
     if source == recipe.data:
         return recipe
     return replace(shortened(recipe, round(recipe.epochs * IMAGES.get(recipe.data, 10_000) / IMAGES[source])), data=source)
@@ -228,7 +228,7 @@ def dense(b: Budget) -> list[Point]:
 
 
 def table(axis: str, xs: Sequence[X]) -> dict[str, Mapping[str, Sequence[tuple[X, float]]]]:
-    """An axis of Table 1 or of a figure, as the recipes have it, over these names."""
+    """An axis of Table 1 or of a figure, as in the recipes, over these names."""
     variants = ABLATIONS[axis]
     found = {
         measure: [(x, value) for x, value in zip(xs, values, strict=True) if value is not None]

@@ -75,7 +75,7 @@ class ReproduceCommand:
             threads.in_this_process(start.size_at(start.image or 32, budget.channels), start, device=device)
         store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))
         print(f"{budget.name}: {budget.what}; on {device}, to {self.out}", flush=True)
-        for seed in budget.seeds[:-1]:  # seed by seed, so that a stopped command leaves as many of each
+        for seed in budget.seeds[:-1]:  # seed by seed, so that a stopped command leaves equally many of each claim
             run([point.job(seed) for claim in chosen for point in claim.points(budget)], store)
         for claim in chosen:
             points = claim.points(budget)
@@ -109,7 +109,7 @@ class ReproduceCommand:
 
 
 def picture(outcome: Outcome) -> Figure:
-    """The figure of an outcome: a row for every measure, with our numbers, the differences that the claim rests on, and the paper's numbers."""
+    """The figure of an outcome: a row for every measure, with our numbers, the differences behind the claim, and the paper's numbers."""
     ours: dict[str, dict[str, Any]] = {}
     for mark in outcome.marks:
         ours.setdefault(mark.measure, {}).setdefault(mark.line, []).append((mark.x, mark.mean, mark.std))

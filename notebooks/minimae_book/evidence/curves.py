@@ -1,6 +1,6 @@
 """The loss to expect, from finished pre-trainings: ``python -m minimae_book.evidence.curves RUNS/jobs/models`` writes the curves.
 
-Every folder in it that holds ``done.json`` is one run; runs that differ in their seed alone make one curve.
+Every subfolder that holds ``done.json`` is one run; runs that differ only in their seed make one curve.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minimae.train.settings import from_dict
 
 A_DECADE = 12  # points of a curve for each factor of ten in the images seen
 LEAST = 0.05  # no band is narrower than ± 5 %
-ROOM = 1.5  # how much farther than the farthest of the runs another one may be
+ROOM = 1.5  # tolerance: this many times the distance of the farthest run
 
 Logged = Sequence[tuple[float, float]]  # images seen, loss
 
@@ -40,7 +40,7 @@ def curve(runs: Sequence[Logged], warmup: float) -> tuple[tuple[float, float], .
 
 
 def farthest(points: Logged, run: Logged) -> float:
-    """The largest distance of a run from a curve, as a share of it: the least of every PATIENCE logs in a row, since one alone is noise."""
+    """The largest distance of a run from a curve, as a share of it: the least of every PATIENCE logs in a row, since one log is noisy."""
     apart = [loss / interpolate(points, seen) - 1 for seen, loss in run if points[0][0] <= seen <= points[-1][0]]
     rows = [apart[i : i + PATIENCE] for i in range(len(apart) - PATIENCE + 1)] or [apart]
     return max(max(min(row), -max(row), 0.0) for row in rows)

@@ -19,13 +19,13 @@ from minimae.tasks.probe import probe_predict
 
 
 def patch_classes(semantic: Tensor, patch: int | Pair, classes: int) -> Tensor:
-    """The most frequent class of each patch: semantic masks ``b height width`` → int64 ``b n``; in a tie the lower class."""
+    """The most frequent class of each patch: semantic masks ``b height width`` → int64 ``b n``; in a tie, the lower class."""
     inside = rearrange(semantic.long(), "b (h p1) (w p2) -> b (h w) (p1 p2)", p1=pair(patch)[0], p2=pair(patch)[1])
     return F.one_hot(inside, classes).sum(2).argmax(-1)
 
 
 def mask_of_patches(classes: Tensor, image: Pair, patch: int | Pair) -> Tensor:
-    """The class of every patch ``b n`` → of every pixel ``b height width``: all pixels of a patch get its class."""
+    """The class of every patch ``b n`` → the class of every pixel ``b height width``: all pixels of a patch get its class."""
     rows, columns = grid_of(image, patch)
     p1, p2 = pair(patch)
     return repeat(classes, "b (h w) -> b (h p1) (w p2)", h=rows, w=columns, p1=p1, p2=p2)
@@ -34,7 +34,7 @@ def mask_of_patches(classes: Tensor, image: Pair, patch: int | Pair) -> Tensor:
 def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> float:
     """Intersection over union, averaged over the classes, in percent, for two masks of one shape.
 
-    Pixels of all images are counted together. A class that is in neither mask is left out, as is usual for Table 5's measure.
+    Pixels of all images are counted together. A class that is in neither mask is left out, as usual for the measure in Table 5.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"two masks of one shape are compared, not {tuple(predicted.shape)} and {tuple(truth.shape)}")
@@ -53,7 +53,7 @@ def patch_vectors(scenes: Scenes, statistics: tuple[Tensor, Tensor], patch: int 
 
 
 def segment_linearly(train: Tensor, scenes: Scenes, test: Tensor, patch: int | Pair) -> Tensor:
-    """Masks ``M height width`` for the test vectors ``M n values``, after learning from the vectors ``N n values`` of these scenes.
+    """Learn from the vectors ``N n values`` of these scenes → masks ``M height width`` for the test vectors ``M n values``.
 
     The linear layer is solved to its optimum; its penalty is chosen on held-out patches (:func:`minimae.tasks.probe.probe_predict`).
     """

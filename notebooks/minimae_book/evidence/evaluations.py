@@ -1,4 +1,4 @@
-"""How an encoder is measured: each evaluation is a value, and its result is one number, or for each test image whether it is right."""
+"""How an encoder is measured: each evaluation is a value; its result is one number, or whether each test image is classified correctly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Open = Callable[[str, str], Images]  # a data set and a split → its images, at
 
 
 def at_most(images: Images, count: int | None) -> Images:
-    """The images, or a balanced subset of that many."""
+    """The images, or a balanced subset of this size."""
     return images if count is None or count >= len(images) else images.balanced_subset(count)
 
 
@@ -110,7 +110,7 @@ class Cost:
     steps: int = 5
 
     def answer(self, model: MAE, images: Open) -> float:
-        """Count, or build both and let them run in turn."""
+        """Count operations, or build both and run them in turn."""
         if self.what == "flops":
             cost_against, cost = (self.counted(recipe, model) for recipe in (self.against, self.recipe))
             return cost / cost_against
@@ -144,7 +144,7 @@ class Cost:
 
 
 class Question(Protocol):
-    """Any of them, and those of other modules: a dataclass whose fields decide its answer."""
+    """Any evaluation, here or in another module: a dataclass whose fields decide its result."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

@@ -28,7 +28,7 @@ from minimae.weights import load_pretrained
 
 from .evaluations import Question
 
-PROTOCOL = 2  # raise it when a change of the code changes results, so that older ones are not reused
+PROTOCOL = 2  # increase it when new code changes results, so that old ones are not reused
 PASTIME = ("log_every", "save_every", "keep", "keep_every", "wandb", "threads")  # settings that do not affect the weights
 Load = Callable[..., Images]  # name, split, image=, channels=, limit= → images
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ class Start:
     limit: int | None = None
 
     def essence(self) -> Start:
-        """The same, without settings that make no difference: of an untrained network only shape and seed matter."""
+        """The same, without settings that make no difference: for an untrained network, only shape and seed matter."""
         usual, r = Pretrain(), self.recipe
         if self.trained:
             return replace(self, recipe=replace(r, **{name: getattr(usual, name) for name in PASTIME}))
@@ -99,13 +99,13 @@ class Store:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def lock(self, key: str) -> FileLock:
-        """The lock that a process holds while it works on this job. Raises filelock.Timeout at once when another process does."""
+        """The lock that a process holds while it works on this job. Raises filelock.Timeout at once when another process holds it."""
         place = self.folder / "locks"
         place.mkdir(parents=True, exist_ok=True)
         return FileLock(place / f"{key}.lock", timeout=0)
 
     def images(self, start: Start) -> Callable[[str, str], Images]:
-        """How the evaluations open images: at the size and in the channels of this encoder. Raises MinimaeError where there are none."""
+        """How the evaluations open images: at the size and in the channels of this encoder. Raises MinimaeError when there are none."""
 
         def opened(name: str, split: str) -> Images:
             try:
@@ -147,7 +147,7 @@ class Store:
 def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
     """Do all jobs that are not done yet, together with other processes on the same folder. Returns when all are done.
 
-    Raises what a job raises; MinimaeError when the folder cannot be written.
+    Raises the errors of the jobs, and MinimaeError when the folder cannot be written.
     """
     while left := [job for job in jobs if store.answer(job) is None]:
         if not any([advance(job, store, f"{len(left)} of {len(jobs)} left") for job in left]):
@@ -155,7 +155,7 @@ def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
 
 
 def advance(job: Job, store: Store, progress: str) -> bool:
-    """Finish a job → whether this process did anything: not if another process works on it, or has finished it."""
+    """Finish a job → whether this process did anything: False if another process works on it or has finished it."""
     worked = False
     try:
         if not store.trained(job.start):

@@ -41,9 +41,9 @@ VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Pre-training and fine-tuning to be done within ``minutes``, with an accuracy of at least ``goal`` percent.
+    """Pre-training and fine-tuning within ``minutes``, with an accuracy of at least ``goal`` percent.
 
-    The number of epochs follows from the step's operations, at the rate above (about 35 TFLOP/s), for nine tenths of the time.
+    The number of epochs follows from the step's operations, at the rate above (about 35 TFLOP/s), and fills nine tenths of the time.
     **Not yet run on a GPU.**
     """
 
@@ -127,7 +127,7 @@ class RaceCommand:
 
 
 class Clock:
-    """Seconds by part, kept in ``clock.json`` however a part ends: calls that were stopped count too, and so does repeated work."""
+    """Seconds by part, kept in ``clock.json`` however a part ends: stopped calls and repeated work count too."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "clock.json"
@@ -150,7 +150,7 @@ class Clock:
 
 
 def shortened(race: Race, part: float, seed: int, device: str) -> Race:
-    """The race with a seed, a share of its epochs, and no CUDA graphs where there is no GPU."""
+    """The race with a seed and a share of its epochs, without CUDA graphs if there is no GPU."""
 
     def fitted(recipe: Settings) -> Any:
         epochs, warmup = recipe.epochs * part, recipe.warmup_epochs * part
@@ -191,7 +191,7 @@ def run_race(race: Race, train: Images, test: Images, out: Path, clock: Clock, d
 
 
 def count(model: torch.nn.Module) -> int:
-    """Numbers that are learned or could be; fixed positions are not."""
+    """Count the parameters that are or could be learned; fixed positions are not."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

@@ -23,7 +23,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tested claim: it is saved as JSON, drawn, and compared."""
+    """A tested claim, to be saved as JSON, drawn, and compared."""
 
     claim: str
     says: str
@@ -110,12 +110,12 @@ def questions_of(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def fields(question: Question) -> dict[str, Any]:
-    """Everything about a question."""
+    """All fields of an evaluation."""
     return {"kind": type(question).__name__, **asdict(question)}
 
 
 def changes(point: Point, recipe: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
-    """What differs from this recipe and this evaluation, for the first seed. Of an untrained network only its shape would matter."""
+    """What differs from this recipe and this evaluation, for the first seed. For an untrained network, only its shape would matter."""
     job = point.job(0)
     before, after = flat(question), flat(fields(job.question))
     asked_otherwise = {f"question {name}": value for name, value in after.items() if name not in before or before[name] != value}
@@ -153,7 +153,7 @@ def read(path: Path) -> Outcome:
 
 
 def recorded(claim: str, budget: str = "laptop") -> Outcome:
-    """The result that comes with the package. Raises MinimaeError when there is none, and says how to get it."""
+    """The result that comes with the package. Raises MinimaeError, with how to get it, when there is none."""
     path = RECORDED / budget / f"{claim}.json"
     if not path.is_file():
         raise MinimaeError(f"no result of {claim} at {budget} comes with minimae; minimae reproduce {claim} --budget {budget} makes it")

@@ -44,8 +44,8 @@ class Effect:
 def welch(first: Sequence[float], second: Sequence[float], *others: tuple[float, float]) -> Effect:
     """The difference of the means of two samples, accuracies over seeds, whose variances may differ.
 
-    others: further variances of the difference, each with its degrees of freedom, such as that of a finite test set.
-    Raises ValueError for a sample of one, which says nothing about its variance.
+    others: further variances of the difference, such as that of a finite test set, each with its degrees of freedom.
+    Raises ValueError for a sample of one, whose variance is unknown.
     """
     if min(len(first), len(second)) < 2:
         raise ValueError("an interval needs at least two seeds")
@@ -64,13 +64,13 @@ def binomial(*accuracies: float, images: int) -> tuple[float, float]:
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """The same from the results for each test image: the share of the seeds that classify it correctly. Both lists are about the same images."""
+    """The same from the results for each test image: the share of seeds that classify it correctly. Both lists cover the same images."""
     differences = [100 * (a - b) for a, b in zip(first, second, strict=True)]
     return variance(differences) / len(differences), len(differences) - 1.0
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: the chance that any of them is small by mere luck stays that of a single one."""
+    """p-values corrected for their number: the chance that any of them is small by luck stays that of a single test."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     corrected, largest = [0.0] * len(values), 0.0
     for rank, i in enumerate(order):

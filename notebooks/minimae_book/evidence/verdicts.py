@@ -1,4 +1,4 @@
-"""From the values at two marks to a comparison, and from the comparisons of a claim to its verdict."""
+"""Turn the values at two marks into a comparison, and the comparisons of a claim into its verdict."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shares(mark: Mark) -> list[float]:
 
 
 def effect(first: Mark, second: Mark) -> Effect:
-    """The difference between two marks: uncertain because there are few seeds, and because there are few test images."""
+    """The difference between two marks. It is uncertain because seeds and test images are few."""
     if first.right and second.right:
         return welch(first.values, second.values, paired(shares(first), shares(second)))
     if first.images and second.images:
@@ -71,7 +71,7 @@ def effect(first: Mark, second: Mark) -> Effect:
 class Finding:
     """A comparison and its outcome: the difference of the means with its 95 % interval, and whether it is as claimed.
 
-    measure, threshold: what is compared, and the difference from which on it is as claimed.
+    measure, threshold: what is compared, and the smallest difference at which it is as claimed.
     p: the p-value of the outcome, or for "undecided" the smaller of both, after Holm's correction. With a single seed
     there is neither an interval nor a p-value.
     """
@@ -100,7 +100,7 @@ class Finding:
 
 
 def tests(expect: Expect, found: Effect) -> tuple[float, float]:
-    """Two p-values: small where the comparison is shown to be as claimed, and small where that is excluded."""
+    """Two p-values: one is small when the comparison is as claimed, the other when that is excluded."""
     if expect.within is not None:  # two one-sided tests
         return max(found.above(-expect.within), found.below(expect.within)), min(found.above(expect.within), found.below(-expect.within))
     if expect.slack is not None:

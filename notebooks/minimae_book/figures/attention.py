@@ -10,7 +10,7 @@ from .style import BLUE, GREEN, GREY, HEAT, ORANGE, PURPLE, SIGNED, Figure, bare
 
 
 def attention_table(weights: np.ndarray, values: np.ndarray, results: np.ndarray) -> Figure:
-    """Weights ``t t`` as shaded cells, under the values ``t`` that are mixed, and beside them the result ``t``."""
+    """Weights ``t t`` as shaded cells, under the values ``t`` that they mix, with the result ``t`` beside them."""
     t = len(values)
     fig = figure(5.6, 3.6)
     axes = fig.subplots()

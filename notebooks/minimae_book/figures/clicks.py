@@ -10,12 +10,12 @@ import numpy as np
 
 from .style import BLUE, GREEN, ORANGE, Figure, figure
 
-SMALL, WIDTH = 96, 7.6  # pixels below which a picture is drawn in squares; inches
+SMALL, WIDTH = 96, 7.6  # smaller pictures, in pixels, are drawn as squares; inches
 
 
 @dataclass(frozen=True, eq=False)
 class Prompted:
-    """A cell: a picture ``height width 3`` in [0, 1], a mask bool ``height width`` or None, and a text to stand below.
+    """A cell: a picture ``height width 3`` in [0, 1], a mask bool ``height width`` or None, and a text below.
 
     clicks: x, y in pixels, and whether it is positive. box: left, top, right, bottom. truth: the true mask, drawn as a dashed outline.
     """
@@ -48,7 +48,7 @@ def prompted(rows: Sequence[Sequence[Prompted]], titles: Sequence[str] = ()) -> 
 
 
 def draw(axes: Any, cell: Prompted) -> None:
-    """One cell: outside of the mask the picture is darker, and the mask has a blue edge."""
+    """One cell: outside the mask the picture is darker, and the mask has a blue edge."""
     from matplotlib.patches import Rectangle
 
     height, width = cell.picture.shape[:2]

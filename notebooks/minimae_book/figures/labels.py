@@ -18,7 +18,7 @@ BACKGROUND, IGNORED = "#2B3040", "#FFFFFF"
 
 
 def class_colours(classes: Sequence[str]) -> np.ndarray:
-    """A colour for each class, ``classes 3`` in [0, 1]: dark grey for the background, then :data:`COLOURS`, then them again, darker."""
+    """A colour for each class, ``classes 3`` in [0, 1]: dark grey for the background, then :data:`COLOURS`, then the same, darker."""
     from matplotlib.colors import to_rgb
 
     found, used = [], 0
@@ -45,7 +45,7 @@ def segmentations(
 ) -> Figure:
     """A row for each picture: the picture ``height width 3`` in [0, 1], and its class maps ``height width``, as the titles name them.
 
-    Below stands a legend of the classes that occur. With few maps, small pictures stand in two groups side by side.
+    A legend below shows the classes that occur. With few maps, small pictures form two groups side by side.
     """
     from matplotlib.patches import Patch
 

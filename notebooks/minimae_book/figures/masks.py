@@ -12,7 +12,7 @@ HIDDEN, SEEN = "#C9CED8", "#0072B2"  # patches of a mask that is drawn without a
 
 
 def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, faint: bool) -> None:
-    """One patch: a frame one unit wide with its pixels, or its number, inside; below pixels stands the number."""
+    """One patch: a frame one unit wide with its pixels or its number inside; below pixels, its number is written."""
     from matplotlib.patches import Rectangle
 
     left, low, side = x - 0.42, y - 0.42, 0.84
@@ -67,7 +67,7 @@ def crossing_lines(
 
 
 def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]]) -> Figure:
-    """How many patches are kept against how many there are, by several ways to make n·(1 − ratio) a whole number."""
+    """Kept patches against all patches, for several ways to round n·(1 − ratio)."""
     fig, axes = chart(7.4, 3.3)
     axes.plot(n, [x * (1 - ratio) for x in n], color=GREY, linewidth=1.2, label=f"{100 * (1 - ratio):.0f} % of n, not rounded")
     for (name, counts), colour, marker, size in zip(ways.items(), (ORANGE, BLUE), ("x", "o"), (6, 4)):
@@ -105,7 +105,7 @@ def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
 def how_often_kept(shares: Mapping[str, np.ndarray], expected: float, *, images: int) -> Figure:
     """Maps ``h w`` of how often each patch is kept (in %), and below each map the patches counted by it.
 
-    The band is where chance alone leaves 95 of 100 patches: ``expected`` ± 1.96 standard deviations of a share of that many images.
+    By chance alone, 95 of 100 patches lie in the band: ``expected`` ± 1.96 standard deviations of a share of this many images.
     """
     fig = figure(2.9 * len(shares) + 0.9, 4.6)
     table = fig.subplots(2, len(shares), squeeze=False, gridspec_kw={"height_ratios": [1.5, 1]})

@@ -1,4 +1,4 @@
-"""Objects over photographs: masks as veils of colour, boxes, and what each is."""
+"""Objects over photographs: masks as transparent colours, boxes, and class names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .style import BLUE, GREEN, ORANGE, PURPLE, Axes, Figure, figure
 
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442")
 VEIL = 0.45  # opacity of a mask
-LABELLED = 12  # objects in a picture up to which each box has its text; more would hide the picture
+LABELLED = 12  # with more objects than this, boxes have no text, which would hide the picture
 
 
 def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], classes: Sequence[str] = ()) -> None:
@@ -25,7 +25,7 @@ def draw_objects(axes: Axes, pixels: Tensor, objects: Mapping[str, Tensor], clas
     canvas = np.repeat(pixels.numpy(), 3 // len(pixels), axis=0).transpose(1, 2, 0) / 255
     labels, many = objects["labels"].tolist(), len(classes) > 1
     colours = [COLOURS[((label - 1) if many else i) % len(COLOURS)] for i, label in enumerate(labels)]
-    for mask, colour in reversed(list(zip(objects["masks"].bool().numpy(), colours))):  # the surest lies on top
+    for mask, colour in reversed(list(zip(objects["masks"].bool().numpy(), colours))):  # the highest score lies on top
         canvas[mask] = (1 - VEIL) * canvas[mask] + VEIL * np.array(to_rgb(colour))
     axes.imshow(canvas, interpolation="nearest" if max(canvas.shape) < 200 else "antialiased")
     axes.set_axis_off()
@@ -49,7 +49,7 @@ def objects_figure(
 ) -> Figure:
     """Pictures, each with one or more sets of objects side by side (the truth, a prediction), under titles.
 
-    pairs: how many pictures stand in a row.
+    pairs: how many pictures form a row.
     """
     columns, lines = len(titles) * pairs, -(-len(rows) // pairs)
     wide = min(7.6 / columns, 5.0)

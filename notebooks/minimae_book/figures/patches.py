@@ -9,9 +9,9 @@ import numpy as np
 
 from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, bare, chart, figure
 
-BANDS = (BLUE, ORANGE, GREEN, PURPLE)  # one colour a grid row, again from the first when there are more
+BANDS = (BLUE, ORANGE, GREEN, PURPLE)  # one colour per grid row; with more rows, they repeat
 TINTS = ("#CFE3F1", "#F9DCC8", "#CDEBE0", "#F3DFEA")  # the same, light enough to write on
-GAP = 0.14  # between patches that stand apart, in patch heights
+GAP = 0.14  # gap between separated patches, in patch heights
 
 
 def numbers_and_patches(image: np.ndarray, patch: tuple[int, int]) -> Figure:
@@ -45,7 +45,7 @@ def numbers_and_patches(image: np.ndarray, patch: tuple[int, int]) -> Figure:
 def moving_grid(pieces: np.ndarray, grid: tuple[int, int], moments: Sequence[float] = (0, 1, 2, 3, 4)) -> Figure:
     """The einops string as a moving grid. pieces: ``n p1 p2 3`` in [0, 1], in image order; grid: rows and columns ``h w``.
 
-    0 is the whole picture; until 1 its bands move apart, until 2 the pieces of each band; until 3 the bands slide behind one
+    Moment 0 is the whole picture. Until 1 its bands move apart, until 2 the pieces of each band. Until 3 the bands slide behind one
     another like stairs, and at 4 all stand in one row. Moments up to 2 share a line of the figure.
     """
     (h, w), wide = grid, pieces.shape[2] / pieces.shape[1]
@@ -68,7 +68,7 @@ def moving_grid(pieces: np.ndarray, grid: tuple[int, int], moments: Sequence[flo
 
 
 def _pieces_at(axes: Axes, pieces: np.ndarray, grid: tuple[int, int], moment: float, left: float, top: float) -> None:
-    """All pieces at one moment, framed in the colour of their band, with the names of the axes that can be seen."""
+    """All pieces at one moment, framed in the colour of their band, with the names of the visible axes."""
     from matplotlib.patches import Rectangle
 
     (h, w), wide = grid, pieces.shape[2] / pieces.shape[1]
@@ -133,7 +133,7 @@ def inside_a_patch(patch: np.ndarray) -> Figure:
 
 
 def cut_lines(picture: np.ndarray, patches: Sequence[tuple[int, int]]) -> Figure:
-    """One picture ``height width 3`` cut at each of some patch sizes (rows, columns); above it the numbers that result."""
+    """One picture ``height width 3`` cut at several patch sizes (rows, columns), with the resulting numbers above it."""
     height, width = picture.shape[:2]
     fig = figure(2.3 * len(patches), 2.3 * height / width + 0.5)
     for axes, (p1, p2) in zip(fig.subplots(1, len(patches), squeeze=False)[0], patches, strict=True):
@@ -160,7 +160,7 @@ def same_scale(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
 
 
 def tokens_and_values(image: int, channels: int, patches: Sequence[int]) -> Figure:
-    """Tokens of a square image, and numbers in each, for square patches of some sizes: two straight lines on logarithmic scales."""
+    """Tokens of a square image, and values in each, for square patches of several sizes: two straight lines on logarithmic scales."""
     tokens, values = [(image // p) ** 2 for p in patches], [p * p * channels for p in patches]
     fig, axes = chart(7.4, 3.8)
     for line, colour, marker, name in ((tokens, BLUE, "o", "tokens"), (values, ORANGE, "s", "numbers in a patch")):

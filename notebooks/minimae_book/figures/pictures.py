@@ -32,7 +32,7 @@ def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tens
 
 
 def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1, dpi: int = 120) -> Figure:
-    """A table of pictures: one row per image, one column per stage; with ``pairs`` the rows stand in that many column groups."""
+    """A table of pictures: one row per image, one column per stage; with ``pairs`` the rows form that many column groups."""
     columns, height = len(titles), -(-len(rows) // pairs)
     tall, wide = rows[0][0].shape[:2]
     side = WIDTH / (columns * pairs)
@@ -51,10 +51,10 @@ def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Seque
 
 
 def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[float], titles: Sequence[str]) -> Figure:
-    """One picture in three stages, large; below it what the model saw, and its reconstruction, at other mask ratios.
+    """One picture in three large stages; below them, the masked picture and its reconstruction at other mask ratios.
 
-    rows: original, masked and reconstruction at each of the ``shares`` that are hidden; the first is drawn large. A panorama's stages
-    stand below each other.
+    rows: original, masked and reconstruction at each of the hidden ``shares``; the first is drawn large. The stages of a
+    panorama are stacked.
     """
     (height, width), strip = rows[0][0].shape[:2], len(rows) - 1
     wide = width > 2.5 * height
@@ -82,7 +82,7 @@ def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[
 
 @dataclass(frozen=True)
 class Animation:
-    """Frames ``height width 3`` in [0, 255], to be saved as a figure is: a .gif (of 64 colours), .png or .webp that runs for ever."""
+    """Frames ``height width 3`` in [0, 255], to be saved like a figure: a .gif (64 colours), .png or .webp that repeats for ever."""
 
     frames: Sequence[np.ndarray]
 
@@ -90,7 +90,7 @@ class Animation:
         from PIL import Image
 
         frames = [Image.fromarray(frame) for frame in self.frames]
-        if path.suffix.lower() == ".gif":  # one palette for all frames: what does not change between two is stored once
+        if path.suffix.lower() == ".gif":  # one palette for all frames, so parts that do not change are stored once
             palette = Image.fromarray(np.concatenate(self.frames)).quantize(64)
             frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         pauses = [700] * (len(frames) - 1) + [2000]
@@ -98,7 +98,7 @@ class Animation:
 
 
 def mask_animation(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[float]) -> Animation:
-    """Frames in which the mask grows: the original, what the model saw and the reconstruction, at the ``shares`` that the rows hide."""
+    """Frames in which the mask grows: the original, what the model saw and the reconstruction, with ``shares`` hidden in turn."""
     from PIL import Image, ImageDraw, ImageFont
 
     frames, gap, line = [], 6, 26
@@ -126,7 +126,7 @@ def picture_table(
     scale_label: str = "",
     width: float = 7.4,
 ) -> Figure:
-    """A table of pictures with names at its rows and columns; None leaves a cell empty.
+    """A table of pictures with names for its rows and columns; None leaves a cell empty.
 
     A cell ``height width 3`` in [0, 1] is a picture; a cell ``h w`` is a map, drawn from dark (low) to bright (high) on one ``scale``
     for all maps, by default from 0 to their largest value; ``scale_label`` adds its colour bar. ``frames`` colours the border of a

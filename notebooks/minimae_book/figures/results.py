@@ -42,7 +42,7 @@ def curves(
     levels: Mapping[str, float] | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """Measured points, joined: {name: (x, y)}; ``levels`` are dashed lines across, with their names beside them."""
+    """Measured points, joined by lines: {name: (x, y)}; ``levels`` are dashed lines across, with their names beside them."""
     fig, axes = chart(6.4, 3.4)
     for (name, (across, up)), colour, marker in zip(lines.items(), (BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=False):
         axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
@@ -77,7 +77,7 @@ def scatters(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], 
     return fig
 
 
-FIVE = (BLUE, ORANGE, GREEN, PURPLE, "#444444")  # ten classes are five colours, each once as a disc and once as a triangle
+FIVE = (BLUE, ORANGE, GREEN, PURPLE, "#444444")  # ten classes have five colours, each as a disc and as a triangle
 
 
 def classes_in_a_plane(
@@ -133,7 +133,7 @@ def claim_panels(
 ) -> Figure:
     """A row for every measure: on the left {measure: {line: [(x, mean, std), …]}}, on the right the paper's {line: [(x, value), …]}.
 
-    effects: between them, differences with their intervals. The columns have scales of their own, because data and model differ.
+    effects: between them, differences with their intervals. Each column has its own scale, because data and model differ.
     log: numbers on a logarithmic axis.
     """
     effects = effects or {}
@@ -176,7 +176,7 @@ def differences(axes: Axes, effects: Sequence[Effect], measure: str) -> None:
 
 
 def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log: bool = False) -> None:
-    """One panel: joined marks over numbers, single marks over names; a bar is one standard deviation over the seeds to either side."""
+    """One panel: joined marks for numbers, single marks for names; a bar is one standard deviation over the seeds to either side."""
     plain(axes)
     names = list(dict.fromkeys(x for points in lines.values() for x, _, _ in points if isinstance(x, str)))
     others = iter(OTHERS)
@@ -198,7 +198,7 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
             axes.set_xscale("log")
             axes.minorticks_off()
         else:
-            room = 0.035 * (ticks[-1] - ticks[0])  # the labels of ticks this close would overlap
+            room = 0.035 * (ticks[-1] - ticks[0])  # tick labels this close would overlap
             ticks = [x for x, before in zip(ticks, [-math.inf, *ticks]) if x - before > room]
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 8 else 0)
     axes.margins(y=0.12)
@@ -210,5 +210,5 @@ def drawn(axes: Axes, lines: Mapping[str, Points], measure: str, axis: str, log:
 
 
 def wrapped(name: str) -> str:
-    """A name in short lines; a number stays with its percent sign."""
+    """A name broken into short lines; a number stays with its percent sign."""
     return "\n".join(textwrap.wrap(name.replace(" %", "\u00a0%"), 11))

@@ -1,4 +1,4 @@
-"""What all figures have in common: colours that colour-blind readers can distinguish (Okabe and Ito), size, frame."""
+"""The common style of all figures: colours that colour-blind readers can distinguish (Okabe and Ito), size, frame."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bare(axes: Axes) -> Axes:
 
 
 def box(axes: Axes, place: tuple[int, int], colour: str = ORANGE, *, scale: tuple[float, float] = (1, 1)) -> None:
-    """A frame around one patch (row, column) of a grid; ``scale`` is the size of a patch in what is drawn."""
+    """A frame around one patch (row, column) of a grid; ``scale`` is the size of a patch in the plot."""
     from matplotlib.patches import Rectangle
 
     corner = (place[1] * scale[1] - 0.5, place[0] * scale[0] - 0.5)

@@ -85,7 +85,7 @@ def loss_levels(levels: Mapping[str, float], *, highlight: Sequence[str] = ()) -
 
 
 def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, baseline: float, words: str) -> Figure:
-    """Losses against steps, thin as they are and thick as a running mean, with one dashed level: {name: (steps, losses)}."""
+    """Losses against steps, thin, their running mean, thick, and one dashed level: {name: (steps, losses)}."""
     fig, axes = chart(6.6, 3.4)
     for colour, (name, (steps, losses)) in zip((BLUE, ORANGE, GREEN), curves.items(), strict=False):
         width = max(1, len(losses) // 25)
@@ -100,7 +100,7 @@ def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
 
 
 def explained(shares: Sequence[float], *, wanted: float, count: int) -> Figure:
-    """Share of the variance that the first coefficients hold, with the count at which a wanted share is reached."""
+    """Share of the variance that the first coefficients hold, with the count that reaches a wanted share."""
     fig, axes = chart(6.0, 3.0)
     axes.plot(range(1, len(shares) + 1), 100 * np.asarray(shares), "o-", color=PURPLE, markersize=5)
     axes.axhline(100 * wanted, color=GREY, linestyle="--", linewidth=1.2)

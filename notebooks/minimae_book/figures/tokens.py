@@ -1,4 +1,4 @@
-"""Figures of tokens: which the encoder sees and what they cost (chapter 04), and their way through the decoder (chapter 05)."""
+"""Figures of tokens: those that the encoder sees, and their cost (chapter 04); their path through the decoder (chapter 05)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, bare, chart,
 
 
 def visible_tokens(picture: np.ndarray, keep: Sequence[int], grid: tuple[int, int]) -> Figure:
-    """The patches in ``keep`` at their positions in the picture, and the same as a row of tokens after the class token."""
+    """The patches in ``keep`` at their positions in the picture, and the same patches as a row of tokens after the class token."""
     from matplotlib.patches import Rectangle
 
     (h, w), k = grid, len(keep)
@@ -110,7 +110,7 @@ def token_strip(keep: Sequence[int], masked: Sequence[int], pictures: np.ndarray
     """Three rows of tokens: visible, with mask tokens appended, restored to image order; lines follow each token down.
 
     keep, masked: patch numbers in the order of the shuffle. pictures: ``n p1 p2`` or ``n p1 p2 3`` in [0, 1], in image order.
-    The number below a token is the patch that it stands for. The class token is left out: it does not move.
+    The number below a token is its patch. The class token is left out, because it does not move.
     """
     order, k = [*keep, *masked], len(keep)
     n, high = len(order), 2.6

@@ -1,4 +1,4 @@
-"""Figures of a training run: loss, learning rate, which image comes when."""
+"""Figures of a training run: loss, learning rate, and the order of the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: flo
     seen = np.asarray(steps) * images_per_step / 1000
     values = np.asarray(losses)
     many = len(values) >= 10
-    # A marker, because one point makes no line.
+    # A marker, because a single point draws no line.
     look: dict[str, Any] = {"alpha": 0.35, "linewidth": 1} if many else {"linewidth": 2, "marker": "o", "label": "MAE"}
     axes.plot(seen, values, color=BLUE, **look)
     if many:
@@ -39,7 +39,7 @@ PANELS = {
 
 
 def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Every logged number by optimizer step, a small panel each. The learning rates of layers (``lr_x0.75``) share the panel of ``lr``."""
+    """Every logged number by optimizer step, each in its panel. The learning rates of layers (``lr_x0.75``) share the panel of ``lr``."""
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for point in history:
         for name, value in point.items():
@@ -56,7 +56,7 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
         axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=9)
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        if len(lines) > 1:  # of many layers, the peak and the first
+        if len(lines) > 1:  # of many layers, only the peak and the first rate
             axes.legend(handles=axes.lines if len(lines) <= 4 else axes.lines[:2], frameon=False, fontsize=7)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
