@@ -145,7 +145,7 @@ class DataOptions:
         return images
 
     def test_images(self, name: str, train: ImageDataset, **given: Any) -> ImageDataset:
-        """The test split; if a folder has none, the training images, with a note. A faulty one raises as in :meth:`open`.
+        """The test split; if a folder has none, the training images, with a note. Raises as :meth:`open`.
 
         If the training images have no labels, those of the test images do not matter.
         """

@@ -27,7 +27,7 @@ def as_index(index: Any, count: int) -> Tensor:
 
 
 def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> Tensor:
-    """Indices of ``count`` out of ``total`` images, chosen by the seed: int64 ``count``. A larger count contains a smaller.
+    """Indices of ``count`` out of ``total`` images, chosen by the seed: int64 ``count``. A larger choice contains a smaller one.
 
     With labels ``total``, the same number of each class, as nearly as possible.
     """
@@ -42,7 +42,7 @@ def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> T
 
 
 def held_out(labels: Tensor, share: float, *, seed: int = 0) -> Tensor:
-    """Which images are held out to test on: that share of each class, chosen by the seed. labels int64 ``N`` → bool ``N``.
+    """Which images are held out for testing: this share of each class, chosen by the seed. labels int64 ``N`` → bool ``N``.
 
     Holds out at least one image of each class that has two, and never a whole class.
     """

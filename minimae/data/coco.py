@@ -72,7 +72,7 @@ def find_json(root: Path, split: str, folder: str | None) -> Path | None:
 
 
 def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tuple[str, ...], tuple[str, ...]]:
-    """Pictures, the objects of each, the names of the classes, and notes about what was left out, a line each.
+    """Pictures, the objects of each, the names of the classes, and notes about what was left out, one per line.
 
     Pictures without a listed object stay, as examples of background. Raises MinimaeError for a file that is not such JSON,
     FileNotFoundError for missing pictures, and ValueError for impossible objects.

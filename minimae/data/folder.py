@@ -120,7 +120,7 @@ def _labels(folder: Path, names: list[str], classes: list[str]) -> list[int]:
 
 
 def with_test_part(files: ImageFiles, split: str, share: float, *, seed: int = 0) -> ImageFiles:
-    """The training or the test split of files without a test part, chosen by the seed. Files keep their sample ids."""
+    """The training or test split of files without a test part, chosen by the seed. Files keep their sample ids."""
     if files.labels is None:
         raise ValueError(f"{files.root} has no class folders, so no labels; accuracy needs one folder per class")
     test = held_out(files.labels, share, seed=seed)

@@ -83,7 +83,7 @@ class Job:
             raise Damaged(f"{shown(path)} cannot be read ({error})") from None
 
     def unchanged(self, shard: Shard) -> bool:
-        """Whether the pictures are those that were packed: by size and time, or by their bytes if a copy has another time."""
+        """Whether the pictures are those that were packed: by size and time, or by their bytes if the times differ."""
         if shard.stamp in ("", self.stamp()):  # "" in shards of earlier versions
             return True
         digest = hashlib.sha256()

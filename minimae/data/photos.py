@@ -1,6 +1,6 @@
 """Natural photographs that come with scikit-image and scikit-learn, cut into crops of many scales.
 
-Seven colour photographs, thousands of crops: enough to see a masked autoencoder learn texture and edges, offline. A third of each
+Seven colour photographs give thousands of crops, enough to see a masked autoencoder learn texture and edges, offline. A third of each
 photograph, at one side, is set aside: test crops come from there, training crops from the rest, and no pixel is in both.
 The label is the photograph. :func:`make_folder` writes them as a small ImageNet of real JPEGs, to try commands on.
 """

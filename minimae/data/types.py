@@ -46,7 +46,7 @@ class ImageDataset(ABC):
 
     name: for messages. labels: int64 ``N``, or None. classes: their names, by label. ids: int64 ``N``, the sample ids that all
     randomness is a function of; a subset keeps the ids of its images. channels: of every image. notes: what was left out or held out,
-    a line each. fixed_statistics: mean and standard deviation to normalise by, where those of the pixels should not be used.
+    a line each. fixed_statistics: mean and standard deviation to normalise with, instead of those of the pixels.
 
     A subclass has these attributes and two methods: :meth:`read` and :meth:`subset`.
     """

@@ -19,7 +19,7 @@ CHUNK = 32  # rows that are resized on the device at once: float32 takes four ti
 
 
 def resize_on_host(picture: Any, box: list[float], edges: list[int], image: tuple[int, int]) -> Any:
-    """A Pillow image → the view of it, ``image`` pixels in height and width: bicubic, antialiased."""
+    """A Pillow image → its view of ``image`` pixels in height and width: bicubic, antialiased."""
     from PIL import Image
 
     top, left, bottom, right = edges

@@ -49,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A named recipe, and the facts to know before starting it."""
+    """A named recipe, and what to know before starting it."""
 
     name: str
     what: str  # One line: what is trained.

@@ -1,4 +1,4 @@
-"""Recipes for small data: the main job, and those of the book and of the shipped weights."""
+"""Recipes for small data: the main job, the book, and the shipped weights."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def settings_lines(recipe: Settings | Knn, before: Settings | Knn | None = None)
 def brief(recipe: Settings, before: Entry | None, *, data: str, images: int, size: Size, processes: int, device: str, out: object) -> str:
     """The summary printed before a run: model, data, steps, output folder, and what differs from the recipe ``before``.
 
-    data: the images in a line. out: the folder, or None where nothing is kept.
+    data: the images in one line. out: the folder, or None if nothing is saved.
     """
     window = recipe.batch * recipe.accumulate * processes
     steps, lr = recipe.steps(images, processes), scaled_lr(recipe.base_lr, window)

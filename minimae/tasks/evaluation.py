@@ -140,7 +140,7 @@ def write_predictions(path: Path, predictions: Predictions, images: ImageDataset
 
 
 def write_confusion(path: Path, predictions: Predictions, images: ImageDataset, classes: int) -> None:
-    """A CSV file that counts images by class (rows) and predicted class (columns). Raises MinimaeError likewise."""
+    """A CSV file that counts images by class (rows) and predicted class (columns). Raises MinimaeError when it cannot be written."""
     counts = torch.bincount(predictions.labels * classes + predictions.top[:, 0], minlength=classes**2).view(classes, classes)
     names = [class_name(images, label) for label in range(classes)]
     write_csv(path, [["label \\ predicted", *names], *([name, *row] for name, row in zip(names, counts.tolist(), strict=True))])

@@ -69,7 +69,7 @@ def references() -> Sequence[Reference]:
 
 
 def reference(recipe: Pretrain, size: Size, data: str, images: int) -> Reference | None:
-    """The curve of this task, or None where there is none."""
+    """The curve of this task, or None if there is none."""
     task = task_of(recipe, size, data, images)
     return next((curve for curve in references() if curve.task == task), None)
 

@@ -37,7 +37,7 @@ class LoaderConfig:
     workers: int | None = None
     """Processes that read images, for each training process; by default this machine's cores divided among those."""
     crop_on: Literal["host", "device"] = "host"
-    """Where images are cropped and resized: in the workers, or on the device, which needs fewer cores and more of the bus."""
+    """Where images are cropped and resized: in the workers, or on the device, which needs fewer cores and moves more data."""
     skip_corrupt: bool = False
     """Leave out unreadable images; each is reported. Without this they are an error."""
 

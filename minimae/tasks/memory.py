@@ -34,7 +34,7 @@ class Need:
     classes: int = 0
 
     def bytes(self, pool: Pool) -> int:
-        """The most memory used at a time, roughly."""
+        """Peak memory, roughly."""
         solver = SOLVER * self.classes
         return int(4 * feature_width(self.size, pool) * (COPIES * (self.train + self.test) + solver)) + (0 if solver else COSINES)
 

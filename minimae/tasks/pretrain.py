@@ -76,9 +76,9 @@ class Pretrain(Settings):
     sampling: Literal["random", "block", "grid"] = "random"
     """Which patches are hidden: random ones, large blocks, or all but a regular grid."""
     unit: int = 1
-    """Hide or keep squares of unit × unit patches as one: 2 or 4 in a later work, Pixio."""
+    """Hide or keep squares of unit × unit patches whole: 2 or 4 in a later work, Pixio."""
     predict: float = 1.0
-    """Share of the hidden patches that is predicted, others in each epoch; a third in a later work, CrossMAE: faster."""
+    """Share of the hidden patches that is predicted, different ones in each epoch: faster. A third in a later work, CrossMAE."""
     target: Literal["pixels", "normalised", "pca"] = "normalised"
     """What to predict for a hidden patch: its pixels, its pixels normalised by their own mean and standard deviation, or the principal
     components of its pixels. Losses of different targets cannot be compared."""
@@ -89,7 +89,7 @@ class Pretrain(Settings):
     crop: tuple[float, float] | None = (0.2, 1.0)
     """Share of the area that a random crop keeps; None takes the whole image."""
     fixed_crop: float | None = None
-    """Instead of that, a square crop of one size at a random position: its side as a share of the shorter side of the image, 0.875."""
+    """Instead, a square crop of fixed size at a random position: its side as a share of the shorter side of the image (0.875)."""
     jitter: float = 0.0
     """How far brightness, contrast, saturation and hue move at random; 0.4 is usual, 0 is the paper's choice."""
     flip: bool = True
@@ -129,7 +129,7 @@ class Pretrain(Settings):
         return self.size_at(image, images.channels)
 
     def size_at(self, image: int | Pair, channels: int) -> Size:
-        """The resolved size for images of these pixels (unless the recipe has its own) and channels. Raises ValueError likewise."""
+        """The resolved size for images of these pixels (unless the recipe has its own) and channels. Raises the same errors."""
         changes: dict[str, Any] = {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
         resolved = size(self.size, **{"image": image, **changes, "channels": channels})
         predicted_count(resolved.grid, ratio=self.ratio, unit=self.unit, share=self.predict)
@@ -166,7 +166,7 @@ class PretrainTask(Task):
         return batches(self.dataset, order, self.reading, **options, seed=self.recipe.seed, repeats=self.recipe.repeats)
 
     def expected(self) -> Expectation | None:
-        """The expected loss, in the process that writes the log; the others read no images for it."""
+        """The expected loss, only in the process that writes the log; the others need not read images for it."""
         if not world().main:
             return None
         r, reading = self.recipe, self.reading

@@ -38,7 +38,7 @@ class Probe(Settings):
     base_lr: float = 0.1
     weight_decay: float = 0.0
     momentum: float = 0.9
-    """LARS: share of the last update in the next one."""
+    """LARS momentum: the share of the last update in the next one."""
     trust: float = 0.001
     """LARS: how far a weight matrix moves at a learning rate of 1, as a share of its norm."""
     pool: Literal["class", "mean"] = "class"

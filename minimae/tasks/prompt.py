@@ -57,7 +57,7 @@ class Prompt(Settings):
     layer_decay: float = 0.75
     """The learning rate shrinks by this factor from each layer of the encoder to the one below it; 1 gives all the same."""
     clicks: int = 3
-    """Rounds of a step: after each, the simulated user corrects the mask that is expected to be the best."""
+    """Rounds of a step: after each, the simulated user corrects the mask that is expected to be best."""
     boxes: float = 0.25
     """Share of the objects whose first prompt is a box instead of a click."""
     flip: bool = True

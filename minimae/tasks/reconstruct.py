@@ -76,7 +76,7 @@ def predict_in_windows(model: MAE, images: Tensor, mask: Mask) -> Tensor:
 
 @torch.no_grad()
 def reconstruction_triplets(trained: Pretrained, pixels: Any, mask: Mask) -> list[Triplet]:
-    """Images ``b c height width`` and a mask → of each image the original, what the model saw, and the reconstruction.
+    """Images ``b c height width`` and a mask → for each image: the original, what the model saw, and the reconstruction.
 
     pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. → float32 ``height width 3`` in [0, 1], on the CPU.
     Raises MinimaeError for weights without a trained decoder.

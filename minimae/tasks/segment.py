@@ -51,10 +51,10 @@ class Segment(Settings):
     drop_path: float = 0.1
     """How often the last block is skipped in training; earlier blocks less often, the first never."""
     image: int | Pair | None = None
-    """Height and width of training crops, in pixels. In evaluation the shorter side of a picture becomes as long as theirs. None keeps
+    """Height and width of training crops, in pixels. In evaluation, pictures are resized to the same shorter side. None keeps
     the encoder's."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """The shorter side of a picture before it is cropped, as a share of that of the crop; chosen evenly between the two."""
+    """The shorter side of a picture before it is cropped, as a share of the crop's shorter side; uniform between the two."""
     flip: bool = True
     """Mirror pictures left to right, at random."""
     frozen: bool = False

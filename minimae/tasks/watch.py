@@ -122,7 +122,7 @@ def watch(
     draw: Callable[[list[Triplet], str], Any] | None = None,
     reading: LoaderConfig = DEFAULTS,
 ) -> Watch:
-    """A callback that measures the model every so many epochs, on at most ``images`` training and as many held-out images.
+    """A callback that measures the model every ``every`` epochs, on at most ``images`` training and ``images`` held-out images.
 
     knn, probe: accuracy in percent on the held-out images, from the training images and their labels, which are used for this alone and
     never for training. rank: :func:`effective_rank` of the held-out features. validation: the loss of the held-out images.

@@ -47,7 +47,7 @@ def join(environment: Mapping[str, str], device: str, *, timeout: float = 600.0)
     """Join the other processes if torchrun started this one (it sets RANK, LOCAL_RANK, WORLD_SIZE); → the device of this process.
 
     GPUs use NCCL, CPUs use gloo. timeout: seconds to wait for the others before all fail.
-    A process that torchrun started ends when torchrun is gone. Raises MinimaeError when there are fewer GPUs than processes here.
+    A process that torchrun started ends when torchrun has ended. Raises MinimaeError when there are fewer GPUs than processes here.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         end_without_parent()
@@ -220,7 +220,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def broadcast_tensors(*tensors: Tensor) -> None:
-    """Overwrite these tensors, in every process, with those of the first one."""
+    """Overwrite these tensors, in every process, with those of the first process."""
     for tensor in tensors if world().size > 1 else ():
         dist.broadcast(tensor, 0)
 

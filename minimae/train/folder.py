@@ -54,7 +54,7 @@ class Checkpoints:
         return self.out is not None and self.clock() - self.ended > max(self.settings.save_every, SHARE * self.took)
 
     def planned(self, step: int) -> bool:
-        """Whether this step is saved whatever the time: the end of a kept epoch, or every step."""
+        """Whether this step is saved whatever the clock says: the end of a kept epoch, or every step."""
         return self.settings.save_every == 0 or self.epoch_ends(step) is not None
 
     def epoch_ends(self, step: int) -> float | None:

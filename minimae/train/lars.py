@@ -60,7 +60,7 @@ class LARS(torch.optim.Optimizer):
 
 
 class ScaledLARS(LARS):
-    """LARS for a loss scaler (fp16): a step whose gradients overflowed changes nothing, and the host need not know which step that is.
+    """LARS for a loss scaler (fp16): a step whose gradients overflowed changes nothing, and the host need not learn which step it is.
 
     Without this torch's scaler reads from the device in every step whether there was an overflow. Without a scaler it is LARS.
     """

@@ -53,7 +53,7 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def layer_lrs(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:
-    """The learning rates of the layers, named by their share of ``lr``, where there are several: for the log."""
+    """The learning rates of the layers, named by their share of ``lr``, for the log, if there are several."""
     scales = sorted({group.get("lr_scale", 1.0) for group in optimizer.param_groups})
     return {f"lr_x{scale:.3g}": lr * scale for scale in scales} if len(scales) > 1 else {}
 

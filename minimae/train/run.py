@@ -105,7 +105,7 @@ class Run:
         return self.agreement.stop
 
     def stop_requested(self) -> bool:
-        """The same, after each forward pass: about once a second the processes agree on it."""
+        """Whether to stop, after each forward pass: the processes agree on it about once a second."""
         return self.agreement.passed()
 
     def logs_at(self, step: int) -> bool:

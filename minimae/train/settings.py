@@ -32,9 +32,9 @@ class Settings:
     weight_decay: float = 0.05
     """How strongly weights are pulled towards zero; biases and norms are exempt."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's decay of its two moments."""
+    """Decay rates of AdamW's two moments."""
     clip: float | None = None
-    """Largest gradient norm; None does not clip, and then no norm is computed."""
+    """Gradients are clipped to this norm; None neither clips nor computes the norm."""
     precision: Precision = "auto"
     """auto is bf16 autocast on a GPU with bf16 units, fp16 with a loss scaler on an older one, float32 elsewhere."""
     compile: bool = False
@@ -52,7 +52,7 @@ class Settings:
     log_every: int = 20
     """Optimizer steps between two lines of metrics.jsonl."""
     save_every: float = 60.0
-    """Seconds between two checkpoints; longer where saving takes more than a twentieth of them. 0 saves after every step."""
+    """Seconds between two checkpoints; longer if saving takes more than a twentieth of that time. 0 saves after every step."""
     keep: int = 2
     """How many of the last checkpoints are kept."""
     keep_every: float | None = None
@@ -108,7 +108,7 @@ class Settings:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """A recipe read from JSON: lists become tuples. Fields that this version does not know are an error."""
+    """A recipe read from JSON: lists become tuples. Unknown fields are an error."""
     known = {f.name for f in fields(cls)}
     for name in values:
         if name not in known:

@@ -88,7 +88,7 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, sett
 
 
 class Prefetch(Iterator[Batch]):
-    """The batches of a loader, one ahead: :meth:`fetch` copies the next one to a GPU on a stream of its own. Elsewhere it does nothing.
+    """The batches of a loader, one ahead: :meth:`fetch` copies the next one to a GPU on its own stream. On a CPU it does nothing.
 
     ids: the sample ids of the last batch. waited: seconds that the loader has waited for images, if it measures that.
     """

@@ -78,7 +78,7 @@ class Agreement:
 def end_without_parent(*, every: float = 1.0, patience: float = PATIENCE) -> None:
     """From now on, stop this process when its parent has died, and end it after ``patience`` more seconds.
 
-    A killed torchrun cannot end its processes: they would keep training beside those of the next start.
+    A killed torchrun cannot end its processes: they would keep training beside the processes of the next start.
     """
     parent = os.getppid()
 

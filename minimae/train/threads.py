@@ -31,7 +31,7 @@ PART = 256  # images per batch counted without training, where the batch is only
 
 
 def step_flops(size: Size | None, settings: Any = None, *, images: int = PART) -> float:
-    """Floating-point operations of a training step with these settings; without settings, of passing whole images, a chunk at a time."""
+    """Floating-point operations of a training step with these settings; without settings, of a forward pass of a chunk of whole images."""
     if size is None:
         return 2 * SMALL
     cost = flops(size, getattr(settings, "ratio", None))
@@ -166,7 +166,7 @@ def training(model: nn.Module, settings: Any, *, stored: int | None = None, say:
 
 
 def inference(model: nn.Module) -> Threads:
-    """The threads for passing whole images through a model, a chunk at a time."""
+    """The threads for passing whole images through a model in chunks."""
     size = size_of(model)
     if size is None or device_of(model).type != "cpu":
         return Threads(None)

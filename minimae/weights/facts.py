@@ -1,4 +1,4 @@
-"""Facts about weights that tensors do not show: stated by their source, or given by the user."""
+"""Facts about weights that the tensors do not contain: stated by their source, or given by the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Statistics = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a source states; None where it states nothing. image: height and width that the positions are for."""
+    """What a source states; None for what it does not state. image: height and width that the positions are for."""
 
     heads: int | None = None
     decoder_heads: int | None = None

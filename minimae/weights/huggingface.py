@@ -141,7 +141,7 @@ def facts_of_preprocessor(preprocessor: Mapping[str, Any], source: str, *, stric
 
 
 def sizes_of(size: Size, *, decoder: bool) -> dict[str, Any]:
-    """The size of a model by the fields of a config."""
+    """The size of a model, from the fields of a config."""
     sizes = {
         "hidden_size": size.width, "num_hidden_layers": size.depth, "intermediate_size": size.mlp_ratio * size.width,
         "num_channels": size.channels, "patch_size": pair(size.patch), "head_dim": size.width // size.heads,

@@ -90,7 +90,7 @@ class Names:
 
 
 def fresh_decoder(width: int, depth: int) -> dict[str, int]:
-    """Width, depth and heads of a decoder for an encoder without one: those of the named size, or of the paper."""
+    """Width, depth and heads of a decoder for an encoder without one: from the named size or the paper."""
     named = next((asdict(s) for s in SIZES.values() if (s.width, s.depth) == (width, depth)), PAPER_DECODER)
     return {name: named[name] for name in PAPER_DECODER}
 

@@ -47,7 +47,7 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
 
 
 def read_checkpoint(state: dict[str, Any], path: Path) -> Pretrained | Classified:
-    """The model of a run. Raises MinimaeError for a linear probe, which is a head without a model of its own."""
+    """The model of a run. Raises MinimaeError for a linear probe, which has a head but no model of its own."""
     kind = state.get("kind")
     check_run(state, kind, path)
     if kind == "pretrain":

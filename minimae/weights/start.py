@@ -61,7 +61,7 @@ def shown(value: Any) -> str:
 def start_from(model: MAE, trained: Pretrained | Classified, recipe: Pretrain, statistics: tuple[Tensor, Tensor]) -> str:
     """Copy trained weights into a fresh model, in place → what was taken and what is fresh, to be printed.
 
-    The decoder is taken too if ``recipe.init_decoder`` asks for it and theirs is trained, of the same size and for the same target.
+    The decoder is taken too if ``recipe.init_decoder`` asks for it and theirs was trained, with the same size and target.
     """
     if isinstance(trained, Pretrained):
         weights = trained.model.encoder.state_dict()
@@ -84,7 +84,7 @@ def start_from(model: MAE, trained: Pretrained | Classified, recipe: Pretrain, s
 
 
 def copy_into(part: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Copy the weights that exist, in place → the names of those that stay fresh."""
+    """Copy the given weights, in place → the names of those that stay fresh."""
     return part.load_state_dict({name: weights[name] for name in part.state_dict() if name in weights}, strict=False).missing_keys
 
 

@@ -104,7 +104,7 @@ def attribute(part: Any, path: str) -> Any:
 
 
 class TimmEncoder(nn.Module):
-    """A live VisionTransformer of timm as the encoder of a MAE: ``mae.encoder = TimmEncoder(vit)``; see docs/elsewhere.md.
+    """A live VisionTransformer of timm as the encoder of an MAE: ``mae.encoder = TimmEncoder(vit)``; see docs/elsewhere.md.
 
     The blocks see the class token, registers and visible patches only. Nothing is copied: gradients reach ``vit``, which is what you keep.
     Registers, layer scale and norms of queries and keys stay as they are. ``size`` describes it, for :class:`minimae.MAE`; decoder:

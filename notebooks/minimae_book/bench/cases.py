@@ -197,7 +197,7 @@ DEFAULTS = f"{TIMM}, the usual loop"
 
 
 def steps_of(task: TaskName) -> tuple[Callable[..., Built], dict[str, Callable[..., Built]]]:
-    """How our step of a task is built, and those of the rivals by name."""
+    """How our step of a task is built, and those of the rivals, by name."""
     if task == "pretrain":
         return ours_pretrain, {
             TIMM: partial(rival_pretrain, make=rivals.timm_mae),

@@ -27,7 +27,7 @@ class Row:
     """One line. Medians over the rounds; ``ratio`` is this row's images/s over those of ours in eager mode, in the same round.
 
     of_matmul: TFLOP/s over those of a plain matrix product in the same rounds. mfu: over the GPU's data sheet. gigabytes: the most that
-    tensors took during a step (weights, optimizer state, activations). note: why there are no numbers, or what to know about them.
+    tensors took during a step (weights, optimizer state, activations). note: the reason for missing numbers, or a remark on them.
     """
 
     task: str

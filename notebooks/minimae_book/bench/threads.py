@@ -33,7 +33,7 @@ from .results import keep
 from .running import Running
 
 CONDITIONS = ("quiet", "beside a busy process")
-SETTLED = 0.3  # only this last share of a measurement counts: by then the number of threads has settled
+SETTLED = 0.3  # only the last part of a measurement, this share, counts: by then the number of threads has settled
 
 MODELS: dict[str, tuple[Pretrain, int, int, float]] = {  # recipe, pixels, channels, seconds of a measurement
     "demo": (FASHION, 28, 1, 3.0),

@@ -183,6 +183,6 @@ def ch03_move(f: Callable[[int, int, int], Tensor]) -> Verdict:
 
 
 def _addresses(d: int, rows: int, columns: int) -> Tensor:
-    """The addresses of a 5 × 6 grid, all moved by some rows and columns, also beyond the edge: float64 ``30 d``."""
+    """The addresses of a 5 × 6 grid, all shifted by some rows and columns, even beyond the edge: float64 ``30 d``."""
     row = sincos_1d(torch.arange(5) + rows, d // 2).repeat_interleave(6, dim=0)
     return torch.cat([sincos_1d(torch.arange(6) + columns, d // 2).repeat(5, 1), row], dim=1)

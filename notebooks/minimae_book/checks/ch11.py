@@ -38,7 +38,7 @@ def ch11_margin(f: Callable[..., Any]) -> Verdict:
 
 def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     """Share of hidden patches with a visible neighbour."""
-    hidden = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.6  # every mistake below has a share of its own
+    hidden = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.6  # every mistake below gives a different share
     before = hidden.clone()
     got = f(hidden)
     if not torch.equal(before, hidden):

@@ -13,7 +13,7 @@ from minimae.tasks.pretrain import Pretrain
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of an ablation: the fields of Pretrain that differ, and the paper's top-1 (None where it gives none)."""
+    """One row of an ablation: the fields of Pretrain that differ, and the paper's top-1 (None if it gives none)."""
 
     changes: dict[str, Any]
     finetuned: float | None

@@ -41,7 +41,7 @@ class ReproduceCommand:
     """smoke: under a minute. laptop: two cores, under an hour. colour: CIFAR-10, about as long. full: all of Fashion-MNIST, hours.
     gpu: one GPU, under half an hour."""
     seeds: int | None = None
-    """Run only the first so many seeds of the budget; more can be added later, and nothing is repeated."""
+    """Run only this many seeds of the budget, the first ones; more can be added later, and nothing is repeated."""
     out: Path = Path("runs/reproduce")
     """Folder for results, figures, weights. Finished jobs there are not repeated, and a second process may work in it too."""
     data_root: Path = data.DOWNLOADS

@@ -47,7 +47,7 @@ def farthest(points: Logged, run: Logged) -> float:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], Pretrain, Logged]:
-    """A finished run: its task, its recipe, and what it logged. Raises OSError, KeyError or ValueError for other folders."""
+    """A finished run: its task, its recipe, and its log. Raises OSError, KeyError or ValueError for other folders."""
     recipe = from_dict(Pretrain, json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["recipe"])
     state = load_checkpoint(folder / CHECKPOINT, "pretrain")
     logs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

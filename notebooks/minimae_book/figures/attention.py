@@ -74,7 +74,7 @@ def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[
 
 
 def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] | None], *, label: str, own_scale: bool = False) -> Figure:
-    """Maps ``h w`` side by side, each with its patch in a frame (or none); one colour scale, or one for each."""
+    """Maps ``h w`` side by side, each with its patch framed, if any; one colour scale for all, or one for each."""
     fig = figure(2.6 * len(maps), 3.3 if own_scale else 3.65)
     panels = fig.subplots(1, len(maps), squeeze=False)[0]
     everything = np.concatenate([one.ravel() for one in maps.values()])

@@ -80,7 +80,7 @@ def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]
 
 
 def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
-    """How many patches an image keeps when a coin decides for each (a histogram of ``counts``), and when noise is sorted (always k)."""
+    """How many patches an image keeps if a coin decides for each (a histogram of ``counts``), and if noise is sorted (always k)."""
     counts = np.asarray(counts)
     fig, axes = chart(7.4, 3.0)
     values = np.arange(min(counts.min(), k), counts.max() + 1)
