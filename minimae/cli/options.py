@@ -52,7 +52,7 @@ def pick_device(name: str) -> str:
 
 
 def resumes(out: Path, *, resume: bool, auto: bool = False, option: str = "--resume") -> bool:
-    """Whether to resume the run in ``out``: on request, or after torchrun has restarted the processes of some machine.
+    """Whether to resume the run in ``out``: on request, or after torchrun has restarted the processes of a machine.
 
     Raises MinimaeError, with the option that continues it, instead of writing over a run.
     """

@@ -65,7 +65,7 @@ def load(
     Scenes that are not square come without masks and boxes.
     channels: 1 (grey) or 3 (colour). bits: how many bits of deeper pictures in a folder are used, if their files do not state it.
     download: fetch what is missing. skip_corrupt: leave damaged files out and list them in ``skipped``.
-    limit: at most that many images, evenly from the classes, always the same ones; for ``shapes``, that many are drawn.
+    limit: at most this many images, evenly from all classes and always the same; for ``shapes``, this many are drawn.
     Raises ValueError for an unknown name, split or value and for damaged data, FileNotFoundError for missing data.
     """
     images = _find(name, split, root=root, image=image, channels=channels, bits=bits, download=download, limit=limit)

@@ -157,7 +157,7 @@ class ImageDataset(ABC):
         return self.subset(choose(self.labels, len(self), count, seed=seed))
 
     def limited(self: Self, limit: int | None) -> Self:
-        """At most ``limit`` images, evenly from the classes and always the same ones, in their order."""
+        """At most ``limit`` images, evenly from all classes and always the same, in their order."""
         if limit is None or limit >= len(self):
             return self
         return self.subset(choose(self.labels, len(self), limit).sort().values)

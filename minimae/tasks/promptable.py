@@ -50,7 +50,7 @@ class Masks:
 
     @property
     def picked(self) -> Tensor:
-        """The index of the mask that is expected to be the best: int64 ``b``."""
+        """The index of the mask with the highest expected IoU: int64 ``b``."""
         return self.quality.argmax(1)
 
     def inside(self, image: Pair) -> Tensor:

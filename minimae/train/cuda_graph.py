@@ -50,7 +50,7 @@ def remember(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[],
 
 
 class Captured:
-    """A step that was recorded. Called with inputs of the same shapes it copies them into place and replays the step."""
+    """A step that was recorded. A call copies inputs of the same shapes into place and replays the step."""
 
     def __init__(self, graph: Any, inputs: tuple[Tensor, ...], result: Any) -> None:
         self.graph, self.inputs, self.result = graph, inputs, result

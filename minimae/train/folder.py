@@ -1,6 +1,6 @@
 """The folder of a run: its checkpoints, its metrics, and the lock that keeps other runs out.
 
-``checkpoint.pt`` is the newest checkpoint, ``checkpoint-STEP.pt`` are those before it, ``epoch-EPOCH.pt`` those that are kept for good.
+``checkpoint.pt`` is the newest checkpoint, ``checkpoint-STEP.pt`` are earlier ones, ``epoch-EPOCH.pt`` are kept for good.
 They are the same whether one process trained or many, with DDP or FSDP2.
 """
 

@@ -42,7 +42,7 @@ class Expectation:
 
     target: pixels, normalised or pca. values: in one target vector (p1·p2·c for pixels). warmup: images seen until the lr reaches its peak.
     ratio: the share that is hidden. baseline: what predicting the mean scores on these images, when that was measured
-    (:func:`minimae.tasks.pretrain.baseline_loss`); pictures with flat patches have a lower one than the formula says.
+    (:func:`minimae.tasks.pretrain.baseline_loss`); pictures with flat patches score lower than the formula says.
     curve: points (images seen, loss) of runs of the same task, if there are any; the band is then that curve ± ``tolerance``.
     """
 

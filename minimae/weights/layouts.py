@@ -23,7 +23,7 @@ OF_BLOCK = re.compile(r"(?P<blocks>(?:encoder|decoder)\.blocks)\.(?P<i>\d+)\.(?P
 
 @dataclass(frozen=True)
 class Names:
-    """A library's names, by ours. parts: of tensors and layers; block: of the layers of a block, with * for query, key and value."""
+    """Our names → a library's. parts: of tensors and layers; block: of the layers of a block, with * for query, key and value."""
 
     parts: Mapping[str, str]
     block: Mapping[str, str]

@@ -40,7 +40,7 @@ CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What all cases of a run share. source: noise as uint8 on the device, with labels, as many images as in two batches."""
+    """What all cases of a run share. source: two batches of uint8 noise on the device, with labels."""
 
     size: Size
     batch: int

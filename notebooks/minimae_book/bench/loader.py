@@ -77,7 +77,7 @@ def bench(
 ) -> list[Row]:
     """Measure each way ``repeats`` times in turn, with ``batches`` batches of ``batch`` images each time; → medians.
 
-    A core's rate is that of a worker: reading, decoding, and on the host cropping and resizing. The device's work counts in
+    A core's rate is that of a worker: reading, decoding, and on the host cropping and resizing. The device's work is included in
     ``delivered``. step: seconds that a training step takes by itself; the loop's wait for images is measured beside a sleep of that length.
     """
     device = torch.device(device)

@@ -39,7 +39,7 @@ def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
 
 
 def ch03_attention(cls: type[nn.Module]) -> Verdict:
-    """Exercise 2: multi-head attention as a layer, with the weights of the package's own."""
+    """Exercise 2: multi-head attention as a layer, with the weights of the package's layer."""
     package, x = vit.Attention(12, 3), random(2, 5, 12)
     layer = loaded(cls(12, 3), package)
     got, wanted = layer(x), package(x)

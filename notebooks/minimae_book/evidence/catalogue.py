@@ -1,4 +1,4 @@
-"""The claims. Numbers of the paper come from the recipes, or name their table."""
+"""The claims. The paper's numbers come from the recipes, or name their table."""
 
 from __future__ import annotations
 

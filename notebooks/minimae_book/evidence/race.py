@@ -43,7 +43,7 @@ VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
 class Race:
     """Pre-training and fine-tuning within ``minutes``, with an accuracy of at least ``goal`` percent.
 
-    The number of epochs follows from the step's operations, at the rate above (about 35 TFLOP/s), and fills nine tenths of the time.
+    The epochs fill nine tenths of the time, by the step's operations at the rate above (about 35 TFLOP/s).
     **Not yet run on a GPU.**
     """
 

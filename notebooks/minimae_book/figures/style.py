@@ -43,7 +43,7 @@ def chart(width: float, height: float, *, grid: bool = True) -> tuple[Figure, Ax
 
 
 def plain(axes: Axes, *, grid: bool = True) -> Axes:
-    """No upper and right frame, and a light grid behind the data."""
+    """Remove the upper and right frame, and draw a light grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     if grid:
         axes.grid(color="#DDDDDD", linewidth=0.7)
@@ -52,7 +52,7 @@ def plain(axes: Axes, *, grid: bool = True) -> Axes:
 
 
 def bare(axes: Axes) -> Axes:
-    """No ticks and no numbers, only the frame."""
+    """Remove ticks and numbers; keep the frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     return axes
