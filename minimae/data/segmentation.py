@@ -207,7 +207,7 @@ def listed(root: Path, split: str) -> tuple[list[Path], list[Path], bool]:
 
 
 def paired(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]:
-    """The pictures and masks of two folders, by their names without endings. Raises ValueError when some have no partner."""
+    """The pictures and masks of two folders, paired by their names without extensions. Raises ValueError when one has no partner."""
     files = [[p for p in sorted(part.iterdir()) if p.suffix.lower() in suffixes()] for part in (folder, masks)]
     for one, other in ((a, b) for part in files for a, b in pairwise(sorted(part, key=lambda p: p.stem)) if a.stem == b.stem):
         raise ValueError(f"{one} and {other} have the same name: which of them is meant is not clear, so remove or rename one")
