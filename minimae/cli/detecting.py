@@ -174,9 +174,13 @@ def examples(detector: Detector, test: Instances, least: float) -> tuple[Any, st
 def trained_of(path: Path, kind: str, load: Callable[[Path], Any]) -> tuple[Any, dict[str, Any]] | None:
     """The model of a run's folder or checkpoint, as ``load`` reads it, and its metadata; None for weights of another kind."""
     file = path / CHECKPOINT if path.is_dir() else path
-    if file.suffix != ".pt" or not file.is_file() or load_checkpoint(file)["kind"] != kind:
-        return None
-    return load(path)  # type: ignore[no-any-return]
+    try:
+        found = file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind
+    except MinimaeError:
+        if path.is_dir():
+            raise
+        found = False  # a file of another library, or a damaged one, as reading its weights will report
+    return load(path) if found else None
 
 
 def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:

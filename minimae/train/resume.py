@@ -43,7 +43,7 @@ def compare(stored: dict[str, Any], given: dict[str, Any], out: Path | None) -> 
         raise MinimaeError(f"{out} was trained with other settings ({', '.join(differ)}); resume with the same, or start a new run")
     if images := differences(stored, given):
         raise MinimaeError(
-            f"{out} was trained on other images ({'; '.join(images)}): give the same --data, --limit and --labels, or start a new run "
+            f"{out} was trained on other images ({'; '.join(images)}): give the same images, --limit and --labels, or start a new run "
             "with another --out"
         )
 

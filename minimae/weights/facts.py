@@ -64,7 +64,7 @@ def normalisation(stated: Any, channels: int, source: str) -> Statistics:
     """The statistics of the images, as stated or given; without any, ImageNet's for three channels, with a warning."""
     if stated is None and channels != 3:
         raise MinimaeError(f"{source} does not state what its {channels} channel(s) were normalised by: give statistics=(mean, std) "
-                           "(--mean … --std …)")  # fmt: skip
+                           "(minimae convert … --to minimae --mean … --std …)")  # fmt: skip
     if stated is None:
         warn(f"{source}: no statistics of the images are stated, so ImageNet's are assumed. Give statistics=(mean, std)")
     try:

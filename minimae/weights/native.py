@@ -55,7 +55,7 @@ def read_checkpoint(state: dict[str, Any], path: Path) -> Pretrained | Classifie
     if kind == "finetune":
         classifier, about = finetuned_of(state, path)
         return Classified(classifier, about["statistics"], tuple(about["classes"]), about["data"])
-    raise MinimaeError(f"{path} holds a {kind} run, which has no model of its own: load the weights that it was trained on")
+    raise MinimaeError(f"{path} holds a {kind} run, not an encoder or a classifier: give the weights that it was trained on")
 
 
 def read_export(about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Pretrained | Classified:

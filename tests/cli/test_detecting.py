@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from minimae.cli import main
@@ -69,3 +71,23 @@ def test_what_cannot_be_done_is_one_clear_line(name: str, folder: Path, capsys: 
 def test_options_about_images_that_would_be_ignored(command: str, option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "shapes", *option]) != 0
     assert f"{option[0]} means nothing to minimae {command}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["detect", "segment", "prompt"])
+@pytest.mark.parametrize("content", [b"", b"no weights", {"weight": torch.zeros(2)}], ids=["empty", "text", "foreign"])
+def test_a_file_of_weights_that_is_none_of_ours(command: str, content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "other.pt"
+    _ = file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    for data in ("shapes", "x.png"):
+        assert main([command, data, "--limit", "4", "--weights", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "not written by minimae" not in error
+
+
+def test_pictures_without_any_object_are_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for i in range(3):
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / part / f"{i}.png")
+    assert main(["detect", str(tmp_path), "--weights", "none", "--out", str(tmp_path / "run"), *OPTIONS]) == 2
+    assert "to learn has an object" in capsys.readouterr().err and not (tmp_path / "run").exists()

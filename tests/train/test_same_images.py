@@ -48,7 +48,7 @@ def noise(count: int = 40, seed: int = 1, labels: torch.Tensor | None = None) ->
 def test_other_images_are_refused_in_words(others: Callable[[], Images], said: str, tmp_path: Path) -> None:
     pretrain(TINY, noise(), tmp_path, quiet=True)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    with pytest.raises(MinimaeError, match=f"was trained on other images .*{said}.*give the same --data"):
+    with pytest.raises(MinimaeError, match=f"was trained on other images .*{said}.*give the same images"):
         pretrain(replace(TINY, epochs=3), others(), tmp_path, resume=True, quiet=True)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 

@@ -55,7 +55,7 @@ def objects_figure(
     wide = min(7.6 / columns, 5.0)
     shapes = [pixels.shape[-2] / pixels.shape[-1] for pixels, _ in rows]
     heights = [wide * max(shapes[line * pairs : (line + 1) * pairs]) for line in range(lines)]
-    fig = figure(wide * columns, sum(heights) + 0.3, dpi=200)
+    fig = figure(wide * columns, sum(heights) + 0.3 * any(titles), dpi=200)
     grid = fig.subplots(lines, columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.02, "hspace": 0.02})
     for axes in grid.flat:
         axes.set_axis_off()
