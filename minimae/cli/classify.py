@@ -102,12 +102,12 @@ class KnnCommand(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeCommand(Trained):
-    """Linear probe on cached features of the frozen encoder: the fast path, without augmentation. With a recipe: Table 10."""
+    """Linear probe on cached features of the frozen encoder, without augmentation; with a recipe, the protocol of Table 10."""
 
     name: RecipeName = ""
     pool: Pool | Literal["auto"] = "auto"
-    """mean or class token, the means after every block, or all tokens side by side; auto is tokens, or the next smaller that fits into
-    4 GB."""
+    """mean or class token, the means after every block, or all tokens concatenated; auto is tokens, or the largest of these that fits
+    into 4 GB."""
     labels: int | None = None  # Use only this many labels, the same number of each class.
 
     def __call__(self) -> None:
@@ -142,13 +142,13 @@ class EvaluateCommand(LabelOptions):
         device = self.where.join()
         trained = self.layout.load(self.weights)
         if not isinstance(trained, Classified):
-            raise MinimaeError(f"{self.weights} has no head, so it cannot classify: evaluate it with minimae knn, probe or finetune")
+            raise MinimaeError(f"{self.weights} has no head, so it cannot classify: use minimae knn, probe or finetune")
         threads.in_this_process(trained.size, device=device)
         _, test = self.images(trained.data, trained.size)
         if not same_classes(trained, test):
             count = trained.classifier.head.out_features
             raise MinimaeError(
-                f"{self.weights} was trained on {count} classes{first(trained.classes)}, and {test.name} has others{first(test.classes)}: "
+                f"{self.weights} was trained on {count} classes{first(trained.classes)}, but {test.name} has others{first(test.classes)}: "
                 f"name other images with --data, or train it on these with minimae finetune --weights {self.weights}"
             )
         model = trained.classifier.to(device)

@@ -1,4 +1,4 @@
-"""Commands that write weights: as one file of ours, or in another library's layout."""
+"""Commands that write weights: as one file in our layout, or in the layout of another library."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ExportCommand:
     out: Positional[Annotated[Path, arg(metavar="OUT")]]  # The file or folder to write.
     to: Literal["file", "hub-folder"] = "file"
     """hub-folder: config.json, model.safetensors and a model card, for huggingface_hub's from_pretrained and for uploading."""
-    half: bool = False  # Half precision: half as large, and rounded; for a file.
+    half: bool = False  # Round to half precision, for a file of half the size.
     license: str | None = None
     """Licence of the weights on the model card, as the hub names it: mit, apache-2.0, cc-by-nc-4.0 …"""
 
     def __call__(self) -> None:
         if unused := "--license" if self.license and self.to == "file" else "--half" if self.half and self.to != "file" else "":
-            raise ValueError(f"{unused} has no meaning with --to {self.to}: leave one of them out")
+            raise ValueError(f"{unused} does not apply with --to {self.to}: leave out one of them")
         if self.to == "file":
             out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
             print_size(weights.save(weights.load(self.weights), out, half=self.half))
@@ -60,19 +60,19 @@ class ConvertCommand:
     to: Literal["minimae", "official", "huggingface", "timm", "program"]
     """official: the authors' code. huggingface: a folder for transformers. program: the encoder as .pt2 (torch.export) or .onnx."""
     encoder_only: bool = False  # Leave the decoder out.
-    image: int | None = None  # Another image size in pixels: positions are resized.
+    image: int | None = None  # Resize positions to another image size in pixels.
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
-    decoder_heads: int | None = None  # Heads of the decoder, where the weights do not state them.
+    decoder_heads: int | None = None  # Number of heads of the decoder, if the weights do not state it.
     target: Literal["normalised", "pixels", "pca"] | None = None
-    """What the decoder was trained to predict, where the weights do not state it: normalised by default."""
-    mean: tuple[float, ...] | None = None  # Mean of each channel of the images in [0, 1], where the weights do not state it.
+    """What the decoder was trained to predict, if the weights do not state it; normalised by default."""
+    mean: tuple[float, ...] | None = None  # Mean of each channel of the images in [0, 1], if the weights do not state it.
     std: tuple[float, ...] | None = None  # Standard deviation of each channel; with --mean.
     pool: Literal["mean", "class", "tokens"] = "mean"  # Output of a program: the mean of the patch tokens, the class token, or all tokens.
-    strict: bool = True  # Refuse weights in which something is missing or left over.
+    strict: bool = True  # Refuse weights with missing or unexpected tensors.
 
     def __call__(self) -> None:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("--mean and --std belong together: give both, with one number for each channel")
+            raise ValueError("--mean and --std belong together: give both, with one number per channel")
         check_absent(self.out)
         given: dict[str, Any] = {name: getattr(self, name) for name in ("image", "decoder_heads", "target", "strict")}
         trained = self.layout.load(self.weights, **given, statistics=None if self.mean is None else (self.mean, self.std))

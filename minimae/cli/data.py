@@ -1,4 +1,4 @@
-"""Commands about images: list data sets, pack them into shards, verify those, make a small folder to try commands on."""
+"""Commands about images: list data sets, pack them into shards, verify the shards, make a small folder to try commands on."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class DataCommand:
     """List the data sets, or show (and fetch, with --download) one of them."""
 
     name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""  # A data set or a folder; without one, all data sets are listed.
-    image: int | None = None  # Height and width in pixels, for the sets that are drawn: photos, shapes.
+    image: int | None = None  # Height and width in pixels, for the data sets that are generated: photos, shapes.
     statistics: Path | None = None
-    """Compute mean and standard deviation of each channel from the pixels, also where fixed ones are used, and write them as JSON."""
+    """Compute mean and standard deviation of each channel from the pixels, even where fixed ones are used, and write them as JSON."""
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
     def __call__(self) -> None:
@@ -60,9 +60,9 @@ class PackCommand:
     quality: int = 90  # Quality of the JPEGs, up to 100.
     shard_size: int = 4096  # Images in a shard.
     bits: int | None = None
-    """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
+    """Bits used by pictures of more than 8 bits, such as 12 for many microscopes and X-rays; by default as the file states."""
     workers: int | None = None  # Processes; by default one for each core.
-    skip_corrupt: bool = False  # Leave damaged pictures out, and list them; they are tried again by the next call.
+    skip_corrupt: bool = False  # Leave damaged pictures out, and list them; the next call tries them again.
 
     def __call__(self) -> None:
         given: dict[str, Any] = {n: getattr(self, n) for n in ("side", "quality", "shard_size", "bits", "workers", "skip_corrupt")}
@@ -85,7 +85,7 @@ class SampleCommand:
     """Make a small folder of JPEGs laid out as ImageNet, from photographs, to try commands on: minimae data sample FOLDER."""
 
     root: Positional[Annotated[Path, arg(metavar="FOLDER")]]  # The folder; it must not exist yet.
-    classes: int = 4  # Class folders.
+    classes: int = 4  # Number of class folders.
     train: int = 16  # Training images of each class.
     val: int = 4  # Validation images of each class.
 
@@ -106,4 +106,4 @@ class VerifyCommand:
         if faults:
             text = "; ".join(faults[:MOST]) + (f" (and {len(faults) - MOST} more)" if len(faults) > MOST else "")
             raise MinimaeError(text if REPACK in text else f"{text}: {REPACK}")
-        print(f"{self.out}: all shards are whole")
+        print(f"{self.out}: all shards are intact")

@@ -41,39 +41,39 @@ IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")
 def refuse_idle(where: DataOptions, command: str) -> None:
     """Raises ValueError for an option about images that this command would ignore."""
     if idle := [name for name in IDLE if getattr(where, name) != getattr(DataOptions, name)]:
-        raise ValueError(f"--{idle[0].replace('_', '-')} means nothing to minimae {command}: leave it out")
+        raise ValueError(f"--{idle[0].replace('_', '-')} does not apply to minimae {command}: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectCommand(RunOptions):
-    """Find objects, with boxes and masks: minimae detect DATA --weights W --out RUN trains a detector; minimae detect PICTURE --weights
-    RUN uses it."""
+    """Predict boxes and masks of objects: minimae detect DATA --weights W --out RUN trains a detector; minimae detect PICTURE --weights RUN
+    uses it."""
 
     data: Positional[Annotated[tuple[str, ...], arg(metavar="DATA|PICTURE …")]] = ()  # type: ignore[assignment]
-    """A folder with images/ and masks/ (objects numbered from 1), one with COCO's JSON, such a JSON, or shapes: to learn, or to measure a
-    trained detector on. Or pictures."""
+    """Data to train or evaluate a detector on: a folder with images/ and masks/ (objects numbered from 1), a folder with COCO's JSON, this
+    JSON itself, or shapes. Or pictures in which to detect objects."""
     weights: Path = Path("photos-tiny")
-    """What the encoder starts from: shipped weights by name, a run folder, a file of weights, or none. Or the folder of a detector."""
+    """Weights to start from: shipped weights by name, a run folder, a file of weights, or none; or the folder of a trained detector."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Detect] = field(default_factory=Detect)
     name: Annotated[str, arg(name="recipe", metavar="RECIPE")] = ""  # Start from the settings of this recipe; minimae recipes lists them.
-    scratch: bool = False  # Take only the size of the weights, and start from initial ones: all layers with one learning rate.
+    scratch: bool = False  # Use only the size of the weights: train from scratch, with one learning rate for all layers.
     size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
     patch: int = 8  # With --weights none: height and width of a patch in pixels.
-    least: float = 0.5  # In figures, the lowest score of an object.
+    least: float = 0.5  # Lowest score of the objects that are printed and drawn.
 
     def __call__(self) -> None:
         device = self.where.join()
         refuse_idle(self.where, "detect")
         if not self.data:
-            raise ValueError("name pictures with objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
+            raise ValueError("name a folder with pictures and objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
         trained = trained_of(self.weights, "detect", load_detector)
         if all(Path(name).suffix.lower() in suffixes() for name in self.data):
             if trained is None:
-                raise MinimaeError(f"{self.weights} is no detector: train one with minimae detect DATA --out RUN, then give --weights RUN")
+                raise MinimaeError(f"{self.weights} is not a detector: train one with minimae detect DATA --out RUN, and use --weights RUN")
             self.predict(*trained, device)
         elif len(self.data) > 1:
-            raise ValueError(f"one set of pictures to learn, or several pictures; not {' and '.join(self.data[:2])}")
+            raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(self.data[:2])}")
         elif trained is not None:
             self.measure(*trained, device)
         else:
@@ -93,14 +93,14 @@ class DetectCommand(RunOptions):
         out = (self.out or Path("objects.png")).with_suffix(".png")
         with whole(out) as partial:
             objects_figure(rows, [""], classes, pairs=min(3, len(rows))).savefig(partial)
-        print(f"{out}: boxes and masks of objects, found by {self.weights}")
+        print(f"{out}: boxes and masks of objects, predicted by {self.weights}")
 
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:
         """Print the scores of a trained detector on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(detector.recipe, detector.encoder.size.channels)[1]
         if list(test.classes) != list(about["classes"]):
             names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
-            raise MinimaeError(f"{self.weights} knows other classes than {test.name}: " + ", …; ".join(names) + ", …")
+            raise MinimaeError(f"{self.weights} was trained on other classes than those of {test.name}: " + ", …; ".join(names) + ", …")
         threads.in_this_process(detector.encoder.size, device=device, images=1)
         print(f"{in_words(measured(detector.to(device), test))}; {len(test):,} test pictures of {test.name}")
 
@@ -192,7 +192,7 @@ def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:
     trained: Any = command.layout.load(command.weights)
     encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
     if encoder.size.channels not in (1, 3):
-        raise ValueError(f"these weights take {encoder.size.channels} channels, and pictures have 1 or 3")
+        raise ValueError(f"these weights take {encoder.size.channels} channels, but pictures have 1 or 3")
     return Encoder(encoder.size) if command.scratch else encoder, trained.statistics
 
 

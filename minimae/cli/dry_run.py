@@ -52,7 +52,7 @@ def dry_run(name: str, recipe: Pretrain, where: DataOptions, *, device: str, out
 
     recipe, where: from the command line's options. The images are the first of ``recipe.data``, or small new ones if
     that is ImageNet and missing. Without labels, only pre-training and its report are run.
-    Prints as it goes. Raises MinimaeError for a recipe without a probe and fine-tuning, and whatever a stage raises.
+    Prints each result. Raises MinimaeError for a recipe without a probe and fine-tuning, and any error of a stage.
     """
     model_name = name.removesuffix("-1600")
     if not all(f"{model_name}-{stage}" in RECIPES for stage in STAGES):

@@ -84,11 +84,11 @@ def read_statistics(file: Path, channels: int) -> Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions:
-    """How to read weights of another library, where the file does not say."""
+    """How to read weights of another library, if the file does not state it."""
 
-    heads: int | None = None  # Heads of the encoder, where the weights do not state them.
-    key: str | None = None  # Which weights to take from a file with several sets: model_ema, teacher …
-    prefix: str | None = None  # The prefix of the model's parameter names: backbone. …
+    heads: int | None = None  # Number of heads of the encoder, if the weights do not state it.
+    key: str | None = None  # Which weights to read from a file with several models: model_ema, teacher …
+    prefix: str | None = None  # The prefix of the model's parameter names, such as backbone.
 
     def load(self, source: str | Path, reader: Callable[..., Any] = weights.load, **more: Any) -> Any:
         """Weights read by :func:`minimae.weights.load` or another ``reader``, with these options and others; None leaves an option out."""
@@ -97,7 +97,7 @@ class WeightsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Where images come from, and the device of the model."""
+    """The source of the images, and the device of the model."""
 
     data_root: Path = data.DOWNLOADS  # Folder of downloaded data sets.
     download: bool = False  # Fetch the data set if it is missing.
@@ -105,12 +105,12 @@ class DataOptions:
     limit: int | None = None  # Use at most this many images of each split.
     device: str = "auto"  # cpu, cuda, cuda:1 …; auto takes the GPU if there is one.
     read_from: ReadFrom = "auto"
-    """Hold images in memory, or read their files when needed: this changes the speed only. auto holds images of one size in
+    """Hold images in memory, or read their files when needed; this only changes the speed. auto holds images of one size in
     memory, up to 2 GB."""
     bits: int | None = None
-    """Bits used by pictures of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
+    """Bits used by pictures of more than 8 bits, such as 12 for many microscopes and X-rays; by default as the file states."""
     workers: int | None = None
-    """Processes that read images, for each training process; by default this machine's cores divided among those."""
+    """Processes that read images, for each training process; by default they share all cores of this machine."""
     crop_on: Literal["host", "device"] = "host"
     """Where streamed images are cropped: in the workers, or on the device, which needs fewer cores and sends more data to it."""
 

@@ -58,7 +58,7 @@ def with_new_names(words: list[str]) -> list[str]:
 
 
 def understood(words: Sequence[str], saved: Any = None) -> Any:
-    """The command that the words stand for. saved: the recipe of a run to resume, which replaces the named one."""
+    """The command of these words. saved: the recipe of a run to resume, which replaces the named one."""
     count = 2 if " ".join(words[:2]) in COMMANDS else 1
     name, rest = " ".join(words[:count]), list(words[count:])
     if name not in COMMANDS:

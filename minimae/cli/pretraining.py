@@ -31,7 +31,7 @@ class PretrainCommand:
     name: RecipeName = ""
     out: Path | None = None  # Folder for checkpoint, metrics, figures and report; by default runs/RECIPE.
     resume: Path | None = None  # Continue the run in this folder, with its own recipe; the number of processes may differ.
-    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
+    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it; for jobs that may be requeued.
     statistics: Path | None = None
     """Normalise by the mean and standard deviation in this file, as minimae data NAME --statistics FILE writes it."""
     dry_run: bool = False

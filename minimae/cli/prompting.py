@@ -38,24 +38,24 @@ SHOWN = 6  # objects in a report
 
 @dataclass(frozen=True, kw_only=True)
 class PromptCommand(RunOptions):
-    """Masks from clicks and boxes: minimae prompt DATA --weights W --out RUN trains a segmenter; minimae prompt PICTURE --weights RUN
-    --point x,y uses it."""
+    """Predict masks from clicks and boxes: minimae prompt DATA --weights W --out RUN trains a segmenter; minimae prompt PICTURE --weights
+    RUN --point x,y uses it."""
 
     data: Positional[Annotated[str | None, arg(metavar="DATA|PICTURE")]] = None
-    """shapes, a folder with images/ and masks/, or COCO's JSON: to learn, or to measure a trained segmenter on. Or a picture."""
+    """Data to train or evaluate a segmenter on: shapes, a folder with images/ and masks/, or COCO's JSON. Or a picture to prompt."""
     weights: Path = Path("photos-tiny")
-    """What the encoder starts from: shipped weights by name, a run folder, a file of weights, or none. Or the folder of a promptable
+    """Weights to start from: shipped weights by name, a run folder, a file of weights, or none; or the folder of a trained promptable
     segmenter."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Prompt] = field(default_factory=Prompt)
     name: Suppress[str] = ""
-    scratch: bool = False  # Take only the size of the weights, and start from initial ones; --no-frozen trains them.
+    scratch: bool = False  # Use only the size of the weights: start from a random encoder; --no-frozen trains it.
     size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
     patch: int | None = None  # With --weights none: height and width of a patch in pixels.
-    point: UseAppendAction[tuple[str, ...]] = ()  # For a picture: a point inside the object, x,y in pixels. It may be repeated.
-    negative: UseAppendAction[tuple[str, ...]] = ()  # A point that does not belong to the object. It may be repeated.
+    point: UseAppendAction[tuple[str, ...]] = ()  # For a picture: a point inside the object, x,y in pixels. May be repeated.
+    negative: UseAppendAction[tuple[str, ...]] = ()  # A point that does not belong to the object. May be repeated.
     box: str | None = None  # A box around the object: left,top,right,bottom in pixels.
-    mask: Path | None = None  # Also write the mask that is expected to be the best into this PNG file, in black and white.
+    mask: Path | None = None  # Also write the mask with the highest expected IoU to this PNG file, in black and white.
 
     def __call__(self) -> None:
         device = self.where.join()
@@ -66,10 +66,10 @@ class PromptCommand(RunOptions):
         if Path(self.data).suffix.lower() in suffixes():
             if trained is None:
                 how = "train one with minimae prompt DATA --out RUN, then give --weights RUN"
-                raise MinimaeError(f"{self.weights} is no promptable segmenter: {how}")
+                raise MinimaeError(f"{self.weights} is not a promptable segmenter: {how}")
             self.predict(*trained, Path(self.data), device)
         elif self.point or self.negative or self.box:
-            raise ValueError(f"points and boxes are for a picture, and {self.data} is none")
+            raise ValueError(f"points and boxes need a picture, and {self.data} is not one")
         elif trained is not None:
             model, about = trained
             threads.in_this_process(model.encoder.size, device=device)
@@ -92,7 +92,7 @@ class PromptCommand(RunOptions):
         out = (self.out or Path("prompt.png")).with_suffix(".png")
         write(prompted([row]), out, masks[0], self.mask)
         print(*(f"mask {i}: {text}" for i, text in enumerate(texts, 1)), sep="\n")
-        print(f"{out}: three masks by {self.weights}, the one that it expects to be the best first")
+        print(f"{out}: three masks predicted by {self.weights}, the one with the highest expected IoU first")
 
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
@@ -131,7 +131,7 @@ class PromptCommand(RunOptions):
         means = {f"{name} %": value for name, value in scores.means().items()}
         write_json(self.out / "result.json", {**means, "objects": len(test), "steps": result.steps, "seconds": result.seconds})
         cells = [(name, *(f"{scores.means()[name + what]:.1f} %" for what in ("", ", best of three"))) for name in scores.prompts]
-        head = ("prompt", "mean IoU of the mask that the model picks", "of the best of its three")
+        head = ("prompt", "mean IoU of the mask that the model picks", "of the best of the three masks")
         figure, caption = click_table(model, test, statistics)
         parts = [f"<p>{html.escape(text)}.</p>", picture(figure, self.out / "clicks.png", caption), table([head, *cells])]
         page = write_page(self.out, f"Prompts on {test.name}", [*parts, metrics_part(self.out, result)], recipe, device)
@@ -151,7 +151,7 @@ def click_table(model: Promptable, objects: Objects, statistics: Statistics, *, 
             given = drawn(Prompts(prompts.points[i : i + 1].cpu(), prompts.kinds[i : i + 1].cpu()))
             rows[i].append(Prompted(shown(pixels[i]), mask.numpy(), f"IoU {iou:.2f}", truth=truth[i].numpy(), **given))
     titles = [*(f"{i} click{'s' * (i > 1)}" for i in range(1, clicks + 1)), "box"]
-    legend = "Green crosses are clicks inside, orange ones outside; the mask is lit, with a blue edge; dashes are the true outline."
+    legend = "Green crosses are clicks inside, orange ones outside. The predicted mask has a blue edge; the dashed line is the truth."
     return prompted(rows, titles), f"Test objects. {legend}"
 
 

@@ -38,25 +38,25 @@ SHOWN = 6  # test pictures in a report
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentCommand(RunOptions):
-    """A class for every pixel: minimae segment DATA --weights W --out RUN trains a segmenter; minimae segment PICTURE --weights RUN uses
-    it."""
+    """Predict a class for every pixel: minimae segment DATA --weights W --out RUN trains a segmenter; minimae segment PICTURE --weights RUN
+    uses it."""
 
     data: Positional[Annotated[tuple[str, ...], arg(metavar="DATA|PICTURE …")]] = ()  # type: ignore[assignment]
-    """A folder with pictures and masks (train/images, train/masks, …), CamVid, VOC, ADE20K, or shapes: to learn, or to measure a trained
-    segmenter on. Or pictures."""
+    """Data to train or evaluate a segmenter on: a folder with pictures and masks (train/images, train/masks, …), CamVid, VOC, ADE20K, or
+    shapes. Or pictures to segment."""
     weights: Path = Path("photos-tiny")
-    """What the encoder starts from: shipped weights by name, a run folder, a file of weights, or none. Or the folder of a segmenter."""
+    """Weights to start from: shipped weights by name, a run folder, a file of weights, or none; or the folder of a trained segmenter."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Segment] = field(default_factory=Segment)
     name: Annotated[str, arg(name="recipe", metavar="RECIPE")] = ""  # Start from the settings of this recipe; minimae recipes lists them.
-    scratch: bool = False  # Take only the size of the weights, and start from initial ones, with one learning rate for all layers.
+    scratch: bool = False  # Use only the size of the weights: train from scratch, with one learning rate for all layers.
     size: str = "nano"  # With --weights none: nano, micro, tiny, small, base, large or huge.
     patch: int | None = None  # With --weights none: height and width of a patch in pixels.
     validation: str | None = None
-    """Measure mean IoU after each epoch, and keep the weights of the best one in best.pt: on a share of the training pictures, which is
-    held out (0.1), or on the split val or test."""
-    masks: Path | None = None  # For pictures: a folder for the class numbers of every pixel, a grey PNG named after each picture.
-    dry_run: bool = False  # Instead: four steps and an evaluation, to find errors, and to print how long the run would take.
+    """Measure mean IoU after each epoch, and keep the weights of the best epoch in best.pt. Measure on a share of the training pictures
+    that is held out (0.1), or on the split val or test."""
+    masks: Path | None = None  # For pictures: write the class numbers to this folder, as a grey PNG with the name of the picture.
+    dry_run: bool = False  # Only run four steps and an evaluation, to find errors and to estimate the time of the full run.
 
     def __call__(self) -> None:
         device = self.where.join()
@@ -67,11 +67,11 @@ class SegmentCommand(RunOptions):
         if all(Path(name).suffix.lower() in suffixes() for name in self.data):
             if trained is None:
                 raise MinimaeError(
-                    f"{self.weights} is no segmenter: train one with minimae segment DATA --out RUN, then give --weights RUN"
+                    f"{self.weights} is not a segmenter: train one with minimae segment DATA --out RUN, then give --weights RUN"
                 )
             self.predict(*trained, device)
         elif len(self.data) > 1:
-            raise ValueError(f"one set of pictures to learn, or several pictures; not {' and '.join(self.data[:2])}")
+            raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(self.data[:2])}")
         elif trained is not None:
             self.measure(*trained, device)
         else:
@@ -93,14 +93,14 @@ class SegmentCommand(RunOptions):
         out = (self.out or Path("segmentation.png")).with_suffix(".png")
         with whole(out) as partial:
             segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(partial)
-        print(f"{out}: the class of every pixel, by {self.weights}")
+        print(f"{out}: the class of every pixel, predicted by {self.weights}")
 
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
         """Print the scores of a trained segmenter on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(model.encoder.size.channels)[1]
         if list(test.classes) != list(about["classes"]):
             names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
-            raise MinimaeError(f"{self.weights} knows other classes than {test.name}: " + ", …; ".join(names) + ", …")
+            raise MinimaeError(f"{self.weights} was trained on other classes than those of {test.name}: " + ", …; ".join(names) + ", …")
         threads.in_this_process(model.encoder.size, device=device, images=1)
         score = evaluate(model.to(device), test, about["statistics"], how=about["settings"]["evaluate"])
         print(f"{in_lines(score, test.classes)}\n{score} of {len(test):,} test pictures")
@@ -162,17 +162,17 @@ class SegmentCommand(RunOptions):
     def rehearse(
         self, recipe: Segment, encoder: Encoder, train: Segmentation, test: Segmentation, statistics: Statistics, given: dict[str, Any]
     ) -> None:
-        """A few steps, a checkpoint, and an evaluation; prints the speed, and how long the whole run would take."""
+        """Run a few steps, a checkpoint, and an evaluation; print the speed, and the time of the full run."""
         part = shortened(recipe, len(train), recipe.batch)
         with tempfile.TemporaryDirectory() as folder:
             model, result = segment(part, encoder, train, statistics, Path(folder) / "run", quiet=True, workers=self.readers)
             few = test.subset(range(min(4, len(test))))
             print(f"{result.steps} steps, loss {result.history[0]['loss']:.3f} → {result.history[-1]['loss']:.3f}; "
-                  f"{evaluate(model, few, statistics, **given)} on {len(few)} pictures (means nothing yet)")  # fmt: skip
+                  f"{evaluate(model, few, statistics, **given)} on {len(few)} pictures (meaningless after so few steps)")  # fmt: skip
         rate = sorted(point["images_per_s"] for point in result.history[1:])[len(result.history) // 2 - 1]
         memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory" if torch.cuda.is_available() else ""
         seconds = recipe.epochs * len(train) / rate
-        print(f"{rate:,.1f} pictures/s{memory}: {recipe.epochs:g} epochs of {len(train):,} take about {seconds / 60:,.1f} minutes")
+        print(f"{rate:,.1f} pictures/s{memory}: {recipe.epochs:g} epochs of {len(train):,} would take {seconds / 60:,.1f} minutes")
 
     def keep(self, score: IoU, best: dict[str, float], model: Segmenter, train: Segmentation, test: Segmentation, statistics: Statistics,
              result: Result, recipe: Segment, device: str) -> None:  # fmt: skip
@@ -184,7 +184,7 @@ class SegmentCommand(RunOptions):
         if self.out is None:
             return
         prepare(self.out, recipe, device, self.words, again=True)
-        numbers = {"mean IoU %": score.mean, "right pixels %": score.pixels, **best, "test images": len(test), "steps": result.steps}
+        numbers = {"mean IoU %": score.mean, "pixel accuracy %": score.pixels, **best, "test images": len(test), "steps": result.steps}
         write_json(self.out / "result.json", {**numbers, "seconds": result.seconds, "IoU %": each})
         figure, caption = examples(model, test, statistics, how=recipe.evaluate)
         rows = [("class", "IoU"), *((name, "–" if value is None else f"{value:.1f} %") for name, value in each.items())]

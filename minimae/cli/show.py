@@ -26,7 +26,7 @@ class RecipesCommand:
 
     name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""  # A recipe; without one, all are listed.
     save: Path | None = None
-    """Write the recipe to this file (.yaml or .json), to be changed and used in place of its name: minimae pretrain FILE."""
+    """Write the recipe to this file (.yaml or .json). You can edit it and give it in place of a name: minimae pretrain FILE."""
 
     def __call__(self) -> None:
         if self.save is None:
@@ -41,17 +41,17 @@ class RecipesCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructCommand:
-    """Hide most of your own picture, of any size and shape, and let a trained model reconstruct it. Without a picture: shipped ones."""
+    """Hide most of your own picture, of any size and shape, and let a trained model reconstruct it. The default is shipped photographs."""
 
-    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="[PICTURE …]")]] = ()  # Image files; without one, shipped photographs.
+    pictures: Positional[Annotated[tuple[Path, ...], arg(metavar="[PICTURE …]")]] = ()  # Image files; by default, shipped photographs.
     weights: Path = Path("photos-tiny")  # Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights.
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     ratio: float | None = None  # Share of the patches to hide; by default the model's own.
     seed: int = 0  # Decides which patches are hidden.
     bits: int | None = None
-    """Bits used by a picture of more than 8 bits: 12 for many microscopes and X-rays. By default what the file states."""
-    out: Path = Path("reconstruction.png")  # File for the figure; with several pictures a number is added.
-    animate: Path | None = None  # Also write an animation in which the mask grows, a .gif, .png or .webp.
+    """Bits used by a picture of more than 8 bits, such as 12 for many microscopes and X-rays; by default as the file states."""
+    out: Path = Path("reconstruction.png")  # File for the figure; with several pictures, a number is added to its name.
+    animate: Path | None = None  # Also write an animation of a growing mask, as .gif, .png or .webp.
 
     def __call__(self) -> None:
         if self.animate and (not self.pictures or self.animate.suffix.lower() not in (".gif", ".png", ".webp")):
@@ -93,7 +93,7 @@ class FlopsCommand:
     def __call__(self) -> None:
         if self.name not in (*SIZES, "all"):
             raise ValueError(f"unknown size {self.name!r}{nearest(self.name, [*SIZES, 'all'])}")
-        print("One multiply-add is 2 operations; matmuls only. A training step is three forward passes, less one patch projection.")
+        print("One multiply-add is 2 operations; only matrix products count. A step is three forward passes, minus one patch projection.")
         heads = ("encoder", "with decoder", "encoder fwd", "decoder fwd", "step, paper", "step, here")
         print(f"{'size':8}{'image':>6}{'patch':>6}" + "".join(f"{head:>14}" for head in heads))
         changes = {name: value for name, value in (("image", self.image), ("patch", self.patch)) if value is not None}

@@ -36,7 +36,7 @@ class RunOptions(LabelOptions):
 
     out: Path | None = None  # Folder for checkpoint, metrics, result and report; by default nothing is saved.
     resume: bool = False  # Continue the run in --out, with the options it was started with.
-    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it: for jobs that are put back into a queue.
+    auto_resume: bool = False  # Continue the run in --out if there is one, otherwise start it; for jobs that may be requeued.
     words: Suppress[tuple[str, ...]] = ()
 
     def begin(self, name: str, recipe: Any, device: str, train: ImageDataset, size: Size) -> bool:
@@ -92,19 +92,19 @@ class TrainProbeCommand(RunOptions, Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneCommand(RunOptions):
-    """Fine-tune an encoder on labelled images, the whole of it or its last blocks; or train the same network from scratch."""
+    """Fine-tune an encoder, or only its last blocks, on labelled images; or train the same network from scratch."""
 
     weights: Path | None = None
-    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights. Of a classifier the norm is kept too, and the head
-    if the classes are the same. A recipe from scratch takes none."""
+    """Shipped weights by name, a run folder, its checkpoint.pt, or a file of weights. For a classifier, the norm is kept too, and so is
+    the head if the classes are the same. A recipe from scratch takes no weights."""
     layout: OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
     labels: int | None = None  # Use only this many labels, the same number of each class.
-    scratch: bool = False  # Ignore the trained weights and start from initial ones, with one lr for all layers by default.
+    scratch: bool = False  # Use only the size of the weights: train from scratch, by default with one lr for all layers.
     validation: str | None = None
-    """Measure accuracy and loss after each epoch, and keep the weights of the best one in best.pt: on a share of the training images,
-    which is held out (0.1), on a folder or data set, or on the test images (test), as the authors' code does."""
+    """Measure accuracy and loss after each epoch, and keep the weights of the best epoch in best.pt. Measure on a share of the training
+    images that is held out (0.1), on a folder or data set, or on the test images (test), as the authors' code does."""
 
     def __call__(self) -> None:
         device = self.where.join()

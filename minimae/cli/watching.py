@@ -30,7 +30,7 @@ class WatchOptions:
     watch_every: float | None = None
     """Epochs between two measurements; by default a twentieth of the run."""
     watch_images: int = 2000
-    """At most this many training images and this many test images are used for watching."""
+    """The largest number of training images, and of test images, used for watching."""
 
     def callbacks(
         self, recipe: Pretrain, size: Size, train: ImageDataset, test: ImageDataset | None, out: Path, where: DataOptions

@@ -62,7 +62,7 @@ def find_json(root: Path, split: str, folder: str | None) -> Path | None:
         chosen = [path for path in named if name in path.stem and "panoptic" not in path.stem]
         chosen = [path for path in chosen if path.stem.startswith("instances")] or chosen
         if len(chosen) > 1:
-            raise ValueError(f"{root / 'annotations'} holds {chosen[0].name} and {chosen[1].name} for {split}: leave one, or give the file")
+            raise ValueError(f"{root / 'annotations'} holds {chosen[0].name} and {chosen[1].name} for {split}: keep one, or name the file")
         if chosen:
             return chosen[0]
     inside = sorted((root if folder is None else root / folder).glob("*.json"))
@@ -94,7 +94,7 @@ def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tup
         what = f"no {error}" if isinstance(error, KeyError) else reason(error)
         raise MinimaeError(f"{path} does not list objects as COCO does ({what})") from None
     if not images or not annotations:
-        raise ValueError(f"{path} lists {len(images)} pictures and {len(annotations)} objects: there is nothing to learn")
+        raise ValueError(f"{path} lists {len(images)} pictures and {len(annotations)} objects, so there is nothing to train on")
     empty: Counter[str] = Counter()
     targets = []
     for identity, (name, height, width) in images.items():
@@ -117,8 +117,8 @@ def checked(
     left, top, wide, high = box
     if min(left, top) < -OUTSIDE or left + wide > width + OUTSIDE or top + high > height + OUTSIDE:
         raise ValueError(
-            f"{what} has a box outside of its picture: [left, top, width, height] = {box} in {width}×{height} pixels; "
-            "corners in place of width and height, or a picture that was resized, give such boxes"
+            f"{what} has a box outside its picture: [left, top, width, height] = {box} in {width}×{height} pixels; "
+            "perhaps the box lists two corners, or the picture was resized"
         )
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
@@ -153,7 +153,7 @@ def pictures_of(path: Path, names: list[str]) -> tuple[Path, ...]:
     folder = next((place for place in places if (place / names[0]).is_file()), None)
     if folder is None:
         looked = ", ".join(str(place) for place in places)
-        raise FileNotFoundError(f"{path} lists {names[0]}, which is in none of {looked}")
+        raise FileNotFoundError(f"{path} lists {names[0]}, which is not in {looked}")
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileNotFoundError(f"{path} lists {len(missing)} picture(s) that are not in {folder}, such as {missing[0]}")
     return tuple(folder / name for name in names)

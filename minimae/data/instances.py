@@ -27,7 +27,7 @@ LAYOUTS = "images/ and masks/ (each pixel: 0 background, k the k-th object), COC
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Instances(ImageDataset):
-    """Pictures of any sizes with their objects. classes: without the background; labels of objects count from 1. See :meth:`target`."""
+    """Pictures of any size with their objects. classes: without the background; labels of objects count from 1. See :meth:`target`."""
 
     name: str
     ids: Tensor
@@ -84,7 +84,7 @@ class InstanceFiles(Instances):
         path, target = self.pictures[index], self.targets[index]
         pixels = np.array(read_file(path, channels=self.colours))
         if isinstance(target, CocoTarget) and pixels.shape[:2] != (target.height, target.width):
-            sizes = f"{pixels.shape[0]}×{pixels.shape[1]} pixels, and its objects belong to {target.height}×{target.width}"
+            sizes = f"{pixels.shape[0]}×{pixels.shape[1]} pixels, but its objects are for {target.height}×{target.width}"
             raise ValueError(f"{path} has {sizes}: height and width in the JSON must be the picture's")
         return torch.from_numpy(pixels).reshape(*pixels.shape[:2], self.colours).permute(2, 0, 1)
 
@@ -117,7 +117,7 @@ def read_mask(path: Path) -> Tensor:
     with damage(str(path)), Image.open(path) as picture:
         values = np.array(picture)
     if values.ndim != 2 or values.dtype.kind not in "bui":
-        raise ValueError(f"{path} is no mask of objects: it needs one channel of whole numbers, 0 for background and k for the k-th object")
+        raise ValueError(f"{path} is not a mask of objects: it needs one channel of integers, 0 for background and k for the k-th object")
     return torch.from_numpy(values.astype(np.int32))
 
 
@@ -165,23 +165,23 @@ def open_instances(
 def hold_out(images: InstanceFiles, split: str, root: Path) -> InstanceFiles:
     """The training or test part of pictures that come without splits."""
     if len(images) < 2:
-        raise ValueError(f"{root} holds one picture: at least two are needed, to train on and to test on")
+        raise ValueError(f"{root} holds one picture; at least two are needed, for training and for testing")
     test = held_out(torch.zeros(len(images)), HOLD_OUT)
     part = images.subset(test if split == "test" else ~test)
-    note = f"{root} has no test part: {int(test.sum()):,} of {len(test):,} pictures are held out to test on; they are the same every time"
+    note = f"{root} has no test part: {int(test.sum()):,} of {len(test):,} pictures are held out for testing, the same ones every time"
     return replace(part, notes=(*images.notes, note))
 
 
 def pairs(folder: Path, *, check: bool = True) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """The pictures in images/, and for each the file in masks/ of the same name (or NAME_mask), whatever its extension."""
     if not ((folder / "images").is_dir() and (folder / "masks").is_dir()):
-        raise FileNotFoundError(f"{folder} has no objects to learn from; understood are {LAYOUTS}")
+        raise FileNotFoundError(f"{folder} has no pictures with objects: give {LAYOUTS}")
     names = [[Path(name) for name in scan(folder / part)[0]] for part in ("images", "masks")]
     pictures, masks = (
         {name.with_suffix("").as_posix(): folder / part / name for name in some} for some, part in zip(names, ("images", "masks"))
     )
     if len(pictures) < len(names[0]) or len(masks) < len(names[1]):
-        raise ValueError(f"{folder}: two pictures or two masks differ only in their ending, so it is not clear which belong together")
+        raise ValueError(f"{folder}: two pictures or two masks differ only in their extension, so it is not clear which belong together")
     masks = {stem if stem in pictures else stem.removesuffix("_mask"): path for stem, path in masks.items()}
     for what, missing in (
         ("mask for the picture", pictures.keys() - masks.keys()),
@@ -196,5 +196,5 @@ def pairs(folder: Path, *, check: bool = True) -> tuple[tuple[Path, ...], tuple[
         sizes = upright_size(picture), upright_size(mask)
         if sizes[0] != sizes[1]:
             (height, width), (rows, columns) = sizes
-            raise ValueError(f"{mask} has {rows}×{columns} pixels, and its picture {picture} {height}×{width}: they must be equal")
+            raise ValueError(f"{mask} has {rows}×{columns} pixels, but its picture {picture} has {height}×{width}: they must be equal")
     return tuple(picture for picture, _ in both), tuple(mask for _, mask in both)

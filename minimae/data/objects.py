@@ -104,8 +104,8 @@ def objects_of(images: Instances, image: int | Pair, statistics: Statistics) -> 
         small += int((areas < LEAST).sum())
         kept += [(i, k + 1) for k in (areas >= LEAST).nonzero()[:, 0].tolist()]
     if not kept:
-        raise ValueError(f"{images.name} has no object of at least {LEAST} pixels at the size of the model: give a larger --image")
-    note = f"{images.name}: left out {small:,} of {small + len(kept):,} objects, with fewer than {LEAST} pixels at the size of the model"
+        raise ValueError(f"{images.name} has no object of at least {LEAST} pixels at the model's image size: give a larger --image")
+    note = f"{images.name}: left out {small:,} of {small + len(kept):,} objects, with fewer than {LEAST} pixels at the model's image size"
     picture, number = torch.tensor(kept).unbind(1)
     return Objects(
         name=images.name, pixels=torch.stack(pixels), maps=torch.stack(maps), picture=picture, number=number,

@@ -3,7 +3,7 @@
 A folder holds pictures and masks with the same names apart from their extensions: ``train/images`` and ``train/masks`` (or ``labels``, or
 ``annotations``), and the same below ``val`` or ``test``; or ``images/train`` and ``masks/train``; or ``images`` and ``masks`` alone, of
 which a fifth is then held out. A mask is a picture in grey or with a palette whose values are class numbers; 255 is ignored.
-``classes.txt`` in the folder names the classes, one a line.
+``classes.txt`` in the folder lists the names of the classes, one per line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VOID = ("unlabelled", "unlabeled", "void", "ignore")  # classes of this name are
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation(ImageDataset):
-    """Pictures ``c height width`` with masks uint8 ``height width``: a class from 0 for every pixel, 255 where it does not count.
+    """Pictures ``c height width`` with masks uint8 ``height width``: a class from 0 for every pixel, 255 where it is ignored.
 
     images: the pictures. masks: their files, or uint8 ``N height width`` in memory. classes: their names. table: the label of each value
     0 … 255 of a mask's file; UNKNOWN for values that are not a class.
@@ -98,7 +98,7 @@ class Segmentation(ImageDataset):
             known = (self.table < UNKNOWN).nonzero()[:, 0].tolist()
             raise ValueError(
                 f"{path} holds the value(s) {', '.join(map(str, found[:8]))}; classes are {known[0]} to {known[-1]}, and 255 is ignored: "
-                "correct the mask, or name all classes, one a line, in classes.txt"
+                "correct the mask, or list all classes in classes.txt, one per line"
             )
         return labels
 
@@ -125,11 +125,11 @@ def read_mask(path: Path) -> Tensor:
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
         values = values[..., 0]  # grey, stored as colour
     if values.ndim != 2:
-        raise ValueError(f"{path} is a picture in colour: a mask has one class number for each pixel, in grey or with a palette")
+        raise ValueError(f"{path} is a picture in colour: a mask needs one class number for each pixel, in grey or with a palette")
     if values.dtype.kind not in "bui":
-        raise ValueError(f"{path} holds {values.dtype} numbers: a mask has whole class numbers, from 0")
+        raise ValueError(f"{path} holds {values.dtype} numbers: a mask needs whole class numbers, from 0")
     if values.size and (values.min() < 0 or values.max() > IGNORE):
-        raise ValueError(f"{path} holds values from {values.min()} to {values.max()}: at most {MOST} classes, from 0, and 255 for ignored")
+        raise ValueError(f"{path} holds values from {values.min()} to {values.max()}: masks have at most {MOST} classes; 255 is ignored")
     return torch.from_numpy(values.astype(np.uint8))
 
 
@@ -142,7 +142,7 @@ def table_of(classes: Sequence[str], *, first: int = 0) -> tuple[tuple[str, ...]
         table[value] = IGNORE if name.lower() in VOID else len(names)
         names += [] if name.lower() in VOID else [name]
     if not 2 <= len(names) <= MOST:
-        raise ValueError(f"classes to learn: {len(names)} ({', '.join(names[:3])}); 2 to {MOST} are possible: correct the masks")
+        raise ValueError(f"{len(names)} class(es) to learn ({', '.join(names[:3])}), but 2 to {MOST} are possible: correct the masks")
     return tuple(names), table
 
 
@@ -170,7 +170,7 @@ def open_segmentation(
         kept = (test if split != "train" else ~test).nonzero()[:, 0].tolist()  # type: ignore[assignment]
     names, table, notes = classes_of(root, masks) if like is None else (like.classes, like.table, ())
     if own:
-        notes += (f"{root} has no splits: {int(test.sum())} of {len(test)} pictures are held out to test on, always the same",)
+        notes += (f"{root} has no splits: {int(test.sum())} of {len(test)} pictures are held out for testing, the same ones every time",)
     files = replace(files_of(root.resolve().name, root, [str(p.relative_to(root)) for p in pictures]), channels=channels)
     whole = Segmentation(files, masks, names, table, notes=notes)
     chosen = whole if len(kept) == len(whole) else whole.subset(list(kept))
@@ -200,8 +200,8 @@ def listed(root: Path, split: str) -> tuple[list[Path], list[Path], bool]:
     alone = [(root / a, root / b) for a in PICTURES for b in MASKS]
     found = next(((a, b, own) for both, own in ((pairs, False), (alone, True)) for a, b in both if a.is_dir() and b.is_dir()), None)
     if found is None:
-        wanted = f"{split}/images and {split}/masks, or images and masks, with the same names but for their endings"
-        raise FileNotFoundError(f"{root} has no pictures and masks for {split}: wanted are {wanted}")
+        wanted = f"{split}/images and {split}/masks, or images and masks, with the same names apart from the extension"
+        raise FileNotFoundError(f"{root} has no pictures and masks for {split}: give {wanted}")
     folder, masks, own = found
     return *paired(folder, masks), own
 
@@ -215,7 +215,7 @@ def paired(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     for (one, first), (other, second) in (((folder, by_stem[0]), (masks, by_stem[1])), ((masks, by_stem[1]), (folder, by_stem[0]))):
         if lonely := sorted(first.keys() - second.keys()):
             examples = ", ".join(first[stem].name for stem in lonely[:3]) + (", …" if len(lonely) > 3 else "")
-            raise ValueError(f"{len(lonely)} of {len(first)} files in {one} have no partner of the same name in {other}: {examples}")
+            raise ValueError(f"{len(lonely)} of {len(first)} files in {one} have no file of the same name in {other}: {examples}")
     if not by_stem[0]:
         raise FileNotFoundError(f"no pictures in {folder}")
     return [by_stem[0][s] for s in by_stem[0]], [by_stem[1][s] for s in by_stem[0]]
@@ -242,8 +242,8 @@ def classes_of(root: Path, masks: Sequence[Path]) -> tuple[tuple[str, ...], Tens
     if present == [0, IGNORE]:
         names, table = table_of(("background", "object"))
         table[IGNORE] = 1
-        return names, table, (f"{root}: the masks hold 0 and 255 alone, so 255 is taken for the class object",)
+        return names, table, (f"{root}: the masks contain only 0 and 255, so 255 is read as the class object",)
     if not (known := [v for v in present if v != IGNORE]):
-        raise ValueError(f"all pixels of the {len(masks)} masks of {root} are 255, which is ignored: there is nothing to learn")
-    note = f"{root}: {known[-1] + 1} classes, from 0 to the largest value in the masks; classes.txt in it, one name a line, would name them"
+        raise ValueError(f"all pixels of the {len(masks)} masks of {root} are 255, which is ignored, so there is nothing to train on")
+    note = f"{root}: {known[-1] + 1} classes, from 0 to the largest value in the masks; list their names in classes.txt, one per line"
     return *table_of([f"class {v}" for v in range(known[-1] + 1)]), (note,)

@@ -24,11 +24,11 @@ class Detect(Settings):
     drop_path: float = 0.0
     """How often the last block is skipped in training; earlier blocks less often, the first never."""
     frozen: bool = False
-    """Train only the pyramid and the heads: the encoder stays as it is."""
+    """Train only the pyramid and the heads, with a frozen encoder."""
     image: int = 128
     """Side in pixels of the square into which every picture is fitted: a multiple of twice the largest stride."""
     scale: tuple[float, float] = (0.5, 1.5)
-    """Range of a random scale in training: 1 just fits into the square; larger pictures are cropped, smaller ones padded."""
+    """Range of a random scale in training: at 1 a picture just fits into the square; larger ones are cropped, smaller ones padded."""
     flip: bool = True
     """Mirror images left to right, at random."""
     window: int | None = None
@@ -48,22 +48,22 @@ class Detect(Settings):
     proposal_convs: int = 1
     """Convolutions in front of the proposals."""
     box_convs: int = 0
-    """Convolutions of the box head; 0 has two linear layers, otherwise one follows."""
+    """Convolutions of the box head; 0 means two linear layers; otherwise one follows."""
     box_width: int = 128
     """Width of these layers."""
     proposals: int = 100
-    """Boxes that the first stage passes on to the heads."""
+    """Number of boxes that the first stage passes to the heads."""
     rois: int = 64
-    """How many of them the heads learn from, for each picture."""
+    """How many of these boxes train the heads, for each picture."""
     detections: int = 100
-    """Objects found in a picture, at most: COCO's protocol counts no more than 100."""
+    """Largest number of objects predicted in a picture; COCO's protocol counts at most 100."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for wrong, message in (
-            (self.repeats != 1 or self.graph, "a detector is trained with --repeats 1 and without --graph: the number of objects varies"),
+            (self.repeats != 1 or self.graph, "a detector needs --repeats 1 and no --graph, because the number of objects varies"),
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1), not {self.drop_path}"),
-            (not 0 < self.scale[0] <= self.scale[1], f"scale is two shares, the smaller first (0.5 1.5), not {self.scale}"),
+            (not 0 < self.scale[0] <= self.scale[1], f"scale takes two positive numbers, the smaller first (0.5 1.5), not {self.scale}"),
             (self.window is not None and self.window < 1, f"a window has at least one patch on a side, not {self.window}"),
             (self.finest < 1 or self.finest & (self.finest - 1), f"finest is a stride in pixels, a power of two, not {self.finest}"),
             (min(self.levels, self.channels, self.proposals, self.rois, self.detections) < 1,

@@ -55,7 +55,7 @@ class Prompt(Settings):
     frozen: bool = True
     """Train the decoder alone. The features of all pictures are then computed once."""
     layer_decay: float = 0.75
-    """The learning rate shrinks by this factor from each layer of the encoder to the one below it; 1 gives all the same."""
+    """The learning rate shrinks by this factor from each layer of the encoder to the one below it; 1 gives all layers the same."""
     clicks: int = 3
     """Rounds of a step: after each, the simulated user corrects the mask that is expected to be best."""
     boxes: float = 0.25
@@ -74,7 +74,7 @@ class Prompt(Settings):
                 f"decoder_width must be a multiple of decoder_heads and of 4, not {self.decoder_width} with {self.decoder_heads} heads",
             ),
             (self.graph, "--graph cannot record the simulated user, who looks at the masks: leave it out"),
-            (self.repeats > 1, "every object has prompts of its own: --repeats 1"),
+            (self.repeats > 1, "every object has prompts of its own: leave out --repeats"),
         ):
             if wrong:
                 raise ValueError(message)

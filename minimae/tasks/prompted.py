@@ -95,14 +95,14 @@ def prompts_of(points: list[Point], negative: list[Point], box: Box | None, size
     """
     (height, width), corners = size, [] if box is None else [(box[0], box[1]), (box[2], box[3])]
     if not (points or negative or corners):
-        raise ValueError("there is nothing to look for: give a point inside the object (--point x,y), or a box (--box x0,y0,x1,y1)")
+        raise ValueError("no prompt was given: give a point inside the object (--point x,y), or a box (--box x0,y0,x1,y1)")
     if not (points or corners):
         raise ValueError("negative points alone do not say where the object is: give a point inside it too (--point x,y), or a box")
     for what, some in (("point", [*points, *negative]), ("corner of the box", corners)):
         for x, y in some:
             if not (0 <= x <= width and 0 <= y <= height):
                 wanted = f"x from 0 to {width}, y from 0 to {height}"
-                raise ValueError(f"the {what} {x:g},{y:g} is outside of the picture, which has {width} × {height} pixels: {wanted}")
+                raise ValueError(f"the {what} {x:g},{y:g} is outside the picture, which has {width} × {height} pixels: {wanted}")
     if box is not None and not (box[0] < box[2] and box[1] < box[3]):
         raise ValueError(f"a box is left,top,right,bottom with left < right and top < bottom, not {','.join(f'{v:g}' for v in box)}")
     kinds = [POSITIVE] * len(points) + [NEGATIVE] * len(negative) + [TOP_LEFT, BOTTOM_RIGHT] * (box is not None)

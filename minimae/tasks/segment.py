@@ -68,7 +68,7 @@ class Segment(Settings):
         super().__post_init__()
         for wrong, message in (
             (self.repeats > 1, "--repeats is for pre-training and fine-tuning: segmentation takes one view of each picture"),
-            (not 0 < self.scale[0] <= self.scale[1], f"scale is two shares, the smaller first (0.5 2 is usual), not {self.scale}"),
+            (not 0 < self.scale[0] <= self.scale[1], f"scale takes two positive numbers, the smaller first (as 0.5 2), not {self.scale}"),
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1) (0.1 is usual), not {self.drop_path}"),
             (self.head not in ("mask", "linear"), f"head is 'mask' or 'linear', not {self.head!r}"),
             (self.evaluate not in ("whole", "sliding"), f"evaluate is 'whole' or 'sliding', not {self.evaluate!r}"),
@@ -152,7 +152,7 @@ class IoU:
     images: int
 
     def __str__(self) -> str:
-        return f"mean IoU {self.mean:.1f} %, right pixels {self.pixels:.1f} %"
+        return f"mean IoU {self.mean:.1f} %, pixel accuracy {self.pixels:.1f} %"
 
 
 @torch.no_grad()

@@ -47,13 +47,13 @@ def test_from_a_folder_to_objects_in_a_picture(folder: Path, tmp_path: Path, cap
 
 
 REFUSED = {
-    "no data": (["--weights", "none"], "name pictures with objects, or a picture: minimae detect DATA"),
+    "no data": (["--weights", "none"], "name a folder with pictures and objects, or a picture: minimae detect DATA"),
     "nothing there": (["nowhere", "--weights", "none"], "no folder nowhere"),
     "a size that does not fit": (["FOLDER", "--weights", "none", "--image", "100"], "image must be a multiple of 32"),
     "no weights of that name": (["FOLDER", "--weights", "nosuch"], "no weights of that name"),
-    "a picture without a detector": (["x.png", "--weights", "none"], "none is no detector: train one with minimae detect DATA"),
-    "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "one set of pictures to learn"),
-    "an option that would change nothing": (["FOLDER", "--skip-corrupt"], "--skip-corrupt means nothing to minimae detect"),
+    "a picture without a detector": (["x.png", "--weights", "none"], "none is not a detector: train one with minimae detect DATA"),
+    "two folders": (["FOLDER", "FOLDER", "--weights", "none"], "give one data set, or one or more pictures"),
+    "an option that would change nothing": (["FOLDER", "--skip-corrupt"], "--skip-corrupt does not apply to minimae detect"),
     "an unknown recipe": (["FOLDER", "--recipe", "coco-bsae"], "unknown recipe 'coco-bsae'; did you mean 'coco-base'?"),
 }
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_done_is_one_clear_line(name: str, folder: Path, capsys: 
 @pytest.mark.parametrize("option", [["--skip-corrupt"], ["--bits", "12"], ["--crop-on", "device"], ["--download"]])
 def test_options_about_images_that_would_be_ignored(command: str, option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "shapes", *option]) != 0
-    assert f"{option[0]} means nothing to minimae {command}" in capsys.readouterr().err
+    assert f"{option[0]} does not apply to minimae {command}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["detect", "segment", "prompt"])

@@ -81,8 +81,8 @@ def test_it_starts_from_initial_weights_too(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "there is nothing to look for"),
-        (["--point", "81,3"], "the point 81,3 is outside of the picture, which has 80 × 50 pixels"),
+        ([], "no prompt was given"),
+        (["--point", "81,3"], "the point 81,3 is outside the picture, which has 80 × 50 pixels"),
         (["--point", "3"], "--point takes x,y (120,80) in pixels, not '3'"),
         (["--negative", "3,4"], "negative points alone"),
         (["--box", "3,4,5"], "--box takes left,top,right,bottom"),
@@ -98,9 +98,9 @@ def test_impossible_prompts_are_one_line(run: Path, photo: Path, words: list[str
 def test_other_mistakes_are_one_line(run: Path, weights: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, says in (
         (["prompt"], "name a folder with pictures and masks, or a picture"),
-        (["prompt", str(photo), "--weights", str(weights), "--point", "1,1"], "is no promptable segmenter: train one with"),
+        (["prompt", str(photo), "--weights", str(weights), "--point", "1,1"], "is not a promptable segmenter: train one with"),
         (["prompt", "shapes", "--weights", str(weights), "--clicks", "0"], "clicks must be at least 1"),
-        (["prompt", "shapes", "--weights", str(weights), "--point", "1,1"], "points and boxes are for a picture"),
+        (["prompt", "shapes", "--weights", str(weights), "--point", "1,1"], "points and boxes need a picture"),
     ):
         assert main(words) == 2
         error = capsys.readouterr().err

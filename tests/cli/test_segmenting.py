@@ -85,7 +85,7 @@ def test_recipes_of_the_papers_scale_are_values_with_cost_and_published_result(c
 def test_a_recipe_gives_the_settings_and_options_change_them(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["segment", "shapes", "--limit", "8", "--recipe", "ade20k-base", *SMALL, "--image", "32", "--dry-run"]
     assert main(words) == 0
-    assert "100 epochs of 8 take" in capsys.readouterr().out
+    assert "100 epochs of 8 would take" in capsys.readouterr().out
 
 
 MISTAKES = {
@@ -93,9 +93,9 @@ MISTAKES = {
     "no masks": (["segment", "{tmp}", *SMALL], "has no pictures and masks for train"),
     "recipe": (["segment", "shapes", "--recipe", "ade20k-bas"], "did you mean 'ade20k-base'"),
     "share": (["segment", "shapes", "--limit", "8", *SMALL, "--validation", "many"], "--validation takes a share"),
-    "no segmenter": (["segment", "x.jpg", "--weights", "photos-tiny"], "photos-tiny is no segmenter: train one"),
+    "no segmenter": (["segment", "x.jpg", "--weights", "photos-tiny"], "photos-tiny is not a segmenter: train one"),
     "no picture": (["segment", "x.jpg", "--weights", "{run}"], "there is no picture at x.jpg"),
-    "other classes": (["segment", "shapes", "--limit", "2", "--weights", "{run}"], "knows other classes than shapes: wall, door"),
+    "other classes": (["segment", "shapes", "--limit", "2", "--weights", "{run}"], "other classes than those of shapes: wall, door"),
     "two sets": (["segment", "shapes", "mine"], "not shapes and mine"),
 }
 

@@ -82,7 +82,7 @@ def test_the_commands_pack_verify_and_measure(jpegs, tmp_path, capsys):
     few = {"image": 32, "batch": 4, "batches": 1, "repeats": 1, "workers": 0}
     tyro.cli(BenchLoaderCommand, args=["--packed", str(out), *(x for k, v in few.items() for x in (f"--{k}", str(v)))])()
     said = capsys.readouterr().out
-    assert "train: 18 images in 2 shards" in said and "all shards are whole" in said
+    assert "train: 18 images in 2 shards" in said and "all shards are intact" in said
     assert "packed, cropped on the device" in said and "not measured: full-size JPEG: none given" in said
     (out / "val/000000.tar").write_bytes(b"")
     with pytest.raises(MinimaeError, match="000000.tar has 0 bytes"):

@@ -166,8 +166,8 @@ def test_a_box_without_area_is_left_out_and_reported(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "outside": ({"bbox": [20, 4, 30, 40]}, r"annotation 0 of 0\.png has a box outside of its picture.*32×32"),
-    "left of it": ({"bbox": [-5, 4, 10, 10]}, "outside of its picture"),
+    "outside": ({"bbox": [20, 4, 30, 40]}, r"annotation 0 of 0\.png has a box outside its picture.*32×32"),
+    "left of it": ({"bbox": [-5, 4, 10, 10]}, "outside its picture"),
     "no box": ({"bbox": None}, "has no box: bbox is"),
     "category": ({"category_id": 7}, "unknown category 7; known: 5, 10"),
     "no mask": ({"segmentation": []}, "has no mask: segmentation holds polygons"),
@@ -206,7 +206,7 @@ def test_a_json_that_names_missing_pictures(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"lists 1 picture\(s\) that are not in .*images, such as gone\.png"):
         open_instances(write_coco(tmp_path, content))
     content["images"][0]["file_name"] = "gone, too.png"
-    with pytest.raises(FileNotFoundError, match="is in none of"):
+    with pytest.raises(FileNotFoundError, match="is not in"):
         open_instances(write_coco(tmp_path, content))
 
 
@@ -217,7 +217,7 @@ def test_a_picture_of_another_size_than_listed(tmp_path: Path) -> None:
     for one in content["annotations"]:
         one["segmentation"] = [[1, 1, 9, 1, 9, 9]]
     part = open_instances(write_coco(tmp_path, content))
-    with pytest.raises(ValueError, match="has 32×32 pixels, and its objects belong to 64×32"):
+    with pytest.raises(ValueError, match="has 32×32 pixels, but its objects are for 64×32"):
         part.sample(0)
 
 
@@ -233,13 +233,13 @@ def fault_in_folder(root: Path, name: str) -> str:
     mask = root / "masks" / "3.png"
     if name == "size":
         Image.new("L", (30, 32)).save(mask)
-        return r"3\.png has 32×30 pixels, and its picture .*3\.png 32×32"
+        return r"3\.png has 32×30 pixels, but its picture .*3\.png has 32×32"
     if name == "colour":
         Image.new("RGB", (32, 32)).save(mask)
-        return "needs one channel of whole numbers"
+        return "needs one channel of integers"
     if name == "twice":
         Image.new("L", (32, 32)).save(root / "images" / "3.bmp")
-        return "differ only in their ending"
+        return "differ only in their extension"
     if name == "no mask":
         mask.unlink()
         return r"no mask for the picture 3 \(and 0 more\)"
@@ -256,7 +256,7 @@ def test_masks_that_do_not_belong_to_their_pictures(name: str, tmp_path: Path) -
 
 
 def test_other_folders_say_what_is_understood(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="understood are images/ and masks/"):
+    with pytest.raises(FileNotFoundError, match="give images/ and masks/"):
         open_instances(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         open_instances(tmp_path / "nowhere")

@@ -85,7 +85,7 @@ def test_known_sets_have_their_names_and_their_ignored_label(tmp_path: Path) -> 
 def test_masks_of_0_and_255_are_an_object_and_its_background(tmp_path: Path) -> None:
     pair_of_files(tmp_path, "train/images", "train/masks", np.array([[0, 255]], np.uint8))
     opened = open_segmentation(tmp_path)
-    assert opened.classes == ("background", "object") and opened.mask(0).tolist() == [[0, 1]] and "255 is taken" in opened.notes[0]
+    assert opened.classes == ("background", "object") and opened.mask(0).tolist() == [[0, 1]] and "255 is read" in opened.notes[0]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "bool", "grey as RGB", "16 bits"])
@@ -103,10 +103,10 @@ def all_ignored(root: Path) -> None:
 
 MASK = "train/masks/a.png"
 WRONG = {
-    "a picture without a mask": (lambda root: (root / MASK).unlink(), "1 of 2 files in .*images have no partner .*masks: a.jpg"),
-    "a mask without a picture": (lambda root: (root / "train/images/a.jpg").unlink(), "1 of 2 files .*masks have no partner .*: a.png"),
+    "a picture without a mask": (lambda root: (root / MASK).unlink(), "1 of 2 files in .*images have no file .*masks: a.jpg"),
+    "a mask without a picture": (lambda root: (root / "train/images/a.jpg").unlink(), "1 of 2 files .*masks have no file .*: a.png"),
     "colours": (lambda root: write(root / MASK, np.arange(36, dtype=np.uint8).reshape(3, 4, 3)), "a.png is a picture in colour"),
-    "many values": (lambda root: write(root / MASK, np.full((3, 4), 300, np.uint16)), "values from 300 to 300: at most 254"),
+    "many values": (lambda root: write(root / MASK, np.full((3, 4), 300, np.uint16)), "values from 300 to 300: masks have at most 254"),
     "all ignored": (all_ignored, "all pixels of the 2"),
     "no image": (lambda root: (root / MASK).write_bytes(b"none"), "a.png cannot be read"),
     "empty": (lambda root: [p.unlink() for p in root.rglob("*.*")], "no pictures in"),
@@ -135,7 +135,7 @@ def test_sizes_and_values_that_show_only_when_read_are_one_line_too(tmp_path: Pa
     write(tmp_path / "train/masks/a.png", LABELS.T.copy())
     with pytest.raises(ValueError, match="a.png has 4×3 pixels, and its picture .*a.jpg has 3×4"):
         opened.sample(0)
-    with pytest.raises(FileNotFoundError, match="no pictures and masks for test: wanted are test/images and test/masks"):
+    with pytest.raises(FileNotFoundError, match="no pictures and masks for test: give test/images and test/masks"):
         open_segmentation(tmp_path, "test")
     with pytest.raises(FileNotFoundError, match="no folder"):
         open_segmentation(tmp_path / "nowhere")
@@ -179,5 +179,5 @@ def test_names_of_classes_that_cannot_be(text: bytes, tmp_path: Path) -> None:
         open_segmentation(tmp_path)
     (tmp_path / "images" / "1.bmp").unlink()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "masks" / "1.png")
-    with pytest.raises(ValueError, match=r"classes to learn: 1 \(class 0\)"):
+    with pytest.raises(ValueError, match=r"1 class\(es\) to learn \(class 0\)"):
         open_segmentation(tmp_path)

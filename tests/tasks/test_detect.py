@@ -92,7 +92,7 @@ WRONG = {
     "image": ({"image": 80}, "multiple of 32"),
     "repeats": ({"repeats": 2}, "--repeats 1"),
     "scale": ({"scale": (2.0, 1.0)}, "smaller first"),
-    "graph": ({"graph": True, "precision": "fp32"}, "without --graph"),
+    "graph": ({"graph": True, "precision": "fp32"}, "no --graph"),
     "window": ({"window": 0}, "at least one patch"),
     "finest": ({"finest": 6, "image": 96}, "a power of two"),
     "no stride": ({"finest": 0}, "a power of two"),

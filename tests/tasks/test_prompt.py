@@ -222,9 +222,9 @@ def test_pictures_without_objects_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("points", "negative", "box", "says"),
     [
-        ([], [], None, "nothing to look for"),
+        ([], [], None, "no prompt was given"),
         ([], [(3.0, 3.0)], None, "negative points alone"),
-        ([(41.0, 3.0)], [], None, "the point 41,3 is outside of the picture, which has 40 × 30 pixels"),
+        ([(41.0, 3.0)], [], None, "the point 41,3 is outside the picture, which has 40 × 30 pixels"),
         ([(1.0, 1.0)], [(1.0, -1.0)], None, "the point 1,-1 is outside"),
         ([], [], (1.0, 1.0, 41.0, 9.0), "corner of the box 41,9 is outside"),
         ([], [], (9.0, 1.0, 3.0, 9.0), "left < right"),

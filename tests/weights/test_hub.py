@@ -78,8 +78,8 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, capsys: pytest.CaptureF
     for words, what in (
         (["there", *to], "there already exists"),
         (["file/there", *to], "cannot write file/there"),
-        (["new", *to, "--half"], "--half has no meaning with --to hub-folder"),
-        (["new", "--license", "mit"], "--license has no meaning with --to file"),
+        (["new", *to, "--half"], "--half does not apply with --to hub-folder"),
+        (["new", "--license", "mit"], "--license does not apply with --to file"),
     ):
         assert main(["export", "fashion-nano", *words]) == 2
         assert what in capsys.readouterr().err
