@@ -201,7 +201,10 @@ def test_the_change_log_can_be_shown_anywhere() -> None:
 
 
 def test_every_work_is_cited_and_known() -> None:
-    known = re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), re.M)
+    references = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    known = re.findall(r"^@\w+\{(\w+),", references, re.M)
+    assert len(re.findall(r"^@\w+\{\w+,$.*?^\}$", references, re.M | re.S)) == len(known) == references.count("\n}"), "an entry is open"
+    assert references.count("{") == references.count("}")
     cited = re.findall(r"\{cite(?::\w)?\}`(\w+)`", (ROOT / "docs" / "bibliography.md").read_text(encoding="utf-8"))
     assert len(known) == len(set(known)) and sorted(cited) == sorted(known)
 
