@@ -88,7 +88,7 @@ def test_the_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(command) == 0 and "with its norm and its head" in capsys.readouterr().out
     assert main(["evaluate", "--weights", "fashion-nano"]) == 2 and "has no head" in capsys.readouterr().err
     assert main(["evaluate", "--weights", str(run), "--data", "shapes", "--limit", "20"]) == 2
-    assert "and shapes has others" in capsys.readouterr().err
+    assert "but shapes has others" in capsys.readouterr().err
     assert main(["knn", "--weights", str(run)]) == 2 and "minimae evaluate" in capsys.readouterr().err
 
 
@@ -105,7 +105,7 @@ def test_a_run_on_a_folder_is_evaluated_on_that_folder_whatever_its_name(tmp_pat
     assert main(["evaluate", "--weights", str(tmp_path / "tuned")]) == 0
     assert "% of 6 test images of photos" in capsys.readouterr().out
     assert main(["evaluate", "--weights", str(tmp_path / "tuned"), "--data", "fashion", "--limit", "20"]) == 2
-    assert "was trained on 3 classes (astronaut, cat, coffee), and" in capsys.readouterr().err
+    assert "was trained on 3 classes (astronaut, cat, coffee), but" in capsys.readouterr().err
 
 
 # --- models of one's own loop -----------------------------------------------------------------------------------------------
