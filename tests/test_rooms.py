@@ -16,7 +16,7 @@ CORE = ("patches", "masking", "positions", "vit", "decoder", "targets", "mae")
 DENSE = {
     "data.joint", "data.segmentation", "data.instances", "data.coco", "model.windows", "model.units", "tasks.maps", "tasks.segment",
     "tasks.segmenter", "tasks.detect", "tasks.detect_recipe", "tasks.detector", "tasks.pyramid", "tasks.prompt", "data.objects",
-    "tasks.clicks", "tasks.prompted", "tasks.promptable", "recipes.dense", "cli.segmenting", "cli.detecting", "cli.prompting",
+    "tasks.clicks", "tasks.prompted", "tasks.promptable", "recipes.dense", "cli.dense", "cli.segmenting", "cli.detecting", "cli.prompting",
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

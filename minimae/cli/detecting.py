@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 from minimae_book.figures.objects import objects_figure
-from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..data.folder import suffixes
 from ..data.instances import Instances, open_instances
-from ..data.types import Statistics
-from ..errors import MinimaeError
-from ..model.sizes import size as named_size
-from ..model.vit import Encoder
 from ..recipes import for_processes
 from ..tasks.detect import Detect, Detector, evaluate_detector, load_detector, objects_in, train_detector
 from ..tasks.reconstruct import read_picture
 from ..train import threads
-from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..train.task import Result
-from ..weights import Classified
 from ..weights.files import whole
-from .options import DataOptions, WeightsOptions
+from .dense import check_classes, dispatch, encoder_of
+from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, write_json, write_page
 from .training import RunOptions
 
 SHOWN = 6  # test pictures in a report
-IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # image options that do not apply here
-
-
-def refuse_idle(where: DataOptions, command: str) -> None:
-    """Raises ValueError for an option about images that this command would ignore."""
-    if idle := [name for name in IDLE if getattr(where, name) != getattr(DataOptions, name)]:
-        raise ValueError(f"--{idle[0].replace('_', '-')} does not apply to minimae {command}: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +46,7 @@ class DetectCommand(RunOptions):
     least: float = 0.5  # Lowest score of the objects that are printed and drawn.
 
     def __call__(self) -> None:
-        device = self.where.join()
-        refuse_idle(self.where, "detect")
-        if not self.data:
-            raise ValueError("name a folder with pictures and objects, or a picture: minimae detect DATA, or minimae detect PICTURE")
-        trained = trained_of(self.weights, "detect", load_detector)
-        if all(Path(name).suffix.lower() in suffixes() for name in self.data):
-            if trained is None:
-                raise MinimaeError(f"{self.weights} is not a detector: train one with minimae detect DATA --out RUN, and use --weights RUN")
-            self.predict(*trained, device)
-        elif len(self.data) > 1:
-            raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(self.data[:2])}")
-        elif trained is not None:
-            self.measure(*trained, device)
-        else:
-            self.train(device)
+        dispatch(self, self.data, "detect", "a detector", load_detector)
 
     def predict(self, detector: Detector, about: dict[str, Any], device: str) -> None:
         """Find the objects in pictures: print a line for each picture, and draw them all in one figure."""
@@ -98,11 +67,10 @@ class DetectCommand(RunOptions):
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:
         """Print the scores of a trained detector on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(detector.recipe, detector.encoder.size.channels)[1]
-        if list(test.classes) != list(about["classes"]):
-            names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
-            raise MinimaeError(f"{self.weights} was trained on other classes than those of {test.name}: " + ", …; ".join(names) + ", …")
+        check_classes(self.weights, about["classes"], test)
         threads.in_this_process(detector.encoder.size, device=device, images=1)
-        print(f"{in_words(measured(detector.to(device), test))}; {len(test):,} test pictures of {test.name}")
+        if world().main:
+            print(f"{in_words(measured(detector.to(device), test))}; {len(test):,} test pictures of {test.name}")
 
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
@@ -169,33 +137,3 @@ def examples(detector: Detector, test: Instances, least: float) -> tuple[Any, st
     rows = [(pixels, [truth, objects_in(detector, pixels, least=least)]) for pixels, truth in chosen]
     caption = f"Test pictures with their true objects, and those predicted with a score of at least {100 * least:.0f} %."
     return objects_figure(rows, ["truth", "prediction"], test.classes, pairs=2), caption
-
-
-def trained_of(path: Path, kind: str, load: Callable[[Path], Any]) -> tuple[Any, dict[str, Any]] | None:
-    """The model of a run's folder or checkpoint, as ``load`` reads it, and its metadata; None for weights of another kind."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    try:
-        found = file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind
-    except MinimaeError:
-        if path.is_dir():
-            raise
-        found = False  # a file of another library, or a damaged one, as reading its weights will report
-    return load(path) if found else None
-
-
-def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:
-    """The encoder that a command of this kind starts from, and the statistics that it was trained with. image: of a fresh one."""
-    torch.manual_seed(command.recipe.seed)
-    if str(command.weights) == "none":
-        changes: dict[str, Any] = {} if command.patch is None else {"patch": command.patch}
-        return Encoder(named_size(command.size, image=image, channels=3, **changes)), None
-    trained: Any = command.layout.load(command.weights)
-    encoder = trained.classifier.encoder if isinstance(trained, Classified) else trained.model.encoder
-    if encoder.size.channels not in (1, 3):
-        raise ValueError(f"these weights take {encoder.size.channels} channels, but pictures have 1 or 3")
-    return Encoder(encoder.size) if command.scratch else encoder, trained.statistics
-
-
-def shown(pixels: Tensor) -> np.ndarray:
-    """uint8 ``c height width`` → ``height width 3`` in [0, 1]."""
-    return np.moveaxis(pixels.expand(3, -1, -1).numpy() / 255, 0, -1)

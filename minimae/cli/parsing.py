@@ -76,7 +76,7 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
     chosen = named_recipe(name, rest, saved is not None)
     folder = None if saved else folder_to_resume(name, chosen, rest)
     if folder is not None:
-        started = as_started(name, folder)
+        started = with_its_batch(as_started(name, folder), rest)
         return replace(started, name=chosen.name) if chosen else started
     if name == "pretrain" and chosen is None:
         if saved is None and not HELP & set(rest):
@@ -139,6 +139,15 @@ def as_started(name: str, folder: Path) -> Any:
     if not words:
         return defaults(name, [], saved)
     return replace(understood(words, saved), recipe=saved, **({"resume": None} if name == "pretrain" else {}))
+
+
+def with_its_batch(started: Any, rest: list[str]) -> Any:
+    """The same images per optimizer step with the ``--batch`` of these words: several processes had shared it, and saved their part."""
+    recipe, batch = started.recipe, value_of("--batch", rest) or ""
+    window = recipe.batch * recipe.accumulate
+    if not batch.isdecimal() or not int(batch) or window % int(batch) or value_of("--accumulate", rest):
+        return started
+    return replace(started, recipe=replace(recipe, accumulate=window // int(batch)))
 
 
 def for_my_pictures(rest: list[str]) -> Any:

@@ -16,7 +16,6 @@ from ..data.folder import suffixes
 from ..data.instances import open_instances
 from ..data.objects import Objects, objects_of
 from ..data.types import Statistics
-from ..errors import MinimaeError
 from ..model.patches import pair
 from ..model.sizes import Size
 from ..recipes import for_processes
@@ -28,7 +27,7 @@ from ..train import threads
 from ..train.distributed import world
 from ..train.task import Result
 from ..weights.files import whole
-from .detecting import encoder_of, refuse_idle, shown, trained_of
+from .dense import dispatch, encoder_of, shown
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
@@ -58,31 +57,15 @@ class PromptCommand(RunOptions):
     mask: Path | None = None  # Also write the mask with the highest expected IoU to this PNG file, in black and white.
 
     def __call__(self) -> None:
-        device = self.where.join()
-        refuse_idle(self.where, "prompt")
-        if not self.data:
-            raise ValueError("name a folder with pictures and masks, or a picture: minimae prompt DATA, or minimae prompt PICTURE")
-        trained = trained_of(self.weights, "prompt", load_promptable)
-        if Path(self.data).suffix.lower() in suffixes():
-            if trained is None:
-                how = "train one with minimae prompt DATA --out RUN, then give --weights RUN"
-                raise MinimaeError(f"{self.weights} is not a promptable segmenter: {how}")
-            self.predict(*trained, Path(self.data), device)
-        elif self.point or self.negative or self.box:
+        if self.data and Path(self.data).suffix.lower() not in suffixes() and (self.point or self.negative or self.box):
             raise ValueError(f"points and boxes need a picture, and {self.data} is not one")
-        elif trained is not None:
-            model, about = trained
-            threads.in_this_process(model.encoder.size, device=device)
-            test = self.objects("test", model.encoder.size, about["statistics"])
-            print(in_words(evaluate_prompts(model.to(device), test, about["statistics"]), test))
-        else:
-            self.train(device)
+        dispatch(self, (self.data,) if self.data else (), "prompt", "a promptable segmenter", load_promptable)
 
-    def predict(self, model: Promptable, about: dict[str, Any], path: Path, device: str) -> None:
+    def predict(self, model: Promptable, about: dict[str, Any], device: str) -> None:
         """Find the three masks for the prompts in a picture: print a line for each, and draw a figure."""
         size: Size = model.encoder.size
         threads.in_this_process(size, device=device, images=1)
-        pixels = read_picture(path, size.channels)[0]
+        pixels = read_picture(Path(str(self.data)), size.channels)[0]
         points, negative = ([numbers(f"--{name}", text, 2) for text in getattr(self, name)] for name in ("point", "negative"))
         box = None if self.box is None else numbers("--box", self.box, 4)
         prompts = prompts_of(points, negative, box, (pixels.shape[1], pixels.shape[2]))
@@ -93,6 +76,14 @@ class PromptCommand(RunOptions):
         write(prompted([row]), out, masks[0], self.mask)
         print(*(f"mask {i}: {text}" for i, text in enumerate(texts, 1)), sep="\n")
         print(f"{out}: three masks predicted by {self.weights}, the one with the highest expected IoU first")
+
+    def measure(self, model: Promptable, about: dict[str, Any], device: str) -> None:
+        """Print the scores of a trained segmenter on test pictures."""
+        threads.in_this_process(model.encoder.size, device=device)
+        test = self.objects("test", model.encoder.size, about["statistics"])
+        scores = evaluate_prompts(model.to(device), test, about["statistics"])
+        if world().main:
+            print(in_words(scores, test))
 
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""

@@ -14,10 +14,8 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..data.choose import held_out
-from ..data.folder import suffixes
 from ..data.segmentation import IGNORE, Segmentation, open_segmentation
 from ..data.types import Statistics
-from ..errors import MinimaeError
 from ..model.vit import Encoder
 from ..recipes import for_processes
 from ..tasks.reconstruct import read_picture
@@ -27,7 +25,7 @@ from ..train import threads
 from ..train.distributed import barrier, world
 from ..train.task import Result
 from ..weights.files import whole
-from .detecting import encoder_of, refuse_idle, shown, trained_of
+from .dense import check_classes, dispatch, encoder_of, shown
 from .dry_run import shortened
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
@@ -59,23 +57,7 @@ class SegmentCommand(RunOptions):
     dry_run: bool = False  # Only run four steps and an evaluation, to find errors and to estimate the time of the full run.
 
     def __call__(self) -> None:
-        device = self.where.join()
-        refuse_idle(self.where, "segment")
-        if not self.data:
-            raise ValueError("name a folder with pictures and masks, or a picture: minimae segment DATA, or minimae segment PICTURE")
-        trained = trained_of(self.weights, "segment", load_segmented)
-        if all(Path(name).suffix.lower() in suffixes() for name in self.data):
-            if trained is None:
-                raise MinimaeError(
-                    f"{self.weights} is not a segmenter: train one with minimae segment DATA --out RUN, then give --weights RUN"
-                )
-            self.predict(*trained, device)
-        elif len(self.data) > 1:
-            raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(self.data[:2])}")
-        elif trained is not None:
-            self.measure(*trained, device)
-        else:
-            self.train(device)
+        dispatch(self, self.data, "segment", "a segmenter", load_segmented)
 
     def predict(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
         """Segment pictures: print a line for each picture, and draw them all in one figure."""
@@ -98,12 +80,11 @@ class SegmentCommand(RunOptions):
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
         """Print the scores of a trained segmenter on test pictures. Raises MinimaeError when the classes differ."""
         test = self.splits(model.encoder.size.channels)[1]
-        if list(test.classes) != list(about["classes"]):
-            names = (", ".join(classes[:5]) for classes in (about["classes"], test.classes))
-            raise MinimaeError(f"{self.weights} was trained on other classes than those of {test.name}: " + ", …; ".join(names) + ", …")
+        check_classes(self.weights, about["classes"], test)
         threads.in_this_process(model.encoder.size, device=device, images=1)
         score = evaluate(model.to(device), test, about["statistics"], how=about["settings"]["evaluate"])
-        print(f"{in_lines(score, test.classes)}\n{score} of {len(test):,} test pictures")
+        if world().main:
+            print(f"{in_lines(score, test.classes)}\n{score} of {len(test):,} test pictures")
 
     def train(self, device: str) -> None:
         """Train, measure, and write the report."""
@@ -167,8 +148,11 @@ class SegmentCommand(RunOptions):
         with tempfile.TemporaryDirectory() as folder:
             model, result = segment(part, encoder, train, statistics, Path(folder) / "run", quiet=True, workers=self.readers)
             few = test.subset(range(min(4, len(test))))
-            print(f"{result.steps} steps, loss {result.history[0]['loss']:.3f} → {result.history[-1]['loss']:.3f}; "
-                  f"{evaluate(model, few, statistics, **given)} on {len(few)} pictures (meaningless after so few steps)")  # fmt: skip
+            score = evaluate(model, few, statistics, **given)
+        if not world().main:
+            return
+        print(f"{result.steps} steps, loss {result.history[0]['loss']:.3f} → {result.history[-1]['loss']:.3f}; "
+              f"{score} on {len(few)} pictures (meaningless after so few steps)")  # fmt: skip
         rate = sorted(point["images_per_s"] for point in result.history[1:])[len(result.history) // 2 - 1]
         memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory" if torch.cuda.is_available() else ""
         seconds = recipe.epochs * len(train) / rate

@@ -155,10 +155,10 @@ def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[i
     """Average precision in percent by COCO's protocol, of boxes and of masks: {"box AP": …, "box AP50", "box AP75", "mask AP", …}.
 
     AP is the mean over ten thresholds of the overlap, 0.5 to 0.95, and over the classes that occur; at most 100 objects per picture
-    count. Crowds are ignored. say: called after each picture with its number. Raises MinimaeError for images without any object.
+    count, and crowds do not. The calling process measures all. say: called after each with its number. Raises MinimaeError without objects.
     """
     precision = need("torchmetrics.detection", why="average precision", extra="dense").MeanAveragePrecision
-    measure, objects = precision(iou_type=("bbox", "segm"), backend="pycocotools"), 0
+    measure, objects = precision(iou_type=("bbox", "segm"), backend="pycocotools", sync_on_compute=False), 0
     detector.eval()
     device = device_of(detector)
     for index in range(len(images)):

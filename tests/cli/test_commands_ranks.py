@@ -40,6 +40,16 @@ def dry_run(folder: Path, out: Path) -> list[str]:
     return shlex.split(f"pretrain imagenet-base --dry-run {tiny} {given} --out {out}")
 
 
+def dense(out: Path) -> list[list[str]]:
+    """Train on drawn scenes, resume with the very words of the start, which give the batch of one process, and measure again."""
+    start = "shapes --limit 8 --weights none --image 64 --epochs 2 --warmup-epochs 0 --batch 4 --device cpu"
+    detector = "--finest 8 --levels 2 --channels 16 --box-width 16 --proposals 16 --rois 16"
+    words = {"segment": "--workers 0", "detect": f"--workers 0 {detector}", "prompt": ""}
+    lines = [[f"{name} {start} {more} --out {out}/{name}" for more in (given, f"{given} --resume")] for name, given in words.items()]
+    again = [f"{name} shapes --limit 8 --weights {out}/{name} --device cpu" for name in words]
+    return [shlex.split(line) for line in [line for pair in lines for line in pair] + again]
+
+
 def questions(out: Path) -> list[list[str]]:
     """What is asked of frozen features: of 63 images, which two processes cannot share evenly, and of one."""
     start = f"--weights {out}/pretrain --limit 63 --device cpu"
@@ -67,7 +77,7 @@ def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
     lines = [command for name, shard in (("ddp", ""), ("fsdp", "--shard")) for command in commands(out / name, shard).values()]
     photos = make_folder(out / "photos", classes=3, train=20, val=2, share=0.1)
-    lines += [dry_run(photos, out / "dry-run"), *questions(one)]
+    lines += [dry_run(photos, out / "dry-run"), *questions(one), *dense(out / "dense")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "commands_ranks.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, json.dumps(lines), str(out / "codes")], env=environment, capture_output=True, text=True, timeout=240)
@@ -106,3 +116,13 @@ def test_a_dry_run_runs_every_stage_with_the_options_and_images_given(two: Path)
         assert name == "pretrain" or len(state["classes"]) == 3
         stage = kept["stages"][name]
         assert stage["hours"] == pytest.approx(epochs * 60 / stage["images_per_s"] / 3600), "as many images as there are in the folder"
+
+
+def test_dense_tasks_resume_with_their_first_words_and_the_first_process_prints(two: Path) -> None:
+    told = (two / "stdout").read_text()
+    words = {"segment": ("mean IoU %", "mean IoU {:.1f}"), "detect": ("box AP %", "boxes: AP {:.1f} "), "prompt": ("box %", "box {:.1f}")}
+    for name, (score, line) in words.items():
+        value = json.loads((two / "dense" / name / "result.json").read_text())[score]
+        assert told.count(line.format(value)) == 3, f"{name}: trained, resumed, measured again"
+        state = load_checkpoint(two / "dense" / name / "checkpoint.pt")
+        assert (state["processes"], state["settings"]["batch"], state["settings"]["accumulate"]) == (2, 2, 1), name

@@ -47,7 +47,7 @@ def test_from_a_folder_to_objects_in_a_picture(folder: Path, tmp_path: Path, cap
 
 
 REFUSED = {
-    "no data": (["--weights", "none"], "name a folder with pictures and objects, or a picture: minimae detect DATA"),
+    "no data": (["--weights", "none"], "name a folder with pictures and masks, or a picture: minimae detect DATA"),
     "nothing there": (["nowhere", "--weights", "none"], "no folder nowhere"),
     "a size that does not fit": (["FOLDER", "--weights", "none", "--image", "100"], "image must be a multiple of 32"),
     "no weights of that name": (["FOLDER", "--weights", "nosuch"], "no weights of that name"),
@@ -91,3 +91,16 @@ def test_pictures_without_any_object_are_refused_before_training(tmp_path: Path,
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / part / f"{i}.png")
     assert main(["detect", str(tmp_path), "--weights", "none", "--out", str(tmp_path / "run"), *OPTIONS]) == 2
     assert "to learn has an object" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["detect", "segment", "prompt"])
+def test_weights_that_are_missing_or_damaged_are_reported_as_such(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, damaged = tmp_path / "a.png", tmp_path / "damaged.pt"
+    Image.new("RGB", (64, 64)).save(picture)
+    damaged.write_bytes(b"PK no zip")
+    for weights in (tmp_path / "nowhere", damaged):
+        assert main([command, str(picture), "--weights", str(weights)]) != 0
+        error = capsys.readouterr().err
+        assert str(weights) in error and "train one with" not in error and error.count("\n") == 1
+    assert main([command, str(picture), "--weights", "fashion-nano"]) != 0
+    assert f"train one with minimae {command} DATA" in capsys.readouterr().err

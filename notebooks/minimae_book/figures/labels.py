@@ -50,16 +50,17 @@ def segmentations(
     from matplotlib.patches import Patch
 
     colours = class_colours(classes)
-    tall, columns = max(p.shape[0] / p.shape[1] for p, _ in rows), len(titles)
+    columns = len(titles)
     pairs = 2 if len(rows) >= 4 and len(rows) % 2 == 0 and columns <= 3 else 1
     lines, side = len(rows) // pairs, width / (columns * pairs)
+    heights = [max(p.shape[0] / p.shape[1] for p, _ in rows[line::lines]) for line in range(lines)]
     present = sorted({int(v) for _, maps in rows for m in maps for v in np.unique(m) if v < len(classes)})
     ignored = any((m >= len(classes)).any() for _, maps in rows for m in maps)
     wide = max(1, int(width / (0.42 + 0.062 * max(len(classes[v]) for v in present))))
     legend_rows = -(-(len(present) + ignored) // wide)
-    fig = figure(width, side * tall * lines + 0.3 + 0.24 * legend_rows, dpi=160)
+    fig = figure(width, side * sum(heights) + 0.3 + 0.24 * legend_rows, dpi=160)
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
-    grid: Any = fig.subplots(lines, columns * pairs, squeeze=False)
+    grid: Any = fig.subplots(lines, columns * pairs, squeeze=False, height_ratios=heights)
     for i, (picture, maps) in enumerate(rows):
         group, line = divmod(i, lines)
         drawn = [picture, *(over_picture(picture, labels, colours) for labels in maps)]
