@@ -122,7 +122,7 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
 def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
     """The cost of one pre-training image.
 
-    paper: count as the authors do, with every patch projected and predicted. Otherwise as this package computes: only visible patches
+    paper: every patch is projected and predicted, as the paper describes it. Otherwise as this package computes: only visible patches
     are projected, only masked ones are predicted, and only they are queries in the last decoder block.
     ``ratio=None`` counts the encoder alone on the whole image (features, probing).
     """

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from minimae.model.sizes import Size, resolve
+from minimae.model.vit import Encoder
 
 from .verdict import Verdict
 
@@ -89,7 +90,18 @@ def as_decoder(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
     return type(own.__name__, (own,), {"__init__": start, "forward": forward})
 
 
-ADAPTED: dict[str, Callable[[Any], Any]] = {"Attention": with_queries, "Block": with_queries, "Decoder": as_decoder}
+def as_encoder(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """Adds the arguments that the package's MAE passes to the reader's encoder, which takes only a size."""
+
+    def start(self: Any, size: Size | str, *, drop: float = 0.0, mask_tokens: bool = False) -> None:
+        if drop or mask_tokens:
+            raise ValueError("your encoder has no drop path and no mask tokens: use the package's encoder")
+        own.__init__(self, resolve(size))
+
+    return type(own.__name__, (own,), {"__init__": start, "features": Encoder.features})
+
+
+ADAPTED: dict[str, Callable[[Any], Any]] = {"Attention": with_queries, "Block": with_queries, "Encoder": as_encoder, "Decoder": as_decoder}
 
 
 @contextmanager

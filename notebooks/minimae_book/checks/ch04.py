@@ -1,4 +1,4 @@
-"""Checks of chapter 04: tokens of visible patches, what they cost, and whether an encoder sees hidden patches."""
+"""Checks of chapter 04: the encoder, what it costs, and whether it sees hidden patches."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from minimae.model.masking import Mask, take
-from minimae.model.sizes import block_flops
+from minimae.model.masking import Mask, make_mask, take
+from minimae.model.patches import patchify
+from minimae.model.sizes import block_flops, size
+from minimae.model.vit import Encoder
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, near, random
+from .comparing import expect, loaded, near, random
 
 
 def ch04_times_cheaper(f: Callable[[int, int, int], float]) -> Verdict:
-    """Exercise 1: the cost of a block on all patches, divided by its cost on the visible patches."""
+    """Exercise 2: the cost of a block on all patches, divided by its cost on the visible patches."""
     settings = [(196, 49, 1024), (49, 12, 96), (64, 16, 16)]
 
     def all_are(formula: Callable[[int, int, int], float]) -> bool:
@@ -38,38 +40,48 @@ def ch04_times_cheaper(f: Callable[[int, int, int], float]) -> Verdict:
     return failed(f"for n = 196, k = 49, d = 1024 the factor is {truth:.2f}, not {float(f(196, 49, 1024)):.2f}")
 
 
-def ch04_embed_visible(f: Callable[..., Tensor]) -> Verdict:
-    """Exercise 2: tokens of visible patches, and the class token."""
-    patches, keep, weight = random(2, 6, 3), torch.tensor([[4, 1, 3], [0, 5, 2]]), random(3, 8, seed=1)
-    positions, class_token, projected = random(7, 8, seed=2), random(1, 1, 8, seed=3), [0]
-    positions[0] = 0
-
-    def project(x: Tensor) -> Tensor:
-        projected[0] += x.shape[-2]
-        return x @ weight
-
-    got = f(patches, keep, project, positions, class_token)
-    visible, first = take(patches, keep) @ weight, class_token.expand(2, -1, -1)
-    if near(got, torch.cat([first, visible + take(positions[1:], keep)], dim=1)):
-        if projected[0] > keep.shape[1]:
-            return failed(
-                f"the tokens are right, but you project {projected[0]} patches of an image that shows {keep.shape[1]}: take first"
-            )
-        return passed("patches and positions are taken with the same indices, and the class token joins last")
-    expect(got, (2, 4, 8), "3 visible patches and a class token of width 8 for each of 2 images")
-    tokens = got[:, 1:]
-    if near(tokens, visible + positions[1:4]):
-        return failed("positions are assigned by rank: the first visible patch gets the address of patch 0. Take them by index, like the patches")
-    if near(tokens, visible + take(positions, keep)):
-        return failed(
-            "every patch has its left neighbour's address: the first row of positions belongs to the class token, so patch i has row i + 1"
-        )
-    if near(tokens, visible):
-        return failed("the positions are missing: to the encoder the picture is a bag of patches")
-    if near(got[:, :3], visible + take(positions[1:], keep)):
+def ch04_encoder(cls: type[nn.Module]) -> Verdict:
+    """Exercise 1: the encoder with the package's weights, on a grid that is not square, with and without a mask."""
+    shape = size("nano", image=(12, 16), patch=4, depth=1, width=24, heads=3)
+    package, images = Encoder(shape), random(2, shape.channels, 12, 16)
+    nn.init.normal_(package.class_token, generator=torch.Generator().manual_seed(1))
+    mask = make_mask(torch.arange(2), shape.grid, ratio=0.75, seed=1)
+    n, k = mask.n, mask.keep.shape[1]
+    encoder, projected = loaded(cls(shape), package), []
+    encoder.project.register_forward_hook(lambda _layer, given, _result: projected.append(given[0].shape[-2]))
+    got, wanted = encoder.embed(images, mask), package.embed(images, mask)
+    if near(got, wanted):
+        if sum(projected) > k:
+            return failed(f"the tokens are right, but you project {sum(projected)} patches of each image, and only {k} are visible: take first")
+        if not near(encoder.embed(images), package.embed(images)):
+            return failed("with a mask it is right. With mask=None: all patches in image order, each with its position, after the class token")
+        if not near(encoder(images, mask), package(images, mask)):
+            return failed("embed is right, but forward differs: leave forward as it was")
+        return passed("each visible patch has its own position, and hidden patches never enter the encoder")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, k, 24):
+        return failed(f"{k} tokens for {k} visible patches: the class token is missing")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 1 + n, 24):
+        return failed(f"there are tokens for all {n} patches: take only those of mask.keep")
+    if isinstance(got, Tensor) and tuple(got.shape) == (2, 1 + n - k, 24):
+        return failed("these are the hidden patches: take those of mask.keep, not of mask.masked")
+    expect(got, (2, 1 + k, 24), f"{k} visible patches and a class token, for each of 2 images")
+    patches, table, first = package.project(patchify(images, 4)), package.positions, package.class_token.expand(2, 1, 24)
+    visible, right = take(patches, mask.keep), take(table[1:], mask.keep)
+    early = torch.cat([torch.zeros_like(mask.keep[:, :1]), mask.keep], dim=1)
+    for wrong, message in (
+        (visible, "the positions are missing: without them, the image is a bag of patches"),
+        (visible + table[1 : 1 + k], "the first visible patch gets the position of patch 0, the second that of patch 1: take positions by index, like the patches"),
+        (visible + take(table, mask.keep), "each patch has the position of the patch before it: row 0 belongs to the class token, so patch i has row i + 1"),
+        (patches[:, :k] + right, "the positions are right, but these are the first patches of the image: take(patches, mask.keep)"),
+    ):  # fmt: skip
+        if near(got[:, 1:], wrong):
+            return failed(message)
+    if near(got, torch.cat([visible + right, first], dim=1)):
         return failed("the class token is at the end. It comes first")
-    if near(tokens, visible + take(positions[1:], keep)):
-        return failed("the patches are right. The first token should be the class token (its position is zero)")
+    if near(got, take(torch.cat([first, patches + table[1:]], dim=1), early)):
+        return failed("the class token joined before the masking, so each index takes the patch before the one it means: mask first")
+    if near(got[:, 1:], visible + right):
+        return failed("the patches are right. The first token should be the class token, self.class_token (its position is zero)")
     return failed("the tokens are not project(visible patches) plus their positions. Try the example with six patches by hand")
 
 
@@ -96,7 +108,7 @@ def ch04_leaks(f: Callable[..., list[int]]) -> Verdict:
     patches, weight = random(1, 9, 4), random(4, 8, seed=1)
     mask = Mask(torch.tensor([[7, 2, 4]]), torch.tensor([[3, 8, 0, 5, 1, 6]]))
 
-    def honest(x: Tensor, mask: Mask) -> Tensor:
+    def correct(x: Tensor, mask: Mask) -> Tensor:
         return take(x, mask.keep) @ weight
 
     def shifted(x: Tensor, mask: Mask) -> Tensor:
@@ -107,7 +119,7 @@ def ch04_leaks(f: Callable[..., list[int]]) -> Verdict:
 
     original = patches.clone()
     for encode, truth, name in (
-        (honest, [], "an honest encoder"),
+        (correct, [], "a correct encoder"),
         (shifted, [1, 3, 6], "an encoder that takes the patch before the one it should"),
         (centred, [0, 1, 3, 5, 6, 8], "an encoder that subtracts the mean of all patches"),
     ):

@@ -3,36 +3,54 @@
 import torch
 
 from minimae.model.masking import take
+from minimae.model.patches import patchify
 from minimae.model.sizes import block_flops
+from minimae.model.vit import Encoder
 
 
-def first_and(tokens, class_token):
-    return torch.cat([class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+def encoder(tokens, *, first=True):
+    """The package's encoder with other tokens of the patches; tokens(encoder, patches, positions, mask) with the positions of n patches."""
+
+    class MyEncoder(Encoder):
+        def embed(self, images, mask=None):
+            patches = tokens(self, patchify(images, self.size.patch), self.positions[1:], mask)
+            return torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1) if first else patches
+
+    return MyEncoder
 
 
-def by_rank(patches, keep, project, positions, class_token):
-    return first_and(project(take(patches, keep)) + positions[1 : 1 + keep.shape[1]], class_token)
+def right(self, patches, positions, mask):
+    return self.project(take(patches, mask.keep)) + take(positions, mask.keep)
 
 
-def forgets_class_row(patches, keep, project, positions, class_token):
-    return first_and(project(take(patches, keep)) + take(positions, keep), class_token)
+def forgets_class_row(self, patches, positions, mask):
+    return self.project(take(patches, mask.keep)) + take(self.positions, mask.keep)
 
 
-def forgets_positions(patches, keep, project, positions, class_token):
-    return first_and(project(take(patches, keep)), class_token)
+def hidden_patches(self, patches, positions, mask):
+    return self.project(take(patches, mask.masked)) + take(positions, mask.masked)
 
 
-def forgets_class_token(patches, keep, project, positions, class_token):
-    return project(take(patches, keep)) + take(positions[1:], keep)
+def zeros_first(self, patches, positions, mask):
+    return torch.cat([torch.zeros(len(patches), 1, self.size.width), right(self, patches, positions, mask)], dim=1)
 
 
-def class_token_last(patches, keep, project, positions, class_token):
-    tokens = project(take(patches, keep)) + take(positions[1:], keep)
-    return torch.cat([tokens, class_token.expand(len(tokens), -1, -1)], dim=1)
+def class_token_last(self, patches, positions, mask):
+    return torch.cat([right(self, patches, positions, mask), self.class_token.expand(len(patches), -1, -1)], dim=1)
 
 
-def projects_all(patches, keep, project, positions, class_token):
-    return first_and(take(project(patches) + positions[1:], keep), class_token)
+def class_token_before_masking(self, patches, positions, mask):
+    tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), self.project(patches) + positions], dim=1)
+    return take(tokens, torch.cat([torch.zeros_like(mask.keep[:, :1]), mask.keep], dim=1))
+
+
+def only_with_a_mask(self, patches, positions, mask):
+    return self.project(patches) if mask is None else right(self, patches, positions, mask)
+
+
+class OtherForward(Encoder):
+    def forward(self, images, mask=None):
+        return self.norm(self.embed(images, mask))
 
 
 def changed_by(encode, patches, mask, places, *, copy=True):
@@ -57,14 +75,22 @@ ANSWERS = {
             "upside down": (lambda n, k, d: block_flops(1 + k, d) / block_flops(1 + n, d), "upside down"),
         }
     },
-    "ch04_embed_visible": {
+    "ch04_encoder": {
         "wrong": {
-            "positions by rank": (by_rank, "by rank"),
-            "forgets the class row": (forgets_class_row, "left neighbour"),
-            "forgets positions": (forgets_positions, "bag of patches"),
-            "forgets the class token": (forgets_class_token, r"not \(2, 3, 8\)"),
-            "class token last": (class_token_last, "is at the end"),
-            "projects all patches": (projects_all, "take first"),
+            "positions by rank": (encoder(lambda s, x, p, m: s.project(take(x, m.keep)) + p[:3]), "take positions by index"),
+            "forgets the class row": (encoder(forgets_class_row), "the patch before it"),
+            "forgets positions": (encoder(lambda s, x, p, m: s.project(take(x, m.keep))), "bag of patches"),
+            "forgets the class token": (encoder(right, first=False), "the class token is missing"),
+            "class token last": (encoder(class_token_last, first=False), "is at the end"),
+            "class token before the masking": (encoder(class_token_before_masking, first=False), "mask first"),
+            "projects all patches": (encoder(lambda s, x, p, m: take(s.project(x) + p, m.keep)), "take first"),
+            "encodes all patches": (encoder(lambda s, x, p, m: s.project(x) + p), "tokens for all 12"),
+            "encodes the hidden patches": (encoder(hidden_patches), "not of mask.masked"),
+            "the first patches": (encoder(lambda s, x, p, m: s.project(x[:, :3]) + take(p, m.keep)), "first patches of the image"),
+            "first token is zero": (encoder(zeros_first, first=False), "should be the class token"),
+            "needs a mask": (encoder(right), "AttributeError"),
+            "no positions without a mask": (encoder(only_with_a_mask), "With mask=None"),
+            "changes forward": (OtherForward, "leave forward"),
         }
     },
     "ch04_tokens_for_share": {
