@@ -122,13 +122,13 @@ def test_an_error_is_reported_with_its_line_and_the_arguments() -> None:
 
 
 def test_a_loop_over_the_images_is_refused_where_the_text_says_so() -> None:
-    def looping(keep, n):  # type: ignore[no-untyped-def]
-        return torch.stack([torch.ones(n).scatter(0, row, 0.0) for row in keep])
+    def looping(tokens, index):  # type: ignore[no-untyped-def]
+        return tokens[index] if tokens.dim() == 2 else torch.stack([one[row] for one, row in zip(tokens, index)])
 
-    def indexed(keep, n):  # type: ignore[no-untyped-def]
-        return torch.ones(len(keep), n).scatter(1, keep, 0.0)
+    def indexed(tokens, index):  # type: ignore[no-untyped-def]
+        return tokens[index] if tokens.dim() == 2 else tokens[torch.arange(len(index))[:, None], index]
 
-    assert "it loops" in check.ch02_binary_of(looping).text and check.ch02_binary_of(indexed).ok
+    assert "it loops" in check.ch02_take(looping).text and check.ch02_take(indexed).ok
 
 
 class MyAttention(vit.Attention):
@@ -166,14 +166,18 @@ def test_the_package_can_be_built_from_the_readers_parts(tmp_path: Path, monkeyp
     solved = own_decoder.replace('raise NotImplementedError("your turn")', "return decoder.Decoder.forward(self, latent, mask)")
     tokens = "\n    tokens = decoder.Decoder.tokens\n"
     (tmp_path / "mine" / "Decoder.py").write_text(f"# ch05_decoder MyDecoder\n{solved}{tokens}")
+    for part, test in (("Encoder", "ch04_encoder"), ("mask_from_noise", "ch02_mask_from_noise"), ("take", "ch02_take")):
+        (script,), (own, stub) = build.chapters(test[2:4]), exercises(test[:4])[test]
+        (solution,) = (cell.source for cell in build.notebook_of(script).cells if f"check.{test}(solution_" in cell.source)
+        (tmp_path / "mine" / f"{part}.py").write_text(f"# {test} {own}\n{build.with_region(stub, solution)}")
     (tmp_path / "mine" / "sincos_2d.py").write_text("# ch03_sincos_2d wrong\ndef wrong(d, grid):\n    return torch.zeros(d)\n")
     parts = own_parts()
-    assert [*parts] == ["Attention", "Decoder"], "what has become wrong is left out"
+    assert [*parts] == ["Attention", "Decoder", "Encoder", "mask_from_noise", "take"], "what has become wrong is left out"
     with assembled(parts):
         block = vit.Block(12, 3)
         mae = minimae.MAE("nano", patch=7, depth=2)
     assert mae(torch.rand(2, 1, 28, 28), ratio=0.75).loss.isfinite()
-    assert type(mae.decoder) is parts["Decoder"]
+    assert type(mae.encoder) is parts["Encoder"] and type(mae.decoder) is parts["Decoder"]
     assert isinstance(block.attention, parts["Attention"]) and not isinstance(vit.Block(12, 3).attention, parts["Attention"])
     same = vit.Block(12, 3)
     same.load_state_dict(block.state_dict())

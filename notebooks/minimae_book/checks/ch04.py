@@ -93,7 +93,7 @@ def ch04_tokens_for_share(f: Callable[[float, int], float]) -> Verdict:
         return all(math.isclose(float(f(s, d)), formula(s, d), rel_tol=0.01, abs_tol=1) for s, d in settings)
 
     if all_are(lambda s, d: 6 * d * s / (1 - s)):
-        return passed("half of the work is quadratic at t = 6d: 4608 tokens for ViT-B, which is a picture of 1086 pixels cut into 16 × 16")
+        return passed("half of the work is quadratic at t = 6d: 4608 tokens for ViT-B, which is an image of 1086 pixels with patches of 16")
     if all_are(lambda s, d: 6 * d * s):
         return failed("that is the share in relation to the linear part alone. The t² part is also in the total: divide by 1 − share")
     if all_are(lambda s, d: 12 * d * s / (1 - s)):

@@ -1,4 +1,4 @@
-"""Figures of masks: the permutation as crossing lines, kept counts, how often each patch is kept, masks in tables (chapter 02)."""
+"""Figures of masks: the permutation as crossing lines, how often each patch is kept, masks in tables (chapter 02)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .style import BLUE, GREY, HEAT, ORANGE, Axes, Figure, bare, box, chart, figure, plain
-
-HIDDEN, SEEN = "#C9CED8", "#0072B2"  # patches of a mask that is drawn without a picture
+from .style import BLUE, GREY, HEAT, HIDDEN, ORANGE, Axes, Figure, bare, box, figure
 
 
 def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, faint: bool) -> None:
@@ -66,65 +64,15 @@ def crossing_lines(
     return fig
 
 
-def kept_counts(n: Sequence[int], ratio: float, ways: Mapping[str, Sequence[int]]) -> Figure:
-    """Kept patches against all patches, for several ways to round n·(1 − ratio)."""
-    fig, axes = chart(7.4, 3.3)
-    axes.plot(n, [x * (1 - ratio) for x in n], color=GREY, linewidth=1.2, label=f"{100 * (1 - ratio):.0f} % of n, not rounded")
-    for (name, counts), colour, marker, size in zip(ways.items(), (ORANGE, BLUE), ("x", "o"), (6, 4)):
-        axes.plot(n, counts, marker, color=colour, markersize=size, markeredgewidth=1.8, label=name)
-    axes.set(xlabel="patches in the image, n", ylabel="patches kept")
-    axes.set_ylim(bottom=-0.2)
-    axes.set_yticks(range(int(max(max(counts) for counts in ways.values())) + 1))
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
-    return fig
-
-
-def coins_or_sorting(counts: Sequence[int] | np.ndarray, k: int) -> Figure:
-    """How many patches an image keeps if a coin decides for each (a histogram of ``counts``), and if noise is sorted (always k)."""
-    counts = np.asarray(counts)
-    fig, axes = chart(7.4, 3.0)
-    values = np.arange(min(counts.min(), k), counts.max() + 1)
-    share = [100 * float((counts == value).mean()) for value in values]
-    axes.bar(values, share, 0.85, color=[BLUE if value == k else "#B4B8C0" for value in values])
-    exact = 100 * float((counts == k).mean())
-    axes.annotate(
-        f"exactly {k}: {exact:.1f} % of the images",
-        (k, exact),
-        xytext=(0, 8),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        color=BLUE,
-    )
-    common = values[np.array(share) >= 0.02]
-    axes.set(xlim=(common[0] - 1, common[-1] + 1), ylim=(0, 1.25 * max(share)))
-    axes.set(xlabel="patches that one image keeps", ylabel="images (%)")
-    return fig
-
-
-def how_often_kept(shares: Mapping[str, np.ndarray], expected: float, *, images: int) -> Figure:
-    """Maps ``h w`` of how often each patch is kept (in %), and below each map the patches counted by it.
-
-    By chance alone, 95 of 100 patches lie in the band: ``expected`` ± 1.96 standard deviations of a share of this many images.
-    """
-    fig = figure(2.9 * len(shares) + 0.9, 4.6)
-    table = fig.subplots(2, len(shares), squeeze=False, gridspec_kw={"height_ratios": [1.5, 1]})
-    spread = 196 * np.sqrt(expected / 100 * (1 - expected / 100) / images)
-    least, most = (float(pick([pick(share) for share in shares.values()])) for pick in (np.min, np.max))
-    low, high = min(0.6 * expected, least), max(1.4 * expected, most)  # of the colours: equal steps look equal
-    bins = np.linspace(min(0.9 * expected, least), max(1.1 * expected, most), 40)
-    for (title, share), upper, lower in zip(shares.items(), table[0], table[1]):
-        drawn = bare(upper).imshow(share, cmap=HEAT, vmin=low, vmax=high, interpolation="nearest")
-        upper.set_title(title, fontsize=10)
-        plain(lower, grid=False).axvspan(expected - spread, expected + spread, color="#E3E6EC", zorder=0)
-        lower.hist(share.ravel(), bins, color=BLUE)
-        lower.axvline(expected, color=ORANGE, linewidth=1.4)
-        lower.set_xlabel("kept in % of the images", fontsize=9)
-        lower.tick_params(labelsize=8)
-    table[1][0].set_ylabel("patches", fontsize=9)
-    bar = fig.colorbar(drawn, ax=table[0], fraction=0.05, pad=0.02)
+def how_often_kept(shares: Mapping[str, np.ndarray]) -> Figure:
+    """Maps ``h w`` of how often each patch is kept (in %), on one colour scale; above each map its smallest and its largest share."""
+    fig = figure(2.6 * len(shares) + 0.8, 3.1)
+    grid, highest = fig.subplots(1, len(shares), squeeze=False)[0], max(float(share.max()) for share in shares.values())
+    for axes, (title, share) in zip(grid, shares.items()):
+        drawn = bare(axes).imshow(share, cmap=HEAT, vmin=0, vmax=highest, interpolation="nearest")
+        axes.set_title(f"{title}\n{share.min():.1f} to {share.max():.1f} %", fontsize=10)
+    bar = fig.colorbar(drawn, ax=grid, fraction=0.05, pad=0.02)
     bar.set_label("kept in % of the images", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return fig
 
@@ -161,7 +109,7 @@ def mask_table(
 
 def _draw_mask(axes: Axes, mask: np.ndarray, frame: str | None) -> None:
     """One mask ``h w`` as coloured squares with white lines between them, in a coloured frame if one is given."""
-    bare(axes).imshow(np.where(mask[..., None] > 0.5, _rgb(HIDDEN), _rgb(SEEN)), interpolation="nearest")
+    bare(axes).imshow(np.where(mask[..., None] > 0.5, HIDDEN, _rgb(BLUE)), interpolation="nearest")
     axes.set_xticks(np.arange(0.5, mask.shape[1] - 1), minor=True)
     axes.set_yticks(np.arange(0.5, mask.shape[0] - 1), minor=True)
     axes.grid(which="minor", color="white", linewidth=0.8)
@@ -190,21 +138,23 @@ def under_masks(picture: np.ndarray, masks: Mapping[str, np.ndarray], *, columns
 
 
 def _hide(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with its removed patches in a mid grey-blue that no photograph has."""
+    """The picture with its removed patches in the colour of hidden patches."""
     p1, p2 = picture.shape[0] // mask.shape[0], picture.shape[1] // mask.shape[1]
     pixels = np.asarray(mask).repeat(p1, axis=0).repeat(p2, axis=1)[..., None] > 0.5
-    return np.where(pixels, np.array([0.62, 0.66, 0.74]), np.asarray(picture))
+    return np.where(pixels, HIDDEN, np.asarray(picture))
 
 
 def pixels_to_patches(picture: np.ndarray, drawn: np.ndarray, mask: np.ndarray, *, patch: int) -> Figure:
     """A mask that was drawn in pixels ``height width``, with the patches that it touches, and the patch mask ``h w`` that it becomes."""
-    fig = figure(4.6, 2.5)
+    fig = figure(5.2, 2.9)
     left, right = fig.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     over = np.where(drawn[..., None] > 0.5, 0.35 * picture + 0.65 * _rgb(ORANGE), picture)
-    for axes, shown, title in ((left, over, "drawn, and the patches it touches"), (right, _hide(picture, mask), "removed")):
+    for axes, shown, title in ((left, over, "pixels, and the patches they touch"), (right, _hide(picture, mask), "removed patches")):
         bare(axes).imshow(shown, vmin=0, vmax=1)
         axes.spines[:].set_visible(False)
         axes.set_title(title, fontsize=10)
+    left.set(xlim=(-2, picture.shape[1] + 1), ylim=(picture.shape[0] + 1, -2))  # frames at the edge are as wide as others
+    right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
     for row, column in np.argwhere(mask > 0.5):
         box(left, (row, column), "white", scale=(patch, patch))
     return fig

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .style import HEAT, ORANGE, Figure, figure
+from .style import HEAT, HIDDEN, ORANGE, Figure, figure
 
 WIDTH, FINE = 7.6, 240  # inches; dots per inch of photographs
 Cell = np.ndarray | Tensor | None
@@ -25,9 +25,9 @@ def as_picture(image: Tensor, statistics: tuple[Tensor, Tensor]) -> np.ndarray:
 
 
 def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tensor]) -> np.ndarray:
-    """Like :func:`as_picture`, with the hidden pixels (bool ``height width``) in a mid grey-blue that no photograph has."""
+    """Like :func:`as_picture`, with the hidden pixels (bool ``height width``) in the colour of hidden patches."""
     picture = as_picture(image, statistics)
-    picture[hidden.cpu().numpy()] = (0.62, 0.66, 0.74)
+    picture[hidden.cpu().numpy()] = HIDDEN
     return picture
 
 

@@ -11,6 +11,7 @@ else:
     Axes = Figure = object  # matplotlib is imported when the first figure is drawn
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A8A8A"
+HIDDEN = (0.62, 0.66, 0.74)  # hidden patches: a mid grey-blue that no photograph has
 HEAT, SIGNED = "cividis", "PuOr"  # colour maps: from low to high; from minus over zero to plus
 
 

@@ -8,16 +8,49 @@ from minimae import mask_from_noise
 from minimae.model.masking import Mask
 
 
-def _indexes_all(keep, n):
-    removed = torch.ones(len(keep), n)
-    removed[:, keep] = 0
-    return removed
+def _cut(order, keep):
+    return Mask(order[:, :keep], order[:, keep:])
 
 
-def _first_for_all(keep, n):
-    removed = torch.ones(len(keep), n)
-    removed[:, keep[0]] = 0
-    return removed
+def _values(noise, keep):
+    return _cut(noise.sort(dim=1).values, keep)
+
+
+def _image_order(noise, keep):
+    order = noise.argsort(dim=1)
+    return Mask(order[:, :keep].sort(dim=1).values, order[:, keep:].sort(dim=1).values)
+
+
+def _exchanged(noise, keep):
+    order = noise.argsort(dim=1)
+    return Mask(order[:, keep:], order[:, :keep])
+
+
+def _one_too_many(noise, keep):
+    order = noise.argsort(dim=1)
+    return Mask(order[:, : keep + 1], order[:, keep + 1 :])
+
+
+def _masks_all(noise, keep):
+    order = noise.argsort(dim=1)
+    return Mask(order[:, :keep], order)
+
+
+def _looping_mask(noise, keep):
+    order = torch.stack([row.argsort() for row in noise])
+    return _cut(order, keep)
+
+
+def _gather(tokens, index):
+    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _no_table(tokens, index):
+    return _gather(tokens if tokens.dim() == 3 else 0 * tokens.expand(2, 6, 4), index)
+
+
+def _looping_take(tokens, index):
+    return tokens[index] if tokens.dim() == 2 else torch.stack([tokens[i, row] for i, row in enumerate(index)])
 
 
 def _four_draws(noise):
@@ -59,20 +92,39 @@ ANSWERS = {
             "the order itself": (lambda order: order, "the order itself"),
             "sorts": (sorted, "sorted the patches"),
             "backwards": (lambda order: order[::-1], "backwards"),
-            "counts from one": (lambda order: [order.index(i) + 1 for i in range(len(order))], "position is 0"),
-            "applies it twice": (lambda order: [order[i] for i in order], "is at position"),
-            "too short": (lambda order: [order.index(i) for i in range(len(order) - 1)], "your list has"),
+            "counts from one": (lambda order: [order.index(i) + 1 for i in range(len(order))], "first index is 0"),
+            "applies it twice": (lambda order: [order[i] for i in order], "is at index"),
+            "too short": (lambda order: [order.index(i) for i in range(len(order) - 1)], "yours has"),
             "returns nothing": (lambda order: None, "return"),
         }
     },
-    "ch02_binary_of": {
+    "ch02_mask_from_noise": {
         "wrong": {
-            "the other way round": (lambda keep, n: torch.zeros(len(keep), n).scatter(1, keep, 1.0), "wrong way round"),
-            "indexes all by all": (_indexes_all, "every list into every row"),
-            "first image for all": (_first_for_all, "its own list"),
-            "kept ones only": (lambda keep, n: torch.zeros_like(keep), "one number for each"),
-            "the indices themselves": (lambda keep, n: torch.arange(n).expand(len(keep), n), "zeros belong"),
-            "returns nothing": (lambda keep, n: None, "return"),
+            "largest first": (lambda noise, keep: _cut(noise.argsort(dim=1, descending=True), keep), "wants the smallest"),
+            "restore": (lambda noise, keep: _cut(noise.argsort(dim=1).argsort(dim=1), keep), "that is restore"),
+            "sorted numbers": (_values, "argsort, not sort"),
+            "kept and masked exchanged": (_exchanged, "exchanged"),
+            "first image for all": (lambda noise, keep: _cut(noise[:1].argsort(dim=1).expand(noise.shape), keep), "its own noise"),
+            "does not sort": (lambda noise, keep: _cut(torch.arange(7).expand(2, 7), keep), "its own noise"),
+            "sorts along the batch": (lambda noise, keep: _cut(noise.argsort(dim=0), keep), "keep is"),
+            "sorted into image order": (_image_order, "in the order of the noise"),
+            "one too many": (_one_too_many, "keep holds 3"),
+            "masks what it keeps": (_masks_all, "masked holds the other 4"),
+            "two tensors": (lambda noise, keep: (noise[:, :keep], noise[:, keep:]), "a Mask was expected"),
+            "loops": (_looping_mask, "it loops"),
+        }
+    },
+    "ch02_take": {
+        "wrong": {
+            "all lists from all images": (lambda tokens, index: tokens[:, index], "torch.gather along axis 1"),
+            "one number of each token": (lambda tokens, index: tokens.gather(1, index[:, :, None]), "expand the index"),
+            "first list for all": (lambda tokens, index: tokens[:, index[0]], "index\\[0\\] for all"),
+            "the first tokens": (lambda tokens, index: tokens[:, : index.shape[1]], "first three tokens"),
+            "first image for all": (lambda tokens, index: tokens.flatten(0, 1)[index], "image 1 starts at row n"),
+            "counts from one": (lambda tokens, index: _gather(tokens, (index + 1) % 6), "should give patches"),
+            "no table": (_gather, "IndexError|RuntimeError"),
+            "another table": (_no_table, "table.index."),
+            "loops": (_looping_take, "it loops"),
         }
     },
     "ch02_four_views": {
