@@ -13,17 +13,18 @@
 # %% [markdown]
 # # 09 · Probing
 #
-# **The promise.** You measure how much of the classes can be read off frozen features with one straight cut, and learn what such a
-# number says, and what it does not.
+# **The promise.** You build the paper's linear probe, measure with it how well classes can be read off frozen features, and learn what such a
+# number says and what it does not.
 #
 # Minutes: 45. Needs: chapters 03, 07 and 08.
 #
-# When you are through, you can
+# After this chapter you can
 #
-# - put features of any scale on one scale, and say why the probe needs it;
-# - fit a linear layer to its optimum, and choose its penalty without looking at the test images;
-# - compare an encoder with raw pixels, with random weights, and with itself after more epochs;
-# - write LARS, the optimizer of the paper's probe, and say what it is indifferent to.
+# - freeze an encoder properly, and train one linear layer on it;
+# - bring features to one scale, and say why a probe needs that;
+# - write LARS, the optimizer of the paper's probe, and say what it does not depend on;
+# - solve a probe exactly, and choose its penalty without the test images;
+# - compare an encoder with raw pixels, with random weights, and with itself after more epochs.
 
 # %% tags=["install", "remove-cell"]
 import os
@@ -36,6 +37,7 @@ if find_spec("minimae") is None:  # on Colab and Binder
     get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
 
 # %% tags=["setup"]
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,37 +47,39 @@ import torch.nn.functional as F
 from minimae_book import check
 from minimae_book import figures as plots
 from minimae_book.evidence import picture, recorded
-from torch import Tensor
+from torch import Tensor, nn
 
-from minimae import MAE, data, weights
+from minimae import MAE, Encoder, data, weights
+from minimae.data.augment import normalise
 from minimae.random import permutation
 from minimae.recipes import recipe
 from minimae.tasks import probe
 from minimae.tasks.features import extract, pixel_features
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import build
+from minimae.tasks.probe_train import FeatureNorm
 from minimae.train import lars
 
 # %% [markdown]
-# The decoder has been thrown away. What is left is an encoder that turns an image into vectors, and a question: *does it know
-# anything about classes?* Nobody ever told it one. The **linear probe** asks as simply as one can: freeze the encoder, put one
-# linear layer on top, train only that layer with labels. All that the layer can do is draw flat cuts through the space of features.
-# If the classes can be cut apart that way, it is because the encoder has already put them in different places.
+# Pre-training used no labels. Has the encoder still learned something about classes? A **linear probe** is the usual test. Freeze the encoder,
+# put one linear layer on its features, and train only that layer, with labels. A linear layer can only separate classes by flat
+# cuts. If it succeeds, the encoder must already have put the classes in different places.
 #
-# Three describe the same 1,500 known and 750 asked photographs: the encoder of `fashion-nano`, its twin with the weights of before
-# the first step, and the raw pixels.
+# We compare three kinds of features of the same 1,500 training and 750 test photographs of clothes: raw pixels, the encoder of `fashion-nano`
+# (chapter 08), and the same network at initialisation.
 
 # %%
 trained = weights.load("fashion-nano")
 torch.manual_seed(trained.recipe.seed)
-twin = MAE(trained.model.size).eval()
-known, asked = data.load("fashion", "train").balanced_subset(1500), data.load("fashion", "test").balanced_subset(750)
+untrained = MAE(trained.size).eval()
+train_images, test_images = data.load("fashion", "train").balanced_subset(1500), data.load("fashion", "test").balanced_subset(750)
+labels, test_labels = train_images.labels, test_images.labels
 sources = {
     "raw pixels": lambda images: pixel_features(images, trained.statistics),
-    "random encoder": lambda images: extract(twin.encoder, images, trained.statistics),
+    "random encoder": lambda images: extract(untrained.encoder, images, trained.statistics),
     "MAE": lambda images: extract(trained.model.encoder, images, trained.statistics),
 }
-vectors = {name: (describe(known), describe(asked)) for name, describe in sources.items()}
+vectors = {name: (describe(train_images), describe(test_images)) for name, describe in sources.items()}
 
 # %% tags=["nbval-check-output"]
 for name, (train, test) in vectors.items():
@@ -84,264 +88,234 @@ for name, (train, test) in vectors.items():
 # %% [markdown]
 # ## One scale for all
 #
-# Before anything is fitted, look at the features themselves. How far does each of them spread over the 1,500 photographs?
+# Before any training, look at the features. How large is the standard deviation of each one over the 1,500 photographs?
 
 # %%
-spread = {name: train.std(0).sort(descending=True).values for name, (train, _) in vectors.items()}
-across = {name: [100 * i / (len(values) - 1) for i in range(len(values))] for name, values in spread.items()}
+deviations = {name: train.std(0).sort(descending=True).values for name, (train, _) in vectors.items()}
+lines = {}
+for name, values in deviations.items():
+    chosen = torch.linspace(0, len(values) - 1, 25).long()
+    lines[name] = ((100 * chosen / (len(values) - 1)).tolist(), values[chosen].tolist())
 
-# %% mystnb={"image": {"alt": "Deviation of every feature over the known photographs, sorted from the largest to the smallest. Raw pixels fall from above 1.1 to 0. The random encoder falls steeply from 0.8 to 0.06. The MAE falls gently from 1.0 to 0.3."}}
-plots.curves(
-    {
-        name: (across[name][:: max(1, len(values) // 24)], values[:: max(1, len(values) // 24)].tolist())
-        for name, values in spread.items()
-    },
-    x="features, the widest first (%)",
-    y="deviation",
-    floor=0,
-)
+# %% mystnb={"image": {"alt": "Standard deviation of every feature over the training photographs, sorted from the largest to the smallest. Raw pixels fall from above 1.1 to 0. The random encoder falls steeply from 0.8 to 0.06. The MAE falls gently from 1.0 to 0.3."}}
+plots.curves(lines, x="features, largest first (%)", y="standard deviation", floor=0)
 
 # %% [markdown]
-# *Figure 9.1: the deviation of each feature over 1,500 photographs, sorted.*
+# *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
 #
-# In the random encoder one feature varies ten times as much as another; some pixels, those of the corners, never vary at all. A
-# linear layer can make up for this with large and small weights. But two things that we are about to use cannot: a *penalty*, which
-# makes large weights expensive, and a *learning rate*, which is the same for all. So every feature is first shifted to mean 0 and
-# stretched to deviation 1, by what the *known* images say.
+# In the random encoder one feature varies ten times as much as another. Some pixels in the corners never vary. A linear layer can make up for
+# this with large and small weights. But two things that we are about to use cannot: a *learning rate*, which is the same for all weights, and
+# a *penalty* on large weights. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
+#
+# **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
+# feature must not become infinite.
+#
+# <details><summary>Hint</summary>
+#
+# `train.mean(0)` has one mean for each feature. Add something small to the standard deviation, or use `clamp(min=…)`.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch09-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def one_scale(train, test):
+    """Both sets, standardised by the first: `N d`, `M d` → `N d`, `M d`."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch09_one_scale(one_scale)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_one_scale(train, test):
+    mean, std = train.mean(0), train.std(0).clamp(min=1e-3)
+    return tuple((vectors - mean) / std for vectors in (train, test))
+
+
+check.ch09_one_scale(solution_one_scale)
+
+# %% [markdown]
+# The test features must *not* have mean 0 afterwards. Standardising them by themselves would make the prediction for one test image depend on
+# all the others.
 
 # %% tags=["package:minimae.tasks.probe"]
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean 0 and deviation 1 for each feature, by the training vectors: what a BatchNorm without affine does (Table 10)."""
+    """Mean 0 and standard deviation 1 for each feature, from the training vectors, like a BatchNorm without affine (Table 10)."""
     mean, deviation = train.mean(0), (train.var(0, unbiased=False) + 1e-6).sqrt()
     return (train - mean) / deviation, (test - mean) / deviation
 
-# %% [markdown]
-# In the paper the same is done by a BatchNorm layer without affine parameters in front of the linear layer (Appendix A.1). A
-# feature that never varies stays 0: the small number under the root sees to that.
 
-# %% tags=["nbval-check-output"]
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 train, test = standardise(*vectors["raw pixels"])
-print("deviations", [round(float(v), 2) for v in train.std(0).quantile(torch.tensor([0.0, 0.5, 1.0]))])
-print("finite:", bool(train.isfinite().all() and test.isfinite().all()))
-assert train.mean(0).abs().max() < 0.02 < 0.1 < test.mean(0).abs().max()
+assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.mean(0).abs().max()
 
 # %% [markdown]
-# The last line is a trap that many fall into: the *test* features do not have mean 0, and must not. They are moved by what the
-# training features say. Whoever standardises them by themselves has looked at all the test images before judging one.
+# ## The paper's probe
 #
-# ## The best straight cut
+# When a probe is trained batch by batch, a BatchNorm layer does the standardising. Usually BatchNorm has a learned scale and shift for each
+# feature (its *affine* part). Here it has none, because the linear layer behind it can learn both.
 #
-# A linear layer has weights `classes d` and a bias. What it should minimise is the cross-entropy of the labels plus a penalty on
-# the squared length of the weights. That sum is *convex*: one valley, no other minima. So there is nothing to tune about the
-# descent; a solver of the classic kind (L-BFGS) walks to the bottom, and from wherever one starts it is the same bottom.
+# Freezing has two halves. The encoder's parameters get no gradient (`requires_grad_(False)`). And the encoder stays in **eval mode**, even
+# when the probe is in training mode: otherwise drop path or dropout would change the features at random.
+#
+# **2 ★★ Your linear probe.** Write all three methods.
+#
+# - `__init__`: freeze the encoder; `self.norm`, a BatchNorm without affine, with `eps=1e-6`; `self.head`, a linear layer whose weights start
+#   at N(0, 0.01) and whose bias starts at 0.
+# - `train`: as usual, but the encoder stays in eval mode.
+# - `forward`: the class token, or with `pool="mean"` the mean of the patch tokens; then norm and head.
+#
+# <details><summary>Hint 1</summary>
+#
+# `nn.BatchNorm1d(d, affine=False, eps=1e-6)`, with `d = encoder.size.width`. `nn.init.normal_(self.head.weight, std=0.01)`.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `nn.Module.train(mode)` sets the mode of all parts and returns the module; `eval()` calls `train(False)`. So: call `super().train(mode)`, put the encoder back
+# with `self.encoder.eval()`, and return `self`.
+# </details>
 
-# %% tags=["package:minimae.tasks.probe"]
-def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
-    """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖²: convex, solved by L-BFGS."""
-    weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
-    bias = torch.zeros(classes, device=features.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        solver.zero_grad()
-        loss = F.cross_entropy(F.linear(features, weight, bias), labels) + penalty * weight.square().sum()
-        loss.backward()
-        return loss
+# %% nbgrader={"grade": false, "grade_id": "ch09-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+class MyLinearProbe(nn.Module):
+    """A frozen encoder, a BatchNorm without affine, a linear layer: images `b c height width` → logits `b classes`."""
 
-    solver.step(closure)
-    return weight.detach(), bias.detach()
+    def __init__(self, encoder, classes, *, pool="class"):
+        super().__init__()
+        self.encoder, self.pool = copy.deepcopy(encoder), pool
+        raise NotImplementedError("your turn")
+
+    def train(self, mode=True):
+        raise NotImplementedError("your turn")
+
+    def forward(self, images):
+        raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch09_linear_probe(MyLinearProbe)
 
 # %% [markdown]
-# How strong a penalty? Weak, and the layer learns the known images by heart; strong, and it learns nothing. The answer differs
-# between 784 pixels and 96 features, so it must be found for each by itself, and without the test images: a fifth of the *known*
-# images is held out, each penalty is tried on the rest, and the best is then used for a fit to all.
+# *The solution is folded below. Open it when you have tried.*
 
-# %% tags=["package:minimae.tasks.probe"]
-PENALTIES = (1e-3, 1e-2, 1e-1)
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+class solution_MyLinearProbe(nn.Module):
+    def __init__(self, encoder, classes, *, pool="class"):
+        super().__init__()
+        self.encoder, self.pool = copy.deepcopy(encoder).requires_grad_(False), pool
+        self.norm = nn.BatchNorm1d(encoder.size.width, affine=False, eps=1e-6)
+        self.head = nn.Linear(encoder.size.width, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, images):
+        with torch.no_grad():
+            tokens = self.encoder(images)
+        return self.head(self.norm(tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)))
 
 
-def probe_predict(
-    train: Tensor, labels: Tensor, test: Tensor, *, penalties: tuple[float, ...] = PENALTIES, seed: int = 0
-) -> tuple[Tensor, float]:
-    """Predictions for the test vectors, and the penalty that did best on a fifth of the training vectors held out.
-
-    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N.
-    """
-    classes, device, where = int(labels.max()) + 1, train.device, test.device
-    labels = labels.to(device)
-    train, test = standardise(train, test.to(device))
-    order = permutation(seed, "split", 1, len(train))
-    held, rest = order[: len(order) // 5], order[len(order) // 5 :]
-    best, chosen = -1.0, penalties[0]
-    for penalty in penalties if len(penalties) > 1 else ():
-        weight, bias = fit_linear(train[rest], labels[rest], classes, penalty, iterations=40)
-        score = accuracy(F.linear(train[held], weight, bias).argmax(1), labels[held])
-        if score > best:
-            best, chosen = score, penalty
-    weight, bias = fit_linear(train, labels, classes, chosen)
-    return F.linear(test, weight, bias).argmax(1).to(where), chosen
+check.ch09_linear_probe(solution_MyLinearProbe)
 
 # %% [markdown]
-# ### Where this lives
+# The package's version is folded below. Its `FeatureNorm` is a BatchNorm without affine that also works on several GPUs.
 
-# %%
-labels = known.labels
-assert torch.equal(standardise(*vectors["MAE"])[1], probe.standardise(*vectors["MAE"])[1])
-ours, penalty = probe_predict(vectors["MAE"][0], labels, vectors["MAE"][1])
-theirs, same = probe.probe_predict(vectors["MAE"][0], labels, vectors["MAE"][1])
-assert torch.equal(ours, theirs) and penalty == same
+# %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.probe_train", "hide-input"]
+class LinearProbe(nn.Module):
+    """A frozen encoder, a BatchNorm without affine, a linear layer: images ``b c height width`` → logits ``b classes``."""
 
-# %% [markdown]
-# ## The numbers
-#
-# In chapter 8 nearest neighbours were right 79 times in a hundred, with features of the MAE and with raw pixels alike. Now a
-# straight cut instead of neighbours. What does the MAE reach?
+    def __init__(self, encoder: Encoder, classes: int, *, pool: str = "class") -> None:
+        super().__init__()
+        if pool not in ("class", "mean"):
+            raise ValueError(f"the probe reads the 'class' token or the 'mean' of the patch tokens, not {pool!r}")
+        self.encoder = copy.deepcopy(encoder)
+        self.encoder.mask_token = None
+        self.encoder.requires_grad_(False)
+        self.pool = pool
+        d = encoder.size.width
+        self.norm = FeatureNorm(d)
+        self.head = nn.Linear(d, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
 
-# %%
-book.predict("probe-mae", 79, ask="Neighbours: 79 % right. How many % are right with a linear probe on the MAE?")
+    def train(self, mode: bool = True) -> Any:
+        """As usual, but the encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
 
-# %%
-score = {
-    "20 neighbours": {
-        name: accuracy(knn_predict(train, labels, test), asked.labels) for name, (train, test) in vectors.items()
-    },
-    "linear probe": {
-        name: accuracy(probe_predict(train, labels, test)[0], asked.labels) for name, (train, test) in vectors.items()
-    },
-}
-assert abs(score["linear probe"]["MAE"] - 83) < 1.5 and abs(score["linear probe"]["raw pixels"] - 80) < 1.5
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            tokens = self.encoder(images)
+        c = self.encoder.size.class_tokens
+        logits: Tensor = self.head(self.norm((tokens[:, :c] if self.pool == "class" else tokens[:, c:]).mean(1)))
+        return logits
 
-# %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 79 percent, and the measured 83 percent."}}
-book.reveal("probe-mae", round(score["linear probe"]["MAE"], 1), unit="%")
-
-# %% [markdown]
-# *Figure 9.2: your guess and the measured accuracy (1,500 known, 750 asked).*
-
-# %% mystnb={"image": {"alt": "Two panels. With 20 neighbours raw pixels and MAE reach 78 and 79 percent, the random encoder 57. With a linear probe raw pixels reach 80, the random encoder 70 and the MAE 83 percent."}}
-plots.comparison(score, tuple(sources))
-
-# %% [markdown]
-# *Figure 9.3: two ways to ask the same features (1,500 known, 750 asked, seed 0 for the held-out fifth).*
-#
-# Three things to see.
-#
-# - The **random encoder** gains 13 points. Neighbours treat all its directions alike; a linear layer can pick the few that say
-#   something. *A probe is not a pure measure of what was learned*: it learns, too.
-# - **Raw pixels** gain little: a straight cut through pixels is a template for each class, and on centred clothes templates are
-#   good.
-# - The **MAE** is now ahead, by three points. Its 96 values hold more that a cut can use than 784 pixels do.
-#
-# ## Which vector?
-#
-# An encoder offers more than one. Every block puts out tokens; their mean could be probed after any of them. Do classes become
-# easier to cut from block to block? In which of the six blocks does the trained encoder come out best?
-
-# %%
-book.predict("best-block", 4, ask="After which of the blocks 1 to 6 is the probe of the trained encoder best?")
-
-# %%
-width, depth = trained.model.size.width, trained.model.size.depth
-layers = {
-    name: [
-        extract(network.encoder, images, trained.statistics, pool="blocks").split(width, dim=1) for images in (known, asked)
-    ]
-    for name, network in (("MAE", trained.model), ("random encoder", twin))
-}
-by_block = {
-    name: [accuracy(probe_predict(train, labels, test)[0], asked.labels) for train, test in zip(*parts)]
-    for name, parts in layers.items()
-}
-best = 1 + max(range(depth), key=by_block["MAE"].__getitem__)
-assert best >= 5 and by_block["MAE"][0] + 4 < by_block["MAE"][-1] and by_block["random encoder"][-1] < 73
-
-# %% mystnb={"image": {"alt": "The reader's guess, block 4, and the measured best block, block 6, on one line."}}
-book.reveal("best-block", best, unit="block")
-
-# %% [markdown]
-# *Figure 9.4: your guess, and the block after which the probe is best.*
-
-# %% mystnb={"image": {"alt": "Probe accuracy after each of six blocks. The MAE rises from 75 percent after the first block to 83 after the last. The random encoder stays near 70 and ends at 68."}}
-plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.items()}, x="after block", y="linear probe (%)")
-
-# %% [markdown]
-# *Figure 9.5: the probe on the mean patch token after each block (1,500 known, 750 asked).*
-#
-# In the trained encoder each block makes the classes easier to cut. Untrained blocks only stir: nothing is gained, and in the end a
-# little is lost. (With a *heavier* decoder the last blocks of an encoder can get worse again: they begin to serve the painting.
-# That is why a deep decoder helps the probe, chapter 11.)
-#
-# ## More epochs
-#
-# The paper trains for 1,600 epochs and sees no end. Ours is a smaller affair: networks of 0.5 million parameters, pre-trained on
-# the 10,000 embedded photographs for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. Fifteen runs,
-# three for each length; that takes half an hour of one processor core, so they were made in advance. They come with the package,
-# and `minimae reproduce longer` makes them again.
-#
-# Two levels we can measure here and now with the same labels: raw pixels, and the same network before its first step.
-
-# %%
-longer = recorded("longer")
-everything, tests = data.load("fashion", "train"), data.load("fashion", "test")
-torch.manual_seed(0)
-start = build(recipe("fashion-demo"), everything).eval()
-levels = {}
-for name, describe in (
-    ("raw pixels", lambda images: pixel_features(images, everything.statistics)),
-    ("before the first step", lambda images: extract(start.encoder, images, everything.statistics)),
-):
-    levels[name] = accuracy(probe_predict(describe(everything), everything.labels, describe(tests))[0], tests.labels)
 
 # %% tags=["nbval-check-output"]
-probed = longer.line("linear probe (%)")
-epochs, means = [int(mark.x) for mark in probed], [mark.mean for mark in probed]
-print("epochs", epochs, "seeds", longer.seeds, "budget", longer.budget)
+LinearProbe = book.use(check.ch09_linear_probe, MyLinearProbe, LinearProbe)
 
-# %%
-book.predict(
-    "probe-by-epochs",
-    [60, 70, 80, 88, 92],
-    ask="Sketch the probe (in %) after 5, 10, 20, 40 and 80 epochs. Raw pixels: 83.",
-)
-
-# %%
-assert abs(levels["raw pixels"] - 83) < 1 and means == sorted(means) and means[2] < levels["raw pixels"] < means[3]
-
-# %% mystnb={"image": {"alt": "The reader's sketch from 60 to 92 percent and the measured curve, which rises from 75 percent at 5 epochs to 84.6 at 80."}}
-book.reveal("probe-by-epochs", means, x=epochs, unit="linear probe (%)", xlabel="epochs of pre-training")
+# %% tags=["nbval-check-output"]
+torch.manual_seed(0)
+linear = LinearProbe(trained.model.encoder, 10, pool="mean").train()
+learned = sum(p.numel() for p in linear.parameters() if p.requires_grad)
+print("learned:", learned, "of", sum(p.numel() for p in linear.parameters()), "· encoder in training mode:", linear.encoder.training)
 
 # %% [markdown]
-# *Figure 9.6: your sketch and the means of three seeds (`minimae reproduce longer --budget laptop`).*
-
-# %% mystnb={"image": {"alt": "Measured probe accuracy against epochs of pre-training, with two dashed lines across: raw pixels at 83 percent and the network before its first step at 74, just below the first point. The curve crosses raw pixels between 20 and 40 epochs."}}
-plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear probe (%)", levels=levels)
-
-# %% [markdown]
-# *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs).*
-#
-# Two crossings. After five epochs the encoder is hardly better than before its first step. And it passes raw pixels between 20 and
-# 40 epochs. An experiment that stops at ten would conclude that masked autoencoders are worse than no network at all. It would be
-# right about its ten epochs and wrong about the method. And the curve still rises at its end.
-
-# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
-picture(longer)
-
-# %% [markdown]
-# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
-# deviation over three seeds; in the middle: 95 % intervals of the differences (chapter 11). Scales differ.*
-#
-# In both the probe rises more steeply than fine-tuning. That is a first hint at something that the next chapter looks into: probe
-# and fine-tuning ask different questions.
-#
 # ## LARS
 #
-# Our solver wants all features at once, in memory, and the same in every pass. On ImageNet, with random crops, no image looks the
-# same twice, and the probe must be trained like a network. The paper does so with batches of 16,384, a base learning rate of 0.1
-# (that is lr 6.4), no weight decay, and an optimizer called **LARS**.
+# The paper trains this layer with batches of 16,384 images, a base learning rate of 0.1 (so lr = 0.1 · 16,384 / 256 = 6.4), no weight decay, and an
+# optimizer called **LARS**. Its idea: scale the gradient of a matrix so that its norm is a thousandth of the norm of the matrix. This
+# thousandth is called *trust*, and the factor is the **trust ratio**. Then the learning rate says how far the matrix moves *relative to its own norm*.
 #
-# Its idea fits in a line. A matrix `w` has a gradient `g`. Scale the gradient so that its length is a thousandth of the length of
-# `w`. Then the learning rate says how far the matrix moves *relative to itself*.
+# $$\text{update} = (g + \lambda w) \cdot \text{trust} \cdot \frac{\lVert w \rVert}{\lVert g + \lambda w \rVert}$$
+#
+# Here $w$ is the matrix, $g$ its gradient, and $\lambda$ the weight decay. There are two exceptions. Parameters with one dimension (biases) keep their
+# gradient: no decay and no scaling. And if $w$ or the update is zero, there is no ratio, so the update is not scaled.
+#
+# **3 ★★ The trust ratio.** Write it.
+#
+# <details><summary>Hint</summary>
+#
+# `weight.dim() <= 1` is the first exception. `weight.norm()` is a tensor with one number. Return a new tensor; do not change the gradient.
+# </details>
 
-# %% tags=["package:minimae.train.lars"]
+
+# %% nbgrader={"grade": false, "grade_id": "ch09-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def my_scaled_by_trust_ratio(weight, gradient, *, weight_decay, trust):
+    """The gradient with decay, scaled to `trust` times the norm of the weights. A tensor like the gradient."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch09_trust_ratio(my_scaled_by_trust_ratio)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_my_scaled_by_trust_ratio(weight, gradient, *, weight_decay, trust):
+    if weight.dim() <= 1:
+        return gradient
+    update = gradient + weight_decay * weight
+    if weight.norm() == 0 or update.norm() == 0:
+        return update
+    return update * trust * weight.norm() / update.norm()
+
+
+check.ch09_trust_ratio(solution_my_scaled_by_trust_ratio)
+
+# %% [markdown]
+# The package's version is folded below. It does without `if` on values of tensors, so a GPU need not wait for the CPU.
+
+# %% jupyter={"source_hidden": true} tags=["package:minimae.train.lars", "hide-input"]
 def scaled_by_trust_ratio(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
     """The gradient with decay, scaled to ``trust`` times the length of the weights; 1-D parameters keep theirs."""
     if weight.dim() <= 1:
@@ -351,8 +325,12 @@ def scaled_by_trust_ratio(weight: Tensor, gradient: Tensor, *, weight_decay: flo
     tiny = torch.finfo(update_norm.dtype).tiny
     return update * torch.where((weight_norm > 0) & (update_norm > 0), trust * weight_norm / update_norm.clamp(min=tiny), 1.0)
 
+
+# %% tags=["nbval-check-output"]
+scaled_by_trust_ratio = book.use(check.ch09_trust_ratio, my_scaled_by_trust_ratio, scaled_by_trust_ratio)
+
 # %% [markdown]
-# The step adds momentum, and nothing else.
+# The rest of LARS is momentum, as in SGD.
 
 # %% tags=["package:minimae.train.lars"]
 class LARS(torch.optim.Optimizer):
@@ -400,13 +378,13 @@ class LARS(torch.optim.Optimizer):
                 parameter.sub_(velocity * group["lr"])
         return loss
 
+
 # %% [markdown]
-# What is it indifferent to? Multiply the loss by a thousand, or by a thousandth, and look how far one step moves a matrix, relative
-# to its length.
+# What does LARS not depend on? Multiply the loss by 1,000, or by 1/1,000, and see how far one step moves a matrix, relative to its norm.
 
 # %% tags=["nbval-check-output"]
 def moved(make, factor):
-    """How far one step moves a matrix, as a share of its own length, when the loss is multiplied by a factor."""
+    """How far one step moves a matrix, as a share of its own norm, when the loss is multiplied by a factor."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(10, 96, generator=generator).requires_grad_()
     before, optimizer = weight.detach().clone(), make([weight])
@@ -420,145 +398,306 @@ for factor in (0.001, 1, 1000):
     print(f"loss × {factor:<6} SGD {with_sgd:.0e}   LARS {with_lars:.4f}")
 
 # %% [markdown]
-# SGD moves a million times as far in one row as in another. LARS moves by the same 0.64 % always: 6.4 times a thousandth. That is
-# what makes one learning rate right for batches and networks of any size.
+# SGD moves a million times as far in the last row as in the first. LARS always moves by 0.64 %: 6.4 times a thousandth. So the learning
+# rate of LARS does not depend on the scale of the loss. It still has to suit the batch: a larger batch has a less noisy gradient and
+# allows larger steps, so the paper scales lr with the batch here too.
 #
-# Where does that leave the *start*? A matrix of zeros has no length, so its first step cannot be scaled, and would be as wild as
-# SGD's. The layer therefore begins with small random weights of deviation 0.01. Does it then find what the solver finds?
-# Standardised features, all 1,500 in each step, 200 steps.
+# A matrix of zeros has no norm, and its first step would not be scaled. This is why the head starts with small random weights.
+#
+# Now train your probe. There are no random crops here and the encoder is frozen, so the features never change: we compute them once and train
+# only norm and head. All 1,500 images are in each step, for 200 steps, and lr falls along a cosine.
 
 # %%
-def lars_probe(train, labels, test, epochs=200, lr=6.4):
-    """A linear layer trained step by step with LARS on standardised features, its lr sinking in a cosine."""
-    train, test = standardise(train, test)
-    weight = 0.01 * torch.randn(10, train.shape[1], generator=torch.Generator().manual_seed(0))
-    weight, bias = weight.requires_grad_(), torch.zeros(10, requires_grad=True)
-    optimizer = LARS([weight, bias], lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for _ in range(epochs):
+def train_head(linear, features, labels, steps=200, lr=6.4):
+    """Train norm and head of a probe on fixed features `N d`."""
+    layers = nn.Sequential(linear.norm, linear.head).train()
+    optimizer = LARS(linear.head.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
         optimizer.zero_grad()
-        F.cross_entropy(F.linear(train, weight, bias), labels).backward()
+        F.cross_entropy(layers(features), labels).backward()
         optimizer.step()
         schedule.step()
-    return F.linear(test, weight.detach(), bias.detach()).argmax(1)
 
 
-train, test = vectors["MAE"]
-stepwise = accuracy(lars_probe(train, labels, test), asked.labels)
-assert torch.equal(
-    scaled_by_trust_ratio(train, test[:1] + train, weight_decay=0, trust=1e-3),
-    lars.scaled_by_trust_ratio(train, test[:1] + train, weight_decay=0, trust=1e-3),
-)
-assert abs(stepwise - score["linear probe"]["MAE"]) < 3
-print(f"solver {score['linear probe']['MAE']:.1f} %, LARS {stepwise:.1f} %")
+train_head(linear, vectors["MAE"][0], labels)
+with torch.no_grad():
+    stepwise = accuracy(linear.eval()(normalise(test_images.pixels, trained.statistics)).argmax(1), test_labels)
+print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 
 # %% [markdown]
-# > **Paper.** Appendix A.1 and Table 10: LARS, base lr 0.1, batch 16,384, momentum 0.9, weight decay 0, 90 epochs with 10 of
-# > warm-up, random crops, and a BatchNorm without affine before the linear layer. [`train_probe`](../minimae/tasks/probe_train.py)
-# > is this protocol, and the recipes `imagenet-base-probe` and so on have its numbers; they have not been run yet. What this
-# > chapter uses, and `minimae probe` without a recipe, is **our deviation**: features of whole images, extracted once, and the
-# > layer solved to its optimum. It takes seconds, has nothing to tune, and gives other numbers: never put one beside the other.
-# > Ours probes the mean patch token; the paper the class token.
+# > **Paper.** Appendix A.1 and Table 10: LARS, base lr 0.1, batch 16,384, momentum 0.9, weight decay 0, 90 epochs with 10 of warm-up, random
+# > crops, and a BatchNorm without affine before the linear layer. The probe reads the class token; ours reads the mean of the patch
+# > tokens. The paper notes that SGD with a batch of 4,096 works as well. [`train_probe`](../minimae/tasks/probe_train.py) is this
+# > protocol, and the recipes `imagenet-base-probe` and so on have its numbers; they have not been run here.
 #
-# ## Break-it lab: the perfect description
+# ## The shortcut: solve it
 #
-# Someone has probed the three descriptions with their own code, and reports a sensation: forget encoders, *raw pixels know
-# everything*.
+# With fixed features we can do better than stepping. The cross-entropy plus a penalty on the squared weights is *convex*: it has a single
+# minimum, whatever the starting point. A solver like L-BFGS finds it without a learning rate or a schedule.
+
+# %% tags=["package:minimae.tasks.probe"]
+def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
+    """Weights ``classes d`` and bias ``classes`` that minimise cross-entropy + penalty · ‖W‖²: convex, solved by L-BFGS."""
+    weight = torch.zeros(classes, features.shape[1], device=features.device, requires_grad=True)
+    bias = torch.zeros(classes, device=features.device, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(F.linear(features, weight, bias), labels) + penalty * weight.square().sum()
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    return weight.detach(), bias.detach()
+
+
+# %% [markdown]
+# How strong should the penalty be? With a weak one the layer fits noise of the training images. With a strong one it learns too little. The best value
+# differs between 784 pixels and 96 features. We choose it without the test images: hold out a fifth of the *training* images, try each penalty on the
+# rest, and fit again to all with the best one.
+
+# %% tags=["package:minimae.tasks.probe"]
+PENALTIES = (1e-3, 1e-2, 1e-1)
+
+
+def probe_predict(
+    train: Tensor, labels: Tensor, test: Tensor, *, penalties: tuple[float, ...] = PENALTIES, seed: int = 0
+) -> tuple[Tensor, float]:
+    """Predictions for the test vectors, and the penalty that did best on a held-out fifth of the training vectors.
+
+    Features ``N d`` and ``M d``, labels int64 ``N`` → int64 ``M``. The final fit uses all N.
+    """
+    classes, device, where = int(labels.max()) + 1, train.device, test.device
+    labels = labels.to(device)
+    train, test = standardise(train, test.to(device))
+    order = permutation(seed, "split", 1, len(train))
+    held, rest = order[: len(order) // 5], order[len(order) // 5 :]
+    best, chosen = -1.0, penalties[0]
+    for penalty in penalties if len(penalties) > 1 else ():
+        weight, bias = fit_linear(train[rest], labels[rest], classes, penalty, iterations=40)
+        score = accuracy(F.linear(train[held], weight, bias).argmax(1), labels[held])
+        if score > best:
+            best, chosen = score, penalty
+    weight, bias = fit_linear(train, labels, classes, chosen)
+    return F.linear(test, weight, bias).argmax(1).to(where), chosen
+
+
+# %% [markdown]
+# ### Where this lives
+#
+# `LinearProbe` is in `minimae/tasks/probe_train.py`, LARS in `minimae/train/lars.py`, and the shortcut in `minimae/tasks/probe.py`. From the command line, `minimae probe
+# --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare one with the other.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert torch.equal(standardise(*vectors["MAE"])[1], probe.standardise(*vectors["MAE"])[1])
+ours, penalty = probe_predict(vectors["MAE"][0], labels, vectors["MAE"][1])
+theirs, same = probe.probe_predict(vectors["MAE"][0], labels, vectors["MAE"][1])
+assert torch.equal(ours, theirs) and penalty == same
+matrix, gradient = vectors["MAE"][0], vectors["MAE"][0].flip(0)
+assert torch.allclose(
+    scaled_by_trust_ratio(matrix, gradient, weight_decay=0.1, trust=1e-3),
+    lars.scaled_by_trust_ratio(matrix, gradient, weight_decay=0.1, trust=1e-3),
+)
+
+# %% [markdown]
+# ## The numbers
+#
+# With 20 nearest neighbours and the mean of the tokens, the MAE had 79 % right in chapter 08, and raw pixels 78 %. Now a linear layer instead of
+# neighbours. **What does the MAE reach?**
 
 # %%
-def sensational_probe(train, labels):
+book.predict("probe-mae", 79, ask="20 neighbours: 79 % right. How many % with a linear probe on the MAE?")
+
+# %%
+score = {"20 neighbours": {}, "linear probe": {}}
+for name, (train, test) in vectors.items():
+    score["20 neighbours"][name] = accuracy(knn_predict(train, labels, test), test_labels)
+    score["linear probe"][name] = accuracy(probe_predict(train, labels, test)[0], test_labels)
+print(f"MAE: solved {score['linear probe']['MAE']:.1f} %, trained with LARS {stepwise:.1f} %")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert abs(score["linear probe"]["MAE"] - 83) < 1.5 and abs(score["linear probe"]["raw pixels"] - 80) < 1.5
+assert abs(stepwise - score["linear probe"]["MAE"]) < 3
+
+# %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 79 percent, and the measured 83 percent."}}
+book.reveal("probe-mae", round(score["linear probe"]["MAE"], 1), unit="%")
+
+# %% [markdown]
+# *Figure 9.2: your guess and the measured accuracy (1,500 labels, 750 test photographs).*
+
+# %% mystnb={"image": {"alt": "Two panels. With 20 neighbours raw pixels and MAE reach 78 and 79 percent, the random encoder 57. With a linear probe raw pixels reach 80, the random encoder 70 and the MAE 83 percent."}}
+plots.comparison(score, tuple(sources))
+
+# %% [markdown]
+# *Figure 9.3: two classifiers on the same features, accuracy in % (1,500 labels, 750 test photographs, one network, seed 0 for the held-out fifth).*
+#
+# - The **random encoder** gains 13 points. Neighbours treat all directions of its features alike; a linear layer can choose the few
+#   useful ones. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
+# - **Raw pixels** gain little. A linear layer on pixels is a template for each class, and on centred clothes templates are good.
+# - The **MAE** is now ahead of raw pixels by three points, with 96 features against 784.
+#
+# On photographs the lead is larger. On the ten classes of Tiny-ImageNet of chapter 08 (250 labels per class, 500 test photographs), the same probe
+# gives 28.6 % for raw pixels, 36.6 % for a random encoder, and **54.0 %** for `photos-tiny`.
+#
+# ## Which block?
+#
+# So far the features came from the end of the encoder. But the mean of the patch tokens can be probed after every block. **After which of the six blocks is
+# the probe of the trained encoder best?**
+
+# %%
+book.predict("best-block", 4, ask="After which of the blocks 1 to 6 is the probe of the trained encoder best?")
+
+# %%
+width, depth = trained.size.width, trained.size.depth
+by_block = {}
+for name, network in (("MAE", trained.model), ("random encoder", untrained)):
+    parts = [
+        extract(network.encoder, images, trained.statistics, pool="blocks").split(width, dim=1) for images in (train_images, test_images)
+    ]
+    by_block[name] = [accuracy(probe_predict(train, labels, test)[0], test_labels) for train, test in zip(*parts)]
+best = 1 + max(range(depth), key=by_block["MAE"].__getitem__)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert best >= 5 and by_block["MAE"][0] + 4 < by_block["MAE"][-1] and by_block["random encoder"][-1] < 73
+
+# %% mystnb={"image": {"alt": "The reader's guess, block 4, and the measured best block, block 6, on one line."}}
+book.reveal("best-block", best, unit="block")
+
+# %% [markdown]
+# *Figure 9.4: your guess, and the block after which the probe is best.*
+
+# %% mystnb={"image": {"alt": "Probe accuracy after each of six blocks. The MAE rises from 75 percent after the first block to 83 after the last. The random encoder stays near 70 and ends at 68."}}
+plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.items()}, x="after block", y="linear probe (%)")
+
+# %% [markdown]
+# *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
+# photographs, one network each).*
+#
+# In the trained encoder, classes become easier to separate with every block. In the random one nothing is gained, and in the end a little is lost.
+#
+# Why does the random encoder end at 68 % here, when it had 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm, which
+# rescales each token *before* the mean is taken, so the features are different ones. Two points are also about what chance can do with 750 images (one standard error is 1.7
+# points).
+#
+# With a *lighter* decoder, the last blocks of an encoder can become worse again, because they take over part of the reconstruction. That is why
+# a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (Table 1a, ViT-L).
+#
+# ## More epochs
+#
+# In the paper the probe still rises from 800 to 1,600 epochs. Our experiment is smaller: networks of 0.5 million parameters, pre-trained on the 10,000
+# photographs that come with the book, for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. These are fifteen runs, three
+# seeds for each length. They take half an hour on one processor core, so they were made in advance. `minimae reproduce longer --budget laptop`
+# makes them again.
+#
+# Two levels for comparison are measured here: raw pixels, and the same network at initialisation.
+
+# %%
+longer = recorded("longer")
+everything, tests = data.load("fashion", "train"), data.load("fashion", "test")
+torch.manual_seed(0)
+start = build(recipe("fashion-demo"), everything).eval()
+levels = {}
+for name, describe in (
+    ("raw pixels", lambda images: pixel_features(images, everything.statistics)),
+    ("at initialisation", lambda images: extract(start.encoder, images, everything.statistics)),
+):
+    levels[name] = accuracy(probe_predict(describe(everything), everything.labels, describe(tests))[0], tests.labels)
+
+# %% tags=["nbval-check-output"]
+probed = longer.line("linear probe (%)")
+epochs, means = [int(mark.x) for mark in probed], [mark.mean for mark in probed]
+print("epochs", epochs, "seeds", longer.seeds, "budget", longer.budget)
+
+# %%
+book.predict(
+    "probe-by-epochs",
+    [60, 70, 80, 88, 92],
+    ask="Sketch the probe (in %) after 5, 10, 20, 40 and 80 epochs. Raw pixels: 83.",
+)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert abs(levels["raw pixels"] - 83) < 1 and means == sorted(means) and means[2] < levels["raw pixels"] < means[3]
+
+# %% mystnb={"image": {"alt": "The reader's sketch from 60 to 92 percent and the measured curve, which rises from 75 percent at 5 epochs to 84.6 at 80."}}
+book.reveal("probe-by-epochs", means, x=epochs, unit="linear probe (%)", xlabel="epochs of pre-training")
+
+# %% [markdown]
+# *Figure 9.6: your sketch and the means of three seeds.*
+
+# %% mystnb={"image": {"alt": "Measured probe accuracy against epochs of pre-training, with two dashed lines across: raw pixels at 83 percent and the network at initialisation at 74, just below the first point. The curve crosses raw pixels between 20 and 40 epochs."}}
+plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear probe (%)", levels=levels)
+
+# %% [markdown]
+# *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs, means of three seeds).*
+#
+# After five epochs the encoder is hardly better than at initialisation. Its mean passes raw pixels between 20 and 40 epochs. After ten epochs
+# you would conclude that a masked autoencoder is worse than no network at all. The means still rise at the end, but three seeds do not decide whether
+# the last steps are more than chance, as the next figure shows.
+
+# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
+picture(longer)
+
+# %% [markdown]
+# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
+# deviation over three seeds. In the middle: 95 % intervals of the differences (chapter 11). The scales differ.*
+#
+# In both, the probe rises more steeply than fine-tuning. The next chapter shows why the two measure different things.
+#
+# ## Break-it lab: the perfect features
+#
+# A colleague has probed the three kinds of features with code of their own, and reports: *raw pixels are perfect, nobody needs an encoder.*
+
+# %%
+def colleagues_probe(train, labels):
     """Accuracy of a linear layer in percent."""
     train, _ = standardise(train, train)
     weight, bias = fit_linear(train, labels, 10, 1e-7)
     return accuracy(F.linear(train, weight, bias).argmax(1), labels)
 
 
-sensation = {name: sensational_probe(train, labels) for name, (train, _) in vectors.items()}
-assert sensation["raw pixels"] > 99.5 and sensation["MAE"] > 90 > sensation["random encoder"]
+theirs = {name: colleagues_probe(train, labels) for name, (train, _) in vectors.items()}
 
-# %% mystnb={"image": {"alt": "Two panels. Ours: raw pixels 80, random encoder 70, MAE 83 percent. Theirs: raw pixels 100, random encoder 77, MAE 95 percent."}}
-plots.comparison({"ours": score["linear probe"], "theirs": sensation}, tuple(sources))
+# %% mystnb={"image": {"alt": "Two panels. Ours: raw pixels 80, random encoder 70, MAE 83 percent. The colleague's: raw pixels 100, random encoder 77, MAE 95 percent."}}
+plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tuple(sources))
 
 # %% [markdown]
-# *Figure 9.9: our probe and theirs, of the same vectors.*
+# *Figure 9.9: accuracy in %, by our probe and by the colleague's, of the same features.*
 #
-# Which property of a description do their numbers follow? What was measured?
+# Which property of the features do the colleague's numbers follow? What was measured?
 #
 # <details><summary>Diagnosis</summary>
 #
-# Raw pixels have 784 values, the two encoders 96 each. With 784 free numbers for each class, a layer can fit these 1,500 labels
-# without a fault; it can fit 500 labels that were drawn by lot (see below). And the accuracy was asked of the very images that were
-# fitted. So the numbers follow the *number of features*, and how far the layer was let go (the penalty is as good as none). Any
-# probe must be scored on images that it has not seen, and the strength of its penalty chosen on others again.
+# The accuracy was measured on the training images. Raw pixels have 784 values, and the two encoders 96 each. With 784 weights for each class and almost no
+# penalty, a linear layer can fit these 1,500 labels almost perfectly. It can even fit 500 *random* labels, as the next cell shows. So the numbers
+# follow the *number of features*. Measure a probe on images that it has not seen, and choose its penalty on others again.
 # </details>
 
 # %%
-lots = torch.randint(10, (500,), generator=torch.Generator().manual_seed(0))
-by_lot = {name: sensational_probe(train[:500], lots) for name, (train, _) in vectors.items()}
-assert by_lot["raw pixels"] > 95 and max(by_lot["MAE"], by_lot["random encoder"]) < 85
-print("500 labels drawn by lot:", {name: f"{value:.0f} %" for name, value in by_lot.items()})
+random_labels = torch.randint(10, (500,), generator=torch.Generator().manual_seed(0))
+fitted = {name: colleagues_probe(train[:500], random_labels) for name, (train, _) in vectors.items()}
+print("500 random labels:", {name: f"{value:.0f} %" for name, value in fitted.items()})
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert theirs["raw pixels"] > 99.5 and theirs["MAE"] > 90 > theirs["random encoder"]
+assert fitted["raw pixels"] > 95 and max(fitted["MAE"], fitted["random encoder"]) < 85
 
 # %% [markdown]
-# ## Exercises
+# ## One more exercise
 #
-# **1 ★ One scale.** Vectors `N d` and `M d`: shift and stretch both so that the *first* set has mean 0 and deviation 1 in every
-# feature. A feature that is constant must not become infinite.
-
-# %% nbgrader={"grade": false, "grade_id": "ch09-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
-def one_scale(train, test):
-    """Both sets, standardised by the first: N d, M d → N d, M d."""
-    raise NotImplementedError("your turn")
-
-
-# %% tags=["exercise-check"]
-check.ch09_one_scale(one_scale)
-
-# %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
-
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def solution_one_scale(train, test):
-    """Both sets, standardised by the first: N d, M d → N d, M d."""
-    mean, deviation = train.mean(0), train.std(0).clamp(min=1e-3)
-    return tuple((vectors - mean) / deviation for vectors in (train, test))
+# **4 ★★★ The gradient of the probe.** The loss of the probe is the mean cross-entropy plus `penalty` times the sum of the squared weights. Write
+# its gradient with respect to the weights, without autograd: features `N d`, labels `N`, weight `classes d` → `classes d`. There is no bias.
+#
+# <details><summary>Hint</summary>
+#
+# The gradient of the cross-entropy with respect to the logits is the softmax minus the one-hot labels.
+# </details>
 
 
-check.ch09_one_scale(solution_one_scale)
-
-# %% [markdown]
-# **2 ★★ One step.** Write one step of LARS for one matrix, without weight decay: from `weight`, `gradient` and the `velocity` so
-# far, return the new weight and the new velocity. Nothing that is given may change.
-
-# %% nbgrader={"grade": false, "grade_id": "ch09-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
-def lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
-    """One step of LARS: → new weight, new velocity."""
-    raise NotImplementedError("your turn")
-
-
-# %% tags=["exercise-check"]
-check.ch09_lars_step(lars_step)
-
-# %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
-
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
-def solution_lars_step(weight, gradient, velocity, lr, momentum=0.9, trust=0.001):
-    """One step of LARS: → new weight, new velocity."""
-    update = gradient * trust * weight.norm() / gradient.norm()
-    velocity = momentum * velocity + update
-    return weight - lr * velocity, velocity
-
-
-check.ch09_lars_step(solution_lars_step)
-
-# %% [markdown]
-# **3 ★★★ The slope of the valley.** The probe's loss is the mean cross-entropy plus `penalty` times the sum of the squared weights.
-# Write its gradient with respect to the weights, without autograd: features `N d`, labels `N`, weight `classes d` → `classes d`.
-# (There is no bias. The softmax minus the one-hot labels is where to begin.)
-
-# %% nbgrader={"grade": false, "grade_id": "ch09-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+# %% nbgrader={"grade": false, "grade_id": "ch09-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def slope(weight, features, labels, penalty):
-    """The gradient of cross-entropy + penalty · ‖W‖²: → classes d."""
+    """The gradient of cross-entropy + penalty · ‖W‖²: → `classes d`."""
     raise NotImplementedError("your turn")
 
 
@@ -570,7 +709,6 @@ check.ch09_slope(slope)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_slope(weight, features, labels, penalty):
-    """The gradient of cross-entropy + penalty · ‖W‖²: → classes d."""
     wrong = (features @ weight.T).softmax(1) - F.one_hot(labels, len(weight))
     return wrong.T @ features / len(features) + 2 * penalty * weight
 
@@ -580,28 +718,27 @@ check.ch09_slope(solution_slope)
 # %% [markdown]
 # ## Summary
 #
-# A linear probe freezes the encoder and learns one flat cut for each class. Features are put on one scale first, by what the
-# training images say; the layer's problem is convex, and its penalty is chosen on held-out training images. With 1,500 labels the
-# MAE's features are three points ahead of raw pixels, and random weights 13 behind. Probe accuracy grows from block to block, and
-# with every doubling of the epochs; it passes raw pixels between 20 and 40 of them. The paper's probe is trained step by step with
-# LARS, which moves a matrix by a share of its own length whatever the scale of the gradient.
+# A linear probe freezes the encoder, in its gradients and in its mode, and learns one linear layer. A BatchNorm without affine brings the features
+# to one scale, from the training images. The paper trains the layer with LARS, whose steps are a share of the weights' own norm. With fixed features
+# the problem is convex and can be solved; its penalty is chosen on held-out training images. With 1,500 labels the features of the MAE are three
+# points ahead of raw pixels on clothes, and far ahead on photographs. The probe improves from block to block and with longer
+# pre-training, and passes raw pixels between 20 and 40 epochs.
 #
 # ## Five questions
 #
-# 1. Why must test features not be standardised by their own mean and deviation?
-# <details><summary>Answer</summary>Then the prediction for one test image would depend on all the others: information from the test set has gone into the method.</details>
+# 1. Why must test features not be standardised by their own mean and standard deviation?
+# <details><summary>Answer</summary>The prediction for one test image would then depend on all the others: information from the test set would enter the method.</details>
 #
-# 2. The loss of the probe is convex. What does that save you?
-# <details><summary>Answer</summary>Learning rate, schedule and starting point: every way down ends at the same bottom. Only the penalty must be chosen.</details>
+# 2. The encoder's parameters have no gradient. Why must it be in eval mode, too?
+# <details><summary>Answer</summary>In training mode, drop path or dropout would change its output at random, so the features would not be fixed.</details>
 #
 # 3. A random encoder gains 13 points when a probe replaces neighbours. What does this say about probes?
-# <details><summary>Answer</summary>They learn too: a linear layer picks the useful directions. So a probe must be compared with the probe of random weights, never with guessing.</details>
+# <details><summary>Answer</summary>They learn, too: a linear layer chooses the useful directions. So compare with the probe of random weights, not only with guessing.</details>
 #
 # 4. You multiply the loss by 1,000. What do SGD and LARS do?
-# <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS moves as before: the length of the gradient is divided out.</details>
+# <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS moves as before, because the norm of the gradient is divided out.</details>
 #
 # 5. After ten epochs the probe is below that of raw pixels. Is the method useless?
-# <details><summary>Answer</summary>Not shown: the curve still rises steeply there and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
+# <details><summary>Answer</summary>That is not shown: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
 #
-# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb) The probe may not touch the encoder. What happens when the
-# labels may?
+# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). The probe must not change the encoder. What happens if the labels may?

@@ -2,44 +2,113 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minimae.data.augment import normalise
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
+from minimae.tasks.features import extract
+from minimae.tasks.knn import knn_predict
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect
+from .comparing import expect, near, random
 
 
-def ch08_most_similar(f: Callable[..., Any]) -> Verdict:
-    """The k nearest other vectors of one vector, by cosine after centring."""
-    generator = torch.Generator().manual_seed(0)  # the neighbours of vector 25 differ for each of the mistakes below
-    spread, mean = torch.linspace(0.3, 3, 40)[:, None], torch.tensor([2.0, 1.0, 0.0, -1.0, 0.0, 1.0])
-    vectors, query, k = torch.randn(40, 6, generator=generator) * spread + mean, 25, 5
-    got = f(vectors, query, k)
-    got = torch.as_tensor(got).flatten().tolist()
-    centred = F.normalize(vectors - vectors.mean(0), dim=1)
-    plain = F.normalize(vectors, dim=1)
+def ch08_extract(f: Callable[..., Any]) -> Verdict:
+    """Features of five images in batches of two, from an encoder in training mode with drop path."""
+    shape = size("nano", image=(12, 16), patch=4, depth=2, width=24, heads=3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        package = Encoder(shape, drop=0.9)
+        for name, parameter in package.named_parameters():
+            if name != "positions":
+                nn.init.normal_(parameter, std=0.3)
+    pixels = torch.randint(256, (5, 1, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    statistics = torch.tensor([0.3]), torch.tensor([0.2])
+    own, package = copy.deepcopy(package).train(), package.eval()
+    for pool, values in (("mean", 24), ("class", 24), ("tokens", 288)):
+        got, wanted = f(own, pixels, statistics, pool=pool, batch=2), extract(package, pixels, statistics, pool=pool)  # type: ignore[arg-type]
+        if near(got, wanted):
+            if got.requires_grad:
+                return failed("the values are right, but they carry gradients, and all batches stay in memory: keep @torch.no_grad()")
+            own.train()
+            continue
+        if isinstance(got, Tensor) and len(got) in (1, 2):
+            return failed(f"features of {len(got)} images came back, not of 5: collect the features of all batches, then torch.cat them")
+        expect(got, (5, values), f"for pool={pool!r}, 5 images and 12 patches")
+        if own.training:
+            return failed("the encoder was in training mode, so drop path changed the features at random: call encoder.eval() first")
+        with torch.no_grad():
+            x = normalise(pixels, statistics)
+            tokens, raw, before = package(x), package(pixels.float() / 255), package.features(x)[-1]
+        for wrong, message in (
+            (tokens.mean(1), "the class token is part of the mean: the patch tokens are rows 1 to n"),
+            (raw[:, 1:].mean(1), "the images were not normalised: normalise(part, statistics)"),
+            (before[:, 1:].mean(1), "these are the tokens before the last norm: call the encoder itself"),
+            (tokens[:, 1:].amax(1), "that is the largest value over the patches: take their mean"),
+            (tokens[:, 0] if pool == "mean" else tokens[:, 1:].mean(1), f"pool={pool!r} makes no difference: it returned another kind of features"),
+            (tokens[:, 1], "that is the first patch: the class token is row 0"),
+            (tokens[:, :-1].flatten(1), "the class token is among the patches, and the last patch is missing: they are rows 1 to n"),
+        ):
+            if near(got, wrong):
+                return failed(f"pool={pool!r}: {message}")
+        return failed(f"pool={pool!r}: the shape is right, but the numbers differ from the package's")
+    return passed("whole images, in eval mode, in their order, in three ways")
 
-    def ranked(score: torch.Tensor, largest: bool = True) -> list[int]:
-        return [i for i in score.argsort(descending=largest, stable=True).tolist() if i != query][:k]
 
-    if len(got) == k and set(got) == set(ranked(centred @ centred[query])):
-        return passed("the query itself is left out, and the mean too")
-    if query in got:
-        return failed("the query is its own nearest neighbour, which means nothing: leave it out")
-    if len(got) != k:
-        return failed(f"{k} neighbours were expected, not {len(got)}")
-    if set(got) == set(ranked(centred @ centred[query], largest=False)):
-        return failed("those are the *farthest*: a large cosine is near")
-    if set(got) == set(ranked(plain @ plain[query])):
-        return failed("the mean was not subtracted: all vectors share it, and it makes every cosine large")
-    if set(got) == set(ranked((vectors - vectors[query]).norm(dim=1), largest=False)):
-        return failed("that is the plain distance: it prefers short vectors; divide each by its length after centring")
-    if set(got) == set(ranked((vectors - vectors.mean(0)) @ (vectors - vectors.mean(0))[query])):
-        return failed("long vectors win in a plain product: divide each by its length after centring")
-    return failed(f"the neighbours of vector {query} are {sorted(ranked(centred @ centred[query]))}, and you say {sorted(got)}")
+def ch08_knn_predict(f: Callable[..., Any]) -> Verdict:
+    """Votes of neighbours among overlapping classes, so that each mistake changes many predictions."""
+    labels, mean = torch.arange(60) % 4, torch.tensor([3.0, 1.0, 0.0, -2.0, 0.0, 1.0])
+    scale = torch.linspace(0.3, 3, 60)[:, None]
+    train, test = (random(60, 6) + random(4, 6, seed=1)[labels]) * scale + mean, 2 * random(300, 6, seed=2) + mean + 0.7
+    centre = train.mean(0)
+    a, b, k = F.normalize(train - centre, dim=1), F.normalize(test - centre, dim=1), 7
+
+    def vote(similarity: Tensor, temperature: float = 0.2, *, k: int = k, weigh: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        top, index = similarity.topk(k, dim=1)
+        weight = (top / temperature).exp() if weigh is None else weigh(top)
+        return (weight[:, :, None] * F.one_hot(labels[index], 4)).sum(1).argmax(1)
+
+    def same(x: Tensor, share: float = 1.0) -> bool:
+        return float((got == x).float().mean()) >= share
+
+    for neighbours, temperature in ((7, 0.2), (3, 0.07), (20, 1.0)):
+        got = f(train, labels, test, k=neighbours, temperature=temperature)
+        if isinstance(got, Tensor) and tuple(got.shape) == (300, neighbours):
+            return failed("these are k values for each test vector: let the k neighbours vote, and return the class with the most")
+        if isinstance(got, Tensor) and tuple(got.shape) == (60,):
+            return failed("there is one class for each *training* vector: the rows of the product must be the test vectors, test @ train.T")
+        expect(got, (300,), "one class for each of 300 test vectors was expected")
+        if got.is_floating_point():
+            return failed("classes are whole numbers: take the argmax of the votes, not their sum")
+        if same(knn_predict(train, labels, test, k=neighbours, temperature=temperature), 0.99):
+            continue
+        if int(got.max()) > 3:
+            return failed("these are indices of training vectors, not classes: look up labels[index]")
+        if (neighbours, temperature) != (7, 0.2):
+            return failed(f"right for k=7 and temperature=0.2, wrong for k={neighbours} and temperature={temperature}: use both arguments")
+        own = F.normalize(test - test.mean(0), dim=1)
+        for wrong, message in (
+            (vote(F.normalize(test, dim=1) @ F.normalize(train, dim=1).T), "the mean was not subtracted: all vectors share it, and it makes every cosine large"),
+            (vote(own @ a.T), "the test vectors were centred by their own mean: use the mean of the training vectors for both"),
+            (vote((test - centre) @ (train - centre).T), "the vectors have different lengths, and long ones win: F.normalize after centring"),
+            (vote(-torch.cdist(test, train)), "that is the distance, which depends on the lengths: use the cosine"),
+            (vote(b @ a.T, weigh=torch.ones_like), "every neighbour has the same vote: weigh it by exp(cosine / temperature)"),
+            (vote(b @ a.T, weigh=lambda top: top), "the vote is the cosine itself: it is exp(cosine / temperature)"),
+            (vote(b @ a.T, 5.0), "the cosine was multiplied by the temperature: divide"),
+            (vote(-(b @ a.T)), "those are the farthest: the nearest have the largest cosine"),
+            (vote(b @ a.T, k=1), "only the nearest neighbour was asked: k of them vote"),
+        ):  # fmt: skip
+            if same(wrong):
+                return failed(message)
+        return failed("the neighbours are those with the largest cosine after centring, and each votes with exp(cosine / temperature)")
+    return passed("three choices of k and temperature, 300 votes each")
 
 
 def ch08_class_map(f: Callable[..., Any]) -> Verdict:
@@ -57,7 +126,7 @@ def ch08_class_map(f: Callable[..., Any]) -> Verdict:
     return failed("this is not row 0 of the weights without its first entry, laid out as a grid")
 
 
-def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
+def ch08_flat_patches(f: Callable[..., Any]) -> Verdict:
     """Hidden patches filled with their own mean."""
     generator = torch.Generator().manual_seed(0)
     patches, hidden = torch.randn(2, 9, 16, generator=generator) * 2 + 1, torch.rand(2, 9, generator=generator) < 0.6
@@ -68,7 +137,7 @@ def ch08_only_the_gift(f: Callable[..., Any]) -> Verdict:
         return failed("the patches that were given have changed: make a new tensor, for example with torch.where")
     expect(got, (2, 9, 16), "a tensor with the shape of the patches was expected, b n (p1 p2 c)")
     if torch.allclose(got, right):
-        return passed("this picture needs no model at all")
+        return passed("this picture needs no model")
     if torch.allclose(got, torch.where(hidden[:, :, None], patches, means)):
         return failed("inverted: the visible patches were filled, and the hidden ones are shown")
     if torch.allclose(got, means):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from minimae.model.sizes import size
+from minimae.model.vit import Encoder
+from minimae.tasks.probe_train import LinearProbe
+from minimae.train.lars import scaled_by_trust_ratio
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect
+from .comparing import expect, loaded, near, random
 
 
 def _pair(got: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str | None:
@@ -55,39 +61,104 @@ def ch09_one_scale(f: Callable[..., Any]) -> Verdict:
     return failed("the training vectors should have mean 0 and standard deviation 1 in each feature")
 
 
-def ch09_lars_step(f: Callable[..., Any]) -> Verdict:
-    """One step of LARS for a matrix."""
-    generator = torch.Generator().manual_seed(0)
-    weight, gradient, velocity = (torch.randn(3, 5, generator=generator) * s for s in (2.0, 40.0, 0.002))
-    before, lr, momentum, trust = [t.clone() for t in (weight, gradient, velocity)], 6.4, 0.9, 0.001
-    got = f(weight, gradient, velocity, lr, momentum, trust)
-    if any(not torch.equal(a, b) for a, b in zip(before, (weight, gradient, velocity))):
-        return failed("an input was changed: make new tensors instead of writing in place")
-    if fault := _pair(got, ((3, 5), (3, 5))):
+def ch09_linear_probe(cls: type[nn.Module]) -> Verdict:
+    """What is frozen and in which mode, then the logits with the package's weights, in training and eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder(size("nano", image=(12, 16), patch=4, depth=2, width=24, heads=3), drop=0.9)
+        for name, parameter in encoder.named_parameters():
+            if name != "positions":
+                nn.init.normal_(parameter, std=0.3)
+        given = copy.deepcopy(encoder)
+        probe = cls(given, 40)
+    if fault := _frozen(probe, given):
         return failed(fault)
-    update = gradient * trust * weight.norm() / gradient.norm()
+    images = random(6, 1, 12, 16)
+    for pool in ("class", "mean"):
+        package = LinearProbe(encoder, 40, pool=pool)
+        own = loaded(cls(encoder, 40, pool=pool), package)
+        for mode in (True, False):
+            package.train(mode)
+            if own.train(mode) is not own:
+                return failed("train must return the probe itself: end it with `return self`")
+            if any(part.training for part in own.encoder.modules()):
+                return failed("the encoder changes into training mode with the probe: call self.encoder.eval() in train, after super().train(mode)")
+            if own.norm.training != mode:
+                return failed("norm and head must still change their mode: call super().train(mode)")
+            got, wanted = own(images), package(images)
+            if near(got, wanted):
+                continue
+            expect(got, (6, 40), f"pool={pool!r}: for 6 images and 40 classes")
+            tokens = encoder.eval()(images).detach()
+            for wrong, message in (
+                (package.head(tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1)), "the norm is missing: self.head(self.norm(features))"),
+                (package.head(package.norm(tokens.mean(1))), "the class token is part of the mean: the patch tokens are rows 1 to n"),
+                (package.head(package.norm(tokens[:, 1:].mean(1) if pool == "class" else tokens[:, 0])), "self.pool is not used, or the other way round"),
+            ):
+                if near(got, wrong):
+                    return failed(f"pool={pool!r}: {message}")
+            return failed(f"pool={pool!r}: the shape is right, but the numbers differ from the package's")
+    return passed("frozen in its gradients and in its mode, and equal to the package's probe")
 
-    def is_step(update: Tensor, keep: float = momentum) -> bool:
-        new = keep * velocity + update
-        return torch.allclose(got[1], new, rtol=1e-3) and torch.allclose(got[0], weight - lr * new, rtol=1e-4, atol=1e-6)
 
-    if is_step(update):
-        return passed("the step's length follows that of the weights, not that of the gradient")
-    if is_step(gradient):
-        return failed("that is SGD with momentum: the gradient has kept its own length")
-    if is_step(gradient * trust * gradient.norm() / weight.norm()):
-        return failed("upside down: multiply by the length of the weights and divide by that of the gradient")
-    if is_step(gradient * trust / gradient.norm()):
-        return failed("the length of the weights is missing: a long matrix takes long steps")
-    if is_step(gradient * weight.norm() / gradient.norm()):
-        return failed("the trust of 0.001 is missing: at lr 1 the matrix would move by its whole length")
-    if is_step(update, 0.0):
-        return failed("the velocity is forgotten: new velocity = momentum · velocity + scaled gradient")
-    if torch.allclose(got[1], momentum * velocity + (1 - momentum) * update, rtol=1e-3):
-        return failed("no (1 − momentum) before the gradient: LARS adds it whole, like SGD")
-    if torch.allclose(got[0], weight + lr * (momentum * velocity + update), rtol=1e-4):
-        return failed("uphill: the step goes *against* the velocity")
-    return failed("velocity ← momentum · velocity + gradient · trust · ‖w‖ / ‖g‖, then weight ← weight − lr · velocity")
+def _frozen(probe: Any, given: Encoder) -> str | None:
+    """What is wrong with a new probe, or None."""
+    if not isinstance(probe, nn.Module):
+        return f"a layer was expected, a subclass of nn.Module, not {type(probe).__name__}"
+    if missing := [name for name in ("encoder", "norm", "head") if name not in dict(probe.named_children())]:
+        return f"self.{missing[0]} is missing"
+    norm: Any = probe.norm
+    head: Any = probe.head
+    if any(p.requires_grad for name, p in probe.named_parameters() if name.startswith("encoder.")):
+        return "the encoder is not frozen: self.encoder.requires_grad_(False)"
+    if not given.project.weight.requires_grad:
+        return "the encoder that was given was frozen itself: freeze your copy, self.encoder"
+    if not isinstance(norm, nn.BatchNorm1d):
+        return f"self.norm should be an nn.BatchNorm1d, not {type(norm).__name__}"
+    if norm.affine:
+        return "this BatchNorm has a scale and a shift of its own: affine=False"
+    if norm.eps != 1e-6:
+        return f"the eps of the BatchNorm should be 1e-6, not {norm.eps}"
+    if not 0.008 < float(head.weight.detach().std()) < 0.012 or head.bias.any():
+        return "the weights of the head start at N(0, 0.01), and its bias at 0"
+    if any(not p.requires_grad for p in head.parameters()):
+        return "the head is frozen too: only the encoder should be"
+    return None
+
+
+def ch09_trust_ratio(f: Callable[..., Any]) -> Verdict:
+    """The scaled gradient of a matrix, with and without decay, and the exceptions."""
+    weight, gradient, bias = 2 * random(3, 5), 40 * random(3, 5, seed=1), random(5, seed=2)
+    before = weight.clone(), gradient.clone()
+    for decay, trust in ((0.0, 0.001), (30.0, 0.01)):
+        got, update = f(weight, gradient, weight_decay=decay, trust=trust), gradient + decay * weight
+        if not (torch.equal(before[0], weight) and torch.equal(before[1], gradient)):
+            return failed("an input was changed: make new tensors instead of writing in place")
+        expect(got, (3, 5), "the update has the shape of the gradient")
+        ratio = weight.norm() / update.norm()
+        for wrong, message in (
+            (update, "the update has kept its own norm, as in SGD: multiply by trust · ‖w‖ / ‖update‖"),
+            (update * trust / ratio, "the ratio is upside down: multiply by the norm of the weights, divide by that of the update"),
+            (update * trust * ratio / weight.norm(), "the norm of the weights is missing: large matrices should take large steps"),
+            (update * ratio, "the trust is missing: at lr 1 the matrix would move by its whole norm"),
+            (gradient * trust * weight.norm() / gradient.norm(), "the weight decay is missing: scale gradient + weight_decay · weight"),
+            (gradient * trust * weight.norm() / gradient.norm() + decay * weight, "add the weight decay before scaling, not after it"),
+            (update * trust * weight.norm() / gradient.norm(), "divide by the norm of the whole update, the weight decay included"),
+        ):
+            if not torch.allclose(wrong, update * trust * ratio, rtol=1e-4) and torch.allclose(got, wrong, rtol=1e-4):
+                return failed(message)
+        if not torch.allclose(got, update * trust * ratio, rtol=1e-4):
+            return failed("(gradient + weight_decay · weight) · trust · ‖w‖ / ‖gradient + weight_decay · weight‖ was expected")
+    zero = torch.zeros(3, 5)
+    for what, w, g in (("a bias", bias, bias.flip(0)), ("weights of zero", zero, gradient), ("a gradient of zero", weight, zero)):
+        got, wanted = f(w, g, weight_decay=0.0, trust=0.001), scaled_by_trust_ratio(w, g, weight_decay=0.0, trust=0.001)
+        if not (isinstance(got, Tensor) and got.isfinite().all()):
+            return failed(f"{what}: the result is not finite, because it divides by a norm of zero")
+        if not near(got, wanted):
+            return failed(f"a matrix is right; {what} should not be scaled: return the update as it is")
+    if not near(f(bias, bias.flip(0), weight_decay=0.1, trust=0.001), bias.flip(0)):
+        return failed("parameters with one dimension have no weight decay: return their gradient")
+    return passed("the norm of the update follows that of the weights, not that of the gradient")
 
 
 def ch09_slope(f: Callable[..., Any]) -> Verdict:

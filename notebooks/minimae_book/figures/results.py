@@ -41,8 +41,9 @@ def curves(
     y: str,
     levels: Mapping[str, float] | None = None,
     floor: float | None = None,
+    log: bool = False,
 ) -> Figure:
-    """Measured points, joined by lines: {name: (x, y)}; ``levels`` are dashed lines across, with their names beside them."""
+    """Measured points, joined by lines: {name: (x, y)}; ``levels`` are dashed lines across, with their names. log: x is logarithmic."""
     fig, axes = chart(6.4, 3.4)
     for (name, (across, up)), colour, marker in zip(lines.items(), (BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=False):
         axes.plot(across, up, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
@@ -51,6 +52,11 @@ def curves(
         where = axes.get_yaxis_transform()
         axes.annotate(name, (0.01, level), xytext=(0, 3), xycoords=where, textcoords="offset points", fontsize=8, color="#555555")
     axes.set(xlabel=x, ylabel=y)
+    if log:
+        ticks = sorted({value for across, _ in lines.values() for value in across})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        axes.set_xticks([], minor=True)
     if floor is not None:
         axes.set_ylim(bottom=floor)
     if len(lines) > 1:

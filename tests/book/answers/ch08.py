@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+
+from minimae.data.augment import normalise
 
 
-def _unit(vectors):
-    return F.normalize(vectors - vectors.mean(0), dim=1)
+def _extract(*, mode="eval", scale=True, cat=True, tokens=None, kinds=None):
+    """An extractor with one mistake."""
+
+    @torch.no_grad()
+    def wrong(encoder, pixels, statistics, *, pool="mean", batch=500):
+        encoder.train(mode == "train")
+        found = []
+        for part in pixels.split(batch):
+            x = normalise(part, statistics) if scale else part.float() / 255
+            t = tokens(encoder, x) if tokens else encoder(x)
+            right = {"mean": t[:, 1:].mean(1), "class": t[:, 0], "tokens": rearrange(t[:, 1:], "b n d -> b (n d)")}
+            found.append({**right, **(kinds(t) if kinds else {})}[pool])
+        return torch.cat(found) if cat else found[-1]
+
+    return wrong
 
 
-def _with_itself(vectors, query, k):
-    return (_unit(vectors) @ _unit(vectors)[query]).topk(k).indices
+def _with_gradients(encoder, pixels, statistics, *, pool="mean", batch=500):
+    t = encoder.eval()(normalise(pixels, statistics))
+    return {"mean": t[:, 1:].mean(1), "class": t[:, 0], "tokens": t[:, 1:].flatten(1)}[pool]
 
 
-def _not_centred(vectors, query, k):
-    unit = F.normalize(vectors, dim=1)
-    return (unit @ unit[query]).topk(k + 1).indices[1:]
+def _knn(*, centred=True, own=False, unit=True, weigh=None, k=None, temperature=None, sign=1, result="class"):
+    """A classifier with one mistake."""
+
+    def wrong(train, labels, test, **given):
+        count, t = k or given["k"], temperature or given["temperature"]
+        centre = train.mean(0) if centred else 0
+        train, test = train - centre, test - (test.mean(0) if own else centre)
+        if unit:
+            train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
+        cosine, index = (sign * test @ train.T).topk(count, dim=1)
+        if result == "indices":
+            return index[:, 0]
+        votes = ((cosine / t).exp() if weigh is None else weigh(cosine))[:, :, None] * F.one_hot(labels[index])
+        return votes.sum(1).argmax(1) if result == "class" else labels[index]
+
+    return wrong
 
 
-def _farthest(vectors, query, k):
-    return (_unit(vectors) @ _unit(vectors)[query]).topk(k, largest=False).indices
-
-
-def _distance(vectors, query, k):
-    return (vectors - vectors[query]).norm(dim=1).topk(k + 1, largest=False).indices[1:]
+def _distance(train, labels, test, *, k, temperature):
+    near, index = (-torch.cdist(test, train)).topk(k, dim=1)
+    return ((near / temperature).exp()[:, :, None] * F.one_hot(labels[index])).sum(1).argmax(1)
 
 
 def _whole_mean(patches, hidden):
@@ -41,7 +68,37 @@ def _map(weights, rows, columns, grid):
 
 
 ANSWERS = {
-    "ch08_only_the_gift": {
+    "ch08_extract": {
+        "wrong": {
+            "training mode": (_extract(mode="train"), "training mode"),
+            "not normalised": (_extract(scale=False), "not normalised"),
+            "the last batch": (_extract(cat=False), "torch.cat"),
+            "class token in the mean": (_extract(kinds=lambda t: {"mean": t.mean(1)}), "class token is part of the mean"),
+            "before the norm": (_extract(tokens=lambda encoder, x: encoder.features(x)[-1]), "before the last norm"),
+            "always the mean": (_extract(kinds=lambda t: dict.fromkeys(("mean", "class", "tokens"), t[:, 1:].mean(1))), "no difference"),
+            "first patch": (_extract(kinds=lambda t: {"class": t[:, 1]}), "first patch"),
+            "one row off": (_extract(kinds=lambda t: {"tokens": t[:, :-1].flatten(1)}), "last patch is missing"),
+            "all tokens": (_extract(kinds=lambda t: {"tokens": t.flatten(1)}), "12 patches"),
+            "with gradients": (_with_gradients, "gradients"),
+        }
+    },
+    "ch08_knn_predict": {
+        "wrong": {
+            "not centred": (_knn(centred=False), "mean was not subtracted"),
+            "its own mean": (_knn(own=True), "own mean"),
+            "long vectors": (_knn(unit=False), "different lengths"),
+            "distance": (_distance, "distance"),
+            "equal votes": (_knn(weigh=torch.ones_like), "same vote"),
+            "the cosine": (_knn(weigh=lambda c: c), "cosine itself"),
+            "multiplied": (lambda a, y, b, *, k, temperature: _knn()(a, y, b, k=k, temperature=1 / temperature), "divide"),
+            "the farthest": (_knn(sign=-1), "farthest"),
+            "the nearest only": (_knn(k=1), "nearest neighbour"),
+            "k fixed": (_knn(k=7), "use both arguments"),
+            "indices": (_knn(result="indices"), "indices"),
+            "no vote": (_knn(result="labels"), "vote"),
+        }
+    },
+    "ch08_flat_patches": {
         "wrong": {
             "black": (lambda p, h: p * ~h[:, :, None], "mean of the patch"),
             "one mean for all": (_whole_mean, "one mean for the whole picture"),
@@ -54,14 +111,6 @@ ANSWERS = {
             "a column": (lambda w, grid: _map(w, slice(1, None), 0, grid), "column"),
             "shifted": (lambda w, grid: _map(w, 0, slice(0, -1), grid), "shifted"),
             "flat": (lambda w, grid: w[:, :, 0, 1:], "b heads h w was expected"),
-        }
-    },
-    "ch08_most_similar": {
-        "wrong": {
-            "its own neighbour": (_with_itself, "leave it out"),
-            "not centred": (_not_centred, "mean was not subtracted"),
-            "the farthest": (_farthest, "farthest"),
-            "plain distance": (_distance, "distance"),
         }
     },
     "ch08_two_directions": {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
+import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def _scaled(x, by, over=0):
@@ -13,14 +17,59 @@ def _no_guard(train, test):
     return (train - train.mean(0)) / train.std(0), (test - train.mean(0)) / train.std(0)
 
 
-def _step(update, velocity, weight, lr, momentum=0.9):
-    velocity = momentum * velocity + update
-    return weight - lr * velocity, velocity
+def _probe(*, mode="eval", freeze=True, norm=None, std=0.01, own_copy=True, forward=None, returns=True):
+    """A probe with one mistake."""
+
+    class Wrong(nn.Module):
+        def __init__(self, encoder, classes, *, pool="class"):
+            super().__init__()
+            self.encoder, self.pool = copy.deepcopy(encoder) if own_copy else encoder, pool
+            self.encoder.requires_grad_(not freeze)
+            self.norm = (norm or (lambda d: nn.BatchNorm1d(d, affine=False, eps=1e-6)))(encoder.size.width)
+            self.head = nn.Linear(encoder.size.width, classes)
+            nn.init.normal_(self.head.weight, std=std)
+            nn.init.zeros_(self.head.bias)
+
+        def train(self, mode_=True):
+            if mode == "always eval":
+                super().train(False)
+            else:
+                super().train(mode_)
+                if mode == "eval":
+                    self.encoder.eval()
+            return self if returns else None
+
+        def forward(self, images):
+            with torch.no_grad():
+                tokens = self.encoder(images)
+            if forward:
+                return forward(self, tokens)
+            return self.head(self.norm(tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(1)))
+
+    return Wrong
 
 
-def _in_place(w, g, v, lr, momentum, trust):
-    v.mul_(momentum).add_(g * trust * w.norm() / g.norm())
-    return w - lr * v, v
+def _ratio(update=lambda w, g, d: g + d * w, factor=lambda w, u, g, t: t * w.norm() / u.norm(), *, biases=False, guard=True, decayed=False):
+    """A trust ratio with one mistake."""
+
+    def wrong(weight, gradient, *, weight_decay, trust):
+        if weight.dim() <= 1 and not biases:
+            return gradient + weight_decay * weight if decayed else gradient
+        u = update(weight, gradient, weight_decay)
+        if guard and (weight.norm() == 0 or (u.norm() == 0 and guard is True)):
+            return u
+        return u * factor(weight, u, gradient, trust)
+
+    return wrong
+
+
+def _in_place(weight, gradient, *, weight_decay, trust):
+    gradient.add_(weight_decay * weight)
+    return gradient.mul_(trust * weight.norm() / gradient.norm())
+
+
+def _decay_after(weight, gradient, *, weight_decay, trust):
+    return _ratio(lambda w, g, d: g)(weight, gradient, weight_decay=0, trust=trust) + weight_decay * weight
 
 
 def _wrong(weight, features, labels):
@@ -39,13 +88,37 @@ ANSWERS = {
             "one set": (lambda a, b: _scaled(a, a), "two tensors"),
         }
     },
-    "ch09_lars_step": {
+    "ch09_linear_probe": {
         "wrong": {
-            "SGD": (lambda w, g, v, lr, m, t: _step(g, v, w, lr), "SGD"),
-            "upside down": (lambda w, g, v, lr, m, t: _step(g * t * g.norm() / w.norm(), v, w, lr), "upside down"),
-            "unit gradient": (lambda w, g, v, lr, m, t: _step(g * t / g.norm(), v, w, lr), "length of the weights is missing"),
-            "no trust": (lambda w, g, v, lr, m, t: _step(g * w.norm() / g.norm(), v, w, lr), "trust"),
-            "no momentum": (lambda w, g, v, lr, m, t: _step(g * t * w.norm() / g.norm(), v, w, lr, 0.0), "forgotten"),
+            "not frozen": (_probe(freeze=False), "not frozen"),
+            "the given encoder": (_probe(own_copy=False), "freeze your copy"),
+            "training mode": (_probe(mode="train"), "training mode with the probe"),
+            "always eval": (_probe(mode="always eval"), r"super\(\).train\(mode\)"),
+            "train returns nothing": (_probe(returns=False), "return self"),
+            "affine": (_probe(norm=lambda d: nn.BatchNorm1d(d, eps=1e-6)), "affine=False"),
+            "LayerNorm": (_probe(norm=nn.LayerNorm), "nn.BatchNorm1d"),
+            "eps": (_probe(norm=lambda d: nn.BatchNorm1d(d, affine=False)), "1e-6"),
+            "large weights": (_probe(std=0.1), r"N\(0, 0.01\)"),
+            "no norm": (_probe(forward=lambda s, t: s.head(t[:, 0] if s.pool == "class" else t[:, 1:].mean(1))), "norm is missing"),
+            "class token in the mean": (
+                _probe(forward=lambda s, t: s.head(s.norm(t[:, 0] if s.pool == "class" else t.mean(1)))), "class token is part of the mean",
+            ),
+            "always the mean": (_probe(forward=lambda s, t: s.head(s.norm(t[:, 1:].mean(1)))), "self.pool"),
+        }
+    },
+    "ch09_trust_ratio": {
+        "wrong": {
+            "SGD": (_ratio(factor=lambda w, u, g, t: 1.0), "SGD"),
+            "upside down": (_ratio(factor=lambda w, u, g, t: t * u.norm() / w.norm()), "upside down"),
+            "unit update": (_ratio(factor=lambda w, u, g, t: t / u.norm()), "norm of the weights is missing"),
+            "no trust": (_ratio(factor=lambda w, u, g, t: w.norm() / u.norm()), "trust is missing"),
+            "no decay": (_ratio(lambda w, g, d: g), "weight decay is missing"),
+            "decay afterwards": (_decay_after, "before scaling"),
+            "norm of the gradient": (_ratio(factor=lambda w, u, g, t: t * w.norm() / g.norm()), "whole update"),
+            "biases scaled": (_ratio(biases=True), "a bias should not be scaled"),
+            "biases decayed": (_ratio(decayed=True), "no weight decay"),
+            "0 / 0": (_ratio(guard="weights"), "norm of zero"),
+            "no exception": (_ratio(guard=False), "weights of zero should not be scaled"),
             "in place": (_in_place, "changed"),
         }
     },
