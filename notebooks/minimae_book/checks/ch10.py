@@ -7,60 +7,147 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from minimae.data.mixing import Shares, partners
+from minimae.model.sizes import Size
+from minimae.model.vit import Encoder
+from minimae.tasks.finetune import Classifier
+from minimae.train.optim import layer_of
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect
+from .comparing import expect, near, random, without_loop
 
 
-def ch10_layer_lr(f: Callable[..., Any]) -> Verdict:
-    """The learning rate of a layer under layer-wise decay."""
-    lr, depth, decay = 2e-3, 6, 0.7
-    got = [f(lr, layer, depth, decay) for layer in range(depth + 2)]
+def ch10_classify(f: Callable[..., Any]) -> Verdict:
+    """Exercise 1: from the encoder's tokens to logits."""
+    tokens, norm, head = 2 * random(3, 5, 8) + 1, nn.LayerNorm(8), nn.Linear(8, 4)
+    nn.init.normal_(norm.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(1))
+    patches = tokens[:, 1:]
+    got = f(tokens, norm, head)
+    expect(got, (3, 4), "logits b classes were expected")
+    if near(got, head(norm(patches.mean(1)))):
+        return passed("the mean of the patches, the norm, the head")
+    for wrong, message in (
+        (head(norm(tokens.mean(1))), "the class token is in your mean: it is the first token, and it is left out"),
+        (head(norm(tokens[:, 0])), "this classifies the class token: take the mean of the patch tokens instead"),
+        (head(norm(tokens[:, :-1].mean(1))), "you left out the last token: the class token is the first one"),
+        (head(patches.mean(1)), "the norm is missing: it comes between the mean and the head"),
+        (head(norm(patches).mean(1)), "the norm comes after the mean, not before it"),
+        (head(norm(patches.amax(1))), "this takes the largest value of each channel: take the mean"),
+        (head(norm(patches.sum(1))), "this is the sum of the patch tokens: take their mean"),
+    ):
+        if near(got, wrong):
+            return failed(message)
+    return failed("the shape is right, but the numbers are not: head(norm(…)) of the mean of the patch tokens")
 
-    def same(values: list[float]) -> bool:
-        return all(abs(float(a) - b) < 1e-9 for a, b in zip(got, values))
 
-    if same([lr * decay ** (depth + 1 - layer) for layer in range(depth + 2)]):
-        return passed("the head has all of it, and each layer below 0.7 of the one above")
-    if same([lr * decay**layer for layer in range(depth + 2)]):
-        return failed("upside down: layer 0 has the whole learning rate and the head the least")
-    if same([lr * decay ** (depth - layer) for layer in range(depth + 2)]):
-        return failed("one too few: the head is layer depth + 1 and gets the whole of lr, not lr / decay")
-    if same([lr * decay * (depth + 1 - layer) for layer in range(depth + 2)]):
-        return failed("decay is a power, not a product: each layer has 0.7 of the one above it")
-    if same([decay ** (depth + 1 - layer) for layer in range(depth + 2)]):
-        return failed("that is the share: multiply it by lr")
-    return failed("layer depth + 1 should have lr, and each layer below it decay times the one above")
+def ch10_layer_groups(f: Callable[..., Any]) -> Verdict:
+    """Exercise 2: the groups of layer-wise learning rate decay, with everything trained, and with frozen blocks."""
+    encoder = Encoder(Size(8, 4, 2, 8, 1, 2, patch=4, image=8, channels=1))
+    for tune in (None, 2):
+        classifier = Classifier(encoder, 3, tune=tune)
+        got = f(classifier, 0.3, 0.7)
+        if fault := _faults(got, classifier, 0.3, 0.7):
+            return failed(fault)
+    return passed("every parameter is in the group of its layer, and what is frozen is in none")
 
 
-def ch10_mixed_labels(f: Callable[..., Any]) -> Verdict:
-    """Smoothed targets of blended images."""
-    first, second, share = torch.tensor([0, 3, 2]), torch.tensor([1, 3, 0]), torch.tensor([0.75, 0.4, 0.1])
-    classes, smoothing = 5, 0.2
-    got = f(first, second, share, classes, smoothing)
-    expect(got, (3, 5), "targets b classes were expected")
-    hard = share[:, None] * F.one_hot(first, 5) + (1 - share[:, None]) * F.one_hot(second, 5)
-    turned = (1 - share[:, None]) * F.one_hot(first, 5) + share[:, None] * F.one_hot(second, 5)
+def _faults(groups: Any, classifier: Classifier, weight_decay: float, layer_decay: float) -> str:
+    """What is wrong with these groups, in one sentence; nothing if they are right."""
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return "a list of dictionaries was expected, one for each group"
+    if missing := [key for key in ("params", "weight_decay", "lr_scale") if any(key not in group for group in groups)]:
+        return f"a group has no {missing[0]!r}: each group needs params, weight_decay and lr_scale"
+    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    found: dict[str, tuple[float, float]] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            name = names.get(id(parameter), "")
+            if name in found:
+                return f"{name} is in two groups: it would be updated twice"
+            found[name] = (float(group["lr_scale"]), float(group["weight_decay"]))
+    frozen = {name for name, parameter in classifier.named_parameters() if not parameter.requires_grad}
+    if wrong := sorted(frozen & found.keys()):
+        return f"{wrong[0]} is frozen (requires_grad is False), so it belongs to no group"
+    if lost := sorted(set(names.values()) - frozen - found.keys()):
+        return f"{lost[0]} is in no group, so it would not be trained"
+    return _wrong_scales({name: scale for name, (scale, _) in found.items()}, layer_decay, len(classifier.encoder.blocks)) or _wrong_decay(
+        {name: decay for name, (_, decay) in found.items()}, weight_decay, dict(classifier.named_parameters())
+    )
+
+
+def _wrong_scales(scales: dict[str, float], decay: float, depth: int) -> str:
+    layers = {name: layer_of(name, depth) for name in scales}
+
+    def same(scale: Callable[[int], float]) -> bool:
+        return all(abs(scales[name] - scale(layer)) < 1e-9 for name, layer in layers.items())
+
+    if same(lambda layer: decay ** (depth + 1 - layer)):
+        return ""
+    if same(lambda layer: decay**layer):
+        return "upside down: layer 0 gets the whole learning rate and the head the least"
+    if same(lambda layer: decay ** (depth - layer)):
+        return "one too few: the head is layer depth + 1, and its share is 1, not 1 / decay"
+    if same(lambda layer: decay ** (depth + 2 - layer)):
+        return "one too many: the head is layer depth + 1, and its share is 1, not decay"
+    if same(lambda layer: decay * (depth + 1 - layer)):
+        return "the decay is a power, not a product: each layer has 0.7 of the share of the layer above it"
+    if same(lambda layer: 1.0):
+        return "every layer has the same learning rate: lr_scale depends on the layer"
+    name = next(name for name, layer in layers.items() if abs(scales[name] - decay ** (depth + 1 - layer)) > 1e-9)
+    return f"{name} is in layer {layers[name]} of {depth + 1}: its share is {decay ** (depth + 1 - layers[name]):.3f}, not {scales[name]:.3f}"
+
+
+def _wrong_decay(decays: dict[str, float], weight_decay: float, parameters: dict[str, nn.Parameter]) -> str:
+    for name, decay in decays.items():
+        tokens = name.endswith(("_token", "positions"))
+        if (tokens or parameters[name].dim() <= 1) and decay:
+            kind = "the class token and the positions" if tokens else "biases and norms (parameters with one axis)"
+            return f"{name} is decayed: {kind} have a weight_decay of 0"
+        if not tokens and parameters[name].dim() > 1 and decay != weight_decay:
+            return f"{name} is a matrix, so its weight_decay is {weight_decay:g}, not {decay:g}"
+    return ""
+
+
+def ch10_soft_targets(f: Callable[..., Any]) -> Verdict:
+    """Exercise 3: smoothed and mixed targets."""
+    labels, classes, smoothing = torch.tensor([0, 3, 2, 1]), 5, 0.2
+    shares = Shares(torch.tensor([0.75, 0.4, 0.1, 1.0]), torch.zeros(4, 4, dtype=torch.long))
+    without_loop(f)
+    hard, own = F.one_hot(labels, classes).float(), shares.own[:, None]
+    mixed, swapped = own * hard + (1 - own) * partners(hard), (1 - own) * hard + own * partners(hard)
 
     def smooth(target: Tensor) -> Tensor:
         return target * (1 - smoothing) + smoothing / classes
 
-    if torch.allclose(got, smooth(hard), atol=1e-5):
-        return passed("every row sums to 1, and no class has probability 0")
-    if torch.allclose(got, hard, atol=1e-5):
-        return failed("mixed, not smoothed: every class gets smoothing / classes")
-    if torch.allclose(got, smooth(turned), atol=1e-5):
-        return failed("the shares are exchanged: `share` is how much of the *first* is in the picture")
-    if torch.allclose(got, hard * (1 - smoothing) + smoothing / (classes - 1) * (hard == 0), atol=1e-5):
-        return failed("smoothing goes to *all* classes, the right one included: smoothing / classes each")
-    if not torch.allclose(got.sum(1), torch.ones(3), atol=1e-4):
-        return failed(f"the rows sum to {[round(float(v), 2) for v in got.sum(1)]}: they are probabilities, so each must sum to 1")
-    return failed("smooth the two one-hot labels, then mix them in shares of `share` and 1 − `share`")
+    for got, wanted in ((f(labels, classes, smoothing=smoothing), smooth(hard)), (f(labels, classes, smoothing=smoothing, shares=shares), smooth(mixed))):
+        expect(got, (4, 5), "targets b classes were expected")
+        if near(got, wanted):
+            continue
+        unmixed = near(wanted, smooth(hard))
+        for wrong, message in (
+            (hard if unmixed else mixed, "the targets are not smoothed: every class gets smoothing / classes"),
+            (_others(hard if unmixed else mixed, smoothing), "smoothing goes to *all* classes, the right one included: smoothing / classes each"),
+            (smooth(swapped), "the shares are swapped: `own` is the share of the image itself, and its partner has the rest"),
+            (smooth(hard), "without mixing it is right; with `shares`, mix the targets with those of the partners"),
+            (smooth(own * hard + (1 - own) * hard.flip(0)), "partners are neighbours, 0 and 1, 2 and 3: use partners(target), not the reversed batch"),
+        ):
+            if near(got, wrong):
+                return failed(message)
+        if not torch.allclose(got.sum(1).float(), torch.ones(4), atol=1e-4):
+            return failed(f"the rows sum to {[round(float(v), 2) for v in got.sum(1)]}: each row must sum to 1")
+        return failed("smooth the one-hot labels, then mix each row with its partner's in shares of own and 1 − own")
+    return passed("every row sums to 1, and no class has probability 0")
+
+
+def _others(target: Tensor, smoothing: float) -> Tensor:
+    """Smoothing that leaves the right classes out."""
+    return target * (1 - smoothing) + smoothing / (target.shape[1] - 1) * (target == 0)
 
 
 def ch10_paste(f: Callable[..., Any]) -> Verdict:
-    """Cutmix with one rectangle, from each image's partner."""
+    """Exercise 4: cutmix with one rectangle, from each image's partner."""
     images = torch.arange(4.0)[:, None, None, None] + torch.rand(4, 2, 8, 6, generator=torch.Generator().manual_seed(0)) / 2
     before, box = images.clone(), (1, 2, 6, 4)
     got = f(images, box)

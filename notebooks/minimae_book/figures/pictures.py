@@ -122,6 +122,7 @@ def picture_table(
     rows: Sequence[str] = (),
     frames: Mapping[tuple[int, int], str] | None = None,
     marks: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+    notes: Sequence[Sequence[str]] = (),
     scale: tuple[float, float] | None = None,
     scale_label: str = "",
     width: float = 7.4,
@@ -130,7 +131,8 @@ def picture_table(
 
     A cell ``height width 3`` in [0, 1] is a picture; a cell ``h w`` is a map, drawn from dark (low) to bright (high) on one ``scale``
     for all maps, by default from 0 to their largest value; ``scale_label`` adds its colour bar. ``frames`` colours the border of a
-    cell, ``marks`` puts a cross at a (row, column) of it; both are addressed by (row, column) of the table.
+    cell, ``marks`` puts a cross at a (row, column) of it; both are addressed by (row, column) of the table. ``notes`` has a line of
+    text for each cell, to stand below it.
     """
     frames, marks = frames or {}, marks or {}
     arrays = [[None if cell is None else np.asarray(cell) for cell in row] for row in cells]
@@ -139,7 +141,7 @@ def picture_table(
     wide, left = max(len(row) for row in arrays), 0.095 * max((len(name) for name in rows), default=0)
     side = (width - left - (0.7 if scale_label else 0)) / wide
     tall = max(cell.shape[0] / cell.shape[1] for row in arrays for cell in row if cell is not None)
-    fig = figure(width, side * tall * len(arrays) + (0.2 * (1 + max(t.count("\n") for t in columns)) if columns else 0) + 0.1)
+    fig = figure(width, side * tall * len(arrays) + (0.2 * (1 + max(t.count("\n") for t in columns)) if columns else 0) + 0.1 + 0.2 * len(notes))
     grid = fig.subplots(len(arrays), wide, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     drawn = None
     for i, row in enumerate(arrays):
@@ -154,6 +156,8 @@ def picture_table(
                 axes.set_title(columns[j], fontsize=9, pad=4)
             if j == 0 and i < len(rows):
                 axes.set_ylabel(rows[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=5)
+            if notes:
+                axes.set_xlabel(notes[i][j], fontsize=9, labelpad=2)
             if cell is None:
                 axes.set_facecolor("white")
             elif cell.ndim == 2:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 
+from minimae.data.mixing import partners
+from minimae.train.optim import layer_of
 
-def _mixed(first, second, share, classes):
-    return share[:, None] * F.one_hot(first, classes) + (1 - share[:, None]) * F.one_hot(second, classes)
+
+def _groups(classifier, weight_decay, layer_decay, scale=None, plain=None, frozen=False):
+    """Groups of one parameter, perhaps with a classic mistake."""
+    depth = len(classifier.encoder.blocks)
+    scale = scale or (lambda k, layer: k ** (depth + 1 - layer))
+    plain = plain or (lambda name, p: p.dim() <= 1 or name.endswith(("_token", "positions")))
+    return [
+        {"params": [p], "weight_decay": 0.0 if plain(name, p) else weight_decay, "lr_scale": scale(layer_decay, layer_of(name, depth))}
+        for name, p in classifier.named_parameters()
+        if p.requires_grad or frozen
+    ]
 
 
-def _others_only(first, second, share, classes, smoothing):
-    hard = _mixed(first, second, share, classes)
+def _targets(labels, classes, *, smoothing=0.0, shares=None, mix=None):
+    target = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    if shares is None:
+        return target
+    own = shares.own[:, None]
+    return own * target + (1 - own) * partners(target) if mix is None else mix(own, target)
+
+
+def _others_only(labels, classes, *, smoothing=0.0, shares=None):
+    hard = _targets(labels, classes, shares=shares)
     return hard * (1 - smoothing) + smoothing / (classes - 1) * (hard == 0)
+
+
+def _looping(labels, classes, *, smoothing=0.0, shares=None):
+    return torch.stack([_targets(label[None], classes, smoothing=smoothing)[0] for label in labels])
 
 
 def _paste(images, box, order, share=1 - 10 / 48):
@@ -28,20 +52,41 @@ def _in_place(images, box):
 
 
 ANSWERS = {
-    "ch10_layer_lr": {
+    "ch10_classify": {
         "wrong": {
-            "upside down": (lambda lr, i, d, k: lr * k**i, "upside down"),
-            "one too few": (lambda lr, i, d, k: lr * k ** (d - i), "one too few"),
-            "a product": (lambda lr, i, d, k: lr * k * (d + 1 - i), "a power"),
-            "the share": (lambda lr, i, d, k: k ** (d + 1 - i), "multiply it by lr"),
+            "all tokens": (lambda x, norm, head: head(norm(x.mean(1))), "the class token is in your mean"),
+            "class token": (lambda x, norm, head: head(norm(x[:, 0])), "classifies the class token"),
+            "the last": (lambda x, norm, head: head(norm(x[:, :-1].mean(1))), "left out the last"),
+            "no norm": (lambda x, norm, head: head(x[:, 1:].mean(1)), "the norm is missing"),
+            "norm first": (lambda x, norm, head: head(norm(x[:, 1:]).mean(1)), "after the mean"),
+            "no mean": (lambda x, norm, head: head(norm(x[:, 1:])), "logits b classes"),
         }
     },
-    "ch10_mixed_labels": {
+    "ch10_layer_groups": {
         "wrong": {
-            "not smoothed": (lambda a, b, s, c, e: _mixed(a, b, s, c), "not smoothed"),
-            "exchanged": (lambda a, b, s, c, e: _mixed(b, a, s, c) * (1 - e) + e / c, "exchanged"),
+            "upside down": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: k**i), "upside down"),
+            "one too few": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: k ** (4 - i)), "one too few"),
+            "one too many": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: k ** (6 - i)), "one too many"),
+            "a product": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: k * (5 - i)), "not a product"),
+            "no decay": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: 1.0), "depends on the layer"),
+            "biases": (lambda c, w, k: _groups(c, w, k, plain=lambda name, p: name.endswith(("_token", "positions"))), "biases and norms"),
+            "positions": (lambda c, w, k: _groups(c, w, k, plain=lambda name, p: p.dim() <= 1), "the class token and the positions"),
+            "nothing decayed": (lambda c, w, k: _groups(c, w, k, plain=lambda name, p: True), "is a matrix"),
+            "frozen": (lambda c, w, k: _groups(c, w, k, frozen=True), "is frozen"),
+            "a part": (lambda c, w, k: _groups(c, w, k)[:-1], "in no group"),
+            "twice": (lambda c, w, k: 2 * _groups(c, w, k), "two groups"),
+            "lr": (lambda c, w, k: [{"params": [p], "weight_decay": w, "lr": k} for p in c.parameters()], "no 'lr_scale'"),
+        }
+    },
+    "ch10_soft_targets": {
+        "wrong": {
+            "not smoothed": (lambda y, n, smoothing=0.0, shares=None: _targets(y, n, shares=shares), "not smoothed"),
+            "swapped": (lambda y, n, **how: _targets(y, n, **how, mix=lambda own, t: (1 - own) * t + own * partners(t)), "swapped"),
             "the others only": (_others_only, "the right one included"),
-            "sum": (lambda a, b, s, c, e: _mixed(a, b, s, c) + e / c, "sum to 1"),
+            "not mixed": (lambda y, n, smoothing=0.0, shares=None: _targets(y, n, smoothing=smoothing), "mix the targets"),
+            "reversed": (lambda y, n, **how: _targets(y, n, **how, mix=lambda own, t: own * t + (1 - own) * t.flip(0)), "reversed batch"),
+            "sum": (lambda y, n, smoothing=0.0, shares=None: _targets(y, n, shares=shares) + smoothing / n, "sum to 1"),
+            "a loop": (_looping, "it loops"),
         }
     },
     "ch10_paste": {
