@@ -4,36 +4,84 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import pstdev, stdev
+from statistics import pvariance, stdev, variance
 from typing import Any
 
 import torch
 
+from ..evidence.statistics import holm, welch
 from ..verdict import Verdict, failed, passed
 
 
-def ch11_margin(f: Callable[..., Any]) -> Verdict:
-    """Twice the standard error of the difference of two means."""
-    a, b = [81.0, 83.5, 82.0, 80.1], [79.0, 84.0, 80.5]
-    got = f(a, b)
+def ch11_welch(f: Callable[..., Any]) -> Verdict:
+    """Exercise 2: Welch's t-test, with and without a further source of error."""
+    a, b, further = [81.0, 83.5, 82.0, 80.1], [79.0, 84.0, 80.5], (0.6, 40.0)
+    for others in ((), (further,)):
+        got, right = f(a, b, *others), welch(a, b, *others)
+        if not isinstance(getattr(got, "freedom", None), float | int):
+            return failed(f"Effect(difference, error, freedom) was expected, not {type(got).__name__}")
 
-    def same(value: float) -> bool:
-        return abs(float(got) - value) < 1e-4
+        def same(value: float, wanted: float) -> bool:
+            return abs(float(value) - wanted) < 1e-6
 
-    first, second = stdev(a) / 2, stdev(b) / math.sqrt(3)
-    if same(2 * math.hypot(first, second)):
-        return passed("and it shrinks with the root of the number of seeds: four times as many halve it")
-    if same(math.hypot(first, second)):
-        return failed("that is one standard error: twice that was expected")
-    if same(2 * (first + second)):
-        return failed("independent errors add as squares: √(e₁² + e₂²), not e₁ + e₂")
-    if same(2 * math.hypot(stdev(a), stdev(b))):
-        return failed("those are the stds of single runs: the standard error of a mean is the std / √(number of seeds)")
-    if same(2 * math.hypot(pstdev(a) / 2, pstdev(b) / math.sqrt(3))):
-        return failed("divide the squares by n − 1, not by n: the mean was taken from the same values (statistics.stdev)")
-    if same(2 * math.hypot(stdev(a) / 4, stdev(b) / 3)):
-        return failed("the standard deviation is divided by the *root* of the number of seeds")
-    return failed(f"2 · √(s²/n + t²/m) of these lists is {2 * math.hypot(first, second):.3f}, not {float(got):.3f}")
+        if not same(got.difference, right.difference):
+            return failed("swapped: the difference is the mean of the first minus that of the second" if same(got.difference, -right.difference)
+                          else f"the difference of the means is {right.difference:.3f}, not {got.difference:.3f}")  # fmt: skip
+        parts = [(variance(a) / 4, 3.0), (variance(b) / 3, 2.0), *others]
+        total = sum(part for part, _ in parts)
+        for wrong, message in (
+            (total, "that is the squared standard error: take the root"),
+            (sum(math.sqrt(part) for part, _ in parts), "independent errors add as squares: √(e₁² + e₂²), not e₁ + e₂"),
+            (math.hypot(stdev(a), stdev(b)), "those are the variances of single runs: divide each by its number of seeds"),
+            (math.sqrt(pvariance(a) / 4 + pvariance(b) / 3), "the variance divides by n − 1, not by n: use statistics.variance"),
+            (math.sqrt(sum(part for part, _ in parts[:2])), "`others` are missing: add their squared errors and their degrees of freedom to both sums"),
+        ):
+            if same(got.error, wrong) and not same(got.error, right.error):
+                return failed(message)
+        if not same(got.error, right.error):
+            return failed(f"the standard error of these lists is {right.error:.3f}, not {float(got.error):.3f}")
+        for wrong, message in (
+            (5.0, "n₁ + n₂ − 2 degrees of freedom suppose equal variances: use Satterthwaite's formula"),
+            (2.0, "the smaller n − 1 is too careful: use Satterthwaite's formula"),
+            (total / sum(part**2 / degrees for part, degrees in parts), "the upper part of the fraction is squared: (v₁ + v₂)²"),
+            (total**2 / sum(part**2 / n for (part, _), n in zip(parts, (4, 3, 40))), "divide v² by n − 1, the degrees of freedom, not by n"),
+        ):
+            if same(got.freedom, wrong):
+                return failed(message)
+        if not same(got.freedom, right.freedom):
+            return failed(f"the degrees of freedom of these lists are {right.freedom:.3f}, not {float(got.freedom):.3f}")
+    return passed("difference, standard error and degrees of freedom are right, also with a further source of error")
+
+
+def ch11_holm(f: Callable[..., Any]) -> Verdict:
+    """Exercise 3: Holm's correction."""
+    for values in ([0.012, 0.2, 0.004, 0.011], [0.3, 0.02, 0.021], [0.04], [0.9, 0.6]):
+        before, k = list(values), len(values)
+        got = f(values)
+        if values != before:
+            return failed("the list that was given has changed: build a new one")
+        if not isinstance(got, list | tuple) or len(got) != k:
+            return failed(f"a list of {k} corrected values was expected")
+
+        def same(wanted: list[float], given: Any = got) -> bool:
+            return all(abs(float(a) - b) < 1e-9 for a, b in zip(given, wanted))
+
+        order, right = sorted(range(k), key=lambda i: before[i]), holm(before)
+        if same(right):
+            continue
+        factors = [before[i] * (k - order.index(i)) for i in range(k)]
+        for wrong, message in (
+            ([min(1.0, k * p) for p in before], "this is Bonferroni's correction, k for all: Holm multiplies the next smallest by k − 1, and so on"),
+            (sorted(right), "the values are right, but sorted: return them in the order in which they were given"),
+            ([min(1.0, p) for p in factors], "a corrected value may not be smaller than that of a smaller p-value: keep the largest so far"),
+            ([max(factors[j] for j in order[: order.index(i) + 1]) for i in range(k)], "a p-value is at most 1: use min(1.0, …)"),
+            ([min(1.0, p * (1 + order.index(i))) for i, p in enumerate(before)], "the wrong way round: the *smallest* value is multiplied by k"),
+            (before, "nothing was corrected"),
+        ):
+            if same(wrong):
+                return failed(message)
+        return failed(f"for {before} it should be {[round(p, 3) for p in right]}, not {[round(float(p), 3) for p in got]}")
+    return passed("each value is corrected for its rank, and the order is kept")
 
 
 def ch11_in_touch(f: Callable[..., Any]) -> Verdict:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
-from statistics import pstdev, stdev
+from dataclasses import replace
+from statistics import mean, pvariance, variance
 
 import torch
+from minimae_book.evidence.statistics import Effect, welch
 
 
-def _errors(a, b, spread=stdev):
-    return spread(a) / math.sqrt(len(a)), spread(b) / math.sqrt(len(b))
+def _welch(a, b, *others, spread=variance, single=False, freedom=None, power=2, less=1):
+    parts = [(spread(x) / (1 if single else len(x)), len(x) - less) for x in (a, b)] + list(others)
+    total = sum(part for part, _ in parts)
+    degrees = total**power / sum(part**2 / each for part, each in parts) if freedom is None else freedom
+    return Effect(mean(a) - mean(b), math.sqrt(total), degrees)
+
+
+def _changed(a, b, *others, **changes):
+    return replace(welch(a, b, *others), **changes)
+
+
+def _holm(values, factor=None, keep=True, top=1.0):
+    k, found, largest = len(values), list(values), 0.0
+    for rank, i in enumerate(sorted(range(k), key=lambda i: values[i])):
+        p = min(top, (factor or (lambda k, rank: k - rank))(k, rank) * values[i])
+        largest = max(largest, p) if keep else p
+        found[i] = largest
+    return found
 
 
 def _near(hidden, corners=False, wrap=True):
@@ -24,13 +42,30 @@ def _share(part, whole):
 
 
 ANSWERS = {
-    "ch11_margin": {
+    "ch11_welch": {
         "wrong": {
-            "once": (lambda a, b: math.hypot(*_errors(a, b)), "one standard error"),
-            "added": (lambda a, b: 2 * sum(_errors(a, b)), "squares"),
-            "single runs": (lambda a, b: 2 * math.hypot(stdev(a), stdev(b)), "single runs"),
-            "by n": (lambda a, b: 2 * math.hypot(*_errors(a, b, pstdev)), "n − 1"),
-            "no root": (lambda a, b: 2 * math.hypot(stdev(a) / len(a), stdev(b) / len(b)), "root"),
+            "swapped": (lambda a, b, *o: welch(b, a, *o), "swapped"),
+            "no root": (lambda a, b, *o: _changed(a, b, *o, error=welch(a, b, *o).error ** 2), "take the root"),
+            "added": (lambda a, b, *o: _changed(a, b, *o, error=sum(math.sqrt(variance(x) / len(x)) for x in (a, b))), "add as squares"),
+            "single runs": (lambda a, b, *o: _welch(a, b, *o, single=True), "single runs"),
+            "by n": (lambda a, b, *o: _welch(a, b, *o, spread=pvariance), "n − 1, not by n"),
+            "pooled": (lambda a, b, *o: _welch(a, b, *o, freedom=len(a) + len(b) - 2), "suppose equal variances"),
+            "the smaller": (lambda a, b, *o: _welch(a, b, *o, freedom=2), "too careful"),
+            "not squared": (lambda a, b, *o: _welch(a, b, *o, power=1), "is squared"),
+            "n for n − 1": (lambda a, b, *o: _welch(a, b, *o, less=0), "the degrees of freedom, not by n"),
+            "no others": (lambda a, b, *o: welch(a, b), "`others` are missing"),
+            "a tuple": (lambda a, b, *o: (1.0, 2.0, 3.0), "was expected"),
+        }
+    },
+    "ch11_holm": {
+        "wrong": {
+            "Bonferroni": (lambda v: _holm(v, factor=lambda k, rank: k), "Bonferroni"),
+            "sorted": (lambda v: sorted(_holm(v)), "but sorted"),
+            "not monotone": (lambda v: _holm(v, keep=False), "the largest so far"),
+            "above 1": (lambda v: _holm(v, top=9.0), "at most 1"),
+            "upside down": (lambda v: _holm(v, factor=lambda k, rank: rank + 1, keep=False), "the wrong way round"),
+            "nothing": (lambda v: list(v), "nothing was corrected"),
+            "in place": (lambda v: v.sort() or _holm(v), "has changed"),
         }
     },
     "ch11_in_touch": {
