@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from minimae.lazy import submodules
 
 from .checks import Checks
-from .own import assembled, own_parts, use
+from .own import assembled, own_parts, use, whose
 from .predictions import predict, reveal
 from .reading import excerpt
 from .sliders import slider
@@ -16,7 +16,7 @@ from .verdict import Verdict
 
 check = Checks()
 
-__all__ = ["Verdict", "assembled", "check", "excerpt", "own_parts", "predict", "reveal", "slider", "use"]
+__all__ = ["Verdict", "assembled", "check", "excerpt", "own_parts", "predict", "reveal", "slider", "use", "whose"]
 
 if not TYPE_CHECKING:  # minimae_book.NAME without importing it first
     __getattr__, __dir__ = submodules(__name__, __path__)

@@ -20,6 +20,11 @@ from minimae.model.vit import Encoder
 from .verdict import Verdict
 
 T = TypeVar("T")
+PARTS = {  # of a MAE and its training that readers write, and the chapter of each
+    "patchify": "01", "unpatchify": "01", "mask_from_noise": "02", "take": "02", "Attention": "03", "Block": "03", "sincos_2d": "03",
+    "Encoder": "04", "Decoder": "05",
+    "lr_at": "07", "training_step": "07",
+}  # fmt: skip
 FOLDER = Path("mine")  # in the folder of the notebook: one file for each part, NAME.py, its first line the check
 MODULES = [f"minimae.model.{name}" for name in ("patches", "masking", "positions", "vit", "decoder", "targets", "mae")]
 MODULES += ["minimae.train.schedule", "minimae.train.optim"]
@@ -61,6 +66,13 @@ def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
         if getattr(check, test)(names[own]).ok:
             found[file.stem] = names[file.stem] = ADAPTED.get(file.stem, lambda part: part)(names[own])
     return found
+
+
+def whose(parts: dict[str, Any]) -> None:
+    """Print whose each part is: the reader's if it is among ``parts``, otherwise the package's."""
+    for name, chapter in PARTS.items():
+        print(f"{name:16} chapter {chapter}   {'yours' if name in parts else 'the package’s'}")
+    print(f"{len(PARTS.keys() & parts.keys())} of {len(PARTS)} parts are yours.")
 
 
 def with_queries(own: type[torch.nn.Module]) -> type[torch.nn.Module]:

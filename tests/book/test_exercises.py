@@ -10,6 +10,7 @@ import copy
 import importlib.util
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,13 +21,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from minimae_book import Verdict, assembled, check, own_parts, use
+from minimae_book import Verdict, assembled, check, own_parts, use, whose
 from minimae_book.checks import names
 from minimae_book.checks.comparing import stopped
+from minimae_book.live import stages
+from minimae_book.own import PARTS
 
 import minimae
-from minimae.model import vit
-from minimae.tasks import promptable
+from minimae.model import mae, vit
+from minimae.recipes import recipe
+from minimae.tasks import pretrain, promptable
 from notebooks import build
 
 HERE = Path(__file__).resolve().parent
@@ -183,6 +187,51 @@ def test_the_package_can_be_built_from_the_readers_parts(tmp_path: Path, monkeyp
     same = vit.Block(12, 3)
     same.load_state_dict(block.state_dict())
     assert torch.allclose(block(torch.ones(1, 2, 12)), same(torch.ones(1, 2, 12)), atol=1e-6)
+
+
+def solved_parts(folder: Path) -> set[str]:
+    """Keep the solutions of all parts, in the stubs of their chapters, as a reader who has solved everything would."""
+    folder.mkdir()
+    kept = set()
+    for chapter in build.chapters(*{f"{number:02d}" for number in range(1, 8)}):
+        cells = build.notebook_of(chapter).cells
+        parts = dict(re.findall(r"(\w+) = book\.use\(check\.(\w+), ", "\n".join(cell.source for cell in cells)))
+        for name, test in parts.items():
+            own, stub = exercises(f"ch{chapter.stem[:2]}")[test]
+            solution = next(cell.source for cell in cells if f"check.{test}(solution_{own})" in cell.source)
+            (folder / f"{name}.py").write_text(f"# {test} {own}\n{build.with_region(stub, solution)}\n")
+            kept.add(name)
+    return kept
+
+
+@pytest.mark.parametrize("solved", [False, True])
+def test_the_capstone_works_with_all_parts_and_with_none(
+    solved: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if solved:
+        assert solved_parts(tmp_path / "mine") == set(PARTS), "the parts that chapters 01 to 07 ask for are listed in own.py"
+    parts = own_parts()
+    assert parts.keys() == (set(PARTS) if solved else set())
+    whose(parts)
+    assert f"{len(PARTS) if solved else 0} of {len(PARTS)} parts are yours." in capsys.readouterr().out
+    shape = minimae.size("nano", image=16, patch=4, channels=3, depth=1, decoder_depth=1)
+    package = minimae.MAE(shape, target="pixels")
+    pixels = torch.randint(0, 256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = minimae.data.Images("noise", pixels, torch.zeros(4, dtype=torch.long), ("noise",), torch.arange(4))
+    with assembled(parts):
+        own = mae.MAE(shape, target="pixels")
+        assert type(own.decoder) is parts.get("Decoder", minimae.Decoder) and type(own.encoder.blocks[0]) is parts.get("Block", vit.Block)
+        own.load_state_dict(package.state_dict())
+        settings = replace(recipe("fashion-demo"), target="pixels", image=16, patch=4)
+        task = pretrain.PretrainTask(settings, images, own)
+        batch = images.batch(torch.arange(4), torch.zeros(4, dtype=torch.long))
+        assert torch.allclose(task.loss_of(batch), pretrain.PretrainTask(settings, images, package).loss_of(batch), atol=1e-5)
+        if solved:
+            losses = [float(parts["training_step"](task, task.optimizer(1e-3), iter([batch]), 1)) for _ in range(3)]
+            assert losses[-1] < losses[0]
+        shown = stages(task, pixels, minimae.make_mask(torch.arange(4), shape.grid))
+    assert [picture.shape for picture in shown[2]] == [(16, 16, 3)] * 4
 
 
 @pytest.mark.parametrize("name", names())

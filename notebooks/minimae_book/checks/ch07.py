@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minimae.model.mae import MAE
 from minimae.model.sizes import size
+from minimae.train.schedule import lr_at
 
 from ..verdict import Verdict, failed, passed
-from .comparing import named_mistake
+from .comparing import named_mistake, random
 
 
 def ch07_peak_lr(f: Callable[..., Any]) -> Verdict:
@@ -56,40 +58,117 @@ def ch07_exempt_names(f: Callable[..., Any]) -> Verdict:
     return failed(f"missing: {', '.join(missing[:3]) or 'none'}; too many: {', '.join(extra[:3]) or 'none'}")
 
 
-def ch07_accumulate(f: Callable[..., Any]) -> Verdict:
-    """Gradients of several parts, as if they had been one batch."""
-    generator = torch.Generator().manual_seed(0)
-    rows, targets = torch.randn(12, 3, generator=generator), torch.randn(12, generator=generator)
-    weight = nn.Parameter(torch.randn(3, generator=generator))
+def ch07_lr_at(f: Callable[..., Any]) -> Verdict:
+    """Warm-up and cosine, with and without a floor, at whole and fractional steps."""
+    runs: list[dict[str, Any]] = [
+        {"steps": 100, "warmup": 10, "peak": 2.0},
+        {"steps": 100, "warmup": 0, "peak": 1.0, "floor": 0.25},
+        {"steps": 60, "warmup": 7.5, "peak": 3e-3, "floor": 1e-3},
+    ]
+    points = (0, 1, 5, 7.25, 10, 30, 55, 60)
+    wrong: dict[str, Callable[..., float]] = {
+        "there is no warm-up: in the first `warmup` steps the rate rises in a straight line from 0 to the peak": _cosine,
+        "the cosine runs from step 0: its progress is counted from the end of the warm-up, (step − warmup) / (steps − warmup)": _from_zero,
+        "the cosine ends at 0, but the rate should end at `floor`": lambda s, floor=0.0, **run: lr_at(s, **run),
+        "the floor is added on top, so the rate starts above the peak: it falls from peak to floor": lambda s, floor=0.0, **run: floor * (s >= run["warmup"]) + lr_at(s, **run),
+        "it falls in a straight line: half a cosine is 0.5 · (1 + cos(π · progress))": _straight,
+        "the angle runs from 0 to 1, and should run from 0 to π: cos(math.pi * progress)": lambda s, **run: _cosine(s, **run, turn=1.0) if s >= run["warmup"] else lr_at(s, **run),
+        "the rate goes below zero: 1 + cos lies between 0 and 2, so halve it": lambda s, **run: _cosine(s, **run, lift=0.0) if s >= run["warmup"] else lr_at(s, **run),
+        "the rate changes only at whole steps or once an epoch: `step` is a number like any other, so do not round it": lambda s, **run: lr_at(int(s), **run),
+    }  # fmt: skip
+    got = [[float(f(step, **run)) for step in points] for run in runs]
+    right = [[lr_at(step, **run) for step in points] for run in runs]
 
-    def loss_of(part: torch.Tensor) -> torch.Tensor:
-        return (rows[part] @ weight - targets[part]).square().mean()
-
-    def gradient(indices: torch.Tensor) -> torch.Tensor:
-        return torch.autograd.grad(loss_of(indices), weight)[0]
-
-    parts, before = list(torch.arange(12).split(3)), torch.full((3,), 5.0)
-    weight.grad = before.clone()
-    f(loss_of, parts, weight)
-    right = gradient(torch.arange(12))
-    got: Any = weight.grad
-    if got is None:
-        return failed("weight.grad is None at the end: call backward() on the loss of each part")
-
-    def same(value: torch.Tensor) -> bool:
-        return torch.allclose(got, value, atol=1e-5)
+    def same(values: list[list[float]]) -> bool:
+        return all(abs(a - b) < 1e-9 for mine, theirs in zip(got, values) for a, b in zip(mine, theirs))
 
     if same(right):
-        return passed("four small batches equal the big one")
-    if same(right * 4) or same(right * 4 + before):
-        return failed("four times too large: each loss is a mean of its own part, so divide it by the number of parts")
-    if same(right + before):
-        return failed("what was in weight.grad before is still in it: set it to None before the first part")
-    if same(gradient(parts[-1])) or same(gradient(parts[-1]) / 4):
-        return failed("only the last part is in it: clear the old gradient once, before the first part, not before each")
-    if same(right / 3):
-        return failed("divided by the number of images in a part: divide by the number of parts instead")
-    return failed("this is not the gradient of the mean over all parts: compare with one backward() of the whole batch")
+        return passed("up in a straight line, down in half a cosine, at every step")
+    for message, mistake in wrong.items():
+        if same([[mistake(step, **run) for step in points] for run in runs]):
+            return failed(message)
+    i, j = next((i, j) for i in range(3) for j in range(8) if abs(got[i][j] - right[i][j]) > 1e-9)
+    given = ", ".join(f"{name}={value:g}" for name, value in runs[i].items())
+    return failed(f"at step {points[j]:g} with {given} the rate is {right[i][j]:.4g}, and yours is {got[i][j]:.4g}")
+
+
+def _cosine(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0, turn: float = math.pi, lift: float = 1.0) -> float:
+    """The second part of the schedule, also where the first belongs."""
+    return floor + (peak - floor) * 0.5 * (lift + math.cos(turn * (step - warmup) / (steps - warmup)))
+
+
+def _from_zero(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
+    return peak * step / warmup if step < warmup else floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _straight(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> float:
+    return peak * step / warmup if step < warmup else peak + (floor - peak) * (step - warmup) / (steps - warmup)
+
+
+class Rows:
+    """A task of three weights whose batches are rows of numbers, and whose steps can be computed by hand."""
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(3, 1, bias=False).double()
+        with torch.no_grad():
+            self.model.weight.copy_(torch.tensor([[0.5, -1.0, 2.0]]))
+        self.batches = [random(4, 3, seed=seed).double() for seed in range(8)]
+
+    def loss_of(self, batch: Tensor) -> Tensor:
+        loss: Tensor = (self.model(batch)[:, 0] - batch.sum(1)).square().mean()
+        return loss
+
+    def after(self, accumulate: int, way: str = "right") -> tuple[list[float], Tensor]:
+        """The losses of two steps, and the weights after them, in the right way or in a wrong one."""
+        weight, old, losses = self.model.weight.detach().clone(), torch.zeros(1, 3).double(), []
+        for step in range(2):
+            parts = self.batches[step * accumulate : (step + 1) * accumulate] if way != "one batch" else self.batches[step : step + 1] * accumulate
+            total = torch.zeros(1, 3).double()
+            each = []
+            for part in parts:
+                off = part @ weight[0] - part.sum(1)
+                each.append(float(off.square().mean()))
+                slope = 2 * (off[:, None] * part).mean(0, keepdim=True)
+                total = slope / accumulate if way == "last" else total + slope / (1 if way == "sum" else accumulate)
+                if way.startswith("steps inside"):
+                    weight = weight - 0.1 * (slope / accumulate if way == "steps inside" else total)
+            losses.append(sum(each) / accumulate)
+            old = total + (old if way == "kept" else 0)
+            weight = weight if way == "no step" or way.startswith("steps inside") else weight - 0.1 * old
+        return losses, weight
+
+
+def ch07_training_step(f: Callable[..., Any]) -> Verdict:
+    """Two steps of plain gradient descent on three weights, without and with accumulation."""
+    mistakes = {
+        "no step": "the weights have not moved: compute the gradients with loss.backward(), then call optimizer.step()",
+        "kept": "the second step uses the gradients of the first as well: backward() adds to .grad, so call optimizer.zero_grad() once a step",
+        "sum": "with accumulate=4 the gradient is four times too large: each loss is a mean of its own batch, so divide it by accumulate",
+        "last": "only the last of four batches counts: clear the gradients once a step, not before each batch",
+        "one batch": "the same batch was used again: call next(batches) for each pass",
+        "steps inside": "optimizer.step() was called after each batch: with accumulate=4, four batches make one step",
+    }
+    mistakes["steps inside, kept"] = mistakes["steps inside"]
+    for accumulate in (1, 4):
+        task = Rows()
+        optimizer, batches = torch.optim.SGD(task.model.parameters(), lr=0.1), iter(task.batches)
+        ways = {way: task.after(accumulate, way) for way in mistakes} | {"right": task.after(accumulate)}
+        start = torch.cat([p.detach().clone() for p in task.model.parameters()])
+        said = [f(task, optimizer, batches, accumulate) for _ in range(2)]
+        weight = task.model.weight.detach()
+        if torch.equal(weight, start):
+            return failed(mistakes["no step"])
+        if not torch.allclose(weight, ways["right"][1]):
+            for way, message in mistakes.items():
+                if torch.allclose(weight, ways[way][1]):
+                    return failed(message)
+            return failed(f"after two steps with accumulate={accumulate} the weights differ from gradient descent on the mean loss of all batches")
+        if any(isinstance(loss, Tensor) and loss.requires_grad for loss in said):
+            return failed("the step is right, but the returned loss keeps the whole graph in memory: return loss.detach(), or a number")
+        right = ways["right"][0]
+        if any(abs(float(loss) - mean) > 1e-6 for loss, mean in zip(said, right)):
+            return failed(f"the step is right, but it should return the mean loss of its batches: {right[0]:.3f}, not {float(said[0]):.3f}")
+    return passed("one step for any number of batches")
 
 
 def ch07_careful_save(f: Callable[..., Any]) -> Verdict:
@@ -110,7 +189,7 @@ def ch07_careful_save(f: Callable[..., Any]) -> Verdict:
         path = Path(folder) / "checkpoint"
         f(path, whole)
         if not path.is_file() or path.read_bytes() != b"new and complete":
-            return failed("nothing went wrong, and still the file does not hold what was written: close it, then rename it to path")
+            return failed("the write succeeded, but the file at path does not hold what was written: close it, then rename it to path")
         if len(list(Path(folder).iterdir())) > 1:
             return failed("a second file is left behind after saving: rename the temporary file instead of copying it")
         path.write_bytes(b"the old one")
@@ -124,7 +203,7 @@ def ch07_careful_save(f: Callable[..., Any]) -> Verdict:
         if path.read_bytes() != b"the old one":
             return failed("the old file was destroyed when a write failed half-way: write to another file, rename it at the end")
         if swallowed:
-            return failed("the failure went unnoticed: let the exception through, or nobody will know that nothing was saved")
+            return failed("the exception was lost: let it through, so that the caller learns that nothing was saved")
         if len(list(Path(folder).iterdir())) > 1:
             return failed("the half-written file was left behind after the failure: remove it")
-    return passed("whole, or not there")
+    return passed("the file is complete, or the old one is still there")

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-
-def _not_divided(loss_of, parts, weight):
-    weight.grad = None
-    for part in parts:
-        loss_of(part).backward()
+import math
 
 
-def _old_gradient(loss_of, parts, weight):
-    for part in parts:
-        (loss_of(part) / len(parts)).backward()
+def _step(divide=True, clear="before", step="after", batch="each", returned="mean"):
+    """A training step with one of the classic mistakes."""
+
+    def wrong(task, optimizer, batches, accumulate):
+        total, first = 0.0, None
+        if clear == "before":
+            optimizer.zero_grad()
+        for _ in range(accumulate):
+            first = next(batches) if first is None or batch == "each" else first
+            if clear == "inside":
+                optimizer.zero_grad()
+            loss = task.loss_of(first) / (accumulate if divide else 1)
+            loss.backward()
+            total = total + (loss if returned == "graph" else loss.detach())
+            if step.startswith("inside"):
+                optimizer.step()
+            if step == "inside":
+                optimizer.zero_grad()
+        if step == "after":
+            optimizer.step()
+        return total if returned != "last" else loss.detach()
+
+    return wrong
 
 
-def _only_the_last(loss_of, parts, weight):
-    for part in parts:
-        weight.grad = None
-        (loss_of(part) / len(parts)).backward()
+def _schedule(warm=True, begin=True, floor=True, shape="cosine"):
+    """A schedule with one of the classic mistakes."""
 
+    def wrong(step, *, steps, warmup, peak, floor=0.0, keeps_floor=floor):
+        if warm and step < warmup:
+            return peak * step / warmup
+        low = floor if keeps_floor else 0.0
+        progress = (step - warmup) / (steps - warmup) if begin else step / steps
+        if shape == "straight":
+            return peak + (low - peak) * progress
+        return low + (peak - low) * 0.5 * (1 + math.cos((1 if shape == "degrees" else math.pi) * progress))
 
-def _nothing(loss_of, parts, weight):
-    weight.grad = None
+    return wrong
 
 
 def _no_one_dimensional_rule(model):
@@ -84,19 +105,35 @@ ANSWERS = {
             "the others": (_the_others, "matrices do decay"),
         }
     },
-    "ch07_accumulate": {
+    "ch07_lr_at": {
         "wrong": {
-            "not divided": (_not_divided, "divide"),
-            "old gradient kept": (_old_gradient, "before is still in it"),
-            "only the last part": (_only_the_last, "only the last part"),
-            "no backward": (_nothing, "backward"),
+            "no warm-up": (_schedule(warm=False), "no warm-up"),
+            "cosine from step 0": (_schedule(begin=False), "from step 0"),
+            "no floor": (_schedule(floor=False), "ends at 0"),
+            "a straight line": (_schedule(shape="straight"), "straight line: half a cosine"),
+            "no pi": (_schedule(shape="degrees"), "to π"),
+            "a constant": (lambda step, *, steps, warmup, peak, floor=0.0: peak, "at step 0 with steps=100"),
+            "whole steps": (lambda step, **run: _schedule()(int(step), **run), "do not round"),
+        }
+    },
+    "ch07_training_step": {
+        "wrong": {
+            "no step": (_step(step="never"), "have not moved"),
+            "gradients kept": (_step(clear="never"), "gradients of the first"),
+            "not divided": (_step(divide=False), "divide it by accumulate"),
+            "cleared in the loop": (_step(clear="inside"), "only the last"),
+            "one batch": (_step(batch="one"), r"next\(batches\)"),
+            "a step for each batch": (_step(step="inside"), "four batches make one step"),
+            "a step for each batch, gradients kept": (_step(step="inside, kept"), "four batches make one step"),
+            "returns the graph": (_step(returned="graph"), "detach"),
+            "returns the last loss": (_step(returned="last"), "mean loss of its batches"),
         }
     },
     "ch07_careful_save": {
         "wrong": {
             "writes in place": (_in_place, "old file was destroyed"),
             "leaves half a file": (_leaves_a_half, "left behind"),
-            "swallows the failure": (_swallows, "unnoticed"),
+            "swallows the failure": (_swallows, "exception was lost"),
             "removes the old one first": (_removes_first, "no file at all"),
         }
     },
