@@ -14,6 +14,7 @@ import einops
 import torch
 import torch.nn.functional as F
 
+from minimae.model.mae import MAE
 from minimae.model.sizes import Size, resolve
 from minimae.model.vit import Encoder
 
@@ -113,7 +114,21 @@ def as_encoder(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
     return type(own.__name__, (own,), {"__init__": start, "features": Encoder.features})
 
 
-ADAPTED: dict[str, Callable[[Any], Any]] = {"Attention": with_queries, "Block": with_queries, "Encoder": as_encoder, "Decoder": as_decoder}
+def as_mae(own: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """Lets the reader's MAE take what the package's takes: the name of a size, changes of it, and no mask."""
+
+    def start(self: Any, size: Size | str, *, target: str = "normalised", **changes: Any) -> None:
+        own.__init__(self, resolve(size, **changes), target)
+
+    def forward(self: Any, images: torch.Tensor, mask: Any = None, **options: Any) -> Any:
+        return own.forward(self, images, MAE.draw(self, images, **options) if mask is None else mask)
+
+    return type(own.__name__, (own,), {"__init__": start, "forward": forward, "draw": MAE.draw, "grid": MAE.grid})
+
+
+ADAPTED: dict[str, Callable[[Any], Any]] = {
+    "Attention": with_queries, "Block": with_queries, "Encoder": as_encoder, "Decoder": as_decoder, "MAE": as_mae
+}  # fmt: skip
 
 
 @contextmanager

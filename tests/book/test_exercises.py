@@ -79,7 +79,7 @@ def test_two_classic_mistakes_are_known_at_least(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_stub_is_not_written_yet(name: str) -> None:
     function, stub = exercises(name[:4])[name]
-    namespace: dict[str, Any] = {**vars(vit), **vars(promptable), "torch": torch, "copy": copy}
+    namespace: dict[str, Any] = {**vars(vit), **vars(mae), **vars(promptable), "torch": torch, "copy": copy}
     exec(compile(f"from __future__ import annotations\n{stub}", name, "exec"), namespace)
     verdict = getattr(check, name)(namespace[function])
     assert not verdict.ok and not verdict.written and "NotImplementedError" in verdict.text

@@ -6,12 +6,51 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from minimae.model.mae import MAE, MAEOutput
+from minimae.model.masking import make_mask, take
+from minimae.model.patches import patchify
+from minimae.model.sizes import size
+from minimae.model.targets import patch_loss, patch_statistics
 
 from ..verdict import Verdict, failed, passed
-from .comparing import named_mistake
+from .comparing import expect, loaded, named_mistake, near, random
 
 
-def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
+def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
+    """Patches of three colours with different means and contrasts, one of them flat."""
+    patches = random(2, 5, 12) * torch.linspace(0.1, 3, 5)[:, None] + torch.linspace(-2, 2, 12)
+    patches[1, 2] = 0.5
+    got, (mean, std) = f(patches.clone()), patch_statistics(patches)
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        return failed("two tensors are expected: the mean and the standard deviation")
+    for part, name in zip(got, ("mean", "standard deviation")):
+        if isinstance(part, Tensor) and tuple(part.shape) == (2, 5):
+            return failed(f"the {name} has shape (2, 5): use keepdim=True, so that it can be subtracted from the patches")
+        if isinstance(part, Tensor) and part.shape in ((2, 5, 3), (2, 5, 1, 3)):
+            return failed("there is one mean for each colour: take all values of a patch together")
+        expect(part, (2, 5, 1), f"one {name} for each patch is expected")
+    if near(got[1], mean) and near(got[0], std):
+        return failed("the order is reversed: first the mean, then the standard deviation")
+    if not near(got[0], mean):
+        return failed("the mean is wrong: take it over all values of a patch, the last axis")
+    if near(got[1], std):
+        return passed("a flat patch gives zeros, and every other patch the same contrast")
+    variance = patches.var(-1, keepdim=True)
+    for wrong, message in (
+        ((patches.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt(), "this variance divides by n: use the unbiased one, which divides by n − 1"),
+        (variance + 1e-6, "that is the variance: take its root"),
+        (variance.sqrt(), "the patch of one colour has standard deviation 0: add 1e-6 to the variance before the root"),
+        (variance.sqrt() + 1e-6, "add 1e-6 to the variance, inside the root: yours is added after it"),
+        (variance.sqrt() + 1e-3, "add 1e-6 to the variance, inside the root: yours is added after it"),
+    ):  # fmt: skip
+        if isinstance(got[1], Tensor) and torch.allclose(got[1], wrong, atol=1e-7):
+            return failed(message)
+    return failed("the mean is right, the standard deviation is not")
+
+
+def ch06_baseline_loss(f: Callable[..., Any]) -> Verdict:
     """(n − 1) / n, for several patches."""
     for p1, p2, c in ((4, 4, 1), (2, 2, 3), (16, 16, 3), (2, 5, 4)):
         n, got = p1 * p2 * c, f(p1, p2, c)
@@ -31,7 +70,7 @@ def ch06_loss_of_ignorance(f: Callable[..., Any]) -> Verdict:
         if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
             return failed("a patch need not be square: it has p1 · p2 · c values")
         return failed(f"for {what} the score is {(n - 1) / n:.4f}, not {float(got):.4f}")
-    return passed("write it beside your loss curve")
+    return passed("this is the dashed line of a loss curve")
 
 
 def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
@@ -52,7 +91,7 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
         float(losses.mean()): "that is the mean over *all* patches: multiply by the mask first, and divide by the number of masked patches",
         float(
             (losses * (1 - binary)).sum() / (1 - binary).sum()
-        ): "that is the loss on the *visible* patches, the bug of the lab: 1 means removed",
+        ): "that is the loss on the *visible* patches: 1 means masked",
         float((losses * binary).mean()): "masked patches only, but divided by the number of all patches: divide by binary.sum()",
         float((square * binary[:, :, None]).sum() / binary.sum()): "each patch's error is summed over its values: take the mean over them",
         float((losses * binary).sum()): "that is a sum: divide by the number of masked patches",
@@ -69,33 +108,39 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
     return failed(f"for the test patches the loss is {right:.4f}, and you say {float(got):.4f}")
 
 
-def ch06_coefficients_for(f: Callable[..., Any]) -> Verdict:
-    """Rows whose variances are known: 50, 30, 15, 4 and 1 percent, far from the origin, in rotated axes."""
-    generator = torch.Generator().manual_seed(0)
-    raw = torch.randn(400, 5, generator=generator, dtype=torch.float64)
-    raw = torch.linalg.qr(raw - raw.mean(0))[0]  # uncorrelated columns, each of the same variance and mean 0
-    turn = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64))[0]
-    rows = raw * torch.tensor([0.50, 0.30, 0.15, 0.04, 0.01], dtype=torch.float64).sqrt() @ turn
-    rows = 20 * rows + torch.tensor([3.0, -1.0, 2.0, 0.0, 5.0], dtype=torch.float64)
-    shares = {0.45: 1, 0.6: 2, 0.9: 3, 0.97: 4, 0.995: 5}
-    answers = {share: f(rows.clone(), share) for share in shares}
-    said = {share: float(got) for share, got in answers.items()}
-    if all(said[share] == right for share, right in shares.items()):
-        return passed("brightness first, detail last")
-    if all(said[share] == right - 1 for share, right in shares.items()):
-        return failed("one too few each time: the component that lifts the sum to the share counts too")
-    if all(said[share] == right + 1 for share, right in shares.items()):
-        return failed("one too many each time: count the components that are needed, and begin at 1")
-    if said[0.45] == 4 or said[0.6] == 5:
-        return failed("it begins with the *smallest* variances: eigvalsh returns them in rising order, so reverse them")
-    if all(said[share] <= right for share, right in shares.items()):
-        return failed(
-            "too few: either the mean was not subtracted first, so that it looks like one huge component, "
-            "or the eigenvalues were squared (they are variances already)"
-        )
-    if all(said[share] >= right for share, right in shares.items()):
-        return failed("too many: the eigenvalues of the covariance are variances already; do not take their roots")
-    wrong = next(share for share, right in shares.items() if said[share] != right)
-    return failed(
-        f"to hold {wrong:.1%} of the variance of the test rows {shares[wrong]} components are needed, and you say {said[wrong]:g}"
-    )
+def ch06_mae(cls: type[nn.Module]) -> Verdict:
+    """Two small images under different masks, against the package's model with the same weights."""
+    shape = size("nano", image=(12, 16), patch=4, channels=3, depth=1, width=24, heads=3, decoder_width=16, decoder_heads=2, decoder_depth=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        package = MAE(shape)
+        images, mask = 2 * random(2, 3, 12, 16) + 1, make_mask(torch.arange(2), shape.grid, ratio=0.75, seed=1)
+        model = loaded(cls(shape), package)
+    got, wanted = model(images, mask), package(images, mask)
+    if isinstance(got, Tensor):
+        return failed("a tensor is not enough: return MAEOutput(loss, predicted, patch_losses, mask, latent)")
+    if not all(hasattr(got, name) for name in MAEOutput.__annotations__):
+        return failed(f"forward should return a MAEOutput, not {type(got).__name__}")
+    m = mask.masked.shape[1]
+    expect(got.latent, tuple(wanted.latent.shape), "the latent is what the encoder returns, with the visible patches only")
+    expect(got.predicted, tuple(wanted.predicted.shape), f"predictions are expected for the {m} masked patches")
+    expect(got.patch_losses, (2, m), "patch_losses has one number for each masked patch")
+    if not (near(got.latent, wanted.latent) and near(got.predicted, wanted.predicted) and got.mask is mask):
+        return failed("latent, predictions or mask differ: self.encoder(images, mask), self.decoder(latent, mask), and the mask as it came")
+    patches = patchify(images, 4)
+    for target, message in (
+        (take(patches, mask.masked), "the loss compares with the pixels as they are: self.target turns patches into targets"),
+        (package.target(patches)[:, :m], "the target is that of the first patches of the image: take(patches, mask.masked)"),
+        (package.target(take(patches, mask.masked.sort(dim=1).values)), "the targets are in image order: keep the order of mask.masked"),
+        (package.target(take(patches, mask.masked).flip(1)), "the targets are in reversed order: keep the order of mask.masked"),
+    ):
+        if near(got.patch_losses, patch_loss(wanted.predicted, target)):
+            return failed(message)
+    if not near(got.patch_losses, wanted.patch_losses):
+        return failed("the losses of the patches differ: patch_loss(predicted, target), with the targets of the masked patches")
+    named_mistake(got.loss.detach().sum(), {float(wanted.patch_losses.detach().sum()): "the loss is a sum: take the mean over patches and images"}, tolerance=1e-2)
+    if not near(got.loss, wanted.loss):
+        return failed("the losses of the patches are right: the loss is their mean, a single number")
+    if not got.loss.requires_grad:
+        return failed("the loss has no gradient, so nothing would be trained: no torch.no_grad(), detach() or item()")
+    return passed("patches, mask, encoder, decoder, target, loss: this is a masked autoencoder")

@@ -23,7 +23,7 @@ from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches
 from .pictures import Animation, as_picture, mask_animation, mask_ratios, masked_picture, picture_table, reconstructions
 from .results import claim_panels, classes_in_a_plane, comparison, curves, neighbours, scatters
 from .style import BLUE, GREEN, GREY, HEAT, HIDDEN, ORANGE, PURPLE, SIGNED, bare, box, figure, plain
-from .targets import explained, loss_levels, patch_values, three_targets, two_losses, where_the_loss_looks
+from .targets import loss_levels, three_targets, two_losses, where_the_loss_looks
 from .tokens import (
     attention_share,
     cost_bars,

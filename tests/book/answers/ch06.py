@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
+
+from minimae.model.mae import MAE
+from minimae.model.masking import take
+from minimae.model.patches import patchify
+from minimae.model.targets import patch_loss
 
 
 def _losses(predicted, target):
     return (predicted - target).square().mean(-1)
 
 
-def _count(variances, share):
-    held = variances.cumsum(0) / variances.sum()
-    return int((held < share).sum()) + 1
+def _mean(patches):
+    return patches.mean(-1, keepdim=True)
 
 
-def _variances(rows):
-    centred = rows - rows.mean(0)
-    return torch.linalg.eigvalsh(centred.T @ centred)
+def _each_colour(patches):
+    pixels = patches.unflatten(-1, (-1, 3))
+    return pixels.mean(2), pixels.std(2)
+
+
+def scored(out, target):
+    losses = patch_loss(out.predicted, target)
+    return replace(out, patch_losses=losses, loss=losses.mean())
+
+
+def mae(spoil):
+    """A masked autoencoder like the package's with a classic mistake."""
+
+    def forward(self, images, mask):
+        out = MAE.forward(self, images, mask)
+        return spoil(out=out, patches=patchify(images, self.size.patch), target=self.target, m=mask.masked.shape[1])
+
+    return type("Own", (MAE,), {"forward": forward})
+
+
+def in_image_order(out, patches, target, **_):
+    return scored(out, target(take(patches, out.mask.masked.sort(dim=1).values)))
 
 
 ANSWERS = {
-    "ch06_loss_of_ignorance": {
+    "ch06_baseline_loss": {
         "wrong": {
             "one": (lambda p1, p2, c: 1.0, "unbiased"),
             "upside down": (lambda p1, p2, c: p1 * p2 * c / (p1 * p2 * c - 1), "upside down"),
@@ -40,14 +63,30 @@ ANSWERS = {
             "returns nothing": (lambda p, t, m: None, "return"),
         }
     },
-    "ch06_coefficients_for": {
+    "ch06_patch_statistics": {
         "wrong": {
-            "one too few": (lambda rows, share: _count(_variances(rows).flip(0), share) - 1, "one too few"),
-            "one too many": (lambda rows, share: _count(_variances(rows).flip(0), share) + 1, "one too many"),
-            "smallest first": (lambda rows, share: _count(_variances(rows), share), "smallest"),
-            "not centred": (lambda rows, share: _count(torch.linalg.eigvalsh(rows.T @ rows).flip(0), share), "mean was not subtracted"),
-            "squares them": (lambda rows, share: _count(_variances(rows).flip(0) ** 2, share), "squared"),
-            "takes roots": (lambda rows, share: _count(_variances(rows).flip(0).clamp(min=0).sqrt(), share), "roots"),
+            "no keepdim": (lambda p: (p.mean(-1), (p.var(-1) + 1e-6).sqrt()), "keepdim"),
+            "each colour": (_each_colour, "each colour"),
+            "over the image": (lambda p: (p.mean((1, 2), keepdim=True), p.std((1, 2), keepdim=True)), "for each patch"),
+            "biased": (lambda p: (_mean(p), (p.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()), "n − 1"),
+            "variance": (lambda p: (_mean(p), p.var(-1, keepdim=True) + 1e-6), "take its root"),
+            "no epsilon": (lambda p: (_mean(p), p.std(-1, keepdim=True)), "one colour"),
+            "outside the root": (lambda p: (_mean(p), p.std(-1, keepdim=True) + 1e-6), "inside the root"),
+            "reversed": (lambda p: ((p.var(-1, keepdim=True) + 1e-6).sqrt(), _mean(p)), "order is reversed"),
+            "only one": (lambda p: _mean(p), "two tensors"),
+        }
+    },
+    "ch06_mae": {
+        "wrong": {
+            "only the loss": (mae(lambda out, **_: out.loss), "MAEOutput"),
+            "pixels": (mae(lambda out, patches, **_: scored(out, take(patches, out.mask.masked))), "self.target"),
+            "the first patches": (mae(lambda out, patches, target, m, **_: scored(out, target(patches)[:, :m])), "first patches"),
+            "image order": (mae(in_image_order), "order of"),
+            "all patches": (mae(lambda out, patches, target, **_: scored(out, target(patches))), "stopped"),
+            "a sum": (mae(lambda out, **_: replace(out, loss=out.patch_losses.sum())), "is a sum"),
+            "not reduced": (mae(lambda out, **_: replace(out, loss=out.patch_losses)), "sum|single number"),
+            "no gradient": (mae(lambda out, **_: replace(out, loss=out.loss.detach())), "no gradient"),
+            "returns nothing": (mae(lambda out, **_: None), "not NoneType"),
         }
     },
 }
