@@ -23,7 +23,7 @@ from .verdict import Verdict
 T = TypeVar("T")
 PARTS = {  # of a MAE and its training that readers write, and the chapter of each
     "patchify": "01", "unpatchify": "01", "mask_from_noise": "02", "take": "02", "Attention": "03", "Block": "03", "sincos_2d": "03",
-    "Encoder": "04", "Decoder": "05",
+    "Encoder": "04", "Decoder": "05", "patch_statistics": "06", "MAE": "06",
     "lr_at": "07", "training_step": "07",
 }  # fmt: skip
 FOLDER = Path("mine")  # in the folder of the notebook: one file for each part, NAME.py, its first line the check
