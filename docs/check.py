@@ -1,8 +1,9 @@
 """Open every page of the built site in a headless browser, as wide as a desk's screen and as narrow as a phone's, light and dark.
 
 ``python docs/check.py [FOLDER]`` prints what a reader would dislike: errors in the console, requests to the network, missing pictures,
-maths that is still source, pages wider than the screen, a search that finds nothing; and on the page that runs a model what axe finds
-serious for readers with disabilities, after a reconstruction. Needs Chromium or Chrome on the PATH.
+maths that is still source, pages wider than the screen, a search that finds nothing; and what axe finds serious for readers with
+disabilities, on the page that runs a model after a reconstruction, and on one page of each kind, or with ``--all`` on every page that is
+not made from docstrings (minutes). Needs Chromium or Chrome on the PATH.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FIRST_PAGE = 300_000
+KINDS = ("index", "install", "bibliography", "search", "notebooks/03_a_vision_transformer", "api/model", "_modules/minimae/model/patches")
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 FAULTS = """() => {
   const faults = [], wide = document.documentElement.scrollWidth, screen = window.innerWidth
@@ -62,8 +64,8 @@ def watch(tab: Any) -> list[str]:
     return heard
 
 
-def check(folder: Path, executable: str) -> dict[str, list[str]]:
-    """Faults by page; a page without any is not in it. Raises ValueError when the folder holds no site."""
+def check(folder: Path, executable: str, *, every: bool = False) -> dict[str, list[str]]:
+    """Faults by page; a page without any is not in it. every: axe runs on all pages. Raises ValueError when the folder holds no site."""
     from playwright.sync_api import sync_playwright
 
     if not (folder / "index.html").is_file():
@@ -82,8 +84,16 @@ def check(folder: Path, executable: str) -> dict[str, list[str]]:
                     found[name] = list(dict.fromkeys(faults + heard))
             if size is DESK and (weight := compressed(tab, (folder / "index.html").as_uri())) > FIRST_PAGE:
                 found["index.html when it loads"] = [f"{weight:,} bytes, compressed; at most {FIRST_PAGE:,} are wanted"]
-            if (folder / "lab.html").is_file() and (faults := barriers(tab, (folder / "lab.html").as_uri())):
-                found[f"lab.html in use ({size['width']} px)"] = faults
+            if (folder / "lab.html").is_file():
+                reconstruct(tab, (folder / "lab.html").as_uri())
+                if faults := barriers(tab, context="article"):
+                    found[f"lab.html in use ({size['width']} px)"] = faults
+            for page in pages(folder):
+                name = str(page.relative_to(folder))
+                if name.removesuffix(".html") in KINDS or (every and not name.startswith(("api", "_modules"))):
+                    look(tab, page.as_uri())
+                    if faults := barriers(tab):
+                        found.setdefault(f"{name} ({size['width']} px)", []).extend(faults)
             if size is DESK and not hits(tab, folder, "mask"):
                 found["search.html"] = ["the search finds nothing for 'mask'"]
         chrome.close()
@@ -100,15 +110,19 @@ def compressed(tab: Any, url: str) -> int:
     return sum(len(gzip.compress(path.read_bytes())) for path in paths if path.is_file())
 
 
-def barriers(tab: Any, url: str) -> list[str]:
-    """What axe finds serious or critical on the page that runs a model, once it has run."""
-    from axe_playwright_python.sync_playwright import Axe
-
+def reconstruct(tab: Any, url: str) -> None:
+    """Run the model of the page that has one, and show its attention."""
     tab.goto(url)
     tab.click("[data-lab=start]")
     tab.wait_for_function("() => document.querySelector('[data-lab=status]').textContent.startsWith('Reconstructed')", timeout=120_000)
     tab.check("[value=attention]")
-    violations = Axe().run(tab, context="article", options={"preload": False}).response["violations"]
+
+
+def barriers(tab: Any, **where: str) -> list[str]:
+    """What axe finds serious or critical on the page that is open."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    violations = Axe().run(tab, options={"preload": False}, **where).response["violations"]
     return [f"axe: {v['id']}: {v['help']}: {v['nodes'][0]['html']}" for v in violations if v["impact"] in ("serious", "critical")]
 
 
@@ -120,12 +134,13 @@ def hits(tab: Any, folder: Path, word: str) -> int:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/_build/html").resolve()
+    every = "--all" in sys.argv
+    folder = Path(next((word for word in sys.argv[1:] if word != "--all"), "docs/_build/html")).resolve()
     executable = browser()
     if executable is None:
         print(f"no browser ({', '.join(BROWSERS)}) on the PATH: the pages were not opened")
         return
-    faults = check(folder, executable)
+    faults = check(folder, executable, every=every)
     for page, told in faults.items():
         print(page, *told, sep="\n  ")
     print(f"{len(pages(folder))} pages opened, as wide as a desk and as narrow as a phone: {len(faults) or 'none'} with faults")

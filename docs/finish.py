@@ -22,10 +22,11 @@ PREFETCHED = re.compile(r'<link[^>]*href="[^"]*fontawesome\.js[^>]*>\n?')
 def lighten(folder: Path) -> None:
     """Remove scripts that a page does not use: the icons' everywhere, the search's outside the search page; and messages to the console.
 
-    Tables scroll on narrow screens, so they must take the focus of the keyboard.
+    Tables scroll on narrow screens, so they must take the focus of the keyboard. An entry of a list must have the role of one.
     """
     for page in folder.rglob("*.html"):
         text = PREFETCHED.sub("", ICONS.sub("", page.read_text(encoding="utf-8"))).replace('<table class="', '<table tabindex="0" class="')
+        text = text.replace('role="doc-biblioentry"', 'role="listitem"')
         text = text.replace("console.log(", "void(") if page.name == "search.html" else SEARCH.sub("", text)
         page.write_text(text, encoding="utf-8")
     for script in (folder / "_static" / "scripts").glob("*.js"):

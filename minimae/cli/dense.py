@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.folder import suffixes
+from ..data.optional import need
 from ..data.types import Statistics
 from ..errors import MinimaeError
 from ..model.sizes import size as named_size
@@ -21,13 +22,13 @@ from ..weights import Classified
 from .options import DataOptions
 
 IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # image options that do not apply here
+LIBRARIES = {"segment": ("torchmetrics",), "detect": ("torchmetrics", "pycocotools"), "prompt": ()}
 
 
 def dispatch(command: Any, names: Sequence[str], kind: str, noun: str, load: Callable[[Path], tuple[Any, dict[str, Any]]]) -> None:
     """Call ``predict`` of the command for pictures, ``measure`` for data and a trained model, ``train`` for data and other weights.
 
-    kind: of its checkpoints, which is also its name. noun: what it trains. load: reads a run of it.
-    Raises ValueError and MinimaeError for what does not go together.
+    kind: its name. noun: what it trains. load: reads a run of it. Raises ValueError and MinimaeError for what does not go together.
     """
     device, words = command.where.join(), f"minimae {kind}"
     if idle := [name for name in IDLE if getattr(command.where, name) != getattr(DataOptions, name)]:
@@ -42,31 +43,30 @@ def dispatch(command: Any, names: Sequence[str], kind: str, noun: str, load: Cal
             raise MinimaeError(f"{command.weights} is not {noun}: train one with {words} DATA --out RUN, then give --weights RUN")
         if world().main:
             command.predict(*trained, device)
-    elif len(names) > 1:
+        return
+    if len(names) > 1:
         raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(names[:2])}")
-    elif trained is not None:
-        command.measure(*trained, device)
-    else:
-        command.train(device)
+    for library in LIBRARIES[kind]:
+        need(library, why="measuring", extra="dense")  # now, not after hours of training
+    command.train(device) if trained is None else command.measure(*trained, device)
 
 
 def trained_of(path: Path, kind: str, load: Callable[[Path], Any]) -> tuple[Any, dict[str, Any]] | None:
     """The model of a run's folder or checkpoint, as ``load`` reads it, and its metadata; None for weights of another kind."""
     file = path / CHECKPOINT if path.is_dir() else path
     try:
-        found = file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind
+        return load(path) if file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind else None
     except MinimaeError:
         if path.is_dir():
             raise
-        found = False  # a file of another library, or a damaged one, as reading its weights will report
-    return load(path) if found else None
+        return None  # a file of another library, or a damaged one, as reading its weights will report
 
 
 def check_classes(weights: Path, trained: Sequence[str], test: Any) -> None:
     """Raises MinimaeError when a trained model has other classes than the test pictures."""
     if list(trained) != list(test.classes):
-        names = (", ".join(classes[:5]) for classes in (trained, test.classes))
-        raise MinimaeError(f"{weights} was trained on other classes than those of {test.name}: " + ", …; ".join(names) + ", …")
+        names = ", …; ".join(", ".join(classes[:5]) for classes in (trained, test.classes))
+        raise MinimaeError(f"{weights} was trained on other classes than those of {test.name}: {names}, …")
 
 
 def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:

@@ -14,7 +14,7 @@ COLOURS = {True: "#009E73", False: "#D55E00", None: "#767676"}
 class Verdict:
     """Right (``ok`` is True), wrong (False) or not written yet (``written`` is False), and one sentence that explains it.
 
-    solution: the book's own solution was checked, not the reader's function. A verdict is what a check *returns*, not an exception: the notebook continues. Notebooks show it in colour, terminals as text.
+    solution: the book's own solution was checked, not the reader's function. A verdict is what a check *returns*, not an exception: the notebook continues. Notebooks show it with a bar in its colour, terminals as text.
     """
 
     ok: bool
@@ -32,7 +32,7 @@ class Verdict:
     def _repr_html_(self) -> str:
         colour, said = COLOURS[self._state], html.escape(self.text)
         style = f"border-left: 4px solid {colour}; padding: .4em .8em; margin: .3em 0"
-        return f'<div style="{style}"><b style="color: {colour}">{self.sign} {self.word}</b>: {said}</div>'
+        return f'<div style="{style}"><b>{self.sign} {self.word}</b>: {said}</div>'
 
     @property
     def sign(self) -> str:

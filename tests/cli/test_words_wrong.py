@@ -143,6 +143,11 @@ MISSING = [
     (["data", "sample", "new"], "skimage", "minimae[book]"),
     (["convert", "fashion-nano", "x.onnx", "--to", "program"], "onnxscript", "minimae[onnx]"),
     (["data", "flowers102"], "scipy", "minimae[book]"),
+    # before training, not after it
+    (["reproduce", "loss", "--budget", "smoke"], "scipy", "minimae[book]"),
+    (["reproduce", "detection", "--budget", "smoke"], "pycocotools", "minimae[dense]"),
+    (["segment", "shapes", "--limit", "8", "--weights", "none", "--out", "run"], "torchmetrics", "minimae[dense]"),
+    (["detect", "shapes", "--limit", "8", "--weights", "none", "--out", "run"], "pycocotools", "minimae[dense]"),
 ]
 
 
@@ -155,6 +160,7 @@ def test_a_package_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     assert main(words) == 2
     assert f'pip install "{command}"' in (told := capsys.readouterr().err) and told.count("\n") == 1
+    assert not (here / "run").exists() and not (here / "runs").exists(), "nothing was trained"
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'onnx'", name="onnx.helper"), ImportError("x needs y: pip install y")])

@@ -1,7 +1,7 @@
 """The claim ``segmentation``: a segmenter learns more from an MAE than from initial weights, tuned or with the encoder frozen.
 
-The head is the mask transformer, the images are drawn scenes, and the measure is mean IoU over all pixels of the test scenes. The
-same comparison on CamVid is in docs/dense.md, with its commands.
+There is a line for each of the two heads, the images are drawn scenes, and the measure is mean IoU over all pixels of the test
+scenes. The same comparison on CamVid is in docs/dense.md, with its commands.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from .claims import IOU, Claim, Expect, Point
 from .evaluations import Open
 from .jobs import Job, Start
 
-HEAD = "mask transformer"
+HEADS = {"mask transformer": "mask", "linear head": "linear"}
 TUNED, SCRATCH, PROBED, RANDOM = "MAE", "from scratch", "MAE, frozen", "random, frozen"
-# One learning rate for all, 1e-3 for a step of 16 scenes. It was not tuned; three times this rate did not even fit the training scenes.
+# The mask transformer learns at 1e-3 for a step of 16 scenes; three times this rate did not even fit the training scenes. The linear
+# head takes four times this rate: 23.0 % on other scenes, against 22.0 % at the same rate (the MAE of seed 0, tuned).
 SHAPES = Segment(batch=16, epochs=30.0, warmup_epochs=2.0, base_lr=1.6e-2, scale=(0.75, 1.25))
 
 
@@ -44,26 +45,30 @@ class Segmented:
         return evaluate(segmenter, of_scenes(test), train.statistics).mean
 
 
-def recipe_for(b: Budget, line: str, seed: int) -> Segment:
-    """The recipe of a line. From scratch, all layers share one learning rate. A small budget gets two epochs."""
-    changes: dict[str, Any] = {"layer_decay": 1.0} if line == SCRATCH else {"frozen": True} if line in (PROBED, RANDOM) else {}
+def recipe_for(b: Budget, head: str, encoder: str, seed: int) -> Segment:
+    """The recipe of a point. From scratch, all layers share one learning rate. A small budget gets two epochs."""
+    changes: dict[str, Any] = {"layer_decay": 1.0} if encoder == SCRATCH else {"frozen": True} if encoder in (PROBED, RANDOM) else {}
+    changes |= {"head": "linear", "base_lr": 6.4e-2} if HEADS[head] == "linear" else {}
     short: dict[str, Any] = {"epochs": 2.0, "warmup_epochs": 0.0, "batch": 10} if b.scenes < 100 else {}
     return replace(SHAPES, seed=seed, **changes, **short)
 
 
 def points(b: Budget) -> list[Point]:
-    """All four points: tuned or frozen, pre-trained or not."""
+    """Four points for each head: tuned or frozen, pre-trained or not."""
 
-    def job(seed: int, line: str) -> Job:
-        begin = Start(recipe=replace(b.dense, seed=seed), trained=line in (TUNED, PROBED), channels=3, limit=b.limit)
-        return Job(begin, Segmented(recipe=recipe_for(b, line, seed), data=b.dense.data, scenes=b.scenes))
+    def point(head: str, encoder: str) -> Point:
+        def job(seed: int) -> Job:
+            begin = Start(recipe=replace(b.dense, seed=seed), trained=encoder in (TUNED, PROBED), channels=3, limit=b.limit)
+            return Job(begin, Segmented(recipe=recipe_for(b, head, encoder, seed), data=b.dense.data, scenes=b.scenes))
 
-    return [Point(IOU, HEAD, x, lambda seed, x=x: job(seed, x)) for x in (RANDOM, PROBED, SCRATCH, TUNED)]  # type: ignore[misc]
+        return Point(IOU, head, encoder, job)
+
+    return [point(head, encoder) for head in HEADS for encoder in (RANDOM, PROBED, SCRATCH, TUNED)]
 
 
 def expects(b: Budget) -> list[Expect]:
     pairs = ((TUNED, SCRATCH), (PROBED, RANDOM), (TUNED, RANDOM))
-    return [Expect(f"{a} above {c}", (IOU, HEAD, a), (IOU, HEAD, c)) for a, c in pairs]
+    return [Expect(f"{head}: {a} above {c}", (IOU, head, a), (IOU, head, c)) for head in HEADS for a, c in pairs]
 
 
 CLAIM = Claim(

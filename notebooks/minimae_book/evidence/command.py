@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from minimae import data
 from minimae.cli.options import pick_device
 from minimae.data.images import Images
+from minimae.data.optional import need
 from minimae.devices import set_device
 from minimae.errors import MinimaeError
 from minimae.train import threads
@@ -67,6 +68,8 @@ class ReproduceCommand:
         budget = budget_named(self.budget, data=self.data, seeds=self.seeds)
         if unfit := [claim.name for claim in chosen if claim.budgets and budget.name not in claim.budgets]:
             raise ValueError(f"{unfit[0]} cannot be tested at the budget {budget.name}, only at {', '.join(CLAIMS[unfit[0]].budgets)}")
+        for library in ("scipy.stats", *(("torchmetrics", "pycocotools") if {"segmentation", "detection"} & {c.name for c in chosen} else ())):
+            need(library, why="the result", extra="book" if library == "scipy.stats" else "dense")  # now, not after hours
         device = set_device(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
