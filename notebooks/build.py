@@ -147,17 +147,18 @@ def student_copy(notebook: Any, *, regions: bool = False) -> Any:
 
 
 def with_region(stub: str, solution: str) -> str:
-    """A stub with the body of the solution's function, marked as nbgrader wants it, in place of the line that raises."""
-    (raising,) = (node for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.Raise))
+    """A stub with the bodies of the solution's functions, marked as nbgrader wants it, in place of the lines that raise."""
+    lines = stub.splitlines()
     functions = [node for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.FunctionDef)]
-    name = max((f for f in functions if f.lineno <= raising.lineno), key=lambda f: f.lineno).name
-    solved = {node.name.removeprefix("solution_"): node for node in ast.walk(ast.parse(solution)) if isinstance(node, ast.FunctionDef)}[name]
-    body = solved.body[1:] if ast.get_docstring(solved) is not None else solved.body
-    given = solution.splitlines()[body[0].lineno - 1 : body[-1].end_lineno]
-    lines, indent = stub.splitlines(), " " * raising.col_offset
-    own = textwrap.indent(textwrap.dedent("\n".join(given)), indent)
-    region = [f"{indent}### BEGIN SOLUTION", own, f"{indent}### END SOLUTION"]
-    return "\n".join([*lines[: raising.lineno - 1], *region, *lines[raising.lineno :]])
+    solved = {node.name.removeprefix("solution_"): node for node in ast.walk(ast.parse(solution)) if isinstance(node, ast.FunctionDef)}
+    raising = sorted((node for node in ast.walk(ast.parse(stub)) if isinstance(node, ast.Raise)), key=lambda node: node.lineno)
+    for line in reversed(raising):
+        node = solved[max((f for f in functions if f.lineno <= line.lineno), key=lambda f: f.lineno).name]
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        given, indent = solution.splitlines()[body[0].lineno - 1 : body[-1].end_lineno], " " * line.col_offset
+        own = textwrap.indent(textwrap.dedent("\n".join(given)), indent)
+        lines[line.lineno - 1 : line.lineno] = [f"{indent}### BEGIN SOLUTION", own, f"{indent}### END SOLUTION"]
+    return "\n".join(lines)
 
 
 def write_student_copies(folder: Path, *, regions: bool = False) -> list[Path]:

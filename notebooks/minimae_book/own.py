@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -40,13 +41,23 @@ def use(check: Callable[..., Verdict], own: T, package: T) -> T:
     if verdict.ok:
         print(f"From here on, {name} is yours.")
         with suppress(OSError, TypeError):  # no source: code typed at a prompt
-            source = inspect.getsource(own)  # type: ignore[arg-type]
+            source = source_of(own)
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{name}.py").write_text(f"# {check.__name__} {own.__name__}\n{source}", encoding="utf-8")  # type: ignore[attr-defined]
         return own
     state = "not right yet" if verdict.written else "not written yet"
     print(f"From here on, {name} is the package's: yours is {state}.")
     return package
+
+
+def source_of(own: Any) -> str:
+    """The source of a function or class; also of a class in a notebook, where ``inspect.getsource`` finds only functions."""
+    if not inspect.isclass(own):
+        return inspect.getsource(own)
+    method = next((value for value in vars(own).values() if inspect.isfunction(value)), own)
+    text = "".join(inspect.findsource(method)[0])
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef) and node.name == own.__name__]
+    return str(ast.get_source_segment(text, found[-1]))
 
 
 def own_parts(folder: Path = FOLDER) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
+import linecache
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,6 +163,20 @@ def test_later_cells_use_what_is_right(capsys: pytest.CaptureFixture[str], tmp_p
         "From here on, Attention is the package's: yours is not right yet.",
         "From here on, Attention is yours.",
     ]
+
+
+def test_a_class_that_was_written_in_a_cell_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells are not files: ``inspect.getsource`` finds their functions, and of their classes only the methods."""
+    monkeypatch.chdir(tmp_path)
+    cell = "from minimae.model import vit\n\nclass MyOwn(vit.Attention):\n    def forward(self, x):\n        return super().forward(x)\n"
+    monkeypatch.setitem(linecache.cache, "<cell 7>", (len(cell), None, cell.splitlines(keepends=True), "<cell 7>"))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(cell, "<cell 7>", "exec"), names)
+    with pytest.raises((OSError, TypeError)):
+        inspect.getsource(names["MyOwn"])
+    use(check.ch03_attention, names["MyOwn"], vit.Attention)
+    kept = (tmp_path / "mine" / "Attention.py").read_text()
+    assert kept.startswith("# ch03_attention MyOwn\nclass MyOwn(vit.Attention):\n    def forward") and [*own_parts()] == ["Attention"]
 
 
 def test_the_package_can_be_built_from_the_readers_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

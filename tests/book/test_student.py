@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,8 @@ def test_the_teachers_copy_holds_marked_solutions(script: Path) -> None:
     notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
     source = build.student_copy(notebook, regions=True)
     for given, solved, solution in zip(tagged(notebook, "exercise"), tagged(source, "exercise"), tagged(notebook, "solution"), strict=True):
-        before, rest = solved.source.split("### BEGIN SOLUTION\n")
-        inside, after = rest.split("### END SOLUTION")
+        region = re.compile(r"### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", re.S)
         compile(solved.source, script.stem, "exec")
-        assert inside.strip() and inside.rstrip() in solution.source
-        assert before + 'raise NotImplementedError("your turn")' + after == given.source, "what nbgrader takes out is the stub"
+        assert (inside := region.findall(solved.source)) and all(part.strip() and part.rstrip() in solution.source for part in inside)
+        assert region.sub('raise NotImplementedError("your turn")', solved.source) == given.source, "what nbgrader takes out is the stub"
     assert not tagged(source, "solution")
