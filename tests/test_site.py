@@ -91,7 +91,7 @@ def test_every_page_is_whole_without_a_network(pages: dict[Path, Page], site: Pa
 def test_solutions_are_folded_and_pictures_described(pages: dict[Path, Page], site: Path) -> None:
     text = (site / "notebooks" / "00_a_picture_mostly_missing.html").read_text(encoding="utf-8")
     assert text.count("cell_input_collapsed") + text.count('class="hide above-input"') >= 3 or text.count("<details") >= 3 + 5
-    assert any("Twelve photographs of clothes" in (alt or "") for page in pages.values() for alt in page.alts)
+    assert any("Three pictures of a cup of coffee" in (alt or "") for page in pages.values() for alt in page.alts)
     assert "get_ipython().run_line_magic" not in text, "the install cell is for Colab, not for the site"
 
 
