@@ -55,11 +55,12 @@ def trained_of(path: Path, kind: str, load: Callable[[Path], Any]) -> tuple[Any,
     """The model of a run's folder or checkpoint, as ``load`` reads it, and its metadata; None for weights of another kind."""
     file = path / CHECKPOINT if path.is_dir() else path
     try:
-        return load(path) if file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind else None
+        found = file.suffix == ".pt" and file.is_file() and load_checkpoint(file)["kind"] == kind
     except MinimaeError:
         if path.is_dir():
             raise
-        return None  # a file of another library, or a damaged one, as reading its weights will report
+        found = False  # a file of another library, or a damaged one, as reading its weights will report
+    return load(path) if found else None
 
 
 def check_classes(weights: Path, trained: Sequence[str], test: Any) -> None:

@@ -63,9 +63,8 @@ class PromptCommand(RunOptions):
 
     def predict(self, model: Promptable, about: dict[str, Any], device: str) -> None:
         """Find the three masks for the prompts in a picture: print a line for each, and draw a figure."""
-        size: Size = model.encoder.size
-        threads.in_this_process(size, device=device, images=1)
-        pixels = read_picture(Path(str(self.data)), size.channels)[0]
+        threads.in_this_process(model.encoder.size, device=device, images=1)
+        pixels = read_picture(Path(str(self.data)), model.encoder.size.channels)[0]
         points, negative = ([numbers(f"--{name}", text, 2) for text in getattr(self, name)] for name in ("point", "negative"))
         box = None if self.box is None else numbers("--box", self.box, 4)
         prompts = prompts_of(points, negative, box, (pixels.shape[1], pixels.shape[2]))

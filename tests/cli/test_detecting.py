@@ -104,3 +104,16 @@ def test_weights_that_are_missing_or_damaged_are_reported_as_such(command: str, 
         assert str(weights) in error and "train one with" not in error and error.count("\n") == 1
     assert main([command, str(picture), "--weights", "fashion-nano"]) != 0
     assert f"train one with minimae {command} DATA" in capsys.readouterr().err
+
+
+def test_a_detector_without_some_weights_is_reported(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, broken = tmp_path / "run", tmp_path / "broken.pt"
+    assert main(["detect", str(folder), "--weights", "none", "--out", str(run), *OPTIONS]) == 0
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    del state["model"][next(name for name in state["model"] if name.startswith("encoder."))]
+    torch.save(state, broken)
+    capsys.readouterr()
+    for words in ([str(folder)], [str(folder / "images" / "3.png")]):
+        assert main(["detect", *words, "--weights", str(broken), "--out", str(tmp_path / "again")]) != 0
+        error = capsys.readouterr().err
+        assert str(broken) in error and "train one with" not in error and not (tmp_path / "again").exists()
