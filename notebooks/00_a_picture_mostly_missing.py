@@ -84,7 +84,7 @@ def hide(ratio=0.75, seed=0):
 hide(0.75)
 
 # %% [markdown]
-# *Figure 0.1: a photograph, 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny: a network of 5 million parameters, which
+# *Figure 0.1: a photograph, 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny: a network of 6 million parameters, which
 # was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are pasted from the original. Nothing comes from the hidden patches.*
 #
 # This is the idea of a **masked autoencoder** (MAE): *hide most of an image, and learn by predicting what is missing.* It needs no
@@ -198,7 +198,7 @@ def error_at(ratio):
 hidden_shares = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 errors = [error_at(ratio) for ratio in hidden_shares]
 
-# %% mystnb={"image": {"alt": "Mean squared error of hidden patches against the share that is hidden: it is lowest at 50 percent, a little higher when less is hidden, and rises steeply beyond 90."}}
+# %% mystnb={"image": {"alt": "Mean squared error of hidden patches against the share that is hidden: it is lowest at 50 percent, higher when less is hidden, and rises steeply beyond 90."}}
 plots.curves({"fashion-nano": ([100 * ratio for ratio in hidden_shares], errors)}, x="hidden patches (%)", y="squared error of hidden patches", floor=0)
 
 # %% [markdown]
@@ -216,7 +216,7 @@ assert min(errors) == errors[2]
 # > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such pictures in Figures 2 to 4, for
 # > ImageNet and COCO, with 80 % hidden and, in Figure 4, with 75, 85 and 95 %. Figure 5 finds 75 % best. Those images have 224 × 224
 # > pixels, and the model, ViT-L with its decoder, has 330 million parameters. Its training took 15.4 hours on 128 TPU cores (Table 2, 800 epochs). `photos-tiny` was
-# > trained for eight minutes on one GPU.
+# > trained for seven and a half minutes on one GPU.
 
 # %% [markdown]
 # ## The authors' model on your photograph

@@ -504,8 +504,8 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # token it is. But it sees four times as many tokens as the encoder, so for ViT-B it does more work.*
 #
 # > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations.
-# > Without them it is 84.9 % and **73.5 %**. The paper does not say which operations the factor 3.3 includes. Our 3.23 includes all matrix products
-# > of a forward pass.
+# > Without them it is 84.9 % and **73.5 %**. The paper calls this the training FLOPs, and does not say how it counts them. Our 3.23 includes all matrix products
+# > of a forward pass; for a training step it is 3.23 too.
 # > **Our deviation.** The package computes less than the paper describes (see above), with the same loss.
 #
 # So mask tokens make the encoder more expensive *and worse*. The paper gives the reason. In pre-training, three quarters of the tokens are mask
@@ -555,7 +555,7 @@ kept = [196 if ratio is None else keep_count(196, ratio) for ratio in ratios]
 measured = {name: [fastest[name, ratio] / fastest["visible only", None] for ratio in ratios] for name in models}
 operations = {"visible only": counted(False), "with mask tokens": counted(True)}
 
-# %% mystnb={"image": {"alt": "Time against kept patches, whole image equal to one. Visible only: measured dots rise almost in a straight line from between 0.1 and 0.2 at 20 kept patches to 1 at 196, close to the dashed line of counted operations. With mask tokens: flat at about 1 throughout. At 49 kept patches the two differ by a factor of four to five."}}
+# %% mystnb={"image": {"alt": "Time against kept patches, whole image equal to one. Visible only: measured dots rise almost in a straight line from between 0.1 and 0.2 at 20 kept patches to 1 at 196, close to the dashed line of counted operations. With mask tokens: flat at about 1 throughout. At 49 kept patches the two differ by a factor of about five."}}
 plots.time_against_tokens(kept, measured, operations, mark=49)
 
 # %% [markdown]

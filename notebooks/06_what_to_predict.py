@@ -714,7 +714,7 @@ tiny = MAE(tiny_size, target="pixels")
 curve, pictures = learn(tiny, 300, lambda model, batch, mask: model(batch, mask).loss, look=(0, 20, 60, 150, 300))
 trivial = album.square().mean().item()  # predicting the mean of the dataset, which is 0
 
-# %% mystnb={"image": {"alt": "Loss against steps. It starts above the dashed line of predicting the mean colour of the dataset, falls below it within twenty steps, and reaches about a fifth of it after 300 steps."}}
+# %% mystnb={"image": {"alt": "Loss against steps. It starts above the dashed line of predicting the mean colour of the dataset, falls below it within twenty steps, and reaches about a quarter of it after 300 steps."}}
 plots.two_losses({"loss on masked patches": (range(301), curve)}, baseline=trivial, words="predicting the dataset's mean colour")
 
 # %% [markdown]

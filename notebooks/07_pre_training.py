@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the training loop, and watch a masked autoencoder learn to complete clothes in about a minute. Then you build a
+# **The promise.** You write the training loop, and watch a masked autoencoder learn to complete clothes in less than a minute. Then you build a
 # model from your own parts only, and train it on photographs in colour.
 #
 # Minutes: 55. Needs: chapters 01 to 06.
@@ -464,8 +464,8 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 #
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
 # > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
-# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These suit small data and a
-# > minute of two processor cores. 800 epochs of ImageNet are more than a thousand million images; ours are 50,000.
+# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These suit small data and less
+# > than a minute of a processor core. 800 epochs of ImageNet are more than a thousand million images; ours are 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
@@ -477,7 +477,7 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 known = PretrainTask(mine, clothes, task.model).expected()
 band = [(at, known.at(at).low, known.at(at).high) for at, _ in known.curve]
 
-# %% mystnb={"image": {"alt": "Loss against images seen. It starts above the dashed line of flat patches at 0.80, falls below it within a few thousand images, reaches about 0.6 after 15,000 and about one half after 50,000. From 5,000 images on it runs inside a green band, the expected loss."}}
+# %% mystnb={"image": {"alt": "Loss against images seen. It starts above the dashed line of flat patches at 0.80, falls below it within a few thousand images, reaches about 0.65 after 15,000 and about one half after 50,000. From 5,000 images on it runs inside a green band, the expected loss."}}
 plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
@@ -490,7 +490,7 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 #
 # | what you see | what it means |
 # |---|---|
-# | starts between 1 and 2 | normal: random weights are worse than flat patches |
+# | starts between 1 and 2.5 | normal: random weights are worse than flat patches |
 # | reaches the baseline and **stays** there | the model predicts flat patches: positions are missing, or the rate is much too small or too large |
 # | falls below the baseline and bends | it learns |
 # | falls close to 0 | information leaks: the loss includes visible patches, or the mask does not hide |

@@ -575,7 +575,7 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
 # photographs, one network each).*
 #
-# In the trained encoder, classes become easier to separate with every block. In the random one nothing is gained, and in the end a little is lost.
+# In the trained encoder, classes become easier to separate towards the last block. In the random one nothing is gained, and in the end a little is lost.
 #
 # Why does the random encoder end at 68 % here, when it had 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm, which
 # rescales each token *before* the mean is taken, so the features are different ones. Two points are also about what chance can do with 750 images (one standard error is 1.7
@@ -721,7 +721,7 @@ check.ch09_slope(solution_slope)
 # A linear probe freezes the encoder, in its gradients and in its mode, and learns one linear layer. A BatchNorm without affine brings the features
 # to one scale, from the training images. The paper trains the layer with LARS, whose steps are a share of the weights' own norm. With fixed features
 # the problem is convex and can be solved; its penalty is chosen on held-out training images. With 1,500 labels the features of the MAE are three
-# points ahead of raw pixels on clothes, and far ahead on photographs. The probe improves from block to block and with longer
+# points ahead of raw pixels on clothes, and far ahead on photographs. The probe improves towards the last block and with longer
 # pre-training, and passes raw pixels between 20 and 40 epochs.
 #
 # ## Five questions

@@ -68,7 +68,7 @@ from minimae.train import optim
 # pre-trained weights are only the start, and the labels train the whole network. This is **fine-tuning**. The paper's main results
 # are fine-tuned: 87.8 % on ImageNet with its largest model.
 #
-# Labels are expensive, so we use few: 300 for the runs in this chapter, and 100 to 3,000 for the recorded runs.
+# Labels are expensive, so we use few: 300 for the runs in this chapter, and 100 to 3,000 for most of the recorded runs.
 
 # %%
 trained = weights.load("fashion-nano")
