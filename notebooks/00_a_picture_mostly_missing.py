@@ -251,6 +251,7 @@ figure
 # | [10](10_fine_tuning.ipynb) | How do you train it further, with labels? | fine-tuning, layer decay |
 # | [11](11_which_mask.ipynb) | Which mask, and how much? | experiments with seeds |
 # | [12](12_boxes_and_masks.ipynb) | How does it find objects? | a segmenter and a detector |
+# | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | its hours, its memory, the roofline |
 # | [14](14_segment_anything_and_after.ipynb) | What came after? | a segmenter that follows your clicks |
 #
 # Most functions that you write on the way are those of the package `minimae`.

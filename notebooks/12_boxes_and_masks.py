@@ -800,5 +800,4 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # 5. A mask of values 0 to 150 is resized with bicubic interpolation. Which pixels are wrong?
 # <details><summary>Answer</summary>Those along the outlines, where numbers of two classes are mixed into the numbers of others, or of none.</details>
 #
-# Next: [14 · From here to Segment Anything](14_segment_anything_and_after.ipynb), where a click on any object gives its mask. (Chapter 13, ImageNet on
-# GPUs, is not written yet.)
+# Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does a run of the paper's size take?

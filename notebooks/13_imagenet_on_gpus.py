@@ -1,0 +1,830 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 13 · ImageNet on GPUs
+#
+# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count its operations, bytes, hours and memory, find out what
+# slows it down, and kill and resume a small run.
+#
+# Minutes: 45. Needs: chapters 04, 05 and 07.
+#
+# After this chapter you can
+#
+# - share an optimizer step among any number of GPUs, and show that the result stays the same;
+# - compute the least time of a run from its operations and from the bytes that it moves;
+# - say what bf16, compilation, CUDA graphs and sharding each save;
+# - compute how much memory and how many processor cores a run needs;
+# - resume a run that was killed, to the bit.
+
+# %% tags=["install", "remove-cell"]
+import os
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
+if find_spec("minimae") is None:  # on Colab and Binder
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
+
+# %% tags=["setup"]
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import minimae_book as book
+import numpy as np
+import torch
+from minimae_book import check
+from minimae_book import figures as plots
+from minimae_book.bench import roofline
+from minimae_book.figures.gpus import orders, time_bars
+from minimae_book.figures.gpus import roofline as roofline_figure
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DistributedSampler
+from torch.utils.flop_counter import FlopCounterMode
+
+from minimae import MAE, Mask, data, flops, make_mask, size
+from minimae.data.augment import Augmentation
+from minimae.data.pack import pack
+from minimae.data.photos import make_folder
+from minimae.data.reader import Reader
+from minimae.data.stream import open_folder, open_shards
+from minimae.model.masking import keep_count
+from minimae.model.sizes import block_flops, parameters
+from minimae.recipes import RECIPES, for_processes, recipe
+from minimae.tasks.pretrain import build, pretrain
+from minimae.train import distributed, precision, step
+from minimae.train.order import batch_at
+from minimae.train.schedule import scaled_lr
+
+work = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## The recipe
+#
+# In chapter 07 you trained a small model for a minute. The paper's run has the same loop and other numbers. The package keeps them as a
+# recipe, with the values of Table 8. This is ViT-L/16:
+
+# %% tags=["nbval-check-output"]
+large = recipe("imagenet-large")
+images = RECIPES["imagenet-large"].images
+print(f"{images:,} images of {large.image} pixels, {large.epochs} epochs, {large.warmup_epochs} of them warm-up")
+print(f"batch {large.batch}, accumulation {large.accumulate}: {large.images_per_step():,} images in an optimizer step")
+print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large.images_per_step()):.1e}")
+print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
+
+# %% [markdown]
+# A thousand million images are far too many for your machine, and this project has not run the recipe either. But you can compute what it
+# takes. The numbers of this chapter are of three kinds, and each says which it is: *computed* here, *measured* on a machine that is named, or *published*.
+#
+# ### One step on any number of GPUs
+#
+# The learning rate depends on all images of an optimizer step (chapter 07):
+#
+# **images per step = processes × batch × accumulation**
+#
+# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product: then the learning
+# rate, the schedule and the result stay the same. The batch is limited by the memory of a GPU, and accumulation fills up the rest.
+#
+# **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return
+# the batch and the accumulation of each process. Take the largest batch that gives no remainder.
+#
+# <details><summary>Hint</summary>
+#
+# A process has `window // processes` images of each step. Try the batches from the largest down.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch13-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def split_step(window, processes, fits):
+    """(batch, accumulation) of each process."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch13_split_step(split_step)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_split_step(window, processes, fits):
+    """(batch, accumulation) of each process."""
+    share = window // processes
+    batch = min(fits, share)
+    while share % batch:
+        batch -= 1
+    return batch, share // batch
+
+
+check.ch13_split_step(solution_split_step)
+
+# %% [markdown]
+# The package does this when it starts (`for_processes`):
+
+# %% tags=["nbval-check-output"]
+for processes in (1, 2, 8, 64):
+    shared = for_processes(large, processes)
+    print(f"{processes:2} processes × batch {shared.batch:3} × accumulation {shared.accumulate:2} = {shared.images_per_step(processes):,}")
+
+# %% [markdown]
+# Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients
+# and average them (**DDP**, distributed data parallel). The mean of equal parts is the mean of the whole. Two things remain that could differ: the order of the
+# images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
+# matter which process computes them.
+#
+# Test it. This script trains a small model of clothes for twelve steps. Run by `torchrun`, each process takes its part of every batch.
+
+# %%
+SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
+SCRIPT = f"""
+import os, sys, time
+from dataclasses import replace
+from pathlib import Path
+from minimae import data
+from minimae.recipes import for_processes, recipe
+from minimae.tasks.pretrain import pretrain
+from minimae.train.distributed import join, leave, world
+
+def hang(task, log):
+    if "--hang" in sys.argv and log["step"] == 8:
+        print("in step 8", flush=True)
+        time.sleep(60)
+
+join(os.environ, "cpu")
+run = for_processes(replace(recipe("fashion-demo"), **{SETTINGS}), world().size)
+pretrain(run, data.load("fashion").balanced_subset(640), Path(sys.argv[1]), quiet=True, callbacks=[hang])
+leave()
+"""
+(work / "train.py").write_text(SCRIPT)
+torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+print(subprocess.run([*torchrun, work / "train.py", work / "two"], capture_output=True, text=True, check=True).stdout or "done")
+
+# %% [markdown]
+# Two processes have trained one model. Now train it in one process, and again with half the batch and two accumulated passes. How far apart are the
+# weights at the end, in percent of the distance that they have moved?
+
+# %%
+few, run = data.load("fashion").balanced_subset(640), replace(recipe("fashion-demo"), **SETTINGS)
+one, _ = pretrain(run, few, quiet=True)
+halves, _ = pretrain(replace(run, batch=32, accumulate=2), few, quiet=True)
+start = build(run, few).state_dict()
+
+
+def distance(a, b):
+    """The Euclidean distance between all weights of two models."""
+    return float(sum((a[name] - b[name]).square().sum() for name in a)) ** 0.5
+
+
+saved = torch.load(work / "two" / "checkpoint.pt", weights_only=True)["model"]
+weights = {"two processes": saved, "two accumulated passes": halves.state_dict()}
+gaps = {name: distance(one.state_dict(), other) / distance(one.state_dict(), start) for name, other in weights.items()}
+print({name: f"{100 * gap:.4f} %" for name, gap in gaps.items()})
+
+# %% tags=["nbval-check-output"]
+print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values()))
+
+# %% [markdown]
+# The small difference is rounding: the same numbers are added in another order.
+#
+# ## How many operations?
+#
+# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. In a forward pass these products are computed ($t$ tokens, width
+# $d$, with $k$ visible and $m$ masked of $n$ patches):
+#
+# | part | tokens | operations |
+# |---|---|---|
+# | patch projection | k | 2 · k · values · width |
+# | encoder: `depth` blocks | 1 + k | `block_flops(1 + k, width)` each |
+# | from the encoder's width to the decoder's | 1 + k | 2 · (1 + k) · width · decoder width |
+# | decoder: all blocks but the last | 1 + n | `block_flops(1 + n, decoder_width)` each |
+# | the last block: only the m masked tokens are queries (chapter 05) | 1 + n | `block_flops(1 + n, decoder_width, queries=m)` |
+# | prediction | m | 2 · m · decoder width · values |
+#
+# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step costs three forward passes,
+# with one exception. Nobody needs the gradient of the pixels, so one patch projection is saved.
+#
+# **2 ★★ Your count.** Return the operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
+# `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
+#
+# <details><summary>Hint 1</summary>
+#
+# n = s.grid[0] * s.grid[1]
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Keep the projection in a variable: you add it to the forward pass, and subtract it once at the end.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch13-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def my_step_flops(s, ratio=0.75):
+    """Floating-point operations of the matrix products of a training step, for one image."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch13_step_flops(my_step_flops)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_my_step_flops(s, ratio=0.75):
+    """Floating-point operations of the matrix products of a training step, for one image."""
+    n, d = s.grid[0] * s.grid[1], s.decoder_width
+    k = keep_count(n, ratio)
+    projection = 2 * k * s.values * s.width
+    encoder = s.depth * block_flops(1 + k, s.width) + 2 * (1 + k) * s.width * d
+    decoder = (s.decoder_depth - 1) * block_flops(1 + n, d) + block_flops(1 + n, d, queries=n - k)
+    forward = projection + encoder + decoder + 2 * (n - k) * d * s.values
+    return 3 * forward - projection
+
+
+check.ch13_step_flops(solution_my_step_flops)
+
+# %% [markdown]
+# The package's version is in the folded cell.
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def step_flops(s, ratio=0.75):
+    """The package's count, for the layout that it computes."""
+    return flops(s, ratio).step
+
+
+# %% tags=["nbval-check-output"]
+step_flops = book.use(check.ch13_step_flops, my_step_flops, step_flops)
+
+# %% [markdown]
+# Is the count right? PyTorch can count while it computes. On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few seconds and no
+# memory.
+
+# %%
+with torch.device("meta"):
+    vit_b, pictures = MAE(size("base")), torch.empty(2, 3, 224, 224)
+hidden = make_mask(torch.arange(2), vit_b.size.grid)
+hidden = Mask(**{name: value.to("meta") for name, value in vars(hidden).items()})
+with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # attention as plain products, which the counter knows
+    vit_b(pictures, hidden).loss.backward()
+
+# %% tags=["nbval-check-output"]
+MODELS = {"base": "ViT-B/16", "large": "ViT-L/16", "huge": "ViT-H/14"}
+per_image = {name: step_flops(size(name)) for name in MODELS}
+print(f"ViT-B/16: PyTorch counts {counter.get_total_flops() / 2:,.0f} operations, you count {per_image['base']:,}")
+print("billion operations for a step and image:", {vit: round(per_image[name] / 1e9, 1) for name, vit in MODELS.items()})
+
+# %% [markdown]
+# ## How many hours, at least?
+#
+# A GPU cannot be faster than its matrix units. On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790 million
+# million operations per second (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). **How many hours does ViT-L need for 800 epochs on one
+# H200, if it does nothing but matrix products at this speed?**
+
+# %%
+book.predict("hours", 10, ask="ViT-L/16, 800 epochs of ImageNet, one H200 at 790 TFLOP/s: how many hours?")
+
+# %%
+PEAK, COPY = 790e12, 4.19e12  # FLOP/s of a matrix product, and bytes/s of a copy: measured on one H200
+seen = 800 * images
+least = {name: per_image[name] * seen / PEAK / 3600 for name in MODELS}
+
+# %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 10 and the computed 44 hours."}}
+book.reveal("hours", round(least["large"], 1), unit="hours")
+
+# %% [markdown]
+# *Figure 13.1: your guess and the computed hours.*
+#
+# The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What share of it
+# did the paper's run use?
+
+# %% tags=["nbval-check-output"]
+paper_flops = flops(size("large"), paper=True).step * seen
+print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.4 * 3600) / (128 * 61.5e12):.0f} % of the peak of 128 cores")
+
+# %% [markdown]
+# This share is called **MFU**, model FLOPs utilisation. A third is a common value. Where does the rest go?
+#
+# ## The roofline
+#
+# An operation does two things: it computes, and it moves bytes between the memory of the GPU and its processors. A good kernel does both at the same
+# time, so the slower of the two decides:
+#
+# **time = max(FLOP / peak, bytes / bandwidth)**
+#
+# The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190 operations for
+# each byte are needed to keep the matrix units busy. An operation with less is **memory-bound**: the matrix units wait for data.
+#
+# **3 ★★ The least time.** `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the least number of seconds for all of
+# them. `peak` is in FLOP/s, `bandwidth` in bytes/s.
+#
+# <details><summary>Hint</summary>
+#
+# Take the larger of two times for each operation, and then the sum. It is not the larger of two sums.
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch13-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def my_roofline_seconds(operations, peak, bandwidth):
+    """The least seconds for operations (FLOP, bytes) that run one after the other."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch13_roofline_seconds(my_roofline_seconds)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_my_roofline_seconds(operations, peak, bandwidth):
+    """The least seconds for operations (FLOP, bytes) that run one after the other."""
+    return sum(max(flops / peak, moved / bandwidth) for flops, moved in operations)
+
+
+check.ch13_roofline_seconds(solution_my_roofline_seconds)
+
+# %% [markdown]
+# The book's own version is folded below.
+
+
+# %% jupyter={"source_hidden": true} tags=["package:minimae_book.bench.roofline", "hide-input"]
+def roofline_seconds(operations: Iterable[tuple[float, float]], peak: float, bandwidth: float) -> float:
+    """The least seconds for operations (FLOP, bytes) that run one after the other: each computes and moves its bytes at the same time."""
+    return sum(max(flops / peak, moved / bandwidth) for flops, moved in operations)
+
+
+# %% tags=["nbval-check-output"]
+roofline_seconds = book.use(check.ch13_roofline_seconds, my_roofline_seconds, roofline_seconds)
+
+# %% [markdown]
+# Now place the parts of ViT-B/16 on the roof. A number in bf16 has 2 bytes, in float32 4. An operation reads its inputs and writes its outputs once.
+
+
+# %%
+def products(t, d, batch=512):
+    """(FLOP, bytes) of the wide layer of the MLP, and of fused attention, for a batch of sequences of t tokens, in bf16."""
+    rows = batch * t
+    return {"MLP": (8 * rows * d * d, 2 * (rows * d + 4 * d * d + 4 * rows * d)), "attention": (4 * rows * t * d, 2 * 4 * rows * d)}
+
+
+d, rows, learned = 768, 512 * 50, parameters(size("base"))[1]
+parts = {"encoder, 50 tokens": products(50, d), "decoder, 197 tokens": products(197, 512)}
+parts["no matrix product"] = {  # operations for each value, roughly
+    "GELU": (10 * 4 * rows * d, 2 * 2 * 4 * rows * d),
+    "LayerNorm": (8 * rows * d, (4 + 4) * rows * d),
+    "AdamW": (12 * learned, 28 * learned),  # reads weight, gradient and two moments; writes all but the gradient
+    "residual sum": (rows * d, (4 + 2 + 4) * rows * d),
+}
+
+# %% mystnb={"image": {"alt": "The roofline of an H200 on logarithmic axes: a slope that rises to 790 TFLOP/s at 189 FLOP per byte, then a flat roof. The MLPs of encoder and decoder are on the flat roof. Attention is on the slope, at 25 FLOP per byte in the encoder and 98 in the decoder. GELU, LayerNorm, AdamW and the residual sum are far down on the slope, at 2.5 FLOP per byte and less."}}
+roofline_figure(parts, peak=PEAK, bandwidth=COPY)
+
+# %% [markdown]
+# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and AdamW are rough counts,
+# 8 to 12 for each value.*
+#
+# The matrix products can reach the roof. All others are memory-bound: on 2.5 FLOP per byte, GELU runs at one hundredth of the peak. Even fused attention is memory-bound, because an MAE
+# has few tokens. Attention that is not fused would also write its scores, a number for each pair of tokens and each head, and read them again several times.
+# The optimizer matters little here: it runs once for 4,096 images.
+#
+# ### A whole step
+#
+# Now add up a whole step. PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the package's model in bf16 this
+# way, and notes the FLOP and bytes of each operation. It is short:
+
+# %%
+book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
+
+# %%
+batches = {"base": 512, "large": 256, "huge": 128}  # of the recipes
+steps = {name: roofline.step_of(size(name), batch) for name, batch in batches.items()}
+
+# %%
+bounds = {}
+for name, vit in MODELS.items():
+    pairs = [(o.flops, o.bytes) for o in steps[name].operations.elements()]
+    bounds[name] = batches[name] / roofline_seconds(pairs, PEAK, COPY)
+    moved = sum(o.bytes for o in steps[name].operations.elements()) / batches[name]
+    print(f"{vit}: {len(pairs):,} operations move {moved / 1e6:,.0f} MB for each image; at most {bounds[name]:,.0f} images/s")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+results = Path("../docs/gpu.json")
+if results.is_file():  # the numbers above are those of the file
+    rows_of_file = json.loads(results.read_text())["bench"]
+    assert all(abs(row["ceilings"]["pretrain"]["matmul TFLOP/s"] * 1e12 / PEAK - 1) < 0.005 for row in rows_of_file)
+    assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
+
+# %% [markdown]
+# The next figure divides the least time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
+
+# %%
+book.predict("products", 90, ask="ViT-B/16: what share of the least time of a step do the matrix products take (in %)?")
+
+# %%
+kinds_of = {MODELS[name]: roofline.by_kind(steps[name], PEAK, COPY) for name in MODELS}
+share = 100 * kinds_of["ViT-B/16"]["matrix products"] / sum(kinds_of["ViT-B/16"].values())
+
+# %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 90 and the computed share, 48 percent."}}
+book.reveal("products", round(share, 1), unit="% of the least time of a step (ViT-B/16)")
+
+# %% [markdown]
+# *Figure 13.3: your guess and the computed share.*
+#
+# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured: eager, bf16, the same batches, torch 2.11, 2026-11-28). ViT-B was not measured.
+
+# %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
+measured = {"large": 2_250, "huge": 1_050}  # images/s
+time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()})
+
+# %% [markdown]
+# *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the measured time.*
+#
+# The blue part is the bound of Figure 13.1. Two things add to it. Memory-bound operations take as long as the products in ViT-B, and half as long in ViT-H. The rest, up to the mark, is what real
+# kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof.
+
+# %% tags=["nbval-check-output"]
+for name, rate in measured.items():
+    print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
+
+# %% [markdown]
+# Both models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run at 4,200 images/s; only a run can tell.
+#
+# ### Hours and money
+#
+# Put in the price that you pay. The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed this yet.
+
+# %%
+price = 3.0  # for one GPU and one hour: put in yours
+print("800 epochs of ImageNet   products only   roofline, eager   measured, eager   on 8 GPUs    price")
+for name, vit in MODELS.items():
+    hours = {"products": least[name], "roofline": seen / bounds[name] / 3600, "measured": seen / measured.get(name, np.nan) / 3600}
+    line = f"{vit:22}{hours['products']:14.0f} h{hours['roofline']:16.0f} h"
+    if name in measured:
+        line += f"{hours['measured']:16.0f} h{hours['measured'] / 8:10.1f} h{price * hours['measured']:9,.0f}"
+    print(line)
+
+# %% [markdown]
+# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores (published, Table 2): 15.4 for ViT-L and 34.5 for ViT-H.
+#
+# > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L 42.4 h with mask tokens in the encoder and 15.4 h without, ViT-H 119.6 h
+# > (estimated) and 34.5 h. Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
+# > **Our deviation.** The same settings, on GPUs. No run of this project on ImageNet has been finished, or started.
+#
+# ## How to lose less
+#
+# ### bf16
+#
+# The matrix units are fast only with short numbers. Two formats have 16 bits. `float16` spends more bits on precision, `bfloat16` more on range. Three numbers show the difference:
+
+# %% tags=["nbval-check-output"]
+for kind in (torch.float32, torch.float16, torch.bfloat16):
+    tiny, big, near = (float(torch.tensor(x, dtype=kind)) for x in (1e-8, 1e5, 1 + 1 / 256))
+    print(f"{str(kind)[6:]:9}  1e-8 → {tiny:.0e}   100,000 → {big:9,.0f}   1 + 1/256 → {near:.6f}")
+
+# %% [markdown]
+# Small gradients vanish in float16, and large activations become infinite. So float16 needs a **loss scaler**, which multiplies the loss before the backward pass and looks for infinities after it.
+# bf16 has the range of float32 and needs none. But it cannot tell 1 + 1/256 from 1. If the weights were in bf16, most updates would be
+# lost. So **autocast** makes bf16 copies for the products only. What stays in float32? Watch one forward pass:
+
+# %%
+kinds = {}
+small = MAE("nano")
+for name, layer in small.named_modules():
+    layer.register_forward_hook(lambda _, __, out, name=name: kinds.update({name: out.dtype} if isinstance(out, torch.Tensor) else {}))
+with torch.no_grad(), precision.autocast(torch.device("cpu"), "bf16"):
+    loss = small(torch.randn(2, 1, 28, 28)).loss
+
+# %% tags=["nbval-check-output"]
+block = "encoder.blocks.0"
+for name in (f"{block}.norm1", f"{block}.attention.qkv", f"{block}.mlp.up", f"{block}.mlp", block):
+    print(f"{name:31}{str(kinds[name])[6:]}")
+print(f"{'loss':31}{str(loss.dtype)[6:]}\n{'weights and their gradients':31}{str(small.encoder.blocks[0].mlp.up.weight.dtype)[6:]}")
+
+# %% [markdown]
+# The norms, the sum along the blocks (the residual stream), the loss, the weights, their gradients and AdamW's moments stay in float32.
+#
+# ### Compilation: fewer bytes
+#
+# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** neighbours: the value stays in the processor between them. Take the end of attention: add the result to the
+# residual stream, normalise, and cast to bf16 for the next product. How many bytes are moved for each value?
+
+# %% tags=["nbval-check-output"]
+eager = {"sum": 4 + 2 + 4, "LayerNorm": 4 + 4, "cast": 4 + 2}  # read stream and branch, write stream; read, write; read, write
+fused = {"read stream and branch, write stream and input of the product": 4 + 2 + 4 + 2}
+print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
+
+# %% [markdown]
+# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured it for a small model only: `photos-tiny` at batch 1,024 went from 17,256 to 28,577
+# images/s on one H200 with compiled blocks and a CUDA graph ([benchmarks](../docs/benchmarks.md#on-a-gpu)). Compiled models of the paper's sizes have not been measured.
+#
+# ### CUDA graphs: fewer launches
+#
+# The host starts every kernel, which takes it a few microseconds. If the kernels are long, the host is ahead of the GPU, and this costs nothing. If they are short, the GPU waits. A **CUDA
+# graph** records all kernels of a step once, and replays them with one launch.
+
+# %%
+tiny_size = recipe("photos-tiny").size_at(64, 3)
+cases = {"ViT-L/16": (steps["large"], 1e6 * 256 / 2_250), "photos-tiny": (roofline.step_of(tiny_size, 1_024), 1e6 * 1_024 / 17_256)}
+for name, (counted_step, microseconds) in cases.items():
+    count = counted_step.operations.total()
+    print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
+
+# %% [markdown]
+# Both are well above a few microseconds, so a graph alone should bring little here. It brought 2 % for `photos-tiny` (17,528 images/s, measured), and the other 64 % came from compilation. In the tests on the GPU, a model of four
+# small layers and tiny batches ran 2.7 times as fast with a graph: 3,002 instead of 1,100 images/s. A graph has fixed shapes, and nothing in it may wait. Here is what the package records:
+
+# %%
+book.excerpt(step.GraphStep.compute, "with backends", "return")
+
+# %% [markdown]
+# The loss is returned as a tensor on the GPU. A call of `loss.item()` in each step would make the host wait until the GPU has finished, and then the GPU would wait for the host. `fit` in chapter 07 reads the loss only when it logs.
+#
+# ### The loader: enough images
+#
+# A GPU that takes 2,250 images/s needs 2,250 JPEGs decoded each second. Processor cores do that. Measure one of yours. The pictures are JPEGs of the sizes that are common in ImageNet, cut from photographs, and the same
+# pictures in **shards** of 256 pixels, made by `minimae data pack`. Each worker reads, decodes, crops and resizes.
+
+# %%
+folder = make_folder(work / "pictures", classes=4, train=16, val=1)
+pack(folder, "train", work / "packed", workers=1, quiet=True)
+streams = {"full-size JPEG": open_folder(folder, "train"), "packed at 256 pixels": open_shards(work / "packed", "train")}
+rates = {}
+for _ in range(3):
+    for name, stream in streams.items():
+        reader, started = Reader(stream, (224, 224), Augmentation(), seed=0), time.perf_counter()
+        reader[np.arange(64), np.zeros(64, dtype=int)]
+        rates[name] = max(rates.get(name, 0.0), 64 / (time.perf_counter() - started))
+
+# %%
+for name, rate in rates.items():
+    cores = ", ".join(f"{MODELS[model]} {images_per_s / rate:.0f}" for model, images_per_s in measured.items())
+    print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
+
+# %% [markdown]
+# Our own measurement on a quiet machine is 338 images/s for full-size JPEGs and 576 for shards on one AMD EPYC core; if the GPU crops, 527 and 934
+# ([benchmarks](../docs/benchmarks.md#from-file-to-device)).
+#
+# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for images?
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch13-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def waiting_share(gpu, core, cores):
+    """The share of the time, from 0 to 1, in which the GPU has no images."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch13_waiting_share(waiting_share)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_waiting_share(gpu, core, cores):
+    """The share of the time, from 0 to 1, in which the GPU has no images."""
+    return max(0.0, 1 - cores * core / gpu)
+
+
+check.ch13_waiting_share(solution_waiting_share)
+
+# %% [markdown]
+# Every run logs this share as `waiting` in `metrics.jsonl`. On the GPU's side, the next batch is copied while the current one is computed (`Prefetch` in `minimae/train/step.py`).
+#
+# ## Memory: DDP or FSDP2
+#
+# What has to be in the memory of a GPU? For each parameter four numbers in float32: the weight, its gradient, and AdamW's two moments. With DDP each GPU
+# has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds one N-th. It collects the weights of a block when it needs them, and discards them
+# afterwards.
+#
+# **5 ★ States.** How many bytes do these four numbers take on one GPU?
+
+
+# %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
+def state_bytes(parameters, processes, shard):
+    """Bytes of weights, gradients and moments on one GPU. shard: FSDP2 instead of DDP."""
+    raise NotImplementedError("your turn")
+
+
+# %% tags=["exercise-check"]
+check.ch13_state_bytes(state_bytes)
+
+# %% [markdown]
+# *The solution is folded below. Open it when you have tried.*
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
+def solution_state_bytes(parameters, processes, shard):
+    """Bytes of weights, gradients and moments on one GPU. shard: FSDP2 instead of DDP."""
+    return 16 * parameters / (processes if shard else 1)
+
+
+check.ch13_state_bytes(solution_state_bytes)
+
+# %% [markdown]
+# The other part are the **activations**: all results of the forward pass that the backward pass needs. The fake step above has counted them too, because autograd says which tensors it keeps.
+
+# %%
+memory = {}
+for name, vit in MODELS.items():
+    for label, share in (("DDP", 1), ("FSDP2 on 8", 8)):
+        one_of = 4 * steps[name].parameters / share / 1e9
+        memory[f"{vit}, {label}"] = {"weights and gradients": 2 * one_of, "AdamW": 2 * one_of, "activations": steps[name].activations / 1e9}
+
+# %% mystnb={"image": {"alt": "Six horizontal bars of gigabytes on one GPU, in parts: weights and gradients, AdamW, activations. ViT-B with DDP 25.8 and with FSDP2 24.3; ViT-L 24.9 and 20.3; ViT-H 29.1 and 19.9. Activations are by far the largest part of every bar."}}
+plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
+
+# %% [markdown]
+# *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of the libraries, are left out.*
+#
+# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. The largest need is at the end of the forward pass, when all activations exist and no gradient yet: activations and 12 bytes for each
+# parameter.
+
+# %% tags=["nbval-check-output"]
+for name, peak in (("large", 24.28), ("huge", 26.94)):
+    expected = (steps[name].activations + 12 * steps[name].parameters) / 1e9
+    print(f"{MODELS[name]}: computed {expected:.1f} GB, measured {peak:.1f} GB")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+if results.is_file():
+    assert [row["rows"][0]["gigabytes"] for row in rows_of_file] == [24.28, 26.94]
+    assert [row["rows"][0]["images_per_s"] for row in rows_of_file] == list(measured.values())
+
+# %% [markdown]
+# So even ViT-H fits on a GPU of 40 GB without sharding, because a smaller batch makes the activations smaller. Sharding is needed when the states themselves do not fit: at 80 GB and 16 bytes, that is at 5,000
+# million parameters. It is not free. DDP exchanges all gradients once in an optimizer step; FSDP2 also collects all weights in every forward and every backward pass.
+
+# %% tags=["nbval-check-output"]
+count, rate = steps["huge"].parameters, 8 * 1_050
+exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and receives 7/8 of all gradients, twice; 450 GB/s each way (data sheet)
+print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
+
+# %% [markdown]
+# DDP exchanges while the backward pass still runs, so most of this is hidden. With accumulation, gradients are exchanged in the last pass only (`sync_gradients`).
+#
+# ## Kill it, resume it
+#
+# A run of days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved its state before it ended. A failing machine leaves no time for that. So start
+# the script from above in one process, wait until it is in step 8, and **kill** it. A killed process cannot save anything.
+
+# %%
+victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
+print("the run says:", victim.stdout.readline().strip())
+victim.kill()
+print("killed, exit code", victim.wait())
+left = torch.load(work / "killed" / "checkpoint.pt", weights_only=True)
+print("on the disk: a checkpoint of step", left["step"])
+
+# %% [markdown]
+# Now resume it, and compare with the run in one process that was never interrupted.
+
+# %%
+resumed, result = pretrain(run, few, work / "killed", resume=True, quiet=True)
+equal = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), resumed.state_dict().values(), strict=True)]
+
+# %% tags=["nbval-check-output"]
+print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equal to the last bit")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert all(equal) and left["step"] < 8
+
+# %% [markdown]
+# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one step, and five minutes on average. A checkpoint
+# holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
+# $w/s + s/(2M)$ of the time. This is least at $s = \sqrt{2wM}$:
+
+# %% tags=["nbval-check-output"]
+for seconds in (2, 10, 60):
+    print(f"saving takes {seconds:2} s, one failure a day: save every {(2 * seconds * 86_400) ** 0.5 / 60:.0f} minutes")
+
+# %% [markdown]
+# ## The real commands
+#
+# ```sh
+# minimae data pack /data/imagenet imagenet-256                                              # once: shards of 256 pixels
+# torchrun --standalone --nproc-per-node=8 -m minimae pretrain imagenet-large --data imagenet-256 --dry-run
+# torchrun --standalone --nproc-per-node=8 -m minimae pretrain imagenet-large --data imagenet-256 --out runs/large --auto-resume
+# torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
+# ```
+#
+# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine. Do it first. [Launching](../docs/launching.md) has the commands for
+# several machines and a script for SLURM.
+#
+# What has been run, and where ([all of it](../docs/runs.md)):
+#
+# | | where |
+# |---|---|
+# | two processes compared with one, DDP with FSDP2, killed and restarted | CPUs, gloo (in the tests, and above) |
+# | a dry run of the ImageNet recipes | CPUs |
+# | the loop, CUDA graphs, precision, checkpoints; speed of ViT-L and ViT-H | one H200 |
+# | several GPUs (NCCL), SLURM, GPUs that read files | **not run yet** |
+# | ImageNet: pre-training, fine-tuning, probe | **not run yet** |
+#
+# ## Where this lives
+#
+# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`, `split_step` is `for_processes` in `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording
+# and `step.py` the step. `minimae bench` measures what this chapter computes. The count with fake tensors is the book's: `minimae_book/bench/roofline.py`.
+#
+# DDP or FSDP2 is one line of `fit`, and this is what it calls:
+
+# %%
+book.excerpt(distributed.wrap_distributed, "if world()", "return DistributedDataParallel")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+assert for_processes(large, 8).batch == solution_split_step(4096, 8, large.batch)[0]
+assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, large.batch)[1] for n in (1, 2, 8, 64))
+
+# %% [markdown]
+# ## Break-it lab: a loop for two GPUs
+#
+# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for this purpose. It shuffles the images, and gives each process its part. Training runs without an error, and the loss falls. Here is what process 0 gets
+# from 24 images, in batches of four, beside what the package gives it:
+
+# %%
+sampler = DistributedSampler(range(24), num_replicas=2, rank=0, shuffle=True, seed=0)
+theirs = [list(sampler) for epoch in range(4)]  # the loop: for epoch in range(epochs): for image in sampler: …
+
+
+def part_of_process_0(epoch):
+    """Three steps of eight images; process 0 takes the first four of each."""
+    return [int(i) for s in range(3) for i in batch_at(8 * (3 * epoch + s), 8, images=24, seed=0)[0][:4]]
+
+
+ours = [part_of_process_0(epoch) for epoch in range(4)]
+
+# %% mystnb={"image": {"alt": "Two tables of image numbers, four epochs in rows and three steps of four images in columns. In the colleague's table all four rows are the same. In ours every row is different."}}
+orders({"the colleague's": theirs, "ours": ours}, batch=4)
+
+# %% [markdown]
+# *Figure 13.6: the images that process 0 sees in four epochs (24 images, two processes, batches of four, seed 0). Each number is an image.*
+#
+# What is wrong, and what does it do to the training? Why is there no error?
+#
+# <details><summary>Diagnosis</summary>
+#
+# All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number: `sampler.set_epoch(epoch)`. It was forgotten. So process 0 never sees the images of process
+# 1, and every image always meets the same others in its batch. The loss falls all the same, because each image is still used once in an epoch. Print the first indices of two epochs to find this bug.
+# </details>
+
+# %% tags=["nbval-check-output"]
+print(f"images that process 0 has seen after four epochs: theirs {len({i for row in theirs for i in row})}, ours {len({i for row in ours for i in row})} of 24")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+sampler.set_epoch(1)
+assert list(sampler) != theirs[0] == theirs[3]
+
+# %% [markdown]
+# Other faults of this kind, none of which raises an error:
+#
+# | the fault | what you see |
+# |---|---|
+# | the learning rate is scaled by the batch of one process | learning is slower with more GPUs |
+# | all processes draw masks from the same seed | all GPUs hide the same patches of their n-th image |
+# | `loss.item()` in every step | the GPU is busy for a part of the time only, and the loader does not wait |
+# | gradients are exchanged in every accumulated pass | the result is right, but slow on several machines |
+# | each process evaluates all images | the evaluation takes as long on eight GPUs as on one |
+#
+# ## Summary
+#
+# An optimizer step has processes × batch × accumulation images; keep the product, and the result stays the same. A step costs three forward passes, and the count divided by the peak is a bound on the time. The roofline is a better bound,
+# because most operations only move bytes; our measured runs reach 60 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and sharding helps only with the states. A
+# killed run continues from its last checkpoint with the same bits.
+#
+# ## Five questions
+#
+# 1. You go from 8 to 16 GPUs. What do you change in the recipe?
+# <details><summary>Answer</summary>The accumulation, or else the batch of each process: half of it. The product, 4,096, stays, and so do the learning rate and the schedule.</details>
+#
+# 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
+# <details><summary>Answer</summary>50 × 4.19 TB/s = 210 TFLOP/s. It is memory-bound, because the ridge is at about 190.</details>
+#
+# 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast. Why?
+# <details><summary>Answer</summary>Only the matrix products become faster. Memory-bound operations take as long as before. Compilation would help: it saves bytes.</details>
+#
+# 4. ViT-L does not fit into the memory of your GPU. Does FSDP2 help?
+# <details><summary>Answer</summary>Hardly: most of the memory is activations, which are not sharded. Halve the batch and double the accumulation.</details>
+#
+# 5. Your GPU waits 30 % of the time. What do you try first?
+# <details><summary>Answer</summary>Pack the images at 256 pixels, and start more workers if there are cores left. A faster GPU would only wait longer.</details>
+#
+# Next: [14 · From here to Segment Anything](14_segment_anything_and_after.ipynb), where a click on any object gives its mask.
