@@ -15,7 +15,7 @@ PY   := $(VENV)/bin/python
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_MAX_       := 0
 
-.PHONY: help run test lab book student docs notes weights lint clean
+.PHONY: help run test lab book student slides docs notes weights lint clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -40,6 +40,9 @@ book: $(VENV)/.lab-stamp ## run the chapters' scripts and write the notebooks (C
 student: $(VENV)/.lab-stamp ## copies of the notebooks without solutions and outputs, in student/
 	$(PY) notebooks/build.py --student student
 
+slides: $(VENV)/.docs-stamp ## slides of the chapters for lectures, in slides/: open them in a browser
+	$(PY) docs/slides.py slides
+
 docs: $(VENV)/.docs-stamp ## build the site into docs/_build/html, and open every page in a browser if there is one
 	$(PY) -m sphinx -b html -q -W --keep-going docs docs/_build/html
 	$(PY) docs/check.py docs/_build/html
@@ -55,7 +58,7 @@ lint: $(VENV)/.test-stamp ## ruff and mypy
 	$(PY) -m mypy
 
 clean: ## remove .venv, caches and builds; runs/ and data/downloads/ stay
-	rm -rf $(VENV) build dist student docs/_build docs/api docs/notebooks docs/changelog.md docs/images/photographs.webp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist student slides docs/_build docs/api docs/notebooks docs/changelog.md docs/images/photographs.webp .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed. A stamp is written only when pip has succeeded; the test extra holds the other two.

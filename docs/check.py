@@ -1,9 +1,9 @@
 """Open every page of the built site in a headless browser, as wide as a desk's screen and as narrow as a phone's, light and dark.
 
 ``python docs/check.py [FOLDER]`` prints what a reader would dislike: errors in the console, requests to the network, missing pictures,
-maths that is still source, pages wider than the screen, a search that finds nothing; and what axe finds serious for readers with
-disabilities, on the page that runs a model after a reconstruction, and on one page of each kind, or with ``--all`` on every page that is
-not made from docstrings (minutes). Needs Chromium or Chrome on the PATH.
+maths that is still source, pages wider than the screen, crowded slides, a search that finds nothing; and what axe finds serious for
+readers with disabilities, on the page that runs a model after a reconstruction, and on one page of each kind, or with ``--all`` on every
+page that is not made from docstrings (minutes). Needs Chromium or Chrome on the PATH.
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ FAULTS = """() => {
   const typeset = document.querySelectorAll('article .math mjx-container').length
   if (source && typeset < source) faults.push(`${source - typeset} of ${source} formulas are not typeset`)
   if (!document.querySelector('h1') && !location.pathname.includes('_modules')) faults.push('no title')
+  return faults
+}"""
+
+CROWDED = """() => {
+  const faults = []
+  for (let number = 1; number <= Reveal.getTotalSlides(); number++, Reveal.next()) {
+    const slide = Reveal.getCurrentSlide()
+    const right = Math.max(...[...slide.querySelectorAll(':not(aside *)')].map(e => e.getBoundingClientRect().right))
+    if (slide.scrollHeight > 721 || right > 1281) faults.push(`slide ${number} is ${slide.scrollHeight} px high, and ends at ${right} px`)
+    if (parseFloat(slide.style.getPropertyValue('--size')) < 20) faults.push(`slide ${number} has small type`)
+    for (const image of slide.querySelectorAll('img')) if (!image.naturalWidth || !image.alt) faults.push(`slide ${number}: ${image.alt}`)
+  }
   return faults
 }"""
 
@@ -94,10 +106,24 @@ def check(folder: Path, executable: str, *, every: bool = False) -> dict[str, li
                     look(tab, page.as_uri())
                     if faults := barriers(tab):
                         found.setdefault(f"{name} ({size['width']} px)", []).extend(faults)
+            for deck in sorted((folder / "_static" / "slides").glob("*.html")) if size is DESK else []:
+                heard.clear()
+                if faults := [*crowded(tab, deck.as_uri()), *heard]:
+                    found[f"slides/{deck.name}"] = faults
             if size is DESK and not hits(tab, folder, "mask"):
                 found["search.html"] = ["the search finds nothing for 'mask'"]
         chrome.close()
     return found
+
+
+def crowded(tab: Any, url: str) -> list[str]:
+    """The slides of a deck, 1280 × 720, that lose something below or beside the screen, or that need type below 20 pixels to fit."""
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    tab.goto(url)
+    tab.wait_for_function("() => window.Reveal && Reveal.isReady()")
+    faults = list(tab.evaluate(CROWDED))
+    tab.set_viewport_size(DESK)
+    return faults
 
 
 def compressed(tab: Any, url: str) -> int:

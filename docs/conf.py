@@ -60,12 +60,19 @@ def with_moving_figure(chapter: str, text: str) -> str:
     return json.dumps(book)
 
 
+def with_slides(chapter: str, text: str) -> str:
+    """The notebook with a link to its slides at the end of its first cell."""
+    book = json.loads(text)
+    book["cells"][0]["source"] += ["\n", "\n", f'<a href="../_static/slides/{chapter}.html">Slides of this chapter</a>']
+    return json.dumps(book)
+
+
 copy = HERE / "notebooks"
 shutil.rmtree(copy, ignore_errors=True)
 shutil.copytree(ROOT / "notebooks" / "images", copy / "images")
 for script in chapters():
     text = with_moving_figure(script.stem, script.with_suffix(".ipynb").read_text(encoding="utf-8"))
-    (copy / f"{script.stem}.ipynb").write_text(outward(text), encoding="utf-8")
+    (copy / f"{script.stem}.ipynb").write_text(outward(with_slides(script.stem, text)), encoding="utf-8")
 (copy / "paper-map.md").write_text(outward((ROOT / "notebooks" / "paper-map.md").read_text(encoding="utf-8")), encoding="utf-8")
 shutil.rmtree(HERE / "api", ignore_errors=True)
 reference.write(HERE / "api")

@@ -1,4 +1,5 @@
-"""What happens to the site when Sphinx has built it: it gets the weights for the page in the browser, and loses what no page needs.
+"""What happens to the site when Sphinx has built it: it gets the weights for the page in the browser and the slides of the
+chapters, and loses what no page needs.
 
 The theme brings its icons twice, as a font of 2,000 and as a script of 1.6 MB, and loads the search index on every page. It also logs
 to the console.
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lab
+import slides
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 
@@ -58,3 +60,4 @@ def finish(app: Any, error: Exception | None) -> None:
         lighten(folder)
         keep_used_icons(folder)
         lab.write(folder / "_static" / "lab")
+        slides.write(folder / "_static" / "slides")

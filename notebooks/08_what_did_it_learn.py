@@ -28,6 +28,7 @@
 
 # %% tags=["install", "remove-cell"]
 import os
+from importlib import invalidate_caches
 from importlib.util import find_spec
 
 from IPython import get_ipython
@@ -35,6 +36,9 @@ from IPython import get_ipython
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
 if find_spec("minimae") is None:  # on Colab and Binder
     get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/minimae/minimae'")
+    invalidate_caches()
+    if find_spec("minimae") is None:
+        raise ImportError("minimae was not installed; pip's message above says why. It needs Python 3.10 or newer, and a network")
 
 # %% tags=["setup"]
 from dataclasses import replace

@@ -2,9 +2,10 @@
 
 A chapter is edited as ``NN_name.py`` (jupytext's py:percent); this runs it from top to bottom and writes ``NN_name.ipynb`` with its
 outputs, and nothing in it that tells where or when it was made but the seconds it took. A chapter that stops, or that writes to
-stderr, is not written. ``--times`` prints what the committed notebooks took; ``--student FOLDER`` writes copies without solutions
-and outputs for students, ``--nbgrader FOLDER`` the same with marked solutions for nbgrader's folder source/. ``--keep-outputs [NN …]``
-copies changed cells into the notebooks without running them: for changes that cannot alter what a cell prints.
+stderr, is not written. ``--times`` prints what the committed notebooks took, ``--points`` what their exercises are worth;
+``--student FOLDER`` writes copies without solutions and outputs for students, ``--nbgrader FOLDER`` the same with marked solutions for
+nbgrader's folder source/. ``--keep-outputs [NN …]`` copies changed cells into the notebooks without running them: for changes that cannot
+alter what a cell prints.
 """
 
 from __future__ import annotations
@@ -30,17 +31,22 @@ BUDGET_SECONDS = {  # of each chapter, on two cores
     "00": 90, "01": 40, "02": 60, "03": 60, "04": 60, "05": 60, "06": 90, "07": 170, "08": 170, "09": 110, "10": 180, "11": 150,
     "12": 120, "13": 170, "14": 170,
 }  # fmt: skip
-REPOSITORY = "minimae/minimae"  # on GitHub: where the badges and the install cell of every chapter point
+REPOSITORY = "minimae/minimae"  # on GitHub: the only place of the address in badges, install cells and the site's links
 PUBLISHED = False  # True once it can be reached: then badges for Colab and Binder stand under every title
-INSTALL = f"""\
+# After a change of either: build.py --keep-outputs
+INSTALL = """\
 import os
+from importlib import invalidate_caches
 from importlib.util import find_spec
 
 from IPython import get_ipython
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: with models this small, a second thread mostly waits
 if find_spec("minimae") is None:  # on Colab and Binder
-    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/{REPOSITORY}'")
+    get_ipython().run_line_magic("pip", "install -q 'minimae[book] @ git+https://github.com/{repository}'")
+    invalidate_caches()
+    if find_spec("minimae") is None:
+        raise ImportError("minimae was not installed; pip's message above says why. It needs Python 3.10 or newer, and a network")
 """
 FOLDED = "*The solution is folded below. Open it when you have tried.*"
 METADATA = nbformat.from_dict(
@@ -58,6 +64,11 @@ def chapters(*beginnings: str) -> list[Path]:
     return [path for path in found if not beginnings or path.stem.startswith(beginnings)]
 
 
+def install_cell() -> str:
+    """The cell that installs the package where it is missing."""
+    return INSTALL.format(repository=REPOSITORY).strip()
+
+
 def badges(chapter: str) -> str:
     """The line under a chapter's title: where else it can be opened. Nothing until the repository is public."""
     if not PUBLISHED:
@@ -72,6 +83,10 @@ def notebook_of(script: Path) -> Any:
     notebook = jupytext.read(script, fmt="py:percent")
     for place, cell in enumerate(notebook.cells):
         cell["id"] = f"{script.stem[:2]}-{place:03d}"
+        if "install" in cell.metadata.get("tags", []):
+            cell["source"] = install_cell()
+    if line := badges(script.stem):
+        notebook.cells[0]["source"] = notebook.cells[0].source.replace("\n\n", f"\n\n{line}\n\n", 1)
     notebook.metadata = deepcopy(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
@@ -80,7 +95,7 @@ def notebook_of(script: Path) -> Any:
 def script_of(notebook: Any) -> str:
     """The text of the script that belongs to a notebook: what ``NN_name.py`` must hold."""
     bare = nbformat.from_dict({**notebook, "metadata": {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "jupytext")}})
-    text = jupytext.writes(bare, fmt="py:percent")
+    text = re.sub(r"(?m)^# \[!\[Open in Colab\].*\n#\n", "", jupytext.writes(bare, fmt="py:percent"))
     return re.sub(r"(?m)^# +(?:jupytext_version|format_version): .*\n", "", text)
 
 
@@ -115,12 +130,12 @@ def keep_outputs(script: Path) -> Any:
 def student_copy(notebook: Any, *, regions: bool = False) -> Any:
     """A chapter as a course hands it out: stubs to fill in, no solutions, no outputs; nbgrader can collect and grade it.
 
-    An exercise cell carries nbgrader's metadata in the chapter already. After each check comes a locked cell worth one point,
-    whose value is 1 when the check passes and 0 when it does not: nbgrader takes that number as the score, and "run all" goes on.
+    An exercise cell carries nbgrader's metadata in the chapter already. After each check comes a locked cell worth a point for each
+    star. Its value is these points if the check passes, otherwise 0: nbgrader takes that number as the score, and "run all" goes on.
     With ``regions`` the exercise cells hold the solution between ### BEGIN SOLUTION and ### END SOLUTION: that is what a teacher
     puts into nbgrader's folder source/, where ``nbgrader generate_assignment`` takes them out.
     """
-    copy, cells, exercise = deepcopy(notebook), [], None
+    copy, cells, exercise, points = deepcopy(notebook), [], None, stars(notebook)
     for cell in copy.cells:
         tags = cell.metadata.get("tags", [])
         if "solution" in tags and regions:
@@ -135,15 +150,36 @@ def student_copy(notebook: Any, *, regions: bool = False) -> Any:
         cells.append(cell)
         exercise = cell if "exercise" in tags else exercise
         if "exercise-check" in tags:
+            worth = points[exercise.metadata["nbgrader"]["grade_id"]]
             name = f"{exercise.metadata['nbgrader']['grade_id']}-point"
-            told = {"grade": True, "points": 1, "solution": False, "locked": True, "task": False, "schema_version": 3, "grade_id": name}
+            told = {"grade": True, "points": worth, "solution": False, "locked": True, "task": False, "schema_version": 3, "grade_id": name}
             told = {"tags": ["exercise-point"], "nbgrader": told}
-            point = nbformat.v4.new_code_cell(f"int({cell.source.strip()}.ok)  # 1 point", metadata=told)
+            source = f"{worth} * int({cell.source.strip()}.ok)  # {worth} point{'s' * (worth > 1)}"
+            point = nbformat.v4.new_code_cell(source, metadata=told)
             cells.append(nbformat.from_dict({**point, "id": name}))
     copy.cells = cells
     copy.metadata.pop("minimae", None)
     copy.metadata.pop("jupytext", None)
     return copy
+
+
+def stars(notebook: Any) -> dict[str, int]:
+    """How many stars each exercise has, by its grade_id."""
+    found, count = {}, 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            count = max([len(given) for given in re.findall(r"^\*\*\d+ (★+) ", cell.source, re.M)][-1:], default=count)
+        elif "exercise" in cell.metadata.get("tags", []):
+            found[cell.metadata["nbgrader"]["grade_id"]] = count
+    return found
+
+
+def points_table() -> str:
+    """The points of each chapter's exercises, one for each star, and their sum."""
+    rows = {path.stem[:2]: list(stars(nbformat.read(path.with_suffix(".ipynb"), as_version=4)).values()) for path in chapters()}
+    lines = [f"| {name} | {' + '.join(map(str, given))} | {sum(given)} |" for name, given in rows.items()]
+    total = f"| all | {sum(map(len, rows.values()))} exercises | {sum(map(sum, rows.values()))} |"
+    return "\n".join(["| chapter | points of its exercises | sum |", "|---|---|---|", *lines, total])
 
 
 def with_region(stub: str, solution: str) -> str:
@@ -188,8 +224,8 @@ def main() -> None:
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(__doc__.strip())
         return
-    if sys.argv[1:] == ["--times"]:
-        print(times())
+    if sys.argv[1:] in (["--times"], ["--points"]):
+        print(times() if sys.argv[1] == "--times" else points_table())
         return
     if len(sys.argv) == 3 and sys.argv[1] in ("--student", "--nbgrader"):
         written = write_student_copies(Path(sys.argv[2]), regions=sys.argv[1] == "--nbgrader")

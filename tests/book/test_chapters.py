@@ -153,4 +153,4 @@ def test_it_opens_elsewhere(script: Path) -> None:
     notebook = committed(script)
     assert build.badges(script.stem) in notebook.cells[0].source
     (install,) = guards.code(notebook, "install")
-    assert install.source.strip() == build.INSTALL.strip()
+    assert install.source.strip() == build.install_cell()

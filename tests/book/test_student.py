@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from minimae_book.own import PARTS
 from nbclient import NotebookClient
 
 from notebooks import build
@@ -86,7 +87,25 @@ def test_nbgrader_finds_what_it_needs(script: Path) -> None:
     for cell in cells:
         told = cell.metadata.nbgrader
         assert told.schema_version == 3 and told.grade != told.solution and not told.task
-        assert told.locked == told.grade and told.get("points", 0) == (1 if told.grade else 0)
+        assert told.locked == told.grade and told.get("points", 0) in ((1, 2, 3) if told.grade else (0,))
+
+
+@chapter
+def test_an_exercise_is_worth_its_stars(script: Path) -> None:
+    copy, count = copy_of(script), 0
+    for cell in copy.cells:
+        if exercises := re.findall(r"^\*\*\d+ (★+)", cell.source, re.M) if cell.cell_type == "markdown" else []:
+            count = len(exercises[-1])
+        if "exercise-point" in cell.metadata.get("tags", []):
+            assert cell.metadata.nbgrader.points == count and cell.source.startswith(f"{count} * int(check.ch{script.stem[:2]}_")
+
+
+def test_the_rubric_gives_the_points_of_the_notebooks() -> None:
+    page = (build.HERE.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
+    assert build.points_table() in page, "print it with: python notebooks/build.py --points"
+    assert f"all {len(PARTS)} |" in page
+    points = [cell.metadata.nbgrader.points for script in build.chapters() for cell in tagged(copy_of(script), "exercise-point")]
+    assert f"| all | {len(points)} exercises | {sum(points)} |" in page
 
 
 @pytest.mark.slow

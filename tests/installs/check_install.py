@@ -1,5 +1,7 @@
 """Install the wheel in an empty environment of each Python that is named, and use it; then the source distribution in its place.
 
+The first installation is done by the install cell of chapter 00, as on Colab, and the chapter is run.
+
 ``python tests/installs/check_install.py python3.10 python3.14`` builds both files with hatchling, and needs a package index for the rest.
 Prints one line for each installation, and removes the environment (up to 7 GB, with the CUDA libraries of PyTorch).
 """
@@ -25,6 +27,24 @@ minimae.load("photos-tiny"), minimae_book.check
 print(len(CLAIMS), Path(minimae.__file__).parents[1])
 """
 
+OPEN = """
+import os, sys
+import nbformat
+from nbclient import NotebookClient
+
+notebook = nbformat.read(sys.argv[1], as_version=4)
+if sys.argv[3:]:
+    notebook.cells = notebook.cells[: int(sys.argv[3])]
+install = next(cell for cell in notebook.cells if "install" in cell.metadata.get("tags", []))
+address = install.source.partition(" @ ")[2].partition("'")[0]
+assert address.startswith("git+https://"), address
+install.source = install.source.replace(address, sys.argv[2])
+notebook.cells.append(nbformat.v4.new_code_cell("import minimae; print(minimae.__file__)"))
+os.environ["MINIMAE_STATIC"] = "1"
+NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
+print(notebook.cells[-1].outputs[0].text)
+"""
+
 
 def run(*words: str | Path, cwd: Path) -> str:
     """What a command prints. Ends this script with its output when it fails."""
@@ -33,6 +53,15 @@ def run(*words: str | Path, cwd: Path) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
+
+
+def open_chapter(python: Path, wheel: Path, used: Path, *cells: str) -> str:
+    """Run chapter 00 as Colab opens it, in a folder with nothing in it: its install cell installs the wheel. → where minimae then is.
+
+    python: of an environment with ipykernel and nbclient. cells: how many cells; without it, all.
+    """
+    chapter = next((ROOT / "notebooks").glob("00_*.ipynb"))
+    return run(python, "-c", OPEN, chapter, wheel.as_uri(), *cells, cwd=used)
 
 
 def check(archive: Path, bin: Path, used: Path, *options: str) -> str:
@@ -55,9 +84,15 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 run(python, "-m", "venv", folder / "venv", cwd=folder)
+                bin = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+                (empty := folder / "empty").mkdir()
+                run(bin / "python", "-m", "pip", "install", "--quiet", "ipykernel", "nbclient", cwd=empty)
+                started = time.perf_counter()
+                print(f"chapter 00, opened without this folder: {open_chapter(bin / 'python', wheel, empty)}", end=", ")
+                print(f"{time.perf_counter() - started:.0f} s", flush=True)
                 for archive, options in ((wheel, ()), (source, ("--force-reinstall", "--no-deps"))):
                     (used := folder / archive.suffix[1:]).mkdir()
-                    print(check(archive, folder / "venv" / ("Scripts" if os.name == "nt" else "bin"), used, *options), flush=True)
+                    print(check(archive, bin, used, *options), flush=True)
 
 
 if __name__ == "__main__":
