@@ -264,6 +264,7 @@ figure
 # ## Exercises
 #
 # Each exercise has a stub, in which you write your code, and a check. The check says what is right, or which mistake it recognises.
+# The minutes at the top of each chapter do not include its exercises.
 #
 # **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` pixels, and the share
 # `ratio` of them is hidden. Round to the nearest whole patch.

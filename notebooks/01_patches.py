@@ -16,7 +16,7 @@
 # **The promise.** You turn an image into a sequence of patches and back, with one line of code each way, and you can read that line like a
 # sentence.
 #
-# Minutes: 35. Needs: chapter 00.
+# Minutes: 25. Needs: chapter 00.
 #
 # After this chapter you can
 #

@@ -16,7 +16,7 @@
 # **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. And you measure why so much
 # is hidden.
 #
-# Minutes: 40. Needs: chapter 01.
+# Minutes: 30. Needs: chapter 01.
 #
 # After this chapter you can
 #

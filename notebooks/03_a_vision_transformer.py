@@ -16,7 +16,7 @@
 # **The promise.** You write attention and a transformer block yourself, find out that they ignore the order of their input, and give
 # every patch a position so that order matters.
 #
-# Minutes: 45. Needs: chapters 01 and 02.
+# Minutes: 30. Needs: chapters 01 and 02.
 #
 # After this chapter you can
 #

@@ -16,7 +16,7 @@
 # **The promise.** You write the encoder of the paper, which never sees a hidden patch, and find out what that saves: first by counting,
 # then with a clock.
 #
-# Minutes: 40. Needs: chapters 01 to 03.
+# Minutes: 20. Needs: chapters 01 to 03.
 #
 # After this chapter you can
 #

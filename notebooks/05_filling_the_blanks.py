@@ -16,7 +16,7 @@
 # **The promise.** You write the half of the model that reconstructs what is hidden, and prove that a step which looks essential, putting the
 # tokens back in order, can be left out.
 #
-# Minutes: 45. Needs: chapters 01 to 04.
+# Minutes: 25. Needs: chapters 01 to 04.
 #
 # After this chapter you can
 #

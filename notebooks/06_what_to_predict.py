@@ -16,7 +16,7 @@
 # **The promise.** You write the target and the loss of a masked autoencoder, put the whole model together, and train it on eight
 # photographs in less than a minute.
 #
-# Minutes: 45. Needs: chapters 01 to 05.
+# Minutes: 30. Needs: chapters 01 to 05.
 #
 # After this chapter you can
 #

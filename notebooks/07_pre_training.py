@@ -16,7 +16,7 @@
 # **The promise.** You write the training loop, and watch a masked autoencoder learn to complete clothes in less than a minute. Then you build a
 # model from your own parts only, and train it on photographs in colour.
 #
-# Minutes: 55. Needs: chapters 01 to 06.
+# Minutes: 25. Needs: chapters 01 to 06.
 #
 # After this chapter you can
 #

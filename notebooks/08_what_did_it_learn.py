@@ -16,7 +16,7 @@
 # **The promise.** You turn a trained encoder into a feature extractor, classify photographs with one label per class, and then find out
 # where its knowledge ends.
 #
-# Minutes: 50. Needs: chapters 01 to 07.
+# Minutes: 35. Needs: chapters 01 to 07.
 #
 # After this chapter you can
 #

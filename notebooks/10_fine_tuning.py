@@ -16,7 +16,7 @@
 # **The promise.** You turn an encoder into a classifier, train all of it, part of it or only its head, and find out why the linear
 # probe and fine-tuning disagree about which encoder is better.
 #
-# Minutes: 50. Needs: chapters 03, 07 and 09.
+# Minutes: 30. Needs: chapters 03, 07 and 09.
 #
 # After this chapter you can
 #

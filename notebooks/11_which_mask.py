@@ -16,7 +16,7 @@
 # **The promise.** You test the two settings that everyone repeats about masked autoencoders, *random* masks and *75 %*: with several
 # seeds, with intervals, and with a verdict that can be "undecided".
 #
-# Minutes: 50. Needs: chapters 02, 07 and 09.
+# Minutes: 30. Needs: chapters 02, 07 and 09.
 #
 # After this chapter you can
 #

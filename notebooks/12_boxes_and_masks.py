@@ -16,7 +16,7 @@
 # **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, the other finds objects with boxes and
 # masks. You write the central part of each, train both in seconds, and measure how much pre-training helps.
 #
-# Minutes: 55. Needs: chapters 03, 09 and 10.
+# Minutes: 30. Needs: chapters 03, 09 and 10.
 #
 # When you are through, you can
 #

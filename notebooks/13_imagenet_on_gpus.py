@@ -16,7 +16,7 @@
 # **The promise.** You prepare the paper's run on ImageNet without a GPU. You count its operations, bytes, hours and memory, find out what
 # slows it down, and kill and resume a small run.
 #
-# Minutes: 45. Needs: chapters 04, 05 and 07.
+# Minutes: 35. Needs: chapters 04, 05 and 07.
 #
 # After this chapter you can
 #

@@ -16,7 +16,7 @@
 # **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder is a masked autoencoder, as in Segment
 # Anything, and you train the rest in under a minute. Then you see what became of masked autoencoders after the paper.
 #
-# Minutes: 60. Needs: chapters 03, 05 and 08.
+# Minutes: 35. Needs: chapters 03, 05 and 08.
 #
 # After this chapter you can
 #

@@ -90,6 +90,22 @@ def within_budget(notebook: Notebook, budget: int | None) -> list[str]:
     return [*faults, f"it ran {took} s, its budget is {budget} s"] if took > budget else faults
 
 
+def reading_minutes(notebook: Notebook) -> float:
+    """The main line, without appendix, hints and solutions: 200 words a minute, 3 s a line, 20 s a figure, 60 s a guess, and the run."""
+    words = lines = figures = guesses = 0
+    for cell in notebook.cells:
+        before, appendix, _ = cell.source.partition("## Appendix")
+        if cell.cell_type == "markdown":
+            words += len(re.sub(r"<details>.*?</details>", "", before, flags=re.S).split())
+        elif not {"hide-input", "remove-cell", "setup", "exercise-check"} & set(tags_of(cell)):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            figures += "mystnb" in cell.metadata
+            guesses += "book.predict(" in cell.source
+        if appendix:
+            break
+    return words / 200 + lines * 3 / 60 + figures * 20 / 60 + guesses + notebook.metadata["minimae"]["seconds"] / 60
+
+
 # What a reader sees
 
 

@@ -74,6 +74,17 @@ def test_the_book_is_run_in_less_than_half_an_hour() -> None:
     assert sum(took[:9]) <= 15 * 60 and sum(took) <= 25 * 60
 
 
+def test_the_minutes_are_those_of_reading_it_and_seven_hours_in_all() -> None:
+    stated = {script: int(re.search(r"^Minutes: (\d+)\.", guards.prose(committed(script)), re.M)[1]) for script in SCRIPTS}
+    read = {script: guards.reading_minutes(committed(script)) for script in SCRIPTS}
+    assert {script.stem: (stated[script], read[script]) for script in SCRIPTS if abs(stated[script] - read[script]) > 6} == {}
+    assert sum(stated.values()) <= 7 * 60
+    stars = [len(found) for script in SCRIPTS for found in re.findall(r"^\*\*\d (★+) ", guards.prose(committed(script)), re.M)]
+    told = re.search(r"makes (\w+) hours for all", (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8"))[1]
+    hours = round(sum({1: 5, 2: 10, 3: 20}[count] for count in stars) / 60)
+    assert told == ("ten", "eleven", "twelve", "thirteen")[hours - 10]
+
+
 @chapter
 def test_figures_have_words(script: Path) -> None:
     assert guards.figures_have_words(committed(script), number(script)) == []
