@@ -105,7 +105,7 @@ book.slider(hide, ratio=(0.05, 0.95, 0.05, 0.9), seed=(0, 9, 1, 0))
 # %% [markdown]
 # ## How much can be hidden?
 #
-# Here are four photographs with more and more hidden. None of them was used in training.
+# Here are four photographs, with more patches hidden from left to right. None of them was used in training.
 
 # %%
 ratios = (0.5, 0.75, 0.9, 0.95)
@@ -124,27 +124,28 @@ print(f"visible patches of {wide[0] * wide[1]}:", dict(zip(ratios, counts)))
 plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(photographs), width=6.8)
 
 # %% [markdown]
-# *Figure 0.3: the same four photographs with more and more hidden (photos-tiny, plain pixels, mask seed 2). Fine texture goes first, then details such
-# as eyes. Large shapes remain longest.*
+# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, plain pixels, mask seed 2). Fine texture is lost first, then
+# details such as eyes. Large shapes survive longest.*
 #
-# Neighbouring patches of an image look alike. So if only 15 % were hidden, as language models do with words, a model could average the
-# neighbours and would learn little. With 75 % hidden, most patches have few visible neighbours, and the model has to use more of the image.
+# Neighbouring patches of an image look alike. Language models such as BERT hide about 15 % of the words. With so few patches hidden, a
+# model could average the neighbours of each hidden patch, and would learn little. With 75 % hidden, most patches have few visible
+# neighbours, and the model has to use more of the image.
 
 # %% [markdown]
 # ## Your guess, before we measure
 #
-# Reconstructions are judged by eye. A number needs a question with a right answer: does the network recognise *what* it sees? For this, take
-# small grey photographs of clothes (Fashion-MNIST, 28 × 28 pixels, 49 patches, ten classes), and `fashion-nano`, a still smaller
-# network, which was trained on them without labels.
+# So far we have judged reconstructions by eye. To measure something, we need a question with a right answer: does the network recognise
+# *what* it sees? We use small grey photographs of clothes (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network is
+# `fashion-nano`, which is even smaller and was trained on such photographs without labels.
 #
-# The encoder sees only the visible patches of a test image, and returns a list of numbers, its **features**. We look up the training images with the
-# most similar features. If most of them are trousers, the answer is "trousers". This is a **nearest-neighbour** vote (chapter 08).
-# Guessing at random is right in 10 % of all cases.
+# The first part of the network is its **encoder**. It sees only the visible patches of a test image, and returns a list of numbers, the
+# **features** of the image. We look up the labelled training images with the most similar features. If most of them are trousers, the
+# answer is "trousers". This is a **nearest-neighbour** vote (chapter 08). Random guessing is right 10 % of the time.
 #
-# **How much must be hidden until fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
+# **How much must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
 # %%
-book.predict("hidden-until-lost", 75, ask="What share of the patches (in %) must be hidden until fewer than half of the answers are right?")
+book.predict("hidden-until-lost", 75, ask="What share of the patches (in %) must be hidden before fewer than half of the answers are right?")
 
 # %%
 fashion_nano = weights.load("fashion-nano")
@@ -177,10 +178,10 @@ line = [100 * share for share in shares], right
 plots.curves({"nearest neighbours": line}, x="hidden patches (%)", y="right answers (%)", levels={"half are right": 50, "chance": 10}, floor=0)
 
 # %% [markdown]
-# *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, little is lost. Beyond 85 %, the
-# answers soon become wrong.*
+# *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, little is lost. Beyond 85 %, accuracy
+# falls quickly.*
 #
-# So a quarter of the patches is enough to recognise most images. Chapter 11 measures which ratio *teaches* most.
+# So a quarter of the patches is enough to recognise most images. Chapter 11 measures at which ratio a model *learns* most.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 80 < lost < 97 and right[2] > 60 and right[-1] < 45
@@ -206,21 +207,21 @@ errors = [error_at(ratio) for ratio in hidden_shares]
 plots.curves({"fashion-nano": ([100 * ratio for ratio in hidden_shares], errors)}, x="hidden patches (%)", y="squared error of hidden patches", floor=0)
 
 # %% [markdown]
-# *Figure 0.6: error against the share of hidden patches (500 test images of clothes, mask seed 0). Predicting the dataset's mean everywhere would have an
-# error of about 1. fashion-nano predicts the pattern inside each patch; brightness and contrast of hidden patches come from the original (chapter
-# 06), which lowers these errors.*
+# *Figure 0.6: error against the share of hidden patches (500 test images of clothes, mask seed 0). Predicting the mean of the dataset
+# everywhere would give an error of about 1. fashion-nano predicts only the pattern inside each patch. The brightness and contrast of hidden
+# patches come from the original (chapter 06), which lowers these errors.*
 #
-# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, it rises again: the model was trained with
-# twelve visible patches, and never saw more of them.
+# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, it rises again, because the model always had
+# twelve visible patches in training and never more.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
 
 # %% [markdown]
-# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such pictures in Figures 2 to 4, for
-# > ImageNet and COCO, with 80 % hidden and, in Figure 4, with 75, 85 and 95 %. Figure 5 finds 75 % best. Those images have 224 × 224
-# > pixels, and the model, ViT-L with its decoder, has 330 million parameters. Its training took 15.4 hours on 128 TPU cores (Table 2, 800 epochs). `photos-tiny` was
-# > trained for seven and a half minutes on one GPU.
+# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such pictures of ImageNet and COCO
+# > with 80 % hidden (Figures 2 and 3), and with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works best. Those images have
+# > 224 × 224 pixels, and the model, ViT-L with its decoder, has 330 million parameters. Its training took 15.4 hours on 128 TPU cores (Table 2,
+# > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
 
 # %% [markdown]
 # ## The authors' model on your photograph
@@ -258,12 +259,13 @@ figure
 # | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | its hours, its memory, the roofline |
 # | [14](14_segment_anything_and_after.ipynb) | What came after? | a segmenter that follows your clicks |
 #
-# Most functions that you write on the way are those of the package `minimae`.
+# Most of the functions that you write are also in the package `minimae`.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a stub, in which you write your code, and a check. The check says what is right, or which mistake it recognises.
+# Each exercise has a **stub**, which is a function whose body you write, and a check. The check confirms a right answer, and names the
+# mistake if it recognises one.
 # The minutes at the top of each chapter do not include its exercises.
 #
 # **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` pixels, and the share
@@ -285,7 +287,7 @@ def visible_patches(height, width, patch, ratio):
 check.ch00_visible_patches(visible_patches)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_visible_patches(height, width, patch, ratio):
@@ -317,7 +319,7 @@ def hide_rectangle(top, left, tall, wide, grid):
 check.ch00_hide_rectangle(hide_rectangle)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_hide_rectangle(top, left, tall, wide, grid):
@@ -339,8 +341,8 @@ def with_a_hole(tall=10, wide=10):
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hide_rectangle, this cell hides the middle of your photograph."
 
 # %% [markdown]
-# One large hole is harder than many small ones, although much less is hidden: patches inside it have no visible neighbours. Chapter 02 returns to
-# this.
+# One large hole is harder to fill than many small ones, even if it hides much less: patches in its middle have no visible neighbours.
+# Chapter 02 returns to this.
 #
 # **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. All three arguments
 # have the same shape; `hidden` is True where a pixel was hidden.
@@ -361,7 +363,7 @@ def error_on_hidden(original, reconstructed, hidden):
 check.ch00_error_on_hidden(error_on_hidden)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_error_on_hidden(original, reconstructed, hidden):
@@ -401,7 +403,7 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # 4. Why is hiding 15 % too easy for images?
 # <details><summary>Answer</summary>Neighbouring patches look alike, so a model can average the visible neighbours and need not know what the image shows.</details>
 #
-# 5. Did the model need the names of the clothes?
+# 5. Did the model need labels?
 # <details><summary>Answer</summary>No. Only the measurement used them, in the nearest-neighbour vote.</details>
 #
 # Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again in one line.

@@ -63,8 +63,7 @@ from minimae.data.photos import photograph
 # every token with every other: 2.5 billion pairs in each layer. And a single pixel says almost nothing.
 #
 # Instead we use small rectangles, usually squares: **patches**. They do not overlap, and together they cover the image. Each patch is
-# written as a vector of its pixel values. This step is simple, and it is also where masked autoencoders fail without any error message, as
-# you will see in the lab.
+# written as a vector of its pixel values. This step is simple, but a mistake in it raises no error, as you will see in the lab.
 
 # %% [markdown]
 # ## Four patches, by hand
@@ -87,7 +86,7 @@ plots.numbers_and_patches(numbers[0, 0].numpy(), (2, 2))
 # *Figure 1.1: sixteen pixels and their four patches. Each row on the right is one patch.*
 #
 # The first patch is 0, 1, **4**, 5. In memory, the sixteen numbers are stored in the order 0 to 15, so patch 0 skips 2 and 3. A `reshape`
-# cannot do this: it never moves a number, it only changes where rows end.
+# cannot do this: it never moves a number, and only changes where rows end.
 
 # %% tags=["nbval-check-output"]
 print("reshape :", numbers.reshape(4, 4).tolist()[0], "<- the first row of the image, not a patch")
@@ -113,7 +112,7 @@ def corner_of(i: int, grid: tuple[int, int], patch: tuple[int, int]) -> tuple[in
 check.ch01_corner_of(corner_of)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_corner_of(i: int, grid: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
@@ -127,7 +126,7 @@ check.ch01_corner_of(solution_corner_of)
 # %% [markdown]
 # ## One string
 #
-# The library einops describes such a rearrangement by a string. This one is the foundation of the whole book:
+# The library einops describes such a rearrangement by a string. This one is used in the whole book:
 #
 # ```
 # b c (h p1) (w p2)  ->  b (h w) (p1 p2 c)
@@ -182,7 +181,7 @@ plots.moving_grid(pieces.numpy(), (3, 4))
 #
 # Move the slider to see the steps in between.
 
-# %% mystnb={"image": {"alt": "The twelve pieces half way between stairs and row: the second and the third band hang a little lower than the first."}}
+# %% mystnb={"image": {"alt": "The twelve pieces half way between stairs and row: the second and the third band are a little lower than the first."}}
 book.slider(lambda moment: plots.moving_grid(pieces.numpy(), (3, 4), [moment]), moment=(0, 4, 0.25, 3.5))
 
 # %% [markdown]
@@ -210,9 +209,9 @@ plots.inside_a_patch(one.numpy())
 # *Figure 1.4: the same eighteen values in two orders. This book and the authors' code use the upper one. Data: the suit
 # in the astronaut's photograph from scikit-image (NASA, public domain), averaged over squares of 32 pixels.*
 #
-# Does the order matter? Not for learning: a linear layer works with any order, as long as it is *always the same*. But a convolution
-# stores its weights in the lower order, `(c p1 p2)`. If you move weights from one kind of model to the other, you have to reorder them. If
-# you forget, the shapes still fit, there is no error, and the model sees garbage.
+# Does the order matter? Not for learning: a linear layer works with any order, as long as it is *always the same*. But a convolution stores
+# its weights in the lower order, `(c p1 p2)`. If you move weights from one kind of model to the other, you have to reorder them. If you
+# forget, the shapes still fit, there is no error, and the model gets meaningless patches.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(one.flatten()[3:6], one[0, 1])  # values 3, 4, 5 of the vector: the second pixel
@@ -233,8 +232,9 @@ def pair(value: int | Pair) -> Pair:
 
 
 # %% [markdown]
-# The grid is the number of rows and columns of patches: a division. If it does not come out even, rounding would silently drop pixels at
-# the edge. So we raise an error that names the next smaller and the next larger size. (`-(-height // p1)` rounds up.)
+# The grid is the number of rows and columns of patches: the size of the image divided by the size of a patch. If there is a remainder,
+# rounding would silently drop pixels at the edge. So we raise an error that names the next smaller and the next larger size.
+# (`-(-height // p1)` rounds up.)
 
 
 # %% tags=["package:minimae.model.patches"]
@@ -266,7 +266,7 @@ except ValueError as error:
 # %% [markdown]
 # ## There and back
 #
-# **2 ★ Patchify.** Write it. `patch` is a number or a pair. Let `grid_of` check the size first; then comes the string.
+# **2 ★ Patchify.** Write the function. `patch` is a number or a pair. Let `grid_of` check the size first, and then use the string.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch01-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -279,7 +279,7 @@ def my_patchify(images, patch):
 check.ch01_patchify(my_patchify)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_patchify(images, patch):
@@ -331,7 +331,7 @@ def my_unpatchify(patches, patch, grid):
 check.ch01_unpatchify(my_unpatchify)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_unpatchify(patches, patch, grid):
@@ -345,7 +345,7 @@ def solution_my_unpatchify(patches, patch, grid):
 check.ch01_unpatchify(solution_my_unpatchify)
 
 # %% [markdown]
-# The package's version is folded below. It tells the two errors apart.
+# The package's version is folded below. It has a separate message for each of the two errors.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.patches", "hide-input"]
@@ -367,8 +367,8 @@ def unpatchify(patches: Tensor, patch: int | Pair, grid: Pair) -> Tensor:
 unpatchify = book.use(check.ch01_unpatchify, my_unpatchify, unpatchify)
 
 # %% [markdown]
-# Nothing is computed here, numbers only change their places. So patchify followed by unpatchify must return the *same* image, to the last
-# bit, for any grid, any patch and any number of channels:
+# Nothing is computed here: the numbers only move. So patchify followed by unpatchify must return the *same* image, to the last bit, for any
+# grid, any patch and any number of channels:
 
 # %% tags=["nbval-check-output"]
 for patch, grid, c in ((32, (3, 4), 3), ((8, 16), (5, 2), 3), ((1, 3), (4, 4), 13), (2, (1, 6), 1)):
@@ -397,7 +397,7 @@ plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 # %% [markdown]
 # ## Where this lives
 #
-# All of it is in `minimae/model/patches.py`, statement for statement. The folded cell compares.
+# These functions are in `minimae/model/patches.py`, statement for statement. The folded cell compares them with those of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(patchify(photo, 16), minimae.patchify(photo, 16))
@@ -459,8 +459,9 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 # %% [markdown]
 # *Figure 1.8: tokens of a 224-pixel colour image, and numbers in each token. The product is always 150,528. Dashed: the paper's 16 pixels.*
 #
-# There is a second reason, and it matters for masking. A hidden patch should be hard to guess. If patches are tiny, their neighbours give the
-# answer away, and the model only learns to interpolate. `photos-tiny` of chapter 00 reads images of 64 pixels in patches of 4: 256 tokens of 48 numbers.
+# There is a second reason against small patches, and it matters for masking. A hidden patch should be hard to guess. If patches are tiny,
+# their neighbours give the answer away, and the model only learns to interpolate. `photos-tiny` of chapter 00 reads images of 64 pixels in
+# patches of 4: 256 tokens of 48 numbers.
 
 # %% [markdown]
 # ## From a patch to a token
@@ -512,7 +513,7 @@ plots.picture_table(cells, columns=("photograph", "pattern", "linear layer", "co
 # convolution with stride 16. Bright means large; each map has its own scale.*
 #
 # Why does this book cut patches first? Because a masked autoencoder throws away three quarters of them *before* it computes anything. From
-# a sequence of patches you can take some. A convolution always works through the whole image.
+# a sequence of patches you can keep only some. A convolution always processes the whole image.
 #
 # One coincidence is confusing. A patch has 768 numbers, and the tokens of ViT-B are 768 wide. These are two different quantities: in
 # ViT-L the layer maps the same 768 numbers to 1024.
@@ -587,8 +588,8 @@ book.reveal("caught", caught, unit="of three")
 # %% [markdown]
 # *Figure 1.11: your guess and the answer.*
 #
-# None fails. Each string moves the numbers, and its inverse moves them back. A round trip shows that nothing is lost. It does not show
-# that a token is a patch.
+# None of them fails. Each string moves the numbers, and its inverse moves them back. A round trip shows that nothing is lost. It does not
+# show that a token is a patch.
 #
 # Does it matter? Let each colleague hide the same 108 of 144 tokens, in their own order, and put the image together again.
 
@@ -608,9 +609,9 @@ plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 #
 # <details><summary>Diagnosis</summary>
 #
-# **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored at its diagonal. The squares
-# themselves are right, and so are the holes. A model trained and used with this string is as good as any other. It fails when it meets
-# weights, targets or images that were made with the right string.
+# **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored along its diagonal. The squares
+# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as any other. It fails
+# only with weights, targets or images that were made with the right string.
 #
 # **A is ii**, `(p1 h)`: the brackets on the left are in the wrong order. Now `h` changes fastest, so a band is every twelfth row. Each token is
 # a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of them are hidden, every hidden pixel still has
@@ -653,7 +654,7 @@ def order_of(cut) -> str:
 check.ch01_order_of(order_of)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_order_of(cut) -> str:
@@ -675,11 +676,11 @@ check.ch01_order_of(solution_order_of)
 # %% [markdown]
 # ## Summary
 #
-# An image becomes a sequence of patches by moving numbers, and nothing else: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left
-# cut bands and patches. Those on the right put the patches in a row and list each one pixel by pixel, with the channels of a pixel side by side. The
-# same string with its sides swapped is the inverse, but it needs the grid. At 224 pixels and patches of 16 there are 196 tokens of 768
-# numbers; half the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution with a large
-# stride. And a round trip proves little; sixteen numbers, checked by hand, prove more.
+# To turn an image into a sequence of patches, you only move numbers: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left cut
+# bands and patches. Those on the right put the patches in a row and list each one pixel by pixel, with the channels of a pixel side by
+# side. The same string with its sides swapped is the inverse, but it needs the grid. At 224 pixels and patches of 16 there are 196 tokens
+# of 768 numbers; half the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution with a
+# large stride. A round trip cannot show that the patches are right. Check sixteen numbers by hand.
 #
 # ## Five questions
 #

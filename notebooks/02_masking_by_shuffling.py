@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 02 · Masking by shuffling
 #
-# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. And you measure why so much
-# is hidden.
+# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you measure why it
+# helps to hide so much.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -77,7 +77,7 @@ from minimae.model.patches import Pair, pair
 # 3. **Put back.** Write down the index at which each patch is in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4,
 #    and so on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
 #
-# **1 ★ Undo it.** Compute *restore* from the order. Plain Python, no tensors.
+# **1 ★ Undo it.** Compute *restore* from the order, in plain Python and without tensors.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch02-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -90,7 +90,7 @@ def inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(inverse)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_inverse(order: list[int]) -> list[int]:
     """[4, 1, 0, 5, 2, 3] → [2, 1, 4, 5, 0, 3]"""
@@ -169,7 +169,7 @@ class Mask:
 
     @property
     def restore(self) -> Tensor:
-        """``b n``: where each patch of the image sits in the shuffled order [kept | masked] (the unshuffle)."""
+        """``b n``: the index of each patch of the image in the shuffled order [kept | masked] (the unshuffle)."""
         return torch.cat([self.keep, self.masked], dim=1).argsort(dim=1)
 
     @property
@@ -204,7 +204,7 @@ def my_mask_from_noise(noise, keep):
 check.ch02_mask_from_noise(my_mask_from_noise)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_mask_from_noise(noise, keep):
     order = noise.argsort(dim=1)
@@ -231,13 +231,13 @@ mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_
 # With a list of indices we can take tokens from a sequence. Each image has its own list, so `tokens[:, keep]` is wrong: it takes the lists of
 # *all* images from *every* image.
 #
-# **3 ★★ Take.** Take the tokens at the given indices, for each image by its own list. If `tokens` has only two axes, `n d`, it is one table for
-# the whole batch (chapter 03 uses that for positions). No loop.
+# **3 ★★ Take.** Take the tokens at the given indices; each image has its own list. If `tokens` has only two axes, `n d`, it is one table
+# for the whole batch (chapter 03 uses that for positions). Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.gather(tokens, 1, …)` wants an index for every *number*, `b k d`: `index[:, :, None].expand(-1, -1, d)`. For a table, `tokens[index]`
-# is enough.
+# `torch.gather(tokens, 1, …)` needs an index for every *number*, `b k d`: `index[:, :, None].expand(-1, -1, d)`. For a table,
+# `tokens[index]` is enough.
 # </details>
 
 
@@ -251,7 +251,7 @@ def my_take(tokens, index):
 check.ch02_take(my_take)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_take(tokens, index):
     if tokens.dim() == 2:
@@ -334,8 +334,8 @@ for n in (10, 100, 200):
 # ### Why do all images keep the same number?
 #
 # There is a simpler way to hide 75 %: for each patch, toss a coin that says "keep" with probability 1/4. On average 49 of 196 patches are
-# kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and the padding is
-# computed too.
+# kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and computing time
+# is spent on the padding.
 #
 # How often do the coins keep exactly 49? **Guess: in what share of the images (in %)?**
 
@@ -412,9 +412,9 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
 
 # %% [markdown]
-# **Grid** keeps one patch of every 2 × 2, on a regular lattice. How can a sort do that? Add 1 to the noise of every patch that is *not* on the
-# lattice. Noise is below 1, so patches on the lattice come first. If there are too few or too many of them, the cut is among the others
-# or among them, so the count is always exact. One more random number per image shifts the lattice.
+# **Grid** keeps one patch of every 2 × 2, on a regular lattice. How can a sort do that? Add 1 to the noise of every patch that is *not* on
+# the lattice. Noise is below 1, so patches on the lattice come first. If the lattice has too few patches, some of the others are kept as
+# well; if it has too many, some of them are masked. So the count is always exact. One more random number per image shifts the lattice.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -432,10 +432,10 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, :n] + (~on_lattice), keep_count(n, ratio))
 
 # %% [markdown]
-# **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio, its
-# row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and those
-# that were never covered are kept first. Inside one rectangle the noise decides, which trims the last one to the exact count. The
-# function is folded. Its loop runs over the rectangles; all images of the batch place their `i`-th rectangle at once.
+# **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio,
+# its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and
+# those that were never covered are kept first. Inside one rectangle the noise decides, which trims the last one to the exact count. The
+# function is folded. Its loop runs over the rectangles, and step `i` places the `i`-th rectangle of every image.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -464,7 +464,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(-(rearrange(turn, "b h w -> b (h w)") + ties), n - to_mask)
 
 # %% [markdown]
-# One function makes masks with any of the three. It knows how many random numbers each sampler needs.
+# One function makes masks with any of the three. It draws as many random numbers as the sampler needs.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -524,8 +524,8 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # %% [markdown]
 # ## Why so much?
 #
-# BERT, a language model, hides 15 % of the words, and that is difficult enough. Images repeat themselves more. A hidden patch of fur between
-# patches of fur is easy: average the neighbours. A task that averaging solves teaches only averaging.
+# BERT, a language model, hides 15 % of the words, and predicting them is hard enough. Images are more redundant. A hidden patch of fur
+# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network learns only to average.
 #
 # How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with weights
 # 1 / distance⁴, so near pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the mean of the visible
@@ -574,8 +574,9 @@ book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="
 # *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from the test parts of seven photographs, mask
 # seed 0).*
 #
-# With 10 % or 25 % hidden, averaging removes more than four fifths of the baseline's error, although it has learned nothing. At 75 % its error is
-# twice as large, and then the curve rises steeply: copying from the neighbours no longer works. Now the other samplers.
+# With 10 % or 25 % hidden, averaging removes more than four fifths of the baseline's error, although it has learned nothing. At 75 % its
+# error is about twice as large as at 10 %, and then the curve rises steeply: copying from the neighbours no longer works. Now the other
+# samplers.
 
 # %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
@@ -587,7 +588,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 2.9: the same for the three samplers. Below 75 % no lattice fits, and grid keeps more patches at random.*
+# *Figure 2.9: the same for the three samplers. Below 75 %, grid keeps the whole lattice and further patches at random.*
 
 # %%
 some = [4, 19, 16]
@@ -603,7 +604,7 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # %% [markdown]
 # *Figure 2.10: three of the 140 crops with 75 % hidden, and filled by averaging. Visible patches are the original's.*
 #
-# Compare this with what training found (Table 1f; ViT-L, 800 epochs, accuracy on ImageNet in %):
+# Compare this with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
 #
 # | sampling | hidden | fine-tuned | linear probe |
 # |---|---|---|---|
@@ -615,9 +616,9 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # Grid is the easy task: every hidden patch has a visible neighbour, averaging does well, and the network learns less. Block at 75 % is very hard:
 # large regions have no visible patch at all. Random at 75 % is between the two, and it is best.
 #
-# This experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder than random
-# at 90 %, and yet it trains fairly well. Only training can show that. In the paper's Figure 5 the linear probe rises from 54.6 at 10 % to
-# 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats this on a small scale.
+# This experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder
+# than random at 90 %, and yet the encoder becomes fairly good. Only training can show which ratio is best. In the paper's Figure 5 the
+# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats this on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
@@ -629,9 +630,9 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # %% [markdown]
 # ## Your own mask
 #
-# Sometimes you want to choose yourself what is hidden: a face, or the left half. Then you have zeros and ones, for each patch or for each
-# pixel. A patch is removed if *any* of its pixels is. `user_mask` uses the zeros and ones as noise: the zeros come first, so they are kept. The
-# function is folded, because most of its lines are error messages.
+# Sometimes you want to choose yourself what is hidden: a face, or the left half. Then you give a zero or a one for each patch or for each
+# pixel. A patch is removed if *any* of its pixels is removed. `user_mask` uses the zeros and ones as noise: the zeros come first, so they
+# are kept. The function is folded, because most of its lines are error messages.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -751,7 +752,7 @@ plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back
 # many patches there are. Here it is one.
 # </details>
 #
-# The lines of the first example show it too. Now the lower half repeats the upper half instead of mirroring it.
+# The first example shows it too. With the bug, the lower half of the figure repeats the upper half instead of mirroring it.
 
 # %% mystnb={"image": {"alt": "The three rows of Figure 2.1, but the lower lines repeat the pattern of the upper ones instead of mirroring it. The third row reads 2, 1, 4, 3, 0, 5; the three that are in the wrong position are orange."}}
 plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
@@ -783,7 +784,7 @@ def four_views(noise: Tensor) -> list[Mask]:
 check.ch02_four_views(four_views)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_four_views(noise: Tensor) -> list[Mask]:
     """Noise `b n` → four masks that share no visible patch."""
@@ -816,9 +817,10 @@ check.ch02_four_views(solution_four_views)
 # <details><summary>Answer</summary>The seed and the epoch. No state of a generator is needed: the noise is computed from its address.</details>
 #
 # 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
-# <details><summary>Answer</summary>A task that averaging solves teaches only averaging. In Table 1f the linear probe falls from 73.5 to 66.0.</details>
+# <details><summary>Answer</summary>If averaging solves the task, the network learns only to average. In Table 1f the linear probe falls from 73.5 to 66.0.</details>
 #
-# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). It reads the kept patches, and gives each of them its position.
+# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). There you build the network that reads the kept patches, and add a
+# position to each of them.
 
 # %% [markdown]
 # ## Appendix
@@ -853,9 +855,9 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Three moves are enough: combine the upper bits of a 64-bit number
-# with the lower ones (shift, exclusive or); multiply by a large odd number, so that low bits change the high ones; repeat. The
-# constants are those of SplitMix64, a well-tested generator.
+# A **hash** is a function that turns an address into a number that looks random. Three operations are enough: combine the upper bits of a
+# 64-bit number with the lower ones (shift, exclusive or); multiply by a large odd number, so that low bits change the high ones; repeat.
+# The constants are those of SplitMix64, a well-tested generator.
 
 
 # %% tags=["package:minimae.random"]
@@ -903,8 +905,8 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 
 # %% [markdown]
 # `uniforms` uses the upper 24 bits, because a float32 holds 24. **Half precision** would hold fewer: between 0.5 and 1, float16 has 1,024
-# different numbers and bfloat16 only 128. Among 196 patches some numbers would then be equal, and the sort would choose between them instead of
-# chance. That is why `mask_from_noise` sorts in float32. (The cast cannot bring lost bits back; the noise is also *drawn* in float32.)
+# different numbers and bfloat16 only 128. Among 196 patches some numbers would then be equal, and their order would not be random. That is
+# why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise is also *drawn* in float32.)
 #
 # Is every patch kept equally often? The folded cell counts over 20,000 images of one epoch, and over 20,000 epochs of one image.
 

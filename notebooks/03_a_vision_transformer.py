@@ -115,7 +115,7 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 #
 # <details><summary>Hint</summary>
 #
-# `k.transpose(-2, -1)` swaps the last two axes. The width of a head is `q.shape[-1]`. The softmax runs over the keys, the last axis.
+# `k.transpose(-2, -1)` swaps the last two axes. The width of a head is `q.shape[-1]`. Apply softmax over the keys, which are the last axis.
 # </details>
 
 
@@ -129,7 +129,7 @@ def attend(q, k, v):
 check.ch03_attend(attend)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_attend(q, k, v):
@@ -150,8 +150,9 @@ assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
 # %% [markdown]
 # ## Heads are a reshape
 #
-# One set of attention weights can look for one thing at a time. So the `d` channels are split into `heads` equal parts of width `e`,
-# and each part attends on its own. This needs no loop, only a new axis. Here is one token of six numbers, split into two heads:
+# With one set of weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d` channels
+# are split into `heads` equal parts of width `e`, and attention is computed for each part separately. This needs no loop, only a new axis.
+# Here is one token of six numbers, split into two heads:
 
 # %% tags=["nbval-check-output"]
 token = rearrange(torch.arange(6), "d -> 1 1 d")
@@ -195,7 +196,7 @@ class MyAttention(nn.Module):
 check.ch03_attention(MyAttention)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyAttention(MyAttention):
@@ -254,8 +255,8 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # %% [markdown]
 # ## Shuffle in, shuffle out
 #
-# Now the question on which this book depends. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as in
-# chapter 02, and give them to the same attention layer. What comes out?
+# Now comes a question on which the whole book depends. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as
+# in chapter 02, and give them to the same attention layer. What comes out?
 
 # %%
 book.predict(
@@ -335,9 +336,9 @@ class MLP(nn.Module):
 
 
 # %% [markdown]
-# Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token, it corrects it.
-# Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm is inside the branch, and the sum outside is left
-# alone. This is called *pre-norm*.
+# Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
+# Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm is inside the branch, and the sum itself is not
+# normalised. This is called *pre-norm*.
 #
 # Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some of the samples, and the others are
 # scaled up so that the mean stays the same. The paper uses it for fine-tuning, not for pre-training.
@@ -355,8 +356,8 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
 # %% [markdown]
 # With a probability of 0.2, one branch in five is dropped, and the others are multiplied by 1 / 0.8 = 1.25.
 #
-# **3 ★★ Your block.** Put the parts together: norm, attention, add; norm, MLP, add. Drop path goes around each of the two branches, before
-# the sum.
+# **3 ★★ Your block.** Put the parts together: norm, attention, add; norm, MLP, add. Apply drop path to each of the two branches, before the
+# sum.
 #
 # <details><summary>Hint</summary>
 #
@@ -384,7 +385,7 @@ class MyBlock(nn.Module):
 check.ch03_block(MyBlock)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyBlock(MyBlock):
@@ -396,7 +397,7 @@ class solution_MyBlock(MyBlock):
 check.ch03_block(solution_MyBlock)
 
 # %% [markdown]
-# The package's version is folded below; `queries` is there again.
+# The package's version is folded below. It also has the argument `queries`.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -422,7 +423,7 @@ Block = book.use(check.ch03_block, MyBlock, Block)
 
 # %% [markdown]
 # Attention has four matrices of d × d (queries, keys, values, output); the MLP has two of d × 4d. So two thirds of a block's parameters
-# never look at another token.
+# process each token separately.
 
 # %% tags=["nbval-check-output"]
 block = Block(96, heads=3)
@@ -431,8 +432,8 @@ for name, part in block.named_children():
     print(f"{name:10}{sum(p.numel() for p in part.parameters()):7,} parameters")
 
 # %% [markdown]
-# The norms and the MLP treat each token separately, and attention is permutation equivariant. So the whole block is, and a stack of blocks
-# too.
+# The norms and the MLP treat each token separately, and attention is permutation equivariant. So the whole block is permutation
+# equivariant, and so is a stack of blocks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 shuffle = torch.tensor([3, 0, 12, 7, 1, 5, 11, 2, 9, 4, 10, 8, 6])
@@ -444,8 +445,8 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 # ### Initial weights
 #
 # How large should random weights be? Each output of a layer is a sum of many products, so large weights make the sums grow from layer to
-# layer. **Xavier** initialisation draws weights uniformly from ± √(6 / (inputs + outputs)), which keeps the size about the same forwards
-# and backwards. Biases start at 0. The paper uses it too (Appendix A.1).
+# layer. **Xavier** initialisation draws weights uniformly from ± √(6 / (inputs + outputs)), which keeps the size of activations and
+# gradients about the same in every layer. Biases start at 0. The paper uses it too (Appendix A.1).
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -490,7 +491,7 @@ plots.through_blocks({"Xavier": xavier, "ten times larger": large}, y="root mean
 
 # %% [markdown]
 # *Figure 3.5: the size of tokens after each of twelve untrained blocks (width 96, random tokens, seed 0). With Xavier, each block adds a
-# small correction. With weights ten times as large, the output of the first block swamps its input.*
+# small correction. With weights ten times as large, the output of the first block is far larger than its input.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 1.5 < xavier[-1] < 3 and large[1] > 50
@@ -498,10 +499,10 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # %% [markdown]
 # ## A position for every patch
 #
-# Attention does not know the order, so each token must carry its position. We add to each token a vector that depends only on where its
-# patch is. Which vector? A single number 0, 1, 2, … would make the last patches much larger than the first. Instead, use a set of clocks: one
-# hand turns quickly, the next more slowly, and so on. Each hand is a sine and a cosine, both between −1 and 1. All hands together
-# identify the position.
+# Attention ignores the order of the tokens, so each token must carry its position. We add to each token a vector that depends only on where
+# its patch is. Which vector? A single number 0, 1, 2, … would make the last patches much larger than the first. Instead, use the hands of
+# many clocks: the first turns quickly, the next more slowly, and so on. The position of a hand is a sine and a cosine, both between −1 and
+# 1. All hands together identify the position.
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -550,7 +551,7 @@ def my_sincos_2d(d, grid):
 check.ch03_sincos_2d(my_sincos_2d)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_sincos_2d(d, grid):
@@ -613,7 +614,7 @@ book.reveal("first-half", "a bright column")
 # %% [markdown]
 # *Figure 3.7: your choice and the answer. The first half encodes the column, so all patches of one column have the same first half.*
 #
-# Many implementations put the row first. Weights that were trained with one order do not work with the other, and nothing raises an error.
+# Many implementations put the row first. Weights that were trained with one order do not work with the other, but no error is raised.
 
 
 # %%
@@ -632,26 +633,26 @@ plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map ha
 # %% [markdown]
 # *Figure 3.8: position similarity of one patch. A bright column and a bright row add up to a soft spot at the patch itself.*
 #
-# Now all 49 patches at once. This is all that a vision transformer knows about space before it is trained.
+# Figure 3.9 shows the same for all 49 patches. A vision transformer has no other information about space before it is trained.
 
-# %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each a bright, soft spot sits where the map itself sits: top left in the first, bottom right in the last."}}
+# %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each map there is a bright, soft spot at the position of the map itself: top left in the first, bottom right in the last."}}
 plots.every_similarity(similarity.numpy(), (7, 7))
 
 # %% [markdown]
 # *Figure 3.9: one map for each patch, arranged like the patches. The brightest spot of each map is at its own patch (one colour scale for all, 35 to 48).*
 #
 # > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
-# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), once for each direction; the order, column first, is
-# > that of the authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such maps for *learned*
-# > positions, and they look much like ours. We do not deviate.
+# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), once for each direction; the
+# > order, column first, is that of the authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
+# > maps for *learned* positions, and they look much like ours. This book uses the same positions as the paper.
 
 # %% [markdown]
 # ## An image of another size
 #
 # A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14. Which positions should it use? A new table,
-# `sincos_2d(96, (14, 14))`, would give the patch in the middle of the image row 7. But the model has only seen rows 0 to 6, and row 6 was
-# the bottom edge. It is better to stretch the old table over the new image, so that the middle stays the middle. So treat the table as an
-# image with `d` channels, and resize it in both directions (bicubic interpolation).
+# `sincos_2d(96, (14, 14))`, would give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6,
+# and row 6 was the bottom edge. It is better to stretch the old table over the new image, so that the middle stays the middle. So treat the
+# table as an image with `d` channels, and resize it in both directions (bicubic interpolation).
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -691,8 +692,8 @@ plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3,
 # *Figure 3.10: similarity of a middle patch of the larger image with the positions of the old grid (frame: the true middle). A resized
 # position points to the middle, one from a new table to the bottom right.*
 #
-# > **Paper.** Section 4.2 fine-tunes ViT-H at 448 instead of 224 pixels and reaches 87.8 % (Table 3): a grid of 32 × 32 with
-# > positions for 16 × 16. It needs this function. The class token has no place in the image, so its row is not resized.
+# > **Paper.** Section 4.2 fine-tunes ViT-H at 448 instead of 224 pixels and reaches 87.8 % (Table 3): the grid has 32 × 32 patches, and the
+# > positions are those of 16 × 16, so they must be resized. The class token has no place in the image, so its row is not resized.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"].argmax() == 48
@@ -700,7 +701,8 @@ assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae/model/positions.py` and `minimae/model/vit.py`, word for word. The folded cell compares them with yours.
+# These functions and classes are in `minimae/model/positions.py` and `minimae/model/vit.py`, statement for statement. The folded cell
+# compares them with yours.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(table, positions.sincos_2d(96, (7, 7)))
@@ -711,7 +713,8 @@ assert torch.allclose(package_block(x), block(x), atol=1e-6)
 
 # %% [markdown]
 # The names of the parameters are the same too, so your block can load *trained* weights. Here are those of the fourth block of
-# `fashion-nano`, the model of chapter 00. The package computes the tokens that enter it: its encoder is the subject of the next chapter.
+# `fashion-nano`, the model of chapter 00. The tokens that enter this block are computed by the package's encoder, which is the subject of
+# the next chapter.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -740,9 +743,9 @@ for i, (row, column) in enumerate(queries):
 plots.attention_maps(rows, ["query", "head 1", "head 2", "head 3"])
 
 # %% [markdown]
-# *Figure 3.11: attention of one patch (framed) in block 4 of `fashion-nano`, on whole test photographs of Fashion-MNIST; each row has its own
-# scale. A patch of one trouser leg attends to the other leg more than to its own. A patch of the heel attends to the sole. Nobody told
-# the heads to do this. Chapter 08 returns to these maps, and to how little they prove.*
+# *Figure 3.11: attention of one patch (framed) in block 4 of `fashion-nano`, on whole test photographs of Fashion-MNIST; each row has its
+# own scale. A patch of one trouser leg attends to the other leg more than to its own. A patch of the heel attends to the sole. The model
+# was trained only to reconstruct, and learned this on the way. Chapter 08 returns to these maps, and to how little they prove.*
 
 # %% [markdown]
 # ## Break-it lab: wrong positions
@@ -789,12 +792,13 @@ plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_f
 #
 # <details><summary>Diagnosis</summary>
 #
-# Positions are added *after* the shuffle. So the first visible token gets the position of patch 0, the second that of patch 1, and so on:
-# twelve tokens, and the first twelve positions are the top row and most of the second. The position no longer says where a patch is. It
-# says where the shuffle put it, which is random and different for every image. To the model, the image is a bag of patches again.
+# Positions are added *after* the shuffle. So the first visible token gets the position of patch 0, the second that of patch 1, and so on.
+# The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle
+# put it, which is random and different for every image. To the model, the image is a bag of patches again.
 #
-# The loss still falls, because even a bag of patches says something: how bright the garment is, its material, perhaps what kind it is. The fix is
-# one line: add positions first, then take the visible tokens. Or take from both, as the encoder of chapter 04 does.
+# The loss still falls, because even a bag of patches contains information: how bright the garment is, its material, perhaps what kind it
+# is. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
+# as the encoder of chapter 04 does.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -819,7 +823,7 @@ def read_address(vector, grid):
 check.ch03_read_address(read_address)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_read_address(vector, grid):
@@ -848,7 +852,7 @@ def move(d, rows, columns):
 check.ch03_move(move)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_move(d, rows, columns):

@@ -94,8 +94,8 @@ print(tuple(visible.shape), visible[0].tolist())
 # ### The class token
 #
 # One more token goes into the encoder. It belongs to no patch. It is a learned vector, the same for every image at the start, and it
-# collects information from all other tokens. It is called the **class token**, because a classifier can read its result from it. It has no
-# place in the image, so its position is a row of zeros.
+# collects information from all other tokens. It is called the **class token**, because a classifier can use its output. It has no place in
+# the image, so its position is a row of zeros.
 #
 # The class token joins **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
 # patches. The encoder works on `t = 1 + k` tokens. Here that is 1 + 12, for 12 of 49 patches.
@@ -111,14 +111,14 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 
 # %% [markdown]
 # *Figure 4.1: the input of the encoder (a test photograph of Fashion-MNIST, 75 % masked, seed 0). There are thirteen tokens. The 37 hidden
-# patches are not there at all, not even as blanks.*
+# patches are not part of it in any form.*
 
 # %% [markdown]
 # ## The encoder
 #
 # **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
 # class token in front. If `mask` is None, nothing is hidden, and all patches are encoded in image order. (After pre-training, the encoder
-# is used like this.) `forward` is there: it runs the blocks.
+# is used like this.) `forward` is given: it runs the blocks.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -159,7 +159,7 @@ class MyEncoder(nn.Module):
 check.ch04_encoder(MyEncoder)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyEncoder(MyEncoder):
     def embed(self, images, mask=None):
@@ -307,9 +307,9 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # %% [markdown]
 # ## What it saves, on paper
 #
-# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, 49 of them are encoded: 50 tokens instead
-# of 197, about a quarter. You have read that attention is quadratic. **What share of the operations of the whole image does a block of ViT-L
-# then need, in %?**
+# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, 49 of them are encoded: 50 tokens instead of
+# 197, about a quarter. The cost of attention is quadratic in the number of tokens. **What share of the operations of the whole image does a
+# block of ViT-L then need, in %?**
 
 # %%
 book.predict("quarter", 6, ask="ViT-L, 50 instead of 197 tokens: what share of the operations does a block need (in %)?")
@@ -362,7 +362,7 @@ def times_cheaper(n, k, d):
 check.ch04_times_cheaper(times_cheaper)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_times_cheaper(n, k, d):
     """Operations of a block on all patches, divided by those on the visible ones."""
@@ -391,8 +391,8 @@ plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197:
 # *Figure 4.4: the quadratic share of a block (computed). At the paper's image size it is small. For detection, with images of 1024 pixels, it
 # is a third or more.*
 #
-# **3 ★★ When does attention dominate?** How many tokens does it take until the t² part is the share `share` (between 0 and 1) of a block of width
-# `d`? Solve t / (6d + t) = share for t.
+# **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
+# operations of a block of width `d`? Solve t / (6d + t) = share for t.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch04-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -405,7 +405,7 @@ def tokens_for_share(share, d):
 check.ch04_tokens_for_share(tokens_for_share)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_tokens_for_share(share, d):
     """The number of tokens (not rounded) at which the t² part is this share of the operations."""
@@ -432,7 +432,7 @@ book.predict(
 # %% [markdown]
 # `flops` in the folded cell adds up the matrix products of the whole model. With `paper=True`, all patches are projected and predicted, as
 # the paper describes it. Without it, the function counts what this package computes, which is less: it projects only the visible patches,
-# predicts only the hidden ones, and skips queries that nobody needs in the last block of the decoder. The loss is the same.
+# predicts only the hidden ones, and skips queries in the last block of the decoder whose outputs are not used. The loss is the same.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -567,8 +567,8 @@ plots.time_against_tokens(kept, measured, operations, mark=49)
 # images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
 # operations. The seconds differ on your machine; the curves look much the same.*
 #
-# With mask tokens, the time does not depend on how much is hidden: it is always that of the whole image. Without them, it falls
-# with the number of kept patches, and it follows the count.
+# With mask tokens, the time does not depend on how much is hidden: it is always that of the whole image. Without them, it falls with the
+# number of kept patches, as the counted operations do.
 #
 # > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without (a
 # > factor of 2.8). The paper measures training of the whole model. We measure the encoder's forward pass alone, so our factor is larger.
@@ -632,9 +632,10 @@ plots.place_maps(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The pattern has moved by one patch to the left, and from the left edge to the end of the row above. With the class token in front, patch `i` is
-# token `i + 1`, but the mask still counts patches. So each index takes the patch *before* the one it means. The encoder sees hidden patches and
-# misses visible ones, and the decoder gets wrong positions for all of them. If patch 0 is kept, the class token even comes twice.
+# The pattern has moved by one patch to the left, and from the left edge to the end of the row above. With the class token in front, patch
+# `i` is token `i + 1`, but the mask still counts patches. So each index selects the patch *before* the intended one. The encoder sees
+# hidden patches and misses visible ones, and the decoder gets wrong positions for all of them. If patch 0 is kept, the class token is even
+# taken twice.
 #
 # The shapes are right: 1 + 12 tokens. The fix is `mask.keep + 1` for the patches. It is better to mask first and to add the class token
 # afterwards, because then no index needs correcting.
@@ -668,7 +669,7 @@ def leaks(encode, patches, mask):
 check.ch04_leaks(leaks)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_leaks(encode, patches, mask):
     """Indices of the hidden patches whose values change the latent, sorted."""
@@ -686,10 +687,10 @@ check.ch04_leaks(solution_leaks)
 # %% [markdown]
 # ## Summary
 #
-# The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on
-# t = 1 + k tokens. Hidden patches cannot influence it. At the paper's image size a block is almost linear in t, so a quarter of the tokens
-# needs about a quarter of the work, by count and by the clock. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as
-# expensive and the features worse, because real images contain no mask tokens.
+# The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
+# tokens. Hidden patches cannot influence it. At the paper's image size a block is almost linear in t, so a quarter of the tokens needs
+# about a quarter of the operations and of the time. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive and the
+# features worse, because real images contain no mask tokens.
 #
 # ## Five questions
 #
@@ -732,7 +733,7 @@ def parameters(s: Size) -> tuple[int, int]:
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 
 # %% [markdown]
-# The folded assert compares this with models that are really built, on PyTorch's `meta` device, where tensors have shapes but no memory.
+# The folded cell compares this with models that are really built, on PyTorch's `meta` device, where tensors have shapes but no memory.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

@@ -64,8 +64,8 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 # The encoder of chapter 04 saw 12 of 49 patches and returned 13 tokens: the class token and one for each visible patch. For the 37
 # masked patches there is *nothing* yet: no guess, no zeros, no row in the tensor.
 #
-# The decoder must predict these 37 patches. It adds a blank token for each of them, gives each blank the position of its patch, and lets
-# the blanks attend to the visible tokens.
+# The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet.
+# It adds the position of the patch to each blank, and lets the blanks attend to the visible tokens.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -88,8 +88,8 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 #
 # - The encoder returns two tokens, for patches 4 and 1, in *that* order.
 # - The decoder appends four blanks, for patches 0, 5, 2, 3, in that order.
-# - To restore the image, we look up each patch in this sequence of six. Patch 0 is at index 2, patch 1 at index 1, patch 2 at
-#   index 4, and so on.
+# - To restore the order of the image, look up where each patch is in this sequence of six. Patch 0 is at index 2, patch 1 at index 1, patch
+#   2 at index 4, and so on.
 #
 # This list of indices is `restore`. It is the inverse of the shuffle.
 
@@ -123,8 +123,8 @@ plots.token_strip(few.keep[0].tolist(), few.masked[0].tolist(), pieces)
 # *Figure 5.2: visible tokens, with blanks, restored: a test photograph of Fashion-MNIST, 75 % of 16 patches masked (mask seed 5). Each piece
 # stands for a token, which is really a vector. The class token is not shown; it stays in front.*
 #
-# **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Put them in image order, with `restore` `b n`: row `i` of the
-# result is row `restore[i]` of the tokens, in each image of the batch.
+# **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Use `restore` `b n` to put them in image order: row `i` of the result is row
+# `restore[i]` of the tokens, in each image of the batch.
 #
 # <details><summary>Hint</summary>
 #
@@ -142,7 +142,7 @@ def unshuffle(tokens: Tensor, restore: Tensor) -> Tensor:
 check.ch05_unshuffle(unshuffle)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_unshuffle(tokens: Tensor, restore: Tensor) -> Tensor:
@@ -179,8 +179,8 @@ print("blanks :", tuple(blanks.shape), "  strides:", blanks.stride())
 print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 
 # %% [markdown]
-# The strides confirm it: from one image to the next, and from one blank to the next, the distance in memory is 0. All blanks together have
-# 64 learned numbers.
+# The strides confirm it: from one image to the next, and from one blank to the next, the step in memory is 0. All blanks together have 64
+# learned numbers.
 
 # %% [markdown]
 # ## Step 3: positions, again
@@ -250,15 +250,15 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "n
 # image get the same pattern. This model predicts normalised pixels, so the mean and standard deviation of each masked patch are the
 # original's in both reconstructions; chapter 06 explains why.*
 #
-# So each blank needs the position of its patch, and the decoder has to add it. This makes a good test for any implementation. In Hugging Face
-# transformers, versions from 4.51 on, a ViTMAE that is built from a config loses these positions: an initialiser runs after they are set
-# and leaves zeros. There is no error, but every masked patch gets the same prediction.
+# So each blank needs the position of its patch, and the decoder has to add it. This makes a good test for any implementation. In Hugging
+# Face transformers, versions from 4.51 on, a ViTMAE that is built from a config loses these positions: an initialiser runs afterwards and
+# overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
 
 # %% [markdown]
 # ## The paper's way: put everything back in order
 #
 # The positions are a table with one row for each patch, *in image order*. Our tokens are in shuffled order. The paper first gathers the
-# tokens into image order with `restore`, and then adds the table. The class token is set aside meanwhile.
+# tokens into image order with `restore`, and then adds the table. The class token is set aside during this step.
 
 
 # %%
@@ -281,7 +281,7 @@ with torch.no_grad():
 print("predictions  b n values :", tuple(papers_way.shape))
 
 # %% [markdown]
-# It predicts all 49 patches, also the visible ones, and 12 of the predictions are thrown away later.
+# It predicts all 49 patches. The predictions of the 12 visible ones are thrown away later.
 #
 # ## Does the order matter?
 #
@@ -311,7 +311,7 @@ def places_of(keep: Tensor, masked: Tensor) -> Tensor:
 check.ch05_places_of(places_of)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_places_of(keep: Tensor, masked: Tensor) -> Tensor:
@@ -360,7 +360,7 @@ class MyDecoder(nn.Module):
 check.ch05_decoder(MyDecoder)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyDecoder(MyDecoder):
@@ -377,10 +377,10 @@ class solution_MyDecoder(MyDecoder):
 check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
-# The package's version is folded below. It does the same, and a little more: it handles images of another size, can predict every patch
-# (`every=True`, for figures and for the ablation with the loss on all patches), and saves work in the last block. There, nobody uses the
-# outputs of the visible tokens, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`); all tokens are still
-# keys and values. In the blocks *before* the last, this would be wrong: the next block needs the updated visible tokens.
+# The package's version is folded below. It does the same and adds three things. It accepts images of another size. It can predict every
+# patch (`every=True`, for figures and for the ablation with the loss on all patches). And it saves work in the last block: the outputs of
+# the visible tokens are not used after it, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All
+# tokens are still keys and values. In *earlier* blocks this would be wrong, because the next block needs the updated visible tokens.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -435,19 +435,19 @@ print("predicted        b m values :", tuple(fresh(latent, mask).shape))
 learned = sum(p.numel() for p in fresh.parameters() if p.requires_grad)
 print(f"learned for all blanks      : {fresh.mask_token.numel()} of {learned:,} numbers")
 
-# %% mystnb={"image": {"alt": "Two attention tables, rows are queries and columns are keys. Left: all 50 rows are computed. Right: the 13 rows of class and visible tokens are hatched, not computed; the 37 rows of masked tokens are."}}
+# %% mystnb={"image": {"alt": "Two attention tables, rows are queries and columns are keys. Left: all 50 rows are computed. Right: only the 37 rows of the masked tokens are computed; the 13 rows of the class token and the visible tokens are hatched."}}
 plots.who_asks(12, 37)
 
 # %% [markdown]
-# *Figure 5.5: attention in the last block of the package's decoder, for 12 visible and 37 masked patches. Left: all tokens are queries. Right: only
-# the masked ones are, and nothing that is used gets lost.*
+# *Figure 5.5: attention in the last block of the package's decoder, for 12 visible and 37 masked patches. Left: all tokens are queries.
+# Right: only the masked tokens are queries. The outputs that are left out would not be used.*
 
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Decoder` is in `minimae/model/decoder.py`. Does it compute what the paper's decoder computes, which unshuffles the tokens and
-# predicts every patch? We compare predictions and gradients for three blocks, with random weights in every parameter, grids that are not square,
-# random and block masks, in float64.
+# `minimae.Decoder` is in `minimae/model/decoder.py`. Does it compute the same as the paper's decoder, which unshuffles the tokens and
+# predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64. The grids are 7 ×
+# 7 and 3 × 5, and the masks are random or blocks.
 
 
 # %%
@@ -490,8 +490,8 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # the paper says that it needs less than 10 % of the computation *per token* that ViT-L needs. Chapter 04 counted the operations of a block:
 # $24\,t\,d^2 + 4\,t^2 d$.
 #
-# But how many tokens does each of them see? **On ViT-B at 75 % masking, what does one pass through the decoder cost,
-# compared with one through the encoder?** 100 means the same.
+# But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
+# one through the encoder?** Answer in percent: at 100, both cost the same.
 
 # %%
 book.predict("decoder-cost", 30, ask="ViT-B, 224 px, 75 % masked: the decoder's operations in % of the encoder's?")
@@ -521,23 +521,25 @@ book.reveal("decoder-cost", round(100 * per_image["ViT-B"][1] / per_image["ViT-B
 plots.encoder_and_decoder({"one token (million operations)": per_token, "one image (billion operations)": per_image})
 
 # %% [markdown]
-# *Figure 5.7: operations in the blocks of encoder and decoder: forward pass, 224 pixels, 75 % masked, computed the paper's way. The percentages compare the decoder
-# with the encoder.*
+# *Figure 5.7: operations in the blocks of encoder and decoder: forward pass, 224 pixels, 75 % masked, all tokens decoded as in the paper.
+# The percentages compare the decoder with the encoder.*
 #
-# Both statements are true. The decoder is light *per token*: 9 % of ViT-L. But it sees all 197 tokens, and the encoder sees 50. On ViT-L it adds
-# a third. On ViT-B it costs *more* than the encoder: 10.55 against 8.59 billion operations. To train a small model fast, look
-# at the decoder first.
+# The paper's statement is true: *per token*, the decoder costs 9 % of ViT-L. But the decoder sees all 197 tokens, and the encoder sees 50.
+# Per image, the decoder adds a third to the cost of ViT-L. On ViT-B it costs *more* than the encoder: 10.55 against 8.59 billion
+# operations. To train a small model fast, first make the decoder smaller.
 #
-# The paper has the numbers for that choice (Table 1a, ViT-L, 800 epochs). After fine-tuning, one block does almost as well as eight:
+# The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
+# encoder with labels, chapter 10), one block does almost as well as eight. A **linear probe** (a linear classifier on the unchanged
+# encoder, chapter 09) is far better with eight:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
 # | fine-tuned, % | 84.8 | 84.9 | 84.9 | 84.9 | 84.4 |
 # | linear probe, % | 65.5 | 70.0 | 71.9 | 73.5 | 73.3 |
 #
-# The linear probe needs a deeper decoder. The last layers before the prediction specialise in reconstruction. With a deep decoder, these
-# layers belong to the decoder. With a shallow one they belong to the encoder, and the probe reads its features right there. Fine-tuning can change such
-# layers. The probe cannot.
+# The paper's explanation: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers belong to
+# the decoder. With a shallow one, they are the last layers of the encoder, and the probe uses their output. Fine-tuning can change these
+# layers, and the probe cannot.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert round(per_image["ViT-B"][0], 2) == 8.59 and round(per_image["ViT-B"][1], 2) == 10.55
@@ -552,16 +554,17 @@ print(f"operations saved in the last block: {100 * last:.1f} %")
 print("of the decoder with", ", ".join(f"{blocks} blocks: {100 * last / blocks:.1f} %" for blocks in (8, 2, 1)))
 
 # %% [markdown]
-# > **Paper.** Section 3, "MAE decoder" and "Simple implementation", and Figure 1. The paper appends mask tokens, unshuffles the list,
-# > adds positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary depth and width.
-# > **Our deviation.** Tokens stay in shuffled order, only masked patches are predicted, and only they are queries in the last block. Predictions,
-# > loss and gradients are the same (above, and `tests/model/test_decoder.py`, to 1e-12 in float64). FLOPs of the
-# > paper's models are counted the paper's way in this book, unless it says otherwise.
+# > **Paper.** Section 3, "MAE decoder" and "Simple implementation", and Figure 1. The paper appends mask tokens, unshuffles the list, adds
+# > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary depth and width.
+# > **Our deviation.** Tokens stay in
+# > shuffled order, only masked patches are predicted, and only they are queries in the last block. Predictions, loss and gradients are the
+# > same (above, and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts the FLOPs of the paper's models, all tokens
+# > are decoded, unless stated otherwise.
 
 # %% [markdown]
 # ## Break it: one line less
 #
-# A colleague read that "the unshuffle is not needed" and wrote a shorter decoder. It runs. The shapes are right. There is no error. Here
+# A colleague read that "the unshuffle is not needed" and wrote a shorter decoder. It runs without an error, and the shapes are right. Here
 # is its reconstruction, with the trained weights.
 
 
@@ -586,14 +589,14 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; mean and
 # standard deviation of masked patches are the original's in both).*
 #
-# The brightness of each patch is right, because it is the original's. Look at the *edges inside* the patches. **What is wrong? Which line is it,
-# and why was there no error?**
+# The brightness of each patch is right, because it is the original's. Look at the *edges inside* the patches. **What is wrong? Which line
+# causes it, and why is there no error?**
 #
 # <details><summary>Diagnosis</summary>
 #
-# `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it gets row 13 of
-# the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So each masked patch shows what belongs somewhere else.
-# The visible tokens get wrong positions too.
+# `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it
+# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So each masked patch shows what
+# belongs in another place. The visible tokens get wrong positions too.
 #
 # There is no error, because both tensors are 50 × 64. It is fine to skip the unshuffle, but then the positions must be in the order of the tokens.
 # The fix is one call: `take(decoder.positions, rows)`.
@@ -602,7 +605,7 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # compared with. All that the model can learn is what patches look like on average.
 # </details>
 #
-# The loss shows it as well (the loss of chapter 06; a model that has learned nothing predicts zero everywhere).
+# The loss (chapter 06) shows it as well. Compare it with the loss of predicting zero everywhere, which needs no training.
 
 # %%
 target = take(trained.model.target(patchify(images, 4)), mask.masked)
@@ -610,7 +613,7 @@ scores = {name: (x - target).square().mean().item() for name, x in {"right": wit
 print({name: round(value, 2) for name, value in scores.items()})
 
 # %% [markdown]
-# The shorter decoder is worse than the prediction of zeros: its details are in the wrong patches.
+# The shorter decoder is worse than predicting zero everywhere, because its details are in the wrong patches.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == with_them.shape
@@ -618,8 +621,8 @@ assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == w
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if
-# permuting its input permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and a permutation of your own.
+# **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if permuting its input
+# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and draw a permutation yourself.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch05-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -632,7 +635,7 @@ def minds_no_order(layer, x: Tensor) -> bool:
 check.ch05_minds_no_order(minds_no_order)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_minds_no_order(layer, x: Tensor) -> bool:
@@ -649,11 +652,11 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # %% [markdown]
 # ## Summary
 #
-# The decoder appends one blank for each masked patch. All blanks are one learned vector, and only positions make them different. A few transformer
-# blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch. The paper puts the tokens into
-# image order first. Because attention ignores order, it is enough that each token carries its own position, and the result is the same up to
-# rounding. In the last block only the masked tokens need to be queries. Such a decoder is light per token, but it sees all tokens: on
-# ViT-B it costs more than the encoder.
+# The decoder appends one blank for each masked patch. All blanks are one learned vector, and only positions make them different. A few
+# transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch. The
+# paper puts the tokens into image order first. Attention ignores order. So it is enough to add the right position to each token, and the
+# result is the same up to rounding. In the last block only the masked tokens need to be queries. Such a decoder is light per token, but it
+# sees all tokens: on ViT-B it costs more than the encoder.
 #
 # ## Five questions
 #
@@ -669,7 +672,7 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # Only the positions must be those of the right patches.</details>
 #
 # 4. Why are only masked tokens queries in the last block, but not in the blocks before?
-# <details><summary>Answer</summary>Nobody uses the other outputs of the last block. In the blocks before it, the next block attends to the
+# <details><summary>Answer</summary>The other outputs of the last block are not used. After the blocks before it, the next block attends to the
 # visible tokens, so they must be updated.</details>
 #
 # 5. The decoder costs 9 % of the encoder per token. Why is it 35 % per image?

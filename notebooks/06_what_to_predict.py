@@ -67,8 +67,8 @@ from minimae.model.sizes import resolve
 #
 # For each masked patch, the decoder returns a list of numbers. What should they be?
 #
-# The simplest answer is: the pixels. How much of the error of pixels is a matter of colour alone? Here are eight photographs of 64 × 64
-# pixels, cut into patches of 4 × 4. Suppose that a model predicts the mean colour of each patch, and no detail at all.
+# The simplest answer is the pixels themselves. But how much of their squared error is due to colour alone? Here are eight photographs of
+# 64 × 64 pixels, cut into patches of 4 × 4. Suppose that a model predicts the mean colour of each patch, and no detail at all.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -95,9 +95,9 @@ print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_col
 # The variance is 20 / 3, not 20 / 4. It is the **unbiased** variance, which divides by the number of values minus one. This is the
 # default of PyTorch's `var`, and the authors' code uses it.
 #
-# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. All values of a
-# patch belong together, over pixels *and* colours: one mean and one standard deviation for each patch. Add 1e-6 to the variance before you take
-# the root. Then a patch of a single colour gives zeros, not a division by zero.
+# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. All values of a patch
+# belong together, over pixels *and* colours: one mean and one standard deviation for each patch. Add 1e-6 to the variance before you take
+# the root. Then a **flat** patch, in which all values are equal, gives zeros and not a division by zero.
 #
 # <details><summary>Hint</summary>
 #
@@ -115,7 +115,7 @@ def my_patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 check.ch06_patch_statistics(my_patch_statistics)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +191,7 @@ def baseline_loss(p1: int, p2: int, c: int) -> float:
 check.ch06_baseline_loss(baseline_loss)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_baseline_loss(p1: int, p2: int, c: int) -> float:
@@ -300,7 +300,7 @@ class PCATarget(PixelTarget):
 
 
 # %% [markdown]
-# All three have a name, which a recipe can state:
+# Each target has a name, which a recipe can use:
 
 # %%
 TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": NormalisedTarget, "pca": PCATarget}
@@ -335,9 +335,10 @@ plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)]
 # *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. Normalised pixels are drawn around
 # grey, which stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
 #
-# In the middle row, the pixels are nearly one colour. Normalised, the brightness is gone, but the hue remains, because the three colours share one mean.
-# In the bottom row there is little colour, and the faint texture becomes as strong as an edge. This is the strength of the normalised target: texture
-# counts as much as edges do. It is also its weakness: in a grey patch that is flat except for noise, the target is noise.
+# In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because the three colours
+# share one mean. In the bottom row there is little colour, and the faint texture becomes as strong as an edge. This is the strength of the
+# normalised target: texture counts as much as edges do. It is also its weakness: in a grey patch that is flat except for noise, the target
+# is noise.
 #
 # The best target is the one whose *features* are best after pre-training. The paper compares them (Table 1d, ViT-L, 800 epochs):
 #
@@ -393,7 +394,7 @@ def masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> Tensor:
 check.ch06_masked_loss(masked_loss)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> Tensor:
@@ -405,7 +406,7 @@ def solution_masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> T
 check.ch06_masked_loss(solution_masked_loss)
 
 # %% [markdown]
-# How large is the loss of each patch? `photos-tiny` was trained on 50,000 other photographs. We let it predict every patch, also the
+# How large is the loss of each patch? `photos-tiny` was trained on 50,000 other photographs. We let it predict every patch, including the
 # visible ones, which its loss never counted.
 
 # %%
@@ -436,9 +437,9 @@ plots.where_the_loss_looks(rows, ("what it saw", "loss of masked patches", "loss
 print(f"mean loss: {losses[mask.binary == 0].mean():.2f} of visible patches, {losses[mask.binary == 1].mean():.2f} of masked patches")
 
 # %% [markdown]
-# Among the masked patches, texture costs most. For the *visible* patches, the predictions are worse, although the model has seen
-# them. No loss ever trained these predictions. This is why the visible patches in our reconstructions are pasted from the original. Remember
-# this figure for the lab below.
+# Among the masked patches, the loss is largest where there is texture. For the *visible* patches, the predictions are worse, although the
+# model has seen them. These predictions were never trained. This is why the visible patches in our reconstructions are pasted from the
+# original. Remember this figure for the lab below.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert losses[mask.binary == 0].mean() > losses[mask.binary == 1].mean()
@@ -482,9 +483,9 @@ class Pictures:
 
 
 # %% [markdown]
-# **4 ★★★ Your masked autoencoder.** Write `forward`: encode the visible patches, predict the masked ones, compute their targets, and the loss. Return a
-# `MAEOutput`. The decoder predicts in the order of `mask.masked`, `b m values`, so the targets must come in this order too. `__init__` and
-# `reconstruct`, which makes pictures, are given.
+# **4 ★★★ Your masked autoencoder.** Write `forward`: encode the visible patches, predict the masked ones, and compute their targets and the
+# loss. Return a `MAEOutput`. The decoder predicts in the order of `mask.masked`, `b m values`, so the targets must come in this order too.
+# `__init__` and `reconstruct`, which makes pictures, are given.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -523,7 +524,7 @@ class MyMAE(nn.Module):
 check.ch06_mae(MyMAE)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyMAE(MyMAE):
@@ -635,8 +636,9 @@ assert isinstance(theirs, mae.MAEOutput)
 # %% [markdown]
 # ## What comes from the original
 #
-# To draw a prediction of normalised pixels, we take the mean and the standard deviation of each hidden patch from the original. How much
-# of the picture is that? Replace the model by the trivial baseline: predict zero everywhere, and draw it in the same way.
+# To draw a prediction of normalised pixels, we take the mean and the standard deviation of each hidden patch from the original. How much of
+# the picture do these two numbers determine? Replace the model by the trivial baseline: predict zero everywhere, and draw it in the same
+# way.
 #
 # `photos-tiny` also has a second decoder, which predicts plain pixels. With it, nothing comes from the hidden patches.
 
@@ -677,8 +679,8 @@ plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "norm
 # ## Train it on eight photographs
 #
 # Take a new model, the eight photographs at 32 × 32 pixels, and plain pixels as the target. Eight images are too few to learn from. The
-# model will **overfit**: it memorises them. This is the purpose. It is the first test of any new model, because a model that
-# cannot memorise eight images has a bug.
+# model will **overfit**: it memorises them. This is intended: it is the first test of any new model, because a model that cannot memorise
+# eight images has a bug.
 
 # %%
 album = F.avg_pool2d(images, 2)  # 32 × 32 pixels, 64 patches
@@ -705,9 +707,8 @@ def learn(model: nn.Module, steps: int, loss_of, look: tuple[int, ...] = (), lr:
 
 
 # %% [markdown]
-# In each step, the model sees every photograph twice, with two new masks. Chapter 07 builds a proper loop. Before you run this one: it will
-# see each photograph 600 times. **What will its predictions for the *visible* patches look like: "sharp", "blurred" or
-# "nonsense"?**
+# In each step, the model sees every photograph twice, with two new masks. Chapter 07 builds a proper loop. With this one, the model will
+# see each photograph 600 times. **What will its predictions for the *visible* patches look like: "sharp", "blurred" or "nonsense"?**
 
 # %%
 book.predict("visible-patches", "sharp", ask="Predictions for visible patches, after 300 steps: sharp, blurred or nonsense?")
@@ -741,7 +742,7 @@ plots.reconstructions(rows, ("masked", *(f"step {step}" for step in pictures), "
 # visible patches. Then the colours follow the image, and at the end shapes appear: the flower, the rim of the cup, the badge. Details of
 # the cat's face would need many more steps.
 #
-# And the visible patches?
+# How good are the predictions for the visible patches?
 
 # %%
 predicted = patchify(pictures[300].predicted, 4)
@@ -761,9 +762,9 @@ assert sum(curve[-20:]) / 20 < 0.4 * trivial and answer == "nonsense"
 # %% [markdown]
 # ## What loss is normal?
 #
-# That depends on the target, the patch size, the mask ratio and the data. The trivial baseline depends on the data too. A **flat** patch, in which
-# all pixels are equal, has a normalised target of zeros. Predicting zero is right for it, so flat patches lower the baseline. Photographs of
-# clothes on black have many of them.
+# That depends on the target, the patch size, the mask ratio and the data. The trivial baseline depends on the data too. A flat patch has a
+# normalised target of zeros. Predicting zero is right for it, so flat patches lower the baseline. Photographs of clothes on black have many
+# of them.
 
 
 # %%
@@ -789,7 +790,7 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 # *Figure 6.8: normalised loss on masked patches (75 % masked, mask seed 0; patches of 4 × 4; 500 test photographs of Fashion-MNIST, grey; 28 crops of
 # seven photographs, in colour, not used in training). Orange: predicting zero.*
 #
-# For normalised pixels on ImageNet, the authors have published no loss. For plain pixels, one of them gives about 0.3 (issue 16 of
+# For normalised pixels on ImageNet, the authors have published no loss. For plain pixels, one of them reports about 0.3 (issue 16 of
 # facebookresearch/mae). Three rules follow:
 #
 # - Compare losses only if target, patch size, mask ratio and data are the same.
@@ -798,10 +799,11 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 
 # %% [markdown]
 # > **Paper.** Section 3, "Reconstruction target": mean squared error on masked patches, normalised pixels. Table 1d compares the targets.
-# > Figure 1 is the class `MAE`, and Figures 2 to 4 are its `reconstruct`.
-# > **Our deviation.** None in the numbers: with equal weights and masks, loss and gradients equal those of ViTMAE in Hugging Face transformers
-# > (`tests/model/test_parity.py`). There are no dVAE tokens here, because they need another trained network. Our PCA is fitted on patches of the
-# > training images.
+# > The class `MAE` is the model of Figure 1, and `reconstruct` makes pictures like those of Figures 2 to 4.
+# > **Our deviation.** None in the
+# > numbers: with equal weights and masks, loss and gradients equal those of ViTMAE in Hugging Face transformers
+# > (`tests/model/test_parity.py`). There are no dVAE tokens here, because they need another trained network. Our PCA is fitted on patches
+# > of the training images.
 
 # %% [markdown]
 # ## Break it: a loss that falls too fast
@@ -891,8 +893,9 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # ## Appendix: precision
 #
 # Training often uses half precision (chapter 07). bfloat16 keeps two to three decimal digits. This is enough for tokens, but not for the
-# small differences inside a bright patch: near 2, the neighbours of 2 are 1.992 and 2.016. So the package keeps images in float32, and computes targets and
-# losses in float32. PCA multiplies matrices, which autocast would do in bfloat16, and a GPU perhaps in TF32. `full_precision` switches both off.
+# small differences inside a bright patch: the numbers next to 2 are 1.992 and 2.016. So the package keeps images in float32, and computes
+# targets and losses in float32. PCA multiplies matrices, which autocast would do in bfloat16, and a GPU perhaps in TF32. `full_precision`
+# switches both off.
 
 # %% tags=["nbval-check-output"]
 with torch.autocast("cpu", torch.bfloat16):

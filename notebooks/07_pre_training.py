@@ -135,7 +135,7 @@ def peak_lr(base_lr, batch, accumulate, processes):
 check.ch07_peak_lr(peak_lr)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_peak_lr(base_lr, batch, accumulate, processes):
@@ -174,7 +174,7 @@ def my_lr_at(step, *, steps, warmup, peak, floor=0.0):
 check.ch07_lr_at(my_lr_at)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_lr_at(step, *, steps, warmup, peak, floor=0.0):
@@ -222,9 +222,9 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # %% [markdown]
 # ## Which weights shrink? The optimizer
 #
-# The optimizer is AdamW. At each step it also pulls every weight a little towards zero: **weight decay**. This is useful for a matrix, which
-# then does not use large numbers where small ones do. It is harmful for the scale of a LayerNorm: the scale starts at 1, and decay would
-# shrink everything that passes through it.
+# The optimizer is AdamW. At each step it also pulls every weight a little towards zero: **weight decay**. This is useful for a matrix: its
+# weights do not become larger than necessary. It is harmful for the scale of a LayerNorm: the scale starts at 1, and decay would shrink
+# everything that passes through it.
 #
 # So the parameters form two groups. The rule is short: a parameter with one axis is a bias or belongs to a norm, and does not decay.
 
@@ -259,7 +259,7 @@ def exempt_names(model):
 check.ch07_exempt_names(exempt_names)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_exempt_names(model):
@@ -272,9 +272,9 @@ check.ch07_exempt_names(solution_exempt_names)
 # %% [markdown]
 # ## In which order? One long sequence
 #
-# In each **epoch** every image is shown once, in a new order. Usually one shuffles, cuts the images into batches, and drops what is left over.
-# Here is another way: join all shuffled epochs to **one endless sequence**. Step 0 takes the first 128 images, step 1 the next 128, and so on. A
-# batch may cross the end of an epoch. All batches are full, and no image is dropped.
+# In each **epoch** every image is shown once, in a new order. The usual way is to shuffle the images, cut them into batches, and drop what
+# is left over. Here is another way: join all shuffled epochs into **one endless sequence**. Step 0 takes the first 128 images, step 1 the
+# next 128, and so on. A batch may cross the end of an epoch. All batches are full, and no image is dropped.
 #
 # The order of an epoch is computed from the seed and the epoch. So the images of step 5,000 can be computed without the steps before it.
 
@@ -321,15 +321,15 @@ def batches_of(images, recipe):
 # %% [markdown]
 # ## One step
 #
-# A training step computes a loss and its gradients, and moves the weights. A `task` knows how to turn a batch into a loss: `task.loss_of(batch)`
+# A training step computes a loss and its gradients, and moves the weights. A `task` turns a batch into a loss: `task.loss_of(batch)`
 # normalises and masks the images, runs the model of chapter 06, and returns the mean loss.
 #
-# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights once.
-# This is **gradient accumulation**. `backward()` adds to `.grad` anyway. But each loss is a *mean* over its own batch. The gradient of the mean over all
-# eight is the sum divided by eight.
+# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights
+# once. This is **gradient accumulation**. `backward()` already adds to `.grad`. But each loss is a *mean* over its own batch. The gradient
+# of the mean over all eight is the sum divided by eight.
 #
-# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Leave in the weights what one step on all their images together
-# would leave. Return the mean loss of these batches, without its graph. Old gradients must not count.
+# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step
+# on all their images together. Return the mean loss of these batches, without its graph. Clear old gradients first.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -352,7 +352,7 @@ def my_training_step(task, optimizer, batches, accumulate=1):
 check.ch07_training_step(my_training_step)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_training_step(task, optimizer, batches, accumulate=1):
@@ -432,8 +432,8 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 #
 # ## A real run
 #
-# Now train. Flat patches score 0.80. The best possible loss is not 0, because nothing that is visible determines the print on a hidden shirt. **What is the loss
-# after 50,000 images?**
+# Now train. Flat patches score 0.80. The best possible loss is not 0, because the visible patches do not determine everything, such as the
+# print on a shirt. **What is the loss after 50,000 images?**
 
 # %%
 book.predict("loss-after-a-minute", 0.3, ask=f"Predicting flat patches scores {zero:.2f}. What is the loss after 50,000 images?")
@@ -447,9 +447,9 @@ show = Live(task, shown, steps)
 losses = train(task, mine, clothes, show=show)
 
 # %% [markdown]
-# *Figure 7.3: reconstructions while the model trains (test photographs of Fashion-MNIST, 75 % masked, mask seed 0, model seed 0). The model predicts
-# normalised pixels, so the mean and the standard deviation of each masked patch are the original's; what it must learn is the pattern
-# inside. The capstone below predicts plain pixels.*
+# *Figure 7.3: reconstructions while the model trains (test photographs of Fashion-MNIST, 75 % masked, mask seed 0, model seed 0). The model
+# predicts normalised pixels, so the mean and the standard deviation of each masked patch are the original's, and the model has to learn
+# only the pattern inside. The capstone below predicts plain pixels.*
 
 # %%
 seen = [mine.batch * at for at in range(5, steps + 1, 5)]
@@ -474,7 +474,7 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is the same task, run before. The package has such curves for two dozen tasks ([a table of
+# The best comparison for a run is an earlier run of the same task. The package has such curves for two dozen tasks ([a table of
 # them](../docs/evidence.md#what-loss-to-expect)), and this run is one of them.
 
 # %%
@@ -488,23 +488,23 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline. Green: the
 # expected loss, from three seeds of the same task; the band is one and a half times as wide as the seeds, and at least ± 5 %.*
 #
-# A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. It falls more slowly below it, while the model learns
-# edges and shapes. Then it bends, and falls for a very long time. In the paper, 1600 epochs are still better than 800 (Figure 7). The shipped
-# model `fashion-nano` has seen fourteen times as many images as ours.
+# A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. It falls more slowly below it, while
+# the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, 1600 epochs are
+# still better than 800 (Figure 7). The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as ours.
 #
 # | what you see | what it means |
 # |---|---|
 # | starts between 1 and 2.5 | normal: random weights are worse than flat patches |
 # | reaches the baseline and **stays** there | the model predicts flat patches: positions are missing, or the rate is much too small or too large |
-# | falls below the baseline and bends | it learns |
+# | falls below the baseline and flattens | it learns |
 # | falls close to 0 | information leaks: the loss includes visible patches, or the mask does not hide |
 # | jumps up and does not come back | the rate is too large, or the warm-up too short |
 #
 # Losses of different targets, patch sizes or data cannot be compared. Compute the baseline of your own task first.
 #
-# During training, the package compares the loss with the expected band and prints a warning after five
-# points in a row outside it. (Its baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test it with a run that is too slow: read our own run at a tenth of its
-# speed.
+# During training, the package compares the loss with the expected band and prints a warning after five points in a row outside it. (Its
+# baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test it with a run that learns too slowly: pretend that our own
+# run needed ten times as many images.
 
 # %%
 watch = loss_bands.Watch(known)
@@ -621,9 +621,9 @@ parts = book.own_parts()
 book.whose(parts)
 
 # %% [markdown]
-# Inside `assembled`, the package builds models from *your* parts; the package's fill the gaps. The model gets photographs in
-# colour: 4,200 crops of seven photographs, 32 pixels wide, in patches of 4 × 4. It sees 16 of 64 patches, and it predicts plain pixels, so nothing in its
-# reconstructions comes from the hidden patches. Test crops come from a third of each photograph that is never trained on.
+# Inside `assembled`, the package builds models from *your* parts, and uses its own where one is missing. The model gets photographs in
+# colour: 4,200 crops of seven photographs, 32 pixels wide, in patches of 4 × 4. It sees 16 of 64 patches, and it predicts plain pixels, so
+# nothing in its reconstructions comes from the hidden patches. Test crops come from a third of each photograph that is never trained on.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -654,14 +654,15 @@ print(f"predicting the mean colour scores {average:.2f}; this model, last 20 ste
 assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
-# Half a minute of training finds colours and large shapes. Fine detail needs more: the shipped model `photos-tiny` of chapter 00 is the same
-# network, wider and deeper, after ten million images. You now have every part of it.
+# After half a minute of training, the model predicts colours and large shapes. Fine detail needs more: `photos-tiny` of chapter 00 is the
+# same network, wider and deeper, after ten million images. You now have every part of it.
 #
 # ## Summary
 #
-# The trivial baseline is computed from the data before training. The learning rate is scaled by the images of a step, rises in a warm-up, falls
-# along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, each divided by their number.
-# The first test of a loop is one batch, again and again. A healthy loss falls below the baseline, bends, and goes on falling.
+# The trivial baseline is computed from the data before training. The learning rate is scaled by the images of a step, rises in a warm-up,
+# falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, each divided
+# by their number. To test a loop, first train on one batch, again and again. A healthy loss falls below the baseline, flattens, and keeps
+# falling slowly.
 #
 # ## Five questions
 #
@@ -684,8 +685,8 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 #
 # ### Half precision
 #
-# On a GPU, matrix products run several times faster in `bfloat16`, a number format with 8 bits of precision instead of 24. `autocast` uses it for the
-# products and keeps the rest, the loss among it, in float32. On a CPU the package stays with float32. This is what is lost:
+# On a GPU, matrix products run several times faster in `bfloat16`, a number format with 8 bits of precision instead of 24. `autocast` uses
+# it for the products and keeps the rest, including the loss, in float32. On a CPU the package stays with float32. This is what is lost:
 
 # %%
 with torch.no_grad():
@@ -698,7 +699,7 @@ print(f"float32 {exact:.5f}, with bfloat16 products {rough:.5f}")
 assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 
 # %% [markdown]
-# ### Stop, and continue to the bit
+# ### Stop, and continue exactly
 #
 # Long runs are interrupted. To continue, a run needs everything that the next step depends on: the weights, the optimizer's two moments, and the number of the
 # step. It needs no state of a random generator and no position in a loader, because masks, crops and orders are computed from the seed, the epoch and the
@@ -761,7 +762,7 @@ def careful_save(path, write):
 check.ch07_careful_save(careful_save)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_careful_save(path, write):

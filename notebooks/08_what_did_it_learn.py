@@ -14,7 +14,7 @@
 # # 08 · What did it learn?
 #
 # **The promise.** You turn a trained encoder into a feature extractor, classify photographs with one label per class, and then find out
-# where its knowledge ends.
+# where its features fail.
 #
 # Minutes: 35. Needs: chapters 01 to 07.
 #
@@ -128,15 +128,15 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 # *Figure 8.1: four photographs that `photos-tiny` has not seen (64 × 64 pixels, 75 % of 256 patches hidden, mask seed 1). Visible patches are
 # pasted in; the rest is predicted.*
 #
-# The mean uses only nearby colours. The model continues *shapes*: the rim of the cup closes, and the roofs of the pagoda go on. To do this it had to
-# learn what photographs look like. The fine texture of fur and petals is gone, because the mean of all plausible textures has the
-# smallest squared error.
+# The mean of the neighbours uses only nearby colours. The model continues *shapes*: it closes the rim of the cup and extends the roofs of
+# the pagoda. To do this it had to learn what photographs look like. The fine texture of fur and petals is gone, because the mean of all
+# plausible textures has the smallest squared error.
 #
 # ## From tokens to one vector
 #
-# Can the encoder do more than fill in? From here on the decoder is thrown away. The encoder sees whole images, with nothing hidden. We want
-# one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n tokens, and there are
-# three common ways to make one vector of them:
+# Is the encoder useful for more than filling in missing patches? From here on we drop the decoder, and the encoder sees whole images, with
+# nothing hidden. We want one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n
+# tokens, and there are three common ways to turn them into one vector:
 #
 # - `"mean"`: the mean of the n patch tokens, `d` numbers;
 # - `"class"`: the class token, `d` numbers;
@@ -168,7 +168,7 @@ def my_extract(encoder, pixels, statistics, *, pool="mean", batch=500):
 check.ch08_extract(my_extract)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 @torch.no_grad()
@@ -221,9 +221,10 @@ def extract(
 extract = book.use(check.ch08_extract, my_extract, extract)
 
 # %% [markdown]
-# The next measurements take seconds, so they use clothes. `fashion-nano` comes with the book: 0.7 million parameters, twelve epochs of the
-# 60,000 training photographs of Fashion-MNIST, 25 minutes on one processor core, seed 0. We compare three kinds of features: raw pixels,
-# the trained encoder, and the same network **at initialisation**, with random weights. What random weights can do was not learned.
+# The next measurements use small photographs of clothes, so that they take only seconds. `fashion-nano` comes with the book. It has 0.7
+# million parameters, and was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
+# core, seed 0). We compare three kinds of features: raw pixels, the trained encoder, and the same network **at initialisation**, with
+# random weights. The last kind shows what is possible without training.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -252,7 +253,7 @@ for name, (train, test) in vectors.items():
 # (k-NN). For a test image, find the k training images with the most similar features, and let them vote with their labels.
 #
 # Similarity is the **cosine** of two vectors, after the mean of the training vectors has been subtracted from both. (All vectors share that
-# mean. If it stays in, every cosine is almost 1.) A vote weighs exp(cosine / temperature), so the nearest neighbours count most.
+# mean. If it stays in, every cosine is almost 1.) Each vote has the weight exp(cosine / temperature), so the nearest neighbours count most.
 #
 # **2 ★★ Your neighbours.** Write the classifier.
 #
@@ -278,7 +279,7 @@ def my_knn_predict(train, labels, test, *, k=20, temperature=0.07):
 check.ch08_knn_predict(my_knn_predict)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_knn_predict(train, labels, test, *, k=20, temperature=0.07):
@@ -305,10 +306,10 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, tem
         raise ValueError("some features are not finite, so nothing is nearest to them: look for NaN in the weights or the images")
     device, classes, temperature = train.device, int(labels.max()) + 1, max(temperature, torch.finfo(train.dtype).tiny)
     centre = train.mean(0)
-    known, asked = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
+    gallery, queries = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
     winners = []
-    for part in asked.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
-        cosine, index = (part @ known.T).topk(k, dim=1)
+    for part in queries.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
+        cosine, index = (part @ gallery.T).topk(k, dim=1)
         weight = ((cosine - cosine[:, :1]) / temperature).exp()  # only ratios count: exp(1 / 0.01) would overflow
         votes = torch.zeros(len(part), classes, dtype=weight.dtype, device=device)
         winners.append(votes.scatter_add_(1, labels.to(device)[index], weight).argmax(1))
@@ -360,9 +361,9 @@ plots.neighbours([search(source, q) for q in queries for source in ("raw pixels"
 #
 # ## One label per class
 #
-# Labels are expensive, images are not. Suppose that you have the labels of *ten* photographs, one per class. All 750 test photographs
-# must be classified by their similarity to these ten. With raw pixels as features, 49 % are right. **How many are right with the features of
-# the MAE?**
+# It is cheap to collect images, and expensive to label them. Suppose that you have labels for only *ten* photographs, one per class. All
+# 750 test photographs must be classified by their similarity to these ten. With raw pixels as features, 49 % of the answers are right.
+# **How many are right with the features of the MAE?**
 
 # %%
 book.predict("one-label", 49, ask="One label per class: raw pixels reach 49 %. How many % with the features of the MAE?")
@@ -400,14 +401,14 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
 # *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means of ten random choices; the printed ± is the standard deviation
 # over these choices; k = 5, or as many as there are labels per class).*
 #
-# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of its own network at initialisation. It has
-# seen no label in pre-training. It learned from 60,000 unlabelled photographs what kinds of clothes there are, and ten labels
-# give names to what it has found. As labels are added, the lead shrinks: labels can teach the same.
+# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. It saw no
+# labels in pre-training. From 60,000 unlabelled photographs it learned to tell kinds of clothes apart, and the ten labels only name these
+# kinds. With more labels the lead shrinks, because the labelled photographs alone then show what the kinds look like.
 #
-# ## Tokens keep what is where
+# ## Keep all tokens
 #
-# The mean of the patch tokens forgets where each token was. On these pictures, place matters: a sleeve is at the side, a sole at the
-# bottom. With `"tokens"`, the n tokens stay apart, so patch 12 is compared with patch 12. All 1,500 labels are used now.
+# The mean of the patch tokens does not depend on where each token was. In these photographs, position matters: a sleeve is at the side, a
+# sole at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 is compared with patch 12. We now use all 1,500 labels.
 # **Which of the three features of the MAE is best?**
 
 # %%
@@ -449,11 +450,11 @@ right, pixels_right = (answer == test_labels for answer in (answers["MAE", "toke
 print(f"only the MAE is right: {int((right & ~pixels_right).sum())} images; only raw pixels are right: {int((~right & pixels_right).sum())}")
 
 # %% [markdown]
-# If both were equally good, the two counts would differ only as a fair coin does. A difference of more than twice the square root of
-# their sum is rare. (Chapter 11 does such tests properly, and with several seeds.)
+# If both were equally good, each of these images would be like the toss of a fair coin. The two counts would then rarely differ by more
+# than twice the square root of their sum. (Chapter 11 does such tests properly, with several seeds.)
 #
-# Note the random encoder: with all tokens it reaches 77 %. A random network passes on most of the picture, and with all tokens
-# nothing is averaged away. So always compare with one.
+# Note the random encoder: with all tokens it reaches 77 %. Random weights preserve much of the image, and with all tokens nothing is
+# averaged away. So always compare with a random network.
 #
 # ## Classes in a plane
 #
@@ -472,22 +473,22 @@ def in_a_plane(vectors):
 
 planes = {name: in_a_plane(test) for name, (_, test) in vectors.items()}
 
-# %% mystnb={"image": {"alt": "Three scatter plots of 750 test photographs in ten colours and shapes. Raw pixels: a wide cloud with trousers, shoes and bags at three corners. Random encoder: one cloud in which classes overlap. MAE: a narrow bow with shoes at one end, trousers at the other, and tops and bags between them."}}
+# %% mystnb={"image": {"alt": "Three scatter plots of 750 test photographs in ten colours and shapes. Raw pixels: a wide cloud with trousers, shoes and bags at three corners. Random encoder: one cloud in which classes overlap. MAE: a narrow arc with shoes at one end, trousers at the other, and tops and bags between them."}}
 plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 
 # %% [markdown]
-# *Figure 8.7: 750 test photographs along the first two principal directions of three kinds of features. Colours and shapes are the classes,
-# which no features were computed with.*
+# *Figure 8.7: 750 test photographs along the first two principal directions of three kinds of features. Colours and markers show the
+# classes, which were not used to compute the features.*
 #
-# Shoes and trousers are at the two ends of a bow, and tops are between them. No label was needed for that. But the plane of the MAE is no tidier
-# than that of raw pixels: two directions show only the coarsest differences, and on centred clothes these are differences of outline. The
-# random encoder mixes the classes.
+# With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for that. But the classes
+# are no better separated than with raw pixels: two directions show only the coarsest differences, and for centred clothes these are
+# differences of outline. With the random encoder the classes overlap.
 #
 # ## What a patch attends to
 #
-# In each block, every token takes in information from others. `Attention.weights` returns how much from each: a matrix `t t` for every
-# head, whose rows sum to 1. Row 1 + i belongs to patch i, because row 0 is the class token's. Without its first entry, such a row can be
-# drawn as a grid.
+# In each block, every token takes in information from others. `Attention.weights` returns how much each token takes from each other one: a
+# matrix `t t` for every head, whose rows sum to 1. Row 0 belongs to the class token, so row 1 + i belongs to patch i. Without its first
+# entry, which also belongs to the class token, such a row can be drawn as a grid.
 
 
 # %%
@@ -522,12 +523,12 @@ plots.picture_table(rows, columns=titles, marks=marks)
 # *Figure 8.8: what the patch at the cross attends to in `photos-tiny` (whole photographs; five of its 36 heads, chosen to show different
 # behaviour). Each map is divided by its largest value, so brightness cannot be compared between maps.*
 #
-# At initialisation, attention is nearly even. In training the heads have become different. Some attend to patches nearby. Some follow one row
-# or one column, whatever is in it. Head 2 of block 4 follows the rim of the cup, and finds the other eye of the cat. All this is useful for
-# filling in.
+# At initialisation, attention is nearly uniform. After training, the heads differ. Some attend to nearby patches. Some attend to one row or
+# one column, whatever it shows. From the rim of the cup, head 2 of block 4 attends to more of the rim; from one eye of the cat, it attends
+# to the other. All of this helps to fill in missing patches.
 #
-# Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we have picked five
-# heads of 36.
+# Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these five
+# heads out of 36.
 #
 # **3 ★ Attention of the class token.** From the weights `b heads t t` of a block, make one map per head, `b heads h w`: how much the class token
 # attends to each patch.
@@ -543,7 +544,7 @@ def class_map(weights, grid):
 check.ch08_class_map(class_map)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_class_map(weights, grid):
@@ -555,7 +556,8 @@ check.ch08_class_map(solution_class_map)
 # %% [markdown]
 # ## Where this lives
 #
-# `extract` is in `minimae/tasks/features.py`, `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell compares them with those of this chapter.
+# `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell compares them
+# with the functions of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 train, test = vectors["MAE"]
@@ -568,12 +570,13 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 #
 # ## Limit 1: leaked patch statistics
 #
-# Figure 8.1 came from a decoder of plain pixels. `fashion-nano` predicts **normalised** pixels: from each patch, its mean was
-# subtracted, and the result was divided by its standard deviation (chapter 06). So it predicts a pattern, but no brightness. To draw the
-# pattern, we need the mean and the standard deviation of each hidden patch, and we take them from the original. They **leak**.
+# Figure 8.1 came from a decoder of plain pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
+# the result was divided by the standard deviation of the patch (chapter 06). So it predicts a pattern, but no brightness. To draw the
+# pattern, we need the mean and the standard deviation of each hidden patch, and we take them from the original. This information **leaks**
+# into the picture.
 #
-# To see how much this matters, draw two more pictures. One shows **only what leaked**: predict zero everywhere. The other shows the prediction
-# **without the leak**: all hidden patches get the average mean and standard deviation of the *visible* patches.
+# To see how much this matters, draw two more pictures. One shows **only what leaked**, with zero predicted everywhere. The other shows the
+# prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible* patches.
 
 
 # %%
@@ -623,7 +626,7 @@ def flat_patches(patches, hidden):
 check.ch08_flat_patches(flat_patches)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_flat_patches(patches, hidden):
@@ -636,8 +639,9 @@ check.ch08_flat_patches(solution_flat_patches)
 # %% [markdown]
 # ## Limit 2: where reconstruction fails
 #
-# The loss is a mean over patches, and `MAEOutput.patch_losses` `b m` has them one by one, in the order of `mask.masked`. Put back into the
-# image, they show where it is hard to reconstruct. **Where is the loss largest: in the background, along the outline, or inside the garment?**
+# The loss is a mean over patches. `MAEOutput.patch_losses` `b m` holds the loss of each patch, in the order of `mask.masked`. Drawn in the
+# image, these losses show what is hard to reconstruct. **Where is the loss largest: in the background, along the outline, or inside the
+# garment?**
 
 # %%
 book.predict("hardest-place", "outline", ask="Where is the loss largest: 'background', 'outline' or 'inside'?")
@@ -680,17 +684,17 @@ book.reveal("hardest-place", max(hard, key=hard.get))
 plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))], rows=("picture", "loss"), scale=(0, 1.2), scale_label="loss of a patch")
 
 # %% [markdown]
-# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). Where there is any pattern, predicting zero scores
-# 15/16 ≈ 0.94.*
+# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). In every patch that is not flat, predicting zero has
+# a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
-# An outline continues from its neighbours, and clothes have few kinds of outline. Inside a garment there is only weave, print and noise. Its contrast is
-# tiny, but normalisation divides by it, so this noise counts as much as an outline. No model can predict it. That is a side effect of
-# normalised targets, and one reason why the loss of chapter 07 stays far above 0.
+# The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is only weave, print
+# and noise. The contrast there is tiny, but normalisation divides by it, so the noise counts as much as an outline. No model can predict
+# noise. This is a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
 #
 # ## Limit 3: changed images
 #
-# One accuracy says little. Change the *test* photographs, and keep the training photographs as they are: half the brightness, a little noise,
-# a shift by two pixels. **Which features are best at half the brightness?**
+# A single accuracy says little about features. Now we change the *test* photographs and keep the training photographs as they are. We halve
+# the brightness, add noise, or shift the image by two pixels. **Which features are best at half the brightness?**
 
 # %%
 book.predict("half-the-light", "raw pixels", ask="Half the brightness: which is best, 'raw pixels', 'random encoder' or 'MAE'?")
@@ -726,22 +730,24 @@ plots.comparison(table, tuple(sources))
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
 # tokens, noise of standard deviation 40 of 255, seed 0).*
 #
-# - **Brightness.** The MAE hardly changes. Its target had brightness and contrast divided out, so it has learned to look at patterns.
-# - **Noise.** The MAE breaks down. In training the background was always perfectly black. With noise, it is full of patterns.
-# - **Shift.** Pixels and MAE both lose. The encoder gets the position of each patch, and in training everything was in the middle.
+# - **Brightness.** The accuracy of the MAE hardly changes. Its targets were normalised, so brightness and contrast mattered little in
+#   training.
+# - **Noise.** The accuracy of the MAE collapses. In training the background was always perfectly black. With noise, it is full of patterns.
+# - **Shift.** Raw pixels and the MAE both lose. The encoder gets the position of each patch, and every training photograph was centred.
 #
 # ## Limit 4: real photographs
 #
-# How good is `photos-tiny` at *classifying* photographs? It was measured on the 10,000 test photographs of Tiny-ImageNet, which has 200 classes, with
-# the 50,000 training photographs as labelled images: 20 nearest neighbours reach 14.7 %, a linear probe (chapter 09) reaches 22.2 %, and guessing
-# 0.5 %. (One seed; the images are not part of this project. [Details](../data/weights/photos-tiny.md).) That is far above guessing
-# and far below useful. The reconstructions of Figure 8.1 came from the same encoder. **Good reconstructions do not mean that classes are easy
-# to read off.**
+# How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
+# classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 %, a linear probe
+# (chapter 09) for 22.2 %, and random guessing for 0.5 %. (One seed; the images are not part of this project.
+# [Details](../data/weights/photos-tiny.md).) That is far better than guessing, but not good enough to be useful. The reconstructions of
+# Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
-# > **Paper.** Figures 2 to 4 come from models that were trained on plain pixels. Visible patches are not pasted in there. So nothing leaks in
-# > those pictures. The paper does not use k-NN. On ImageNet, ViT-L at 800 epochs reaches 73.5 % with a linear probe and 84.9 % fine-tuned (Table 1).
-# > Its features are less linearly separable than those of MoCo v3 (77.6 %), but tuning one block lifts them to 81.0 %, above MoCo v3 with 79.9 % (Figure 9).
-# > The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's Appendix A.1 uses the class token.
+# > **Paper.** Figures 2 to 4 come from models that were trained on plain pixels, and visible patches are not pasted in. So nothing leaks in
+# > those pictures. The paper does not use k-NN. On ImageNet, ViT-L at 800 epochs reaches 73.5 % with a linear probe and 84.9 % fine-tuned
+# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), but tuning one block lifts them to 81.0 %, above
+# > MoCo v3 with 79.9 % (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
+# > Appendix A.1 uses the class token.
 #
 # ### Why our results are not the paper's
 #
@@ -753,11 +759,13 @@ plots.comparison(table, tuple(sources))
 # | patch | 16 × 16 × 3 = 768 values | 4 × 4 = 16 values |
 # | raw pixels as features | nearly useless | strong, because everything is centred and aligned |
 #
-# The last line matters most. On centred clothes an outline is almost a class, so a small MAE must beat a strong baseline that ImageNet does not have.
+# The last row matters most. For centred clothes, the outline nearly determines the class, so raw pixels are a strong baseline. On ImageNet
+# they are not.
 #
 # ## Break-it lab: features at chance level
 #
-# A colleague has written their own `extract`, with a loader. The accuracy is that of guessing. But look at the plane.
+# A colleague has written their own `extract`, with a loader. The accuracy is no better than random guessing. But look at the features in a
+# plane.
 
 
 # %%
@@ -787,9 +795,9 @@ plots.classes_in_a_plane({"ours": planes["MAE"], "the colleague's": in_a_plane(t
 #
 # <details><summary>Diagnosis</summary>
 #
-# The features are right, because a wrong encoder, a wrong normalisation or a mask would give another cloud. What is wrong is which label belongs to
-# which point. The loader *shuffles* (`torch.randperm`), and the labels stay in their old order. A loader for training shuffles; a loader
-# for evaluation must not.
+# The features are right: a wrong encoder, a wrong normalisation or a mask would give a different cloud. But each point has the label of
+# another image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles; a loader for
+# evaluation must not.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -819,7 +827,7 @@ def two_directions(vectors):
 check.ch08_two_directions(two_directions)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_two_directions(vectors):
@@ -833,16 +841,16 @@ check.ch08_two_directions(solution_two_directions)
 # %% [markdown]
 # ## Summary
 #
-# A masked autoencoder continues shapes from a quarter of a photograph. Its encoder gives features in which ten labels are enough to classify more
-# than half of the clothes, far better than random weights and better than raw pixels. Keeping all tokens keeps what is where, and beats
-# raw pixels with many labels too; the mean of the tokens only equals them. The limits: reconstructions of normalised pixels use leaked statistics, noise
-# inside a patch cannot be predicted, features that ignore brightness break down under noise, and a model that reconstructs photographs well
-# may still classify them badly.
+# A masked autoencoder continues shapes from a quarter of a photograph. With the features of its encoder, ten labels are enough to classify
+# more than half of the clothes. That is better than raw pixels, and far better than random weights. With many labels, all tokens side by
+# side are better than raw pixels too; the mean of the tokens is only about as good. There are limits. Reconstructions of normalised pixels
+# use leaked statistics. Noise inside a patch cannot be predicted. The features fail on noisy images. And a model that reconstructs
+# photographs well may still classify them badly.
 #
 # ## Five questions
 #
 # 1. A reconstruction of a model of normalised pixels looks right at 95 % hidden. Why does that prove little?
-# <details><summary>Answer</summary>The mean and contrast of each hidden patch are taken from the original. A flat mosaic of the right brightness already looks right.</details>
+# <details><summary>Answer</summary>The mean and contrast of each hidden patch are taken from the original. A mosaic of flat squares with the right brightness already looks right.</details>
 #
 # 2. Which row of the attention weights belongs to patch 0, and which of its entries are drawn?
 # <details><summary>Answer</summary>Row 1, because row 0 is the class token's; all entries but the first, which is the class token again.</details>
@@ -851,9 +859,10 @@ check.ch08_two_directions(solution_two_directions)
 # <details><summary>Answer</summary>All vectors share it. If it stays in, every cosine is almost 1, and the differences that matter are tiny.</details>
 #
 # 4. Why compare with a random encoder?
-# <details><summary>Answer</summary>A random network already passes on much of the picture. Only what goes beyond it was learned.</details>
+# <details><summary>Answer</summary>Random weights already preserve much of the image. Only an accuracy above theirs is due to training.</details>
 #
-# 5. The cloud of features is right, and the accuracy is that of guessing. What do you check first?
+# 5. The cloud of features is right, but the accuracy is no better than guessing. What do you check first?
 # <details><summary>Answer</summary>Whether features and labels are in the same order.</details>
 #
-# Next: [09 · Probing](09_probing.ipynb). Neighbours treat all directions alike. A linear layer can choose.
+# Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote gives all directions of the features the same weight. A linear layer can
+# learn which of them matter.

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 09 · Probing
 #
-# **The promise.** You build the paper's linear probe, measure with it how well classes can be read off frozen features, and learn what such a
-# number says and what it does not.
+# **The promise.** You build the paper's linear probe, use it to measure how well frozen features separate the classes, and learn what such
+# a number says and what it does not say.
 #
 # Minutes: 25. Needs: chapters 03, 07 and 08.
 #
@@ -65,9 +65,9 @@ from minimae.tasks.probe_train import FeatureNorm
 from minimae.train import lars
 
 # %% [markdown]
-# Pre-training used no labels. Has the encoder still learned something about classes? A **linear probe** is the usual test. Freeze the encoder,
-# put one linear layer on its features, and train only that layer, with labels. A linear layer can only separate classes by flat
-# cuts. If it succeeds, the encoder must already have put the classes in different places.
+# Pre-training used no labels. Has the encoder still learned something about classes? A **linear probe** is the usual test. Freeze the
+# encoder, put one linear layer on its features, and train only that layer, with labels. A linear layer can only separate classes by flat
+# boundaries. If it succeeds, the features must already have separated the classes.
 #
 # We compare three kinds of features of the same 1,500 training and 750 test photographs of clothes: raw pixels, the encoder of `fashion-nano`
 # (chapter 08), and the same network at initialisation.
@@ -107,8 +107,8 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 # %% [markdown]
 # *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
 #
-# In the random encoder one feature varies ten times as much as another. Some pixels in the corners never vary. A linear layer can make up for
-# this with large and small weights. But two things that we are about to use cannot: a *learning rate*, which is the same for all weights, and
+# In the random encoder one feature varies ten times as much as another. Some pixels in the corners never vary. A linear layer can make up
+# for this with large and small weights. But two things that we use below cannot: a *learning rate*, which is the same for all weights, and
 # a *penalty* on large weights. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
 #
 # **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
@@ -130,7 +130,7 @@ def one_scale(train, test):
 check.ch09_one_scale(one_scale)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_one_scale(train, test):
@@ -161,8 +161,8 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 # When a probe is trained batch by batch, a BatchNorm layer does the standardising. Usually BatchNorm has a learned scale and shift for each
 # feature (its *affine* part). Here it has none, because the linear layer behind it can learn both.
 #
-# Freezing has two halves. The encoder's parameters get no gradient (`requires_grad_(False)`). And the encoder stays in **eval mode**, even
-# when the probe is in training mode: otherwise drop path or dropout would change the features at random.
+# To freeze an encoder takes two measures. The encoder's parameters get no gradient (`requires_grad_(False)`). And the encoder stays in
+# **eval mode**, even when the probe is in training mode: otherwise drop path or dropout would change the features at random.
 #
 # **2 ★★ Your linear probe.** Write all three methods.
 #
@@ -203,7 +203,7 @@ class MyLinearProbe(nn.Module):
 check.ch09_linear_probe(MyLinearProbe)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 class solution_MyLinearProbe(nn.Module):
@@ -275,16 +275,17 @@ print("learned:", learned, "of", sum(p.numel() for p in linear.parameters()), "�
 # %% [markdown]
 # ## LARS
 #
-# The paper trains this layer with batches of 16,384 images, a base learning rate of 0.1 (so lr = 0.1 · 16,384 / 256 = 6.4), no weight decay, and an
-# optimizer called **LARS**. Its idea: scale the gradient of a matrix so that its norm is a thousandth of the norm of the matrix. This
-# thousandth is called *trust*, and the factor is the **trust ratio**. Then the learning rate says how far the matrix moves *relative to its own norm*.
+# The paper trains this layer with batches of 16,384 images, a base learning rate of 0.1 (so lr = 0.1 · 16,384 / 256 = 6.4), no weight
+# decay, and an optimizer called **LARS**. Its idea is to scale the gradient of a matrix so that its norm is a thousandth of the norm of the
+# matrix. This thousandth is called *trust*, and the factor is the **trust ratio**. Then the learning rate says how far the matrix moves
+# *relative to its own norm*.
 #
 # $$\text{update} = (g + \lambda w) \cdot \text{trust} \cdot \frac{\lVert w \rVert}{\lVert g + \lambda w \rVert}$$
 #
 # Here $w$ is the matrix, $g$ its gradient, and $\lambda$ the weight decay. There are two exceptions. Parameters with one dimension (biases) keep their
 # gradient: no decay and no scaling. And if $w$ or the update is zero, there is no ratio, so the update is not scaled.
 #
-# **3 ★★ The trust ratio.** Write it.
+# **3 ★★ The trust ratio.** Write the function that returns the update.
 #
 # <details><summary>Hint</summary>
 #
@@ -302,7 +303,7 @@ def my_scaled_by_trust_ratio(weight, gradient, *, weight_decay, trust):
 check.ch09_trust_ratio(my_scaled_by_trust_ratio)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_scaled_by_trust_ratio(weight, gradient, *, weight_decay, trust):
@@ -317,7 +318,7 @@ def solution_my_scaled_by_trust_ratio(weight, gradient, *, weight_decay, trust):
 check.ch09_trust_ratio(solution_my_scaled_by_trust_ratio)
 
 # %% [markdown]
-# The package's version is folded below. It does without `if` on values of tensors, so a GPU need not wait for the CPU.
+# The package's version is folded below. It uses no `if` on the values of tensors, so the CPU need not wait for the GPU.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.train.lars", "hide-input"]
 def scaled_by_trust_ratio(weight: Tensor, gradient: Tensor, *, weight_decay: float, trust: float) -> Tensor:
@@ -437,7 +438,7 @@ print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 #
 # ## The shortcut: solve it
 #
-# With fixed features we can do better than stepping. The cross-entropy plus a penalty on the squared weights is *convex*: it has a single
+# With fixed features we need no gradient steps. The cross-entropy plus a penalty on the squared weights is *convex*: it has a single
 # minimum, whatever the starting point. A solver like L-BFGS finds it without a learning rate or a schedule.
 
 # %% tags=["package:minimae.tasks.probe"]
@@ -458,9 +459,9 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
 
 
 # %% [markdown]
-# How strong should the penalty be? With a weak one the layer fits noise of the training images. With a strong one it learns too little. The best value
-# differs between 784 pixels and 96 features. We choose it without the test images: hold out a fifth of the *training* images, try each penalty on the
-# rest, and fit again to all with the best one.
+# How strong should the penalty be? With a weak one the layer fits noise of the training images. With a strong one it learns too little. The
+# best value differs between 784 pixels and 96 features. We choose it without the test images: hold out a fifth of the *training* images,
+# try each penalty on the rest, and fit the layer to all of them with the best penalty.
 
 # %% tags=["package:minimae.tasks.probe"]
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -491,8 +492,8 @@ def probe_predict(
 # %% [markdown]
 # ### Where this lives
 #
-# `LinearProbe` is in `minimae/tasks/probe_train.py`, LARS in `minimae/train/lars.py`, and the shortcut in `minimae/tasks/probe.py`. From the command line, `minimae probe
-# --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare one with the other.
+# `LinearProbe` is in `minimae/tasks/probe_train.py`, LARS in `minimae/train/lars.py`, and the shortcut in `minimae/tasks/probe.py`. From the command line,
+# `minimae probe --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare one with the other.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(standardise(*vectors["MAE"])[1], probe.standardise(*vectors["MAE"])[1])
@@ -508,8 +509,8 @@ assert torch.allclose(
 # %% [markdown]
 # ## The numbers
 #
-# With 20 nearest neighbours and the mean of the tokens, the MAE had 79 % right in chapter 08, and raw pixels 78 %. Now a linear layer instead of
-# neighbours. **What does the MAE reach?**
+# In chapter 08, a vote of 20 nearest neighbours was right for 79 % with the MAE (mean of the tokens), and for 78 % with raw pixels. Now a
+# linear layer replaces the neighbours. **What accuracy does the MAE reach?**
 
 # %%
 book.predict("probe-mae", 79, ask="20 neighbours: 79 % right. How many % with a linear probe on the MAE?")
@@ -539,7 +540,7 @@ plots.comparison(score, tuple(sources))
 #
 # - The **random encoder** gains 13 points. Neighbours treat all directions of its features alike; a linear layer can choose the few
 #   useful ones. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
-# - **Raw pixels** gain little. A linear layer on pixels is a template for each class, and on centred clothes templates are good.
+# - **Raw pixels** gain little. A linear layer on pixels is a template for each class, and for centred clothes templates work well.
 # - The **MAE** is now ahead of raw pixels by three points, with 96 features against 784.
 #
 # ## Which block?
@@ -576,21 +577,22 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
 # photographs, one network each).*
 #
-# In the trained encoder, classes become easier to separate towards the last block. In the random one nothing is gained, and in the end a little is lost.
+# In the trained encoder, classes become easier to separate towards the last block. In the random one, they do not become easier to separate,
+# and at the end a little harder.
 #
-# Why does the random encoder end at 68 % here, when it had 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm, which
-# rescales each token *before* the mean is taken, so the features are different ones. Two points are also about what chance can do with 750 images (one standard error is 1.7
-# points).
+# Why does the random encoder end at 68 % here, although it had 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm,
+# which rescales each token *before* the mean is taken, so the features are not the same. Besides, with 750 images a difference of two
+# points may be chance (one standard error is 1.7 points).
 #
 # With a *lighter* decoder, the last blocks of an encoder can become worse again, because they take over part of the reconstruction. That is why
 # a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (Table 1a, ViT-L).
 #
 # ## More epochs
 #
-# In the paper the probe still rises from 800 to 1,600 epochs. Our experiment is smaller: networks of 0.5 million parameters, pre-trained on the 10,000
-# photographs that come with the book, for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. These are fifteen runs, three
-# seeds for each length. They take half an hour on one processor core, so they were made in advance. `minimae reproduce longer --budget laptop`
-# makes them again.
+# In the paper the probe still rises from 800 to 1,600 epochs. Our experiment is smaller: networks of 0.5 million parameters, pre-trained on
+# the 10,000 photographs that come with the book, for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. These are
+# fifteen runs, three seeds for each length. They take half an hour on one processor core, so they were made in advance.
+# `minimae reproduce longer --budget laptop` repeats them.
 #
 # Two levels for comparison are measured here: raw pixels, and the same network at initialisation.
 
@@ -633,9 +635,9 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
 # %% [markdown]
 # *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs, means of three seeds).*
 #
-# After five epochs the encoder is hardly better than at initialisation. Its mean passes raw pixels between 20 and 40 epochs. After ten epochs
-# you would conclude that a masked autoencoder is worse than no network at all. The means still rise at the end, but three seeds do not decide whether
-# the last steps are more than chance, as the next figure shows.
+# After five epochs the encoder is hardly better than at initialisation. Its mean passes raw pixels between 20 and 40 epochs. After ten
+# epochs you would conclude that a masked autoencoder is worse than no network at all. The means still rise at the end. With three seeds it
+# is undecided whether this is more than chance, as the next figure shows.
 
 # %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
@@ -648,7 +650,8 @@ picture(longer)
 #
 # ## Break-it lab: the perfect features
 #
-# A colleague has probed the three kinds of features with code of their own, and reports: *raw pixels are perfect, nobody needs an encoder.*
+# A colleague has probed the three kinds of features with code of their own, and reports that raw pixels are perfect, so that nobody needs
+# an encoder.
 
 # %%
 def colleagues_probe(train, labels):
@@ -666,13 +669,14 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 # %% [markdown]
 # *Figure 9.9: accuracy in %, by our probe and by the colleague's, of the same features.*
 #
-# Which property of the features do the colleague's numbers follow? What was measured?
+# Which property of the features explains the colleague's numbers? What did the colleague measure?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The accuracy was measured on the training images. Raw pixels have 784 values, and the two encoders 96 each. With 784 weights for each class and almost no
-# penalty, a linear layer can fit these 1,500 labels almost perfectly. It can even fit 500 *random* labels, as the next cell shows. So the numbers
-# follow the *number of features*. Measure a probe on images that it has not seen, and choose its penalty on others again.
+# The accuracy was measured on the training images. Raw pixels have 784 values, and the two encoders 96 each. With 784 weights for each
+# class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. It can even fit 500 *random* labels, as the next
+# cell shows. So the accuracy depends on the *number of features*. Measure a probe on images that it was not trained on, and choose its
+# penalty on yet other images.
 # </details>
 
 # %%
@@ -706,7 +710,7 @@ def slope(weight, features, labels, penalty):
 check.ch09_slope(slope)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_slope(weight, features, labels, penalty):
@@ -719,11 +723,11 @@ check.ch09_slope(solution_slope)
 # %% [markdown]
 # ## Summary
 #
-# A linear probe freezes the encoder, in its gradients and in its mode, and learns one linear layer. A BatchNorm without affine brings the features
-# to one scale, from the training images. The paper trains the layer with LARS, whose steps are a share of the weights' own norm. With fixed features
-# the problem is convex and can be solved; its penalty is chosen on held-out training images. With 1,500 labels the features of the MAE are three
-# points ahead of raw pixels on clothes. The probe improves towards the last block and with longer
-# pre-training, and passes raw pixels between 20 and 40 epochs.
+# A linear probe freezes the encoder, which gets no gradient and stays in eval mode, and trains one linear layer. A BatchNorm without affine
+# brings the features to one scale, which is computed from the training images. The paper trains the layer with LARS, whose steps are a
+# share of the weights' own norm. With fixed features the problem is convex and can be solved; its penalty is chosen on held-out training
+# images. With 1,500 labels the features of the MAE are three points ahead of raw pixels on clothes. The probe
+# improves towards the last block and with longer pre-training, and passes raw pixels between 20 and 40 epochs.
 #
 # ## Five questions
 #
@@ -740,6 +744,7 @@ check.ch09_slope(solution_slope)
 # <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS moves as before, because the norm of the gradient is divided out.</details>
 #
 # 5. After ten epochs the probe is below that of raw pixels. Is the method useless?
-# <details><summary>Answer</summary>That is not shown: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
+# <details><summary>Answer</summary>Not necessarily: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
 #
-# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). The probe must not change the encoder. What happens if the labels may?
+# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you train the
+# encoder with the labels too?

@@ -24,7 +24,7 @@
 # - give each layer its own learning rate;
 # - mix two images and their labels;
 # - freeze all but the last blocks, and draw the paper's Figure 9 for your own model;
-# - explain how an encoder can be worse in linear probing and equally good in fine-tuning.
+# - explain how an encoder can be worse in linear probing and better in fine-tuning.
 
 # %% tags=["install", "remove-cell"]
 import os
@@ -68,11 +68,11 @@ from minimae.tasks.partial import at_image
 from minimae.train import optim
 
 # %% [markdown]
-# Linear probing leaves the encoder unchanged. That makes it a clean measurement, but few people use an encoder that way. In practice the
-# pre-trained weights are only the start, and the labels train the whole network. This is **fine-tuning**. The paper's main results
-# are fine-tuned: 87.8 % on ImageNet with its largest model.
+# Linear probing leaves the encoder unchanged. That makes it a clean measurement, but few people use an encoder that way. In practice, the
+# pre-trained weights are only the start, and the whole network is then trained with labels. This is **fine-tuning**. The paper's main
+# results come from fine-tuned models: 87.8 % on ImageNet with the largest one.
 #
-# Labels are expensive, so we use few: 300 for the runs in this chapter, and 100 to 3,000 for most of the recorded runs.
+# Labels are expensive, so we use only a few: 300 for the runs in this chapter, and 100 to 3,000 for most of the recorded runs.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -92,7 +92,7 @@ depth, statistics = trained.model.size.depth, trained.statistics
 #
 # <details><summary>Hint</summary>
 #
-# `tokens[:, 1:]` are the patches. The mean runs over axis 1.
+# `tokens[:, 1:]` are the patches. Take the mean over axis 1.
 # </details>
 
 
@@ -106,7 +106,7 @@ def classify(tokens, norm, head):
 check.ch10_classify(classify)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_classify(tokens, norm, head):
@@ -117,7 +117,7 @@ def solution_classify(tokens, norm, head):
 check.ch10_classify(solution_classify)
 
 # %% [markdown]
-# The package's classifier ends with the same line. Its other arguments come later in this chapter.
+# The package's classifier, folded below, ends with the same line. Its other arguments come later in this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.finetune", "hide-input"]
 class Classifier(nn.Module):
@@ -238,7 +238,7 @@ def my_layer_groups(classifier, weight_decay, layer_decay):
 check.ch10_layer_groups(my_layer_groups)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_layer_groups(classifier, weight_decay, layer_decay):
@@ -352,19 +352,19 @@ rows = [x, *(mix_images(x, shares) for shares in drawn.values())]
 names = [few.classes[label] for label in four.labels]
 notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for shares in drawn.values())]
 
-# %% mystnb={"image": {"alt": "Four garments in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image stands the share of it that is its own."}}
+# %% mystnb={"image": {"alt": "Four garments in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that does not come from its neighbour."}}
 plots.picture_table([[plots.as_picture(image, statistics) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
 
 # %% [markdown]
-# *Figure 10.3: two pairs of neighbours (first and second, third and fourth). Below each mixed image is the share that is its own; it is
-# drawn for each image (seed 3, epoch 0).*
+# *Figure 10.3: two pairs of neighbours (first and second, third and fourth). The number below a mixed image says how much of it is the
+# image itself. It is drawn at random for each image (seed 3, epoch 0).*
 #
-# **Label smoothing** is older than mixing. The target of an image is not 1 for its class and 0 elsewhere. Instead, every class gets
+# **Label smoothing** is older than mixing. It replaces the target that is 1 for the right class and 0 elsewhere. Every class gets
 # `smoothing / classes`, and the right one also gets the rest, `1 − smoothing`. Then the network has no reason to make its logits ever
 # larger.
 #
-# **3 ★★ Soft targets.** Write the targets: first smoothed, then mixed. `shares.own` has the share of each image that is its own, `b`.
-# Without `shares` nothing is mixed. No loop.
+# **3 ★★ Soft targets.** Write the targets: first smoothed, then mixed. `shares.own` `b` holds, for each mixed image, the share that does
+# not come from its neighbour. Without `shares` nothing is mixed. Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -383,7 +383,7 @@ def my_soft_targets(labels, classes, *, smoothing=0.0, shares=None):
 check.ch10_soft_targets(my_soft_targets)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_soft_targets(labels, classes, *, smoothing=0.0, shares=None):
@@ -426,11 +426,12 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# The first image is three quarters of class 0 and one quarter of class 2. The two other classes have 0.025 each from smoothing.
+# The first image is three quarters of class 0 and one quarter of class 2. The two other classes get 0.025 each from smoothing.
 #
 # ### Where this lives
 #
-# `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell compares them with this chapter.
+# These functions are in `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell compares them
+# with those of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = finetune.Classifier(trained.model.encoder, 10).eval()
@@ -447,7 +448,7 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # starts from the pre-trained encoder. The other starts from random weights, with its own recipe: no layer decay, and the learning rate that
 # suited it best.
 #
-# Guessing is right in 10 % of cases. How far does the second one get?
+# Random guessing is right 10 % of the time. How accurate is the second network?
 
 # %%
 book.predict("scratch-300", 65, ask="300 labels, 15 epochs, from random weights: how many % of the test images are right?")
@@ -474,10 +475,10 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # %% [markdown]
 # *Figure 10.4: your guess, and the network from scratch after 15 epochs (one seed, 1,000 test photographs).*
 #
-# The pre-trained network is right more than twice as often. This comparison flatters it, because a network from scratch needs more steps
+# The pre-trained network is right more than twice as often. This comparison favours it, because a network from scratch needs more steps
 # than 15 epochs of 300 images. So here is a fairer one: 30 epochs, three seeds, and 100 to 3,000 labels. These networks have 0.5 million
-# parameters and were pre-trained for 20 epochs on the 10,000 embedded photographs. `minimae reproduce pre-training` repeats the
-# experiment in about 12 minutes on one core.
+# parameters and were pre-trained for 20 epochs on the 10,000 embedded photographs. `minimae reproduce pre-training` repeats the experiment
+# in about 12 minutes on one core.
 
 # %%
 ladder = recorded("pre-training")
@@ -502,9 +503,9 @@ picture(ladder)
 # complete Fashion-MNIST it is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
 # labels, are 1.3 points for ViT-B and almost 4 for ViT-H.
 #
-# ## In part
+# ## Partial fine-tuning
 #
-# A linear probe tunes no block, and fine-tuning tunes all of them. **Partial fine-tuning** is between the two: it trains only the last
+# A linear probe trains no block, and fine-tuning trains all of them. **Partial fine-tuning** is between the two: it trains only the last
 # block, or the last two, or "half a block", which means the MLP of the last one. The classifier calls `freeze`, folded below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.partial", "hide-input"]
@@ -601,16 +602,17 @@ picture(in_part)
 # *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Left: mean and one standard deviation over three seeds. Middle: the
 # differences with 95 % intervals (chapter 11). The scales differ.*
 #
-# In our means, half a block brings half of the whole gain, and one block more than 60 %. Of the two comparisons behind the claim, three
-# seeds show the first: one block is better than none. The second, that two blocks are within a point of all four, is undecided. The
-# paper's curve is flatter at the top: 4 of 24 blocks are within a point of all. One of our four blocks is a quarter of the network.
+# On average over our seeds, half a block gives half of the gain of all four, and one block gives more than 60 %. The claim rests on two
+# comparisons. Three seeds are enough for the first: one block is better than none. The second, that two blocks are within a point of all
+# four, is undecided. The paper's curve is flatter at the top: 4 of 24 blocks are within a point of all. One of our four blocks is a quarter
+# of the network.
 #
 # ## Why the probe and fine-tuning disagree
 #
-# Look at the paper's panel again, at its left end. With no block trained, MoCo v3, a contrastive method, is four points better than MAE. With one
-# block or more it is worse. So which encoder is better? It depends on the use. A linear probe measures whether the classes can be separated by
-# planes. Fine-tuning measures whether the weights are a good start. The features of an MAE are less linearly separable, but one trained
-# block is enough to change that.
+# Look at the paper's panel again, at its left end. With no block trained, MoCo v3, a contrastive method, is four points better than MAE.
+# With one block or more it is worse. So which encoder is better? It depends on what you need it for. A linear probe measures whether the
+# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good start. The features
+# of an MAE are less linearly separable, but one trained block is enough to change that.
 #
 # The same can happen between two settings of MAE. Here are all experiments of this project that were both probed and fine-tuned, beside the
 # paper's.
@@ -634,8 +636,8 @@ ours = {
 }
 papers = {}
 for name in both:
-    told = [dict(recorded(name).paper[m]["MAE"]) if m in recorded(name).paper else {} for m in measures]
-    papers[name] = [(told[0][x], told[1][x]) for x in told[0] if x in told[1]]
+    published = [dict(recorded(name).paper[m]["MAE"]) if m in recorded(name).paper else {} for m in measures]
+    papers[name] = [(published[0][x], published[1][x]) for x in published[0] if x in published[1]]
 
 # %% tags=["nbval-check-output"]
 def steepness(points):
@@ -655,8 +657,9 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # %% [markdown]
 # *Figure 10.8: every setting that was both probed and fine-tuned: ours (means of three seeds) and the paper's (ViT-L). The scales differ.*
 #
-# In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. Someone who looks only at the probe overestimates most
-# design choices. In our experiments both move together, because what varies most is the length of training, and longer training improves both.
+# In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
+# important than they are. In our experiments both rise together, because the length of training varies most, and longer training improves
+# both.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
 # > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings; they have not been run yet.
@@ -667,7 +670,7 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 #
 # ## Break-it lab: the wrong way up
 #
-# A colleague wrote layer-wise decay from memory. Nothing fails, and the loss falls, but the accuracy is lower than yours.
+# A colleague wrote layer-wise decay from memory. There is no error, and the loss falls, but the accuracy is lower than yours.
 
 # %%
 def their_groups(classifier, weight_decay, layer_decay):
@@ -721,8 +724,8 @@ plots.curves(
 #
 # The lower layers move most. The exponent is the number of the layer, so layer 0 gets the full learning rate and the head the smallest. It
 # should be the distance from the top, `depth + 1 − layer`. The first blocks lose what they learned in pre-training, and the head, which
-# starts from zero, learns with about a seventh of the learning rate. All shapes are right, so no test of shapes finds the mistake. This test
-# does: norm and head must have a scale of 1.
+# starts from zero, learns with about a seventh of the learning rate. All shapes are right, so a test of shapes does not find the mistake.
+# Test instead that norm and head have a scale of 1.
 # </details>
 #
 # ## One more exercise
@@ -742,7 +745,7 @@ def paste(images, box):
 check.ch10_paste(paste)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_paste(images, box):
@@ -760,17 +763,17 @@ check.ch10_paste(solution_paste)
 # ## Summary
 #
 # A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. Layer-wise decay lets the last
-# layers change most and keeps the general features of the first ones. Mixing and label smoothing work against memorising. Pre-training
-# gains 22 points with 100 labels and 3 with 3,000. One trained block brings more than half of the gain of all four. Linear probing measures
-# linear separability, and fine-tuning measures how good a start the weights are. In the paper the first spans 20 points where the second
-# spans 3.
+# layers change most and keeps the general features of the first ones. Mixing and label smoothing make it harder to memorise the training
+# images. Pre-training gains 22 points with 100 labels and 3 with 3,000. Training one block gives more than half of the gain of training all
+# four. Linear probing measures linear separability, and fine-tuning measures how good a start the weights are. In the paper, the settings
+# differ by up to 20 points in the first and by up to 3 in the second.
 #
 # ## Five questions
 #
 # 1. Why does the head start with weights near zero?
 # <details><summary>Answer</summary>A head with large random weights would send large random gradients into the pre-trained encoder.</details>
 #
-# 2. An encoder has 12 blocks, and the decay is 0.65. Which share of the learning rate does the last block get?
+# 2. An encoder has 12 blocks, and the decay is 0.65. What share of the learning rate does the last block get?
 # <details><summary>Answer</summary>0.65. Norm and head get 1, and the last block is one layer below them.</details>
 #
 # 3. An image is 70 % a shirt and 30 % a bag. What is its target without smoothing?
@@ -780,6 +783,6 @@ check.ch10_paste(solution_paste)
 # <details><summary>Answer</summary>In training mode drop path skips them at random, and the trained blocks adapt to inputs that they never meet in use.</details>
 #
 # 5. Encoder A is better in linear probing, and B in fine-tuning. Which one has the better features?
-# <details><summary>Answer</summary>It depends on the use. The classes of A are easier to separate with a linear layer; B is the better start. Training one block can reverse the order.</details>
+# <details><summary>Answer</summary>It depends on what you need it for. The classes of A are easier to separate with a linear layer; B is the better start. Training one block can reverse the order.</details>
 #
 # Next: [11 · Which mask, how much?](11_which_mask.ipynb) We have used a mask ratio of 75 % since chapter 00. How do you test such a choice?

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 11 · Which mask, how much?
 #
-# **The promise.** You test the two settings that everyone repeats about masked autoencoders, *random* masks and *75 %*: with several
-# seeds, with intervals, and with a verdict that can be "undecided".
+# **The promise.** You test the two best-known settings of masked autoencoders, *random* masks and *75 %*. You use several seeds, compute
+# intervals, and reach a verdict, which can be "undecided".
 #
 # Minutes: 30. Needs: chapters 02, 07 and 09.
 #
@@ -65,10 +65,10 @@ from minimae.tasks.probe import probe_predict
 
 # %% [markdown]
 # BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image, at random, and calls this one of its two main
-# points. Its argument is that images are redundant: only when most patches are gone must the network understand the image to fill the gaps. The
-# argument is plausible. It still has to be tested.
+# points. Its argument is that images are redundant, so a network has to understand an image only if most of its patches are hidden. The
+# argument is plausible, but it still has to be tested.
 #
-# ## What a mask leaves to be guessed
+# ## How far to the nearest visible patch?
 #
 # We begin without training. A hidden patch with a visible neighbour can often be predicted by continuing its lines. A patch far from
 # everything visible cannot. So we measure, for each hidden patch, the distance to the nearest visible one. The grid is the paper's, 14 × 14,
@@ -145,9 +145,9 @@ plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0)
 # %% [markdown]
 # *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks of 14 × 14 patches).*
 #
-# The way of sampling makes the task easier or harder: blocks are the hardest, a grid is the easiest. Does a harder task make a better
-# encoder? According to the paper, up to a point. Grid masks give the sharpest reconstructions and a worse encoder, and blocks of 75 % are
-# too hard. The loss cannot answer the question, because each mask is a task of its own: a low loss may only mean an easy task.
+# The kind of mask makes the task easier or harder: blocks are the hardest, a grid is the easiest. Does a harder task give a better encoder?
+# According to the paper, it does up to a point. Grid masks give the sharpest reconstructions but a worse encoder, and blocks that hide 75 %
+# are too hard. The loss cannot answer the question, because each kind of mask is a different task: a low loss may only mean an easy task.
 #
 # **1 ★★ Visible neighbours.** `hidden` is a bool tensor `b h w`. Return the share of *hidden* patches that have at least one *visible* neighbour
 # above, below, left or right, as one number for the whole batch. Beyond the edge of the image there are no neighbours.
@@ -163,7 +163,7 @@ def in_touch(hidden):
 check.ch11_in_touch(in_touch)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_in_touch(hidden):
@@ -188,8 +188,8 @@ def probed(ratio, seed):
     """Pre-train briefly on 2,000 photographs; → probe accuracy in percent on 1,000 others."""
     small = replace(FASHION, ratio=ratio, seed=seed, epochs=10.0, warmup_epochs=1.0)
     model, _ = pretrain(small, few, quiet=True)
-    known, asked = (extract(model.encoder, images, few.statistics) for images in (few, tests))
-    return accuracy(probe_predict(known, few.labels, asked)[0], tests.labels)
+    features, test_features = (extract(model.encoder, images, few.statistics) for images in (few, tests))
+    return accuracy(probe_predict(features, few.labels, test_features)[0], tests.labels)
 
 
 sweep = {ratio: [probed(ratio, seed) for seed in (0, 1)] for ratio in (0.25, 0.75)}
@@ -203,16 +203,17 @@ assert all(60 < value < 78 for values in sweep.values() for value in values)
 
 # %% [markdown]
 # On our machine, 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With one seed we would have had a
-# clear result, and an explanation for it, but the other seed says the opposite. The seed decides the initial weights, the order of the
-# images and the masks.
+# clear result, and we would have found an explanation for it. With the other seed, the result is the opposite. The seed determines the
+# initial weights, the order of the images and the masks.
 #
-# So a result is not one number. It is one number for each seed.
+# So a result is one number for each seed. Two numbers summarise them.
 #
 # - The **standard deviation** says how far one more run would typically be from the mean. It divides by n − 1, because the mean comes
 #   from the same n values.
 # - The **standard error** says how uncertain the *mean* is: the standard deviation divided by √n.
 #
-# The class `Mark` holds the values at one point of a figure. `images` and `right` describe the test images; we come to them below.
+# The class `Mark` holds the values at one point of a figure. Its fields `images` and `right` describe the test images, and are explained
+# below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae_book.evidence.verdicts", "hide-input"]
 @dataclass(frozen=True)
@@ -253,13 +254,13 @@ class Mark:
 # %% [markdown]
 # ### The difference of two means
 #
-# To compare two settings, take the difference of their means. Its standard error is the root of the sum of the two squared standard
-# errors. With many seeds, the true difference is within two standard errors in 95 % of cases. With few seeds that is wrong, because the
-# standard deviation is itself only an estimate. **Student's t distribution** gives the right factor for a number of **degrees of freedom**,
-# which says how well the standard deviation is known: 2.0 for many, 2.8 for four, 4.3 for two, 12.7 for one.
+# To compare two settings, take the difference of their means. Its standard error is the root of the sum of the two squared standard errors.
+# With many seeds, the true difference is within two standard errors of the measured one in 95 % of cases. With few seeds that is wrong,
+# because the standard deviation is itself only an estimate. **Student's t distribution** gives the right factor for a number of **degrees
+# of freedom**, which says how well the standard deviation is known: 2.0 for many, 2.8 for four, 4.3 for two, 12.7 for one.
 #
-# `Effect` holds a difference, its standard error and the degrees of freedom. It returns the interval, and a **p-value**: the
-# probability of so large a difference if the true one were no larger than a threshold.
+# `Effect` holds a difference, its standard error and the degrees of freedom. It returns the 95 % interval of the true difference, and a
+# **p-value**: the probability of measuring so large a difference if the true one were no larger than a threshold.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -293,15 +294,16 @@ class Effect:
         return Effect(-self.difference, self.error, self.freedom).above(-threshold)
 
 # %% [markdown]
-# **Welch's t-test** does not assume that both settings vary equally. Let $v_1 = s_1^2/n_1$ and $v_2 = s_2^2/n_2$ be the squared standard errors
-# of the means. Then the squared standard error of the difference is $v_1 + v_2$, and Satterthwaite's formula gives the degrees of freedom:
+# **Welch's t-test** does not assume that both settings have the same standard deviation. Let $v_1 = s_1^2/n_1$ and $v_2 = s_2^2/n_2$ be the
+# squared standard errors of the means. Then the squared standard error of the difference is $v_1 + v_2$, and Satterthwaite's formula gives
+# the degrees of freedom:
 #
 # $$\frac{(v_1 + v_2)^2}{v_1^2/(n_1-1) + v_2^2/(n_2-1)}$$
 #
-# They lie between the smaller n − 1 and the sum of both.
+# This number lies between the smaller n − 1 and the sum of both.
 #
-# **2 ★★ Welch's interval.** Write the function. `others` are further squared standard errors, each as a pair (squared error, degrees of freedom),
-# such as that of a limited test set. They are added to both sums in the same way.
+# **2 ★★ Welch's interval.** Write the function. `others` holds further squared standard errors, such as that of a limited test set, each as
+# a pair (squared error, degrees of freedom). Add them to both sums in the same way.
 #
 # <details><summary>Hint</summary>
 #
@@ -320,7 +322,7 @@ def my_welch(first, second, *others):
 check.ch11_welch(my_welch)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_welch(first, second, *others):
@@ -364,7 +366,8 @@ print(f"25 % hidden minus 75 %: {effect.difference:+.1f} points, from {low:+.1f}
 #
 # ### Where this lives
 #
-# `notebooks/minimae_book/evidence/statistics.py` and `verdicts.py`. The folded cell compares them with this chapter.
+# These functions are in `notebooks/minimae_book/evidence/`, in `statistics.py` and `verdicts.py`. The folded cell compares them with those
+# of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 same = verdicts.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
@@ -375,8 +378,9 @@ assert math.isclose(theirs.error, effect.error) and math.isclose(theirs.freedom,
 # %% [markdown]
 # ### How many seeds?
 #
-# Longer runs vary less. In our recorded sweep of the mask ratio, the probe accuracy has a standard deviation of about 0.6 points over the seeds. Say
-# one setting is *truly* half a point better. You run each once and choose the higher accuracy. How often do you choose the wrong one?
+# Longer runs vary less. In our recorded sweep of the mask ratio, the probe accuracy has a standard deviation of about 0.6 points over the
+# seeds. Suppose that one setting is *truly* half a point better. You run each setting once and choose the one with the higher accuracy. How
+# often do you choose the wrong one?
 
 # %%
 book.predict("one-seed", 10, ask="Truly half a point apart, std 0.6: in how many % of cases does one run each name the wrong one?")
@@ -412,23 +416,24 @@ plots.curves(
 # the mask ratio).*
 #
 # The authors have published their own spread for fine-tuning: over four seeds, the standard deviation is 0.08 points for ViT-B and 0.07 for
-# ViT-L. Their runs are much longer than ours, and their test set is larger. So they can tell apart settings that differ by far less.
+# ViT-L. Their runs are much longer than ours, and their test set is larger. So they can detect much smaller differences.
 #
-# ### And the test images
+# ### The test images are a sample too
 #
-# The test images are a sample too. Ours has 2,000 photographs. At an accuracy of 82 %, another 2,000 would give an accuracy that differs by about
-# √(82 · 18 / 2,000) ≈ 0.9 points (one standard error of a **binomial** share). More seeds do not reduce this. If both settings fail on the
-# same hard photographs, most of it cancels in the difference. To use that, the two must be compared photograph by photograph, so new results
-# keep how many seeds are `right` about each image. Older ones did not. For them we add the full binomial error of both settings, which makes
-# their intervals too wide.
+# Our test set has 2,000 photographs. With 2,000 others, an accuracy of 82 % would change by about √(82 · 18 / 2,000) ≈ 0.9 points (one
+# standard error of a **binomial** share). More seeds do not reduce this error. If both settings fail on the same hard photographs, most of
+# the error cancels in the difference. To use this, we have to compare the two photograph by photograph. So new results also store `right`:
+# for each photograph, the number of seeds whose answer is right. Older results do not have it. For them we add the full binomial error of
+# both settings, which makes their intervals too wide.
 #
 # ### Many comparisons
 #
-# At a level of 2.5 %, one test in forty succeeds by luck when nothing differs. Of 49 such tests, one or two would. **Holm's correction** prevents this.
-# It sorts the k p-values of a claim. The smallest is multiplied by k, the next by k − 1, and so on down to 1. No corrected value
-# may be smaller than the one before it in this order, and none is larger than 1.
+# At a level of 2.5 %, one test in forty is significant by chance where there is no difference. Among 49 such tests, one or two would be
+# significant by chance. **Holm's correction** makes such chance results rare. Sort the k p-values of a claim. Multiply the smallest by k,
+# the next by k − 1, and so on down to 1. No corrected value may be smaller than the one before it in this order, and none may be larger
+# than 1.
 #
-# **3 ★★ Holm's correction.** Write it. The corrected values come back in the order of the given ones.
+# **3 ★★ Holm's correction.** Write the function. Return the corrected values in the order of the given ones.
 #
 # <details><summary>Hint</summary>
 #
@@ -447,7 +452,7 @@ def my_holm(values):
 check.ch11_holm(my_holm)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_holm(values):
@@ -482,19 +487,19 @@ holm = book.use(check.ch11_holm, my_holm, holm)
 print("four comparisons:", [round(value, 3) for value in holm([0.012, 0.2, 0.004, 0.011])])
 
 # %% [markdown]
-# Three of these four p-values are below 0.025 before the correction. After it, only 0.016 is.
+# Before the correction, three of these four p-values are below 0.025. After the correction, only one is: 0.016.
 #
 # ### Three outcomes
 #
-# Now each comparison of a claim is tested twice, one-sided, at a level of 2.5 % after Holm's correction.
+# Each comparison of a claim is now tested twice, once in each direction, at a level of 2.5 % after Holm's correction.
 #
-# - **Yes**: the difference is shown to be as claimed.
-# - **No**: that is excluded. If A should beat B, "no" means that any gain is shown to be smaller than half a point.
-# - **Undecided**: neither is shown.
+# - **Yes**: the tests show the difference that is claimed.
+# - **No**: the tests exclude it. If the claim is that A is better than B, "no" means that A is shown to be less than half a point better.
+# - **Undecided**: the tests show neither.
 #
-# Some claims say that two settings are *equally* good. A large p-value of a test for a difference does not show that: it may only mean too few
-# seeds. The right test is **TOST**, two one-sided tests: the difference must be shown to be above −m *and* below +m, for a margin m that was
-# chosen in advance. Here are four differences, tested with a margin of one point.
+# Some claims say that two settings are *equally* good. A large p-value in a test for a difference does not show that: there may only be too
+# few seeds. The right test is **TOST**, two one-sided tests: the difference must be shown to be above −m *and* below +m, for a margin m
+# that was chosen in advance. Here are four differences, tested with a margin of one point.
 
 # %% tags=["nbval-check-output"]
 for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
@@ -504,15 +509,16 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
     print(f"{difference:+.1f}, from {low:+.1f} to {high:+.1f} · above 0: {one.above(0) <= 0.025} · within a point: {equal}")
 
 # %% [markdown]
-# The second and the fourth are neither shown to be different nor shown to be equal: they are undecided. A wide interval allows both. A test and its 95 % interval agree
-# where there is one comparison. With several, Holm's correction is stricter: an interval may exclude zero and the comparison still be
-# undecided.
+# The second and the fourth are undecided: their intervals are so wide that they allow both a difference and no difference. With a single
+# comparison, the test and its 95 % interval agree. With several comparisons, Holm's correction is stricter. Then a comparison can be
+# undecided although its interval excludes zero.
 #
-# ## How much?
+# ## The mask ratio
 #
-# Now the recorded sweep, which took 45 minutes on one core: mask ratios from 10 to 90 %, networks of 0.5 million parameters, 40 epochs of the
-# 10,000 embedded photographs, three seeds. The grid is 4 × 4, so at 75 % four patches are visible. In the paper, the probe rises from 55 % at
-# a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. What does ours do?
+# Now we look at the recorded sweep of mask ratios from 10 to 90 %. It took 45 minutes on one core. Each network has 0.5 million parameters
+# and was trained for 40 epochs on the 10,000 photographs that come with the package, with three seeds. The grid is 4 × 4, so at 75 % four
+# patches are visible. In the paper, the accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to
+# 66 % at 90 %. How does it change in our sweep?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80], ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.")
@@ -541,17 +547,17 @@ picture(swept)
 # *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Middle: the differences
 # that the claim rests on, with 95 % intervals. The scales differ a lot.*
 #
-# With three seeds and 2,000 test photographs, all four comparisons are undecided. In the means, 90 %, where two of 16 patches are visible, is
-# about two points below 75 %, and 10 % is about one point below it, where the paper's probe loses 19. If the left side of the hill is really flatter
-# here, there are three possible reasons.
+# With three seeds and 2,000 test photographs, all four comparisons are undecided. On average, a ratio of 90 %, where two of 16 patches are
+# visible, is about two points worse than 75 %. A ratio of 10 % is about one point worse than 75 %; in the paper it is 19 points worse. If
+# low ratios really do so little harm here, there are three possible reasons.
 #
-# - **The grid.** With 196 small patches, a single hidden one can be copied from its neighbours. With 16 large ones, even two hidden patches
-#   are a task.
-# - **The time.** After 800 epochs, an easy task has nothing left to teach. After 40 it may have.
+# - **The grid.** With 196 small patches, a single hidden one can be copied from its neighbours. With 16 large patches, it is already hard
+#   to predict two hidden ones.
+# - **The time.** After 800 epochs, a model has nothing more to learn from an easy task. After 40 epochs it may still learn from it.
 # - **The images.** Centred clothes are less redundant than photographs of rooms and meadows.
 #
-# This is an explanation after the fact, so it has to be tested too. With patches of 4 × 4 the left side should fall (`minimae pretrain
-# fashion-demo --patch 4 --ratio 0.1`), and so it should with more epochs.
+# We found these explanations after the fact, so they have to be tested too. If they are right, low ratios become worse with patches of 4 ×
+# 4 pixels (`minimae pretrain fashion-demo --patch 4 --ratio 0.1`) and with more epochs.
 #
 # ### What it costs
 #
@@ -578,10 +584,11 @@ fig
 # %% [markdown]
 # *Figure 11.8: accuracy against cost, counted in matrix products of encoder and decoder (mean and one standard deviation over three seeds).*
 #
-# No comparison shows that a lower ratio is better, and 75 % costs less than half of 10 %. Where the accuracy does not decide, the cost does.
+# No comparison shows that a lower ratio is better, and a step at 75 % costs less than half as much as one at 10 %. If the accuracy does not
+# decide between two settings, choose the cheaper one.
 #
-# **4 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest
-# setting whose mean is at most `slack` below the best mean.
+# **4 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest setting
+# among those whose mean is at most `slack` below the best mean.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch11-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -594,7 +601,7 @@ def cheapest(means, costs, slack):
 check.ch11_cheapest(cheapest)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_cheapest(means, costs, slack):
@@ -606,9 +613,9 @@ def solution_cheapest(means, costs, slack):
 check.ch11_cheapest(solution_cheapest)
 
 # %% [markdown]
-# ## Which?
+# ## The kind of mask
 #
-# The second setting: patches hidden at random are better than blocks or a grid (Table 1f; the masks of Figure 6).
+# The second claim is that it is better to hide patches at random than in blocks or in a grid (Table 1f; Figure 6 shows the masks).
 
 # %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
 sampled = recorded("sampling")
@@ -622,9 +629,9 @@ print(sampled.verdict)
 print(*sampled.findings, sep="\n")
 
 # %% [markdown]
-# The means favour random masks or are equal, but every interval is wider than the difference. So the claim is **undecided** here, which does not mean that it is
-# false. On a grid of 4 × 4 the three ways of sampling differ little: a "block" of twelve patches leaves a strip of four, and a
-# random mask leaves four elsewhere. A finer grid and more seeds could decide it.
+# On average, random masks are better than the others or equal to them, but every interval is wider than the difference. So the claim is
+# **undecided** here, which does not mean that it is false. On a grid of 4 × 4, the kinds of mask differ little. All of them leave four
+# patches visible: after a block these are a strip, and with random masks they are anywhere. A finer grid and more seeds could decide it.
 #
 # ## Thirteen claims
 #
@@ -651,16 +658,18 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # Two claims hold, four hold partly, and seven are undecided. *Undecided* is not a result against the paper: three seeds and 2,000 test images are too few for
 # effects of this size. [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each claim.
 #
-# Holm's correction counts the comparisons *within* a claim. It does not count the thirteen claims. If all of them were false, the chance that
-# at least one got a wrong "yes" could be as high as 1 − 0.975¹³ = 28 %. Keep that in mind when you read a table of thirteen.
+# Holm's correction counts the comparisons *within* a claim. It does not count the thirteen claims. If all of them were false, the chance
+# that at least one got a wrong "yes" could be as high as 1 − 0.975¹³ = 28 %. Remember this when you read a table with thirteen verdicts.
 #
-# > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling). **Our deviations**: everything is small (see the page of
-# > evidence); fine-tuning uses 1,000 labels; the probe is the quick one of chapter 09. The paper does not say how blocks are drawn; ours
-# > follow BEiT (chapter 02). The same claims with the GPU budget (`--budget gpu`, CIFAR-10 in 64 patches) have not been run yet.
+# > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling).
+# > **Our deviations**: the networks and the data are small
+# > (see the page on the evidence); fine-tuning uses 1,000 labels; the probe is the quick one of chapter 09. The paper does not say how
+# > blocks are drawn; ours follow BEiT (chapter 02). The same claims with the GPU budget (`--budget gpu`, CIFAR-10 in 64 patches) have not
+# > been run yet.
 #
 # ## Break-it lab: no spread at all
 #
-# A colleague has repeated your small sweep with *three* seeds, in half of the time, thanks to a cache. The interval has no width.
+# A colleague has repeated your small sweep with *three* seeds. Thanks to a cache it took half the time. But the interval has no width.
 
 # %%
 cache = {}
@@ -694,30 +703,31 @@ fig
 #
 # <details><summary>Diagnosis</summary>
 #
-# All three have exactly the same height: three runs with three seeds gave the same accuracy, so the standard deviation is *zero*. That
-# does not happen with networks. The seed never reached the run. The cache uses the ratio alone as its key and returns the result of the
-# first seed three times. The interval has no width, and any difference looks significant. A cache key must contain *everything* that decides the result:
-# `minimae reproduce` uses a digest of the whole recipe, with the seed. One line raises the alarm: report when all seeds give the same value.
+# All three have exactly the same height: three runs with three seeds gave the same accuracy, so the standard deviation is *zero*. That does
+# not happen with networks. The seed never reached the run. The cache uses the ratio alone as its key and returns the result of the first
+# seed three times. The interval has no width, and any difference looks significant. A cache key must contain *everything* that decides the
+# result: `minimae reproduce` uses a digest of the whole recipe, with the seed. To find such a bug, report it when all seeds give the same
+# value.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert narrow.error == 0 < effect.error
-assert all(len(set(mark.values)) == 1 for mark in theirs.values())  # the alarm
-assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and here it is silent
+assert all(len(set(mark.values)) == 1 for mark in theirs.values())  # so the report would find the bug
+assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is not made for sound results
 
 # %% [markdown]
 # ## Summary
 #
-# With a random mask of 75 %, most hidden patches have a visible neighbour; with blocks they do not. Whether that matters is decided by experiments
-# with several seeds. One run each names the wrong one of two settings, half a point apart, in more than a quarter of cases. Welch's t-test
-# gives the difference with an interval, Holm's correction counts the comparisons, and TOST shows that two settings are equal up to a margin. In
-# our sweep of the mask ratio and in our comparison of samplings, all comparisons are undecided. Of thirteen claims two hold, four hold
-# partly, and seven are undecided.
+# With a random mask of 75 %, most hidden patches have a visible neighbour; with blocks they do not. To learn whether that matters, we need
+# experiments with several seeds. If two settings are half a point apart and each is run once, the worse one looks better in more than a
+# quarter of cases. Welch's t-test gives the difference with an interval. Holm's correction takes the number of comparisons into account.
+# TOST shows that two settings are equal up to a margin. In our experiments on the mask ratio and on the kind of mask, all comparisons are
+# undecided. Of thirteen claims two hold, four hold partly, and seven are undecided.
 #
 # ## Five questions
 #
 # 1. Why can the loss not decide which mask is best?
-# <details><summary>Answer</summary>Each mask is a task of its own. A low loss may only mean that the task is easy.</details>
+# <details><summary>Answer</summary>Each kind of mask is a different task. A low loss may only mean that the task is easy.</details>
 #
 # 2. What is the difference between the standard deviation and the standard error?
 # <details><summary>Answer</summary>The standard deviation says how far one more run would typically be from the mean. The standard error says how uncertain the mean is: the standard deviation divided by √n.</details>
@@ -725,10 +735,11 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and here 
 # 3. Two settings differ by 0.8 points, and the 95 % interval is from −0.3 to 1.9. What do you write?
 # <details><summary>Answer</summary>That it is undecided which is better. You have not shown that they are equal: for that, a test such as TOST is needed.</details>
 #
-# 4. Why does a high mask ratio pay even where the accuracy is the same?
+# 4. Why is a high mask ratio useful even if the accuracy is the same?
 # <details><summary>Answer</summary>The encoder processes only visible patches, so each step is cheaper.</details>
 #
 # 5. Three seeds have a standard deviation of exactly 0. What do you check first?
 # <details><summary>Answer</summary>Whether the seed reached the run: the key of a cache, a fixed seed inside a function, or the same file read three times.</details>
 #
-# Next: [12 · Boxes and masks](12_boxes_and_masks.ipynb). There an encoder must say not only *what* is in an image but also *where*.
+# Next: [12 · Boxes and masks](12_boxes_and_masks.ipynb). There you use an encoder to find out not only *what* is in an image but also
+# *where*.

@@ -18,7 +18,7 @@
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
-# When you are through, you can
+# After this chapter you can
 #
 # - turn the tokens of an encoder into a map, and classify every patch of it;
 # - write a mask transformer, which has a token for each class;
@@ -71,9 +71,9 @@ from minimae.tasks.maps import spatial_maps
 # %% [markdown]
 # ## Three questions about a scene
 #
-# A classifier gives one answer for a whole image. Many tasks need more. **Semantic segmentation** asks for the class of every pixel. **Object
-# detection** asks for a box and a class for every object. **Instance segmentation** asks for a mask for every object, so that two boots side
-# by side get two masks. The paper tests its encoders on all three, because an encoder can do them only if it knows *where* things are.
+# A classifier gives one answer for a whole image. Many tasks need more. **Semantic segmentation** gives a class to every pixel. **Object
+# detection** gives a box and a class to every object. **Instance segmentation** gives a mask to every object, so that two boots side by
+# side get two masks. The paper tests its encoders on all three, because these tasks need features that say *where* things are.
 #
 # We need scenes with known answers. `wardrobe` puts one to four photographs of Fashion-MNIST on a grey background. Each photograph is
 # black around the garment, so the mask of the garment is known exactly. The encoder is `fashion-nano`. It was trained on single garments of
@@ -132,8 +132,8 @@ print("maps   b d h w :", tuple(maps["MAE"][0].shape))
 # ## One linear layer
 #
 # The simplest head classifies each patch with one linear layer. Its map of logits is then resized to the size of the image with bilinear
-# interpolation, and the loss is the cross-entropy of every pixel that has a label. (Pixels with label 255 do not count. Real data sets
-# use it for outlines and for regions that nobody labelled.)
+# interpolation, and the loss is the cross-entropy of every pixel that has a label. (Pixels with label 255 do not count. Real data sets use
+# this label for outlines and for regions without a label.)
 
 
 # %% tags=["package:minimae.tasks.segmenter"]
@@ -186,7 +186,7 @@ def train_head(head, maps, labels, *, steps, lr, seed=0):
 
 
 # %% [markdown]
-# ### How to score a segmentation
+# ### How to measure a segmentation
 #
 # About 70 % of all pixels here are background. A model that predicts "background" everywhere is right on all of them, and useless. So the
 # standard measure treats all classes alike. For each class, count the pixels that are in both its true and its predicted region (the
@@ -290,7 +290,7 @@ class MyMaskTransformer(nn.Module):
 check.ch12_mask_transformer(MyMaskTransformer)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -452,7 +452,7 @@ class MyPyramid(nn.Module):
 check.ch12_pyramid(MyPyramid)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -482,8 +482,8 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 # %% [markdown]
 # ### Mask R-CNN on top
 #
-# The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every place of every map. For each of the
-# best proposals, `RoIAlign` cuts out a region, from the map that fits the size of the box, and resizes it. From this region, one head
+# The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
+# the best proposals, `RoIAlign` cuts out a region, from the map that fits the size of the box, and resizes it. From this region, one head
 # predicts the class and a better box, and another the mask of the object. The loss is the sum of five losses.
 #
 # `minimae.tasks.detector.Detector` connects encoder, pyramid and Mask R-CNN. Here it has two levels, few channels, few proposals and one
@@ -538,7 +538,7 @@ def box_overlap(a, b):
 check.ch12_box_overlap(box_overlap)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -592,7 +592,7 @@ def same_window(grid, side):
 check.ch12_same_window(same_window)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -718,7 +718,7 @@ for finding in segmenters.findings:
     print(finding)
 
 # %% [markdown]
-# With the linear head, the MAE is clearly above the random encoder; its lead on training from scratch is undecided. The mask transformer
+# With the linear head, the MAE is clearly above the random encoder; its lead over training from scratch is undecided. The mask transformer
 # has too few scenes here: in one of the three seeds it predicts only background. On street scenes the picture is similar (CamVid, a linear
 # head, a small MAE that saw six epochs of Tiny-ImageNet; mean of [three seeds](../docs/dense.md#semantic-segmentation)):
 #
@@ -734,15 +734,17 @@ for finding in segmenters.findings:
 # difference 6.9 to 14.5; [three seeds](../docs/dense.md#objects)). The gain may also depend on the size of the network: for ViT-T on COCO, MAE-Lite
 # reports 40.4 box AP after supervised pre-training and 39.9 after MAE.
 #
-# > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after supervised
-# > pre-training; mask AP 44.9 / 47.2 and 42.9 / 43.9. ADE20K: mean IoU 48.1 / 53.6 and 47.4 / 49.9. **Our deviations**: the
-# > paper feeds maps after four of the blocks to an FPN, and segments with UperNet; we use ViTDet's simple pyramid and a mask transformer. We have no relative
-# > position bias. The recipes `coco-base` and `ade20k-base` hold settings of the paper's scale; they have not been run here.
+# > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
+# > supervised pre-training; mask AP 44.9 / 47.2 and 42.9 / 43.9. ADE20K: mean IoU 48.1 / 53.6 and 47.4 / 49.9.
+# > **Our deviations**: the
+# > paper feeds maps after four of the blocks to an FPN, and segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
+# > We have no relative position bias. The recipes `coco-base` and `ade20k-base` have settings for the paper's scale; they have not been run
+# > here.
 #
 # ## Break-it lab: a garment with a rim
 #
-# To save time, someone trains at 40 pixels instead of 64. They resize the scenes, and then the labels with the same function. Training runs
-# without an error, and the loss falls. Here are their labels beside ours:
+# To save time, a colleague trains at 40 pixels instead of 64. They resize the scenes, and then the labels with the same function. Training
+# runs without an error, and the loss falls. Here are their labels beside ours:
 
 # %%
 smaller = {
@@ -782,10 +784,10 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # ## Summary
 #
 # The patch tokens of a ViT are a map. One linear layer turns it into a segmentation. In a mask transformer, a token for each class first
-# attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from the one map, so that a
-# standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and a few
-# blocks with full attention connect them. With a linear head, a frozen MAE is better than a frozen random network in all our
-# experiments. With fine-tuning, it is clearly better than training from scratch in one of three: the detector of pedestrians.
+# attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from the one map, so
+# that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and a few blocks with full
+# attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random network in all our
+# experiments. With all weights trained, it is clearly better than training from scratch in one of three: the detector of pedestrians.
 #
 # ## Five questions
 #
@@ -802,6 +804,6 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # <details><summary>Answer</summary>There are 196 patches, exactly one window of 14 × 14: windowed attention is full attention there.</details>
 #
 # 5. A mask of values 0 to 150 is resized with bicubic interpolation. Which pixels are wrong?
-# <details><summary>Answer</summary>Those along the outlines, where numbers of two classes are mixed into the numbers of others, or of none.</details>
+# <details><summary>Answer</summary>Those along the outlines. There, the numbers of two classes are mixed, which gives the number of a third class or of none.</details>
 #
 # Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does a run of the paper's size take?

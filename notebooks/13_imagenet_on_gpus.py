@@ -124,7 +124,7 @@ def split_step(window, processes, fits):
 check.ch13_split_step(split_step)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -248,7 +248,7 @@ def my_step_flops(s, ratio=0.75):
 check.ch13_step_flops(my_step_flops)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -356,7 +356,7 @@ def my_roofline_seconds(operations, peak, bandwidth):
 check.ch13_roofline_seconds(my_roofline_seconds)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -601,7 +601,7 @@ def waiting_share(gpu, core, cores):
 check.ch13_waiting_share(waiting_share)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -634,7 +634,7 @@ def state_bytes(parameters, processes, shard):
 check.ch13_state_bytes(state_bytes)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]

@@ -97,8 +97,8 @@ for name, objects in (("to learn from", learn), ("to measure on", unseen)):
 print("the encoder turns", (3, SIDE, SIDE), "into", tuple(encoder(normalise(learn.pixels[:1], statistics)).shape))
 
 # %% [markdown]
-# A *prompt* is a list of points. Each has a kind: positive (inside the object), negative (outside of it), or one of two corners of a box.
-# A function plays the user and clicks. Its first click is in the middle of the object, at the pixel farthest from the outline.
+# A *prompt* is a list of points. Each has a kind: positive (inside the object), negative (outside of it), or one of two corners of a box. A
+# function simulates the clicks of a user. Its first click is in the middle of the object, at the pixel farthest from the outline.
 
 
 # %%
@@ -148,7 +148,7 @@ def my_fourier(points, frequencies):
 check.ch14_fourier(my_fourier)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -277,7 +277,7 @@ class MyTwoWayStep(nn.Module):
 check.ch14_two_way(MyTwoWayStep)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -400,7 +400,7 @@ def my_pick(logits, quality):
 check.ch14_pick(my_pick)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -463,7 +463,7 @@ def my_prompt_loss(out, masks):
 check.ch14_prompt_loss(my_prompt_loss)
 
 # %% [markdown]
-# *The solution is folded below. Open it when you have tried.*
+# *The solution is folded below. Try the exercise before you open it.*
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
@@ -604,7 +604,7 @@ plots.clicks.prompted([three_masks(model, unseen, i) for i in shown[:3]], ["clic
 # line is the truth.*
 #
 # Two of the masks have become two different answers. One covers everything that may belong to the object, and the other stays near the
-# click. Nothing in the loss asks for this difference. It comes from training only the best mask. The third mask shows the disadvantage. A
+# click. No term of the loss requires this difference. It comes from training only the best mask. The third mask shows the disadvantage. A
 # mask that is never the best gets no gradient, so it learns nothing. At least its expected quality is right: 3 %.
 
 # %%
@@ -616,14 +616,14 @@ best = overlap(out.logits > 0, unseen.masks(everything)).argmax(1).bincount(minl
 print("after the first click, each mask is the best of the three for so many objects:", best.tolist())
 
 # %% [markdown]
-# How many masks come into use depends on the run. With other settings, we have seen only one of the three in use.
+# How many of the masks are ever the best depends on the run. With other settings, we have seen only one of them used.
 #
 # ## Did pre-training matter?
 #
-# SAM's encoder began as a masked autoencoder. Would other initial weights have worked as well? Somebody asked that on SAM's issue
-# tracker (number 193), and nobody answered. The claim `prompt` of `minimae reproduce` asks it at a small scale. It trains the same decoder
-# on an encoder that MAE has pre-trained on `shapes`, and on one with its initial weights, once with the encoder frozen and once with the
-# encoder trained too, with several seeds. The next cell prints the recorded results.
+# SAM's encoder began as a masked autoencoder. Would other initial weights have worked as well? This question was asked on SAM's issue
+# tracker (number 193) and not answered. The claim `prompt` of `minimae reproduce` tests it at a small scale. It trains the same decoder on
+# two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial weights. Each encoder is frozen in one experiment
+# and trained too in another, with several seeds. The next cell prints the recorded results.
 
 # %% tags=["nbval-check-output"]
 outcome = recorded("prompt")
@@ -660,10 +660,11 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 # `minimae.tasks.clicks`. On the command line it is `minimae prompt`: it takes `shapes`, a folder with pictures and masks, or COCO's JSON.
 #
 # > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6,
-# > the authors of the masked autoencoder hope that vision will develop as language did; a model that takes prompts is a step in that direction.
-# > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms stand before each layer and not after it, and
-# > attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the round before. There is no
-# > fourth mask for prompts that leave no doubt. Training has three rounds of clicks and not eleven.
+# > the authors of the masked autoencoder hope that vision will develop as language did; a model that takes prompts is a step in that
+# > direction.
+# > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms stand before each layer and not
+# > after it, and attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the round before.
+# > There is no fourth mask for prompts that are not ambiguous. Training has three rounds of clicks and not eleven.
 #
 # ## Break-it lab: three masks that agree
 #
@@ -721,20 +722,20 @@ plots.picture_table(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The three masks are the same blur. The word is `mean(1)`, where `amin(1)` belongs. With the mean, all three masks have the same target
-# for the same prompt, and nothing rewards a mask for being different. So all of them move towards the one answer that is least wrong on
-# average: here a half-lit ring. The mask that was noise has learned something at last, as the colleague hoped. But there is no choice
-# left, and so no reason to have three masks. The number printed above is a simple alarm: the IoU between the masks of one click.
+# The three masks are the same blur. The word is `mean(1)`, where `amin(1)` belongs. With the mean, all three masks have the same target for
+# the same prompt, and nothing rewards a mask for being different. So all of them move towards the one answer that is least wrong on
+# average: here a half-lit ring. The mask that was noise has learned something at last, as the colleague hoped. But there is no choice left,
+# and so no reason to have three masks. To notice this, watch the number printed above: the IoU between the masks of one click.
 # </details>
 #
 # ## What came after
 #
-# The paper appeared in November 2021. These works followed. Each has one idea and one number.
+# The paper appeared in November 2021. These works followed. For each, the table gives the main idea and one number.
 #
 # | work | idea | number |
 # |---|---|---|
 # | [MAE pre-pretraining](https://arxiv.org/abs/2303.13496) (ICCV 2023) | first MAE, then weak labels, on 3 billion images | ImageNet 90.1 % fine-tuned, 88.6 % linear (6.5 B parameters) |
-# | [Hiera](https://arxiv.org/abs/2306.00989) (ICML 2023) | remove the special parts of a hierarchical network, and let MAE teach what they were for; now the encoder of SAM 2 | ImageNet 86.1 % fine-tuned (L) |
+# | [Hiera](https://arxiv.org/abs/2306.00989) (ICML 2023) | a hierarchical network without its special parts, which MAE pre-training makes unnecessary; now the encoder of SAM 2 | ImageNet 86.1 % fine-tuned (L) |
 # | [MAE-CT](https://arxiv.org/abs/2304.10520) (AAAI 2024) | a little contrastive tuning after MAE | linear, ViT-H/16: 78.0 → 81.5 % |
 # | [CrossMAE](https://arxiv.org/abs/2401.14391) (TMLR 2025) | the decoder only cross-attends, and predicts a quarter of the patches | ImageNet 83.7 % fine-tuned (B) |
 # | [MAE-Lite](https://arxiv.org/abs/2404.12210) (IJCV 2025) | MAE for 5.7 M parameters, with distillation | ImageNet 78.0 → 79.4 % fine-tuned |
@@ -743,7 +744,7 @@ plots.picture_table(
 # | [Pixio](https://arxiv.org/abs/2512.15715) (2025) | MAE again: a deeper decoder, masks of 4 × 4 patches, eight class tokens, 2 billion images | ADE20K, linear: 50.2 (MAE's ViT-H: 35.2) |
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
-# The numbers are those of the publications. ADE20K is mean IoU, on a frozen encoder. Compare numbers only within a line, because models,
+# The numbers are those of the publications. ADE20K is mean IoU, on a frozen encoder. Compare numbers only within a row, because models,
 # data and resolutions differ. [The bibliography](../docs/bibliography.md) lists all of these works.
 #
 # One thread runs through the table. Masked autoencoders were weak with *frozen* features from the start (chapter 09). Methods that predict
@@ -837,8 +838,8 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # ### More class tokens
 #
 # The third of Pixio's changes is the smallest. A class token has to summarise a whole picture in one vector, so Pixio gives the encoder
-# eight of them. With 49 visible patches that makes 57 tokens instead of 50, and the encoder costs about 14 % more. It is a good project
-# for you: `Encoder.embed` is where the class token joins.
+# eight of them. With 49 visible patches that makes 57 tokens instead of 50, and the encoder costs about 14 % more. It is a good project for
+# you: the class token is added in `Encoder.embed`.
 #
 # ## Summary
 #
@@ -873,9 +874,9 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # This is the end of the book. You have built a masked autoencoder from its parts, trained it, measured it, and used it for something new.
 # Here are some good next steps:
 #
-# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs 20 pictures, and
-#   [the page on your data](../docs/your-data.md) says what to watch.
-# - **Your own task.** [Another page](../docs/your-own-task.md) puts a task of yours on the encoder.
+# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs 20 pictures, and [the page on your data](../docs/your-data.md)
+#   says what to look out for.
+# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train your own task on the encoder.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
 # - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of them were run here.
 # - **The papers.** Read *Segment Anything* and Pixio. You know almost every part of both by now.

@@ -48,7 +48,7 @@ if find_spec("minimae") is None:  # on Colab and Binder
     if find_spec("minimae") is None:
         raise ImportError("minimae was not installed; pip's message above says why. It needs Python 3.10 or newer, and a network")
 """
-FOLDED = "*The solution is folded below. Open it when you have tried.*"
+FOLDED = "*The solution is folded below. Try the exercise before you open it.*"
 METADATA = nbformat.from_dict(
     {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

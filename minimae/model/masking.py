@@ -34,7 +34,7 @@ class Mask:
 
     @property
     def restore(self) -> Tensor:
-        """``b n``: where each patch of the image sits in the shuffled order [kept | masked] (the unshuffle)."""
+        """``b n``: the index of each patch of the image in the shuffled order [kept | masked] (the unshuffle)."""
         return torch.cat([self.keep, self.masked], dim=1).argsort(dim=1)
 
     @property

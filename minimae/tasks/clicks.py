@@ -69,7 +69,7 @@ def random_click(masks: Tensor, u: Tensor) -> Prompts:
 def box_prompt(masks: Tensor, u: Tensor | None = None) -> Prompts:
     """The two corners of the box around each object: masks bool ``b height width`` → ``b 2``.
 
-    u: random numbers in [0, 1) ``b 4``; with them the sides move by up to :data:`LOOSE` of the box's length, because nobody draws exactly.
+    u: random numbers in [0, 1) ``b 4``; with them the sides move by up to :data:`LOOSE` of the box's length, because users are inexact.
     """
     boxes = boxes_of(masks)
     if u is not None:

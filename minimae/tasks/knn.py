@@ -22,10 +22,10 @@ def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, tem
         raise ValueError("some features are not finite, so nothing is nearest to them: look for NaN in the weights or the images")
     device, classes, temperature = train.device, int(labels.max()) + 1, max(temperature, torch.finfo(train.dtype).tiny)
     centre = train.mean(0)
-    known, asked = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
+    gallery, queries = F.normalize(train - centre, dim=1), F.normalize(test.to(device) - centre, dim=1)
     winners = []
-    for part in asked.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
-        cosine, index = (part @ known.T).topk(k, dim=1)
+    for part in queries.split(max(1, min(1000, 2**28 // len(train)))):  # at most 2^28 cosines at a time, a gigabyte
+        cosine, index = (part @ gallery.T).topk(k, dim=1)
         weight = ((cosine - cosine[:, :1]) / temperature).exp()  # only ratios count: exp(1 / 0.01) would overflow
         votes = torch.zeros(len(part), classes, dtype=weight.dtype, device=device)
         winners.append(votes.scatter_add_(1, labels.to(device)[index], weight).argmax(1))

@@ -28,7 +28,7 @@ def ch02_inverse(f: Callable[..., Any]) -> Verdict:
         if got == wanted:
             continue
         if got == order:
-            return failed("that is the order itself. It says which patch is at index i; the exercise wants the index of patch i")
+            return failed("that is the order itself. It says which patch is at index i; the exercise needs the index of patch i")
         if got == list(range(n)):
             return failed("that is 0, 1, 2, …: you sorted the patches. That is the result of putting back, not the list of indices")
         if got == order[::-1]:
@@ -61,7 +61,7 @@ def ch02_mask_from_noise(f: Callable[..., Any]) -> Verdict:
     if torch.equal(keep, order.argsort(dim=1)[:, :k]):
         return failed("one argsort too many: that is restore, which says where each patch is. keep lists the patches themselves")
     if torch.equal(keep, order.flip(1)[:, :k]):
-        return failed("you keep the patches with the largest numbers, and the exercise wants the smallest")
+        return failed("you keep the patches with the largest numbers, but the exercise wants the smallest")
     if torch.equal(keep, order[:1, :k].expand(2, -1)) or torch.equal(keep, torch.arange(k).expand(2, -1)):
         return failed("both images keep the same patches: each image is sorted by its own noise, argsort(dim=1)")
     if torch.equal(keep.sort(dim=1).values, wanted[0].sort(dim=1).values):

@@ -1,4 +1,4 @@
-"""Checks of chapter 03: attention, heads, and addresses."""
+"""Checks of chapter 03: attention, heads, blocks and positions."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def ch03_sincos_2d(f: Callable[[int, tuple[int, int]], Tensor]) -> Verdict:
 
 
 def ch03_read_address(f: Callable[[Tensor, tuple[int, int]], tuple[int, int]]) -> Verdict:
-    """Exercise 3: from a position vector back to row and column."""
+    """Exercise 5: from a position vector back to row and column."""
     grid, wrong = (4, 6), []
     table = sincos_2d(64, grid)[1:] + 0.1 * random(24, 64)
     for i, vector in enumerate(table):
@@ -157,32 +157,32 @@ def ch03_read_address(f: Callable[[Tensor, tuple[int, int]], tuple[int, int]]) -
 
 
 def ch03_move(f: Callable[[int, int, int], Tensor]) -> Verdict:
-    """Exercise 4: the matrix that moves every address by some rows and columns."""
+    """Exercise 6: the matrix that moves every position by some rows and columns."""
     for d, rows, columns in ((16, 1, 2), (32, -2, 3), (8, 0, 1)):
         got = f(d, rows, columns)
-        expect(got, (d, d), f"for addresses of {d} numbers a matrix {d} × {d} is expected")
-        start, moved, what = _addresses(d, 0, 0), got.double(), f"{rows} rows and {columns} columns"
-        if near(start @ moved, _addresses(d, rows, columns)):
+        expect(got, (d, d), f"for positions of {d} numbers a matrix {d} × {d} is expected")
+        start, moved, what = _positions(d, 0, 0), got.double(), f"{rows} rows and {columns} columns"
+        if near(start @ moved, _positions(d, rows, columns)):
             continue
         half = d // 2
         if near(start @ moved, start):
             return failed(f"nothing moves: for {what} the matrix is not the identity")
-        if near(start @ moved, _addresses(d, -rows, -columns)):
-            return failed("it moves the other way: transpose each rotation, because the address is on the left, address @ matrix")
-        if near(start @ moved, _addresses(d, columns, rows)):
+        if near(start @ moved, _positions(d, -rows, -columns)):
+            return failed("it moves the other way: transpose each rotation, because the position is on the left, position @ matrix")
+        if near(start @ moved, _positions(d, columns, rows)):
             return failed("rows and columns are swapped: the first half of the channels holds the column")
         if moved[:half, half:].abs().max() > 1e-6 or moved[half:, :half].abs().max() > 1e-6:
             return failed("the two halves are mixed: rotate column and row separately (torch.block_diag)")
-        fine = [near((start @ moved)[:, part], _addresses(d, rows, columns)[:, part]) for part in (slice(0, half), slice(half, d))]
+        fine = [near((start @ moved)[:, part], _positions(d, rows, columns)[:, part]) for part in (slice(0, half), slice(half, d))]
         if any(fine):
             return failed(f"the half of the {'column' if fine[0] else 'row'} is right for {what}, the other half is not")
         if not near(moved @ moved.T, torch.eye(d, dtype=torch.float64)):
-            return failed("your matrix changes the length of an address; turning a clock hand does not: check the signs")
+            return failed("your matrix changes the length of a position vector; turning a clock hand does not: check the signs")
         return failed(f"for {what} the hands are turned, but by wrong angles: coordinates · 10000^(−i / (d/4)), in radians")
-    return passed("one matrix serves all positions: a query multiplied by it looks for its own neighbour")
+    return passed("one matrix works for all positions: with it, a query can match the key of a neighbour")
 
 
-def _addresses(d: int, rows: int, columns: int) -> Tensor:
-    """The addresses of a 5 × 6 grid, all shifted by some rows and columns, even beyond the edge: float64 ``30 d``."""
+def _positions(d: int, rows: int, columns: int) -> Tensor:
+    """The positions of a 5 × 6 grid, all shifted by some rows and columns, even beyond the edge: float64 ``30 d``."""
     row = sincos_1d(torch.arange(5) + rows, d // 2).repeat_interleave(6, dim=0)
     return torch.cat([sincos_1d(torch.arange(6) + columns, d // 2).repeat(5, 1), row], dim=1)

@@ -79,7 +79,7 @@ def ch04_encoder(cls: type[nn.Module]) -> Verdict:
     if near(got, torch.cat([visible + right, first], dim=1)):
         return failed("the class token is at the end. It comes first")
     if near(got, take(torch.cat([first, patches + table[1:]], dim=1), early)):
-        return failed("the class token joined before the masking, so each index takes the patch before the one it means: mask first")
+        return failed("the class token joined before the masking, so each index selects the patch before the intended one: mask first")
     if near(got[:, 1:], visible + right):
         return failed("the patches are right. The first token should be the class token, self.class_token (its position is zero)")
     return failed("the tokens are not project(visible patches) plus their positions. Try the example with six patches by hand")

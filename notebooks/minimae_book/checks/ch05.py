@@ -61,7 +61,7 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), masked + 1, keep + 1], dim=1)):
         return failed("the visible tokens come before the masked ones")
     if torch.equal(got, torch.arange(7).expand(2, 7)):
-        return failed("that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the lab above")
+        return failed("that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the lab below")
     if torch.equal(got.sort(dim=1).values, wanted.sort(dim=1).values):
         return failed("the right rows in another order: [class | visible | masked], each list as the mask holds it")
     return failed(f"for keep {keep[0].tolist()} and masked {masked[0].tolist()} the rows are {wanted[0].tolist()}, not {got[0].tolist()}")

@@ -62,14 +62,14 @@ def ch06_baseline_loss(f: Callable[..., Any]) -> Verdict:
                 f"1 would be right for the variance that divides by n; the unbiased one divides by n − 1, and n is {n} for {what}"
             )
         if abs(float(got) - n / (n - 1)) < 1e-9:
-            return failed(f"upside down: the score is below 1, not above ({what})")
+            return failed(f"upside down: the loss is below 1, not above ({what})")
         if abs(float(got) - 1 / n) < 1e-9:
-            return failed(f"that is the difference from 1; the score is 1 minus that ({what})")
+            return failed(f"that is the difference from 1; the loss is 1 minus that ({what})")
         if abs(float(got) - (p1 * p2 - 1) / (p1 * p2)) < 1e-9:
             return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one standard deviation")
         if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
             return failed("a patch need not be square: it has p1 · p2 · c values")
-        return failed(f"for {what} the score is {(n - 1) / n:.4f}, not {float(got):.4f}")
+        return failed(f"for {what} the loss is {(n - 1) / n:.4f}, not {float(got):.4f}")
     return passed("this is the dashed line of a loss curve")
 
 

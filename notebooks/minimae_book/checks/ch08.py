@@ -103,7 +103,7 @@ def ch08_knn_predict(f: Callable[..., Any]) -> Verdict:
             (vote(b @ a.T, weigh=lambda top: top), "the vote is the cosine itself: it is exp(cosine / temperature)"),
             (vote(b @ a.T, 5.0), "the cosine was multiplied by the temperature: divide"),
             (vote(-(b @ a.T)), "those are the farthest: the nearest have the largest cosine"),
-            (vote(b @ a.T, k=1), "only the nearest neighbour was asked: k of them vote"),
+            (vote(b @ a.T, k=1), "only the nearest neighbour was used: k of them vote"),
         ):  # fmt: skip
             if same(wrong):
                 return failed(message)
@@ -169,7 +169,7 @@ def ch08_two_directions(f: Callable[..., Any]) -> Verdict:
     if same(vectors @ torch.linalg.svd(vectors, full_matrices=False)[2][:2].T):
         return failed("the mean was not subtracted: the first direction then points at the mean, and shows no variance")
     if same(u[:, :2]):
-        return failed("those are the left singular vectors, all with the same spread: multiply by the singular values")
+        return failed("those are the left singular vectors, all with the same variance: multiply by the singular values")
     if same(centred @ v[-2:].T) or same(centred @ v[-2:].flip(0).T):
         return failed("directions of the *smallest* variance: eigenvalues come smallest first, singular values largest first")
     if same(centred @ v[:, :2]):

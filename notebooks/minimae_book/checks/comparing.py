@@ -71,7 +71,7 @@ def without_loop(function: Any) -> None:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.For | ast.While | ast.comprehension):
-            raise Mistake("it loops, and this exercise wants one indexing step for all images at once")
+            raise Mistake("it loops, but this exercise needs one indexing step for all images at once")
 
 
 def stopped(error: Exception, functions: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:
