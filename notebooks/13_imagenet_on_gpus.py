@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 13 · ImageNet on GPUs
 #
-# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count its operations, bytes, hours and memory, find out what
-# slows it down, and kill and resume a small run.
+# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count its operations, bytes, hours and memory, find out what slows it
+# down, and kill and resume a small run.
 #
 # Minutes: 35. Needs: chapters 04, 05 and 07.
 #
@@ -81,8 +81,8 @@ work = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The recipe
 #
-# In chapter 07 you trained a small model for a minute. The paper's run has the same loop and other numbers. The package keeps them as a
-# recipe, with the values of Table 8. This is ViT-L/16:
+# In chapter 07 you trained a small model for a minute. The paper's run has the same loop and other numbers. The package keeps them as a recipe, with
+# the values of Table 8. This is ViT-L/16:
 
 # %% tags=["nbval-check-output"]
 large = recipe("imagenet-large")
@@ -93,8 +93,8 @@ print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large
 print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
 
 # %% [markdown]
-# A thousand million images are far too many for your machine, and this project has not run the recipe either. But you can compute what it
-# takes. The numbers of this chapter are of three kinds, and each says which it is: *computed* here, *measured* on a machine that is named, or *published*.
+# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute what it takes. This
+# chapter has three kinds of numbers, and marks them: *computed* here, *measured* on a machine that is named, or *published*.
 #
 # ### One step on any number of GPUs
 #
@@ -102,11 +102,11 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product: then the learning
-# rate, the schedule and the result stay the same. The batch is limited by the memory of a GPU, and accumulation fills up the rest.
+# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product: then the learning rate,
+# the schedule and the result stay the same. The batch is limited by the memory of a GPU, and accumulation fills up the rest.
 #
-# **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return
-# the batch and the accumulation of each process. Take the largest batch that gives no remainder.
+# **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return the
+# batch and the accumulation of each process. Take the largest batch that gives no remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -148,9 +148,9 @@ for processes in (1, 2, 8, 64):
     print(f"{processes:2} processes × batch {shared.batch:3} × accumulation {shared.accumulate:2} = {shared.images_per_step(processes):,}")
 
 # %% [markdown]
-# Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients
-# and average them (**DDP**, distributed data parallel). The mean of equal parts is the mean of the whole. Two things remain that could differ: the order of the
-# images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
+# Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients and
+# average them (**DDP**, distributed data parallel). The mean of equal parts is the mean of the whole. Two things remain that could differ: the order
+# of the images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
 # matter which process computes them.
 #
 # Test it. This script trains a small model of clothes for twelve steps. Run by `torchrun`, each process takes its part of every batch.
@@ -178,7 +178,8 @@ leave()
 """
 (work / "train.py").write_text(SCRIPT)
 torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-print(subprocess.run([*torchrun, work / "train.py", work / "two"], capture_output=True, text=True, check=True).stdout or "done")
+ended = subprocess.run([*torchrun, work / "train.py", work / "two"], capture_output=True, text=True)
+print(ended.stderr[-2000:] if ended.returncode else "done")
 
 # %% [markdown]
 # Two processes have trained one model. Now train it in one process, and again with half the batch and two accumulated passes. How far apart are the
@@ -209,7 +210,8 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 #
 # ## How many operations?
 #
-# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. In a forward pass these products are computed ($t$ tokens, width
+# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. In a forward pass these products are computed ($t$
+# tokens, width
 # $d$, with $k$ visible and $m$ masked of $n$ patches):
 #
 # | part | tokens | operations |
@@ -221,8 +223,8 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | the last block: only the m masked tokens are queries (chapter 05) | 1 + n | `block_flops(1 + n, decoder_width, queries=m)` |
 # | prediction | m | 2 · m · decoder width · values |
 #
-# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step costs three forward passes,
-# with one exception. Nobody needs the gradient of the pixels, so one patch projection is saved.
+# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step costs
+# three forward passes, with one exception. Nobody needs the gradient of the pixels, so one patch projection is saved.
 #
 # **2 ★★ Your count.** Return the operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
 # `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
@@ -279,8 +281,8 @@ def step_flops(s, ratio=0.75):
 step_flops = book.use(check.ch13_step_flops, my_step_flops, step_flops)
 
 # %% [markdown]
-# Is the count right? PyTorch can count while it computes. On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few seconds and no
-# memory.
+# Is the count right? PyTorch can count while it computes. On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few
+# seconds and no memory.
 
 # %%
 with torch.device("meta"):
@@ -299,9 +301,9 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # %% [markdown]
 # ## How many hours, at least?
 #
-# A GPU cannot be faster than its matrix units. On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790 million
-# million operations per second (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). **How many hours does ViT-L need for 800 epochs on one
-# H200, if it does nothing but matrix products at this speed?**
+# A GPU cannot be faster than its matrix units. On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790
+# million million operations per second (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). **How many hours does ViT-L
+# need for 800 epochs on one H200, if it does nothing but matrix products at this speed?**
 
 # %%
 book.predict("hours", 10, ask="ViT-L/16, 800 epochs of ImageNet, one H200 at 790 TFLOP/s: how many hours?")
@@ -317,15 +319,16 @@ book.reveal("hours", round(least["large"], 1), unit="hours")
 # %% [markdown]
 # *Figure 13.1: your guess and the computed hours.*
 #
-# The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What share of it
-# did the paper's run use?
+# The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What
+# share of it did the paper's run use?
 
 # %% tags=["nbval-check-output"]
 paper_flops = flops(size("large"), paper=True).step * seen
 print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.4 * 3600) / (128 * 61.5e12):.0f} % of the peak of 128 cores")
 
 # %% [markdown]
-# This share is called **MFU**, model FLOPs utilisation. A third is a common value. Where does the rest go?
+# This share is called **MFU**, model FLOPs utilisation. Our own runs on the H200 reach 28 % (ViT-L) and 31 % (ViT-H) of its data sheet (measured).
+# Where does the rest go?
 #
 # ## The roofline
 #
@@ -334,8 +337,8 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
-# The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190 operations for
-# each byte are needed to keep the matrix units busy. An operation with less is **memory-bound**: the matrix units wait for data.
+# The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190
+# operations for each byte are needed to keep the matrix units busy. An operation with less is **memory-bound**: the matrix units wait for data.
 #
 # **3 ★★ The least time.** `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the least number of seconds for all of
 # them. `peak` is in FLOP/s, `bandwidth` in bytes/s.
@@ -404,17 +407,19 @@ parts["no matrix product"] = {  # operations for each value, roughly
 roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 
 # %% [markdown]
-# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and AdamW are rough counts,
-# 8 to 12 for each value.*
+# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and
+# AdamW are rough counts, 8 to 12 for each value.*
 #
-# The matrix products can reach the roof. All others are memory-bound: on 2.5 FLOP per byte, GELU runs at one hundredth of the peak. Even fused attention is memory-bound, because an MAE
-# has few tokens. Attention that is not fused would also write its scores, a number for each pair of tokens and each head, and read them again several times.
-# The optimizer matters little here: it runs once for 4,096 images.
+# Only the MLP can reach the roof, and the other large matrix products can too. All else is memory-bound. GELU has 2.5 FLOP for each byte, so it runs
+# at about one hundredth of the peak. Even fused attention is memory-bound, because a MAE has few tokens. Attention that is not fused is slower still:
+# it writes its scores, a number for each pair of tokens and each head, and reads them again several times. The optimizer matters little here, because
+# it runs once for 4,096 images.
 #
 # ### A whole step
 #
-# Now add up a whole step. PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the package's model in bf16 this
-# way, and notes the FLOP and bytes of each operation. It is short:
+# Now add up a whole step. PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the
+# package's model in bf16 this way, and notes the FLOP and bytes of each operation. An operation that returns only a view of its input moves nothing.
+# For all others, this code adds up inputs and outputs:
 
 # %%
 book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
@@ -454,24 +459,27 @@ book.reveal("products", round(share, 1), unit="% of the least time of a step (Vi
 # %% [markdown]
 # *Figure 13.3: your guess and the computed share.*
 #
-# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured: eager, bf16, the same batches, torch 2.11, 2026-11-28). ViT-B was not measured.
+# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured: eager, bf16, the same batches, torch 2.11,
+# 2026-11-28). ViT-B was not measured.
 
 # %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
 measured = {"large": 2_250, "huge": 1_050}  # images/s
 time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()})
 
 # %% [markdown]
-# *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the measured time.*
+# *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
+# measured time.*
 #
-# The blue part is the bound of Figure 13.1. Two things add to it. Memory-bound operations take as long as the products in ViT-B, and half as long in ViT-H. The rest, up to the mark, is what real
-# kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof.
+# The blue part is the bound of Figure 13.1. Two things add to it. Memory-bound operations take as long as the products in ViT-B, and half as long in
+# ViT-H. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
     print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
 
 # %% [markdown]
-# Both models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run at 4,200 images/s; only a run can tell.
+# Both models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run
+# at 4,200 images/s; only a run can tell.
 #
 # ### Hours and money
 #
@@ -488,17 +496,19 @@ for name, vit in MODELS.items():
     print(line)
 
 # %% [markdown]
-# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores (published, Table 2): 15.4 for ViT-L and 34.5 for ViT-H.
+# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores
+# (published, Table 2): 15.4 for ViT-L and 34.5 for ViT-H.
 #
 # > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L 42.4 h with mask tokens in the encoder and 15.4 h without, ViT-H 119.6 h
 # > (estimated) and 34.5 h. Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
-# > **Our deviation.** The same settings, on GPUs. No run of this project on ImageNet has been finished, or started.
+# > **Our deviation.** The same settings, on GPUs. This project has not run ImageNet yet.
 #
 # ## How to lose less
 #
 # ### bf16
 #
-# The matrix units are fast only with short numbers. Two formats have 16 bits. `float16` spends more bits on precision, `bfloat16` more on range. Three numbers show the difference:
+# The matrix units are fast only with short numbers. Two formats have 16 bits: `float16` uses more of them for precision, `bfloat16` (bf16) more for
+# range. Three numbers show the difference:
 
 # %% tags=["nbval-check-output"]
 for kind in (torch.float32, torch.float16, torch.bfloat16):
@@ -506,9 +516,10 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
     print(f"{str(kind)[6:]:9}  1e-8 → {tiny:.0e}   100,000 → {big:9,.0f}   1 + 1/256 → {near:.6f}")
 
 # %% [markdown]
-# Small gradients vanish in float16, and large activations become infinite. So float16 needs a **loss scaler**, which multiplies the loss before the backward pass and looks for infinities after it.
-# bf16 has the range of float32 and needs none. But it cannot tell 1 + 1/256 from 1. If the weights were in bf16, most updates would be
-# lost. So **autocast** makes bf16 copies for the products only. What stays in float32? Watch one forward pass:
+# Small gradients vanish in float16, and large activations become infinite. So float16 needs a **loss scaler**, which multiplies the loss before the
+# backward pass and looks for infinities after it. bf16 has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is 1. If the weights were
+# in bf16, small updates would be lost. So **autocast** keeps the weights in float32 and makes bf16 copies for the products. What else stays in
+# float32? Watch one forward pass:
 
 # %%
 kinds = {}
@@ -529,8 +540,9 @@ print(f"{'loss':31}{str(loss.dtype)[6:]}\n{'weights and their gradients':31}{str
 #
 # ### Compilation: fewer bytes
 #
-# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** neighbours: the value stays in the processor between them. Take the end of attention: add the result to the
-# residual stream, normalise, and cast to bf16 for the next product. How many bytes are moved for each value?
+# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** operations: between them, the values stay
+# in the processor. An example is the end of attention, where the result is added to the residual stream, normalised, and cast to bf16 for the next
+# product. How many bytes are moved for each value?
 
 # %% tags=["nbval-check-output"]
 eager = {"sum": 4 + 2 + 4, "LayerNorm": 4 + 4, "cast": 4 + 2}  # read stream and branch, write stream; read, write; read, write
@@ -538,13 +550,15 @@ fused = {"read stream and branch, write stream and input of the product": 4 + 2 
 print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
 
 # %% [markdown]
-# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured it for a small model only: `photos-tiny` at batch 1,024 went from 17,256 to 28,577
-# images/s on one H200 with compiled blocks and a CUDA graph ([benchmarks](../docs/benchmarks.md#on-a-gpu)). Compiled models of the paper's sizes have not been measured.
+# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured it for a small model only: `photos-tiny`
+# at batch 1,024 went from 17,256 to 28,577 images/s on one H200 with compiled blocks and a CUDA graph ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
+# Compiled models of the paper's sizes have not been measured.
 #
 # ### CUDA graphs: fewer launches
 #
-# The host starts every kernel, which takes it a few microseconds. If the kernels are long, the host is ahead of the GPU, and this costs nothing. If they are short, the GPU waits. A **CUDA
-# graph** records all kernels of a step once, and replays them with one launch.
+# The host launches every kernel (a program on the GPU, here one operation), and each launch takes a few microseconds. If the kernels are long, the
+# host is ahead of the GPU, and launching costs nothing. If they are short, the GPU waits. A **CUDA graph** records all kernels of a step once, and
+# replays them with one launch.
 
 # %%
 tiny_size = recipe("photos-tiny").size_at(64, 3)
@@ -554,19 +568,22 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both are well above a few microseconds, so a graph alone should bring little here. It brought 2 % for `photos-tiny` (17,528 images/s, measured), and the other 64 % came from compilation. In the tests on the GPU, a model of four
-# small layers and tiny batches ran 2.7 times as fast with a graph: 3,002 instead of 1,100 images/s. A graph has fixed shapes, and nothing in it may wait. Here is what the package records:
+# Both times are well above a few microseconds, so a graph alone should bring little. It brought 2 % for `photos-tiny` (17,528 images/s, measured);
+# compilation brought the rest. Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
+# as fast (3,002 instead of 1,100 images/s, measured). A graph has fixed shapes, and nothing in it may wait. Here is what the package records:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
 
 # %% [markdown]
-# The loss is returned as a tensor on the GPU. A call of `loss.item()` in each step would make the host wait until the GPU has finished, and then the GPU would wait for the host. `fit` in chapter 07 reads the loss only when it logs.
+# The loss is returned as a tensor on the GPU. If you call `loss.item()` in each step, the host waits until the GPU has finished, and then the GPU
+# waits for the host. The package's `fit` reads the loss only when it logs.
 #
 # ### The loader: enough images
 #
-# A GPU that takes 2,250 images/s needs 2,250 JPEGs decoded each second. Processor cores do that. Measure one of yours. The pictures are JPEGs of the sizes that are common in ImageNet, cut from photographs, and the same
-# pictures in **shards** of 256 pixels, made by `minimae data pack`. Each worker reads, decodes, crops and resizes.
+# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode them. How many cores does that take? Measure one
+# of yours. The pictures are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
+# **shards**, files of many small JPEGs, 256 pixels on the shorter side. Each worker reads, decodes, crops and resizes.
 
 # %%
 folder = make_folder(work / "pictures", classes=4, train=16, val=1)
@@ -585,10 +602,11 @@ for name, rate in rates.items():
     print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
 
 # %% [markdown]
-# Our own measurement on a quiet machine is 338 images/s for full-size JPEGs and 576 for shards on one AMD EPYC core; if the GPU crops, 527 and 934
-# ([benchmarks](../docs/benchmarks.md#from-file-to-device)).
+# The committed notebook ran on a busy machine. On a quiet one, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 from shards;
+# if the GPU crops, 527 and 934 (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
-# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for images?
+# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for
+# images?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -613,13 +631,14 @@ def solution_waiting_share(gpu, core, cores):
 check.ch13_waiting_share(solution_waiting_share)
 
 # %% [markdown]
-# Every run logs this share as `waiting` in `metrics.jsonl`. On the GPU's side, the next batch is copied while the current one is computed (`Prefetch` in `minimae/train/step.py`).
+# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU costs no time of its own: `Prefetch` in `minimae/train/step.py`
+# copies the next batch during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
-# What has to be in the memory of a GPU? For each parameter four numbers in float32: the weight, its gradient, and AdamW's two moments. With DDP each GPU
-# has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds one N-th. It collects the weights of a block when it needs them, and discards them
-# afterwards.
+# What has to be in the memory of a GPU? For each parameter there are four numbers in float32: the weight, its gradient, and AdamW's two moments. With
+# DDP each GPU has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds one N-th. A GPU collects the weights of a block when
+# it needs them, and discards them afterwards.
 #
 # **5 ★ States.** How many bytes do these four numbers take on one GPU?
 
@@ -646,7 +665,8 @@ def solution_state_bytes(parameters, processes, shard):
 check.ch13_state_bytes(solution_state_bytes)
 
 # %% [markdown]
-# The other part are the **activations**: all results of the forward pass that the backward pass needs. The fake step above has counted them too, because autograd says which tensors it keeps.
+# The rest of the memory holds the **activations**: all results of the forward pass that the backward pass needs. The fake step above has counted them
+# too, because autograd reports each tensor that it keeps.
 
 # %%
 memory = {}
@@ -659,10 +679,11 @@ for name, vit in MODELS.items():
 plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 
 # %% [markdown]
-# *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of the libraries, are left out.*
+# *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of
+# the libraries, are left out.*
 #
-# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. The largest need is at the end of the forward pass, when all activations exist and no gradient yet: activations and 12 bytes for each
-# parameter.
+# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. The largest need is at the end of the forward
+# pass, when all activations exist and no gradient yet: activations and 12 bytes for each parameter.
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -675,8 +696,9 @@ if results.is_file():
     assert [row["rows"][0]["images_per_s"] for row in rows_of_file] == list(measured.values())
 
 # %% [markdown]
-# So even ViT-H fits on a GPU of 40 GB without sharding, because a smaller batch makes the activations smaller. Sharding is needed when the states themselves do not fit: at 80 GB and 16 bytes, that is at 5,000
-# million parameters. It is not free. DDP exchanges all gradients once in an optimizer step; FSDP2 also collects all weights in every forward and every backward pass.
+# So even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, a smaller batch helps first, because most of the memory is activations.
+# Sharding is needed when the states themselves do not fit. With 16 bytes for each parameter, 80 GB hold 5,000 million parameters. Sharding is not
+# free: DDP exchanges all gradients once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
 count, rate = steps["huge"].parameters, 8 * 1_050
@@ -684,12 +706,14 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges while the backward pass still runs, so most of this is hidden. With accumulation, gradients are exchanged in the last pass only (`sync_gradients`).
+# DDP exchanges while the backward pass still runs, so most of this is hidden. With accumulation, gradients are exchanged in the last pass only
+# (`sync_gradients`).
 #
 # ## Kill it, resume it
 #
-# A run of days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved its state before it ended. A failing machine leaves no time for that. So start
-# the script from above in one process, wait until it is in step 8, and **kill** it. A killed process cannot save anything.
+# A run of days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
+# its state before it ended. A failing machine leaves no time for that. So start the script from above in one process, wait until it is in step 8, and
+# **kill** it. A killed process cannot save anything.
 
 # %%
 victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
@@ -713,8 +737,9 @@ print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equ
 assert all(equal) and left["step"] < 8
 
 # %% [markdown]
-# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one step, and five minutes on average. A checkpoint
-# holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
+# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one
+# step, and five minutes on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
+# takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
 # $w/s + s/(2M)$ of the time. This is least at $s = \sqrt{2wM}$:
 
 # %% tags=["nbval-check-output"]
@@ -731,8 +756,8 @@ for seconds in (2, 10, 60):
 # torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
 # ```
 #
-# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine. Do it first. [Launching](../docs/launching.md) has the commands for
-# several machines and a script for SLURM.
+# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine. Do it
+# first. [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
 #
 # What has been run, and where ([all of it](../docs/runs.md)):
 #
@@ -746,8 +771,10 @@ for seconds in (2, 10, 60):
 #
 # ## Where this lives
 #
-# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`, `split_step` is `for_processes` in `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording
-# and `step.py` the step. `minimae bench` measures what this chapter computes. The count with fake tensors is the book's: `minimae_book/bench/roofline.py`.
+# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`, `split_step` is `for_processes` in
+# `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording and
+# `step.py` the step. `minimae bench` measures what this chapter computes. The count with fake tensors is the book's:
+# `minimae_book/bench/roofline.py`.
 #
 # DDP or FSDP2 is one line of `fit`, and this is what it calls:
 
@@ -761,8 +788,8 @@ assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, la
 # %% [markdown]
 # ## Break-it lab: a loop for two GPUs
 #
-# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for this purpose. It shuffles the images, and gives each process its part. Training runs without an error, and the loss falls. Here is what process 0 gets
-# from 24 images, in batches of four, beside what the package gives it:
+# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for this purpose. It shuffles the images, and gives each process its
+# part. Training runs without an error, and the loss falls. Here are the batches of process 0 for 24 images, and below them those of the package:
 
 # %%
 sampler = DistributedSampler(range(24), num_replicas=2, rank=0, shuffle=True, seed=0)
@@ -786,8 +813,9 @@ orders({"the colleague's": theirs, "ours": ours}, batch=4)
 #
 # <details><summary>Diagnosis</summary>
 #
-# All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number: `sampler.set_epoch(epoch)`. It was forgotten. So process 0 never sees the images of process
-# 1, and every image always meets the same others in its batch. The loss falls all the same, because each image is still used once in an epoch. Print the first indices of two epochs to find this bug.
+# All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number with
+# `sampler.set_epoch(epoch)`. The colleague forgot it. So process 0 never sees the images of process 1, and every batch has the same images in every
+# epoch. The loss falls all the same, because each image is still used once in an epoch. To find this bug, print the first indices of two epochs.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -810,9 +838,10 @@ assert list(sampler) != theirs[0] == theirs[3]
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images; keep the product, and the result stays the same. A step costs three forward passes, and the count divided by the peak is a bound on the time. The roofline is a better bound,
-# because most operations only move bytes; our measured runs reach 60 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and sharding helps only with the states. A
-# killed run continues from its last checkpoint with the same bits.
+# An optimizer step has processes × batch × accumulation images. Keep the product, and the result stays the same. A step costs three forward passes,
+# and the count divided by the peak is a bound on the time. The roofline is a better bound, because most operations only move bytes; our measured runs
+# reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
+# sharding helps only with the states. A killed run continues from its last checkpoint with the same bits.
 #
 # ## Five questions
 #
