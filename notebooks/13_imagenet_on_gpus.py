@@ -210,9 +210,8 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 #
 # ## How many operations?
 #
-# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. In a forward pass these products are computed ($t$
-# tokens, width
-# $d$, with $k$ visible and $m$ masked of $n$ patches):
+# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. Of its n patches, k are visible and m are masked. A
+# forward pass computes these products:
 #
 # | part | tokens | operations |
 # |---|---|---|
@@ -327,8 +326,8 @@ paper_flops = flops(size("large"), paper=True).step * seen
 print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.4 * 3600) / (128 * 61.5e12):.0f} % of the peak of 128 cores")
 
 # %% [markdown]
-# This share is called **MFU**, model FLOPs utilisation. Our own runs on the H200 reach 28 % (ViT-L) and 31 % (ViT-H) of its data sheet (measured).
-# Where does the rest go?
+# This share is called **MFU**, model FLOPs utilisation. Our own runs on the H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989 TFLOP/s of its data
+# sheet (measured). Where does the rest go?
 #
 # ## The roofline
 #
@@ -410,7 +409,7 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and
 # AdamW are rough counts, 8 to 12 for each value.*
 #
-# Only the MLP can reach the roof, and the other large matrix products can too. All else is memory-bound. GELU has 2.5 FLOP for each byte, so it runs
+# The MLPs and the other large matrix products can reach the roof. All other operations are memory-bound. GELU has 2.5 FLOP for each byte, so it runs
 # at about one hundredth of the peak. Even fused attention is memory-bound, because a MAE has few tokens. Attention that is not fused is slower still:
 # it writes its scores, a number for each pair of tokens and each head, and reads them again several times. The optimizer matters little here, because
 # it runs once for 4,096 images.
@@ -470,8 +469,9 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
 # measured time.*
 #
-# The blue part is the bound of Figure 13.1. Two things add to it. Memory-bound operations take as long as the products in ViT-B, and half as long in
-# ViT-H. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof.
+# The blue part is the bound of Figure 13.1. Two things add to it. In ViT-B, all other operations together take as long as the products, in ViT-H 60 %
+# as long. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
+# measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
@@ -503,7 +503,7 @@ for name, vit in MODELS.items():
 # > (estimated) and 34.5 h. Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
 # > **Our deviation.** The same settings, on GPUs. This project has not run ImageNet yet.
 #
-# ## How to lose less
+# ## What makes a step faster
 #
 # ### bf16
 #
@@ -631,8 +631,8 @@ def solution_waiting_share(gpu, core, cores):
 check.ch13_waiting_share(solution_waiting_share)
 
 # %% [markdown]
-# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU costs no time of its own: `Prefetch` in `minimae/train/step.py`
-# copies the next batch during the backward pass.
+# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU runs beside the computation: `Prefetch` in `minimae/train/step.py`
+# starts it during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
@@ -737,6 +737,9 @@ print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equ
 assert all(equal) and left["step"] < 8
 
 # %% [markdown]
+# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add in another order each time, so even two unbroken runs
+# differ a little.)
+#
 # What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one
 # step, and five minutes on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
 # takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
@@ -750,7 +753,7 @@ for seconds in (2, 10, 60):
 # ## The real commands
 #
 # ```sh
-# minimae data pack /data/imagenet imagenet-256                                              # once: shards of 256 pixels
+# minimae data pack imagenet imagenet-256                                                    # once: shards of 256 pixels
 # torchrun --standalone --nproc-per-node=8 -m minimae pretrain imagenet-large --data imagenet-256 --dry-run
 # torchrun --standalone --nproc-per-node=8 -m minimae pretrain imagenet-large --data imagenet-256 --out runs/large --auto-resume
 # torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
@@ -841,7 +844,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # An optimizer step has processes × batch × accumulation images. Keep the product, and the result stays the same. A step costs three forward passes,
 # and the count divided by the peak is a bound on the time. The roofline is a better bound, because most operations only move bytes; our measured runs
 # reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
-# sharding helps only with the states. A killed run continues from its last checkpoint with the same bits.
+# sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with the same bits.
 #
 # ## Five questions
 #
