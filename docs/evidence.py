@@ -19,6 +19,7 @@ from minimae_book.evidence import CLAIMS, Outcome, picture, recorded
 from minimae_book.evidence.budgets import LAPTOP
 from minimae_book.evidence.results import RECORDED
 from minimae_book.evidence.verdicts import NO, UNDECIDED, YES
+from minimae_book.figures.style import png
 
 from minimae.tasks.expected import FIELDS, references, task_of
 from minimae.train.loss_bands import interpolate
@@ -74,7 +75,7 @@ def section(place: str) -> str:
     """What stands between the marks of a result: command, figure, numbers, comparisons."""
     found = recorded(*shown()[place])
     compared = [f"- {f.outcome}: {f.says} ({f.numbers}; p = {f.p:.2g})" for f in found.findings]
-    panels = "Measured here on the left, the differences in the middle, the paper's own numbers on the right, each on its own scale"
+    panels = "Measured here on the left, the paper's own numbers on the right, the differences below, each on its own scale"
     parts = [
         f"```sh\n{found.command}\n```",
         f"![{found.says} {panels}](images/evidence/{place}.png)",
@@ -133,4 +134,4 @@ if __name__ == "__main__":
     path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     (HERE / "images" / "evidence").mkdir(exist_ok=True)
     for place, result in shown().items():
-        picture(recorded(*result)).savefig(HERE / "images" / "evidence" / f"{place}.png")
+        (HERE / "images" / "evidence" / f"{place}.png").write_bytes(png(picture(recorded(*result)))[0])

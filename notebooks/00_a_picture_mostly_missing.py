@@ -175,7 +175,14 @@ book.reveal("hidden-until-lost", round(lost), unit="% hidden")
 
 # %% mystnb={"image": {"alt": "Right answers against the share of hidden patches. The curve is nearly flat up to 75 percent hidden, then falls steeply and crosses one half a little above 90 percent."}}
 line = [100 * share for share in shares], right
-plots.curves({"nearest neighbours": line}, x="hidden patches (%)", y="right answers (%)", levels={"half are right": 50, "chance": 10}, floor=0)
+plots.curves(
+    {"nearest neighbours": line},
+    x="hidden patches (%)",
+    y="right answers (%)",
+    levels={"half are right": 50, "chance": 10},
+    floor=0,
+    note="500 test images, mask seed 5",
+)
 
 # %% [markdown]
 # *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, little is lost. Beyond 85 %, accuracy
@@ -204,7 +211,13 @@ hidden_shares = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 errors = [error_at(ratio) for ratio in hidden_shares]
 
 # %% mystnb={"image": {"alt": "Mean squared error of hidden patches against the share that is hidden: it is lowest at 50 percent, higher when less is hidden, and rises steeply beyond 90."}}
-plots.curves({"fashion-nano": ([100 * ratio for ratio in hidden_shares], errors)}, x="hidden patches (%)", y="squared error of hidden patches", floor=0)
+plots.curves(
+    {"fashion-nano": ([100 * ratio for ratio in hidden_shares], errors)},
+    x="hidden patches (%)",
+    y="squared error of hidden patches",
+    floor=0,
+    note="500 test images, mask seed 0",
+)
 
 # %% [markdown]
 # *Figure 0.6: error against the share of hidden patches (500 test images of clothes, mask seed 0). Predicting the mean of the dataset

@@ -597,9 +597,10 @@ book.reveal("caught", caught, unit="of three")
 hidden = torch.randperm(144, generator=torch.Generator().manual_seed(0))[:108]
 holes = []
 for name in shuffled:
-    kept = theirs[name].clone()
-    kept[:, hidden] = 0.6
-    holes.append(back(kept, strings[name])[0].permute(1, 2, 0))
+    gone = torch.zeros_like(theirs[name])
+    gone[:, hidden] = 1
+    away = back(gone, strings[name])[0].permute(1, 2, 0) > 0
+    holes.append(torch.where(away, torch.tensor(plots.HIDDEN), back(theirs[name], strings[name])[0].permute(1, 2, 0)))
 
 # %% mystnb={"image": {"alt": "Three pictures with three quarters of the tokens hidden. A: single pixels are grey, in a fine pattern all over the picture, and the cat can be seen through it. B: squares are grey, as it should be. C: whole rows of pixels are grey, and between them thin lines of the cat are left."}}
 plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)

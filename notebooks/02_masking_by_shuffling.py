@@ -585,6 +585,7 @@ plots.curves(
     y="error of averaging",
     levels={"baseline: one colour": 100},
     floor=0,
+    note="140 crops, mask seed 0",
 )
 
 # %% [markdown]

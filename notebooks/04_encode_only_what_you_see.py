@@ -289,10 +289,11 @@ def influence(encode, image, mask):
 one, one_mask = images[:1], Mask(mask.keep[:1], mask.masked[:1])
 changes = influence(encoder, one, one_mask)
 is_visible = 1 - one_mask.binary.reshape(7, 7)
+visible_map = torch.where(is_visible > 0, 1.0, torch.nan)  # NaN: hidden
 
 # %% mystnb={"image": {"alt": "Two 7 by 7 maps. On the left the twelve visible patches are bright. On the right the influence of each patch: the same twelve patches are more or less bright, and all others are exactly zero."}}
 plots.place_maps(
-    {"visible patches": is_visible.numpy(), "influence of each patch": changes.numpy()},
+    {"visible patches": visible_map.numpy(), "influence of each patch": changes.numpy()},
     [None, None],
     label="visible = 1; influence, largest = 1",
 )
@@ -620,7 +621,7 @@ shifted = influence(encode_class_first, one, one_mask)
 
 # %% mystnb={"image": {"alt": "Two 7 by 7 maps. Left: the twelve visible patches. Right: the patches that change the colleague's latent; they form the same pattern, moved by one patch to the left. A patch at the left edge has moved to the right edge of the row above."}}
 plots.place_maps(
-    {"visible patches": is_visible.numpy(), "influence, the colleague's": shifted.numpy()},
+    {"visible patches": visible_map.numpy(), "influence, the colleague's": shifted.numpy()},
     [None, None],
     label="visible = 1; influence, largest = 1",
 )

@@ -659,7 +659,7 @@ columns = [shown(images), saw, shown(baseline), shown(normalised.inpainted), sho
 rows = [[column[i] for column in columns] for i in (4, 3, 0, 1, 2)]
 
 # %% mystnb={"image": {"alt": "Five photographs. Columns: the original; what the model saw; the reconstruction of predicting zero, a mosaic of greys in which the objects are recognised; normalised pixels, in which edges and colours are sharp; plain pixels, which are blurred, but with the right colours and shapes."}}
-plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "normalised pixels", "plain pixels"), dpi=200)
+plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "normalised pixels", "plain pixels"))
 
 # %% [markdown]
 # *Figure 6.4: photographs that photos-tiny was not trained on, 75 % hidden (mask seed 0); visible patches are pasted. The third and fourth

@@ -395,7 +395,7 @@ book.reveal("one-label", round(float(few["MAE"][0].mean()), 1), unit="%")
 
 # %% mystnb={"image": {"alt": "Accuracy against labels per class from 1 to 50 on a logarithmic axis. The MAE rises from 56 to 77 percent and stays above raw pixels, which rise from 49 to 75. The random encoder rises from 27 to 51."}}
 plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name in ("MAE", "raw pixels", "random encoder")},
-             x="labels per class", y="k-NN accuracy (%)", log=True)
+             x="labels per class", y="k-NN accuracy (%)", log=True, note="750 test images, means of ten choices of labels")
 
 # %% [markdown]
 # *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means of ten random choices; the printed ± is the standard deviation
@@ -437,7 +437,7 @@ book.reveal("best-pool", POOLS[max(pooled, key=lambda title: pooled[title]["MAE"
 # *Figure 8.5: your choice and the best of the three.*
 
 # %% mystnb={"image": {"alt": "Three panels with the k-NN accuracy of raw pixels, random encoder and MAE. Raw pixels reach 78 percent in each. Mean of tokens: random 57, MAE 79. Class token: random 60, MAE 77. All tokens: random 77, MAE 82."}}
-plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"))
+plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 images, one network and seed each")
 
 # %% [markdown]
 # *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
@@ -724,7 +724,7 @@ book.reveal("half-the-light", max(light, key=light.get))
 # *Figure 8.12: your choice and the best features at half the brightness.*
 
 # %% mystnb={"image": {"alt": "Four panels with the k-NN accuracy of raw pixels, random encoder and MAE. Unchanged: 78, 57, 79 percent. Half the brightness: pixels fall to 55, the random encoder to about 31, the MAE stays at 78. Noise: pixels stay at 78, the MAE falls to about 21. Two pixels to the right: pixels and MAE fall alike, to about 62."}}
-plots.comparison(table, tuple(sources))
+plots.comparison(table, tuple(sources), note="750 images, seed 0")
 
 # %% [markdown]
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of

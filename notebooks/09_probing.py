@@ -102,7 +102,7 @@ for name, values in deviations.items():
     lines[name] = ((100 * chosen / (len(values) - 1)).tolist(), values[chosen].tolist())
 
 # %% mystnb={"image": {"alt": "Standard deviation of every feature over the training photographs, sorted from the largest to the smallest. Raw pixels fall from above 1.1 to 0. The random encoder falls steeply from 0.8 to 0.06. The MAE falls gently from 1.0 to 0.3."}}
-plots.curves(lines, x="features, largest first (%)", y="standard deviation", floor=0)
+plots.curves(lines, x="features, largest first (%)", y="standard deviation", floor=0, note="1,500 images")
 
 # %% [markdown]
 # *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
@@ -533,7 +533,7 @@ book.reveal("probe-mae", round(score["linear probe"]["MAE"], 1), unit="%")
 # *Figure 9.2: your guess and the measured accuracy (1,500 labels, 750 test photographs).*
 
 # %% mystnb={"image": {"alt": "Two panels. With 20 neighbours raw pixels and MAE reach 78 and 79 percent, the random encoder 57. With a linear probe raw pixels reach 80, the random encoder 70 and the MAE 83 percent."}}
-plots.comparison(score, tuple(sources))
+plots.comparison(score, tuple(sources), note="750 images, one network")
 
 # %% [markdown]
 # *Figure 9.3: two classifiers on the same features, accuracy in % (1,500 labels, 750 test photographs, one network, seed 0 for the held-out fifth).*
@@ -565,13 +565,14 @@ best = 1 + max(range(depth), key=by_block["MAE"].__getitem__)
 assert best >= 5 and by_block["MAE"][0] + 4 < by_block["MAE"][-1] and by_block["random encoder"][-1] < 73
 
 # %% mystnb={"image": {"alt": "The reader's guess, block 4, and the measured best block, block 6, on one line."}}
-book.reveal("best-block", best, unit="block")
+book.reveal("best-block", best)
 
 # %% [markdown]
 # *Figure 9.4: your guess, and the block after which the probe is best.*
 
 # %% mystnb={"image": {"alt": "Probe accuracy after each of six blocks. The MAE rises from 75 percent after the first block to 83 after the last. The random encoder stays near 70 and ends at 68."}}
-plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.items()}, x="after block", y="linear probe (%)")
+plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.items()}, x="after block", y="linear probe (%)",
+             note="750 test images, one network each")
 
 # %% [markdown]
 # *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
@@ -630,7 +631,8 @@ book.reveal("probe-by-epochs", means, x=epochs, unit="linear probe (%)", xlabel=
 # *Figure 9.6: your sketch and the means of three seeds.*
 
 # %% mystnb={"image": {"alt": "Measured probe accuracy against epochs of pre-training, with two dashed lines across: raw pixels at 83 percent and the network at initialisation at 74, just below the first point. The curve crosses raw pixels between 20 and 40 epochs."}}
-plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear probe (%)", levels=levels)
+plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear probe (%)", levels=levels,
+             note="2,000 test images, means of three seeds")
 
 # %% [markdown]
 # *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs, means of three seeds).*
@@ -639,12 +641,12 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
 # epochs you would conclude that a masked autoencoder is worse than no network at all. The means still rise at the end. With three seeds it
 # is undecided whether this is more than chance, as the next figure shows.
 
-# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
+# %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
 
 # %% [markdown]
 # *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
-# deviation over three seeds. In the middle: 95 % intervals of the differences (chapter 11). The scales differ.*
+# deviation over three seeds. Below: 95 % intervals of the differences (chapter 11). The scales differ.*
 #
 # In both, the probe rises more steeply than fine-tuning. The next chapter shows why the two measure different things.
 #
@@ -664,7 +666,7 @@ def colleagues_probe(train, labels):
 theirs = {name: colleagues_probe(train, labels) for name, (train, _) in vectors.items()}
 
 # %% mystnb={"image": {"alt": "Two panels. Ours: raw pixels 80, random encoder 70, MAE 83 percent. The colleague's: raw pixels 100, random encoder 77, MAE 95 percent."}}
-plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tuple(sources))
+plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tuple(sources), note="750 images, one network")
 
 # %% [markdown]
 # *Figure 9.9: accuracy in %, by our probe and by the colleague's, of the same features.*

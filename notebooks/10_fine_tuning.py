@@ -345,15 +345,15 @@ def mix_images(images: Tensor, shares: Shares) -> Tensor:
     return torch.where(inside, other, own * images + (1 - own) * other)
 
 # %%
-four = few.subset(torch.tensor([0, 1, 4, 5]))
-x = normalise(four.pixels, statistics)
-drawn = {name: draw_shares(how, four.ids, (28, 28), seed=3, epoch=0) for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))}
+four = data.load("photos", "test", image=64).subset(torch.tensor([0, 1, 4, 5]))
+x = four.pixels / 255
+drawn = {name: draw_shares(how, four.ids, (64, 64), seed=3, epoch=0) for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))}
 rows = [x, *(mix_images(x, shares) for shares in drawn.values())]
-names = [few.classes[label] for label in four.labels]
+names = [four.classes[label] for label in four.labels]
 notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for shares in drawn.values())]
 
-# %% mystnb={"image": {"alt": "Four garments in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that does not come from its neighbour."}}
-plots.picture_table([[plots.as_picture(image, statistics) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
+# %% mystnb={"image": {"alt": "Four photographs in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that does not come from its neighbour."}}
+plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
 
 # %% [markdown]
 # *Figure 10.3: two pairs of neighbours (first and second, third and fourth). The number below a mixed image says how much of it is the
@@ -436,7 +436,8 @@ print([[round(float(value), 3) for value in row] for row in targets])
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = finetune.Classifier(trained.model.encoder, 10).eval()
 theirs.load_state_dict(model.state_dict())
-assert torch.equal(theirs(x), model(x)) and torch.allclose(targets.sum(1), torch.ones(2))
+garments = normalise(few.pixels[:4], statistics)
+assert torch.equal(theirs(garments), model(garments)) and torch.allclose(targets.sum(1), torch.ones(2))
 assert {g["lr_scale"] for g in optim.layer_groups(theirs, 0.05, 0.75)} == {g["lr_scale"] for g in groups}
 assert all(torch.equal(mixing.mix_images(x, shares), mix_images(x, shares)) for shares in drawn.values())
 assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cross_entropy(logits[:2, :4], targets))
@@ -491,13 +492,13 @@ print(f"with all {mae.x:,} labels of the complete set: {mae.mean:.1f} against {s
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert ladder.verdict == "holds" and gains == sorted(gains, reverse=True) and gains[0] > 18 and 2 < gains[-1] < 5
 
-# %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
+# %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
 picture(ladder)
 
 # %% [markdown]
 # *Figure 10.5: pre-training against training from scratch. Left: ours by the number of labels (mean and one standard deviation over three
-# seeds). Middle: the differences with 95 % intervals (chapter 11). Right: the paper's by model size, with all 1.3 million labels (Tables 3
-# and 11). The scales differ.*
+# seeds). Right: the paper's by model size, with all 1.3 million labels (Tables 3 and 11). Below: the differences with 95 % intervals
+# (chapter 11). The scales differ.*
 #
 # Pre-training gains 22 points with 100 labels and 3 with 3,000: the fewer labels, the larger the gain. With all 60,000 labels of the
 # complete Fashion-MNIST it is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
@@ -595,11 +596,11 @@ book.reveal("blocks", means, x=[mark.x for mark in line], unit="fine-tuned (%)",
 # %% [markdown]
 # *Figure 10.6: your sketch, and means over three seeds, 1,000 labels (`minimae reproduce partial --budget laptop`).*
 
-# %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
+# %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
 picture(in_part)
 
 # %% [markdown]
-# *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Left: mean and one standard deviation over three seeds. Middle: the
+# *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Left: mean and one standard deviation over three seeds. Below: the
 # differences with 95 % intervals (chapter 11). The scales differ.*
 #
 # On average over our seeds, half a block gives half of the gain of all four, and one block gives more than 60 %. The claim rests on two
@@ -713,6 +714,7 @@ plots.curves(
     x="layer (0: tokens, positions and projection)",
     y="moved (% of the norm)",
     floor=0,
+    note="one seed",
 )
 
 # %% [markdown]

@@ -50,6 +50,7 @@ from typing import Any
 import minimae_book as book
 import torch
 from einops import rearrange
+from matplotlib.colors import to_rgb
 from minimae_book import check
 from minimae_book import figures as plots
 from minimae_book.evidence import CLAIMS, picture, recorded, statistics, verdicts
@@ -91,7 +92,7 @@ for name, mask in masks.items():
     print(f"{name:7} hides {int(mask.binary[0].sum())} of {mask.n} patches, distances {tuple(distance(mask, grid).shape)}")
 
 # %%
-hidden_colour, seen_colour = torch.tensor([0.62, 0.66, 0.74]), torch.tensor([0.0, 0.45, 0.7])
+hidden_colour, seen_colour = torch.tensor(plots.HIDDEN), torch.tensor(to_rgb(plots.BLUE))
 drawn = [torch.where(rearrange(mask.binary[0], "(h w) -> h w 1", h=14) > 0, hidden_colour, seen_colour) for mask in masks.values()]
 apart = [rearrange(distance(mask, grid)[0], "(h w) -> h w", h=14) for mask in masks.values()]
 
@@ -140,7 +141,7 @@ book.reveal(
 # %% mystnb={"image": {"alt": "Mean distance against the mask ratio. Random rises from 1.0 at 25 percent to 2.5 at 95 percent. Blocks lie far above it, from 1.5 to 4.7 patches. The grid is a single mark at 75 percent, at about 1.1."}}
 across = [100 * ratio for ratio in ratios]
 lines = {"random": (across, at_random), "block": (across, in_blocks), "grid (75 % only)": ([75], [in_a_grid])}
-plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0)
+plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0, note="means of 64 masks")
 
 # %% [markdown]
 # *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks of 14 × 14 patches).*
@@ -409,6 +410,7 @@ plots.curves(
     x="seeds for each setting",
     y="wrong choices (%)",
     floor=0,
+    note="20,000 simulated pairs",
 )
 
 # %% [markdown]
@@ -540,11 +542,11 @@ book.reveal(
 # %% [markdown]
 # *Figure 11.6: your sketch, and means of three seeds (`minimae reproduce mask-ratio --budget laptop`).*
 
-# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of half a point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
+# %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of half a point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Middle: the differences
+# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Below: the differences
 # that the claim rests on, with 95 % intervals. The scales differ a lot.*
 #
 # With three seeds and 2,000 test photographs, all four comparisons are undecided. On average, a ratio of 90 %, where two of 16 patches are
@@ -572,13 +574,14 @@ print({f"{ratio} %": f"{share:.2f}" for ratio, share in cost.items()})
 assert cost[75] < 0.55 and cost[90] < cost[75] < cost[50]
 
 # %% mystnb={"image": {"alt": "Accuracy against the cost of a step, relative to a ratio of 10 percent; each mark is labelled with its mask ratio and has a bar of one standard deviation. 90 percent hidden is cheapest and has the lowest mean; 75 percent costs less than half; 50, 25 and 10 percent cost more, and their means are not higher by more than the bars."}}
-axes = plots.plain((fig := plots.figure(6.4, 3.6)).subplots())
+axes = plots.plain((fig := plots.figure(plots.WIDTH, 3.6)).subplots())
 for name, marks, colour in (("linear probe", probes, plots.BLUE), ("fine-tuned", tunes, plots.ORANGE)):
-    axes.errorbar([cost[m.x] for m in marks], [m.mean for m in marks], [m.std for m in marks], color=colour, marker="o", capsize=3, label=name)
+    axes.errorbar([cost[m.x] for m in marks], [m.mean for m in marks], [m.std for m in marks], color=colour, marker="o", capsize=3,
+                  label=f"{name}, {len(marks[0].values)} seeds")
 for mark in probes:
-    axes.annotate(f"{mark.x} %", (cost[mark.x], 85), ha="center", fontsize=9)
+    axes.annotate(f"{mark.x} %", (cost[mark.x], 85), ha="center")
 axes.set(xlabel="cost of a step (mask ratio 10 % = 1); above: the mask ratio", ylabel="test accuracy (%)", ylim=(80.8, 85.4))
-axes.legend(frameon=False, fontsize=9, loc="lower right")
+axes.legend(frameon=False, loc="lower right")
 fig
 
 # %% [markdown]
@@ -617,7 +620,7 @@ check.ch11_cheapest(solution_cheapest)
 #
 # The second claim is that it is better to hide patches at random than in blocks or in a grid (Table 1f; Figure 6 shows the masks).
 
-# %% mystnb={"image": {"alt": "Six panels: measured here, the differences with their intervals, the paper. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
+# %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
 sampled = recorded("sampling")
 picture(sampled)
 
@@ -687,13 +690,14 @@ narrow = welch(theirs[0.25].values, theirs[0.75].values)
 print(f"{narrow.difference:+.1f} points, from {narrow.interval()[0]:+.1f} to {narrow.interval()[1]:+.1f}")
 
 # %% mystnb={"image": {"alt": "Single runs at 25 and 75 percent hidden. Yours are two dots each, at different heights. The colleague's are three dots each, side by side at exactly the same height."}}
-axes = plots.plain((fig := plots.figure(6.4, 3.4)).subplots())
+axes = plots.plain((fig := plots.figure(plots.WIDTH, 3.2)).subplots())
 for name, pair, colour, at in (("yours, 2 seeds", (first, second), plots.BLUE, -0.15), ("the colleague's, 3 seeds", theirs.values(), plots.ORANGE, 0.15)):
     for i, mark in enumerate(pair):
         across = [i + at + 0.05 * j for j in range(len(mark.values))]
         axes.plot(across, mark.values, "o", color=colour, markersize=8, label=name if i == 0 else None)
 axes.set(xticks=(0, 1), xticklabels=("25 % hidden", "75 % hidden"), xlim=(-0.5, 1.5), ylabel="linear probe (%)")
-axes.legend(frameon=False, fontsize=9)
+axes.set_title("1,000 test photographs", fontsize=10, color=plots.NOTE, loc="right")
+axes.legend(frameon=False)
 fig
 
 # %% [markdown]

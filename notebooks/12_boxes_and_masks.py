@@ -94,7 +94,7 @@ def grey(scenes, i):
     return (scenes.pixels[i, 0].numpy()[..., None] / 255).repeat(3, -1)
 
 
-# %% mystnb={"image": {"alt": "Four grey scenes of clothes and their answers. In each answer the masks of the garments are coloured by kind, with a box and a name around each garment. Where two garments overlap, the mask of the lower one ends at the upper one."}}
+# %% mystnb={"image": {"alt": "Four grey scenes of clothes and their answers. In each answer the masks of the garments are coloured by kind, with a box around each garment; a legend names the kinds. Where two garments overlap, the mask of the lower one ends at the upper one."}}
 shown = [(tests.pixels[i], [tests.detection_target(i)]) for i in (1, 2, 4, 8)]
 objects_figure(shown, ("",), kinds, pairs=4)
 
@@ -504,10 +504,10 @@ few = garments(scenes.subset(torch.arange(200)))
 with patch("minimae.tasks.detector.Pyramid", Levels):
     detector, result = train_detector(recipe, trained.model.encoder, few, trained.statistics, quiet=True)
 
-# %% mystnb={"image": {"alt": "Four test scenes, each with its marked garments and with those that the detector found, with scores from 40 to 80 percent. Most garments have a box of about the right size, and a mask that is rounder than the garment. A few garments are missed or found twice."}}
+# %% mystnb={"image": {"alt": "Two test scenes, each with its marked garments and with those that the detector found, with scores from 40 to 80 percent. Most garments have a box of about the right size, and a mask that is rounder than the garment. A few garments are missed or found twice."}}
 targets = garments(tests)
-pairs = [(tests.pixels[i], [targets.target(i), objects_in(detector, tests.pixels[i], least=0.4)]) for i in (1, 2, 4, 8)]
-objects_figure(pairs, ("marked", "found"), targets.classes, pairs=2)
+pairs = [(tests.pixels[i], [targets.target(i), objects_in(detector, tests.pixels[i], least=0.4)]) for i in (1, 8)]
+objects_figure(pairs, ("marked", "found"), targets.classes)
 
 # %% [markdown]
 # *Figure 12.4: marked garments, and those that the detector found with a score of at least 40 % (200 training scenes, four epochs, frozen
@@ -689,15 +689,15 @@ plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 # These scenes suit the encoder: they show the kinds of photographs that it was trained on. The package's experiment uses `shapes`, drawn
 # scenes with six kinds of shapes, and pre-trains an encoder for each of three seeds.
 
-# %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Middle, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
+# %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
 dense = recorded("dense")
 assert all(finding.ok for finding in dense.findings) and len(dense.seeds) == 3
 picture(dense)
 
 # %% [markdown]
 # *Figure 12.8: left, mean IoU on `shapes` with a linear head on a frozen encoder; bars are one standard deviation over three seeds
-# (`minimae reproduce dense`). Middle, the differences with 95 % intervals. Right, the paper's Table 5: UperNet on
-# ADE20K, a different task at a different scale. Each panel has its own axis.*
+# (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale.
+# Below, the differences with 95 % intervals. Each panel has its own axis.*
 
 # %% tags=["nbval-check-output"]
 for finding in dense.findings:

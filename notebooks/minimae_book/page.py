@@ -17,7 +17,7 @@ from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss
 from minimae.train.task import Result
 
 from .figures import loss_curve, metric_panels
-from .figures.style import Figure
+from .figures.style import Figure, png
 from .photographs import reconstruction_figure
 
 SHOWN = 8  # test images in a report
@@ -42,9 +42,11 @@ def html_page(title: str, parts: Sequence[str]) -> str:
 
 def picture(fig: Figure, path: Path, caption: str) -> str:
     """Save a figure as PNG; → the HTML of the figure with its caption as alt text too."""
-    fig.savefig(path)
-    data, text = base64.b64encode(path.read_bytes()).decode(), html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+    data, shape = png(fig)
+    path.write_bytes(data)
+    source, text = base64.b64encode(data).decode(), html.escape(caption)
+    size = f'width="{shape["width"]}" height="{shape["height"]}"'
+    return f'<figure><img alt="{text}" {size} src="data:image/png;base64,{source}"><figcaption>{text}</figcaption></figure>'
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -48,7 +48,7 @@ def photographs_figure(trained: Pretrained, **masks: Any) -> tuple[Figure, str]:
     colour = trained.size.channels == 3
     images = [read_picture(path, 3) for path in shipped_photographs()] if colour else [data.load("fashion", "test").pixels[:CLOTHES]]
     rows, caption = reconstruct_batch(trained, torch.cat([fit_to_model(pixels, trained) for pixels in images]), **masks)
-    return reconstructions(rows, TITLES, pairs=1 if colour else 2, dpi=240), caption
+    return reconstructions(rows, TITLES, pairs=1 if colour else 2), caption
 
 
 def reconstruction_figure(trained: Pretrained, pixels: Any, **masks: Any) -> tuple[Figure, str]:

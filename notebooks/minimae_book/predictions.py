@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .figures.style import BLUE, ORANGE, figure, plain
+from .figures.style import BLUE, LINE, ORANGE, WIDTH, figure, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Answer = float | str | Sequence[float]
+LETTER = 0.081  # inches, the mean width of a letter of 10 points
 _guesses: dict[str, Answer | None] = {}  # for this notebook session; nothing is written to disk
 
 
@@ -66,47 +68,52 @@ def _text(answer: Answer) -> str:
 
 
 def _words(guess: Answer | None, truth: str) -> Figure:
-    """The two words one below the other, each in its colour; if they are the same, the guess was right."""
-    fig = figure(6.4, 0.85)
-    axes = fig.subplots()
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    said = "none" if guess is None else f"{guess}  {'✓' if guess == truth else ''}"
-    for y, colour, name, word in ((0.75, ORANGE, "your guess", said), (0.25, BLUE, "the answer", truth)):
-        axes.text(0.2, y, name, ha="right", va="center", fontsize=10, color="#555555")
-        axes.text(0.23, y, word, ha="left", va="center", fontsize=12, fontweight="bold", color=colour)
+    """Both words in one line, each in its colour; if they are the same, the guess was right."""
+    fig = figure(WIDTH, 0.34)
+    axes = _line(fig)
+    said = "none" if guess is None else f"{guess}{'  ✓' if guess == truth else ''}"
+    axes.text(0, 0.5, f"your guess: {said}", ha="left", va="center", color=ORANGE)
+    axes.text(1, 0.5, f"the answer: {truth}", ha="right", va="center", color=BLUE, fontweight="bold")
     return fig
 
 
+def _line(fig: Figure) -> Axes:
+    """Axes without a frame from edge to edge of a figure that is one line high."""
+    fig.set_layout_engine("none")
+    axes = fig.add_axes((0.01, 0, 0.98, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    return axes
+
+
 def _numbers(guess: float | None, truth: float, unit: str) -> Figure:
-    """Two marks on one line, the guess above it and the truth below, so that the labels never overlap."""
-    fig = figure(6.4, 1.35)
-    axes = fig.subplots()
-    values = [float(truth)] if guess is None else [float(truth), float(guess)]
-    room = 0.25 * (max(values) - min(values)) or 0.1 * abs(values[0]) or 1.0
-    low, high = min(values) - room, max(values) + room
-    for value, colour, name, marker, up in zip(values, (BLUE, ORANGE), ("the answer", "your guess"), "oD", (-1, 1)):
-        axes.plot(value, 0, marker, color=colour, markersize=10 if up < 0 else 7, clip_on=False, zorder=2 + up)
-        place, across = ("top" if up < 0 else "bottom"), (value - low) / (high - low)
-        side = "left" if across < 0.3 else "right" if across > 0.7 else "center"
-        offset = (0, 12 * up)
-        label = f"{name}: {_text(value)}"
-        axes.annotate(label, (value, 0), xytext=offset, textcoords="offset points", ha=side, va=place, fontsize=10, color=colour)
-    axes.set(xlim=(low, high), ylim=(-1, 1), yticks=[])
-    axes.spines[["top", "left", "right", "bottom"]].set_visible(False)
-    axes.axhline(0, color="#BBBBBB", linewidth=1, zorder=0)
-    axes.tick_params(axis="x", labelsize=8, colors="#555555")
-    axes.set_xlabel(unit, fontsize=9)
+    """One line of text and marks: the smaller number, a scale with a mark for each, the larger number. The unit follows the answer."""
+    room = 0.08 * WIDTH / LETTER  # of the scale, in letters of text
+    named = f"{_text(truth)} % {unit[:-4]}" if unit.endswith(" (%)") else f"{_text(truth)} {unit}".strip()
+    marks = [(float(truth), f"the answer: {named}", BLUE, "o")]
+    if guess is not None:
+        marks = sorted([*marks, (float(guess), f"your guess: {_text(guess)}", ORANGE, "D")])
+    room = max(room, WIDTH / LETTER - 4 - sum(len(words) for _, words, *_ in marks))
+    fig = figure(WIDTH, 0.34)
+    axes = _line(fig)
+    for i, (_, words, colour, _) in enumerate(marks):
+        axes.text(i, 0.5, words, ha="right" if i else "left", va="center", color=colour)
+    low = (LETTER * (len(marks[0][1]) + 2)) / WIDTH
+    high = low + LETTER * room / WIDTH
+    axes.plot([low, high], [0.5, 0.5], color=LINE, linewidth=1.5)
+    for value, _, colour, marker in reversed(marks):
+        share = 0.5 if len(marks) < 2 or marks[0][0] == marks[1][0] else (value - marks[0][0]) / (marks[1][0] - marks[0][0])
+        axes.plot(low + (0.08 + 0.84 * share) * (high - low), 0.5, marker, color=colour, markersize=9 if marker == "o" else 6)
     return fig
 
 
 def _curves(guess: Sequence[float] | None, truth: Sequence[float], x: Sequence[float], unit: str, xlabel: str) -> Figure:
-    fig = figure(6.4, 3.0)
+    fig = figure(WIDTH, 2.8)
     axes = plain(fig.subplots())
     axes.plot(x, list(truth), "o-", color=BLUE, linewidth=2, label="the answer")
     if guess is not None:
         axes.plot(x, list(guess), "D--", color=ORANGE, linewidth=1.5, markersize=5, label="your sketch")
     axes.set_xticks(x if len(x) <= 12 else axes.get_xticks())
     axes.set(xlabel=xlabel, ylabel=unit)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=10)
     return fig

@@ -6,9 +6,11 @@ tests/book/test_guards.py breaks a small notebook for each of them; tests/book/t
 from __future__ import annotations
 
 import ast
+import base64
 import importlib
 import inspect
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ ALPHABET = set("bchwnkmdte") | {"p1", "p2"}  # one alphabet for axes; words (hea
 LINES_A_CELL = 20  # not counted: blank lines, docstrings; classes and functions of the package may need more
 BYTES_A_NOTEBOOK = 2_000_000
 SECONDS_A_CHAPTER = 180
+PIXELS_ACROSS, TEXT_ON_A_PHONE = 720, 8.5  # pixels of a page: the widest figure; the smallest text on a phone 390 pixels wide
 
 Notebook = Any  # nbformat's NotebookNode: a dict whose keys are attributes too
 Cell = Any
@@ -129,6 +132,26 @@ def figures_have_words(notebook: Notebook, chapter: int) -> list[str]:
             faults.append(f"the figure of {_first(cell)} has no caption *Figure {chapter}.{number}: …* below it")
     captions = re.findall(r"^\*Figure ", prose(notebook), re.M)
     return faults if len(captions) == number else [*faults, f"{len(captions)} captions for {number} figures"]
+
+
+def figures_are_sharp(notebook: Notebook) -> list[str]:
+    """Each figure is SVG, or PNG with two pixels for each of the page; none is wider than a column, and its text is legible on a phone."""
+    faults = []
+    for cell, output in outputs(notebook):
+        for kind in (kind for kind in output.get("data", {}) if kind.startswith("image/") and kind != "image/svg+xml"):
+            if kind != "image/png":
+                faults.append(f"{_first(cell)} draws {kind}: PNG or SVG is expected")
+                continue
+            pixels = struct.unpack(">II", base64.b64decode(output.data[kind])[16:24])
+            shown = output.get("metadata", {}).get(kind, {})
+            page = shown.get("width", pixels[0]), shown.get("height", pixels[1])
+            if any(fine < 2 * coarse for fine, coarse in zip(pixels, page)):
+                size = f"{pixels[0]} × {pixels[1]} pixels, shown as {page[0]} × {page[1]}"
+                faults.append(f"{_first(cell)} draws {size}: twice as many are expected")
+            elif page[0] > PIXELS_ACROSS or shown.get("smallest_text", 0) < TEXT_ON_A_PHONE:
+                text = f"its text on a phone {shown.get('smallest_text')} pixels high"
+                faults.append(f"{_first(cell)} draws a figure {page[0]} pixels wide, {text}")
+    return faults
 
 
 def links_lead_somewhere(notebook: Notebook, folder: Path) -> list[str]:

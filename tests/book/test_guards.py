@@ -15,7 +15,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from minimae.model import patches
 from notebooks import build
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR42mNgYGBgYAAAAAYAAW/q15wAAAAASUVORK5CYII="  # 2 × 2 pixels
+SHOWN = {"image/png": {"width": 1, "height": 1, "smallest_text": 9.0}}
 QUESTIONS = "\n".join(f"{i}. Why?\n<details><summary>Answer</summary>So.</details>" for i in range(1, 6))
 GOALS = "- one\n- two\n- three"
 
@@ -39,7 +40,7 @@ def exercise(number: int) -> list:
 
 def sound() -> guards.Notebook:
     """A little chapter 01 that keeps every promise."""
-    drawn, alt = new_output("display_data", {"image/png": PNG}), {"image": {"alt": "A square that is black on the left."}}
+    drawn, alt = new_output("display_data", {"image/png": PNG}, metadata=SHOWN), {"image": {"alt": "A square that is black on the left."}}
     printed = new_output("stream", name="stdout", text="(1, 2)\n")
     built = guards.definitions(inspect.getsource(patches))["grid_of"]
     cells = [
@@ -68,6 +69,7 @@ GUARDS: dict[str, Callable[[guards.Notebook], list[str]]] = {
     "results": guards.promises_results,
     "budget": lambda notebook: guards.within_budget(notebook, 20),
     "figures": lambda notebook: guards.figures_have_words(notebook, 1),
+    "sharp": guards.figures_are_sharp,
     "links": lambda notebook: guards.links_lead_somewhere(notebook, HERE),
     "shape": lambda notebook: guards.has_the_shape_of_a_chapter(notebook, 1),
     "short": guards.cells_are_short,
@@ -121,6 +123,9 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("figures", say("*Figure 1.1: your guess.*", ""), "no caption"),
     ("figures", on("reveal", lambda c: c.outputs.append(c.outputs[0])), "draws 2 figures"),
     ("figures", on("reveal", lambda c: c.update(outputs=[])), "draws nothing"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].metadata.clear()), "2 × 2 pixels, shown as 2 × 2"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].metadata["image/png"].update(smallest_text=6.0)), "on a phone 6.0 pixels high"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].data.update({"image/jpeg": PNG})), "PNG or SVG is expected"),
     ("links", say("build.py", "no-such.py"), "leads nowhere"),
     ("links", say("https://", "http://"), "not https"),
     ("shape", say("# 01", "# 02"), "title"),

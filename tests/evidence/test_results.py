@@ -72,7 +72,7 @@ def test_the_figure_has_a_panel_for_each_measure_and_the_paper_beside_it() -> No
     ours = {"tuned": {"MAE": [(10, 80.0, 0.5), (75, 84.0, 0.2)]}, "cost": {"MAE": [("with", 2.0, 0.0), ("without", 1.0, 0.0)]}}
     fig = claim_panels(ours, {"tuned": {"MAE": [(10, 83.2), (75, 84.9)]}}, axis="ratio")
     titles = [axes.get_title() for axes in fig.axes]
-    assert titles == ["measured here", "the paper", "measured here", ""]
+    assert titles == ["measured here", "the paper", "measured here"]
     drawn = [line.get_ydata().tolist() for line in fig.axes[1].lines]
     assert [83.2, 84.9] in drawn and [80.0, 84.0] in [line.get_ydata().tolist() for line in fig.axes[0].lines]
     assert len(claim_panels(ours, {}, axis="ratio").axes) == 2
@@ -82,8 +82,8 @@ def test_the_figure_shows_each_difference_with_its_interval() -> None:
     ours = {"tuned (%)": {"MAE": [(10, 80.0, 0.5), (75, 84.0, 0.2)]}, "cost": {"MAE": [(10, 2.0, 0.0), (75, 1.0, 0.0)]}}
     effects = {"tuned (%)": [("75 above 10", "yes", 0.0, 4.0, 3.0, 5.0), ("75 above 90", "undecided", 0.0, 1.0, -1.0, 3.0)]}
     fig = claim_panels(ours, {"tuned (%)": {"MAE": [(10, 83.2)]}}, axis="ratio", effects=effects)
-    shown = fig.axes[1]
-    assert [text.get_text() for text in shown.texts] == ["75 above 10: yes", "75 above 90: undecided"]
+    shown = fig.axes[2]
+    assert [label.get_text() for label in shown.get_yticklabels()] == ["75 above 10: yes", "75 above 90: undecided"]
     bars = [bar.get_segments()[0][:, 0].tolist() for bar in shown.collections]
     assert bars == [[3.0, 5.0], [-1.0, 3.0]]
-    assert [axes.axison for axes in fig.axes] == [True, True, True, True, False, False]
+    assert [axes.get_title() for axes in fig.axes] == ["measured here", "the paper", "differences, with 95 % intervals", "measured here"]

@@ -129,7 +129,8 @@ def picture(outcome: Outcome) -> Figure:
             )
             effects.setdefault(found.measure, []).append(row)
     log = outcome.axis in LOGARITHMIC
-    return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log, effects=effects)
+    return claim_panels(ours, outcome.paper, axis=outcome.axis, paper_axis=outcome.paper_axis, log=log, effects=effects,
+                        here=f"measured here, {len(outcome.seeds)} seeds")  # fmt: skip
 
 
 SHOWN = ("laptop", "colour")  # budgets with recorded results for most claims

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, ORANGE, Figure, figure
+from .style import BLUE, GREEN, ORANGE, WIDTH, Figure, figure, fold
 
-SMALL, WIDTH = 96, 7.6  # smaller pictures, in pixels, are drawn as squares; inches
+SMALL = 96  # smaller pictures, in pixels, are drawn as squares
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ def prompted(rows: Sequence[Sequence[Prompted]], titles: Sequence[str] = ()) -> 
     columns = max(map(len, rows))
     side = WIDTH / columns
     heights = [max(cell.picture.shape[0] / cell.picture.shape[1] for cell in row) for row in rows]
-    fig = figure(WIDTH, side * sum(heights) + 0.22 * len(rows) + 0.3 * bool(titles), dpi=160)
+    lines = [max(len(fold(cell.text, side).split("\n")) if cell.text else 0 for cell in row) for row in rows]
+    fig = figure(WIDTH, side * sum(heights) + 0.17 * sum(lines) + 0.08 * len(rows) + 0.25 * bool(titles))
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     grid: Any = fig.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
     for i, row in enumerate(rows):
@@ -41,14 +42,14 @@ def prompted(rows: Sequence[Sequence[Prompted]], titles: Sequence[str] = ()) -> 
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             if j < len(row):
-                draw(axes, row[j])
+                draw(axes, row[j], side)
             if i == 0 and j < len(titles):
-                axes.set_title(titles[j], fontsize=9, pad=4)
+                axes.set_title(titles[j], fontsize=10, pad=4)
     return fig
 
 
-def draw(axes: Any, cell: Prompted) -> None:
-    """One cell: outside the mask the picture is darker, and the mask has a blue edge."""
+def draw(axes: Any, cell: Prompted, side: float) -> None:
+    """One cell, ``side`` inches wide: outside the mask the picture is darker, and the mask has a blue edge."""
     from matplotlib.patches import Rectangle
 
     height, width = cell.picture.shape[:2]
@@ -67,4 +68,4 @@ def draw(axes: Any, cell: Prompted) -> None:
         left, top, right, bottom = (v - 0.5 for v in cell.box)
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=GREEN, linewidth=1.6))
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axes.set_xlabel(cell.text, fontsize=8, labelpad=2)
+    axes.set_xlabel(fold(cell.text, side), fontsize=10, labelpad=2)

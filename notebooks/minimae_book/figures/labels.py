@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import Figure, figure
+from .style import GREY, WIDTH, Figure, figure, fold, legend_columns
 
 # Okabe and Ito first; then darker and lighter ones. Neighbours in the list differ in lightness too.
 COLOURS = (
@@ -41,7 +41,7 @@ def over_picture(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, *
 
 
 def segmentations(
-    rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], titles: Sequence[str], classes: Sequence[str], *, width: float = 7.6
+    rows: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], titles: Sequence[str], classes: Sequence[str], *, width: float = WIDTH
 ) -> Figure:
     """A row for each picture: the picture ``height width 3`` in [0, 1], and its class maps ``height width``, as the titles name them.
 
@@ -56,9 +56,9 @@ def segmentations(
     heights = [max(p.shape[0] / p.shape[1] for p, _ in rows[line::lines]) for line in range(lines)]
     present = sorted({int(v) for _, maps in rows for m in maps for v in np.unique(m) if v < len(classes)})
     ignored = any((m >= len(classes)).any() for _, maps in rows for m in maps)
-    wide = max(1, int(width / (0.42 + 0.062 * max(len(classes[v]) for v in present))))
+    wide = legend_columns((classes[v] for v in present), width)
     legend_rows = -(-(len(present) + ignored) // wide)
-    fig = figure(width, side * sum(heights) + 0.3 + 0.24 * legend_rows, dpi=160)
+    fig = figure(width, side * sum(heights) + 0.2 + 0.17 * max(fold(t, side).count("\n") + 1 for t in titles) + 0.24 * legend_rows)
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     grid: Any = fig.subplots(lines, columns * pairs, squeeze=False, height_ratios=heights)
     for i, (picture, maps) in enumerate(rows):
@@ -68,8 +68,8 @@ def segmentations(
             axes.set_axis_off()
             axes.imshow(image, interpolation="nearest" if picture.shape[0] < 96 else "antialiased", vmin=0, vmax=1)
             if line == 0:
-                axes.set_title(title, fontsize=9, pad=3)
+                axes.set_title(fold(title, side), fontsize=10, pad=3)
     handles = [Patch(facecolor=colours[v], label=classes[v]) for v in present]
-    handles += [Patch(facecolor=IGNORED, edgecolor="#8A8A8A", label="ignored")] if ignored else []
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(wide, len(handles)), fontsize=8, frameon=False, handlelength=1.2)
+    handles += [Patch(facecolor=IGNORED, edgecolor=GREY, label="ignored")] if ignored else []
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(wide, len(handles)), fontsize=10, frameon=False, handlelength=1.2)
     return fig

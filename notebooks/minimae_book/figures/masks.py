@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .style import BLUE, GREY, HEAT, HIDDEN, ORANGE, Axes, Figure, bare, box, figure
+from .style import BLUE, GREY, HEAT, HIDDEN, INK, NOTE, ORANGE, PALE, WIDTH, Axes, Figure, bare, box, figure, fold
 
 
-def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, faint: bool) -> None:
-    """One patch: a frame one unit wide with its pixels or its number inside; below pixels, its number is written."""
+def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, hidden: bool) -> None:
+    """One patch: a frame one unit wide with its pixels, its number or the colour for hidden inside; below pixels, its number is written."""
     from matplotlib.patches import Rectangle
 
     left, low, side = x - 0.42, y - 0.42, 0.84
-    if picture is not None:
-        axes.imshow(picture, extent=(left, left + side, low, low + side), cmap="gray", vmin=0, vmax=1, zorder=2, alpha=0.3 if faint else 1)
-    fill = "none" if picture is not None else ("#CFE3F1" if kept else "#F1F2F5")
+    if picture is not None and not hidden:
+        axes.imshow(picture, extent=(left, left + side, low, low + side), cmap="gray", vmin=0, vmax=1, zorder=2)
+    fill = HIDDEN if hidden else ("none" if picture is not None else PALE[0] if kept else "white")
     axes.add_patch(Rectangle((left, low), side, side, facecolor=fill, edgecolor=colour, linewidth=2.0, zorder=3))
-    down, big = (0.0, 12) if picture is None else (0.66, 9)
-    axes.text(x, y - down, str(patch), fontsize=big, ha="center", va="center", color="#555555" if colour == GREY else colour, zorder=4)
+    down, big = (0.0, 12) if picture is None else (0.8, 10)
+    ink = "black" if hidden and picture is None else NOTE if colour == GREY else colour
+    axes.text(x, y - down, str(patch), fontsize=big, ha="center", va="center", color=ink, zorder=4)
 
 
 def crossing_lines(
@@ -32,47 +33,50 @@ def crossing_lines(
     """
     noise = np.asarray(noise, dtype=float)
     order = noise.argsort(kind="stable").tolist()
-    n, high, top = len(order), 2.7, 1.35
+    n, high, top = len(order), 2.7 if pictures is None else 3.8, 1.35
     right = np.argsort(order).tolist()
     places = right if restore is None else list(restore)
     back = [order[place] for place in places]
-    fig = figure(min(10.0, 2.6 + 0.72 * n), 5.6 if n < 10 else 5.0)
+    few, left = n < 10, 2.1 if n < 10 else 4.4  # units of one patch
+    wide, tall = left + n + 0.5, 2 * high + 1.15 + 0.55 + top + (0.4 if few else 1.3)
+    fig = figure(WIDTH, WIDTH * tall / wide)
     axes = fig.subplots()
     for row, patches in enumerate((list(range(n)), order, back)):
         for x, patch in enumerate(patches):
             colour = ORANGE if row == 2 and patch != x else (BLUE if patch in order[:keep] else GREY)
             picture, kept = None if pictures is None else pictures[patch], patch in order[:keep]
-            _piece(axes, x, -high * row, patch, picture, colour, kept=kept, faint=row > 0 and not kept)
+            _piece(axes, x, -high * row, patch, picture, colour, kept=kept, hidden=row > 0 and not kept)
     for patch, value in enumerate(noise):
         colour = BLUE if patch in order[:keep] else GREY
         axes.bar(patch, top * value, 0.3, bottom=0.55, color=colour, zorder=2)
-        axes.text(patch, 0.62 + top * value, f"{value:.2f}", ha="center", va="bottom", fontsize=9 if n < 10 else 8, color="#333333")
-    room = (0.5, 0.46) if pictures is None else (0.92, 0.46)
+        axes.text(patch, 0.62 + top * value, f"{value:.2f}", ha="center", va="bottom", fontsize=10, rotation=0 if few else 90, color=INK)
+    room = (0.5, 0.46) if pictures is None else (1.15, 0.46)
     for place, patch in enumerate(order):
-        colour, wide = (BLUE, 2.0) if place < keep else ("#B4B8C0", 1.2)
+        colour, wide = (BLUE, 2.0) if place < keep else (HIDDEN, 1.2)
         axes.plot([patch, place], [-room[0], -high + room[1]], color=colour, linewidth=wide, zorder=1)
     for place, source in enumerate(places):
         wrong = back[place] != place
-        colour, wide = (ORANGE, 1.4) if wrong else ((BLUE, 2.0) if source < keep else ("#B4B8C0", 1.2))
+        colour, wide = (ORANGE, 1.4) if wrong else ((BLUE, 2.0) if source < keep else (HIDDEN, 1.2))
         axes.plot([source, place], [-high - room[0], -2 * high + room[1]], color=colour, linewidth=wide, zorder=1)
     cut = keep - 0.5
     axes.plot([cut, cut], [-high - 0.75, -high + 0.75], color="black", linewidth=1.4, linestyle="--", zorder=5)
     for y, words in ((0.55 + top / 2, "noise"), (0, "image order"), (-high, "sorted:\nkept | masked"), (-2 * high, "put back")):
         axes.text(-0.85, y, words, ha="right", va="center", fontsize=10)
-    axes.set(xlim=(-0.85 - (2.0 if n < 10 else 2.6), n - 0.35), ylim=(-2 * high - 0.95, 0.55 + top + 0.4), aspect="equal")
+    axes.set(xlim=(-left - 0.85, n - 0.35), ylim=(-2 * high - 1.15, 0.55 + top + (0.4 if few else 1.3)), aspect="equal")
     axes.set_axis_off()
     return fig
 
 
 def how_often_kept(shares: Mapping[str, np.ndarray]) -> Figure:
     """Maps ``h w`` of how often each patch is kept (in %), on one colour scale; above each map its smallest and its largest share."""
-    fig = figure(2.6 * len(shares) + 0.8, 3.1)
+    side = min(2.6, (WIDTH - 0.8) / len(shares))
+    fig = figure(side * len(shares) + 0.8, side + 0.5)
     grid, highest = fig.subplots(1, len(shares), squeeze=False)[0], max(float(share.max()) for share in shares.values())
     for axes, (title, share) in zip(grid, shares.items()):
         drawn = bare(axes).imshow(share, cmap=HEAT, vmin=0, vmax=highest, interpolation="nearest")
-        axes.set_title(f"{title}\n{share.min():.1f} to {share.max():.1f} %", fontsize=10)
+        axes.set_title(f"{fold(title, side)}\n{share.min():.1f} to {share.max():.1f} %", fontsize=10)
     bar = fig.colorbar(drawn, ax=grid, fraction=0.05, pad=0.02)
-    bar.set_label("kept in % of the images", fontsize=9)
+    bar.set_label("kept in % of the images", fontsize=10)
     bar.outline.set_visible(False)
     return fig
 
@@ -89,7 +93,7 @@ def mask_table(
     frames: {title: {(row, column): colour}} puts a border around single masks.
     """
     count, wide, group_gap, left, top = len(rows), len(columns), 0.35, 0.085 * max(len(name) for name in rows) + 0.1, 0.55
-    side = min(1.0, (9.2 - left - group_gap * len(panels)) / (wide * len(panels)))
+    side = min(1.0, (WIDTH - left - group_gap * len(panels)) / (wide * len(panels)))
     width, height = left + len(panels) * (wide * side + group_gap), top + count * side
     fig = figure(width, height)
     fig.set_layout_engine("none")
@@ -101,9 +105,9 @@ def mask_table(
             axes = fig.add_axes((*corner, 0.9 * side / width, 0.9 * side / height))
             _draw_mask(axes, np.asarray(masks[i, j]), (frames or {}).get(title, {}).get((i, j)))
             if i == 0:
-                axes.set_title(columns[j], fontsize=8.5, pad=4)
+                axes.set_title(columns[j], fontsize=10, pad=4)
             if j == 0 and number == 0:
-                axes.set_ylabel(rows[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=5)
+                axes.set_ylabel(rows[i], fontsize=10, rotation=0, ha="right", va="center", labelpad=5)
     return fig
 
 
@@ -125,15 +129,15 @@ def under_masks(picture: np.ndarray, masks: Mapping[str, np.ndarray], *, columns
     """One picture ``height width 3`` under several masks ``h w`` (1 removed); the titles are the mapping's keys."""
     lines = -(-len(masks) // columns)
     tall = picture.shape[0] / picture.shape[1]
-    side = 8.0 / columns
-    extra = 0.22 * (1 + max(title.count("\n") for title in masks))
-    fig = figure(8.0, lines * (side * tall + extra))
+    side = WIDTH / columns
+    extra = 0.18 * (1 + max(fold(title, side).count("\n") for title in masks)) + 0.05
+    fig = figure(WIDTH, lines * (side * tall + extra))
     grid = fig.subplots(lines, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, (title, mask) in zip(grid.flat, masks.items()):
         axes.imshow(_hide(picture, mask), vmin=0, vmax=1)
-        axes.set_title(title, fontsize=9, pad=4)
+        axes.set_title(fold(title, side), fontsize=10, pad=4)
     return fig
 
 
@@ -152,7 +156,7 @@ def pixels_to_patches(picture: np.ndarray, drawn: np.ndarray, mask: np.ndarray, 
     for axes, shown, title in ((left, over, "pixels, and the patches they touch"), (right, _hide(picture, mask), "removed patches")):
         bare(axes).imshow(shown, vmin=0, vmax=1)
         axes.spines[:].set_visible(False)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(fold(title, 2.0), fontsize=10)
     left.set(xlim=(-2, picture.shape[1] + 1), ylim=(picture.shape[0] + 1, -2))  # frames at the edge are as wide as others
     right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
     for row, column in np.argwhere(mask > 0.5):

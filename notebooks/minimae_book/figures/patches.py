@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Axes, Figure, bare, chart, figure
+from .style import BLUE, GREEN, GREY, INK, NOTE, ORANGE, PALE, PURPLE, WIDTH, Axes, Figure, bare, chart, figure
 
 BANDS = (BLUE, ORANGE, GREEN, PURPLE)  # one colour per grid row; with more rows, they repeat
-TINTS = ("#CFE3F1", "#F9DCC8", "#CDEBE0", "#F3DFEA")  # the same, light enough to write on
 GAP = 0.14  # gap between separated patches, in patch heights
 
 
@@ -19,20 +18,20 @@ def numbers_and_patches(image: np.ndarray, patch: tuple[int, int]) -> Figure:
     from matplotlib.patches import Rectangle
 
     (height, width), (p1, p2) = image.shape, patch
-    h, w, side = height // p1, width // p2, 0.46
-    fig = figure(side * (width + p1 * p2) + 3.2, side * max(height, h * w) + 0.6)
+    h, w, side = height // p1, width // p2, 0.42
+    fig = figure(side * (width + p1 * p2) + 2.0, side * max(height, h * w) + 0.6)
     left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": [width, p1 * p2 + 1.6]})
     for y in range(height):
         for x in range(width):
             place = (y // p1) * w + x // p2
             spot = (y % p1) * p2 + x % p2
             for axes, row, column in ((left, y, x), (right, place, spot)):
-                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=TINTS[place % 4], edgecolor="white", linewidth=1))
+                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=PALE[place % 4], edgecolor="white", linewidth=1))
                 axes.text(column + 0.5, row + 0.5, str(image[y, x]), ha="center", va="center", fontsize=11)
     for i in range(h * w):
         left.add_patch(Rectangle((i % w * p2, i // w * p1), p2, p1, fill=False, edgecolor=BANDS[i % 4], linewidth=2))
         right.add_patch(Rectangle((0, i), p1 * p2, 1, fill=False, edgecolor=BANDS[i % 4], linewidth=2))
-        right.text(-0.25, i + 0.5, f"patch {i}", ha="right", va="center", fontsize=10, color="#444444")
+        right.text(-0.25, i + 0.5, f"patch {i}", ha="right", va="center", fontsize=10, color=NOTE)
     left.set(xlim=(-0.05, width + 0.05), ylim=(height + 0.05, -0.05), aspect="equal")
     right.set(xlim=(-1.7, p1 * p2 + 0.05), ylim=(h * w + 0.05, -0.05), aspect="equal")
     left.set_title(f"image: {height} × {width}", fontsize=10)
@@ -57,12 +56,12 @@ def moving_grid(pieces: np.ndarray, grid: tuple[int, int], moments: Sequence[flo
         spots.append((m, 0.0, low))
         low += (h * (1 + GAP) if m <= 3 else 1 + (h - 1) * (1 + GAP) * (4 - m)) + (1.3 if m < 4 else 0.5)
     low -= 0.8 if not late else 0.0
-    unit = 9.2 / (across + 0.9)
-    fig = figure(9.2, unit * (low + 0.75))
+    unit = WIDTH / (across + 1.2)
+    fig = figure(WIDTH, unit * (low + 0.75))
     axes = fig.subplots()
     for moment, x, y in spots:
         _pieces_at(axes, pieces, grid, moment, x, y)
-    axes.set(xlim=(-0.6, across + 0.3), ylim=(low, -0.75), aspect="equal")
+    axes.set(xlim=(-0.8, across + 0.4), ylim=(low, -0.75), aspect="equal")
     axes.set_axis_off()
     return fig
 
@@ -83,11 +82,11 @@ def _pieces_at(axes: Axes, pieces: np.ndarray, grid: tuple[int, int], moment: fl
             frame = wide if columns else w * wide
             axes.add_patch(Rectangle((x, y), frame, 1, fill=False, edgecolor=BANDS[row % 4], linewidth=2, zorder=3))
         if rows and moment <= 2 and column == 0:
-            axes.text(x - 0.1, y + 0.5, "p1", ha="right", va="center", fontsize=9, color=BANDS[row % 4])
+            axes.text(x - 0.1, y + 0.5, "p1", ha="right", va="center", fontsize=10, color=BANDS[row % 4])
         if columns and moment <= 2 and row == h - 1:
-            axes.text(x + wide / 2, y + 1.08, "p2", ha="center", va="top", fontsize=9, color="#333333")
+            axes.text(x + wide / 2, y + 1.08, "p2", ha="center", va="top", fontsize=10, color=INK)
         if moment == 4:
-            axes.text(x + wide / 2, y + 1.08, str(i), ha="center", va="top", fontsize=9, color=BANDS[row % 4])
+            axes.text(x + wide / 2, y + 1.08, str(i), ha="center", va="top", fontsize=10, color=BANDS[row % 4])
     words = {0: "b c (h p1) (w p2)", 1: f"h = {h} bands", 2: f"w = {w} pieces of each", 3: "the bands slide behind one another"}
     middle = left + (h * band if moment == 4 else band) / 2
     label = {**words, 4: "b (h w) (p1 p2 c)"}.get(moment)  # type: ignore[call-overload]
@@ -104,8 +103,8 @@ def inside_a_patch(patch: np.ndarray) -> Figure:
 
     p1, p2 = patch.shape[:2]
     pixels = p1 * p2
-    fig = figure(9.2, 3.7)
-    parts = fig.add_gridspec(1, 2, width_ratios=[2.2, 7])
+    fig = figure(WIDTH, 3.4)
+    parts = fig.add_gridspec(1, 2, width_ratios=[1.5, 5])
     left, right = fig.add_subfigure(parts[0]), fig.add_subfigure(parts[1])
     picture = left.subplots()
     picture.imshow(patch, vmin=0, vmax=1, interpolation="nearest")
@@ -120,12 +119,12 @@ def inside_a_patch(patch: np.ndarray) -> Figure:
     for axes, (title, order) in zip(right.subplots(2, 1), both.items(), strict=True):
         for place, (i, j) in enumerate(order):
             axes.bar(place, values[i, j], 0.8, color=(ORANGE, GREEN, BLUE)[j])
-            axes.text(place, -0.05, "RGB"[j], ha="center", va="top", fontsize=8, color=(ORANGE, GREEN, BLUE)[j], fontweight="bold")
+            axes.text(place, -0.05, "RGB"[j], ha="center", va="top", fontsize=10, color=(ORANGE, GREEN, BLUE)[j], fontweight="bold")
             axes.add_patch(Rectangle((place - 0.5, -0.52), 1, 0.24, facecolor=values[i], edgecolor="none"))
             if order[place - 1][0] != i or place == 0:
                 many = 3 if title.startswith("(p1") else 1
                 dark = values[i].mean() < 0.5
-                axes.text(place + (many - 1) / 2, -0.4, str(i), ha="center", va="center", fontsize=9, color="white" if dark else "black")
+                axes.text(place + (many - 1) / 2, -0.4, str(i), ha="center", va="center", fontsize=10, color="white" if dark else "black")
         axes.set(xlim=(-0.6, 3 * pixels - 0.4), ylim=(-0.55, 1.02))
         axes.set_axis_off()
         axes.set_title(title, fontsize=10, loc="left")
@@ -133,10 +132,11 @@ def inside_a_patch(patch: np.ndarray) -> Figure:
 
 
 def cut_lines(picture: np.ndarray, patches: Sequence[tuple[int, int]]) -> Figure:
-    """One picture ``height width 3`` cut at several patch sizes (rows, columns), with the resulting numbers above it."""
+    """One picture ``height width 3`` cut at several patch sizes (rows, columns), two in a row, with the resulting numbers above it."""
     height, width = picture.shape[:2]
-    fig = figure(2.3 * len(patches), 2.3 * height / width + 0.5)
-    for axes, (p1, p2) in zip(fig.subplots(1, len(patches), squeeze=False)[0], patches, strict=True):
+    rows = -(-len(patches) // 2)
+    fig = figure(WIDTH, rows * (0.48 * WIDTH * height / width + 0.45))
+    for axes, (p1, p2) in zip(fig.subplots(rows, 2, squeeze=False).flat, patches):
         axes.imshow(picture, interpolation="antialiased")
         for y in range(p1, height, p1):
             axes.axhline(y - 0.5, color="white", linewidth=0.9)
@@ -151,7 +151,7 @@ def cut_lines(picture: np.ndarray, patches: Sequence[tuple[int, int]]) -> Figure
 def same_scale(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
     """Pictures ``height width 3`` of different sizes side by side, all at the same pixel size."""
     widths, tallest = [x.shape[1] for x in pictures], max(len(x) for x in pictures)
-    fig = figure(8.4, 8.4 * tallest / (1.08 * sum(widths)) + 0.55)
+    fig = figure(WIDTH, WIDTH * tallest / (1.08 * sum(widths)) + 0.45)
     for axes, picture, title in zip(fig.subplots(1, len(pictures), width_ratios=widths), pictures, titles, strict=True):
         axes.imshow(picture, interpolation="nearest")
         bare(axes).set_title(title, fontsize=10)
@@ -162,7 +162,7 @@ def same_scale(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
 def tokens_and_values(image: int, channels: int, patches: Sequence[int]) -> Figure:
     """Tokens of a square image, and values in each, for square patches of several sizes: two straight lines on logarithmic scales."""
     tokens, values = [(image // p) ** 2 for p in patches], [p * p * channels for p in patches]
-    fig, axes = chart(7.4, 3.8)
+    fig, axes = chart(WIDTH, 3.4)
     for line, colour, marker, name in ((tokens, BLUE, "o", "tokens"), (values, ORANGE, "s", "numbers in a patch")):
         axes.plot(patches, line, color=colour, marker=marker, markersize=6, linewidth=2)
         up = line[0] > line[-1]
@@ -172,7 +172,7 @@ def tokens_and_values(image: int, channels: int, patches: Sequence[int]) -> Figu
             if p in (8, 16, 32):
                 down = (value > image) == up
                 axes.annotate(f"{value:,}", (p, value), xytext=(0, 9 if down else -9), textcoords="offset points",
-                              ha="center", va="bottom" if down else "top", fontsize=9, color=colour,
+                              ha="center", va="bottom" if down else "top", fontsize=10, color=colour,
                               bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     axes.axvline(16, color=GREY, linewidth=1, linestyle="--", zorder=0)
     axes.set_xscale("log", base=2)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .style import HEAT, HIDDEN, ORANGE, Figure, figure
+from .style import HEAT, HIDDEN, ORANGE, WIDTH, Figure, figure, fold
 
-WIDTH, FINE = 7.6, 240  # inches; dots per inch of photographs
 Cell = np.ndarray | Tensor | None
 
 
@@ -31,12 +30,13 @@ def masked_picture(image: Tensor, hidden: Tensor, statistics: tuple[Tensor, Tens
     return picture
 
 
-def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1, dpi: int = 120) -> Figure:
+def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Sequence[str], *, pairs: int = 1) -> Figure:
     """A table of pictures: one row per image, one column per stage; with ``pairs`` the rows form that many column groups."""
     columns, height = len(titles), -(-len(rows) // pairs)
     tall, wide = rows[0][0].shape[:2]
     side = WIDTH / (columns * pairs)
-    fig = figure(side * columns * pairs, side * tall / wide * height + 0.35, dpi=dpi)
+    lines = max(fold(title, side).count("\n") for title in titles)
+    fig = figure(side * columns * pairs, side * tall / wide * height + 0.3 + 0.17 * lines)
     grid = fig.subplots(height, columns * pairs, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for axes in grid.flat:
         axes.set_axis_off()
@@ -46,7 +46,7 @@ def reconstructions(rows: Sequence[Sequence[np.ndarray | Tensor]], titles: Seque
             axes = grid[line, group * columns + j]
             axes.imshow(np.asarray(picture), interpolation="nearest" if tall < 64 else "antialiased", vmin=0, vmax=1)
             if line == 0:
-                axes.set_title(titles[j], fontsize=9, pad=3)
+                axes.set_title(fold(titles[j], side), fontsize=10, pad=3)
     return fig
 
 
@@ -59,8 +59,8 @@ def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[
     (height, width), strip = rows[0][0].shape[:2], len(rows) - 1
     wide = width > 2.5 * height
     shapes = ((3, 1), (strip, 2)) if wide else ((1, 3), (2, strip))
-    heights = [down * (WIDTH / across * height / width + (0.25 if wide else 0.1)) + 0.15 for down, across in shapes]
-    fig = figure(WIDTH, sum(heights), dpi=FINE if height >= 64 else 120)
+    heights = [down * (WIDTH / across * height / width + (0.25 if wide else 0.1)) + 0.2 for down, across in shapes]
+    fig = figure(WIDTH, sum(heights))
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     large, small = fig.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     below = small.subplots(*shapes[1], squeeze=False)
@@ -76,7 +76,7 @@ def mask_ratios(rows: Sequence[Sequence[np.ndarray | Tensor]], shares: Sequence[
             axes.set_axis_off()
             axes.imshow(np.asarray(image), interpolation="nearest" if height < 64 else "antialiased", vmin=0, vmax=1)
             if text:
-                axes.set_title(text, fontsize=9, pad=3)
+                axes.set_title(text, fontsize=10, pad=3)
     return fig
 
 
@@ -125,7 +125,7 @@ def picture_table(
     notes: Sequence[Sequence[str]] = (),
     scale: tuple[float, float] | None = None,
     scale_label: str = "",
-    width: float = 7.4,
+    width: float = WIDTH,
 ) -> Figure:
     """A table of pictures with names for its rows and columns; None leaves a cell empty.
 
@@ -138,10 +138,15 @@ def picture_table(
     arrays = [[None if cell is None else np.asarray(cell) for cell in row] for row in cells]
     maps = [cell for row in arrays for cell in row if cell is not None and cell.ndim == 2]
     low, high = scale or (0.0, max((float(m.max()) for m in maps), default=1.0))
-    wide, left = max(len(row) for row in arrays), 0.095 * max((len(name) for name in rows), default=0)
-    side = (width - left - (0.7 if scale_label else 0)) / wide
+    width = min(width, WIDTH)
+    names = [fold(name, 1.2) for name in rows]
+    wide, left = max(len(row) for row in arrays), 0.09 * max((len(line) for name in names for line in name.split("\n")), default=0)
+    side = (width - left - (0.75 if scale_label else 0)) / wide
+    titles, below = [fold(title, side) for title in columns], [[fold(note, side) for note in row] for row in notes]
+    above = 0.17 * (1 + max(title.count("\n") for title in titles)) + 0.05 if titles else 0.0
+    under = 0.17 * (1 + max(note.count("\n") for row in below for note in row)) + 0.05 if notes else 0.0
     tall = max(cell.shape[0] / cell.shape[1] for row in arrays for cell in row if cell is not None)
-    fig = figure(width, side * tall * len(arrays) + (0.2 * (1 + max(t.count("\n") for t in columns)) if columns else 0) + 0.1 + 0.2 * len(notes))
+    fig = figure(width, (side * tall + under) * len(arrays) + above + 0.05)
     grid = fig.subplots(len(arrays), wide, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     drawn = None
     for i, row in enumerate(arrays):
@@ -153,11 +158,11 @@ def picture_table(
             for spine in axes.spines.values():
                 spine.set(visible=framed, color=frames.get((i, j), "white"), linewidth=2.5)
             if i == 0 and j < len(columns):
-                axes.set_title(columns[j], fontsize=9, pad=4)
+                axes.set_title(titles[j], fontsize=10, pad=4)
             if j == 0 and i < len(rows):
-                axes.set_ylabel(rows[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=5)
+                axes.set_ylabel(names[i], fontsize=10, rotation=0, ha="right", va="center", labelpad=5)
             if notes:
-                axes.set_xlabel(notes[i][j], fontsize=9, labelpad=2)
+                axes.set_xlabel(below[i][j], fontsize=10, labelpad=2)
             if cell is None:
                 axes.set_facecolor("white")
             elif cell.ndim == 2:
@@ -170,7 +175,7 @@ def picture_table(
                 axes.plot(x, y, marker="x", color=ORANGE, markersize=8, markeredgewidth=1.8)
     if drawn is not None and scale_label:
         bar = fig.colorbar(drawn, ax=grid, fraction=0.03, pad=0.01)
-        bar.set_label(scale_label, fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        bar.set_label(scale_label, fontsize=10)
+        bar.ax.tick_params(labelsize=10)
         bar.outline.set_visible(False)
     return fig

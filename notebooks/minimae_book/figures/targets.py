@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, Figure, bare, box, chart, figure
+from .style import BLUE, GREEN, GREY, HEAT, ORANGE, WIDTH, Figure, bare, box, chart, figure, fold
 
 
 def three_targets(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray, np.ndarray, np.ndarray]], titles: Sequence[str]) -> Figure:
@@ -14,52 +14,52 @@ def three_targets(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray, 
 
     A row is (photograph ``height width 3`` in [0, 1], patch (row, column), three targets).
     """
-    fig = figure(7.6, 1.95 * len(rows) + 0.3)
+    fig = figure(WIDTH, 1.5 * len(rows) + 0.45)
     table = fig.subplots(len(rows), 4, squeeze=False)
     for line, (picture, place, *made) in zip(table, rows, strict=True):
         for axes, image in zip(line, (picture, *made), strict=True):
             bare(axes).imshow(image, vmin=0, vmax=1, interpolation="nearest")
         box(line[0], place, "white", scale=made[0].shape[:2])
     for axes, title in zip(table[0], ("the patch", *titles), strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(fold(title, 1.4), fontsize=10)
     return fig
 
 
 def where_the_loss_looks(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], titles: Sequence[str]) -> Figure:
     """One row per image: what the model saw, then two maps ``h w`` of the loss of each patch; NaN is not counted, and left white."""
-    fig = figure(7.6, 2.35 * len(rows) + 0.3)
+    fig = figure(WIDTH, 1.85 * len(rows) + 0.45)
     top = float(np.nanquantile([m for row in rows for m in row[1:]], 0.98))
     table = fig.subplots(len(rows), 3, squeeze=False)
     for line, (picture, *maps) in zip(table, rows, strict=True):
         bare(line[0]).imshow(picture, vmin=0, vmax=1, interpolation="nearest")
         for axes, values in zip(line[1:], maps, strict=True):
-            drawn = bare(axes).imshow(values, cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
+            drawn = bare(axes).imshow(values, cmap=HEAT, vmin=0, vmax=top, interpolation="nearest")
         scale = fig.colorbar(drawn, ax=line[-1], fraction=0.046, ticks=[0, top])
         scale.ax.set_yticklabels(["0", f"≥ {top:.1f}"])
-        scale.ax.tick_params(labelsize=8, length=0)
+        scale.ax.tick_params(labelsize=10, length=0)
     for axes, title in zip(table[0], titles, strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(fold(title, 1.7), fontsize=10)
     return fig
 
 
 def loss_levels(levels: Mapping[str, float], *, highlight: Sequence[str] = ()) -> Figure:
     """Named losses as dots on one scale from zero; the highlighted ones in orange."""
-    fig, axes = chart(7.6, 0.36 * len(levels) + 0.9)
+    fig, axes = chart(WIDTH, 0.36 * len(levels) + 0.8)
     for i, (name, value) in enumerate(levels.items()):
         colour = ORANGE if name in highlight else BLUE
         axes.plot([0, value], [i, i], color=colour, linewidth=1.2, alpha=0.5)
         axes.plot(value, i, "o", color=colour, markersize=8)
-        axes.annotate(f"{value:.3f}", (value, i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(f"{value:.3f}", (value, i), xytext=(9, 0), textcoords="offset points", va="center", fontsize=10)
     axes.set(xlim=(0, 1.12 * max(levels.values())), ylim=(len(levels) - 0.4, -0.6))
     axes.set_yticks(range(len(levels)), list(levels))
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("loss on masked patches", fontsize=9)
+    axes.set_xlabel("loss on masked patches", fontsize=10)
     return fig
 
 
 def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, baseline: float, words: str) -> Figure:
     """Losses against steps, thin, their running mean, thick, and one dashed level: {name: (steps, losses)}."""
-    fig, axes = chart(6.6, 3.4)
+    fig, axes = chart(WIDTH, 3.2)
     for colour, (name, (steps, losses)) in zip((BLUE, ORANGE, GREEN), curves.items(), strict=False):
         width = max(1, len(losses) // 25)
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=1)
@@ -68,5 +68,5 @@ def two_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
     axes.axhline(baseline, color=GREY, linestyle="--", linewidth=1.3, label=words)
     highest = max(float(np.quantile(losses, 0.97)) for _, losses in curves.values())
     axes.set(ylim=(0, 1.15 * max(baseline, highest)), xlabel="steps", ylabel="loss")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=10)
     return fig

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GREEN, ORANGE, Figure, chart, figure, plain
+from .style import BLUE, GREEN, LINE, NOTE, ORANGE, SHADE, WIDTH, Figure, chart, figure, plain
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], *, baseline: float, images_per_step: int) -> Figure:
     """Training loss against images seen, with the loss of predicting the mean as a dashed line."""
-    fig, axes = chart(6.4, 3.6)
+    fig, axes = chart(WIDTH, 3.4)
     seen = np.asarray(steps) * images_per_step / 1000
     values = np.asarray(losses)
     many = len(values) >= 10
@@ -45,7 +45,7 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
         for name, value in point.items():
             if name not in ("step", "epoch"):
                 groups.setdefault(name.partition("_x")[0], {}).setdefault(name, []).append((point["step"], value))
-    columns = min(3, len(groups))
+    columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
     fig = figure(3.0 * columns, 1.9 * rows + 0.3)
     panels = [plain(axes) for axes in fig.subplots(rows, columns, squeeze=False).flat]
@@ -53,24 +53,24 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
         for name, points in lines.items():
             axes.plot(*zip(*points), linewidth=1.5, marker="o" if len(points) < 10 else "", markersize=3, label=name,
                       zorder=3 if name == title else 2)  # fmt: skip  # the last layer's rate is lr itself
-        axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=9)
-        axes.tick_params(labelsize=7)
+        axes.set_title(PANELS.get(title, title.replace("_", " ")), fontsize=10)
+        axes.tick_params(labelsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         if len(lines) > 1:  # of many layers, only the peak and the first rate
-            axes.legend(handles=axes.lines if len(lines) <= 4 else axes.lines[:2], frameon=False, fontsize=7)
+            axes.legend(handles=axes.lines if len(lines) <= 4 else axes.lines[:2], frameon=False, fontsize=10)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
     for axes in panels[max(0, len(groups) - columns) : len(groups)]:
-        axes.set_xlabel("optimizer step", fontsize=8)
+        axes.set_xlabel("optimizer step", fontsize=10)
     return fig
 
 
 def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
     """Learning rates by optimizer step: {name: one value per step}, with the epochs on the upper axis and the warm-up shaded."""
-    fig, axes = chart(6.4, 3.0)
+    fig, axes = chart(WIDTH, 3.0)
     if warmup:
-        axes.axvspan(0, warmup, color="#F0F0F0", zorder=0)
-        axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=8, color="#555555")
+        axes.axvspan(0, warmup, color=SHADE, zorder=0)
+        axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=10, color=NOTE)
     for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
         axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
     axes.set(xlabel="optimizer step", ylabel="learning rate")
@@ -83,10 +83,10 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
     def to_steps(epoch: Any) -> Any:
         return epoch * per_epoch
 
-    axes.secondary_xaxis("top", functions=(to_epochs, to_steps)).set_xlabel("epoch", fontsize=9)
+    axes.secondary_xaxis("top", functions=(to_epochs, to_steps)).set_xlabel("epoch", fontsize=10)
     axes.spines["top"].set_visible(False)
     if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=10)
     return fig
 
 
@@ -94,21 +94,21 @@ def epoch_row(places: Sequence[int], epochs: Sequence[int], *, batch: int) -> Fi
     """The endless sequence of shuffled epochs: one box per image (its index written inside), one colour per epoch, a bracket per batch."""
     from matplotlib.patches import Rectangle
 
-    fig = figure(7.4, 1.25)
+    fig = figure(WIDTH, 1.25)
     axes = fig.subplots()
     axes.set_axis_off()
     for i, (place, epoch) in enumerate(zip(places, epochs, strict=True)):
         colour = (BLUE, ORANGE, GREEN)[epoch % 3]
         axes.add_patch(Rectangle((i + 0.06, 0.06), 0.88, 0.88, facecolor=colour, alpha=0.25, edgecolor=colour, linewidth=1.2))
-        axes.text(i + 0.5, 0.5, str(int(place)), ha="center", va="center", fontsize=9)
+        axes.text(i + 0.5, 0.5, str(int(place)), ha="center", va="center", fontsize=10)
     for i, first in enumerate(range(0, len(places), batch)):
         last = min(first + batch, len(places))
-        axes.plot([first + 0.1, first + 0.1, last - 0.1, last - 0.1], [1.15, 1.3, 1.3, 1.15], color="#555555", linewidth=1.2)
-        axes.text((first + last) / 2, 1.38, f"step {i}", ha="center", va="bottom", fontsize=8, color="#555555")
+        axes.plot([first + 0.1, first + 0.1, last - 0.1, last - 0.1], [1.15, 1.3, 1.3, 1.15], color=NOTE, linewidth=1.2)
+        axes.text((first + last) / 2, 1.38, f"step {i}", ha="center", va="bottom", fontsize=10, color=NOTE)
     for epoch in sorted({int(e) for e in epochs}):
         inside = [i for i, e in enumerate(epochs) if int(e) == epoch]
         middle, colour = (inside[0] + inside[-1] + 1) / 2, (BLUE, ORANGE, GREEN)[epoch % 3]
-        axes.text(middle, -0.12, f"epoch {epoch}", ha="center", va="top", fontsize=8, color=colour)
+        axes.text(middle, -0.12, f"epoch {epoch}", ha="center", va="top", fontsize=10, color=colour)
     axes.set(xlim=(0, len(places)), ylim=(-0.6, 1.85))
     return fig
 
@@ -117,7 +117,7 @@ def loss_against_marks(
     seen: Sequence[float], losses: Sequence[float], *, zero: float, expected: Sequence[tuple[float, float, float]] = ()
 ) -> Figure:
     """A measured loss curve with the trivial baseline, the loss of flat patches. expected: (images seen, lowest, highest loss), a band."""
-    fig, axes = chart(6.6, 3.6)
+    fig, axes = chart(WIDTH, 3.4)
     axes.plot(np.asarray(seen) / 1000, losses, color=BLUE, linewidth=1.8, label="this run")
     axes.axhline(zero, color=ORANGE, linestyle="--", linewidth=1.5, label=f"flat patches: {zero:.2f}")
     if expected:
@@ -130,12 +130,12 @@ def loss_against_marks(
 
 def runs_apart(runs: Mapping[str, Sequence[float]], *, per_epoch: float, ylabel: str = "loss on masked patches") -> Figure:
     """Loss curves of runs that differ in one thing, by optimizer step, with a line where each epoch begins."""
-    fig, axes = chart(6.6, 3.4, grid=False)
+    fig, axes = chart(WIDTH, 3.2, grid=False)
     longest = max(len(losses) for losses in runs.values())
     for epoch in np.arange(0, longest, per_epoch):
-        axes.axvline(epoch, color="#DDDDDD", linewidth=1, zorder=0)
+        axes.axvline(epoch, color=LINE, linewidth=1, zorder=0)
     for (name, losses), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=False):
         axes.plot(np.arange(1, len(losses) + 1), losses, color=colour, linestyle=style, linewidth=1.8, label=name)
     axes.set(xlabel="optimizer step (a grey line: an epoch begins)", ylabel=ylabel)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=10)
     return fig
