@@ -17,7 +17,7 @@ from typing import Any
 from minimae_book.bench import threads
 from minimae_book.bench.cases import OURS
 from minimae_book.bench.results import Row, summary, table
-from minimae_book.figures.style import BLUE, GREEN, GREY, ORANGE, figure, plain
+from minimae_book.figures.style import BLUE, GREEN, GREY, NOTE, ORANGE, WIDTH, figure, plain, png
 
 HERE = Path(__file__).resolve().parent
 KNOWN = {field.name for field in fields(Row)}
@@ -106,8 +106,8 @@ def ratios_figure() -> Any:
     """Every row's speed over that of our eager step, one panel for each size and task."""
     panels = [(size_of(run), task, [r for r in rows_of(run) if r.task == task and r.ratio]) for run in read("benchmarks.json")
               for task in dict.fromkeys(r["task"] for r in run["rows"])]  # fmt: skip
-    height = sum(0.3 * len(rows) + 0.65 for *_, rows in panels)
-    drawn = figure(8, height)
+    height = sum(0.28 * len(rows) + 0.5 for *_, rows in panels)
+    drawn = figure(WIDTH, height)
     all_axes = drawn.subplots(len(panels), 1, sharex=True, height_ratios=[len(rows) + 1 for *_, rows in panels])
     for axes, (size, task, rows) in zip(all_axes, panels, strict=True):
         ours = rows[0].rounds
@@ -115,9 +115,9 @@ def ratios_figure() -> Any:
             each = [a / b for a, b in zip(row.rounds, ours, strict=True)]
             axes.barh(y, row.ratio, color=BLUE if row.name.startswith(OURS) else GREY, height=0.7)
             axes.plot(each, [y] * len(each), ".", color=ORANGE, markersize=4)
-            axes.annotate(f"{row.ratio:.2f}", (max([row.ratio, *each]), y), (6, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], fontsize=8)
-        axes.set_title(f"{size}: {task}", loc="left", fontsize=9)
+            axes.annotate(f"{row.ratio:.2f}", (max([row.ratio, *each]), y), (6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        axes.set_title(f"{size}: {task}", loc="left", fontsize=10)
         axes.axvline(1, color="black", linewidth=0.8)
         plain(axes).grid(axis="y", visible=False)
     all_axes[-1].set_xlabel("images/s over those of minimae, eager (bar: median; dots: each round)")
@@ -129,22 +129,22 @@ def loader_figure() -> Any:
     """Images/s of one core by each way, and the share of a step that waits."""
     run = read("loader.json")[-1]
     rows = run["rows"][::-1]
-    drawn = figure(8, 0.5 * len(rows) + 1.2)
-    left, right = drawn.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    drawn = figure(WIDTH, 2 * (0.4 * len(rows) + 0.6))
+    above, below = drawn.subplots(2, 1)
     for y, row in enumerate(rows):
-        left.barh(y, row["per_core"], color=BLUE, height=0.6)
-        left.plot([row["least"], row["most"]], [y, y], color=ORANGE, linewidth=2)
-        left.annotate(f"{row['per_core']:.0f}", (row["most"], y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        above.barh(y, row["per_core"], color=BLUE, height=0.6)
+        above.plot([row["least"], row["most"]], [y, y], color=ORANGE, linewidth=2)
+        above.annotate(f"{row['per_core']:.0f}", (row["most"], y), (6, 0), textcoords="offset points", va="center")
         waiting = 100 * (row["waiting"] or 0)
-        right.barh(y, waiting, color=GREEN, height=0.6)
-        right.annotate(f"{waiting:.1f} %", (waiting, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    left.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
-    left.set_xlabel("images/s of one core (bar: median; line: range)", fontsize=8)
-    right.axvline(3, color=GREY, linestyle="--", linewidth=1)
-    right.annotate("goal: less than 3 %", (3, len(rows) - 0.55), (-4, 0), textcoords="offset points", ha="right", fontsize=8, color=GREY)
-    right.set_xlabel(f"% of the time waiting (step of {run['machine']['step_ms'] / 1000:g} s)", fontsize=8)
-    for axes in (left, right):
+        below.barh(y, waiting, color=GREEN, height=0.6)
+        below.annotate(f"{waiting:.1f} %", (waiting, y), (6, 0), textcoords="offset points", va="center")
+    above.set_xlabel("images/s of one core (bar: median; line: range)")
+    below.axvline(3, color=GREY, linestyle="--", linewidth=1)
+    below.annotate("goal: less than 3 %", (3, len(rows) - 0.55), (-4, 0), textcoords="offset points", ha="right", color=NOTE)
+    below.set_xlabel(f"% of the time waiting (step of {run['machine']['step_ms'] / 1000:g} s)")
+    for axes in (above, below):
         plain(axes).grid(axis="y", visible=False)
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
         axes.margins(x=0.15)
         axes.set_xlim(left=0)
     return drawn
@@ -154,4 +154,4 @@ if __name__ == "__main__":
     path = HERE / "benchmarks.md"
     path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     for name, draw in (("benchmarks", ratios_figure), ("loader", loader_figure)):
-        draw().savefig(HERE / "images" / f"{name}.png")
+        (HERE / "images" / f"{name}.png").write_bytes(png(draw())[0])

@@ -53,6 +53,7 @@ from einops import rearrange
 from minimae_book import check
 from minimae_book import figures as plots
 from minimae_book.evidence import picture, recorded
+from minimae_book.photographs import shipped_photographs
 from torch import Tensor, nn
 
 from minimae import MAE, Encoder, data, weights
@@ -65,6 +66,7 @@ from minimae.recipes import FEW_LABELS, SCRATCH
 from minimae.tasks import finetune, partial
 from minimae.tasks.evaluation import evaluate
 from minimae.tasks.partial import at_image
+from minimae.tasks.reconstruct import read_picture
 from minimae.train import optim
 
 # %% [markdown]
@@ -345,11 +347,11 @@ def mix_images(images: Tensor, shares: Shares) -> Tensor:
     return torch.where(inside, other, own * images + (1 - own) * other)
 
 # %%
-four = data.load("photos", "test", image=64).subset(torch.tensor([0, 1, 4, 5]))
-x = four.pixels / 255
-drawn = {name: draw_shares(how, four.ids, (64, 64), seed=3, epoch=0) for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))}
+names, ids = ["cat", "temple", "cup", "flower"], torch.arange(4)
+photographs = [read_picture(path, 3) / 255 for path in shipped_photographs()]
+x = torch.cat([F.interpolate(image, (80, 120), mode="area") for image in photographs])
+drawn = {name: draw_shares(how, ids, (80, 120), seed=3, epoch=0) for name, how in (("mixup", Mixing(0.8, 0)), ("cutmix", Mixing(0, 1.0)))}
 rows = [x, *(mix_images(x, shares) for shares in drawn.values())]
-names = [four.classes[label] for label in four.labels]
 notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for shares in drawn.values())]
 
 # %% mystnb={"image": {"alt": "Four photographs in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that does not come from its neighbour."}}

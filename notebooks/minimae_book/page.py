@@ -45,8 +45,7 @@ def picture(fig: Figure, path: Path, caption: str) -> str:
     data, shape = png(fig)
     path.write_bytes(data)
     source, text = base64.b64encode(data).decode(), html.escape(caption)
-    size = f'width="{shape["width"]}" height="{shape["height"]}"'
-    return f'<figure><img alt="{text}" {size} src="data:image/png;base64,{source}"><figcaption>{text}</figcaption></figure>'
+    return f'<figure><img alt="{text}" width="{shape["width"]}" src="data:image/png;base64,{source}"><figcaption>{text}</figcaption></figure>'
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from .figures.style import BLUE, LINE, ORANGE, WIDTH, figure, plain
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Answer = float | str | Sequence[float]
-LETTER = 0.081  # inches, the mean width of a letter of 10 points
 _guesses: dict[str, Answer | None] = {}  # for this notebook session; nothing is written to disk
 
 
@@ -69,42 +67,37 @@ def _text(answer: Answer) -> str:
 
 def _words(guess: Answer | None, truth: str) -> Figure:
     """Both words in one line, each in its colour; if they are the same, the guess was right."""
-    fig = figure(WIDTH, 0.34)
-    axes = _line(fig)
     said = "none" if guess is None else f"{guess}{'  ✓' if guess == truth else ''}"
-    axes.text(0, 0.5, f"your guess: {said}", ha="left", va="center", color=ORANGE)
-    axes.text(1, 0.5, f"the answer: {truth}", ha="right", va="center", color=BLUE, fontweight="bold")
-    return fig
-
-
-def _line(fig: Figure) -> Axes:
-    """Axes without a frame from edge to edge of a figure that is one line high."""
-    fig.set_layout_engine("none")
-    axes = fig.add_axes((0.01, 0, 0.98, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    return axes
+    return _line((f"your guess: {said}", ORANGE), (f"the answer: {truth}", BLUE))[0]
 
 
 def _numbers(guess: float | None, truth: float, unit: str) -> Figure:
-    """One line of text and marks: the smaller number, a scale with a mark for each, the larger number. The unit follows the answer."""
-    room = 0.08 * WIDTH / LETTER  # of the scale, in letters of text
+    """The smaller number, a scale with a mark for each, and the larger one, in one line. The unit follows the answer."""
     named = f"{_text(truth)} % {unit[:-4]}" if unit.endswith(" (%)") else f"{_text(truth)} {unit}".strip()
-    marks = [(float(truth), f"the answer: {named}", BLUE, "o")]
+    marks = [(float(truth), f"the answer: {named}", BLUE, "o", 10)]
     if guess is not None:
-        marks = sorted([*marks, (float(guess), f"your guess: {_text(guess)}", ORANGE, "D")])
-    room = max(room, WIDTH / LETTER - 4 - sum(len(words) for _, words, *_ in marks))
-    fig = figure(WIDTH, 0.34)
-    axes = _line(fig)
-    for i, (_, words, colour, _) in enumerate(marks):
-        axes.text(i, 0.5, words, ha="right" if i else "left", va="center", color=colour)
-    low = (LETTER * (len(marks[0][1]) + 2)) / WIDTH
-    high = low + LETTER * room / WIDTH
-    axes.plot([low, high], [0.5, 0.5], color=LINE, linewidth=1.5)
-    for value, _, colour, marker in reversed(marks):
-        share = 0.5 if len(marks) < 2 or marks[0][0] == marks[1][0] else (value - marks[0][0]) / (marks[1][0] - marks[0][0])
-        axes.plot(low + (0.08 + 0.84 * share) * (high - low), 0.5, marker, color=colour, markersize=9 if marker == "o" else 6)
+        marks = sorted([*marks, (float(guess), f"your guess: {_text(guess)}", ORANGE, "D", 6)])
+    fig, left, right = _line(*((words, colour) for _, words, colour, *_ in marks))
+    axes = fig.add_axes((left, 0, right - left, 1))
+    axes.set_axis_off()
+    low, high = marks[0][0], marks[-1][0]
+    room = 0.12 * (high - low) or 0.1 * abs(low) or 1.0
+    axes.set(xlim=(low - room, high + room), ylim=(-1, 1))
+    axes.axhline(0, color=LINE, linewidth=1.5, zorder=0)
+    for value, _, colour, marker, size in marks:
+        axes.plot(value, 0, marker, color=colour, markersize=size, zorder=3 if marker == "D" else 2, clip_on=False)
     return fig
+
+
+def _line(*parts: tuple[str, str]) -> tuple[Figure, float, float]:
+    """A figure one line high with a text at either end, each with its colour; and what is free between them, as shares of the width."""
+    fig = figure(WIDTH, 0.34)
+    fig.set_layout_engine("none")
+    texts = [fig.text(0.01 + 0.98 * i, 0.5, words, ha=side, va="center", color=colour, fontsize=10)
+             for i, ((words, colour), side) in enumerate(zip(parts, ("left", "right")))]  # fmt: skip
+    ends = [text.get_window_extent() for text in texts]
+    left, right = ends[0].x1 / fig.bbox.width, ends[1].x0 / fig.bbox.width if len(ends) > 1 else 0.7
+    return fig, left + 0.02, max(right - 0.02, left + 0.06)
 
 
 def _curves(guess: Sequence[float] | None, truth: Sequence[float], x: Sequence[float], unit: str, xlabel: str) -> Figure:

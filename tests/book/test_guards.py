@@ -16,7 +16,7 @@ from minimae.model import patches
 from notebooks import build
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR42mNgYGBgYAAAAAYAAW/q15wAAAAASUVORK5CYII="  # 2 × 2 pixels
-SHOWN = {"image/png": {"width": 1, "height": 1, "smallest_text": 9.0}}
+SHOWN = {"image/png": {"width": 1, "smallest_text": 9.0}}
 QUESTIONS = "\n".join(f"{i}. Why?\n<details><summary>Answer</summary>So.</details>" for i in range(1, 6))
 GOALS = "- one\n- two\n- three"
 
@@ -123,7 +123,7 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("figures", say("*Figure 1.1: your guess.*", ""), "no caption"),
     ("figures", on("reveal", lambda c: c.outputs.append(c.outputs[0])), "draws 2 figures"),
     ("figures", on("reveal", lambda c: c.update(outputs=[])), "draws nothing"),
-    ("sharp", on("reveal", lambda c: c.outputs[0].metadata.clear()), "2 × 2 pixels, shown as 2 × 2"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].metadata.clear()), "of 2 pixels, shown as 2"),
     ("sharp", on("reveal", lambda c: c.outputs[0].metadata["image/png"].update(smallest_text=6.0)), "on a phone 6.0 pixels high"),
     ("sharp", on("reveal", lambda c: c.outputs[0].data.update({"image/jpeg": PNG})), "PNG or SVG is expected"),
     ("links", say("build.py", "no-such.py"), "leads nowhere"),

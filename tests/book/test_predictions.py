@@ -13,16 +13,16 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def texts(figure) -> str:
-    return " | ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    return " | ".join(text.get_text() for text in figure.texts)
 
 
 def test_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     predict("kept", 60, ask="How many of 196 patches stay?")
     assert capsys.readouterr().out == "How many of 196 patches stay?\nYour guess: 60\n"
     figure = reveal("kept", 49, unit="patches")
-    assert texts(figure) == "the answer: 49 | your guess: 60"
+    assert texts(figure) == "the answer: 49 patches | your guess: 60"
+    assert "the answer: 49 % kept | " in texts(reveal("kept", 49, unit="kept (%)"))
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "patches"
     assert axes.get_xlim()[0] < 49 < 60 < axes.get_xlim()[1]
     assert sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() in "oD") == [49, 60]
 
@@ -36,7 +36,7 @@ def test_a_guess_that_is_right_has_a_scale_too(value: float) -> None:
 
 def test_a_word() -> None:
     predict("where", "outline", ask="Where?")
-    assert texts(reveal("where", "inside")) == "your guess | outline   | the answer | inside"
+    assert texts(reveal("where", "inside")) == "your guess: outline | the answer: inside"
     predict("where", "inside", ask="Where?")
     assert "inside  ✓" in texts(reveal("where", "inside"))
 
@@ -52,7 +52,7 @@ def test_without_a_guess_the_truth_stands_alone(capsys: pytest.CaptureFixture[st
     predict("kept", None, ask="How many?")
     assert "none yet" in capsys.readouterr().out
     assert texts(reveal("kept", 49)) == "the answer: 49"
-    assert texts(reveal("never asked", "yes")) == "your guess | none | the answer | yes"
+    assert texts(reveal("never asked", "yes")) == "your guess: none | the answer: yes"
     assert len(reveal("never sketched", [1, 2]).axes[0].lines) == 1
 
 

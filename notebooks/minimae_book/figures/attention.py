@@ -95,8 +95,9 @@ def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] 
         axes.set_title(fold(title, 0.95 * side), fontsize=10)
         if own_scale:
             bar = fig.colorbar(drawn, ax=axes, location="bottom", fraction=0.05, pad=0.03, ticks=[scale.min(), scale.max()], format="%.0f")
-            for number, where in zip(bar.ax.get_xticklabels(), ("left", "right")):
-                number.set_horizontalalignment(where)  # so that the numbers of two scales side by side stay apart
+            least, most = bar.ax.get_xticklabels()
+            least.set_horizontalalignment("left")  # so that the numbers of two scales side by side stay apart
+            most.set_horizontalalignment("right")
     if own_scale:
         fig.supxlabel(label, fontsize=10)
     else:

@@ -9,7 +9,7 @@ import numpy as np
 from .style import BLUE, GREY, HEAT, HIDDEN, INK, NOTE, ORANGE, PALE, WIDTH, Axes, Figure, bare, box, figure, fold
 
 
-def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str, *, kept: bool, hidden: bool) -> None:
+def _piece(axes: Axes, x: float, y: float, patch: int, picture: np.ndarray | None, colour: str | tuple[float, ...], *, kept: bool, hidden: bool) -> None:
     """One patch: a frame one unit wide with its pixels, its number or the colour for hidden inside; below pixels, its number is written."""
     from matplotlib.patches import Rectangle
 
@@ -41,6 +41,7 @@ def crossing_lines(
     wide, tall = left + n + 0.5, 2 * high + 1.15 + 0.55 + top + (0.4 if few else 1.3)
     fig = figure(WIDTH, WIDTH * tall / wide)
     axes = fig.subplots()
+    colour: str | tuple[float, ...]
     for row, patches in enumerate((list(range(n)), order, back)):
         for x, patch in enumerate(patches):
             colour = ORANGE if row == 2 and patch != x else (BLUE if patch in order[:keep] else GREY)

@@ -51,9 +51,10 @@ def _drawn_in_notebooks() -> None:
 
 
 def png(fig: Figure) -> tuple[bytes, dict[str, float]]:
-    """A figure as PNG with a palette, and how to show it: width and height in pixels of the page, half of those of the file.
+    """A figure as PNG with a palette, and how to show it: its width in pixels of the page, half of those of the file.
 
-    The third number is the height in pixels of the smallest text where a phone shrinks the figure to 390 pixels.
+    No height, so that a narrow page keeps the proportions. The second number is the height in pixels of the smallest text where a phone
+    shrinks the figure to 390 pixels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -63,14 +64,16 @@ def png(fig: Figure) -> tuple[bytes, dict[str, float]]:
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     image.quantize(PALETTE, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    words = [text.get_fontsize() for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]  # type: ignore[attr-defined]
-    on_a_phone = min(words, default=TEXT) / 72 * min(INCH, 390 / fig.get_figwidth())
-    return file.getvalue(), {"width": image.width // SHARP, "height": image.height // SHARP, "smallest_text": round(float(on_a_phone), 1)}
+    texts = [text for text in fig.findobj(Text) if isinstance(text, Text) and text.get_visible() and text.get_text().strip()]
+    on_a_phone = min((float(text.get_fontsize()) for text in texts), default=TEXT) / 72 * min(INCH, 390 / float(fig.get_figwidth()))
+    return file.getvalue(), {"width": image.width // SHARP, "smallest_text": round(on_a_phone, 1)}
 
 
 def fold(text: str, inches: float) -> str:
     """A title in lines that fit into a width; a number stays with its percent sign."""
     letters = max(4, int(inches / 0.083))
+    if letters < len("reconstruction"):
+        text = text.replace("reconstruction", "recon-struction")
     lines = (textwrap.wrap(re.sub(r"(\d) %", "\\1\u00a0%", line), letters, break_long_words=False) for line in text.split("\n"))
     return "\n".join(part for line in lines for part in line)
 
