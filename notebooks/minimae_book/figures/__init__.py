@@ -22,7 +22,7 @@ from .masks import crossing_lines, how_often_kept, mask_table, pixels_to_patches
 from .patches import cut_lines, inside_a_patch, moving_grid, numbers_and_patches, same_scale, tokens_and_values
 from .pictures import Animation, as_picture, mask_animation, mask_ratios, masked_picture, picture_table, reconstructions
 from .results import claim_panels, classes_in_a_plane, comparison, curves, neighbours, scatters
-from .style import BLUE, GREEN, GREY, HEAT, HIDDEN, NOTE, ORANGE, PURPLE, SIGNED, WIDTH, bare, box, figure, plain
+from .style import BLUE, GREEN, GREY, HEAT, HIDDEN, NOTE, ORANGE, PURPLE, SIGNED, WIDTH, bare, box, figure, plain, png
 from .targets import loss_levels, three_targets, two_losses, where_the_loss_looks
 from .tokens import (
     attention_share,

@@ -65,11 +65,13 @@ def curves(
         axes.annotate(name, (0.01, level), xytext=(0, 3), xycoords=where, textcoords="offset points", fontsize=10, color=NOTE)
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(note, fontsize=10, color=NOTE, loc="right")
+    ticks = sorted({float(value) for across, _ in lines.values() for value in across})
     if log:
-        ticks = sorted({value for across, _ in lines.values() for value in across})
         axes.set_xscale("log")
-        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
-        axes.set_xticks([], minor=True)
+        axes.minorticks_off()
+    if len(ticks) <= 12:
+        kept = apart(ticks, math.log if log else float, inches=5.0)
+        axes.set_xticks(kept, [f"{value:g}" for value in kept])
     if floor is not None:
         axes.set_ylim(bottom=floor)
     if len(lines) > 1:
@@ -233,11 +235,11 @@ def drawn(axes: Axes, lines: Mapping[str, Points], looks: Mapping[str, tuple[str
     axes.set_ylabel(measure)
 
 
-def apart(ticks: Sequence[float], scale: Callable[[float], float]) -> list[float]:
-    """Those of the ticks whose labels do not overlap on an axis 2.2 inches long, from left to right."""
+def apart(ticks: Sequence[float], scale: Callable[[float], float], *, inches: float = 2.2) -> list[float]:
+    """Those of the ticks whose labels do not overlap on an axis of that length, from left to right."""
     kept: list[float] = []
     span = scale(ticks[-1]) - scale(ticks[0]) or 1.0
     for x in ticks:
-        if not kept or 2.2 * (scale(x) - scale(kept[-1])) / span > 0.085 * (len(f"{x:g}{kept[-1]:g}") / 2 + 1):
+        if not kept or inches * (scale(x) - scale(kept[-1])) / span > 0.085 * (len(f"{x:g}{kept[-1]:g}") / 2 + 1):
             kept.append(x)
     return kept
