@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, chart, figure
+from .style import BLUE, GREEN, GREY, HEAT, NOTE, ORANGE, PURPLE, WIDTH, Figure, chart, figure
 
 
 def roofline(points: Mapping[str, Mapping[str, tuple[float, float]]], *, peak: float, bandwidth: float) -> Figure:
     """Attainable TFLOP/s against FLOP per byte, with marks on the roof. points: {group: {name: (FLOP, bytes)}}; peak and bandwidth per second."""
-    fig, axes = chart(6.2, 4.4)
+    fig, axes = chart(WIDTH, 4.4)
     ridge = peak / bandwidth
     x = np.array([0.05, ridge, 4_000])
     axes.plot(x, np.minimum(peak, x * bandwidth) / 1e12, color=GREY, linewidth=2, zorder=1)
     axes.axvline(ridge, color=GREY, linestyle=":", linewidth=1.2)
-    axes.text(ridge * 0.9, 0.13, f"ridge: {ridge:.0f} FLOP per byte ", fontsize=10, color="#555555", ha="right")
+    axes.text(ridge * 0.9, 0.13, f"ridge: {ridge:.0f} FLOP per byte ", fontsize=10, color=NOTE, ha="right")
     for (group, named), colour, marker, below in zip(points.items(), (BLUE, ORANGE, GREEN), "osD", (False, True, True), strict=False):
         for i, (name, (flops, moved)) in enumerate(named.items()):
             at = flops / moved
@@ -34,7 +34,7 @@ def roofline(points: Mapping[str, Mapping[str, tuple[float, float]]], *, peak: f
 
 def time_bars(models: Mapping[str, Mapping[str, float]], measured: Mapping[str, float]) -> Figure:
     """One horizontal bar per model, the least microseconds of each kind of operation, and a mark for the measured time."""
-    fig, axes = chart(6.2, 0.7 * len(models) + 1.7)
+    fig, axes = chart(WIDTH, 0.7 * len(models) + 1.7)
     axes.grid(False, axis="y")
     kinds = list(next(iter(models.values())))
     for i, (model, times) in enumerate(models.items()):
@@ -57,14 +57,13 @@ def time_bars(models: Mapping[str, Mapping[str, float]], measured: Mapping[str, 
 
 def orders(panels: Mapping[str, Sequence[Sequence[int]]], *, batch: int) -> Figure:
     """The images of one process in each epoch (rows), in order; a frame around each batch; one colour for each image."""
-    from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
     rows, count = len(next(iter(panels.values()))), len(next(iter(panels.values()))[0])
-    fig = figure(6.2, 0.42 * len(panels) * (rows + 1.1))
+    fig = figure(WIDTH, 0.42 * len(panels) * (rows + 1.1))
     most = max(max(max(row) for row in table) for table in panels.values())
     for axes, (title, table) in zip(fig.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
-        axes.imshow(np.array(table) / most, cmap=colormaps["cividis"], vmin=-0.1, vmax=1, aspect="auto")
+        axes.imshow(np.array(table) / most, cmap=HEAT, vmin=-0.1, vmax=1, aspect="auto")
         for (row, column), image in np.ndenumerate(np.array(table)):
             axes.text(column, row, str(image), ha="center", va="center", fontsize=10, color="white" if image < 0.6 * most else "black")
         for first in range(0, count, batch):
