@@ -16,7 +16,7 @@
 # **The promise.** In five minutes, you hide three quarters of a photograph, one of your own if you like, and see a small network reconstruct
 # it. Then you measure how much can be hidden before a network no longer recognises what it sees.
 #
-# Minutes: 15. Needs: Python. The other chapters build everything that this one uses.
+# Minutes: 15. Needs: Python; for exercises 2 and 3 also a little PyTorch. The other chapters build everything that this one uses.
 #
 # After this chapter you can
 #
@@ -25,7 +25,7 @@
 # - say which part of a reconstruction the model predicted, and which part it was given;
 # - hide any part of an image.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec
@@ -158,7 +158,7 @@ shares = [0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 0.97]
 def recognised(ratio):
     """Right answers in percent, when the encoder sees the visible patches only."""
     mask = make_mask(test.ids, (7, 7), ratio=ratio, seed=5)
-    features = fashion_nano.model.encoder(normalise(test.pixels, fashion_nano.statistics), mask)[:, 1:].mean(1)
+    features = fashion_nano.model.encoder(normalise(test.pixels, fashion_nano.statistics), mask)[:, 1:].mean(1)  # the mean over the visible patches
     return accuracy(knn_predict(train_features, train.labels, features), test.labels)
 
 
@@ -313,7 +313,7 @@ check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
 # **2 ★★ Hide a rectangle.** Return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
-# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `user_mask` turns the tensor into a mask
+# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` is (rows, columns) of the whole image. `user_mask` turns the tensor into a mask
 # for the model.
 #
 # <details><summary>Hint</summary>

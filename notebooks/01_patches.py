@@ -26,7 +26,7 @@
 # - show that a linear layer on patches is a convolution with a large stride;
 # - look at a scrambled image and find the mistake in the string.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

@@ -26,7 +26,7 @@
 # - build random, block and grid masks, and masks of your own;
 # - explain with a measurement why 75 % is hidden.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

@@ -26,7 +26,7 @@
 # - read a position similarity map, and say which half of the channels encodes the column;
 # - resize positions for an image of another size.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec
@@ -256,7 +256,7 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # ## Shuffle in, shuffle out
 #
 # Now comes a question on which the whole book depends. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as
-# in chapter 02, and give them to the same attention layer. What comes out?
+# in chapter 02, and give them to the same attention layer: `plain`, a new layer of the package with random weights. What comes out?
 
 # %%
 book.predict(
@@ -725,7 +725,7 @@ mine.load_state_dict(encoder.blocks[3].state_dict())
 garments = clothes.subset([(clothes.labels == label).nonzero()[i, 0].item() for label, i in ((0, 1), (1, 0), (9, 2))])
 seen = normalise(garments.pixels, trained.statistics)
 with torch.no_grad():
-    through = encoder.features(seen)
+    through = encoder.features(seen)  # the tokens after each block: through[2] enters blocks[3]
     assert torch.allclose(mine(through[2]), through[3], atol=1e-5)
     looks = encoder.blocks[3].attention.weights(mine.norm1(through[2]))
 

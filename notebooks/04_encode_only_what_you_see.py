@@ -26,7 +26,7 @@
 # - say what mask tokens in the encoder cost, in work and in accuracy;
 # - test whether an encoder sees hidden patches.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

@@ -26,7 +26,7 @@
 # - prove that attention ignores order, and use this to leave a step out;
 # - say when a small decoder is cheap, and when it costs more than the encoder.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec
@@ -299,6 +299,11 @@ print("predictions  b n values :", tuple(papers_way.shape))
 #
 # **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the rows of the position table for the tokens [class | visible |
 # masked]: an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
+#
+# <details><summary>Hint</summary>
+#
+# So patch 0 has row 1. `torch.zeros_like(keep[:, :1])` is a column of integer zeros, one for each image.
+# </details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch05-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -26,7 +26,7 @@
 # - say which part of a reconstruction the model predicted, and which part comes from the original;
 # - name every intermediate result of a forward pass.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

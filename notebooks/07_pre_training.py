@@ -26,7 +26,7 @@
 # - compute the loss of a trivial model before you train a real one;
 # - tell from a loss curve whether a run learns.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec
@@ -701,7 +701,7 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # %% [markdown]
 # ### Stop, and continue exactly
 #
-# Long runs are interrupted. To continue, a run needs everything that the next step depends on: the weights, the optimizer's two moments, and the number of the
+# Long runs are interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means that AdamW keeps for each weight, and the number of the
 # step. It needs no state of a random generator and no position in a loader, because masks, crops and orders are computed from the seed, the epoch and the
 # sample id.
 #

@@ -26,7 +26,7 @@
 # - say how much of a reconstruction was leaked from the original, and show it;
 # - test features on changed images, and explain why our numbers are far from the paper's.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

@@ -26,7 +26,7 @@
 # - solve a probe exactly, and choose its penalty without the test images;
 # - compare an encoder with raw pixels, with random weights, and with itself after more epochs.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

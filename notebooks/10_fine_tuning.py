@@ -26,7 +26,7 @@
 # - freeze all but the last blocks, and draw the paper's Figure 9 for your own model;
 # - explain how an encoder can be worse in linear probing and better in fine-tuning.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

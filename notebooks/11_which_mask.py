@@ -26,7 +26,7 @@
 # - read the paper's Figure 5 beside ours, and weigh accuracy against cost;
 # - say which of thirteen claims of the paper our experiments show, and which they leave undecided.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

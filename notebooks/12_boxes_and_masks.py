@@ -26,7 +26,7 @@
 # - say which patches see each other under windowed attention, and compute what it saves;
 # - find a bug in the labels by looking at one figure.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

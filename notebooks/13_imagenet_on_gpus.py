@@ -26,7 +26,7 @@
 # - compute how much memory and how many processor cores a run needs;
 # - resume a run that was killed, to the bit.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec

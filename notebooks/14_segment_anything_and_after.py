@@ -26,7 +26,7 @@
 # - test whether pre-training helped, and say what such a test cannot show;
 # - name the main works that followed the paper, with the idea of each.
 
-# %% tags=["install", "remove-cell"]
+# %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
 from importlib import invalidate_caches
 from importlib.util import find_spec
