@@ -163,8 +163,9 @@ print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[
 # both are axes along which nothing is mixed.
 #
 # **2 ★★ Your attention layer.** Write `forward`. One linear layer computes queries, keys and values of all heads at once: its output
-# is `(three heads e)`, first all queries, then all keys, then all values. Split it, attend (use `F.scaled_dot_product_attention` or your
-# `attend`), put the heads side by side again, and apply the last linear layer.
+# is `(three heads e)`, first all queries, then all keys, then all values. Split it, attend with
+# `F.scaled_dot_product_attention`, put the heads side by side again, and apply the last linear layer. (Your `attend` works here too, but
+# chapter 07 uses your layer again, and there `attend` is not defined.)
 #
 # <details><summary>Hint 1</summary>
 #

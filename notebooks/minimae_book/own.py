@@ -63,7 +63,7 @@ def source_of(own: Any) -> str:
 def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
     """The reader's parts that are right, by their names in the package; each is checked again.
 
-    A part may use torch, einops, the names of the package, and the reader's other parts.
+    A part may use torch, einops, the names of the package, and the reader's other parts. A line is printed for each part that is left out.
     """
     from . import check
 
@@ -75,8 +75,11 @@ def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
         source = file.read_text(encoding="utf-8")
         test, own = source.splitlines()[0].removeprefix("# ").split()
         exec(compile(source, str(file), "exec"), names)  # the reader's own code, as in the notebook that wrote it
-        if getattr(check, test)(names[own]).ok:
+        verdict = getattr(check, test)(names[own])
+        if verdict.ok:
             found[file.stem] = names[file.stem] = ADAPTED.get(file.stem, lambda part: part)(names[own])
+        else:  # for instance a helper that was defined in another cell
+            print(f"{file} is not used: {verdict.text}")
     return found
 
 

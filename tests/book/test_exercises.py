@@ -184,6 +184,14 @@ def test_the_packages_parts_run_with_one_part_of_the_reader(tmp_path: Path, monk
     assert torch.equal(with_own(x)[:, -2:], with_own(x, queries=2))
 
 
+def test_a_part_that_needs_another_cell_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = "    def forward(self, x):\n        return helper(x)\n"
+    (tmp_path / "Attention.py").write_text(f"# ch03_attention MyOwn\nfrom minimae.model import vit\nclass MyOwn(vit.Attention):\n{body}")
+    assert own_parts(tmp_path) == {}
+    said = capsys.readouterr().out
+    assert "Attention.py is not used" in said and "'helper' is not defined" in said
+
+
 def test_a_class_that_was_written_in_a_cell_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells are not files: ``inspect.getsource`` finds their functions, and of their classes only the methods."""
     monkeypatch.chdir(tmp_path)
