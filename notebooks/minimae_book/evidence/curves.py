@@ -1,4 +1,4 @@
-"""The loss to expect, from finished pre-trainings: ``python -m minimae_book.evidence.curves RUNS/jobs/models`` writes the curves.
+"""The loss to expect, from finished pre-trainings: ``python -m minimae_book.evidence.curves RUNS/jobs/models`` adds the curves.
 
 Every subfolder that holds ``done.json`` is one run; runs that differ only in their seed make one curve.
 """
@@ -14,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from minimae.model.sizes import Size
-from minimae.tasks.expected import CURVES, OPTIMISER, Reference, task_of
+from minimae.tasks.expected import CURVES, OPTIMISER, Reference, references, task_of
 from minimae.tasks.pretrain import Pretrain
 from minimae.train.checkpoint import CHECKPOINT, load_checkpoint
 from minimae.train.loss_bands import PATIENCE, interpolate
@@ -80,13 +80,14 @@ def gather_curves(folders: Iterable[Path]) -> list[Reference]:
 
 
 def main() -> None:
-    """Write the curves of the runs in a folder."""
+    """Write the curves of the runs in a folder, beside the known curves of other tasks."""
     if len(sys.argv) != 2:
         sys.exit("python -m minimae_book.evidence.curves FOLDER, a folder of runs as minimae reproduce leaves them in jobs/models")
     made = gather_curves(sorted(done.parent for done in Path(sys.argv[1]).glob("*/done.json")))
-    lines = [json.dumps({**vars(one)}) for one in made]
+    tasks = [one.task for one in made]
+    lines = [json.dumps({**vars(one)}) for one in (*(one for one in references() if one.task not in tasks), *made)]
     CURVES.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    print(f"{len(made)} curves are in {CURVES}")
+    print(f"{len(made)} curves of these runs, {len(lines)} in all, are in {CURVES}")
 
 
 if __name__ == "__main__":
