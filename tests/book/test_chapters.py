@@ -93,8 +93,6 @@ def test_figures_have_words(script: Path) -> None:
 @chapter
 def test_figures_are_sharp(script: Path) -> None:
     book = committed(script)
-    if not any("width" in output.get("metadata", {}).get("image/png", {}) for _, output in guards.outputs(book)):
-        pytest.skip("built before figures had two pixels for each of the page: notebooks/build.py")  # TODO: remove when all are rebuilt
     assert guards.figures_are_sharp(book) == []
 
 
