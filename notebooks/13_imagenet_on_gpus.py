@@ -81,7 +81,7 @@ work = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The recipe
 #
-# In chapter 07 you trained a small model for a minute. The paper's run has the same loop and other numbers. The package keeps them as a recipe, with
+# In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and other numbers. The package keeps them as a recipe, with
 # the values of Table 8. This is ViT-L/16:
 
 # %% tags=["nbval-check-output"]
