@@ -145,7 +145,8 @@ plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(
 # **How much must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
 # %%
-book.predict("hidden-until-lost", 75, ask="What share of the patches (in %) must be hidden before fewer than half of the answers are right?")
+book.predict("hidden-until-lost", 75,
+             ask="What share of the patches (in %) must be hidden before fewer than half of the answers are right?")
 
 # %%
 fashion_nano = weights.load("fashion-nano")

@@ -430,7 +430,8 @@ plots.cut_lines(square[0].permute(1, 2, 0).numpy(), [(56, 56), (32, 32), (16, 16
 # disagree.
 
 # %%
-book.predict("pairs-at-8", 4, ask="Patches of 8 instead of 16 pixels: how many times as many pairs of tokens?")
+book.predict("pairs-at-8", 4,
+             ask="Patches of 8 instead of 16 pixels: how many times as many pairs of tokens?")
 
 
 # %%

@@ -340,7 +340,8 @@ for n in (10, 100, 200):
 # How often do the coins keep exactly 49? **Guess: in what share of the images (in %)?**
 
 # %%
-book.predict("coin-exact", 25, ask="196 patches, each kept with probability 1/4: in how many % of the images are exactly 49 kept?")
+book.predict("coin-exact", 25,
+             ask="196 patches, each kept with probability 1/4: in how many % of the images are exactly 49 kept?")
 
 # %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 25 percent, and the true share of 6.6 percent."}}
 exactly = math.comb(196, 49) * 0.25**49 * 0.75**147
@@ -554,7 +555,8 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 
 # %%
 shares_hidden = [10, 25, 50, 75, 90, 95]
-book.predict("averaging", [5, 10, 30, 70, 90, 95], ask="Error of averaging (100 = baseline) at 10, 25, 50, 75, 90, 95 % hidden?")
+book.predict("averaging", [5, 10, 30, 70, 90, 95],
+             ask="Error of averaging (100 = baseline) at 10, 25, 50, 75, 90, 95 % hidden?")
 
 # %%
 errors: dict[str, list[float]] = {}

@@ -82,7 +82,8 @@ v = torch.tensor([[0.0], [4.0], [8.0]])
 # matches nothing. The values are 0, 4 and 8. What is the output for token 2?
 
 # %%
-book.predict("asks-for-nothing", 0, ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
+book.predict("asks-for-nothing", 0,
+             ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
 
 # %% [markdown]
 # The dot products are divided by √e = 2, which keeps them small when vectors are long. Row 0 of the scores is then (ln 2, 0, 0). Softmax
@@ -607,7 +608,8 @@ assert torch.allclose(similarity[0, 8], similarity[16, 24], atol=1e-4)  # both: 
 # Take the patch in row 2, column 5. Which patches are similar to it if you use **only the first half of the channels**?
 
 # %%
-book.predict("first-half", "a bright row", ask="First half of the channels only: 'a bright row', 'a bright column' or 'a bright spot'?")
+book.predict("first-half", "a bright row",
+             ask="First half of the channels only: 'a bright row', 'a bright column' or 'a bright spot'?")
 
 # %% mystnb={"image": {"alt": "The reader's choice, a bright row, beside the answer: a bright column."}}
 book.reveal("first-half", "a bright column")

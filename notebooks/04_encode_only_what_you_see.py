@@ -313,7 +313,8 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # block of ViT-L then need, in %?**
 
 # %%
-book.predict("quarter", 6, ask="ViT-L, 50 instead of 197 tokens: what share of the operations does a block need (in %)?")
+book.predict("quarter", 6,
+             ask="ViT-L, 50 instead of 197 tokens: what share of the operations does a block need (in %)?")
 
 # %% [markdown]
 # Count. The product of a `t × d` matrix with a `d × d` matrix takes t·d·d multiplications and as many additions: **2·t·d² operations**.

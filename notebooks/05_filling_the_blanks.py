@@ -499,7 +499,8 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # one through the encoder?** Answer in percent: at 100, both cost the same.
 
 # %%
-book.predict("decoder-cost", 30, ask="ViT-B, 224 px, 75 % masked: the decoder's operations in % of the encoder's?")
+book.predict("decoder-cost", 30,
+             ask="ViT-B, 224 px, 75 % masked: the decoder's operations in % of the encoder's?")
 
 # %%
 names = {"ViT-B": "base", "ViT-L": "large", "ViT-H": "huge"}

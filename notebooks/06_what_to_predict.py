@@ -159,7 +159,8 @@ print([round(x, 2) for x in ((four - mean) / std).flatten().tolist()])
 # of 4 × 4 pixels, which have 48 values?
 
 # %%
-book.predict("zero-loss", 1.0, ask="Mean squared error of predicting 0, for a normalised patch of 48 values?")
+book.predict("zero-loss", 1.0,
+             ask="Mean squared error of predicting 0, for a normalised patch of 48 values?")
 
 # %%
 noise = torch.randn(1, 1000, 48, generator=torch.Generator().manual_seed(0))
@@ -711,7 +712,8 @@ def learn(model: nn.Module, steps: int, loss_of, look: tuple[int, ...] = (), lr:
 # see each photograph 600 times. **What will its predictions for the *visible* patches look like: "sharp", "blurred" or "nonsense"?**
 
 # %%
-book.predict("visible-patches", "sharp", ask="Predictions for visible patches, after 300 steps: sharp, blurred or nonsense?")
+book.predict("visible-patches", "sharp",
+             ask="Predictions for visible patches, after 300 steps: sharp, blurred or nonsense?")
 
 # %%
 torch.manual_seed(0)

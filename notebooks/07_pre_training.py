@@ -436,7 +436,8 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 # print on a shirt. **What is the loss after 50,000 images?**
 
 # %%
-book.predict("loss-after-a-minute", 0.3, ask=f"Predicting flat patches scores {zero:.2f}. What is the loss after 50,000 images?")
+book.predict("loss-after-a-minute", 0.3,
+             ask=f"Predicting flat patches scores {zero:.2f}. What is the loss after 50,000 images?")
 
 # %%
 task = PretrainTask(mine, clothes, build(mine, clothes))

@@ -366,7 +366,8 @@ plots.neighbours([search(source, q) for q in queries for source in ("raw pixels"
 # **How many are right with the features of the MAE?**
 
 # %%
-book.predict("one-label", 49, ask="One label per class: raw pixels reach 49 %. How many % with the features of the MAE?")
+book.predict("one-label", 49,
+             ask="One label per class: raw pixels reach 49 %. How many % with the features of the MAE?")
 
 # %%
 PER_CLASS, DRAWS = (1, 2, 5, 10, 20, 50), 10
@@ -412,7 +413,8 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
 # **Which of the three features of the MAE is best?**
 
 # %%
-book.predict("best-pool", "mean", ask="1,500 labels: which features of the MAE are best, 'mean', 'class' or 'tokens'?")
+book.predict("best-pool", "mean",
+             ask="1,500 labels: which features of the MAE are best, 'mean', 'class' or 'tokens'?")
 
 # %%
 POOLS = {"mean of tokens": "mean", "class token": "class", "all tokens": "tokens"}
@@ -644,7 +646,8 @@ check.ch08_flat_patches(solution_flat_patches)
 # garment?**
 
 # %%
-book.predict("hardest-place", "outline", ask="Where is the loss largest: 'background', 'outline' or 'inside'?")
+book.predict("hardest-place", "outline",
+             ask="Where is the loss largest: 'background', 'outline' or 'inside'?")
 
 
 # %%
@@ -697,7 +700,8 @@ plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))],
 # the brightness, add noise, or shift the image by two pixels. **Which features are best at half the brightness?**
 
 # %%
-book.predict("half-the-light", "raw pixels", ask="Half the brightness: which is best, 'raw pixels', 'random encoder' or 'MAE'?")
+book.predict("half-the-light", "raw pixels",
+             ask="Half the brightness: which is best, 'raw pixels', 'random encoder' or 'MAE'?")
 
 # %%
 changes = {

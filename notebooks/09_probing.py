@@ -513,7 +513,8 @@ assert torch.allclose(
 # linear layer replaces the neighbours. **What accuracy does the MAE reach?**
 
 # %%
-book.predict("probe-mae", 79, ask="20 neighbours: 79 % right. How many % with a linear probe on the MAE?")
+book.predict("probe-mae", 79,
+             ask="20 neighbours: 79 % right. How many % with a linear probe on the MAE?")
 
 # %%
 score = {"20 neighbours": {}, "linear probe": {}}
@@ -549,7 +550,8 @@ plots.comparison(score, tuple(sources), note="750 images, one network")
 # the probe of the trained encoder best?**
 
 # %%
-book.predict("best-block", 4, ask="After which of the blocks 1 to 6 is the probe of the trained encoder best?")
+book.predict("best-block", 4,
+             ask="After which of the blocks 1 to 6 is the probe of the trained encoder best?")
 
 # %%
 width, depth = trained.size.width, trained.size.depth

@@ -285,7 +285,8 @@ layer_groups = book.use(check.ch10_layer_groups, my_layer_groups, layer_groups)
 # The paper's ViT-L has 24 blocks, and its decay is 0.75. How much slower does the patch projection learn than the head?
 
 # %%
-book.predict("bottom-layer", 100, ask="ViT-L, decay 0.75: how many times smaller is the lr of the patch projection than that of the head?")
+book.predict("bottom-layer", 100,
+             ask="ViT-L, decay 0.75: how many times smaller is the lr of the patch projection than that of the head?")
 
 # %%
 shares = {
@@ -454,7 +455,8 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # Random guessing is right 10 % of the time. How accurate is the second network?
 
 # %%
-book.predict("scratch-300", 65, ask="300 labels, 15 epochs, from random weights: how many % of the test images are right?")
+book.predict("scratch-300", 65,
+             ask="300 labels, 15 epochs, from random weights: how many % of the test images are right?")
 
 # %%
 def tuned(encoder, recipe, groups=layer_groups):
@@ -582,7 +584,8 @@ assert not any(block.training for block in Classifier(trained.model.encoder, 10,
 # none, only the norm and the head are trained, and the accuracy is 76.6 %.
 
 # %%
-book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82], ask="Sketch the accuracy (%) with 0, ½, 1, 2, 3 and 4 of 4 blocks tuned, 1,000 labels.")
+book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82],
+             ask="Sketch the accuracy (%) with 0, ½, 1, 2, 3 and 4 of 4 blocks tuned, 1,000 labels.")
 
 # %%
 in_part = recorded("partial")

@@ -107,7 +107,8 @@ plots.picture_table([drawn, apart], columns=list(masks), rows=("mask", "distance
 
 # %%
 ratios = [0.25, 0.5, 0.75, 0.9, 0.95]
-book.predict("distances", [1, 1.5, 2, 3, 5], ask="Mean distance to the nearest visible patch with 25, 50, 75, 90 and 95 % hidden at random?")
+book.predict("distances", [1, 1.5, 2, 3, 5],
+             ask="Mean distance to the nearest visible patch with 25, 50, 75, 90 and 95 % hidden at random?")
 
 # %%
 def mean_distance(sampling, ratio):
@@ -384,7 +385,8 @@ assert math.isclose(theirs.error, effect.error) and math.isclose(theirs.freedom,
 # often do you choose the wrong one?
 
 # %%
-book.predict("one-seed", 10, ask="Truly half a point apart, std 0.6: in how many % of cases does one run each name the wrong one?")
+book.predict("one-seed", 10,
+             ask="Truly half a point apart, std 0.6: in how many % of cases does one run each name the wrong one?")
 
 # %%
 swept = recorded("mask-ratio")
@@ -523,7 +525,8 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
 # 66 % at 90 %. How does it change in our sweep?
 
 # %%
-book.predict("ratio-probe", [70, 74, 79, 84, 80], ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.")
+book.predict("ratio-probe", [70, 74, 79, 84, 80],
+             ask="Sketch the probe (in %) at mask ratios of 10, 25, 50, 75 and 90 %; it is 84 at 75.")
 
 # %% tags=["nbval-check-output"]
 probes, tunes = (swept.line(f"{m} (%)") for m in ("linear probe", "fine-tuned"))
@@ -668,7 +671,8 @@ print(*decided.findings, sep="\n")
 # clothes and three seeds?
 
 # %%
-book.predict("thirteen", 9, ask="How many of the thirteen claims hold entirely, as far as three seeds can show?")
+book.predict("thirteen", 9,
+             ask="How many of the thirteen claims hold entirely, as far as three seeds can show?")
 
 # %% tags=["nbval-check-output"]
 found = {name: recorded(name) for name, claim in CLAIMS.items() if not claim.budgets}

@@ -354,7 +354,8 @@ Head = book.use(check.ch12_mask_transformer, MyMaskTransformer, MaskTransformer)
 # How much better are the masks than those of the linear head, which reached about 41 % mean IoU on the same maps? Guess first.
 
 # %%
-book.predict("mask-transformer", 45, ask="Mean IoU (%) of the mask transformer on the frozen MAE, after 400 steps?")
+book.predict("mask-transformer", 45,
+             ask="Mean IoU (%) of the mask transformer on the frozen MAE, after 400 steps?")
 
 # %%
 torch.manual_seed(0)

@@ -176,7 +176,7 @@ run = for_processes(replace(recipe("fashion-demo"), **{SETTINGS}), world().size)
 pretrain(run, data.load("fashion").balanced_subset(640), Path(sys.argv[1]), quiet=True, callbacks=[hang])
 leave()
 """
-(work / "train.py").write_text(SCRIPT)
+(work / "train.py").write_text(SCRIPT, encoding="utf-8")
 torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ended = subprocess.run([*torchrun, work / "train.py", work / "two"], capture_output=True, text=True)
 print(ended.stderr[-2000:] if ended.returncode else "done")
@@ -305,7 +305,8 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # need for 800 epochs on one H200, if it does nothing but matrix products at this speed?**
 
 # %%
-book.predict("hours", 10, ask="ViT-L/16, 800 epochs of ImageNet, one H200 at 790 TFLOP/s: how many hours?")
+book.predict("hours", 10,
+             ask="ViT-L/16, 800 epochs of ImageNet, one H200 at 790 TFLOP/s: how many hours?")
 
 # %%
 PEAK, COPY = 790e12, 4.19e12  # FLOP/s of a matrix product, and bytes/s of a copy: measured on one H200
@@ -430,15 +431,15 @@ steps = {name: roofline.step_of(size(name), batch) for name, batch in batches.it
 # %%
 bounds = {}
 for name, vit in MODELS.items():
-    pairs = [(o.flops, o.bytes) for o in steps[name].operations.elements()]
+    pairs = [(o.flops, o.nbytes) for o in steps[name].operations.elements()]
     bounds[name] = batches[name] / roofline_seconds(pairs, PEAK, COPY)
-    moved = sum(o.bytes for o in steps[name].operations.elements()) / batches[name]
+    moved = sum(o.nbytes for o in steps[name].operations.elements()) / batches[name]
     print(f"{vit}: {len(pairs):,} operations move {moved / 1e6:,.0f} MB for each image; at most {bounds[name]:,.0f} images/s")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 results = Path("../docs/gpu.json")
 if results.is_file():  # the numbers above are those of the file
-    rows_of_file = json.loads(results.read_text())["bench"]
+    rows_of_file = json.loads(results.read_text(encoding="utf-8"))["bench"]
     assert all(abs(row["ceilings"]["pretrain"]["matmul TFLOP/s"] * 1e12 / PEAK - 1) < 0.005 for row in rows_of_file)
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
@@ -446,7 +447,8 @@ if results.is_file():  # the numbers above are those of the file
 # The next figure divides the least time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
 
 # %%
-book.predict("products", 90, ask="ViT-B/16: what share of the least time of a step do the matrix products take (in %)?")
+book.predict("products", 90,
+             ask="ViT-B/16: what share of the least time of a step do the matrix products take (in %)?")
 
 # %%
 kinds_of = {MODELS[name]: roofline.by_kind(steps[name], PEAK, COPY) for name in MODELS}

@@ -347,7 +347,8 @@ assert torch.allclose(out.logits, logits, atol=1e-5) and torch.allclose(out.qual
 # encoder cost?
 
 # %%
-book.predict("clicks-per-picture", 5, ask="How many prompts can the decoder answer for the cost of encoding one picture?")
+book.predict("clicks-per-picture", 5,
+             ask="How many prompts can the decoder answer for the cost of encoding one picture?")
 
 # %%
 cost = {}
@@ -537,7 +538,8 @@ for epoch, loss in enumerate(train(model, prompt_loss, EPOCHS), start=1):
 # of the best of the three masks, which you can only pick if you know the truth.
 
 # %%
-book.predict("third-click", 10, ask="By how many points of IoU does the mask improve from the first click to the third?")
+book.predict("third-click", 10,
+             ask="By how many points of IoU does the mask improve from the first click to the third?")
 
 # %%
 scores = evaluate_prompts(model, unseen, statistics)
@@ -565,7 +567,7 @@ def table_of_clicks(model, objects, chosen):
         features = encoded(model, objects.pixels[objects.picture[[i]]], statistics)
         for prompts, out in rounds(model, features, truth, CLICKS):
             mask = pick(out.logits, out.quality)
-            text = f"IoU {100 * float(overlap(mask[:, None], truth)):.0f} %, expected {100 * float(out.quality.max()):.0f} %"
+            text = f"IoU {100 * float(overlap(mask[:, None], truth)):.0f} %\nexpected {100 * float(out.quality.max()):.0f} %"
             row.append(cell(objects, i, prompts, mask[0].numpy(), text))
     return rows
 
@@ -592,7 +594,7 @@ def three_masks(model, objects, i):
     ious = overlap(out.logits > 0, truth)[0]
     for j in out.quality[0].argsort(descending=True).tolist():
         probability = colormaps[plots.HEAT](out.logits[0, j].sigmoid().numpy())[..., :3]
-        text = f"expected {100 * float(out.quality[0, j]):.0f} %, IoU {100 * float(ious[j]):.0f} %"
+        text = f"expected {100 * float(out.quality[0, j]):.0f} %\nIoU {100 * float(ious[j]):.0f} %"
         row.append(Prompted(probability, None, text, truth=truth[0].numpy()))
     return row
 

@@ -20,7 +20,7 @@ def test_an_operation_reads_its_inputs_and_writes_its_outputs() -> None:
         _ = x.t()  # a view moves nothing
         _ = x + x
         _ = (x @ y).to(torch.bfloat16)
-    assert {(o.kind, o.flops, o.bytes): n for o, n in recorder.operations.items()} == {
+    assert {(o.kind, o.flops, o.nbytes): n for o, n in recorder.operations.items()} == {
         (REST, 0, 4 * 90): 1, ("matrix products", 2 * 6 * 5 * 4, 4 * (30 + 20 + 24)): 1, (REST, 0, (4 + 2) * 24): 1,
     }  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_the_longer_of_two_times_decides_for_each_operation() -> None:
     found = step_of(NANO, 2)
     times = by_kind(found, 1e12, 1e11)
     assert set(times) == {*KINDS, REST} and min(times.values()) > 0
-    pairs = [(o.flops, o.bytes) for o in found.operations.elements()]
+    pairs = [(o.flops, o.nbytes) for o in found.operations.elements()]
     assert sum(times.values()) == pytest.approx(1e6 * roofline_seconds(pairs, 1e12, 1e11) / 2)
 
 

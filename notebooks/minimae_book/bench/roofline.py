@@ -38,7 +38,7 @@ class Operation:
 
     kind: str
     flops: int
-    bytes: int
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -132,5 +132,5 @@ def roofline_seconds(operations: Iterable[tuple[float, float]], peak: float, ban
 
 def by_kind(step: Step, peak: float, bandwidth: float) -> dict[str, float]:
     """The least microseconds for one image, by kind of operation."""
-    found = {kind: [(o.flops, o.bytes) for o in step.operations.elements() if o.kind == kind] for kind in (*KINDS, REST)}
+    found = {kind: [(o.flops, o.nbytes) for o in step.operations.elements() if o.kind == kind] for kind in (*KINDS, REST)}
     return {kind: 1e6 * roofline_seconds(operations, peak, bandwidth) / step.batch for kind, operations in found.items()}
