@@ -69,7 +69,7 @@ from minimae.model.patches import Pair
 # The dot product of a query with a key is large if the two match. For each query, softmax turns its dot products with all keys into
 # weights that sum to 1, and the output is the weighted mean of the values.
 #
-# Here are three tokens. Queries and keys have `e = 4` numbers. Values have only one, so that you can follow them. The logarithms make
+# Here are three tokens. Queries and keys have `e = 4` numbers. Values have only one number each, so that the sums are easy to check. The logarithms make
 # the weights come out as simple fractions.
 
 # %%
@@ -86,7 +86,7 @@ book.predict("asks-for-nothing", 0,
              ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
 
 # %% [markdown]
-# The dot products are divided by √e = 2, which keeps them small when vectors are long. Row 0 of the scores is then (ln 2, 0, 0). Softmax
+# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. Row 0 of the scores is then (ln 2, 0, 0). Softmax
 # takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 + ¼·8 = 3.
 #
 # Row 1: (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. Row 2: (0, 0, 0) → (1, 1, 1) → ⅓ each → 4.
@@ -111,8 +111,8 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 # %% [markdown]
 # *Figure 3.2: the attention weights. Rows are queries and columns are keys. Each row sums to 1.*
 #
-# **1 ★ Attention in three lines.** Queries, keys and values are now batched: `b heads t e`. Write the three lines again, without PyTorch's
-# own function.
+# **1 ★ Attention in three lines.** Queries, keys and values are now batched: `b heads t e`. Write the three lines of code again for these
+# shapes, without PyTorch's `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
 #
@@ -257,7 +257,7 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # %% [markdown]
 # ## Shuffle in, shuffle out
 #
-# Now comes a question on which the whole book depends. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as
+# The whole book depends on the answer to the next question. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as
 # in chapter 02, and give them to the same attention layer: `plain`, a new layer of the package with random weights. What comes out?
 
 # %%
@@ -321,7 +321,7 @@ assert torch.allclose(sorted_back, table, atol=1e-6)
 # ## A block
 #
 # Attention mixes information *between* tokens. The second half of a block, the MLP, works on each token separately: a linear layer that
-# makes it four times as wide, a nonlinearity (GELU), and a linear layer back.
+# makes it four times as wide, a nonlinearity (GELU), and a linear layer that restores the width.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -342,8 +342,8 @@ class MLP(nn.Module):
 # Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm is inside the branch, and the sum itself is not
 # normalised. This is called *pre-norm*.
 #
-# Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some of the samples, and the others are
-# scaled up so that the mean stays the same. The paper uses it for fine-tuning, not for pre-training.
+# Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For
+# the other samples its output is scaled up, so that the mean over samples stays the same. The paper uses it for fine-tuning, not for pre-training.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -503,7 +503,7 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 #
 # Attention ignores the order of the tokens, so each token must carry its position. We add to each token a vector that depends only on where
 # its patch is. Which vector? A single number 0, 1, 2, … would make the last patches much larger than the first. Instead, use the hands of
-# many clocks: the first turns quickly, the next more slowly, and so on. The position of a hand is a sine and a cosine, both between −1 and
+# many clocks: the first turns quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and
 # 1. All hands together identify the position.
 
 
@@ -566,7 +566,7 @@ def solution_my_sincos_2d(d, grid):
 check.ch03_sincos_2d(solution_my_sincos_2d)
 
 # %% [markdown]
-# The package's version is folded below. It also refuses a width that is not a multiple of 4.
+# The package's version is folded below. It also raises an error if the width is not a multiple of 4.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.positions", "hide-input"]
@@ -840,8 +840,8 @@ check.ch03_read_address(solution_read_address)
 
 # %% [markdown]
 # **6 ★★★ One step aside, as a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because
-# sin(a + s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix leads from the position of any
-# patch to that of the patch a given number of rows further down and columns further right. Build it. Each half of the channels has d/4
+# sin(a + s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any
+# patch into the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4
 # sines, then d/4 cosines, at the frequencies 10000^(−i/(d/4)). `torch.diag` and `torch.block_diag` may help.
 
 

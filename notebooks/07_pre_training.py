@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the training loop, and watch a masked autoencoder learn to complete clothes in less than a minute. Then you build a
+# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of clothes. Then you build a
 # model from your own parts only, and train it on photographs in colour.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
@@ -68,9 +68,9 @@ from minimae.train import checkpoint, loop, loss_bands, optim, order, precision,
 # %% [markdown]
 # ## The run, as a recipe
 #
-# This is the run that we prepare: 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: four blocks,
-# patches of 7 × 7 pixels, so an image has 16 patches and the encoder sees four. All settings are in a **recipe**, a value that cannot be
-# changed. `replace` makes a changed copy.
+# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: four blocks,
+# patches of 7 × 7 pixels, so an image has 16 patches and the encoder sees four. All settings are in a **recipe**, an object that cannot be
+# modified. `replace` makes a changed copy.
 
 # %%
 clothes = data.load("fashion", "train")
@@ -109,7 +109,7 @@ print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches ever
 #
 # An optimizer step moves every weight a little. The **learning rate** says how far. The paper uses two rules.
 #
-# **Rule one: more images in a step, a larger step.** The gradient is a mean over the images of the step. With more images it is less noisy,
+# **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more images it is less noisy,
 # so a longer step is safe. Recipes give a *base* rate for 256 images, and scale it:
 
 # %% tags=["package:minimae.train.schedule"]
@@ -146,7 +146,7 @@ def solution_peak_lr(base_lr, batch, accumulate, processes):
 check.ch07_peak_lr(solution_peak_lr)
 
 # %% [markdown]
-# **Rule two: start slowly, end slowly.** At the start the weights are random, and a large step can do damage that takes long to repair. So
+# **Rule two: start slowly, end slowly.** At the start the weights are random, and a large step can do damage that takes many steps to repair. So
 # the rate first rises in a straight line: the **warm-up**. Then it falls along half a cosine, so that the model settles. The rate
 # changes at every step, not once an epoch.
 #
@@ -432,7 +432,7 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 #
 # ## A real run
 #
-# Now train. Flat patches score 0.80. The best possible loss is not 0, because the visible patches do not determine everything, such as the
+# Now train. Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because the visible patches do not determine everything, such as the
 # print on a shirt. **What is the loss after 50,000 images?**
 
 # %%
@@ -449,8 +449,8 @@ losses = train(task, mine, clothes, show=show)
 
 # %% [markdown]
 # *Figure 7.3: reconstructions while the model trains (test photographs of Fashion-MNIST, 75 % masked, mask seed 0, model seed 0). The model
-# predicts normalised pixels, so the mean and the standard deviation of each masked patch are the original's, and the model has to learn
-# only the pattern inside. The capstone below predicts plain pixels.*
+# predicts normalised pixels, that is, only the pattern inside each patch. For the figure, the mean and the standard deviation of each
+# masked patch are taken from the original. The capstone below predicts plain pixels.*
 
 # %%
 seen = [mine.batch * at for at in range(5, steps + 1, 5)]
@@ -470,7 +470,7 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
 # > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
 # > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These suit small data and less
-# > than a minute of a processor core. 800 epochs of ImageNet are more than a thousand million images; ours are 50,000.
+# > than a minute of a processor core. The paper's 800 epochs of ImageNet are more than a billion images; our 5 epochs are 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
@@ -487,7 +487,7 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline. Green: the
-# expected loss, from three seeds of the same task; the band is one and a half times as wide as the seeds, and at least ± 5 %.*
+# expected loss, from three seeds of the same task; the band reaches one and a half times as far from the mean as the farthest of the three seeds, and at least ± 5 %.*
 #
 # A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. It falls more slowly below it, while
 # the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, 1600 epochs are
@@ -622,8 +622,8 @@ parts = book.own_parts()
 book.whose(parts)
 
 # %% [markdown]
-# Inside `assembled`, the package builds models from *your* parts, and uses its own where one is missing. The model gets photographs in
-# colour: 4,200 crops of seven photographs, 32 pixels wide, in patches of 4 × 4. It sees 16 of 64 patches, and it predicts plain pixels, so
+# Inside `assembled`, the package builds models from *your* parts, and uses its own where one is missing. The training data are
+# 4,200 crops of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. It sees 16 of 64 patches, and it predicts plain pixels, so
 # nothing in its reconstructions comes from the hidden patches. Test crops come from a third of each photograph that is never trained on.
 
 # %%

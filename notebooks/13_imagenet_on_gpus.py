@@ -21,7 +21,7 @@
 # After this chapter you can
 #
 # - share an optimizer step among any number of GPUs, and show that the result stays the same;
-# - compute the least time of a run from its operations and from the bytes that it moves;
+# - compute the shortest possible time of a run from its operations and from the bytes that it moves;
 # - say what bf16, compilation, CUDA graphs and sharding each save;
 # - compute how much memory and how many processor cores a run needs;
 # - resume a run that was killed, to the bit.
@@ -102,8 +102,8 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product: then the learning rate,
-# the schedule and the result stay the same. The batch is limited by the memory of a GPU, and accumulation fills up the rest.
+# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product constant: then the learning rate,
+# the schedule and the result stay the same. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
 # **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return the
 # batch and the accumulation of each process. Take the largest batch that gives no remainder.
@@ -153,7 +153,7 @@ for processes in (1, 2, 8, 64):
 # of the images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
 # matter which process computes them.
 #
-# Test it. This script trains a small model of clothes for twelve steps. Run by `torchrun`, each process takes its part of every batch.
+# Test it. This script trains a small model of clothes for twelve steps. When `torchrun` starts it, each process takes its part of every batch.
 
 # %%
 SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
@@ -223,7 +223,7 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | prediction | m | 2 · m · decoder width · values |
 #
 # The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step costs
-# three forward passes, with one exception. Nobody needs the gradient of the pixels, so one patch projection is saved.
+# three forward passes, with one exception. The gradient of the pixels is not needed, so the patch projection costs one product less.
 #
 # **2 ★★ Your count.** Return the operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
 # `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
@@ -340,8 +340,8 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 # The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190
 # operations for each byte are needed to keep the matrix units busy. An operation with less is **memory-bound**: the matrix units wait for data.
 #
-# **3 ★★ The least time.** `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the least number of seconds for all of
-# them. `peak` is in FLOP/s, `bandwidth` in bytes/s.
+# **3 ★★ The least time.** `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the shortest possible time for all of
+# them, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
@@ -411,7 +411,7 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # AdamW are rough counts, 8 to 12 for each value.*
 #
 # The MLPs and the other large matrix products can reach the roof. All other operations are memory-bound. GELU has 2.5 FLOP for each byte, so it runs
-# at about one hundredth of the peak. Even fused attention is memory-bound, because a MAE has few tokens. Attention that is not fused is slower still:
+# at about one hundredth of the peak. Even **fused** attention (one kernel that never stores the scores) is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
 # it writes its scores, a number for each pair of tokens and each head, and reads them again several times. The optimizer matters little here, because
 # it runs once for 4,096 images.
 #
@@ -471,7 +471,7 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
 # measured time.*
 #
-# The blue part is the bound of Figure 13.1. Two things add to it. In ViT-B, all other operations together take as long as the products, in ViT-H 60 %
+# The blue part is the bound of Figure 13.1. Two things add to it. In ViT-B, all other operations together take as long as the products; in ViT-H they take 60 %
 # as long. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
 # measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
@@ -570,9 +570,9 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times are well above a few microseconds, so a graph alone should bring little. It brought 2 % for `photos-tiny` (17,528 images/s, measured);
-# compilation brought the rest. Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
-# as fast (3,002 instead of 1,100 images/s, measured). A graph has fixed shapes, and nothing in it may wait. Here is what the package records:
+# Both times are well above a few microseconds, so a graph alone should save little. It made `photos-tiny` 2 % faster (17,528 images/s, measured);
+# the rest of the gain came from compilation. Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
+# as fast (3,002 instead of 1,100 images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is what the package records:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
@@ -684,8 +684,8 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 # *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of
 # the libraries, are left out.*
 #
-# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. The largest need is at the end of the forward
-# pass, when all activations exist and no gradient yet: activations and 12 bytes for each parameter.
+# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
+# pass, when all activations exist but no gradients yet. It is the activations plus 12 bytes for each parameter.
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -699,7 +699,7 @@ if results.is_file():
 
 # %% [markdown]
 # So even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, a smaller batch helps first, because most of the memory is activations.
-# Sharding is needed when the states themselves do not fit. With 16 bytes for each parameter, 80 GB hold 5,000 million parameters. Sharding is not
+# Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves. With 16 bytes for each parameter, 80 GB hold 5,000 million parameters. Sharding is not
 # free: DDP exchanges all gradients once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
@@ -708,12 +708,12 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges while the backward pass still runs, so most of this is hidden. With accumulation, gradients are exchanged in the last pass only
+# DDP exchanges gradients while the backward pass is still running, so most of this time is hidden. With accumulation, gradients are exchanged in the last pass only
 # (`sync_gradients`).
 #
 # ## Kill it, resume it
 #
-# A run of days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
+# A run that takes days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
 # its state before it ended. A failing machine leaves no time for that. So start the script from above in one process, wait until it is in step 8, and
 # **kill** it. A killed process cannot save anything.
 
@@ -726,7 +726,7 @@ left = torch.load(work / "killed" / "checkpoint.pt", weights_only=True)
 print("on the disk: a checkpoint of step", left["step"])
 
 # %% [markdown]
-# Now resume it, and compare with the run in one process that was never interrupted.
+# Now resume it, and compare the result with that of the uninterrupted run in one process.
 
 # %%
 resumed, result = pretrain(run, few, work / "killed", resume=True, quiet=True)
@@ -843,8 +843,8 @@ assert list(sampler) != theirs[0] == theirs[3]
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images. Keep the product, and the result stays the same. A step costs three forward passes,
-# and the count divided by the peak is a bound on the time. The roofline is a better bound, because most operations only move bytes; our measured runs
+# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs three forward passes,
+# and the count divided by the peak is a bound on the time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
 # reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
 # sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with the same bits.
 #
