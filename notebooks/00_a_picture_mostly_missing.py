@@ -16,7 +16,7 @@
 # **The promise.** In five minutes, you hide three quarters of a photograph, one of your own if you like, and see a small network reconstruct
 # it. Then you measure how much can be hidden before a network no longer recognises what it sees.
 #
-# Minutes: 15. Needs: Python; for exercises 2 and 3 also a little PyTorch. The other chapters build everything that this one uses.
+# Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the other chapters you build everything that this one uses.
 #
 # After this chapter you can
 #
@@ -73,7 +73,7 @@ print("pixels:", tuple(photo.shape), "patches:", grid[0], "×", grid[1], "=", gr
 
 # %% [markdown]
 # A **patch** is a small square of an image, here 4 × 4 pixels. Hide 75 % of the patches, chosen at random, and let the network
-# `photos-tiny` predict them. It sees the other patches and their positions, and nothing else.
+# `photos-tiny` predict them. The network sees the visible patches and their positions, and nothing else.
 
 
 # %%
@@ -88,10 +88,11 @@ def hide(ratio=0.75, seed=0):
 hide(0.75)
 
 # %% [markdown]
-# *Figure 0.1: a photograph, 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny: a network of 6 million parameters, which
-# was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are pasted from the original. Nothing comes from the hidden patches.*
+# *Figure 0.1: a photograph, 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny, a network of 6 million parameters
+# that was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are
+# pasted from the original. No pixel of the hidden patches is used.*
 #
-# This is the idea of a **masked autoencoder** (MAE): *hide most of an image, and learn by predicting what is missing.* It needs no
+# This is the idea of a **masked autoencoder** (MAE): *hide most of an image, and learn by predicting what is missing.* An MAE needs no
 # labels. To predict the hidden part of a cup, a model has to learn what cups look like.
 #
 # Now move the sliders. How much can you hide before the reconstruction fails?
@@ -100,12 +101,13 @@ hide(0.75)
 book.slider(hide, ratio=(0.05, 0.95, 0.05, 0.9), seed=(0, 9, 1, 0))
 
 # %% [markdown]
-# *Figure 0.2: the same with 90 % hidden. With a running kernel, this figure has sliders for the ratio and for the seed, which chooses the patches.*
+# *Figure 0.2: the same photograph with 90 % hidden. When a kernel is running, sliders set the ratio and the seed, which determines
+# the hidden patches.*
 
 # %% [markdown]
 # ## How much can be hidden?
 #
-# Here are four photographs, with more patches hidden from left to right. None of them was used in training.
+# Here are four photographs. From left to right, more of their patches are hidden. None of the photographs was used in training.
 
 # %%
 ratios = (0.5, 0.75, 0.9, 0.95)
@@ -124,10 +126,11 @@ print(f"visible patches of {wide[0] * wide[1]}:", dict(zip(ratios, counts)))
 plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(photographs), width=6.8)
 
 # %% [markdown]
-# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, plain pixels, mask seed 2). Fine texture is lost first, then
+# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, trained on plain pixel values;
+# mask seed 2). Fine texture is lost first, then
 # details such as eyes. Large shapes survive longest.*
 #
-# Neighbouring patches of an image look alike. Language models such as BERT hide about 15 % of the words. With so few patches hidden, a
+# Neighbouring patches of an image look alike. Language models such as BERT hide about 15 % of the words. If only 15 % of the patches were hidden, a
 # model could average the neighbours of each hidden patch, and would learn little. With 75 % hidden, most patches have few visible
 # neighbours, and the model has to use more of the image.
 
@@ -139,7 +142,7 @@ plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(
 # `fashion-nano`, which is even smaller and was trained on such photographs without labels.
 #
 # The first part of the network is its **encoder**. It sees only the visible patches of a test image, and returns a list of numbers, the
-# **features** of the image. We look up the labelled training images with the most similar features. If most of them are trousers, the
+# **features** of the image. We look up the labelled training images with the most similar features. If most of these images show trousers, the
 # answer is "trousers". This is a **nearest-neighbour** vote (chapter 08). Random guessing is right 10 % of the time.
 #
 # **How much must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
@@ -186,16 +189,16 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, little is lost. Beyond 85 %, accuracy
+# *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, accuracy hardly falls. Beyond 85 %, it
 # falls quickly.*
 #
-# So a quarter of the patches is enough to recognise most images. Chapter 11 measures at which ratio a model *learns* most.
+# So a quarter of the patches is enough to recognise most images. Chapter 11 measures at which ratio a model *learns* the most.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 80 < lost < 97 and right[2] > 60 and right[-1] < 45
 
 # %% [markdown]
-# Does the reconstruction get better when less is hidden? Here is the squared error of the hidden patches of the same test images.
+# Does the reconstruction get better when less is hidden? Here is the squared error on the hidden patches of the same test images.
 
 
 # %%
@@ -225,23 +228,25 @@ plots.curves(
 # everywhere would give an error of about 1. fashion-nano predicts only the pattern inside each patch. The brightness and contrast of hidden
 # patches come from the original (chapter 06), which lowers these errors.*
 #
-# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, it rises again, because the model always had
-# twelve visible patches in training and never more.
+# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, the error rises again, because in training
+# the model always saw exactly twelve patches.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
 
 # %% [markdown]
-# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such pictures of ImageNet and COCO
-# > with 80 % hidden (Figures 2 and 3), and with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works best. Those images have
-# > 224 × 224 pixels, and the model, ViT-L with its decoder, has 330 million parameters. Its training took 15.4 hours on 128 TPU cores (Table 2,
+# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such reconstructions of images
+# > from ImageNet and COCO with 80 % hidden (Figures 2 and 3), and
+# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works best. Those images have
+# > 224 × 224 pixels, and the model, a large vision transformer (ViT-L) with its decoder, has 330 million parameters.
+# > Training took 15.4 hours on 128 TPU cores (Table 2,
 # > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
 
 # %% [markdown]
 # ## The authors' model on your photograph
 #
-# This cell is optional. It downloads the authors' ViT-L with a decoder for plain pixels, about 1.3 GB, and reconstructs your photograph in 224 × 224
-# pixels. Their weights are for non-commercial use. Set `LARGE` to `True` to run it. It was not run for this page.
+# The next cell is optional. It downloads the authors' ViT-L with a decoder for plain pixels (about 1.3 GB) and reconstructs your photograph at
+# 224 × 224 pixels. The authors' weights are for non-commercial use only. Set `LARGE` to `True` to run the cell. It was not run for this page.
 
 # %%
 LARGE, figure = False, None
@@ -278,12 +283,12 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a **stub**, which is a function whose body you write, and a check. The check confirms a right answer, and names the
+# Each exercise has a **stub** (a function whose body you write) and a check. The check confirms a right answer, and names the
 # mistake if it recognises one.
-# The minutes at the top of each chapter do not include its exercises.
+# The time given at the top of each chapter does not include the exercises.
 #
-# **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` pixels, and the share
-# `ratio` of them is hidden. Round to the nearest whole patch.
+# **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share
+# `ratio` of the squares is hidden. Round to the nearest whole patch.
 #
 # <details><summary>Hint</summary>
 #
@@ -314,7 +319,8 @@ check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
 # **2 ★★ Hide a rectangle.** Return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
-# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` is (rows, columns) of the whole image. `user_mask` turns the tensor into a mask
+# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` gives the (rows, columns)
+# of the whole image. `user_mask` turns the tensor into a mask
 # for the model.
 #
 # <details><summary>Hint</summary>
@@ -355,7 +361,7 @@ def with_a_hole(tall=10, wide=10):
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hide_rectangle, this cell hides the middle of your photograph."
 
 # %% [markdown]
-# One large hole is harder to fill than many small ones, even if it hides much less: patches in its middle have no visible neighbours.
+# One large hole is harder to fill than many small ones, even if it hides much less: the patches in its middle have no visible neighbours.
 # Chapter 02 returns to this.
 #
 # **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. All three arguments
@@ -400,7 +406,8 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # ## Summary
 #
 # A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that three quarters
-# can be hidden before much is lost. Beyond nine tenths, small test images of clothes are no longer recognised. Visible patches in a reconstruction are
+# can be hidden before much is lost. Beyond about nine tenths, fewer than half of the small test images of clothes are
+# recognised. Visible patches in a reconstruction are
 # pasted from the original.
 #
 # ## Five questions
@@ -408,16 +415,17 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # 1. What does the model see, and what does it predict?
 # <details><summary>Answer</summary>It sees the visible patches and their positions. It predicts the pixels of the hidden patches.</details>
 #
-# 2. How many of 49 patches are visible at 75 % hidden?
+# 2. How many of 49 patches are visible when 75 % are hidden?
 # <details><summary>Answer</summary>49 × 0.25 = 12.25, so 12.</details>
 #
 # 3. Which pixels of a reconstruction are original?
 # <details><summary>Answer</summary>Those of the visible patches. The model is not trained to predict them, so its predictions there are useless.</details>
 #
-# 4. Why is hiding 15 % too easy for images?
-# <details><summary>Answer</summary>Neighbouring patches look alike, so a model can average the visible neighbours and need not know what the image shows.</details>
+# 4. Why is the task too easy if only 15 % of an image is hidden?
+# <details><summary>Answer</summary>Neighbouring patches look alike, so a model can average the visible neighbours
+# without knowing what the image shows.</details>
 #
 # 5. Did the model need labels?
-# <details><summary>Answer</summary>No. Only the measurement used them, in the nearest-neighbour vote.</details>
+# <details><summary>Answer</summary>No. Labels were used only for the measurement, in the nearest-neighbour vote.</details>
 #
-# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again in one line.
+# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again, with one line for each.

@@ -57,23 +57,23 @@ from minimae.data.photos import photograph
 # ## Why patches?
 #
 # The network of this book is a transformer. Its input is a *sequence of tokens*, each of them a vector. An image is not a sequence: it is a
-# grid of pixels. So we first have to turn it into one.
+# grid of pixels. So we first have to turn the image into a sequence.
 #
-# We could use every pixel as a token. A photograph of 224 × 224 pixels would become 50,176 tokens, and attention (chapter 03) compares
-# every token with every other: 2.5 billion pairs in each layer. And a single pixel says almost nothing.
+# We could use every pixel as a token. A photograph of 224 × 224 pixels would become 50,176 tokens, and attention (chapter 03) would compare
+# every token with every other: 2.5 billion pairs in each layer. Besides, a single pixel contains almost no information.
 #
 # Instead we use small rectangles, usually squares: **patches**. They do not overlap, and together they cover the image. Each patch is
-# written as a vector of its pixel values. This step is simple, but a mistake in it raises no error, as you will see in the lab.
+# written as a vector of its pixel values. This step is simple, but a mistake in it raises no error, as you will see in the section "Break it".
 
 # %% [markdown]
 # ## Four patches, by hand
 #
-# Take a grey image of 4 × 4 pixels, so each pixel is one number. Number the pixels in reading order: 0 to 3 in the first row, 4 to 7 in
+# Take a grey image of 4 × 4 pixels, in which each pixel is one number. Number the pixels in reading order: 0 to 3 in the first row, 4 to 7 in
 # the second, and so on. The patches have 2 × 2 pixels.
 #
 # - The first patch is the upper left corner. Row by row it holds 0, 1, then 4, 5.
 # - The second patch is to its right: 2, 3, 6, 7.
-# - Then come the lower left, 8, 9, 12, 13, and the lower right, 10, 11, 14, 15.
+# - Then come the lower left corner (8, 9, 12, 13) and the lower right corner (10, 11, 14, 15).
 
 # %%
 numbers = torch.arange(16).reshape(1, 1, 4, 4)  # b c height width
@@ -85,7 +85,7 @@ plots.numbers_and_patches(numbers[0, 0].numpy(), (2, 2))
 # %% [markdown]
 # *Figure 1.1: sixteen pixels and their four patches. Each row on the right is one patch.*
 #
-# The first patch is 0, 1, **4**, 5. In memory, the sixteen numbers are stored in the order 0 to 15, so patch 0 skips 2 and 3. A `reshape`
+# The first patch is 0, 1, **4**, 5. In memory, the sixteen numbers are stored in the order 0 to 15, so patch 0 has to skip 2 and 3. A `reshape`
 # cannot do this: it never moves a number, and only changes where rows end.
 
 # %% tags=["nbval-check-output"]
@@ -98,7 +98,7 @@ print("wanted  :", by_hand.tolist()[0])
 #
 # <details><summary>Hint</summary>
 #
-# A row of the grid is full after `w` patches: `divmod(i, w)`. Then go from patches to pixels.
+# A row of the grid has `w` patches, so use `divmod(i, w)`. Then convert patches to pixels.
 # </details>
 
 
@@ -126,13 +126,13 @@ check.ch01_corner_of(solution_corner_of)
 # %% [markdown]
 # ## One string
 #
-# The library einops describes such a rearrangement by a string. This one is used in the whole book:
+# The library einops describes such a rearrangement with a string. The following string is used throughout the book:
 #
 # ```
 # b c (h p1) (w p2)  ->  b (h w) (p1 p2 c)
 # ```
 #
-# Left of the arrow is the input, right of it the output. Every name is an axis.
+# The input is on the left of the arrow, and the output is on the right. Every name stands for an axis.
 #
 # | axis | meaning | 4 × 4 example | 224 × 224 photograph |
 # |---|---|---|---|
@@ -145,7 +145,7 @@ check.ch01_corner_of(solution_corner_of)
 #
 # Brackets combine axes into one. On the left they *split* an axis: the height of the image is `(h p1)`, which means `h` bands of `p1` pixel
 # rows each. In a bracket, **the last axis changes fastest**, like the last digit of a counter. With bands of 4 rows, pixel row 5 is
-# row 1 of band 1.
+# row 1 of band 1 (counting from 0).
 #
 # On the right, brackets *join* axes: `(h w)` lists the patches in reading order, and `(p1 p2 c)` lists the values inside one patch.
 
@@ -158,7 +158,7 @@ print("image  ", tuple(numbers.shape), "-> patches", tuple(patches.shape), "· a
 # %% [markdown]
 # We gave `p1` and `p2`. Einops works out the rest: 4 rows in bands of 2 make 2 bands.
 #
-# Now watch the string at work, on a photograph of 96 × 128 pixels with patches of 32 × 32. (Models use smaller patches. These are large so
+# Now watch what the string does to a photograph of 96 × 128 pixels with patches of 32 × 32. (Models use smaller patches. These are large so
 # that you can see them.)
 
 # %%
@@ -176,7 +176,7 @@ plots.moving_grid(pieces.numpy(), (3, 4))
 # *Figure 1.2: what the string does. `(h p1)` cuts the image into bands, `(w p2)` cuts the bands into patches, and `(h w)` puts the bands one after another.
 # Photograph: Chelsea, from scikit-image (Stéfan van der Walt, CC0).*
 #
-# In the last row the colours come band by band: blue, orange, green. That is `(h w)`. With `(w h)` you would get the first column from top
+# In the last row the colours come band by band: blue, orange, green. That is the order `(h w)`. With `(w h)` you would get the first column from top
 # to bottom, then the second, so the colours would alternate.
 #
 # Move the slider to see the steps in between.
@@ -207,11 +207,11 @@ plots.inside_a_patch(one.numpy())
 
 # %% [markdown]
 # *Figure 1.4: the same eighteen values in two orders. This book and the authors' code use the upper one. Data: the suit
-# in the astronaut's photograph from scikit-image (NASA, public domain), averaged over squares of 32 pixels.*
+# in the photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32 pixels.*
 #
-# Does the order matter? Not for learning: a linear layer works with any order, as long as it is *always the same*. But a convolution stores
-# its weights in the lower order, `(c p1 p2)`. If you move weights from one kind of model to the other, you have to reorder them. If you
-# forget, the shapes still fit, there is no error, and the model gets meaningless patches.
+# Does the order matter? Not for learning: a linear layer works with any order, as long as the order is *always the same*. But a convolution stores
+# its weights in the lower order, `(c p1 p2)`. If you copy weights between a convolution and a linear layer, you have to reorder them. If you
+# forget, the shapes still fit, there is no error, and the tokens are meaningless.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(one.flatten()[3:6], one[0, 1])  # values 3, 4, 5 of the vector: the second pixel
@@ -312,8 +312,8 @@ patchify = book.use(check.ch01_patchify, my_patchify, patchify)
 # The way back is the same string with both sides swapped. But one thing is missing: twelve patches may be 3 rows of 4, 4 rows of 3, or one
 # row of 12. The sequence does not contain that information, so the inverse needs the grid as an argument.
 #
-# **3 ★★ Unpatchify.** Write the inverse. Raise a `ValueError` if the patches do not fill the grid, or if their values are not a whole number of
-# channels.
+# **3 ★★ Unpatchify.** Write the inverse. Raise a `ValueError` if the patches do not fill the grid, or if the number of values in a patch is not
+# a multiple of `p1 · p2`.
 #
 # <details><summary>Hint</summary>
 #
@@ -397,7 +397,7 @@ plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 # %% [markdown]
 # ## Where this lives
 #
-# These functions are in `minimae/model/patches.py`, statement for statement. The folded cell compares them with those of this chapter.
+# The same functions, statement for statement, are in `minimae/model/patches.py`. The folded cell compares them with those of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(patchify(photo, 16), minimae.patchify(photo, 16))
@@ -425,8 +425,8 @@ plots.cut_lines(square[0].permute(1, 2, 0).numpy(), [(56, 56), (32, 32), (16, 16
 # *Figure 1.6: one photograph, four patch sizes. The left eye nearly fits into one patch of 56 pixels. With patches of 16 pixels it covers about
 # a dozen.*
 #
-# Smaller patches show the model finer detail. Why not use 8 pixels? Because of attention: in every layer, every token is compared with every
-# token, including itself. If you halve the patch, from 16 to 8 pixels, **how many times as many comparisons are there?** Change the 4 if you
+# Smaller patches show the model finer detail. Why not use 8 pixels? Because of attention: in every layer, every token is compared with all
+# tokens, including itself. If you halve the patch size from 16 to 8 pixels, **how many times as many comparisons are there?** Change the 4 if you
 # disagree.
 
 # %%
@@ -447,7 +447,7 @@ book.reveal("pairs-at-8", pairs(8) / pairs(16), unit="times as many")
 # %% [markdown]
 # *Figure 1.7: your guess and the answer.*
 #
-# Half the patch size gives four times the tokens and **sixteen** times the pairs: tokens grow like $1/p^2$, pairs like $1/p^4$.
+# Half the patch size gives four times the tokens and **sixteen** times the pairs: tokens grow in number like $1/p^2$, and pairs like $1/p^4$.
 
 # %% tags=["nbval-check-output"]
 for patch in (32, 16, 14, 8):
@@ -461,7 +461,7 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 # *Figure 1.8: tokens of a 224-pixel colour image, and numbers in each token. The product is always 150,528. Dashed: the paper's 16 pixels.*
 #
 # There is a second reason against small patches, and it matters for masking. A hidden patch should be hard to guess. If patches are tiny,
-# their neighbours give the answer away, and the model only learns to interpolate. `photos-tiny` of chapter 00 reads images of 64 pixels in
+# their neighbours give the answer away, and the model learns only to interpolate. `photos-tiny` of chapter 00 reads images of 64 pixels in
 # patches of 4: 256 tokens of 48 numbers.
 
 # %% [markdown]
@@ -470,8 +470,8 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 # A transformer does not read the 768 raw values. A linear layer first turns each patch into a token of width `d`. Each of the `d` numbers is the
 # dot product of the patch with a learned pattern. The layer is the same for every patch, and it is called the **patch embedding**.
 #
-# Many models write it as a convolution with kernel 16 and stride 16. A convolution computes the dot product of its kernel with a window of the
-# image, then moves the window by the stride. If stride and kernel are equal, the windows are exactly our patches. So both must give the same
+# Many models write this layer as a convolution with kernel 16 and stride 16. A convolution computes the dot product of its kernel with a window of the
+# image, then moves the window by the stride. If stride and kernel are equal, the windows are exactly our patches. So the two layers give the same
 # result if the weights are in the right order: `d (p1 p2 c)` for the linear layer, `d c p1 p2` for the convolution.
 
 # %%
@@ -490,8 +490,8 @@ print("convolution      b d h w :", tuple(convolution(square.double()).shape))
 print("equal:", torch.allclose(by_linear, by_convolution, rtol=0, atol=1e-12))
 
 # %% [markdown]
-# To *see* it, replace the random patterns by three simple ones: right minus left, bottom minus top, and brightness. Each dot product gives one
-# number for each patch. Arranged on the grid, they form a small map.
+# To *see* this, replace the random patterns with three simple ones: right minus left, bottom minus top, and brightness. Each dot product gives one
+# number for each patch. Arranged on the grid, these numbers form a small map.
 
 # %%
 ramp = torch.linspace(-1, 1, 16)
@@ -513,8 +513,8 @@ plots.picture_table(cells, columns=("photograph", "pattern", "linear layer", "co
 # *Figure 1.9: three simple patterns and their dot products with the 196 patches, by a linear layer on patches and by a
 # convolution with stride 16. Bright means large; each map has its own scale.*
 #
-# Why does this book cut patches first? Because a masked autoencoder throws away three quarters of them *before* it computes anything. From
-# a sequence of patches you can keep only some. A convolution always processes the whole image.
+# Why does this book cut patches first? Because a masked autoencoder throws away three quarters of them *before* it computes anything. You
+# can keep just some patches of a sequence, but a convolution always processes the whole image.
 #
 # One coincidence is confusing. A patch has 768 numbers, and the tokens of ViT-B are 768 wide. These are two different quantities: in
 # ViT-L the layer maps the same 768 numbers to 1024.
@@ -525,11 +525,11 @@ for name in ("base", "large", "huge"):
     print(f"{name:5}: {s.grid[0] * s.grid[1]} patches of {s.values} numbers -> tokens {s.width} wide")
 
 # %% [markdown]
-# > **Paper.** Section 3, "Masking": an image is divided into regular patches that do not overlap, following ViT. ViT-B and ViT-L have patches of
-# > 16 pixels, ViT-H of 14: 256 tokens of 588 numbers at 224 pixels. The authors' code embeds patches by a convolution with a stride, whose
+# > **Paper.** Section 3, "Masking": as in ViT, an image is divided into regular patches that do not overlap. ViT-B and ViT-L have patches of
+# > 16 pixels. ViT-H has patches of 14: 256 tokens of 588 numbers at 224 pixels. The authors' code embeds patches with a strided convolution, whose
 # > weights are initialised like those of a linear layer.
-# > **Our deviation.** A linear layer on the visible patches, and only on those. The numbers are the same (above, and in
-# > `tests/model/test_patches.py`, to 1e-12 in float64), for a quarter of the work in this layer. And images and patches need not be square.
+# > **Our deviation.** We apply a linear layer to the visible patches only. It gives the same numbers (to 1e-12 in float64: see above and
+# > `tests/model/test_patches.py`) with a quarter of the work in this layer. Images and patches need not be square.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert tokens.shape == (1, 14 * 14, 16 * 16 * 3) and tokens.numel() == square.numel()
@@ -553,7 +553,7 @@ theirs = {name: rearrange(small, string, **lengths) for name, string in strings.
 assert all(x.shape == patchify(small, 12).shape for x in theirs.values())
 
 # %% [markdown]
-# Give their patches to *our* `unpatchify`, and look at the result. The three are in random order.
+# Give their patches to *our* `unpatchify`, and look at the results. They are in random order.
 
 # %%
 shuffled = [list(strings)[i] for i in torch.randperm(3, generator=torch.Generator().manual_seed(4))]
@@ -567,7 +567,7 @@ plots.picture_table([[x[0].permute(1, 2, 0) for x in shown]], columns=("the imag
 #
 # **Which result belongs to which string? And what does each token contain?**
 #
-# A colleague says: "A test would have caught that. Patchify, unpatchify, compare." But each of the three also wrote an inverse: their own
+# A fourth colleague says: "A test would have caught that. Patchify, unpatchify, compare." But each of the first three also wrote an inverse: their own
 # string with both sides swapped. **How many of the three fail this round trip?**
 
 # %%
@@ -592,7 +592,7 @@ book.reveal("caught", caught, unit="of three")
 # None of them fails. Each string moves the numbers, and its inverse moves them back. A round trip shows that nothing is lost. It does not
 # show that a token is a patch.
 #
-# Does it matter? Let each colleague hide the same 108 of 144 tokens, in their own order, and put the image together again.
+# Does a wrong order matter? Let each of the three hide the same 108 of 144 tokens, in their own order, and put the image together again.
 
 # %%
 hidden = torch.randperm(144, generator=torch.Generator().manual_seed(0))[:108]
@@ -615,13 +615,15 @@ plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 # themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as any other. It fails
 # only with weights, targets or images that were made with the right string.
 #
-# **A is ii**, `(p1 h)`: the brackets on the left are in the wrong order. Now `h` changes fastest, so a band is every twelfth row. Each token is
+# **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band
+# consists of every twelfth row. Each token is
 # a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of them are hidden, every hidden pixel still has
-# visible pixels next to it. The model only needs to interpolate: the loss looks excellent, and it learns little.
+# visible pixels next to it. The model only needs to interpolate: the loss looks excellent, but the model learns little.
 #
-# **C is iii**, `p1` and `w` swapped on the right: `(h p1)` is one row of pixels, and `(w p2 c)` is everything in it. A token is a row of
+# **C is iii**, where `p1` and `w` are swapped on the right: `(h p1)` counts rows of pixels, and `(w p2 c)` lists all values
+# in a row. A token is a row of
 # pixels, and the mask hides stripes. The shape is right only by accident: there are 144 rows of pixels and 144 patches. At 224 pixels
-# and patches of 16 the shape would be 224 × 672, and you would notice. Test with sizes that differ from each other.
+# and patches of 16 the shape would be 224 × 672, and you would notice. Test with sizes that are all different.
 # </details>
 #
 # The test that catches all three is the one from the beginning of this chapter: sixteen numbers, by hand.
@@ -635,13 +637,13 @@ for name, string in strings.items():
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Which order?** You get a function `cut(images, patch)` and cannot look inside. It takes images `b c height width`
-# and a pair (p1, p2), and returns a tensor of the shape of patches. In which order does it list the values of a patch? Return `"p1 p2 c"`,
-# `"c p1 p2"`, or whichever of the six orders it is, and `"none"` if its rows are not patches at all.
+# **4 ★★★ Which order?** You get a function `cut(images, patch)` whose code you cannot see. It takes images `b c height width`
+# and a pair (p1, p2), and returns a tensor that has the shape of patches. In which order does it list the values of a patch? Return `"p1 p2 c"`,
+# `"c p1 p2"`, or another of the six orders, or `"none"` if the rows of the tensor are not patches at all.
 #
 # <details><summary>Hint</summary>
 #
-# Make an image of your own to try it on. Which sizes must differ, so that no two orders give the same result? `rearrange` is allowed, and
+# Make an image of your own to test `cut`. Which sizes must differ so that no two orders give the same result? `rearrange` is allowed, and
 # `itertools.permutations` helps.
 # </details>
 
@@ -673,14 +675,14 @@ def solution_order_of(cut) -> str:
 check.ch01_order_of(solution_order_of)
 
 # %% [markdown]
-# Run it on your `patchify`, and on any other implementation before you load weights that were trained with it.
+# Run `order_of` on your `patchify`. Before you load weights that were trained with another implementation, run it on that one as well.
 
 # %% [markdown]
 # ## Summary
 #
 # To turn an image into a sequence of patches, you only move numbers: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left cut
 # bands and patches. Those on the right put the patches in a row and list each one pixel by pixel, with the channels of a pixel side by
-# side. The same string with its sides swapped is the inverse, but it needs the grid. At 224 pixels and patches of 16 there are 196 tokens
+# side. The same string with its sides swapped is the inverse, but it needs the grid. At 224 pixels with patches of 16 there are 196 tokens
 # of 768 numbers; half the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution with a
 # large stride. A round trip cannot show that the patches are right. Check sixteen numbers by hand.
 #
@@ -698,11 +700,11 @@ check.ch01_order_of(solution_order_of)
 # <details><summary>Answer</summary>The sequence of n patches does not contain the number of rows and columns: 12 may be 3 × 4, 4 × 3 or
 # 2 × 6.</details>
 #
-# 4. An image of 448 × 448 pixels, patches of 14, three channels. How many tokens are there, and how many numbers does each have?
+# 4. An image has 448 × 448 pixels and three channels, and is cut into patches of 14. How many tokens are there, and how many numbers does each have?
 # <details><summary>Answer</summary>448 / 14 = 32, so 32 · 32 = 1,024 tokens. 14 · 14 · 3 = 588 numbers each.</details>
 #
 # 5. You copy a patch embedding from a convolution into a linear layer with `weight.flatten(1)`. The shapes fit. What is wrong?
-# <details><summary>Answer</summary>The order. Flattened, the convolution's weight is (c p1 p2); the patches here are (p1 p2 c). It must be
-# permuted first.</details>
+# <details><summary>Answer</summary>The order is wrong. Each row of the flattened weight is (c p1 p2), but the patches here are (p1 p2 c). Permute
+# the weight first.</details>
 #
-# Next: [02 · Masking by shuffling](02_masking_by_shuffling.ipynb), where most of the patches are taken away.
+# Next: [02 · Masking by shuffling](02_masking_by_shuffling.ipynb), where you hide most of the patches.

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 02 · Masking by shuffling
 #
-# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you measure why it
-# helps to hide so much.
+# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a measurement
+# why it helps to hide so much.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -66,15 +66,15 @@ from minimae.model.patches import Pair, pair
 # An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. Which two? All pairs should be equally
 # likely. You could write the numbers on six cards, shuffle them, and keep the first two.
 #
-# A computer shuffles by sorting: it gives each patch a random number, the **noise**, and sorts the patches by it. Take a pencil and do it.
+# A computer shuffles by sorting: it gives each patch a random number, the **noise**, and sorts the patches by it. Take a pencil and do the same.
 #
 # | patch | 0 | 1 | 2 | 3 | 4 | 5 |
 # |---|---|---|---|---|---|---|
 # | noise | 0.35 | 0.20 | 0.81 | 0.94 | 0.08 | 0.57 |
 #
-# 1. **Sort.** Patch 4 has the smallest number, then come 1, 0, 5, 2, 3. The list 4, 1, 0, 5, 2, 3 is the *order*.
+# 1. **Sort.** Patch 4 has the smallest number; then come patches 1, 0, 5, 2, 3. The list 4, 1, 0, 5, 2, 3 is the *order*.
 # 2. **Cut.** The first two, 4 and 1, are *kept*. The other four, 0, 5, 2, 3, are *masked*.
-# 3. **Put back.** Write down the index at which each patch is in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4,
+# 3. **Put back.** For each patch, write down its index in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4,
 #    and so on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
 #
 # **1 ★ Undo it.** Compute *restore* from the order, in plain Python and without tensors.
@@ -103,7 +103,8 @@ def solution_inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
-# For tensors, `argsort` does both steps. It returns the indices that sort a list. Sort the noise, and you get the order. Sort the *order*,
+# For tensors, `argsort` computes both the order and restore.
+# It returns the indices that sort a list. Sort the noise, and you get the order. Sort the *order*,
 # 4, 1, 0, 5, 2, 3, and you get restore: its smallest number, 0, is at index 2, the next, 1, is at index 1, and so on.
 
 # %%
@@ -151,7 +152,7 @@ plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 # ## A mask is two lists
 #
 # A mask consists of two lists for each image of a batch: the kept patches `b k` and the masked patches `b m`. Both stay in the order of the
-# shuffle. Everything else follows from these two lists, so it is computed when it is needed.
+# shuffle. Everything else is computed from these two lists when it is needed.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -184,13 +185,13 @@ class Mask:
 
 # %% [markdown]
 # In the binary form **1 means removed**, here and in the authors' code. Some other libraries do the opposite, so check before you pass a
-# mask from one to the other.
+# mask from one library to another.
 #
 # **2 ★★ Random masking.** Write the masking of the paper for a whole batch: sort the noise of each image, cut, and return a `Mask`.
 #
 # <details><summary>Hint</summary>
 #
-# `noise.argsort(dim=1)` sorts each row of `b n`. Then two slices.
+# `noise.argsort(dim=1)` sorts each row of `b n`. Then take two slices.
 # </details>
 
 
@@ -228,11 +229,11 @@ def mask_from_noise(noise: Tensor, keep: int) -> Mask:
 mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_from_noise)
 
 # %% [markdown]
-# With a list of indices we can take tokens from a sequence. Each image has its own list, so `tokens[:, keep]` is wrong: it takes the lists of
-# *all* images from *every* image.
+# With a list of indices we can take tokens from a sequence. Each image has its own list, so `tokens[:, keep]` is wrong: it applies the lists of
+# *all* images to *every* image.
 #
 # **3 ★★ Take.** Take the tokens at the given indices; each image has its own list. If `tokens` has only two axes, `n d`, it is one table
-# for the whole batch (chapter 03 uses that for positions). Do not use a loop.
+# for the whole batch (chapter 03 uses such a table for positions). Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -262,8 +263,8 @@ def solution_my_take(tokens, index):
 check.ch02_take(solution_my_take)
 
 # %% [markdown]
-# The package's version is folded below. It lays all images end to end, so that patch 3 of image 2 is row 2·n + 3, and copies whole rows. That is
-# faster than `gather`.
+# The package's version is folded below. It lays the patches of all images end to end, so that patch 3 of image 2 is row 2·n + 3. Then it copies
+# whole rows, which is faster than `gather`.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -312,14 +313,14 @@ plots.picture_table([list(row) for row in pictures], rows=("all patches", "maske
 
 # %% [markdown]
 # *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask, and each keeps 12 patches. Bottom
-# row: the content of the tensor `visible`. It does not say where a patch comes from; chapter 03 adds positions for that.*
+# row: the content of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
 
 # %% [markdown]
 # ## How many are kept?
 #
-# 75 % of 196 patches are hidden, so 49 stay. But 75 % of 18 leaves 4.5. The package rounds halves up, so `keep_count(18, 0.75)` is 5.
+# 75 % of 196 patches are hidden, so 49 stay. But hiding 75 % of 18 would leave 4.5. The package rounds halves up, so `keep_count(18, 0.75)` is 5.
 #
-# Much code writes `int(n * (1 - ratio))` instead. At a ratio of 90 %, that goes wrong:
+# Many programs use `int(n * (1 - ratio))` instead. At a ratio of 90 %, this goes wrong:
 
 # %% tags=["nbval-check-output"]
 for n in (10, 100, 200):
@@ -327,17 +328,18 @@ for n in (10, 100, 200):
 
 # %% [markdown]
 # Of ten patches, *none* is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds it down to 0.
-# There is no error, and the encoder is trained on nothing. At the sizes of the paper both agree: 49 of 196 (ViT-B and ViT-L) and 64 of 256
-# (ViT-H). So the mistake shows only when you change the ratio. (The function is in the appendix.)
+# There is no error, and the encoder is trained on nothing. At 75 % and the sizes of the paper,
+# both formulas agree: 49 of 196 (ViT-B and ViT-L) and 64 of 256
+# (ViT-H). So the mistake appears only when you change the ratio. (The code of `keep_count` is in the appendix.)
 
 # %% [markdown]
 # ### Why do all images keep the same number?
 #
-# There is a simpler way to hide 75 %: for each patch, toss a coin that says "keep" with probability 1/4. On average 49 of 196 patches are
+# There is a simpler way to hide 75 %: toss a biased coin for each patch, and keep the patch with probability 1/4. On average 49 of 196 patches are
 # kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and computing time
 # is spent on the padding.
 #
-# How often do the coins keep exactly 49? **Guess: in what share of the images (in %)?**
+# How often are exactly 49 patches kept? **Guess: in what share of the images (in %)?**
 
 # %%
 book.predict("coin-exact", 25,
@@ -351,7 +353,7 @@ book.reveal("coin-exact", round(100 * exactly, 1), unit="% of the images keep ex
 # *Figure 2.4: your guess, and the share from the binomial distribution.*
 #
 # Sorting gives an exact count without a loop and without padding, and every set of 49 patches is equally likely. This is *sampling
-# without replacement*. The paper says "following a uniform distribution".
+# without replacement*. The paper describes it as "following a uniform distribution".
 
 # %% [markdown]
 # ## Masks that can be repeated
@@ -388,11 +390,12 @@ plots.mask_table(
 # %% [markdown]
 # *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
 #
-# With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes with the batch size, with the number of workers, or
-# when a run is stopped and resumed. Then an experiment cannot be repeated exactly.
+# With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes if you change the batch size or the number of workers,
+# or if you stop and resume a run. So an experiment cannot be repeated exactly.
 #
 # The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
-# function `uniforms` is a hash of them. So the mask depends on the image and the epoch, and on nothing else that changes. The appendix
+# function `uniforms` hashes them: it turns them into a number that looks random.
+# So the mask depends on the image and the epoch, and on nothing else that changes. The appendix
 # shows how the hash works.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -402,7 +405,7 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (Figure 6). All of them are a sort with different numbers.
+# The paper compares three ways to choose the hidden patches (Figure 6). Each of them is a sort, but of different numbers.
 #
 # **Random** sorts the noise itself.
 
@@ -413,9 +416,9 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
 
 # %% [markdown]
-# **Grid** keeps one patch of every 2 × 2, on a regular lattice. How can a sort do that? Add 1 to the noise of every patch that is *not* on
-# the lattice. Noise is below 1, so patches on the lattice come first. If the lattice has too few patches, some of the others are kept as
-# well; if it has too many, some of them are masked. So the count is always exact. One more random number per image shifts the lattice.
+# **Grid** keeps one patch of every 2 × 2 patches, on a regular lattice. How can a sort do that? Add 1 to the noise of every patch that is *not* on
+# the lattice. Noise is below 1, so patches on the lattice come first. If the lattice has too few patches, some patches off the lattice are
+# kept as well; if it has too many, some of its patches are masked. So the count is always exact. One more random number per image shifts the lattice.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -435,7 +438,8 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # %% [markdown]
 # **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio,
 # its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and
-# those that were never covered are kept first. Inside one rectangle the noise decides, which trims the last one to the exact count. The
+# those that were never covered are removed last. Inside a rectangle the noise decides the order, so the last rectangle is trimmed to the exact
+# count. The
 # function is folded. Its loop runs over the rectangles, and step `i` places the `i`-th rectangle of every image.
 
 
@@ -465,7 +469,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(-(rearrange(turn, "b h w -> b (h w)") + ties), n - to_mask)
 
 # %% [markdown]
-# One function makes masks with any of the three. It draws as many random numbers as the sampler needs.
+# One function makes masks with any of the three samplers. It draws as many random numbers as the sampler needs.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -498,7 +502,7 @@ plots.under_masks(cat[0].permute(1, 2, 0).numpy(), below)
 
 # %% [markdown]
 # *Figure 2.6: the same photograph under the four settings of the paper's Table 1f, for two sample ids (seed 0, epoch 0, patches of 16 × 16
-# pixels). Under grid you can still see a coarse picture of the whole cat. Under block you see a part of it in full detail.*
+# pixels). Under a grid mask you still see a coarse picture of the whole cat. Under a block mask you see part of the cat in full detail.*
 #
 # Do the samplers keep every patch equally often?
 
@@ -516,7 +520,7 @@ plots.how_often_kept(kept_by)
 # 95 of 100 patches should be between 23.7 and 26.3 %.*
 #
 # Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
-# the encoder sees a corner in about five images of six, and the middle in about one of fifty.
+# the encoder sees a corner in about five out of six images, and the middle in about one out of fifty.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert kept_by["block, 75 %"][0, 0] > 75 and kept_by["block, 75 %"][7, 7] < 4
@@ -525,12 +529,12 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # %% [markdown]
 # ## Why so much?
 #
-# BERT, a language model, hides 15 % of the words, and predicting them is hard enough. Images are more redundant. A hidden patch of fur
+# BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant. A hidden patch of fur
 # between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network learns only to average.
 #
 # How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with weights
-# 1 / distance⁴, so near pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the mean of the visible
-# ones. An error of 100 means: no better than this baseline.
+# 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the mean of the visible
+# ones. An error of 100 means that averaging is no better than this baseline.
 
 # %%
 crops = photos("test", image=56, count=140).pixels.float() / 255
@@ -550,7 +554,8 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# The data are 140 crops of photographs, each 56 × 56 pixels, cut into 14 × 14 patches of 4 × 4, so 196 as in the paper. **Sketch the curve: the
+# The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4: 196 patches, as in the paper.
+# **Sketch the curve: the
 # error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.** 0 is perfect, 100 is the baseline.
 
 # %%
@@ -577,8 +582,8 @@ book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="
 # seed 0).*
 #
 # With 10 % or 25 % hidden, averaging removes more than four fifths of the baseline's error, although it has learned nothing. At 75 % its
-# error is about twice as large as at 10 %, and then the curve rises steeply: copying from the neighbours no longer works. Now the other
-# samplers.
+# error is about twice as large as at 10 %, and then the curve rises steeply: averaging the neighbours no longer works. Next, compare
+# the other samplers.
 
 # %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
@@ -591,7 +596,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 2.9: the same for the three samplers. Below 75 %, grid keeps the whole lattice and further patches at random.*
+# *Figure 2.9: the same error for all three samplers. Below 75 %, grid keeps the whole lattice and some random patches.*
 
 # %%
 some = [4, 19, 16]
@@ -605,9 +610,9 @@ cells = [[stage[i] for stage in stages] for i in some]
 plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "block 75 %", "averaged", "grid 75 %", "averaged"), width=9.2)
 
 # %% [markdown]
-# *Figure 2.10: three of the 140 crops with 75 % hidden, and filled by averaging. Visible patches are the original's.*
+# *Figure 2.10: three of the 140 crops with 75 % hidden, and then filled in by averaging. Visible patches are those of the original.*
 #
-# Compare this with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
+# Compare these errors with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
 #
 # | sampling | hidden | fine-tuned | linear probe |
 # |---|---|---|---|
@@ -616,26 +621,26 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # | block | 75 % | 82.8 | 63.9 |
 # | grid | 75 % | 84.0 | 66.0 |
 #
-# Grid is the easy task: every hidden patch has a visible neighbour, averaging does well, and the network learns less. Block at 75 % is very hard:
-# large regions have no visible patch at all. Random at 75 % is between the two, and it is best.
+# Grid is the easiest task: every hidden patch has a visible neighbour, averaging does well, and the network learns less. Block at 75 % is very hard:
+# large regions have no visible patch at all. Random at 75 % lies between the two, and gives the best accuracy.
 #
 # This experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder
-# than random at 90 %, and yet the encoder becomes fairly good. Only training can show which ratio is best. In the paper's Figure 5 the
-# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats this on a small scale.
+# than random at 90 %, and yet training with it gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5 the
+# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats this experiment on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
-# > **Our deviation.** The noise is computed from an address instead of drawn from a generator. The kept count is rounded; at the paper's sizes
+# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's sizes
 # > truncation gives the same 49 and 64. The two lists are enough, so the tokens themselves are never shuffled. For blocks the paper only cites
-# > BEiT; ours are rectangles of at least 8 % of the patches (the last one trimmed) with aspect ratios between 0.3 and 1 / 0.3.
+# > BEiT; our blocks are rectangles of at least 8 % of the patches (the last one trimmed) with aspect ratios between 0.3 and 1 / 0.3.
 
 # %% [markdown]
 # ## Your own mask
 #
-# Sometimes you want to choose yourself what is hidden: a face, or the left half. Then you give a zero or a one for each patch or for each
-# pixel. A patch is removed if *any* of its pixels is removed. `user_mask` uses the zeros and ones as noise: the zeros come first, so they
-# are kept. The function is folded, because most of its lines are error messages.
+# Sometimes you want to choose yourself what is hidden: a face, or the left half. In that case, pass a zero or a one for each patch or
+# each pixel. A patch is removed if *any* of its pixels is removed. `user_mask` uses the zeros and ones as noise: the zeros come first, so their
+# patches are kept. The function is folded, because most of its lines are error messages.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -692,7 +697,7 @@ plots.pixels_to_patches(
 # %% [markdown]
 # ## Where this lives
 #
-# The masks are in `minimae/model/masking.py`, statement for statement. The folded cell compares them with yours.
+# The same functions, statement for statement, are in `minimae/model/masking.py`. The folded cell compares them with those of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ids = torch.tensor([3, 1, 4, 1, 5, 926])
@@ -707,7 +712,7 @@ assert torch.equal(blindfold.binary, minimae.user_mask(eyes[None], (14, 14), pat
 # %% [markdown]
 # ## Break it: the photograph that came back wrong
 #
-# A colleague has written a function that puts tokens back into image order. There is a test, and it passes.
+# A colleague has written a function that puts tokens back into image order. The function has a test, which passes.
 
 
 # %%
@@ -737,8 +742,8 @@ print("patches in the right position:", int(right.sum()), "of 49")
 plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back", "of these, right"), width=6.4)
 
 # %% [markdown]
-# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by the function above. Right: only what is in
-# the right position.*
+# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by the function above. Far right: only the patches
+# in the right position.*
 #
 # **What is wrong, why does the test not find it, and how do you fix it?** If you are stuck, draw the crossing lines of the four patches of the
 # test.
@@ -748,32 +753,34 @@ plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back
 # `take(tokens, order)` shuffles a *second* time: it uses the order instead of its inverse. One `argsort` is missing:
 # `take(tokens, order.argsort(dim=1))`, which is `take(tokens, mask.restore)`.
 #
-# The test swaps neighbours: the order is 1, 0, 3, 2. A swap undoes itself, so it is its own inverse, and both versions agree. Test
+# The test swaps neighbours: the order is 1, 0, 3, 2. A swap undoes itself, so it is its own inverse, and the wrong function agrees with the
+# right one. Test
 # with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with many random ones.
 #
-# A few patches can return: those that never moved, and those that were swapped in pairs. In a random shuffle these are two on average, however
-# many patches there are. Here it is one.
+# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such
+# patches on average, regardless of the number of patches. Here there is one.
 # </details>
 #
-# The first example shows it too. With the bug, the lower half of the figure repeats the upper half instead of mirroring it.
+# The first example of this chapter shows the bug too. With the bug, the lower half of the figure repeats the upper half instead of mirroring it.
 
 # %% mystnb={"image": {"alt": "The three rows of Figure 2.1, but the lower lines repeat the pattern of the upper ones instead of mirroring it. The third row reads 2, 1, 4, 3, 0, 5; the three that are in the wrong position are orange."}}
 plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 
 # %% [markdown]
-# *Figure 2.13: the example of Figure 2.1 with the order instead of restore. Orange: in the wrong position. Patch 1 never moved, and patches 3 and
+# *Figure 2.13: the example of Figure 2.1, using the order instead of restore. Orange: in the wrong position. Patch 1 never moved, and patches 3 and
 # 5 swapped twice, so these three are right.*
 
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Four views.** At 75 % only a quarter of an image is seen. Make four masks so that each patch is visible in exactly one of them. The
+# **4 ★★★ Four views.** With 75 % hidden, the model sees only a quarter
+# of an image. Make four masks so that each patch is visible in exactly one of them. The
 # noise is `b n`, with n a multiple of four. Sort the noise of each image once; the first view keeps the patches with the smallest numbers, the
 # last one those with the largest.
 #
 # <details><summary>Hint</summary>
 #
-# `order.chunk(4, dim=1)` gives the four quarters. Each view masks the other three.
+# `order.chunk(4, dim=1)` gives the four quarters. Each view keeps one quarter and masks the other three.
 # </details>
 
 
@@ -801,8 +808,9 @@ check.ch02_four_views(solution_four_views)
 # ## Summary
 #
 # Random masking is a sort: give each patch a random number, sort, and keep the first `k`. The inverse of the sort, one more `argsort`,
-# puts everything back. The count is exact, so a batch stays one tensor; it is rounded, not truncated. The noise is a hash of (seed, purpose,
-# epoch, sample id, patch), so masks can be repeated. Block, grid and your own masks are the same sort with other numbers. 75 % is
+# puts everything back. All images keep the same number of patches, so a batch stays one tensor. This number is rounded,
+# not truncated. The noise is a hash of (seed, purpose,
+# epoch, sample id, patch), so masks can be repeated. Block masks, grid masks and your own masks sort different numbers in the same way. 75 % is
 # hidden because images are redundant: if little is hidden, averaging the neighbours is enough.
 #
 # ## Five questions
@@ -810,7 +818,7 @@ check.ch02_four_views(solution_four_views)
 # 1. The order is 2, 0, 1. What is restore?
 # <details><summary>Answer</summary>1, 2, 0. Patch 0 is at index 1, patch 1 at index 2, patch 2 at index 0.</details>
 #
-# 2. How many of 18 patches stay at 75 %, and how many does `int` keep?
+# 2. How many of 18 patches stay visible at a ratio of 75 %, and how many with `int`?
 # <details><summary>Answer</summary>5, because 4.5 is rounded up; int keeps 4.</details>
 #
 # 3. Tossing a coin for each patch hides 75 % on average. Why is that not good enough?
@@ -830,8 +838,8 @@ check.ch02_four_views(solution_four_views)
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds 4.5 to 4 and 5.5 to 6, to the even side.) The inner `round` removes the error of
-# floating-point numbers first. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) First, the inner `round` removes
+# the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -911,7 +919,7 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 # different numbers and bfloat16 only 128. Among 196 patches some numbers would then be equal, and their order would not be random. That is
 # why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise is also *drawn* in float32.)
 #
-# Is every patch kept equally often? The folded cell counts over 20,000 images of one epoch, and over 20,000 epochs of one image.
+# Is every patch kept equally often? The folded cell checks this over 20,000 images of one epoch, and over 20,000 epochs of one image.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-check-output", "hide-input"]
 many = torch.arange(20_000)

@@ -24,7 +24,7 @@
 # - split the channels into heads with one einops string;
 # - say what happens to the output when the tokens are shuffled, and why the whole book depends on it;
 # - read a position similarity map, and say which half of the channels encodes the column;
-# - resize positions for an image of another size.
+# - resize positions for an image of a different size.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -59,7 +59,7 @@ from minimae.model.patches import Pair
 # %% [markdown]
 # ## Attention for three tokens, by hand
 #
-# Inside a transformer, a patch is called a **token**: a vector of `d` numbers. Attention lets tokens exchange information. Each token
+# Inside a transformer, each patch becomes a **token**, a vector of `d` numbers. Attention lets tokens exchange information. Each token
 # is turned into three vectors:
 #
 # - a **query**, which says what the token is looking for;
@@ -69,8 +69,8 @@ from minimae.model.patches import Pair
 # The dot product of a query with a key is large if the two match. For each query, softmax turns its dot products with all keys into
 # weights that sum to 1, and the output is the weighted mean of the values.
 #
-# Here are three tokens. Queries and keys have `e = 4` numbers. Values have only one number each, so that the sums are easy to check. The logarithms make
-# the weights come out as simple fractions.
+# Here are three tokens. Queries and keys have `e = 4` numbers. Values have only one number each, so that the sums are easy to check. The
+# logarithms in the code make the weights simple fractions.
 
 # %%
 q = torch.tensor([[2 * math.log(2), 0, 0, 0], [0, 0, 2 * math.log(3), 0], [0, 0, 0, 0]])
@@ -86,7 +86,8 @@ book.predict("asks-for-nothing", 0,
              ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
 
 # %% [markdown]
-# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. Row 0 of the scores is then (ln 2, 0, 0). Softmax
+# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. The results are the *scores*; row 0 is (ln 2, 0,
+# 0). Softmax
 # takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 + ¼·8 = 3.
 #
 # Row 1: (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. Row 2: (0, 0, 0) → (1, 1, 1) → ⅓ each → 4.
@@ -111,7 +112,8 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 # %% [markdown]
 # *Figure 3.2: the attention weights. Rows are queries and columns are keys. Each row sums to 1.*
 #
-# **1 ★ Attention in three lines.** Queries, keys and values are now batched: `b heads t e`. Write the three lines of code again for these
+# **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e` (the next section explains
+# heads). Write the three lines of code again for these
 # shapes, without PyTorch's `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
@@ -163,9 +165,9 @@ print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[
 # In `(heads e)` the numbers of one head lie side by side, so head 0 takes the first three. After the reshape, `heads` stands next to `b`:
 # both are axes along which nothing is mixed.
 #
-# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes queries, keys and values of all heads at once: its output
-# is `(three heads e)`, first all queries, then all keys, then all values. Split it, attend with
-# `F.scaled_dot_product_attention`, put the heads side by side again, and apply the last linear layer. (Your `attend` works here too, but
+# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes queries, keys and values of all heads at once: its output has the
+# layout `(three heads e)`: first all queries, then all keys, then all values. Split it, apply
+# `F.scaled_dot_product_attention`, join the heads again, and apply the last linear layer. (Your `attend` works here too, but
 # chapter 07 uses your layer again, and there `attend` is not defined.)
 #
 # <details><summary>Hint 1</summary>
@@ -176,7 +178,7 @@ print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[
 #
 # <details><summary>Hint 2</summary>
 #
-# The way back is the same string from right to left: `"b heads t e -> b t (heads e)"`.
+# For the way back, swap the two sides and leave out `three`: `"b heads t e -> b t (heads e)"`.
 # </details>
 
 
@@ -212,7 +214,7 @@ check.ch03_attention(solution_MyAttention)
 
 # %% [markdown]
 # The package's version is folded below. It has one more argument, `queries`, which saves work in the decoder: chapter 05 explains it.
-# `weights` returns the attention weights, for figures.
+# The method `weights` returns the attention weights, for figures.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -257,8 +259,9 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # %% [markdown]
 # ## Shuffle in, shuffle out
 #
-# The whole book depends on the answer to the next question. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Shuffle them as
-# in chapter 02, and give them to the same attention layer: `plain`, a new layer of the package with random weights. What comes out?
+# The whole book depends on the answer to the next question. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Give them to an
+# attention layer, first in order and then shuffled as in chapter 02. The layer, `plain`, is a new one from the package with random weights. What
+# comes out for the shuffled tokens?
 
 # %%
 book.predict(
@@ -289,8 +292,8 @@ book.reveal("shuffled-in", "the same, shuffled")
 # %% [markdown]
 # *Figure 3.3: your choice and the answer.*
 #
-# The output is shuffled in the same way as the input, and otherwise unchanged. Shuffling the tokens permutes the rows of the attention
-# weights, and in the same way their columns. No weight changes its value.
+# The output is shuffled in the same way as the input, and otherwise unchanged. Shuffling the tokens permutes the rows and the columns of the
+# attention weights in the same way. No weight changes its value.
 
 # %%
 with torch.no_grad():
@@ -304,15 +307,15 @@ plots.matrices(
 )
 
 # %% [markdown]
-# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffle of seed 0).
+# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffled with seed 0).
 # All three maps share one colour scale; brighter is larger.*
 #
 # This property is called **permutation equivariance**. It has two consequences.
 #
 # - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention does not depend on the
 #   *number* of tokens either, so chapter 04 can simply drop the hidden ones.
-# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. The model needs
-#   to be told where each patch is. We come to that below.
+# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. So the model needs the
+#   position of each patch; a section below adds it.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(sorted_back, table, atol=1e-6)
@@ -320,8 +323,8 @@ assert torch.allclose(sorted_back, table, atol=1e-6)
 # %% [markdown]
 # ## A block
 #
-# Attention mixes information *between* tokens. The second half of a block, the MLP, works on each token separately: a linear layer that
-# makes it four times as wide, a nonlinearity (GELU), and a linear layer that restores the width.
+# Attention mixes information *between* tokens. The second half of a block, the MLP, works on each token separately: a linear layer that makes the
+# token four times as wide, a nonlinearity (GELU), and a linear layer that restores the width.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -339,11 +342,12 @@ class MLP(nn.Module):
 
 # %% [markdown]
 # Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
-# Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm is inside the branch, and the sum itself is not
-# normalised. This is called *pre-norm*.
+# Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm belongs to the added part (the *branch*), and the sum itself
+# is not normalised. This is called *pre-norm*.
 #
-# Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For
-# the other samples its output is scaled up, so that the mean over samples stays the same. The paper uses it for fine-tuning, not for pre-training.
+# Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For the other
+# samples the output of the branch is scaled
+# up, so that the mean over samples stays the same. The paper uses it for fine-tuning, not for pre-training.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -356,14 +360,14 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
 
 
 # %% [markdown]
-# With a probability of 0.2, one branch in five is dropped, and the others are multiplied by 1 / 0.8 = 1.25.
+# With a drop probability of 0.2, one branch in five is dropped on average, and the others are multiplied by 1 / 0.8 = 1.25.
 #
 # **3 ★★ Your block.** Put the parts together: norm, attention, add; norm, MLP, add. Apply drop path to each of the two branches, before the
 # sum.
 #
 # <details><summary>Hint</summary>
 #
-# Two lines: `x = x + drop_path(…, self.drop, self.training)`, once with `self.attention(self.norm1(x))`, once with the other two parts.
+# Two lines: `x = x + drop_path(…, self.drop, self.training)`, once with `self.attention(self.norm1(x))`, and once with the MLP and its norm.
 # </details>
 
 
@@ -447,8 +451,8 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 # ### Initial weights
 #
 # How large should random weights be? Each output of a layer is a sum of many products, so large weights make the sums grow from layer to
-# layer. **Xavier** initialisation draws weights uniformly from ± √(6 / (inputs + outputs)), which keeps the size of activations and
-# gradients about the same in every layer. Biases start at 0. The paper uses it too (Appendix A.1).
+# layer. **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which keeps the size of activations and
+# gradients about the same in every layer. Biases start at 0. The paper uses Xavier initialisation too (Appendix A.1).
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -502,7 +506,8 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # ## A position for every patch
 #
 # Attention ignores the order of the tokens, so each token must carry its position. We add to each token a vector that depends only on where
-# its patch is. Which vector? A single number 0, 1, 2, … would make the last patches much larger than the first. Instead, use the hands of
+# its patch is. Which vector? A single number 0, 1, 2, … would make the vectors of the last patches much larger than those of the
+# first. Instead, use the hands of
 # many clocks: the first turns quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and
 # 1. All hands together identify the position.
 
@@ -516,7 +521,8 @@ def sincos_1d(coordinates: Tensor, d: int) -> Tensor:
 
 
 # %% [markdown]
-# For `d = 4` there are two frequencies, 1 and 10000^(−½) = 1/100. Coordinate 0 has sines (0, 0) and cosines (1, 1). Coordinate 2 has
+# For `d = 4` there are two frequencies (speeds of the
+# hands), 1 and 10000^(−½) = 1/100. Coordinate 0 has sines (0, 0) and cosines (1, 1). Coordinate 2 has
 # (sin 2, sin 0.02, cos 2, cos 0.02).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -533,13 +539,13 @@ plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 # An image has two directions. The first half of the channels encodes the **column**, the second half the **row**. The class token (chapter
 # 04) has no place in the image; its position is a row of zeros.
 #
-# **4 ★★ Positions of a grid.** Write the table: a row of zeros, then one row for each patch, in reading order. The first half of the
+# **4 ★★ Positions of a grid.** Build the table of positions: a row of zeros, then one row for each patch, in reading order. The first half of the
 # channels comes from the column, the second from the row. Use `sincos_1d` twice.
 #
 # <details><summary>Hint</summary>
 #
 # In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches.
-# `repeat(columns, "w d -> (h w) d", h=h)` repeats the first pattern; the other one is `"h d -> (h w) d"`.
+# `repeat(columns, "w d -> (h w) d", h=h)` repeats the first pattern; for the second, use `"h d -> (h w) d"`.
 # </details>
 
 
@@ -645,14 +651,14 @@ plots.every_similarity(similarity.numpy(), (7, 7))
 # *Figure 3.9: one map for each patch, arranged like the patches. The brightest spot of each map is at its own patch (one colour scale for all, 35 to 48).*
 #
 # > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
-# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), once for each direction; the
+# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction; the
 # > order, column first, is that of the authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
 # > maps for *learned* positions, and they look much like ours. This book uses the same positions as the paper.
 
 # %% [markdown]
 # ## An image of another size
 #
-# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14. Which positions should it use? A new table,
+# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. Which positions should it use? A new table,
 # `sincos_2d(96, (14, 14))`, would give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6,
 # and row 6 was the bottom edge. It is better to stretch the old table over the new image, so that the middle stays the middle. So treat the
 # table as an image with `d` channels, and resize it in both directions (bicubic interpolation).
@@ -676,7 +682,7 @@ fine = resize_positions(table, (7, 7), (14, 14))
 print(tuple(table.shape), "→", tuple(wide.shape), "and", tuple(fine.shape), "· class row kept:", torch.equal(fine[0], table[0]))
 
 # %% [markdown]
-# To test it, compare a new position with the *old* table. The patch in row 7, column 7 of the 14 × 14 grid should be most similar to the
+# To test this, compare a resized position with the *old* table. The patch in row 7, column 7 of the 14 × 14 grid should be most similar to the
 # middle of the old grid.
 
 # %%
@@ -693,10 +699,12 @@ plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3,
 
 # %% [markdown]
 # *Figure 3.10: similarity of a middle patch of the larger image with the positions of the old grid (frame: the true middle). A resized
-# position points to the middle, one from a new table to the bottom right.*
+# position points to the middle, and a position from a new table points to the bottom right.*
 #
-# > **Paper.** Section 4.2 fine-tunes ViT-H at 448 instead of 224 pixels and reaches 87.8 % (Table 3): the grid has 32 × 32 patches, and the
-# > positions are those of 16 × 16, so they must be resized. The class token has no place in the image, so its row is not resized.
+# > **Paper.** Section 4.2 fine-tunes ViT-H at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
+# > 3): the grid has 32 × 32 patches, and the
+# > positions from pre-training are those of 16 × 16 patches, so they must be
+# > resized. The class token has no place in the image, so its row is not resized.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"].argmax() == 48
@@ -753,7 +761,8 @@ plots.attention_maps(rows, ["query", "head 1", "head 2", "head 3"])
 # %% [markdown]
 # ## Break-it lab: wrong positions
 #
-# A colleague has sped up the first step of the model: "Shuffle first, add positions later, cut at the end. That saves a step." All shapes
+# A colleague has sped up the first step of the model: "Shuffle first, add positions later, drop the hidden tokens at the end. That saves a
+# step." All shapes
 # are right, and the loss falls. But it stops falling early, and the reconstructions are blotches. Here is the function.
 
 # %%
@@ -799,8 +808,8 @@ plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_f
 # The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle
 # put it, which is random and different for every image. To the model, the image is a bag of patches again.
 #
-# The loss still falls, because even a bag of patches contains information: how bright the garment is, its material, perhaps what kind it
-# is. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
+# The loss still falls, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its
+# kind. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
 # as the encoder of chapter 04 does.
 # </details>
 
@@ -812,7 +821,7 @@ assert (claimed(embed_fast)[1] == range(12)).all()
 # %% [markdown]
 # ## More exercises
 #
-# **5 ★★ Read a position.** You get one position vector of `d` numbers, with a little noise. In which row and column of the grid is the
+# **5 ★★ Read a position.** You get one position vector of `d` numbers, with a little noise. In which row and column of the grid is its
 # patch? You may use `sincos_2d`.
 
 
@@ -875,7 +884,7 @@ check.ch03_move(solution_move)
 #
 # Attention compares queries with keys and averages values; heads are a reshape. A block adds two corrections to each token: one from the
 # other tokens, one from the token itself. All of this is permutation equivariant: shuffled tokens give shuffled outputs. So every token
-# must carry its position, a vector of clock hands, with the column in the first half and the row in the second. For an image of another size,
+# must carry its position, a vector of clock hands, with the column in the first half and the row in the second. For an image of a different size,
 # the table of positions is resized.
 #
 # ## Five questions

@@ -13,15 +13,15 @@
 # %% [markdown]
 # # 04 · Encode only what you see
 #
-# **The promise.** You write the encoder of the paper, which never sees a hidden patch, and find out what that saves: first by counting,
-# then with a clock.
+# **The promise.** You write the paper's encoder, which never sees a hidden patch, and find out how much work this saves: first by counting
+# operations, then with a clock.
 #
 # Minutes: 20. Needs: chapters 01 to 03.
 #
 # After this chapter you can
 #
 # - build the tokens of the visible patches, each with its own position;
-# - say why the class token joins after the masking, and what goes wrong if it comes before;
+# - say why the class token is added after the masking, and what goes wrong if it is added before;
 # - count the operations of a transformer block;
 # - say what mask tokens in the encoder cost, in work and in accuracy;
 # - test whether an encoder sees hidden patches.
@@ -64,9 +64,9 @@ from minimae.model.vit import Block, initialise
 # ## Visible patches only
 #
 # Chapter 03 showed two things. Each token carries its position, and a block accepts any number of tokens in any order. So an encoder that
-# should ignore hidden patches needs no special code: **we simply do not give them to it.**
+# should ignore hidden patches needs no special code: **we simply give it only the visible ones.**
 #
-# Here is a small example. There are six patches of one number each. The projection makes two numbers of a patch: the patch, and a zero. The
+# Here is a small example. There are six patches of one number each. The projection turns a patch into two numbers: its value and a zero. The
 # positions of the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
 
 # %%
@@ -81,24 +81,27 @@ def project(patches):
 
 
 # %% [markdown]
-# By hand: patch 4 is 5, and its position is (0, 50). Patch 1 is 2, and its position is (0, 20). So the tokens must be (5, 50) and (2, 20).
+# By hand: the value of patch 4 is 5, and its position is (0, 50). The value of patch 1 is 2, and its position is
+# (0, 20). So the tokens must be (5, 50) and (2, 20).
 
 # %% tags=["nbval-check-output"]
 visible = project(take(patches, keep)) + take(positions, keep)
 print(tuple(visible.shape), visible[0].tolist())
 
 # %% [markdown]
-# Take the patches, take the positions *with the same indices*, and add. You could also project all six patches and take two of the results.
+# Project the visible patches, take the positions *with the same indices*, and add the
+# two. You could also project all six patches and take two of the results.
 # The tokens would be the same, but four patches would be projected for nothing.
 #
 # ### The class token
 #
-# One more token goes into the encoder. It belongs to no patch. It is a learned vector, the same for every image at the start, and it
-# collects information from all other tokens. It is called the **class token**, because a classifier can use its output. It has no place in
+# One more token goes into the encoder. It belongs to no patch. It is a learned vector, which is the same for every image before
+# the first block. In the blocks, it collects information from all other tokens.
+# It is called the **class token**, because a classifier can use its output. It has no place in
 # the image, so its position is a row of zeros.
 #
-# The class token joins **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
-# patches. The encoder works on `t = 1 + k` tokens. Here that is 1 + 12, for 12 of 49 patches.
+# The class token is added **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
+# patches. The encoder works on `t = 1 + k` tokens. Here `t` is 1 + 12, because 12 of the 49 patches are visible.
 
 # %%
 clothes = data.load("fashion", "test")
@@ -111,14 +114,14 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 
 # %% [markdown]
 # *Figure 4.1: the input of the encoder (a test photograph of Fashion-MNIST, 75 % masked, seed 0). There are thirteen tokens. The 37 hidden
-# patches are not part of it in any form.*
+# patches are not part of the input in any form.*
 
 # %% [markdown]
 # ## The encoder
 #
 # **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
 # class token in front. If `mask` is None, nothing is hidden, and all patches are encoded in image order. (After pre-training, the encoder
-# is used like this.) `forward` is given: it runs the blocks.
+# is used this way.) `forward` is given: it runs the blocks.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -127,7 +130,8 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 #
 # <details><summary>Hint 2</summary>
 #
-# The class token is `1 1 d`, and every image needs it: `self.class_token.expand(len(images), -1, -1)`. Then `torch.cat([…], dim=1)`.
+# The class token has the shape `1 1 d`, and every image needs it: `self.class_token.expand(len(images), -1, -1)`. Then join the tokens with
+# `torch.cat([…], dim=1)`.
 # </details>
 
 
@@ -173,9 +177,9 @@ class solution_MyEncoder(MyEncoder):
 check.ch04_encoder(solution_MyEncoder)
 
 # %% [markdown]
-# The package's version is folded below. It has three additions. It resizes the positions for images of another size. `features` returns the
+# The package's version is folded below. It has three additions. It resizes the positions for images of a different size. `features` returns the
 # tokens after every block, for figures and probes. And `mask_tokens=True` gives the hidden patches to the encoder as well, each as one learned
-# vector plus its position; we need this option below, to measure what it costs.
+# vector plus its position; we use this option below, to measure what mask tokens cost.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -253,7 +257,7 @@ print("with mask tokens    ", tuple(with_blanks(images, mask).shape))
 print("no mask             ", tuple(encoder(images).shape))
 
 # %% [markdown]
-# The order of `keep` does not matter: the same patches in another order give the same tokens in that order.
+# The order of `keep` does not matter: the same patches in a different order give the same tokens in the new order.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 nothing_hidden = Mask(torch.arange(49).expand(8, 49), torch.empty(8, 0, dtype=torch.int64))
@@ -266,7 +270,8 @@ with torch.no_grad():
 # %% [markdown]
 # ### Does it see hidden patches?
 #
-# You can test this. Replace one patch of the image by random pixels, encode again with the same mask, and measure how much the latent
+# You can test whether the encoder sees hidden patches. Replace one patch of the image with random pixels, encode the
+# image again with the same mask, and measure how much the latent
 # changes. Do this for each of the 49 patches.
 
 
@@ -308,16 +313,17 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # %% [markdown]
 # ## What it saves, on paper
 #
-# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, 49 of them are encoded: 50 tokens instead of
-# 197, about a quarter. The cost of attention is quadratic in the number of tokens. **What share of the operations of the whole image does a
-# block of ViT-L then need, in %?**
+# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, only 49 patches are encoded. With the
+# class token, that is 50 tokens instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens. **What
+# percentage of the operations for the whole image does a block of ViT-L then need?**
 
 # %%
 book.predict("quarter", 6,
              ask="ViT-L, 50 instead of 197 tokens: what share of the operations does a block need (in %)?")
 
 # %% [markdown]
-# Count. The product of a `t × d` matrix with a `d × d` matrix takes t·d·d multiplications and as many additions: **2·t·d² operations**.
+# Count the operations. The product of a `t × d` matrix with a `d × d` matrix takes t·d·d multiplications and as many additions:
+# **2·t·d² operations**.
 # A block computes these products:
 #
 # | part | matrices | operations |
@@ -328,7 +334,7 @@ book.predict("quarter", 6,
 # | scores q·k | t × t dot products of length d (all heads together) | 2·t²·d |
 # | weighted means of the values | the same again | 2·t²·d |
 #
-# Together that is **24·t·d² + 4·t²·d**. Norms, softmax and GELU are small and left out. For t = 2 and d = 1 the sum is 48 + 16 = 64.
+# Together that is **24·t·d² + 4·t²·d**. Norms, softmax and GELU cost little and are left out. For t = 2 and d = 1 the sum is 48 + 16 = 64.
 
 
 # %% tags=["package:minimae.model.sizes"]
@@ -338,8 +344,8 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
     return 4 * t * d * d + (4 + 4 * mlp_ratio) * q * d * d + 4 * q * t * d
 
 # %% [markdown]
-# (`queries` is for the last block of the decoder; see chapter 05.) PyTorch can count the products while they run. The folded cell checks that
-# both counts are equal.
+# (`queries` is for the last block of the decoder; see chapter 05.) PyTorch can count the operations while the block runs. The folded cell checks
+# that the two counts are equal.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 layers, x = vit.Block(96, heads=3), torch.randn(1, 13, 96)
@@ -350,7 +356,7 @@ with FlopCounterMode(display=False) as counter:
 assert counter.get_total_flops() == block_flops(13, 96) and block_flops(2, 1) == 64
 
 # %% [markdown]
-# **2 ★ How much cheaper?** An image has `n` patches, of which `k` are visible. By which factor is a block of width `d` cheaper on the
+# **2 ★ How much cheaper?** An image has `n` patches, of which `k` are visible. By what factor is a block of width `d` cheaper on the
 # visible patches than on all patches? Use `block_flops`, and do not forget the class token.
 
 
@@ -390,8 +396,8 @@ shares = {f"{name} (d = {d})": [100 * t / (6 * d + t) for t in counts] for name,
 plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197: 224 px / 16": 197, "4097: 1024 px / 16": 4097})
 
 # %% [markdown]
-# *Figure 4.4: the quadratic share of a block (computed). At the paper's image size it is small. For detection, with images of 1024 pixels, it
-# is a third or more.*
+# *Figure 4.4: the quadratic share of a block (computed). At the paper's image size, this share is small. For detection, with images of 1024
+# pixels, it is a third or more.*
 #
 # **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
 # operations of a block of width `d`? Solve t / (6d + t) = share for t.
@@ -419,12 +425,12 @@ check.ch04_tokens_for_share(solution_tokens_for_share)
 # %% [markdown]
 # ### Mask tokens in the encoder
 #
-# There is another way to hide patches: BERT replaces hidden words by a **mask token**, one learned vector, and BEiT does
+# There is another way to hide patches: BERT replaces hidden words with a **mask token**, one learned vector, and BEiT does
 # the same for images. The encoder then works on all 197 tokens. The paper measured this variant too. What does it cost?
 #
 # The encoder alone becomes about four times as expensive. But the whole model also has a decoder (chapter 05), which sees all tokens in any case.
-# There is also the projection of the patches, and two small linear layers around the decoder. **By which factor does a forward pass of the
-# whole model become more expensive, for ViT-L at 75 %?**
+# The model also has a projection of the patches, and two small linear layers around the decoder. **By what factor does a forward pass of the
+# whole model become more expensive, for ViT-L with 75 % masked?**
 
 # %%
 book.predict(
@@ -432,9 +438,9 @@ book.predict(
 )
 
 # %% [markdown]
-# `flops` in the folded cell adds up the matrix products of the whole model. With `paper=True`, all patches are projected and predicted, as
-# the paper describes it. Without it, the function counts what this package computes, which is less: it projects only the visible patches,
-# predicts only the hidden ones, and skips queries in the last block of the decoder whose outputs are not used. The loss is the same.
+# `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, all patches are projected and predicted, as
+# the paper describes. Without it, the function counts what this package computes, which is less: it projects only the visible patches,
+# predicts only the hidden ones, and, in the last block of the decoder, skips the queries whose outputs are not used. The loss is the same.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -510,8 +516,8 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # token it is. But it sees four times as many tokens as the encoder, so for ViT-B it does more work.*
 #
 # > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations.
-# > Without them it is 84.9 % and **73.5 %**. The paper calls this the training FLOPs, and does not say how it counts them. Our 3.23 includes all matrix products
-# > of a forward pass; for a training step it is 3.23 too.
+# > Without them, the accuracies are 84.9 % and **73.5 %**. The paper calls these operations the training FLOPs, and does not say how it counts them.
+# > Our factor of 3.23 includes all matrix products of a forward pass; for a training step it is also 3.23.
 # > **Our deviation.** The package computes less than the paper describes (see above), with the same loss.
 #
 # So mask tokens make the encoder more expensive *and worse*. The paper gives the reason. In pre-training, three quarters of the tokens are mask
@@ -521,8 +527,8 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # %% [markdown]
 # ## What it saves, by the clock
 #
-# Counted operations are not seconds. Small matrices use a processor poorly, and reading memory takes time too. So we measure: an encoder of
-# the *small* width (384) with three blocks, on images of 56 × 56 pixels with patches of 4 × 4, so n = 196 as in the paper.
+# Counted operations are not seconds. Processors handle small matrices inefficiently, and reading memory takes time too. So we measure the time of
+# an encoder of the *small* width (384) with three blocks, on images of 56 × 56 pixels with patches of 4 × 4, so n = 196 as in the paper.
 #
 # Timing needs care, because other programs on the machine disturb it. Each setting is timed ten times. The settings take turns, so that a
 # slow moment does not hit only one of them. The fastest run counts: it was disturbed least.
@@ -567,7 +573,7 @@ plots.time_against_tokens(kept, measured, operations, mark=49)
 # %% [markdown]
 # *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2 random
 # images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
-# operations. The seconds differ on your machine; the curves look much the same.*
+# operations. The times will differ on your machine; the curves will look much the same.*
 #
 # With mask tokens, the time does not depend on how much is hidden: it is always that of the whole image. Without them, it falls with the
 # number of kept patches, as the counted operations do.
@@ -581,8 +587,8 @@ assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting is in `minimae/model/sizes.py`, statement for statement. The folded cell
-# compares them with yours.
+# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`. The code is the same,
+# statement for statement. The folded cell compares the package with the code of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = vit.Encoder(size("nano"))
@@ -596,8 +602,9 @@ assert block_flops(50, 1024) == sizes.block_flops(50, 1024)
 # %% [markdown]
 # ## Break-it lab: the class token comes first
 #
-# A colleague puts the class token in front *before* the masking, "because then all tokens are made in one place". It must not be masked, so
-# its index, 0, is added to the indices that are kept. Thirteen tokens come out, as they should, and the loss falls. But the reconstructions
+# A colleague puts the class token in front *before* the masking, "because then all tokens are made in one place". The class token must not
+# be masked, so its index, 0, is added to the indices that are kept.
+# Thirteen tokens come out, as they should, and the loss falls. But the reconstructions
 # are poor.
 
 
@@ -630,13 +637,13 @@ plots.place_maps(
 # %% [markdown]
 # *Figure 4.8: the visible patches, and the patches that change the colleague's latent (image, mask and weights of Figure 4.2).*
 #
-# Compare the two maps, patch by patch. What has happened to the pattern? And why can no test of shapes find it?
+# Compare the two maps, patch by patch. What has happened to the pattern? And why does no test of shapes find the bug?
 #
 # <details><summary>Diagnosis</summary>
 #
 # The pattern has moved by one patch to the left, and from the left edge to the end of the row above. With the class token in front, patch
-# `i` is token `i + 1`, but the mask still counts patches. So each index selects the patch *before* the intended one. The encoder sees
-# hidden patches and misses visible ones, and the decoder gets wrong positions for all of them. If patch 0 is kept, the class token is even
+# `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index selects the patch *before* the intended one. The encoder sees
+# hidden patches and misses visible ones, and the decoder gets wrong positions for all the tokens. If patch 0 is kept, the class token is even
 # taken twice.
 #
 # The shapes are right: 1 + 12 tokens. The fix is `mask.keep + 1` for the patches. It is better to mask first and to add the class token
@@ -653,11 +660,11 @@ assert seen == {i - 1 for i in one_mask.keep[0].tolist() if i > 0}
 
 # %% [markdown]
 # **4 ★★★ A test for leaks.** Write the test that finds this bug. `encode(patches, mask)` returns a latent for the patches `1 n values` of one
-# image. Return the *hidden* patches that change it, as a sorted list of indices. A correct encoder gives an empty list.
+# image. Return the indices of the *hidden* patches that change this latent, as a sorted list. For a correct encoder, the list is empty.
 #
 # <details><summary>Hint</summary>
 #
-# Change one hidden patch at a time, on a fresh `patches.clone()`, and compare with `torch.equal`.
+# Change one hidden patch at a time, on a fresh `patches.clone()`, and compare the latents with `torch.equal`.
 # </details>
 
 
@@ -696,13 +703,13 @@ check.ch04_leaks(solution_leaks)
 #
 # ## Five questions
 #
-# 1. How many tokens does the encoder see at 224 pixels, patches of 16 and 75 % masked?
+# 1. How many tokens does the encoder see for an image of 224 × 224 pixels, with patches of 16 × 16 and 75 % masked?
 # <details><summary>Answer</summary>50: 49 of 196 patches, and the class token.</details>
 #
-# 2. Why does the class token join after the masking?
-# <details><summary>Answer</summary>So it can never be masked, and the indices of the mask are indices of patches, with no shift by one.</details>
+# 2. Why is the class token added after the masking?
+# <details><summary>Answer</summary>Then it can never be masked, and the indices of the mask are indices of patches, with no shift by one.</details>
 #
-# 3. Attention is quadratic. Why does a quarter of the tokens not need a sixteenth of the work?
+# 3. Attention is quadratic. Why does a quarter of the tokens need more than a sixteenth of the work?
 # <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The d × d matrices work on each token separately.</details>
 #
 # 4. With mask tokens the encoder sees about four times as many tokens. Why does a forward pass of ViT-L cost only 3.23 times as much?
@@ -718,7 +725,8 @@ check.ch04_leaks(solution_leaks)
 #
 # ### Parameters
 #
-# The mask does not change the number of parameters: the same weights serve any number of tokens. The functions below count them from a size.
+# The mask does not change the number of parameters: the same weights serve any number of tokens. The functions below compute this number from
+# the size of the model.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -735,7 +743,7 @@ def parameters(s: Size) -> tuple[int, int]:
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 
 # %% [markdown]
-# The folded cell compares this with models that are really built, on PyTorch's `meta` device, where tensors have shapes but no memory.
+# The folded cell compares these numbers with models that are actually built, on PyTorch's `meta` device, where tensors have shapes but no memory.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

@@ -23,7 +23,7 @@
 # - say what a mask token is, how many there are, and how many numbers are learned for them;
 # - follow one token through the shuffle and back to its index in the image;
 # - explain why positions are added a second time, and what happens without them;
-# - prove that attention ignores order, and use this to leave a step out;
+# - prove that attention ignores order, and use this to leave out a step;
 # - say when a small decoder is cheap, and when it costs more than the encoder.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -65,7 +65,7 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 # masked patches there is *nothing* yet: no guess, no zeros, no row in the tensor.
 #
 # The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet.
-# It adds the position of the patch to each blank, and lets the blanks attend to the visible tokens.
+# It adds to each blank the position of its patch, and lets the blanks attend to the visible tokens.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -83,7 +83,7 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # %% [markdown]
 # ## Six patches, by hand
 #
-# Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) drew the order 4, 1, 0, 5, 2, 3, and the
+# Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and the
 # first two are kept.
 #
 # - The encoder returns two tokens, for patches 4 and 1, in *that* order.
@@ -109,7 +109,7 @@ plots.token_strip([4, 1], [0, 5, 2, 3])
 # *Figure 5.1: the example. The number below a token is its patch. Blue: visible to the encoder. Grey, with a question mark: a
 # blank.*
 #
-# The next figure shows the same for a photograph with 16 patches of 7 × 7 pixels.
+# The next figure shows the same steps for a photograph with 16 patches of 7 × 7 pixels.
 
 # %%
 shirt = clothes.pixels[6:7].float() / 255
@@ -120,15 +120,16 @@ few = make_mask(torch.tensor([6]), (4, 4), ratio=0.75, seed=5)
 plots.token_strip(few.keep[0].tolist(), few.masked[0].tolist(), pieces)
 
 # %% [markdown]
-# *Figure 5.2: visible tokens, with blanks, restored: a test photograph of Fashion-MNIST, 75 % of 16 patches masked (mask seed 5). Each piece
+# *Figure 5.2: the visible tokens, the same with blanks, and all in image order, for a test photograph of
+# Fashion-MNIST, 75 % of 16 patches masked (mask seed 5). Each piece
 # stands for a token, which is really a vector. The class token is not shown; it stays in front.*
 #
 # **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Use `restore` `b n` to put them in image order: row `i` of the result is row
-# `restore[i]` of the tokens, in each image of the batch.
+# `restore[i]` of the tokens, for each image of the batch.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.gather(tokens, 1, index)` needs an index with as many axes as the tokens: repeat `restore` along `d`.
+# `torch.gather(tokens, 1, index)` needs an index with as many axes as `tokens`: repeat `restore` along `d`.
 # </details>
 
 
@@ -166,7 +167,8 @@ visible = embed(latent)
 # %% [markdown]
 # ## Step 2: one learned vector, 37 times
 #
-# A blank is a learned vector, the **mask token**. There is only one. It is repeated for every masked patch of every image. `expand` repeats
+# A blank is a learned vector, the **mask token**. There is only one such vector. It is
+# repeated for every masked patch of every image. `expand` repeats
 # it without copying: all 370 rows are the same 64 numbers in memory.
 
 # %%
@@ -179,7 +181,7 @@ print("blanks :", tuple(blanks.shape), "  strides:", blanks.stride())
 print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 
 # %% [markdown]
-# The strides confirm it: from one image to the next, and from one blank to the next, the step in memory is 0. All blanks together have 64
+# The strides confirm this: from one image to the next, and from one blank to the next, the step in memory is 0. All blanks together have 64
 # learned numbers.
 
 # %% [markdown]
@@ -227,7 +229,7 @@ book.reveal("different-predictions", different, unit="different predictions")
 # %% [markdown]
 # *Figure 5.3: your guess, and the result of the trained decoder (counted after rounding to three decimals).*
 #
-# Only one. Thirty-seven equal tokens give 37 equal predictions. In pictures:
+# There is only one. Thirty-seven equal tokens give 37 equal predictions. The pictures show the effect:
 
 
 # %%
@@ -247,11 +249,12 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "n
 
 # %% [markdown]
 # *Figure 5.4: test photographs, 75 % masked (mask seed 0), model fashion-nano. Without positions in the decoder, all masked patches of an
-# image get the same pattern. This model predicts normalised pixels, so the mean and standard deviation of each masked patch are the
-# original's in both reconstructions; chapter 06 explains why.*
+# image get the same pattern. This model predicts normalised pixels, so the mean and standard deviation of each masked patch come
+# from the original in both reconstructions; chapter 06 explains why.*
 #
-# So each blank needs the position of its patch, and the decoder has to add it. This makes a good test for any implementation. In Hugging
-# Face transformers, versions from 4.51 on, a ViTMAE that is built from a config loses these positions: an initialiser runs afterwards and
+# So each blank needs the position of its patch, and the decoder has to add it. Counting the different predictions is a good test of any
+# implementation. In Hugging Face transformers 4.51 and later, a
+# ViTMAE that is built from a config loses these positions: an initialiser runs afterwards and
 # overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
 
 # %% [markdown]
@@ -281,7 +284,7 @@ with torch.no_grad():
 print("predictions  b n values :", tuple(papers_way.shape))
 
 # %% [markdown]
-# It predicts all 49 patches. The predictions of the 12 visible ones are thrown away later.
+# This decoder predicts all 49 patches. The predictions for the 12 visible ones are thrown away later.
 #
 # ## Does the order matter?
 #
@@ -294,8 +297,8 @@ print("predictions  b n values :", tuple(papers_way.shape))
 # nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
 #
 # So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring the
-# *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then there is no unshuffle, and no
-# second shuffle to find the masked tokens: they are the last `m` rows.
+# *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle, and no
+# second shuffle to find the masked tokens, because they are the last `m` rows.
 #
 # **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the rows of the position table for the tokens [class | visible |
 # masked]: an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
@@ -329,17 +332,17 @@ check.ch05_places_of(solution_places_of)
 # %% [markdown]
 # ## Your decoder
 #
-# **3 ★★★ The decoder.** Write `forward`. Change the width, append a mask token for each masked patch, add to each token its own position,
+# **3 ★★★ The decoder.** Write `forward`. Change the width, append a mask token for each masked patch, add its own position to each token,
 # run the blocks, and predict the values of the masked patches, in the order of `mask.masked`. No unshuffle is needed.
 #
 # <details><summary>Hint 1</summary>
 #
-# All parts are in `__init__`. The mask token is `1 1 d`: `self.mask_token.expand(b, m, -1)`.
+# All parts are in `__init__`. The mask token has the shape `1 1 d`, so repeat it with `self.mask_token.expand(b, m, -1)`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Positions: `take(self.positions, rows)` with the rows of exercise 2. The masked tokens are the last `m` of the sequence.
+# The positions are `take(self.positions, rows)`, with the rows of exercise 2. The masked tokens are the last `m` of the sequence.
 # </details>
 
 
@@ -382,9 +385,9 @@ class solution_MyDecoder(MyDecoder):
 check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
-# The package's version is folded below. It does the same and adds three things. It accepts images of another size. It can predict every
+# The package's version is folded below. It does the same and adds three things. It accepts images of a different size. It can predict every
 # patch (`every=True`, for figures and for the ablation with the loss on all patches). And it saves work in the last block: the outputs of
-# the visible tokens are not used after it, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All
+# the visible tokens are not used afterwards, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All
 # tokens are still keys and values. In *earlier* blocks this would be wrong, because the next block needs the updated visible tokens.
 
 
@@ -450,9 +453,9 @@ plots.who_asks(12, 37)
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Decoder` is in `minimae/model/decoder.py`. Does it compute the same as the paper's decoder, which unshuffles the tokens and
+# `minimae.Decoder` is in `minimae/model/decoder.py`. Does it give the same results as the paper's decoder, which unshuffles the tokens and
 # predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64. The grids are 7 ×
-# 7 and 3 × 5, and the masks are random or blocks.
+# 7 and 3 × 5, and the masks are sampled at random or in blocks.
 
 
 # %%
@@ -478,7 +481,7 @@ for (sampling, (h, w)), (predictions, gradients) in gaps.items():
     print(f"{sampling:6} masks, {h} × {w} patches: predictions equal {predictions < 1e-12}, gradients equal {gradients < 1e-12}")
 
 # %% [markdown]
-# They are equal up to rounding (1e-12), so the package uses the shorter way. `mask.restore` is needed only to show a picture.
+# Predictions and gradients are equal up to rounding (1e-12), so the package uses the shorter way. It needs `mask.restore` only to show pictures.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ours = package.Decoder(model_size)
@@ -492,11 +495,11 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # ## How small is a light decoder?
 #
 # The decoder is thrown away after pre-training, so it should be cheap. The paper's default has 8 blocks and is 512 wide, for every encoder, and
-# the paper says that it needs less than 10 % of the computation *per token* that ViT-L needs. Chapter 04 counted the operations of a block:
+# the paper says that this decoder needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block:
 # $24\,t\,d^2 + 4\,t^2 d$.
 #
 # But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
-# one through the encoder?** Answer in percent: at 100, both cost the same.
+# one through the encoder?** Answer in percent: 100 means that both cost the same.
 
 # %%
 book.predict("decoder-cost", 30,
@@ -530,7 +533,7 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 # *Figure 5.7: operations in the blocks of encoder and decoder: forward pass, 224 pixels, 75 % masked, all tokens decoded as in the paper.
 # The percentages compare the decoder with the encoder.*
 #
-# The paper's statement is true: *per token*, the decoder costs 9 % of ViT-L. But the decoder sees all 197 tokens, and the encoder sees 50.
+# The paper's statement is true: *per token*, the decoder costs 9 % as much as ViT-L. But the decoder sees all 197 tokens, and the encoder sees 50.
 # Per image, the decoder adds a third to the cost of ViT-L. On ViT-B it costs *more* than the encoder: 10.55 against 8.59 billion
 # operations. To train a small model fast, first make the decoder smaller.
 #
@@ -543,7 +546,7 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 # | fine-tuned, % | 84.8 | 84.9 | 84.9 | 84.9 | 84.4 |
 # | linear probe, % | 65.5 | 70.0 | 71.9 | 73.5 | 73.3 |
 #
-# The paper's explanation: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers belong to
+# The paper explains why: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers belong to
 # the decoder. With a shallow one, they are the last layers of the encoder, and the probe uses their output. Fine-tuning can change these
 # layers, and the probe cannot.
 
@@ -564,14 +567,14 @@ print("of the decoder with", ", ".join(f"{blocks} blocks: {100 * last / blocks:.
 # > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary depth and width.
 # > **Our deviation.** Tokens stay in
 # > shuffled order, only masked patches are predicted, and only they are queries in the last block. Predictions, loss and gradients are the
-# > same (above, and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts the FLOPs of the paper's models, all tokens
+# > same (see above and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts the FLOPs of the paper's models, all tokens
 # > are decoded, unless stated otherwise.
 
 # %% [markdown]
 # ## Break it: one line less
 #
 # A colleague read that "the unshuffle is not needed" and wrote a shorter decoder. It runs without an error, and the shapes are right. Here
-# is its reconstruction, with the trained weights.
+# are its reconstructions, with the trained weights.
 
 
 # %%
@@ -592,17 +595,17 @@ rows = [[*two, a, b] for two, a, b in zip(first_two, reconstruction(wrong), reco
 plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "shorter", "right"))
 
 # %% [markdown]
-# *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; mean and
-# standard deviation of masked patches are the original's in both).*
+# *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; the mean
+# and standard deviation of each masked patch come from the original in both).*
 #
-# The brightness of each patch is right, because it is the original's. Look at the *edges inside* the patches. **What is wrong? Which line
+# The brightness of each patch is right, because it comes from the original. Look at the *edges inside* the patches. **What is wrong? Which line
 # causes it, and why is there no error?**
 #
 # <details><summary>Diagnosis</summary>
 #
 # `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it
 # gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So each masked patch shows what
-# belongs in another place. The visible tokens get wrong positions too.
+# belongs in a different patch. The visible tokens get wrong positions too.
 #
 # There is no error, because both tensors are 50 × 64. It is fine to skip the unshuffle, but then the positions must be in the order of the tokens.
 # The fix is one call: `take(decoder.positions, rows)`.
@@ -611,7 +614,7 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # compared with. All that the model can learn is what patches look like on average.
 # </details>
 #
-# The loss (chapter 06) shows it as well. Compare it with the loss of predicting zero everywhere, which needs no training.
+# The loss (chapter 06) shows the bug as well. Compare this loss with the loss of predicting zero everywhere, which needs no training.
 
 # %%
 target = take(trained.model.target(patchify(images, 4)), mask.masked)
@@ -653,7 +656,7 @@ def solution_minds_no_order(layer, x: Tensor) -> bool:
 check.ch05_minds_no_order(solution_minds_no_order)
 
 # %% [markdown]
-# If it works, try it on layers that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x + positions`.
+# If your test works, try it on layers that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x + positions`.
 
 # %% [markdown]
 # ## Summary
@@ -681,7 +684,7 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # <details><summary>Answer</summary>The other outputs of the last block are not used. After the blocks before it, the next block attends to the
 # visible tokens, so they must be updated.</details>
 #
-# 5. The decoder costs 9 % of the encoder per token. Why is it 35 % per image?
+# 5. The decoder costs 9 % of the encoder per token. Why does it cost 35 % per image?
 # <details><summary>Answer</summary>It sees all 197 tokens; the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>
 #
-# Next: [06 · What to predict](06_what_to_predict.ipynb), where you choose what the decoder predicts, and how to score it.
+# Next: [06 · What to predict](06_what_to_predict.ipynb), where you choose what the decoder predicts, and how to score the predictions.

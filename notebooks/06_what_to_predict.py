@@ -22,7 +22,7 @@
 #
 # - turn a patch into each of three targets, and a prediction back into pixels;
 # - compute the loss of a trivial baseline before you train a model;
-# - explain why the loss counts masked patches only, and recognise a model for which this went wrong;
+# - explain why the loss counts masked patches only, and recognise a model whose loss counted the wrong patches;
 # - say which part of a reconstruction the model predicted, and which part comes from the original;
 # - name every intermediate result of a forward pass.
 
@@ -67,7 +67,7 @@ from minimae.model.sizes import resolve
 #
 # For each masked patch, the decoder returns a list of numbers. What should they be?
 #
-# The simplest answer is the pixels themselves. But how much of their squared error is due to colour alone? Here are eight photographs of
+# The simplest answer is the pixels themselves. But how much of the squared error is due to colour alone? Here are eight photographs of
 # 64 × 64 pixels, cut into patches of 4 × 4. Suppose that a model predicts the mean colour of each patch, and no detail at all.
 
 # %%
@@ -95,13 +95,13 @@ print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_col
 # The variance is 20 / 3, not 20 / 4. It is the **unbiased** variance, which divides by the number of values minus one. This is the
 # default of PyTorch's `var`, and the authors' code uses it.
 #
-# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. All values of a patch
-# belong together, over pixels *and* colours: one mean and one standard deviation for each patch. Add 1e-6 to the variance before you take
-# the root. Then a **flat** patch, in which all values are equal, gives zeros and not a division by zero.
+# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. Compute them over
+# all values of a patch, pixels *and* colours: each patch has one mean and one standard deviation. Add 1e-6 to the variance before you take
+# the root. Then a **flat** patch, in which all values are equal, gives zeros instead of a division by zero.
 #
 # <details><summary>Hint</summary>
 #
-# `mean` and `var` take the axis, and `keepdim=True` keeps it with size 1. So the results can be subtracted from the patches directly.
+# `mean` and `var` take the axis, and `keepdim=True` keeps it with size 1. So the mean can be subtracted from the patches directly.
 # </details>
 
 
@@ -126,7 +126,8 @@ def solution_my_patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 check.ch06_patch_statistics(solution_my_patch_statistics)
 
 # %% [markdown]
-# The package's version is folded below. It also computes in float32 when the images come in half precision, and refuses patches of one value.
+# The package's version is folded below. It also computes in float32 when the images are in half precision, and raises an error for
+# patches of one value.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.targets", "hide-input"]
@@ -155,7 +156,8 @@ print([round(x, 2) for x in ((four - mean) / std).flatten().tolist()])
 # ## The trivial baseline
 #
 # Before you train a model, compute the loss of a **trivial baseline**: a prediction that uses nothing from the image. For normalised pixels
-# it is zero everywhere, the mean of each patch. The loss is the mean squared error. What is the loss of predicting zero, for colour patches
+# it is zero everywhere, because each
+# normalised patch has a mean of zero. The loss is the mean squared error. What is the loss of predicting zero, for colour patches
 # of 4 × 4 pixels, which have 48 values?
 
 # %%
@@ -171,7 +173,7 @@ zero_loss = ((noise - mean) / std).square().mean().item()
 book.reveal("zero-loss", round(zero_loss, 4), unit="mean squared error")
 
 # %% [markdown]
-# *Figure 6.1: your guess and the answer, for 1,000 patches of random numbers (seed 0). Any patch gives the same, unless it is flat.*
+# *Figure 6.1: your guess and the answer, for 1,000 patches of random numbers (seed 0). Every patch that is not flat gives the same loss.*
 #
 # **2 ★ The baseline as a formula.** What is the loss of predicting zero for normalised patches of `p1` × `p2` pixels with `c` channels, if no
 # patch is flat?
@@ -211,7 +213,7 @@ check.ch06_baseline_loss(solution_baseline_loss)
 # | 4 × 4, colour | 48 | 0.979 |
 # | 16 × 16, colour | 768 | 0.9987 |
 #
-# Draw this number into your loss curve. If the loss stays there, the model has learned nothing.
+# Draw this loss as a line in your plot of the loss. If your loss stays at this line, the model has learned nothing.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert abs(zero_loss - 47 / 48) < 1e-4
@@ -219,8 +221,8 @@ assert abs(zero_loss - 47 / 48) < 1e-4
 # %% [markdown]
 # ## Three targets
 #
-# A **target** is what the decoder should predict. In the package it is a small class with two methods. `forward` computes the target of
-# patches. `picture` turns predictions back into pixels. For plain pixels, both have almost nothing to do:
+# A **target** is what the decoder should predict. In the package it is a small class with two methods. `forward` computes the targets of
+# patches. `picture` turns predictions back into pixels. For plain pixels, both methods are almost empty:
 
 
 # %% tags=["package:minimae.model.targets"]
@@ -242,7 +244,7 @@ class PixelTarget(nn.Module):
 
 # %% [markdown]
 # For normalised pixels, the way back needs the mean and the standard deviation of each patch. The model does not predict them, so `picture` takes
-# them from the *true* patch. A later section shows how much this changes.
+# them from the *true* patch. A later section shows how much of the picture these two numbers determine.
 
 
 # %% tags=["package:minimae.model.targets"]
@@ -262,8 +264,8 @@ class NormalisedTarget(PixelTarget):
 
 # %% [markdown]
 # The third target serves for comparison. **Principal component analysis** (PCA) finds the directions in which patches differ most:
-# first dark or bright, then gradients from side to side, then finer and finer patterns. A patch is described by one coefficient for each
-# direction. If only the first ones are kept, fine patterns are left out of the target. The paper keeps 96 of 768. The class is
+# first the overall brightness, then gradients from side to side, then finer and finer patterns. A patch is described by one coefficient for each
+# direction. If only the first coefficients are kept, fine patterns are left out of the target. The paper keeps 96 of 768. The class is
 # folded below.
 
 
@@ -301,13 +303,13 @@ class PCATarget(PixelTarget):
 
 
 # %% [markdown]
-# Each target has a name, which a recipe can use:
+# Each target has a name, so that training options can select it:
 
 # %%
 TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": NormalisedTarget, "pca": PCATarget}
 
 # %% [markdown]
-# Now compute them for the photographs. Here PCA keeps 6 of 48 coefficients.
+# Now compute the three targets for the photographs. Here PCA keeps 6 of 48 coefficients.
 
 # %%
 pca = PCATarget(48, coefficients=6).fit(patches)
@@ -341,7 +343,7 @@ plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)]
 # normalised target: texture counts as much as edges do. It is also its weakness: in a grey patch that is flat except for noise, the target
 # is noise.
 #
-# The best target is the one whose *features* are best after pre-training. The paper compares them (Table 1d, ViT-L, 800 epochs):
+# The best target is the one whose *features* are best after pre-training. The paper compares four targets (Table 1d, ViT-L, 800 epochs):
 #
 # | target | pixels | normalised pixels | PCA | dVAE tokens |
 # |---|---|---|---|---|
@@ -373,15 +375,15 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # ## Only the masked patches
 #
 # The loss of an image is the mean over its *masked* patches. The encoder has seen the visible ones, so they could simply be
-# copied. To predict a masked patch, the model has to use the rest of the image. With the loss on all patches, the paper reports an
-# accuracy that is lower by about 0.5 % (in a footnote of Section 3, which does not say whether this is fine-tuning or a probe).
+# copied. To predict a masked patch, the model has to use the rest of the image. The paper reports that the loss on all
+# patches lowers the accuracy by about 0.5 % (in a footnote of Section 3, which does not say whether this is after fine-tuning or with a probe).
 #
 # **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask
-# `b n` (1 is masked). Return the loss, a single number: the mean over all masked patches of their mean squared error.
+# `b n` (1 means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
 #
 # <details><summary>Hint</summary>
 #
-# `patch_loss` gives `b n`. Multiply by the mask, sum, and divide by the number of masked patches.
+# `patch_loss` gives losses `b n`. Multiply them by the mask, sum the products, and divide the sum by the number of masked patches.
 # </details>
 
 
@@ -431,8 +433,8 @@ for i in (4, 3, 0):
 plots.where_the_loss_looks(rows, ("what it saw", "loss of masked patches", "loss of visible patches"))
 
 # %% [markdown]
-# *Figure 6.3: loss of each patch (photographs that the model was not trained on, mask seed 0, photos-tiny, normalised target). Patches of
-# the other kind are left white.*
+# *Figure 6.3: loss of each patch (photographs that the model was not trained on, mask seed 0, photos-tiny, normalised target). In the map of the
+# masked patches, the visible ones are left white, and vice versa.*
 
 # %%
 print(f"mean loss: {losses[mask.binary == 0].mean():.2f} of visible patches, {losses[mask.binary == 1].mean():.2f} of masked patches")
@@ -449,7 +451,7 @@ assert torch.equal(patch_loss(patches, 0 * patches), targets.patch_loss(patches,
 # %% [markdown]
 # ## The whole model
 #
-# Now all parts are there: patches, mask, encoder, decoder, target, loss. A forward pass returns the loss and every intermediate result by
+# Now we have all the parts: patches, mask, encoder, decoder, target, loss. A forward pass returns the loss and every intermediate result by
 # name. A reconstruction returns pictures, also by name.
 
 
@@ -540,7 +542,7 @@ class solution_MyMAE(MyMAE):
 check.ch06_mae(solution_MyMAE)
 
 # %% [markdown]
-# The package's version is folded below. It also draws a mask if none is given, takes images of another size, and can count the loss on all
+# The package's version is folded below. It also draws a mask if none is given, accepts images of a different size, and can count the loss on all
 # patches or put mask tokens into the encoder, as the paper's ablations do.
 
 
@@ -604,7 +606,8 @@ class MAE(nn.Module):
 MAE = book.use(check.ch06_mae, MyMAE, MAE)
 
 # %% [markdown]
-# The model has the same parameters as the package's, so it can load trained weights. Here are those of `photos-tiny`, and one photograph.
+# The model has the same parameters as the package's, so it can load trained weights. Here we load those of `photos-tiny` and run the
+# model on one photograph.
 
 # %%
 model = MAE(trained.model.size)
@@ -638,10 +641,10 @@ assert isinstance(theirs, mae.MAEOutput)
 # ## What comes from the original
 #
 # To draw a prediction of normalised pixels, we take the mean and the standard deviation of each hidden patch from the original. How much of
-# the picture do these two numbers determine? Replace the model by the trivial baseline: predict zero everywhere, and draw it in the same
+# the picture do these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw it in the same
 # way.
 #
-# `photos-tiny` also has a second decoder, which predicts plain pixels. With it, nothing comes from the hidden patches.
+# `photos-tiny` also has a second decoder, which predicts plain pixels. Its pictures use nothing from the hidden patches.
 
 
 # %%
@@ -664,7 +667,7 @@ plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "norm
 
 # %% [markdown]
 # *Figure 6.4: photographs that photos-tiny was not trained on, 75 % hidden (mask seed 0); visible patches are pasted. The third and fourth
-# columns use the mean and the standard deviation of each hidden patch of the original. The last column uses nothing of the hidden patches.*
+# columns use the mean and the standard deviation of each hidden patch of the original. The last column uses nothing from the hidden patches.*
 #
 # Even the baseline shows what is in the picture. (It is grey because the mean is taken over all colours.) So in a reconstruction from
 # normalised pixels,
@@ -680,7 +683,8 @@ plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "norm
 # ## Train it on eight photographs
 #
 # Take a new model, the eight photographs at 32 × 32 pixels, and plain pixels as the target. Eight images are too few to learn from. The
-# model will **overfit**: it memorises them. This is intended: it is the first test of any new model, because a model that cannot memorise
+# model will **overfit**: it memorises them. This is intended: overfitting a few images is the first test of
+# any new model, because a model that cannot memorise
 # eight images has a bug.
 
 # %%
@@ -708,8 +712,8 @@ def learn(model: nn.Module, steps: int, loss_of, look: tuple[int, ...] = (), lr:
 
 
 # %% [markdown]
-# In each step, the model sees every photograph twice, with two new masks. Chapter 07 builds a proper loop. With this one, the model will
-# see each photograph 600 times. **What will its predictions for the *visible* patches look like: "sharp", "blurred" or "nonsense"?**
+# In each step, the model sees every photograph twice, with two new masks. Chapter 07 builds a proper training loop. In the loop above, the model
+# will see each photograph 600 times. **What will its predictions for the *visible* patches look like: "sharp", "blurred" or "nonsense"?**
 
 # %%
 book.predict("visible-patches", "sharp",
@@ -740,7 +744,8 @@ plots.reconstructions(rows, ("masked", *(f"step {step}" for step in pictures), "
 # *Figure 6.6: reconstructions during training, under a mask that was never trained on (mask seed 9; plain pixels; visible patches are
 # pasted).*
 #
-# At first there is noise. After 20 steps, all images get the same brown, which is the mean colour of the eight. So far, the model does not use the
+# At first there is noise. After 20 steps, all images get the same brown, which is the mean colour of the eight
+# photographs. So far, the model does not use the
 # visible patches. Then the colours follow the image, and at the end shapes appear: the flower, the rim of the cup, the badge. Details of
 # the cat's face would need many more steps.
 #
@@ -764,9 +769,9 @@ assert sum(curve[-20:]) / 20 < 0.4 * trivial and answer == "nonsense"
 # %% [markdown]
 # ## What loss is normal?
 #
-# That depends on the target, the patch size, the mask ratio and the data. The trivial baseline depends on the data too. A flat patch has a
-# normalised target of zeros. Predicting zero is right for it, so flat patches lower the baseline. Photographs of clothes on black have many
-# of them.
+# The normal loss depends on the target, the patch size, the mask ratio and the data. The trivial baseline depends on the data too. A flat patch has a
+# normalised target of zeros. Predicting zero is exactly right for such a patch, so flat patches lower the baseline. Photographs of clothes
+# on black have many flat patches.
 
 
 # %%
@@ -792,18 +797,18 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 # *Figure 6.8: normalised loss on masked patches (75 % masked, mask seed 0; patches of 4 × 4; 500 test photographs of Fashion-MNIST, grey; 28 crops of
 # seven photographs, in colour, not used in training). Orange: predicting zero.*
 #
-# For normalised pixels on ImageNet, the authors have published no loss. For plain pixels, one of them reports about 0.3 (issue 16 of
+# The authors have published no loss for normalised pixels on ImageNet. For plain pixels, one of the authors reports about 0.3 (issue 16 of
 # facebookresearch/mae). Three rules follow:
 #
 # - Compare losses only if target, patch size, mask ratio and data are the same.
-# - Do not expect 0. Much of a hidden patch cannot be known from the rest of the image.
+# - Do not expect a loss of 0. Much of a hidden patch cannot be known from the rest of the image.
 # - Do not choose a model by its loss. A lower loss need not mean better features. Chapters 08 and 09 measure features.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Reconstruction target": mean squared error on masked patches, normalised pixels. Table 1d compares the targets.
 # > The class `MAE` is the model of Figure 1, and `reconstruct` makes pictures like those of Figures 2 to 4.
-# > **Our deviation.** None in the
-# > numbers: with equal weights and masks, loss and gradients equal those of ViTMAE in Hugging Face transformers
+# > **Our deviation.** There is none in the
+# > numbers: with equal weights and masks, the loss and the gradients equal those of ViTMAE in Hugging Face transformers
 # > (`tests/model/test_parity.py`). There are no dVAE tokens here, because they need another trained network. Our PCA is fitted on patches
 # > of the training images.
 
@@ -846,18 +851,18 @@ plots.reconstructions(rows, ("original", "masked", "colleague's model", "our mod
 # *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model after 150 steps, ours
 # after 300.*
 #
-# **What has the colleague's model learned, and what not? Which line is wrong?**
+# **What has the colleague's model learned, and what has it not learned? Which line is wrong?**
 #
 # <details><summary>Diagnosis</summary>
 #
 # The loss counts the *visible* patches. In `mask.binary`, 1 means masked, so `1 - mask.binary` selects the visible patches. The model
-# has learned to copy them, which is easy. No loss counts the masked patches, so the predictions for them are
+# has learned to copy them, which is easy. The loss does not count the masked patches, so the predictions for them are
 # the same untrained texture everywhere.
 #
-# In our model it is the other way round: the masked patches are predicted, and the visible ones are nonsense.
+# In our model it is the other way round: the predictions for masked patches are meaningful, and those for visible patches are nonsense.
 #
 # The fix is `weight = mask.binary`. Some other libraries use the opposite convention, where 1 means visible. Neither the shapes nor the loss curve
-# show such a mistake. A picture of the predictions *with nothing pasted* shows it at once.
+# shows such a mistake. A picture of the predictions *with nothing pasted* shows it at once.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -867,10 +872,11 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # %% [markdown]
 # ## Summary
 #
-# The decoder can predict pixels, pixels normalised in each patch, or PCA coefficients. Normalised pixels give texture more weight, and the best
-# features. Predicting zero for them has a loss of (n − 1) / n for n values, and less if there are flat patches. Only masked patches count, because
-# visible ones can be copied. A reconstruction from normalised pixels takes the mean and the standard deviation of each hidden patch from the original; one
-# from plain pixels takes nothing. Test a new model on eight images first, and look at its predictions with nothing pasted.
+# The decoder can predict pixels, pixels normalised within each patch, or PCA coefficients. Normalised pixels give texture more weight,
+# and lead to the best features. Predicting zero for them has a loss of (n − 1) / n for n values, and less if there are flat patches. Only
+# masked patches count in the loss, because visible ones can be copied. A reconstruction from normalised pixels takes the mean and the
+# standard deviation of each hidden patch from the original; one from plain pixels takes nothing from it.
+# Test a new model on eight images first, and look at its predictions with nothing pasted.
 #
 # ## Five questions
 #
@@ -886,7 +892,7 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # 4. Why are the predictions for visible patches nonsense in a good model?
 # <details><summary>Answer</summary>The loss does not count them, so they are never trained.</details>
 #
-# 5. Another project reports a lower loss than yours. What do you have to know before you compare them?
+# 5. Another project reports a lower loss than yours. What do you have to know before you compare the two losses?
 # <details><summary>Answer</summary>The target, the patch size, the mask ratio, the data, the loss of the trivial baseline on these data, and whether the loss
 # counts masked patches only.</details>
 #
@@ -895,8 +901,9 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # ## Appendix: precision
 #
 # Training often uses half precision (chapter 07). bfloat16 keeps two to three decimal digits. This is enough for tokens, but not for the
-# small differences inside a bright patch: the numbers next to 2 are 1.992 and 2.016. So the package keeps images in float32, and computes
-# targets and losses in float32. PCA multiplies matrices, which autocast would do in bfloat16, and a GPU perhaps in TF32. `full_precision`
+# small differences inside a bright patch: in bfloat16, the numbers next to 2
+# are 1.992 and 2.016. So the package keeps images in float32, and computes
+# targets and losses in float32. PCA multiplies matrices, which autocast would do in bfloat16, and a GPU may do in TF32. `full_precision`
 # switches both off.
 
 # %% tags=["nbval-check-output"]

@@ -13,7 +13,8 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of clothes. Then you build a
+# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of images
+# of clothes. Then you build a
 # model from your own parts only, and train it on photographs in colour.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
@@ -24,7 +25,7 @@
 # - name the parameters that weight decay leaves alone;
 # - write a training step in which four small batches equal one large one;
 # - compute the loss of a trivial model before you train a real one;
-# - tell from a loss curve whether a run learns.
+# - tell from a loss curve whether a model is learning.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -68,8 +69,8 @@ from minimae.train import checkpoint, loop, loss_bands, optim, order, precision,
 # %% [markdown]
 # ## The run, as a recipe
 #
-# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: four blocks,
-# patches of 7 × 7 pixels, so an image has 16 patches and the encoder sees four. All settings are in a **recipe**, an object that cannot be
+# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: it has four blocks.
+# Patches are 7 × 7 pixels, so an image has 16 patches, and the encoder sees four of them. All settings are in a **recipe**, an object that cannot be
 # modified. `replace` makes a changed copy.
 
 # %%
@@ -86,10 +87,11 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # ## Before you train: what does a trivial model score?
 #
 # A loss of 0.7 means nothing by itself. Compare it with the loss of a model that has learned nothing. The target is normalised: each patch
-# has mean 0 and variance 1. The **trivial baseline** predicts 0 everywhere, which is a flat patch. Its loss is the mean square of
+# has mean 0 and variance 1. The **trivial baseline** predicts 0 everywhere, so all its patches are *flat* (a single
+# value). Its loss is the mean square of
 # the target.
 #
-# If no patch were flat, this would be (n − 1) / n = 48/49 = 0.98 for 49 pixels, because the variance is the unbiased one (chapter 06). But
+# If no patch were flat, this loss would be (n − 1) / n = 48/49 = 0.98 for 49 pixels, because the variance is the unbiased estimate (chapter 06). But
 # much of Fashion-MNIST is black background. A flat patch has the target 0, and the baseline predicts it perfectly. So compute the
 # baseline from the data.
 
@@ -150,8 +152,8 @@ check.ch07_peak_lr(solution_peak_lr)
 # the rate first rises in a straight line: the **warm-up**. Then it falls along half a cosine, so that the model settles. The rate
 # changes at every step, not once an epoch.
 #
-# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let
-# it fall from `peak` to `floor`, which it reaches at step `steps`, along half a cosine: 0.5 · (1 + cos(π · progress)).
+# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let it fall
+# along half a cosine, 0.5 · (1 + cos(π · progress)), from `peak` to `floor`, which it reaches at step `steps`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -204,7 +206,7 @@ def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float =
 lr_at = book.use(check.ch07_lr_at, my_lr_at, lr_at)
 
 # %% [markdown]
-# An example with 100 steps, 10 of them warm-up, and peak 2. In the middle of the rise, at step 5, the rate is 1. In the middle of the fall, at
+# Take 100 steps, 10 of them warm-up, and a peak of 2. In the middle of the rise, at step 5, the rate is 1. In the middle of the fall, at
 # step 55, it is 1 again.
 
 # %% tags=["nbval-check-output"]
@@ -242,10 +244,11 @@ for group in decay_groups(model, 0.05):
     print(f"{len(group['params']):3} tensors, {sum(p.numel() for p in group['params']):7,} numbers, decay {group['weight_decay']}")
 
 # %% [markdown]
-# About 99 % of the numbers decay. The class token and the mask token have three axes (`1 1 d`), so they decay too, as in the authors' code.
+# Decay applies to about 99 % of the model's
+# numbers. The class token and the mask token have three axes (`1 1 d`), so they decay too, as in the authors' code.
 # The positions are fixed (`requires_grad` is False), so they are in neither group.
 #
-# **3 ★★ Which are exempt?** Return the *names* of the parameters of a model that must not decay. `model.named_parameters()` gives names and
+# **3 ★★ Which are exempt?** Return the *names* of those parameters of a model that must not decay. `model.named_parameters()` gives names and
 # parameters. Fixed parameters belong to no group.
 
 
@@ -326,7 +329,7 @@ def batches_of(images, recipe):
 #
 # What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights
 # once. This is **gradient accumulation**. `backward()` already adds to `.grad`. But each loss is a *mean* over its own batch. The gradient
-# of the mean over all eight is the sum divided by eight.
+# of the mean over all eight is the sum of their gradients divided by eight.
 #
 # **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step
 # on all their images together. Return the mean loss of these batches, without its graph. Clear old gradients first.
@@ -370,8 +373,8 @@ def solution_my_training_step(task, optimizer, batches, accumulate=1):
 check.ch07_training_step(solution_my_training_step)
 
 # %% [markdown]
-# The package's step is a class, `EagerStep`. It does the same, and more: half precision, several GPUs, clipping. The folded cell calls it as a
-# function.
+# The package's step is a class, `EagerStep`. It does the same, and also supports half precision, several GPUs and gradient clipping. The folded
+# cell wraps it in a function.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -388,8 +391,8 @@ training_step = book.use(check.ch07_training_step, my_training_step, training_st
 # %% [markdown]
 # ### Debug it on one batch
 #
-# A long run is a poor place to look for bugs. First train on **one batch, again and again**. A model that works can learn eight images with fixed masks by
-# heart, and the loss falls far below the baseline. If it does not, something is broken: the learning rate is 0, gradients are not cleared, or
+# A long run is a poor place to look for bugs. First train on **one batch, again and again**. A model that works can memorise eight images with
+# fixed masks, and the loss falls far below the baseline. If it does not, something is broken: the learning rate is 0, gradients are not cleared, or
 # the loss does not depend on the weights. This test takes seconds, and finds most bugs.
 
 # %%
@@ -407,8 +410,8 @@ assert by_heart[-1] < 0.15 and zero < by_heart[0]
 # %% [markdown]
 # ## The loop
 #
-# Now the loop is short. Set the learning rate, take the step, keep the loss, show what happens. The cosine ends one step after the last,
-# because a step with rate 0 would change nothing.
+# Now the loop is short. Set the learning rate, take the step, store the loss, and show the progress. The cosine ends one step after the last
+# training step, because a step with rate 0 would change nothing.
 
 
 # %%
@@ -427,13 +430,13 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 
 
 # %% [markdown]
-# `task.optimizer` makes AdamW with the two groups from above. `show` is called after each step: below, it draws a progress bar and
+# `task.optimizer` creates an AdamW optimizer with the two groups from above. `show` is called after each step: below, it draws a progress bar and
 # reconstructions.
 #
 # ## A real run
 #
-# Now train. Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because the visible patches do not determine everything, such as the
-# print on a shirt. **What is the loss after 50,000 images?**
+# Now train. Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because some things, such as the print on a shirt,
+# cannot be inferred from the visible patches. **What is the loss after 50,000 images?**
 
 # %%
 book.predict("loss-after-a-minute", 0.3,
@@ -469,14 +472,15 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 #
 # > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
 # > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
-# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These suit small data and less
-# > than a minute of a processor core. The paper's 800 epochs of ImageNet are more than a billion images; our 5 epochs are 50,000.
+# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These settings suit a
+# > small data set and less than a minute on one processor core. The paper's 800 epochs of ImageNet amount to more than a billion images; our 5
+# > epochs amount to 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is an earlier run of the same task. The package has such curves for two dozen tasks ([a table of
-# them](../docs/evidence.md#what-loss-to-expect)), and this run is one of them.
+# The best comparison for a run is an earlier run of the same task. The package has loss curves of earlier runs for two dozen tasks ([a table of
+# them](../docs/evidence.md#what-loss-to-expect)), and the task of this run is one of them.
 
 # %%
 known = PretrainTask(mine, clothes, task.model).expected()
@@ -489,8 +493,8 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline. Green: the
 # expected loss, from three seeds of the same task; the band reaches one and a half times as far from the mean as the farthest of the three seeds, and at least ± 5 %.*
 #
-# A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. It falls more slowly below it, while
-# the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, 1600 epochs are
+# A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
+# while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, 1600 epochs are
 # still better than 800 (Figure 7). The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as ours.
 #
 # | what you see | what it means |
@@ -503,8 +507,8 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 #
 # Losses of different targets, patch sizes or data cannot be compared. Compute the baseline of your own task first.
 #
-# During training, the package compares the loss with the expected band and prints a warning after five points in a row outside it. (Its
-# baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test it with a run that learns too slowly: pretend that our own
+# During training, the package compares the loss with the expected band and prints a warning when five logged points in a row lie outside it. (The package's
+# baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning with a run that learns too slowly: pretend that our own
 # run needed ten times as many images.
 
 # %%
@@ -532,13 +536,14 @@ book.excerpt(loop.fit, "with locked", "return Result")
 # - `wrap_distributed` lets several GPUs train one model; `world().size` is their number. `compile` makes the blocks faster.
 # - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is logged.
 #
-# And this is the heart of its step:
+# And this is the core of `EagerStep`:
 
 # %%
 book.excerpt(step.EagerStep.__call__, "for micro", "total += ")
 
 # %% [markdown]
-# Does your loop compute the same? Train twice for eight steps, once with `train` and once with the package, and compare the losses and all weights.
+# Does your loop give the same
+# results? Train twice for eight steps, once with `train` and once with the package, and compare the losses and all weights.
 
 # %%
 short, few = replace(mine, batch=64, epochs=0.8, warmup_epochs=0.2, log_every=1), clothes.balanced_subset(640)
@@ -562,8 +567,8 @@ for yours, package in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0
 # %% [markdown]
 # ## Break-it lab: a colleague's schedule
 #
-# A colleague brings a schedule from an older project, where it worked well: warm-up and cosine, the same peak. You train with both on 1,280
-# photographs, ten steps an epoch, and compare the losses.
+# A colleague brings a schedule from an older project, where it worked well. It too has a warm-up, a cosine and the same peak. You train with both
+# schedules on 1,280 photographs, ten steps an epoch, and compare the losses.
 
 
 # %%
@@ -614,17 +619,18 @@ assert ours[0] - ours[9] > 2 * still
 # %% [markdown]
 # ## Capstone: your own masked autoencoder
 #
-# In each chapter you wrote a part of the model. Each part that passed its check was kept in the folder `mine`. `own_parts` reads them, checks them again, and
-# `whose` lists them.
+# In each chapter you wrote a part of the model. Each part that passed its check was kept in the folder `mine`. `own_parts` reads these parts and
+# checks them again, and `whose` lists them.
 
 # %%
 parts = book.own_parts()
 book.whose(parts)
 
 # %% [markdown]
-# Inside `assembled`, the package builds models from *your* parts, and uses its own where one is missing. The training data are
-# 4,200 crops of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. It sees 16 of 64 patches, and it predicts plain pixels, so
-# nothing in its reconstructions comes from the hidden patches. Test crops come from a third of each photograph that is never trained on.
+# Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are
+# 4,200 crops of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. The encoder sees 16 of 64 patches, and
+# the model predicts plain pixels, so
+# nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never used for training.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -656,11 +662,11 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
 # After half a minute of training, the model predicts colours and large shapes. Fine detail needs more: `photos-tiny` of chapter 00 is the
-# same network, wider and deeper, after ten million images. You now have every part of it.
+# same kind of network, but wider and deeper, and trained on ten million images. You now have every part of it.
 #
 # ## Summary
 #
-# The trivial baseline is computed from the data before training. The learning rate is scaled by the images of a step, rises in a warm-up,
+# The trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step, rises in a warm-up,
 # falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, each divided
 # by their number. To test a loop, first train on one batch, again and again. A healthy loss falls below the baseline, flattens, and keeps
 # falling slowly.
@@ -687,7 +693,7 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 # ### Half precision
 #
 # On a GPU, matrix products run several times faster in `bfloat16`, a number format with 8 bits of precision instead of 24. `autocast` uses
-# it for the products and keeps the rest, including the loss, in float32. On a CPU the package stays with float32. This is what is lost:
+# it for the products and keeps the rest, including the loss, in float32. On a CPU the package stays with float32. Compare the two losses:
 
 # %%
 with torch.no_grad():
@@ -707,13 +713,13 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # sample id.
 #
 # A run that is killed *while* it writes must not destroy its last checkpoint. So write to another file, make sure that the data is on the disk (`fsync`),
-# and then rename the file. The rename either happens or does not.
+# and then rename the file. The rename either happens completely or not at all.
 
 # %%
 book.excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")
 
 # %% [markdown]
-# To test it, run twelve steps twice: once without a break, and once with Ctrl-C during step 5. This task presses Ctrl-C by itself.
+# To test resuming, run twelve steps twice: once without a break, and once with Ctrl-C during step 5. The task below simulates the key press.
 
 
 # %%
@@ -749,7 +755,7 @@ differ = [torch.equal(a, b) for a, b in zip(straight.state_dict().values(), stop
 assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
-# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store what it writes at
+# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the result at
 # `path`. If it fails, let the exception through, leave the old file at `path` as it was, and leave nothing else behind.
 
 

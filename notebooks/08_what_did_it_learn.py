@@ -20,10 +20,10 @@
 #
 # After this chapter you can
 #
-# - turn an encoder into one vector per image, in three ways;
+# - turn the output of an encoder into one vector per image, in three ways;
 # - classify by nearest neighbours, with nothing to train;
-# - draw which patches a patch attends to;
-# - say how much of a reconstruction was leaked from the original, and show it;
+# - draw a map of the patches that a patch attends to;
+# - say how much of a reconstruction leaked from the original, and show this in a picture;
 # - test features on changed images, and explain why our numbers are far from the paper's.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -68,10 +68,10 @@ from minimae.train.settings import Precision
 # ## Photographs, from a quarter of the patches
 #
 # `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels, seed 0).
-# It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches.
+# It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches of each.
 #
-# Its encoder learned with normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain pixels**. It must
-# predict colour and brightness too, so nothing in these reconstructions comes from the hidden patches.
+# Its encoder was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain pixels**.
+# This decoder must predict colour and brightness too, so nothing in these reconstructions comes from the hidden patches.
 
 
 # %%
@@ -91,8 +91,9 @@ photo_mask = make_mask(torch.arange(4), photo_grid, ratio=0.75, seed=1)
 triplets = reconstruction_triplets(photos, four, photo_mask)
 
 # %% [markdown]
-# What would a method without any learning do? It fills each hidden patch with a mean of the visible patches, in which near ones count more.
-# The weights fall off like a Gaussian. We try five widths and keep the best one, judged by the true pixels. That favours this baseline.
+# How well can a method do without any learning? Our baseline fills each hidden patch with a mean of the visible patches, in which nearer
+# ones count more. The weights fall off with distance like a Gaussian. We try five widths and keep the one with the smallest error on the
+# true pixels. This choice favours the baseline.
 
 
 # %%
@@ -142,8 +143,8 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 # - `"class"`: the class token, `d` numbers;
 # - `"tokens"`: all patch tokens side by side, `n·d` numbers.
 #
-# **1 ★★ Your feature extractor.** Write it. Normalise the pixels, put the encoder into eval mode, and return the features of all images in
-# their order. Work in batches, because all images at once may not fit into memory. No gradients are needed.
+# **1 ★★ Your feature extractor.** Write the function. Normalise the pixels, put the encoder into eval mode, and return the features of all
+# images in their original order. Work in batches, because all images at once may not fit into memory. No gradients are needed.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -186,8 +187,8 @@ def solution_my_extract(encoder, pixels, statistics, *, pool="mean", batch=500):
 check.ch08_extract(solution_my_extract)
 
 # %% [markdown]
-# The package's version is folded below. It also takes a dataset, computes in half precision on a GPU, and has a fourth way, `"blocks"`: the
-# means after every block, side by side.
+# The package's version is folded below. It also accepts a dataset, computes in half precision on a GPU, and offers a fourth way,
+# `"blocks"`: the means of the patch tokens after every block, side by side.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.features", "hide-input"]
 Pool = Literal["mean", "class", "blocks", "tokens"]
@@ -221,7 +222,7 @@ def extract(
 extract = book.use(check.ch08_extract, my_extract, extract)
 
 # %% [markdown]
-# The next measurements use small photographs of clothes, so that they take only seconds. `fashion-nano` comes with the book. It has 0.7
+# The next measurements use small photographs of clothes, so they take only seconds. `fashion-nano` comes with the book. It has 0.7
 # million parameters, and was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
 # core, seed 0). We compare three kinds of features: raw pixels, the trained encoder, and the same network **at initialisation**, with
 # random weights. The last kind shows what is possible without training.
@@ -249,18 +250,20 @@ for name, (train, test) in vectors.items():
 # %% [markdown]
 # ## Neighbours that vote
 #
-# Good features put similar images close together. The simplest classifier that uses this has nothing to train: **k nearest neighbours**
+# Good features put similar images close together. The simplest classifier that exploits this needs no training: **k nearest neighbours**
 # (k-NN). For a test image, find the k training images with the most similar features, and let them vote with their labels.
 #
-# Similarity is the **cosine** of two vectors, after the mean of the training vectors has been subtracted from both. (All vectors share that
-# mean. If it stays in, every cosine is almost 1.) Each vote has the weight exp(cosine / temperature), so the nearest neighbours count most.
+# Similarity is the **cosine** of the angle between two vectors,
+# after the mean of the training vectors has been subtracted from both. (All vectors share that
+# mean. Without the subtraction, every cosine would be almost 1.) Each
+# vote has the weight exp(cosine / temperature), so the nearest neighbours count most.
 #
 # **2 ★★ Your neighbours.** Write the classifier.
 #
 # <details><summary>Hint 1</summary>
 #
 # Subtract `train.mean(0)` from *both* sets and divide each vector by its length: `F.normalize(…, dim=1)`. One matrix product then gives all
-# cosines, `M N`, and `topk(k, dim=1)` the largest and their indices.
+# cosines, `M N`, and `topk(k, dim=1)` gives the k largest and their indices.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -293,7 +296,8 @@ def solution_my_knn_predict(train, labels, test, *, k=20, temperature=0.07):
 check.ch08_knn_predict(solution_my_knn_predict)
 
 # %% [markdown]
-# The package's version is folded below. It checks its arguments, and it works in parts so that large sets fit into memory.
+# The package's version is folded below. It checks its arguments, and it processes the test vectors in parts so that large sets fit into
+# memory.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.knn", "hide-input"]
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, temperature: float = 0.07) -> Tensor:
@@ -356,12 +360,12 @@ names = [f"{name}: {test_images.classes[test_labels[q]]}" for q in queries for n
 plots.neighbours([search(source, q) for q in queries for source in ("raw pixels", "MAE")], names=names)
 
 # %% [markdown]
-# *Figure 8.2: four test photographs and their five nearest of 1,500 training photographs, by raw pixels and by the features of
-# `fashion-nano`. Green border: same class. Orange: another class.*
+# *Figure 8.2: four test photographs and the five of 1,500 training photographs nearest to each, by raw pixels and by the features of
+# `fashion-nano`. A green border marks the same class, an orange one a different class.*
 #
 # ## One label per class
 #
-# It is cheap to collect images, and expensive to label them. Suppose that you have labels for only *ten* photographs, one per class. All
+# Images are cheap to collect but expensive to label. Suppose that you have labels for only *ten* photographs, one per class. All
 # 750 test photographs must be classified by their similarity to these ten. With raw pixels as features, 49 % of the answers are right.
 # **How many are right with the features of the MAE?**
 
@@ -392,17 +396,18 @@ for name, (train, test) in vectors.items():
 book.reveal("one-label", round(float(few["MAE"][0].mean()), 1), unit="%")
 
 # %% [markdown]
-# *Figure 8.3: your guess, and the mean of ten random choices of the ten labelled photographs (750 test photographs).*
+# *Figure 8.3: your guess, and the mean accuracy over ten random choices of the ten labelled photographs (750 test photographs).*
 
 # %% mystnb={"image": {"alt": "Accuracy against labels per class from 1 to 50 on a logarithmic axis. The MAE rises from 56 to 77 percent and stays above raw pixels, which rise from 49 to 75. The random encoder rises from 27 to 51."}}
 plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name in ("MAE", "raw pixels", "random encoder")},
              x="labels per class", y="k-NN accuracy (%)", log=True, note="750 test images, means of ten choices of labels")
 
 # %% [markdown]
-# *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means of ten random choices; the printed ± is the standard deviation
+# *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means over ten random choices of labels; the
+# printed ± is the standard deviation
 # over these choices; k = 5, or as many as there are labels per class).*
 #
-# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. It saw no
+# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. The MAE saw no
 # labels in pre-training. From 60,000 unlabelled photographs it learned to tell kinds of clothes apart, and the ten labels only name these
 # kinds. With more labels the lead shrinks, because the labelled photographs alone then show what the kinds look like.
 #
@@ -410,7 +415,7 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
 #
 # The mean of the patch tokens does not depend on where each token was. In these photographs, position matters: a sleeve is at the side, a
 # sole at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 is compared with patch 12. We now use all 1,500 labels.
-# **Which of the three features of the MAE is best?**
+# **Which of the three kinds of features of the MAE is best?**
 
 # %%
 book.predict("best-pool", "mean",
@@ -436,7 +441,7 @@ assert abs(pooled["all tokens"]["MAE"] - 82) < 1.5 and abs(accuracy(by_pixels, t
 book.reveal("best-pool", POOLS[max(pooled, key=lambda title: pooled[title]["MAE"])])
 
 # %% [markdown]
-# *Figure 8.5: your choice and the best of the three.*
+# *Figure 8.5: your choice and the best of the three kinds of features.*
 
 # %% mystnb={"image": {"alt": "Three panels with the k-NN accuracy of raw pixels, random encoder and MAE. Raw pixels reach 78 percent in each. Mean of tokens: random 57, MAE 79. Class token: random 60, MAE 77. All tokens: random 77, MAE 82."}}
 plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 images, one network and seed each")
@@ -444,24 +449,25 @@ plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 imag
 # %% [markdown]
 # *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
 #
-# With all tokens, the MAE beats raw pixels. With the mean it is about equal, and with the class token it is below. Are 750 images enough
-# to say so? Look only at the images on which the two differ:
+# With all tokens, the MAE beats raw pixels. With the mean it is about equal to them, and with the class token it is below them. Are 750
+# images enough for the first conclusion? Look only at the images on which exactly one of the two, all tokens or raw pixels, is right:
 
 # %%
 right, pixels_right = (answer == test_labels for answer in (answers["MAE", "tokens"], by_pixels))
 print(f"only the MAE is right: {int((right & ~pixels_right).sum())} images; only raw pixels are right: {int((~right & pixels_right).sum())}")
 
 # %% [markdown]
-# If both were equally good, each of these images would be like the toss of a fair coin. The two counts would then rarely differ by more
+# If both kinds of features were equally good, each of these images would be like the
+# toss of a fair coin. The two counts would then rarely differ by more
 # than twice the square root of their sum. (Chapter 11 does such tests properly, with several seeds.)
 #
 # Note the random encoder: with all tokens it reaches 77 %. Random weights preserve much of the image, and with all tokens nothing is
-# averaged away. So always compare with a random network.
+# averaged away. So always compare a trained network with a random one.
 #
 # ## Classes in a plane
 #
-# To *see* features, project them onto their two directions of largest variance. This is **principal component analysis** (PCA). It uses
-# no labels. The colours are added afterwards.
+# To *see* features, project them onto their two directions of largest variance. This method is called **principal component analysis**
+# (PCA). It uses no labels; the colours that mark the classes are added afterwards.
 
 
 # %%
@@ -484,12 +490,13 @@ plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 #
 # With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for that. But the classes
 # are no better separated than with raw pixels: two directions show only the coarsest differences, and for centred clothes these are
-# differences of outline. With the random encoder the classes overlap.
+# differences in outline. With the random encoder the classes overlap.
 #
 # ## What a patch attends to
 #
-# In each block, every token takes in information from others. `Attention.weights` returns how much each token takes from each other one: a
-# matrix `t t` for every head, whose rows sum to 1. Row 0 belongs to the class token, so row 1 + i belongs to patch i. Without its first
+# In each block, every token takes in information from the others. `Attention.weights` returns how much each token takes from every token,
+# including itself: a matrix `t t` for every head, with rows that sum to 1. Row 0
+# belongs to the class token, so row 1 + i belongs to patch i. Without its first
 # entry, which also belongs to the class token, such a row can be drawn as a grid.
 
 
@@ -527,7 +534,7 @@ plots.picture_table(rows, columns=titles, marks=marks)
 #
 # At initialisation, attention is nearly uniform. After training, the heads differ. Some attend to nearby patches. Some attend to one row or
 # one column, whatever it shows. From the rim of the cup, head 2 of block 4 attends to more of the rim; from one eye of the cat, it attends
-# to the other. All of this helps to fill in missing patches.
+# to the other. All these patterns help to fill in missing patches.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these five
 # heads out of 36.
@@ -558,8 +565,8 @@ check.ch08_class_map(solution_class_map)
 # %% [markdown]
 # ## Where this lives
 #
-# `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell compares them
-# with the functions of this chapter.
+# `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell below checks
+# them against the functions of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 train, test = vectors["MAE"]
@@ -568,11 +575,12 @@ assert (knn_predict(train, train_labels, test) == knn.knn_predict(train, train_l
 assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_labels) == 100.0
 
 # %% [markdown]
-# From the command line: `minimae knn --weights fashion-nano`.
+# From the command line, run `minimae knn --weights fashion-nano`.
 #
 # ## Limit 1: leaked patch statistics
 #
-# Figure 8.1 came from a decoder of plain pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
+# The reconstructions in Figure 8.1 came from a decoder that predicts plain
+# pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
 # the result was divided by the standard deviation of the patch (chapter 06). So it predicts a pattern, but no brightness. To draw the
 # pattern, we need the mean and the standard deviation of each hidden patch, and we take them from the original. This information **leaks**
 # into the picture.
@@ -612,9 +620,11 @@ plots.picture_table(
 # model.*
 #
 # The flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of a sleeve, the line of a sole. So never judge a
-# model by pictures with leaked statistics. For honest pictures, train on plain pixels. The features are then a little worse (Table 1d).
+# model by pictures with leaked statistics. For honest pictures, train the model to predict plain pixels. The features are then a little
+# worse (the paper's Table 1d).
 #
-# **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace each hidden patch by its own mean, and keep the
+# **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden patch with the
+# mean of that patch, and keep the
 # visible ones. No model is needed.
 
 
@@ -641,8 +651,9 @@ check.ch08_flat_patches(solution_flat_patches)
 # %% [markdown]
 # ## Limit 2: where reconstruction fails
 #
-# The loss is a mean over patches. `MAEOutput.patch_losses` `b m` holds the loss of each patch, in the order of `mask.masked`. Drawn in the
-# image, these losses show what is hard to reconstruct. **Where is the loss largest: in the background, along the outline, or inside the
+# The loss is a mean over patches. `MAEOutput.patch_losses` `b m` holds the loss of each patch, in the order of `mask.masked`. A map of
+# these losses shows which parts of the image are hard to
+# reconstruct. **Where is the loss largest: in the background, along the outline, or inside the
 # garment?**
 
 # %%
@@ -692,7 +703,7 @@ plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))],
 #
 # The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is only weave, print
 # and noise. The contrast there is tiny, but normalisation divides by it, so the noise counts as much as an outline. No model can predict
-# noise. This is a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
+# noise. The large loss inside a garment is a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
 #
 # ## Limit 3: changed images
 #
@@ -736,21 +747,23 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 #
 # - **Brightness.** The accuracy of the MAE hardly changes. Its targets were normalised, so brightness and contrast mattered little in
 #   training.
-# - **Noise.** The accuracy of the MAE collapses. In training the background was always perfectly black. With noise, it is full of patterns.
-# - **Shift.** Raw pixels and the MAE both lose. The encoder gets the position of each patch, and every training photograph was centred.
+# - **Noise.** The accuracy of the MAE collapses. In training the background was always perfectly black. With noise, the background is full
+#   of patterns.
+# - **Shift.** Raw pixels and the MAE both lose accuracy. The encoder is given the position of each patch, and every training photograph was centred.
 #
 # ## Limit 4: real photographs
 #
 # How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
-# classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 %, a linear probe
-# (chapter 09) for 22.2 %, and random guessing for 0.5 %. (One seed; the images are not part of this project.
-# [Details](../data/weights/photos-tiny.md).) That is far better than guessing, but not good enough to be useful. The reconstructions of
+# classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
+# photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 %. (One seed; the images are not part of this project.
+# [Details](../data/weights/photos-tiny.md).) The first two are far better than guessing, but not good enough to be useful. The reconstructions of
 # Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
 # > **Paper.** Figures 2 to 4 come from models that were trained on plain pixels, and visible patches are not pasted in. So nothing leaks in
-# > those pictures. The paper does not use k-NN. On ImageNet, ViT-L at 800 epochs reaches 73.5 % with a linear probe and 84.9 % fine-tuned
-# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), but tuning one block lifts them to 81.0 %, above
-# > MoCo v3 with 79.9 % (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
+# > those pictures. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
+# > reaches 73.5 % with a linear probe and 84.9 % fine-tuned
+# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), but tuning one block raises the accuracy to 81.0 %,
+# > above the 79.9 % of MoCo v3 (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
 # > Appendix A.1 uses the class token.
 #
 # ### Why our results are not the paper's
@@ -768,8 +781,8 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 #
 # ## Break-it lab: features at chance level
 #
-# A colleague has written their own `extract`, with a loader. The accuracy is no better than random guessing. But look at the features in a
-# plane.
+# A colleague has written their own `extract`, which reads the images through a loader. The accuracy is no better than random guessing. But
+# look at the features projected onto a plane.
 
 
 # %%
@@ -795,12 +808,12 @@ plots.classes_in_a_plane({"ours": planes["MAE"], "the colleague's": in_a_plane(t
 # %% [markdown]
 # *Figure 8.14: the features of 750 test photographs, ours and the colleague's, coloured by class.*
 #
-# The two clouds are equal, point for point. Only the colours differ. What does that rule out, and where is the bug?
+# The two clouds are identical, point for point. Only the colours differ. What does that rule out, and where is the bug?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The features are right: a wrong encoder, a wrong normalisation or a mask would give a different cloud. But each point has the label of
-# another image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles; a loader for
+# The features are right: a wrong encoder, a wrong normalisation or a mask would give a different cloud. But each point has the label of a
+# different image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles; a loader for
 # evaluation must not.
 # </details>
 
@@ -812,12 +825,13 @@ assert scores["the colleague's"] < 20 and abs(fixed - scores["ours"]) < 1
 # %% [markdown]
 # ## One more exercise
 #
-# **5 ★★★ Two directions.** The chapter used a function of PyTorch for its PCA. Write it with `torch.linalg.svd`: coordinates `N 2` along the two
-# directions of largest variance.
+# **5 ★★★ Two directions.** The chapter used a PyTorch function, `torch.pca_lowrank`, for its PCA. Write the projection with
+# `torch.linalg.svd`: return the coordinates `N 2` along the two directions of largest variance.
 #
 # <details><summary>Hint</summary>
 #
-# Subtract the mean first. `torch.linalg.svd(centred, full_matrices=False).Vh` has the directions as its *rows*, the largest variance first.
+# Subtract the mean first. `torch.linalg.svd(centred, full_matrices=False).Vh` has the directions as its *rows*, in order of decreasing
+# variance.
 # </details>
 
 
@@ -846,23 +860,26 @@ check.ch08_two_directions(solution_two_directions)
 # ## Summary
 #
 # A masked autoencoder continues shapes from a quarter of a photograph. With the features of its encoder, ten labels are enough to classify
-# more than half of the clothes. That is better than raw pixels, and far better than random weights. With many labels, all tokens side by
-# side are better than raw pixels too; the mean of the tokens is only about as good. There are limits. Reconstructions of normalised pixels
+# more than half of the clothes correctly. That is better than with raw pixels, and far better than with random
+# weights. With many labels, all tokens side by
+# side are better than raw pixels too; the mean of the tokens is only about as good as raw pixels. There are limits.
+# Reconstructions of normalised pixels
 # use leaked statistics. Noise inside a patch cannot be predicted. The features fail on noisy images. And a model that reconstructs
 # photographs well may still classify them badly.
 #
 # ## Five questions
 #
-# 1. A reconstruction of a model of normalised pixels looks right at 95 % hidden. Why does that prove little?
+# 1. A model that predicts normalised pixels makes a reconstruction that looks right with 95 % of the patches hidden. Why does that prove
+# little?
 # <details><summary>Answer</summary>The mean and contrast of each hidden patch are taken from the original. A mosaic of flat squares with the right brightness already looks right.</details>
 #
 # 2. Which row of the attention weights belongs to patch 0, and which of its entries are drawn?
-# <details><summary>Answer</summary>Row 1, because row 0 is the class token's; all entries but the first, which is the class token again.</details>
+# <details><summary>Answer</summary>Row 1, because row 0 is the class token's; all entries but the first, which belongs to the class token.</details>
 #
-# 3. Why is the mean of the training vectors subtracted before the cosine?
-# <details><summary>Answer</summary>All vectors share it. If it stays in, every cosine is almost 1, and the differences that matter are tiny.</details>
+# 3. Why is the mean of the training vectors subtracted before the cosine is computed?
+# <details><summary>Answer</summary>All vectors share it. If it is not subtracted, every cosine is almost 1, and the differences that matter are tiny.</details>
 #
-# 4. Why compare with a random encoder?
+# 4. Why compare a trained encoder with a random one?
 # <details><summary>Answer</summary>Random weights already preserve much of the image. Only an accuracy above theirs is due to training.</details>
 #
 # 5. The cloud of features is right, but the accuracy is no better than guessing. What do you check first?

@@ -21,9 +21,9 @@
 # After this chapter you can
 #
 # - freeze an encoder properly, and train one linear layer on it;
-# - bring features to one scale, and say why a probe needs that;
-# - write LARS, the optimizer of the paper's probe, and say what it does not depend on;
-# - solve a probe exactly, and choose its penalty without the test images;
+# - put all features on the same scale, and say why a probe needs this;
+# - write LARS, the optimizer of the paper's probe, and say what its steps do not depend on;
+# - find the best weights of a probe with a solver, and choose the penalty without the test images;
 # - compare an encoder with raw pixels, with random weights, and with itself after more epochs.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -92,7 +92,7 @@ for name, (train, test) in vectors.items():
 # %% [markdown]
 # ## One scale for all
 #
-# Before any training, look at the features. How large is the standard deviation of each one over the 1,500 photographs?
+# Before any training, look at the features. How large is the standard deviation of each feature over the 1,500 photographs?
 
 # %%
 deviations = {name: train.std(0).sort(descending=True).values for name, (train, _) in vectors.items()}
@@ -107,8 +107,9 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 # %% [markdown]
 # *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
 #
-# In the random encoder one feature varies ten times as much as another. Some pixels in the corners never vary. A linear layer can make up
-# for this with large and small weights. But two things that we use below cannot: a *learning rate*, which is the same for all weights, and
+# In the random encoder, some features vary ten times as much as others. Some pixels in the corners never vary. A linear layer can make up
+# for this with large and small weights. But two things that we use below cannot make up for it:
+# a *learning rate*, which is the same for all weights, and
 # a *penalty* on large weights. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
 #
 # **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
@@ -116,7 +117,7 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 #
 # <details><summary>Hint</summary>
 #
-# `train.mean(0)` has one mean for each feature. Add something small to the standard deviation, or use `clamp(min=…)`.
+# `train.mean(0)` has one mean for each feature. Add a small number to the standard deviation, or use `clamp(min=…)`.
 # </details>
 
 
@@ -141,8 +142,8 @@ def solution_one_scale(train, test):
 check.ch09_one_scale(solution_one_scale)
 
 # %% [markdown]
-# The test features must *not* have mean 0 afterwards. Standardising them by themselves would make the prediction for one test image depend on
-# all the others.
+# The test features should *not* have mean exactly 0 afterwards. Standardising them with their own mean and standard deviation would make
+# the prediction for one test image depend on all the other test images.
 
 # %% tags=["package:minimae.tasks.probe"]
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,14 +160,14 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 # ## The paper's probe
 #
 # When a probe is trained batch by batch, a BatchNorm layer does the standardising. Usually BatchNorm has a learned scale and shift for each
-# feature (its *affine* part). Here it has none, because the linear layer behind it can learn both.
+# feature (its *affine* part). Here the affine part is left out, because the linear layer that follows can learn both.
 #
-# To freeze an encoder takes two measures. The encoder's parameters get no gradient (`requires_grad_(False)`). And the encoder stays in
+# Freezing an encoder takes two steps. The encoder's parameters get no gradient (`requires_grad_(False)`), and the encoder stays in
 # **eval mode**, even when the probe is in training mode: otherwise drop path or dropout would change the features at random.
 #
 # **2 ★★ Your linear probe.** Write all three methods.
 #
-# - `__init__`: freeze the encoder; `self.norm`, a BatchNorm without affine, with `eps=1e-6`; `self.head`, a linear layer whose weights start
+# - `__init__`: freeze the encoder; `self.norm`, a BatchNorm without its affine part, with `eps=1e-6`; `self.head`, a linear layer whose weights start
 #   at N(0, 0.01) and whose bias starts at 0.
 # - `train`: as usual, but the encoder stays in eval mode.
 # - `forward`: the class token, or with `pool="mean"` the mean of the patch tokens; then norm and head.
@@ -178,7 +179,8 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 #
 # <details><summary>Hint 2</summary>
 #
-# `nn.Module.train(mode)` sets the mode of all parts and returns the module; `eval()` calls `train(False)`. So: call `super().train(mode)`, put the encoder back
+# `nn.Module.train(mode)` sets the mode of all submodules and returns the
+# module; `eval()` calls `train(False)`. So: call `super().train(mode)`, put the encoder back
 # with `self.encoder.eval()`, and return `self`.
 # </details>
 
@@ -229,7 +231,7 @@ class solution_MyLinearProbe(nn.Module):
 check.ch09_linear_probe(solution_MyLinearProbe)
 
 # %% [markdown]
-# The package's version is folded below. Its `FeatureNorm` is a BatchNorm without affine that also works on several GPUs.
+# The package's version is folded below. Its `FeatureNorm` is a BatchNorm without an affine part that also works across several GPUs.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.probe_train", "hide-input"]
 class LinearProbe(nn.Module):
@@ -276,14 +278,16 @@ print("learned:", learned, "of", sum(p.numel() for p in linear.parameters()), "�
 # ## LARS
 #
 # The paper trains this layer with batches of 16,384 images, a base learning rate of 0.1 (so lr = 0.1 · 16,384 / 256 = 6.4), no weight
-# decay, and an optimizer called **LARS**. Its idea is to scale the gradient of a matrix so that its norm is a thousandth of the norm of the
-# matrix. This thousandth is called *trust*, and the factor is the **trust ratio**. Then the learning rate says how far the matrix moves
+# decay, and an optimizer called **LARS**. LARS scales the gradient of each weight matrix so that the norm of the gradient becomes a
+# thousandth of the norm of the matrix. This thousandth is called *trust*, and the factor that multiplies the gradient is the **trust
+# ratio**. The learning rate then sets how far the matrix moves
 # *relative to its own norm*.
 #
 # $$\text{update} = (g + \lambda w) \cdot \text{trust} \cdot \frac{\lVert w \rVert}{\lVert g + \lambda w \rVert}$$
 #
-# Here $w$ is the matrix, $g$ its gradient, and $\lambda$ the weight decay. There are two exceptions. Parameters with one dimension (biases) keep their
-# gradient: no decay and no scaling. And if $w$ or the update is zero, there is no ratio, so the update is not scaled.
+# Here $w$ is the matrix, $g$ its gradient, and $\lambda$ the weight decay. There are two exceptions. Parameters with one dimension (biases)
+# keep their gradient, without decay or scaling. And if $w$ or $g + \lambda w$ is zero, there is no usable ratio, so $g + \lambda w$ is not
+# scaled.
 #
 # **3 ★★ The trust ratio.** Write the function that returns the update.
 #
@@ -385,7 +389,7 @@ class LARS(torch.optim.Optimizer):
 
 
 # %% [markdown]
-# What does LARS not depend on? Multiply the loss by 1,000, or by 1/1,000, and see how far one step moves a matrix, relative to its norm.
+# What does a step of LARS not depend on? Multiply the loss by 1,000, or by 1/1,000, and see how far one step moves a matrix, relative to its norm.
 
 # %% tags=["nbval-check-output"]
 def moved(make, factor):
@@ -403,14 +407,15 @@ for factor in (0.001, 1, 1000):
     print(f"loss × {factor:<6} SGD {with_sgd:.0e}   LARS {with_lars:.4f}")
 
 # %% [markdown]
-# SGD moves a million times as far in the last row as in the first. LARS always moves by 0.64 %: 6.4 times a thousandth. So the learning
-# rate of LARS does not depend on the scale of the loss. It still has to suit the batch: a larger batch has a less noisy gradient and
-# allows larger steps, so the paper scales lr with the batch here too.
+# SGD moves the matrix a million times as far in the last row as in the first. LARS always moves it by 0.64 % of its norm: 6.4 times a
+# thousandth. So the learning
+# rate of LARS does not depend on the scale of the loss. But it still has to suit the batch size: a larger batch has a less noisy gradient
+# and allows larger steps, so the paper scales lr with the batch size here too.
 #
-# A matrix of zeros has no norm, and its first step would not be scaled. This is why the head starts with small random weights.
+# A matrix of zeros has norm 0, so its first step would not be scaled. This is why the head starts with small random weights.
 #
-# Now train your probe. There are no random crops here and the encoder is frozen, so the features never change: we compute them once and train
-# only norm and head. All 1,500 images are in each step, for 200 steps, and lr falls along a cosine.
+# Now train your probe. There are no random crops here and the encoder is frozen, so the features never change: we compute them once and
+# train only the norm and the head. Each of the 200 steps uses all 1,500 images, and lr falls along a cosine.
 
 # %%
 def train_head(linear, features, labels, steps=200, lr=6.4):
@@ -432,14 +437,14 @@ print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 
 # %% [markdown]
 # > **Paper.** Appendix A.1 and Table 10: LARS, base lr 0.1, batch 16,384, momentum 0.9, weight decay 0, 90 epochs with 10 of warm-up, random
-# > crops, and a BatchNorm without affine before the linear layer. The probe reads the class token; ours reads the mean of the patch
-# > tokens. The paper notes that SGD with a batch of 4,096 works as well. [`train_probe`](../minimae/tasks/probe_train.py) is this
-# > protocol, and the recipes `imagenet-base-probe` and so on have its numbers; they have not been run here.
+# > crops, and a BatchNorm without an affine part before the linear layer. The probe reads the class token; ours reads the mean of the patch
+# > tokens. The paper notes that SGD with a batch of 4,096 works as well. [`train_probe`](../minimae/tasks/probe_train.py) implements this
+# > protocol, and the recipes `imagenet-base-probe` and so on contain its settings; they have not been run here.
 #
 # ## The shortcut: solve it
 #
 # With fixed features we need no gradient steps. The cross-entropy plus a penalty on the squared weights is *convex*: it has a single
-# minimum, whatever the starting point. A solver like L-BFGS finds it without a learning rate or a schedule.
+# minimum, which can be reached from any starting point. A solver like L-BFGS finds this minimum without a learning rate or a schedule.
 
 # %% tags=["package:minimae.tasks.probe"]
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
@@ -459,9 +464,10 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
 
 
 # %% [markdown]
-# How strong should the penalty be? With a weak one the layer fits noise of the training images. With a strong one it learns too little. The
-# best value differs between 784 pixels and 96 features. We choose it without the test images: hold out a fifth of the *training* images,
-# try each penalty on the rest, and fit the layer to all of them with the best penalty.
+# How strong should the penalty be? With a weak penalty, the layer fits noise in the training images. With a strong one, it learns too
+# little. The best value is not the same for 784 pixels and for 96 features. We choose it without the test images: hold out a fifth of the
+# *training* images, fit the layer to the rest with each penalty, and see which one is best on the held-out fifth. Then fit the layer to all
+# training images with this penalty.
 
 # %% tags=["package:minimae.tasks.probe"]
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -493,7 +499,8 @@ def probe_predict(
 # ### Where this lives
 #
 # `LinearProbe` is in `minimae/tasks/probe_train.py`, LARS in `minimae/train/lars.py`, and the shortcut in `minimae/tasks/probe.py`. From the command line,
-# `minimae probe --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare one with the other.
+# `minimae probe --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare a result of one with
+# a result of the other.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(standardise(*vectors["MAE"])[1], probe.standardise(*vectors["MAE"])[1])
@@ -509,7 +516,8 @@ assert torch.allclose(
 # %% [markdown]
 # ## The numbers
 #
-# In chapter 08, a vote of 20 nearest neighbours was right for 79 % with the MAE (mean of the tokens), and for 78 % with raw pixels. Now a
+# In chapter 08, a vote of 20 nearest neighbours was right for 79 % of the test photographs with the MAE (mean of the tokens), and for 78 %
+# with raw pixels. Now a
 # linear layer replaces the neighbours. **What accuracy does the MAE reach?**
 
 # %%
@@ -539,9 +547,9 @@ plots.comparison(score, tuple(sources), note="750 images, one network")
 # %% [markdown]
 # *Figure 9.3: two classifiers on the same features, accuracy in % (1,500 labels, 750 test photographs, one network, seed 0 for the held-out fifth).*
 #
-# - The **random encoder** gains 13 points. Neighbours treat all directions of its features alike; a linear layer can choose the few
-#   useful ones. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
-# - **Raw pixels** gain little. A linear layer on pixels is a template for each class, and for centred clothes templates work well.
+# - The **random encoder** gains 13 points. A vote of neighbours gives all directions of its features the same weight; a linear layer can
+#   choose the few useful ones. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
+# - **Raw pixels** gain little. A linear layer on pixels learns a template for each class, and for centred clothes templates work well.
 # - The **MAE** is now ahead of raw pixels by three points, with 96 features against 784.
 #
 # ## Which block?
@@ -580,24 +588,26 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
 # photographs, one network each).*
 #
-# In the trained encoder, classes become easier to separate towards the last block. In the random one, they do not become easier to separate,
-# and at the end a little harder.
+# In the trained encoder, classes become easier to separate towards the last block. In the random one they do not, and at the end they even
+# become a little harder to separate.
 #
-# Why does the random encoder end at 68 % here, although it had 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm,
+# Why does the random encoder end at 68 % here, although it reached 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm,
 # which rescales each token *before* the mean is taken, so the features are not the same. Besides, with 750 images a difference of two
-# points may be chance (one standard error is 1.7 points).
+# points may be due to chance (one standard error is 1.7 points).
 #
-# With a *lighter* decoder, the last blocks of an encoder can become worse again, because they take over part of the reconstruction. That is why
-# a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (Table 1a, ViT-L).
+# With a *lighter* decoder, the last blocks of an encoder can give worse features again,
+# because they take over part of the reconstruction. That is why
+# a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (the paper's Table 1a, ViT-L).
 #
 # ## More epochs
 #
-# In the paper the probe still rises from 800 to 1,600 epochs. Our experiment is smaller: networks of 0.5 million parameters, pre-trained on
+# In the paper, the accuracy of the probe still rises from 800 to 1,600
+# epochs. Our experiment is smaller: networks of 0.5 million parameters, pre-trained on
 # the 10,000 photographs that come with the book, for 5 to 80 epochs, and probed with all 10,000 labels on 2,000 test photographs. These are
-# fifteen runs, three seeds for each length. They take half an hour on one processor core, so they were made in advance.
+# fifteen runs: three seeds for each of five lengths. They take half an hour on one processor core, so they were made in advance.
 # `minimae reproduce longer --budget laptop` repeats them.
 #
-# Two levels for comparison are measured here: raw pixels, and the same network at initialisation.
+# For comparison, the next cell measures two baselines: raw pixels, and the same network at initialisation.
 
 # %%
 longer = recorded("longer")
@@ -637,25 +647,27 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
              note="2,000 test images, means of three seeds")
 
 # %% [markdown]
-# *Figure 9.7: the same curve, and what needs no pre-training (10,000 labels, 2,000 test photographs, means of three seeds).*
+# *Figure 9.7: the same curve, and two baselines that need no pre-training (10,000 labels, 2,000 test photographs, means of three seeds).*
 #
-# After five epochs the encoder is hardly better than at initialisation. Its mean passes raw pixels between 20 and 40 epochs. After ten
+# After five epochs the encoder is hardly better than at initialisation. Its mean accuracy passes that of raw pixels between 20 and 40
+# epochs. After ten
 # epochs you would conclude that a masked autoencoder is worse than no network at all. The means still rise at the end. With three seeds it
-# is undecided whether this is more than chance, as the next figure shows.
+# is undecided whether this rise is more than chance, as the next figure shows.
 
 # %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
 
 # %% [markdown]
-# *Figure 9.8: longer pre-training, ours beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
+# *Figure 9.8: longer pre-training, our results beside the paper's (its Figure 7: ViT-L on ImageNet). Bars on the left: one standard
 # deviation over three seeds. Below: 95 % intervals of the differences (chapter 11). The scales differ.*
 #
-# In both, the probe rises more steeply than fine-tuning. The next chapter shows why the two measure different things.
+# In both experiments, the accuracy of the probe rises more steeply than that of fine-tuning. The next chapter shows why probing and
+# fine-tuning measure different things.
 #
 # ## Break-it lab: the perfect features
 #
-# A colleague has probed the three kinds of features with code of their own, and reports that raw pixels are perfect, so that nobody needs
-# an encoder.
+# A colleague has probed the three kinds of features with code of their own, and reports that raw pixels are perfect and an encoder is
+# unnecessary.
 
 # %%
 def colleagues_probe(train, labels):
@@ -671,7 +683,7 @@ theirs = {name: colleagues_probe(train, labels) for name, (train, _) in vectors.
 plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tuple(sources), note="750 images, one network")
 
 # %% [markdown]
-# *Figure 9.9: accuracy in %, by our probe and by the colleague's, of the same features.*
+# *Figure 9.9: accuracy in % with the same features, measured by our probe and by the colleague's.*
 #
 # Which property of the features explains the colleague's numbers? What did the colleague measure?
 #
@@ -680,7 +692,7 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 # The accuracy was measured on the training images. Raw pixels have 784 values, and the two encoders 96 each. With 784 weights for each
 # class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. It can even fit 500 *random* labels, as the next
 # cell shows. So the accuracy depends on the *number of features*. Measure a probe on images that it was not trained on, and choose its
-# penalty on yet other images.
+# penalty on a third set of images.
 # </details>
 
 # %%
@@ -727,9 +739,10 @@ check.ch09_slope(solution_slope)
 # %% [markdown]
 # ## Summary
 #
-# A linear probe freezes the encoder, which gets no gradient and stays in eval mode, and trains one linear layer. A BatchNorm without affine
-# brings the features to one scale, which is computed from the training images. The paper trains the layer with LARS, whose steps are a
-# share of the weights' own norm. With fixed features the problem is convex and can be solved; its penalty is chosen on held-out training
+# A linear probe freezes the encoder, which gets no gradient and stays in eval mode, and trains one linear layer. A BatchNorm without an
+# affine part standardises the features with the mean and standard deviation of the training images. The paper trains the layer with LARS,
+# whose steps are proportional to the norm of the weights. With fixed features the problem is convex and can be solved exactly; the penalty
+# is chosen on held-out training
 # images. With 1,500 labels the features of the MAE are three points ahead of raw pixels on clothes. The probe
 # improves towards the last block and with longer pre-training, and passes raw pixels between 20 and 40 epochs.
 #
@@ -738,17 +751,17 @@ check.ch09_slope(solution_slope)
 # 1. Why must test features not be standardised by their own mean and standard deviation?
 # <details><summary>Answer</summary>The prediction for one test image would then depend on all the others: information from the test set would enter the method.</details>
 #
-# 2. The encoder's parameters have no gradient. Why must it be in eval mode, too?
+# 2. The encoder's parameters get no gradient. Why must the encoder be in eval mode, too?
 # <details><summary>Answer</summary>In training mode, drop path or dropout would change its output at random, so the features would not be fixed.</details>
 #
 # 3. A random encoder gains 13 points when a probe replaces neighbours. What does this say about probes?
-# <details><summary>Answer</summary>They learn, too: a linear layer chooses the useful directions. So compare with the probe of random weights, not only with guessing.</details>
+# <details><summary>Answer</summary>Probes learn, too: a linear layer chooses the useful directions. So compare the result with a probe on random weights, not only with guessing.</details>
 #
 # 4. You multiply the loss by 1,000. What do SGD and LARS do?
 # <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS moves as before, because the norm of the gradient is divided out.</details>
 #
-# 5. After ten epochs the probe is below that of raw pixels. Is the method useless?
-# <details><summary>Answer</summary>Not necessarily: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long it was.</details>
+# 5. After ten epochs the accuracy of the probe is below that of a probe on raw pixels. Is the method useless?
+# <details><summary>Answer</summary>Not necessarily: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long the training was.</details>
 #
 # Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you train the
 # encoder with the labels too?

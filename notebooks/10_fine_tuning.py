@@ -71,7 +71,7 @@ from minimae.train import optim
 
 # %% [markdown]
 # Linear probing leaves the encoder unchanged. That makes it a clean measurement, but few people use an encoder that way. In practice, the
-# pre-trained weights are only the start, and the whole network is then trained with labels. This is **fine-tuning**. The paper's main
+# pre-trained weights are only the starting point, and the whole network is then trained with labels. This is **fine-tuning**. The paper's main
 # results come from fine-tuned models: 87.8 % on ImageNet with the largest one.
 #
 # Labels are expensive, so we use only a few: 300 for the runs in this chapter, and 100 to 3,000 for most of the recorded runs.
@@ -90,11 +90,11 @@ depth, statistics = trained.model.size.depth, trained.statistics
 # tokens. LayerNorm and one linear layer, the **head**, turn this vector into **logits**: one number for each class. The encoder's own last
 # norm is removed, because the new one comes after the mean.
 #
-# **1 ★ The head.** Write this last step. `tokens` are the encoder's output, `b t d`. The first token is the class token, and it is left out.
+# **1 ★ The head.** Write this last step. `tokens` are the encoder's output, `b t d`. Leave out the first token, which is the class token.
 #
 # <details><summary>Hint</summary>
 #
-# `tokens[:, 1:]` are the patches. Take the mean over axis 1.
+# `tokens[:, 1:]` are the patch tokens. Take the mean over axis 1.
 # </details>
 
 
@@ -119,7 +119,7 @@ def solution_classify(tokens, norm, head):
 check.ch10_classify(solution_classify)
 
 # %% [markdown]
-# The package's classifier, folded below, ends with the same line. Its other arguments come later in this chapter.
+# The package's classifier, folded below, ends with the same line. Its other arguments are explained later in this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.finetune", "hide-input"]
 class Classifier(nn.Module):
@@ -188,8 +188,8 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # The first layers of a pre-trained network compute general features, such as edges, which are useful for almost every task. The last layers
 # are the most specific to pre-training. So the last layers should change most and the first ones least.
 #
-# **Layer-wise learning rate decay** does this with one number, the decay. The norm and the head get the full learning rate. The last block
-# gets 0.75 of it, the block before it 0.75², and so on down to the patch projection. For an encoder of `L` blocks:
+# **Layer-wise learning rate decay** does this with one number, the decay. The norm and the head get the full learning rate. With a decay of
+# 0.75, the last block gets 0.75 of it, the block before that 0.75², and so on down to the patch projection. For an encoder of `L` blocks:
 #
 # | layer | what is in it | share of the learning rate |
 # |---|---|---|
@@ -210,13 +210,14 @@ def layer_of(name: str, depth: int) -> int:
 
 # %% [markdown]
 # **2 ★★ Groups of parameters.** A PyTorch optimiser accepts a list of groups. Each group is a dictionary: `params` is a list of parameters,
-# `weight_decay` applies to all of them, and our training loop multiplies the learning rate by `lr_scale`. Write the list for a classifier.
+# `weight_decay` applies to all of them, and our training loop multiplies the learning rate by `lr_scale`. Write the function that returns
+# this list for a classifier.
 #
 # - `lr_scale` is the share in the table above.
 # - Biases, norms (all parameters with one axis), the class token and the positions are not decayed: their `weight_decay` is 0.
 # - A frozen parameter (`requires_grad` is False) is in no group; every other parameter is in exactly one.
 #
-# You may make one group for each parameter: the result is the same, only the list is longer.
+# You may make one group for each parameter: the result is the same; the list is just longer.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -282,7 +283,7 @@ def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float)
 layer_groups = book.use(check.ch10_layer_groups, my_layer_groups, layer_groups)
 
 # %% [markdown]
-# The paper's ViT-L has 24 blocks, and its decay is 0.75. How much slower does the patch projection learn than the head?
+# The paper's ViT-L has 24 blocks, and its layer-wise decay is 0.75. How much slower does the patch projection learn than the head?
 
 # %%
 book.predict("bottom-layer", 100,
@@ -314,19 +315,19 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 10.2: the share of the learning rate that each layer gets. The last layer is norm and head.*
+# *Figure 10.2: the share of the learning rate that each layer gets. The last layer is the norm and the head.*
 #
 # The lower half of ViT-L hardly changes at all. The share multiplies the *whole* schedule: warm-up, cosine and the final learning rate.
 #
 # ## Mixing pictures and labels
 #
-# A network with many weights and few labels soon memorises its training images. The paper's recipe works against this with random crops,
+# A network with many weights and few labels soon memorises its training images. The paper's recipe counters this with random crops,
 # RandAugment, drop path (chapter 03), label smoothing and mixing. Mixing combines an image with its neighbour in the batch:
 #
 # - **Mixup** blends the two images.
 # - **Cutmix** pastes a rectangle of the neighbour into the image.
 #
-# The labels are mixed in the same shares. An image that is 70 % a shirt and 30 % a bag has the target 0.7 for shirt and 0.3 for bag.
+# The labels are mixed in the same proportions. An image that is 70 % a shirt and 30 % a bag has the target 0.7 for shirt and 0.3 for bag.
 
 # %% tags=["package:minimae.data.mixing"]
 def partners(x: Tensor) -> Tensor:
@@ -359,14 +360,16 @@ notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for 
 plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
 
 # %% [markdown]
-# *Figure 10.3: two pairs of neighbours (first and second, third and fourth). The number below a mixed image says how much of it is the
-# image itself. It is drawn at random for each image (seed 3, epoch 0).*
+# *Figure 10.3: two pairs of neighbours (first and second, third and fourth). The number below a mixed image says how much of it comes from
+# the original at the top of its column. This share is drawn at random for each image (seed 3, epoch 0).*
 #
-# **Label smoothing** is older than mixing. It replaces the target that is 1 for the right class and 0 elsewhere. Every class gets
+# **Label smoothing** is older than mixing. It changes the target, which would otherwise be 1 for the right class and 0 elsewhere. Every
+# class gets
 # `smoothing / classes`, and the right one also gets the rest, `1 − smoothing`. Then the network has no reason to make its logits ever
 # larger.
 #
-# **3 ★★ Soft targets.** Write the targets: first smoothed, then mixed. `shares.own` `b` holds, for each mixed image, the share that does
+# **3 ★★ Soft targets.** Write the function that returns the targets: smooth them first, then mix
+# them. `shares.own` `b` holds, for each mixed image, the share that does
 # not come from its neighbour. Without `shares` nothing is mixed. Do not use a loop.
 #
 # <details><summary>Hint</summary>
@@ -429,12 +432,13 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# The first image is three quarters of class 0 and one quarter of class 2. The two other classes get 0.025 each from smoothing.
+# The first image is three quarters class 0 and one quarter class 2. The two other classes get 0.025 each from smoothing.
 #
 # ### Where this lives
 #
-# These functions are in `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell compares them
-# with those of this chapter.
+# The package's versions of these functions are in
+# `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell below checks
+# them against the functions of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = finetune.Classifier(trained.model.encoder, 10).eval()
@@ -448,7 +452,7 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # %% [markdown]
 # ## Three hundred labels
 #
-# Now train: 300 photographs, 30 of each class, 15 epochs, with your groups of parameters. We compare two networks of the same size. One
+# Now train on 300 photographs, 30 of each class, for 15 epochs, with your groups of parameters. We compare two networks of the same size. One
 # starts from the pre-trained encoder. The other starts from random weights, with its own recipe: no layer decay, and the learning rate that
 # suited it best.
 #
@@ -478,11 +482,12 @@ assert 75 < mae_score < 82 and 20 < scratch_score < 55
 book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 
 # %% [markdown]
-# *Figure 10.4: your guess, and the network from scratch after 15 epochs (one seed, 1,000 test photographs).*
+# *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
 # The pre-trained network is right more than twice as often. This comparison favours it, because a network from scratch needs more steps
-# than 15 epochs of 300 images. So here is a fairer one: 30 epochs, three seeds, and 100 to 3,000 labels. These networks have 0.5 million
-# parameters and were pre-trained for 20 epochs on the 10,000 embedded photographs. `minimae reproduce pre-training` repeats the experiment
+# than 15 epochs of 300 images. So here is a fairer comparison: 30 epochs, three seeds, and 100 to 3,000 labels. These networks have 0.5 million
+# parameters and were pre-trained for 20 epochs on the 10,000 photographs that come with the
+# book. `minimae reproduce pre-training` repeats the experiment
 # in about 12 minutes on one core.
 
 # %%
@@ -500,18 +505,19 @@ assert ladder.verdict == "holds" and gains == sorted(gains, reverse=True) and ga
 picture(ladder)
 
 # %% [markdown]
-# *Figure 10.5: pre-training against training from scratch. Left: ours by the number of labels (mean and one standard deviation over three
-# seeds). Right: the paper's by model size, with all 1.3 million labels (Tables 3 and 11). Below: the differences with 95 % intervals
+# *Figure 10.5: pre-training against training from scratch. Left: our results by the number of labels (mean and one standard deviation over three
+# seeds). Right: the paper's results by model size, with all 1.3 million labels (Tables 3 and 11). Below: the differences with 95 % intervals
 # (chapter 11). The scales differ.*
 #
 # Pre-training gains 22 points with 100 labels and 3 with 3,000: the fewer labels, the larger the gain. With all 60,000 labels of the
-# complete Fashion-MNIST it is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
+# complete Fashion-MNIST the gain is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
 # labels, are 1.3 points for ViT-B and almost 4 for ViT-H.
 #
 # ## Partial fine-tuning
 #
-# A linear probe trains no block, and fine-tuning trains all of them. **Partial fine-tuning** is between the two: it trains only the last
-# block, or the last two, or "half a block", which means the MLP of the last one. The classifier calls `freeze`, folded below.
+# A linear probe trains no block, and fine-tuning trains all of them. **Partial fine-tuning** lies between the two: it trains only the last
+# block, or the last two, or "half a block", which means the MLP of the last block. The classifier calls the function `freeze`, folded
+# below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.partial", "hide-input"]
 class HalfBlock(nn.Module):
@@ -567,7 +573,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
 #
 # - The frozen parameters get no gradient. Below the lowest trained part no gradient is computed at all, which saves time.
 # - The frozen blocks stay in **eval mode**. In training mode, drop path would skip them at random, and the trained blocks would adapt to
-#   inputs that they never meet in use. `freeze` returns the frozen blocks, and `Classifier.train` switches them back to eval mode.
+#   inputs that never occur in use. `freeze` returns the frozen blocks, and `Classifier.train` switches them back to eval mode.
 
 # %% tags=["nbval-check-output"]
 for blocks in (0, 0.5, 1, 2, depth):
@@ -581,7 +587,7 @@ assert not any(block.training for block in Classifier(trained.model.encoder, 10,
 
 # %% [markdown]
 # How much does one trained block help? Sketch the accuracy of a network with four blocks when 0, ½, 1, 2, 3 and 4 of them are trained. With
-# none, only the norm and the head are trained, and the accuracy is 76.6 %.
+# no block trained, only the norm and the head learn, and the accuracy is 76.6 %.
 
 # %%
 book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82],
@@ -599,29 +605,31 @@ assert means == sorted(means) and means[2] - means[0] > 0.5 * (means[-1] - means
 book.reveal("blocks", means, x=[mark.x for mark in line], unit="fine-tuned (%)", xlabel="blocks tuned")
 
 # %% [markdown]
-# *Figure 10.6: your sketch, and means over three seeds, 1,000 labels (`minimae reproduce partial --budget laptop`).*
+# *Figure 10.6: your sketch, and the measured means over three seeds with 1,000 labels (`minimae reproduce partial --budget laptop`).*
 
 # %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
 picture(in_part)
 
 # %% [markdown]
-# *Figure 10.7: our Figure 9 beside the paper's (ViT-L, 24 blocks). Left: mean and one standard deviation over three seeds. Below: the
+# *Figure 10.7: our version of the paper's Figure 9 beside the original (ViT-L, 24
+# blocks). Left: mean and one standard deviation over three seeds. Below: the
 # differences with 95 % intervals (chapter 11). The scales differ.*
 #
-# On average over our seeds, half a block gives half of the gain of all four, and one block gives more than 60 %. The claim rests on two
-# comparisons. Three seeds are enough for the first: one block is better than none. The second, that two blocks are within a point of all
-# four, is undecided. The paper's curve is flatter at the top: 4 of 24 blocks are within a point of all. One of our four blocks is a quarter
-# of the network.
+# On average over our seeds, tuning half a block gives half of the gain of tuning all four blocks, and tuning one gives more than 60 % of
+# it. The claim that a few blocks are nearly as good as all rests on two comparisons. Three seeds are enough for the first: tuning one block
+# is better than tuning none. The second, that tuning two blocks comes within a point of tuning all four, is undecided. The paper's curve is
+# flatter at the top: tuning 4 of 24 blocks comes within a point of tuning all. But one of our four blocks is a quarter of the network.
 #
 # ## Why the probe and fine-tuning disagree
 #
-# Look at the paper's panel again, at its left end. With no block trained, MoCo v3, a contrastive method, is four points better than MAE.
-# With one block or more it is worse. So which encoder is better? It depends on what you need it for. A linear probe measures whether the
-# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good start. The features
+# Look again at the left end of the paper's panel. With no block trained, MoCo v3, a contrastive method, is four points better than MAE.
+# With one block or more, MoCo v3 is worse. So which encoder is better? That depends on what you need the encoder
+# for. A linear probe measures whether the
+# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good starting point. The features
 # of an MAE are less linearly separable, but one trained block is enough to change that.
 #
-# The same can happen between two settings of MAE. Here are all experiments of this project that were both probed and fine-tuned, beside the
-# paper's.
+# The same can happen between two settings of MAE. Here are all experiments of this project in which encoders were both probed and
+# fine-tuned, beside those of the paper.
 
 # %%
 both = (
@@ -661,22 +669,23 @@ for title, each in panels.items():
 plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
-# *Figure 10.8: every setting that was both probed and fine-tuned: ours (means of three seeds) and the paper's (ViT-L). The scales differ.*
+# *Figure 10.8: every setting with both a probe and a fine-tuning result: ours (means over three seeds) and the paper's (ViT-L). The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
-# important than they are. In our experiments both rise together, because the length of training varies most, and longer training improves
+# important than they are. In our experiments, both accuracies rise together, because the length of training varies most, and longer training improves
 # both.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
 # > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings; they have not been run yet.
 # > **The head**: the mean of the patch tokens is the default of the authors' released code. The paper's appendix uses the class token.
 # > **Our deviations here**: 300 or 1,000 labels instead of 1.3 million; no mixing and no RandAugment in these runs; learning rates chosen
-# > for these small networks. With 0 blocks we train norm and head with the same recipe, not with that of the probe, so the result differs
+# > for these small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe,
+# > so the result differs
 # > from the probe's.
 #
 # ## Break-it lab: the wrong way up
 #
-# A colleague wrote layer-wise decay from memory. There is no error, and the loss falls, but the accuracy is lower than yours.
+# A colleague wrote layer-wise decay from memory. There is no error message, and the loss falls, but the accuracy is lower than yours.
 
 # %%
 def their_groups(classifier, weight_decay, layer_decay):
@@ -729,16 +738,18 @@ plots.curves(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The lower layers move most. The exponent is the number of the layer, so layer 0 gets the full learning rate and the head the smallest. It
-# should be the distance from the top, `depth + 1 − layer`. The first blocks lose what they learned in pre-training, and the head, which
+# The lower layers move most. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head the
+# smallest. The exponent should
+# be the distance from the top, `depth + 1 − layer`. The first blocks lose what they learned in pre-training, and the head, which
 # starts from zero, learns with about a seventh of the learning rate. All shapes are right, so a test of shapes does not find the mistake.
-# Test instead that norm and head have a scale of 1.
+# Test instead that the norm and the head have a scale of 1.
 # </details>
 #
 # ## One more exercise
 #
-# **4 ★★★ Cutmix.** Images are `b c h w` with an even `b`; 0 and 1 are partners, 2 and 3, and so on. Paste the rectangle
-# `box = (top, left, bottom, right)` of each image's partner into the image. The box is the same for all, and bottom and right are excluded.
+# **4 ★★★ Cutmix.** Images are `b c h w` with an even `b`; images 0 and 1 are partners, as are 2 and 3, and so on. Paste the rectangle
+# `box = (top, left, bottom, right)` of each image's partner into the image. The box is the same for all images, and row `bottom` and column
+# `right` are excluded.
 # Return the new images, and the share of the area that is still the image's own.
 
 
@@ -773,7 +784,7 @@ check.ch10_paste(solution_paste)
 # layers change most and keeps the general features of the first ones. Mixing and label smoothing make it harder to memorise the training
 # images. Pre-training gains 22 points with 100 labels and 3 with 3,000. Training one block gives more than half of the gain of training all
 # four. Linear probing measures linear separability, and fine-tuning measures how good a start the weights are. In the paper, the settings
-# differ by up to 20 points in the first and by up to 3 in the second.
+# differ by up to 20 points in linear probing and by up to 3 in fine-tuning.
 #
 # ## Five questions
 #
@@ -787,9 +798,9 @@ check.ch10_paste(solution_paste)
 # <details><summary>Answer</summary>0.7 for shirt and 0.3 for bag.</details>
 #
 # 4. Why must frozen blocks be in eval mode?
-# <details><summary>Answer</summary>In training mode drop path skips them at random, and the trained blocks adapt to inputs that they never meet in use.</details>
+# <details><summary>Answer</summary>In training mode drop path skips them at random, and the trained blocks adapt to inputs that never occur in use.</details>
 #
 # 5. Encoder A is better in linear probing, and B in fine-tuning. Which one has the better features?
-# <details><summary>Answer</summary>It depends on what you need it for. The classes of A are easier to separate with a linear layer; B is the better start. Training one block can reverse the order.</details>
+# <details><summary>Answer</summary>That depends on what you need the encoder for. With A, the classes are easier to separate with a linear layer; B is the better start. Training one block can reverse the order.</details>
 #
 # Next: [11 · Which mask, how much?](11_which_mask.ipynb) We have used a mask ratio of 75 % since chapter 00. How do you test such a choice?

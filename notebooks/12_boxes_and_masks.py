@@ -13,14 +13,14 @@
 # %% [markdown]
 # # 12 · Boxes and masks
 #
-# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, the other finds objects with boxes and
-# masks. You write the central part of each, train both in seconds, and measure how much pre-training helps.
+# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, and the other gives every object a box
+# and a mask. You write the central part of each, train both in seconds, and measure how much pre-training helps.
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
 # After this chapter you can
 #
-# - turn the tokens of an encoder into a map, and classify every patch of it;
+# - turn the tokens of an encoder into a map, and classify each patch;
 # - write a mask transformer, which has a token for each class;
 # - write a simple feature pyramid, and connect a plain ViT to Mask R-CNN;
 # - say which patches see each other under windowed attention, and compute what it saves;
@@ -132,7 +132,7 @@ print("maps   b d h w :", tuple(maps["MAE"][0].shape))
 # ## One linear layer
 #
 # The simplest head classifies each patch with one linear layer. Its map of logits is then resized to the size of the image with bilinear
-# interpolation, and the loss is the cross-entropy of every pixel that has a label. (Pixels with label 255 do not count. Real data sets use
+# interpolation, and the loss is the mean cross-entropy over all pixels that have a label. (Pixels with label 255 do not count. Real data sets use
 # this label for outlines and for regions without a label.)
 
 
@@ -188,7 +188,7 @@ def train_head(head, maps, labels, *, steps, lr, seed=0):
 # %% [markdown]
 # ### How to measure a segmentation
 #
-# About 70 % of all pixels here are background. A model that predicts "background" everywhere is right on all of them, and useless. So the
+# About 70 % of all pixels here are background. A model that predicts "background" everywhere is right on all of these, but it is useless. So the
 # standard measure treats all classes alike. For each class, count the pixels that are in both its true and its predicted region (the
 # **intersection**), and those that are in at least one of the two (the **union**). Their ratio is the **IoU**, intersection over union,
 # and the mean over the classes is the **mean IoU**. All test pixels are counted together, not image by image.
@@ -235,7 +235,8 @@ print({name: [round(value, 1) for value in values] for name, values in scores.it
 assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 
 # %% [markdown]
-# The untrained encoder scores far better than predicting background everywhere. Its features are random functions of the patch. They separate bright cloth
+# With the untrained encoder, the head scores far better than a model that predicts background everywhere.
+# The features of this encoder are random functions of the patch. They separate bright cloth
 # from a dark background, but hardly a bag from a boot.
 #
 # ## A token for each class
@@ -247,10 +248,10 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 # 2. The whole sequence passes through two more blocks. Class tokens attend to patches, and patches to class tokens.
 # 3. The mask of a class is the similarity of its token to every patch: a dot product.
 #
-# In step 3, patches and class tokens each pass a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines lie between
+# In step 3, patches and class tokens each pass through a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines lie between
 # −1 and 1, so their softmax is almost flat. A norm over the classes learns a better scale.
 #
-# **1 ★★ The mask transformer.** All parts are there; write `forward`. The patches come first in the sequence, then the class tokens.
+# **1 ★★ The mask transformer.** All layers are already defined; write `forward`. The patches come first in the sequence, then the class tokens.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -311,7 +312,8 @@ class solution_MyMaskTransformer(MyMaskTransformer):
 check.ch12_mask_transformer(solution_MyMaskTransformer)
 
 # %% [markdown]
-# The package's version is folded below. Its `forward` computes the same; only the initial weights are chosen differently. The check copied the package's weights into your class and compared the masks.
+# The package's version is folded below. Its `forward` computes the same thing; only the initial weights are chosen differently.
+# The check copied the package's weights into your class and compared the masks.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
@@ -351,7 +353,8 @@ class MaskTransformer(nn.Module):
 Head = book.use(check.ch12_mask_transformer, MyMaskTransformer, MaskTransformer)
 
 # %% [markdown]
-# How much better are the masks than those of the linear head, which reached about 41 % mean IoU on the same maps? Guess first.
+# How much better are the masks of the mask transformer than those of the linear head, which
+# reached about 41 % mean IoU on the same maps? Guess first.
 
 # %%
 book.predict("mask-transformer", 45,
@@ -389,8 +392,8 @@ segmentations(
 # A detector looks for small objects on a fine map and for large ones on a coarse map. A convolutional network has both, because each of
 # its stages halves the map. A plain ViT has one map, and its **stride** is the patch size: one step on the map is one patch in the image.
 #
-# The **simple feature pyramid** (ViTDet, Li et al., 2022) makes all maps from the last one. A transposed convolution doubles a map; max
-# pooling halves it. `doublings` counts how often, and a negative count means halving.
+# The **simple feature pyramid** (ViTDet, Li et al., 2022) computes all maps from the encoder's output. A transposed convolution doubles a map; max
+# pooling halves it. `doublings` counts how often the map is doubled; a negative count means halving.
 
 
 # %% tags=["package:minimae.tasks.pyramid"]
@@ -414,17 +417,17 @@ print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
 # Each level then ends in the same way: a 1 × 1 convolution brings it to the common number of channels, a 3 × 3 convolution smooths it, and each
 # of the two is followed by a norm.
 #
-# **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. Its layers, in this order:
+# **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. Its layers are, in this order:
 #
 # - where the map is halved: one `nn.MaxPool2d` that halves it as often as needed;
 # - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the width `d`. Between two doublings: `Norm2d`, then
 #   `nn.GELU`;
-# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Both convolutions without a bias.
+# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither convolution has a bias.
 #
 # <details><summary>Hint 1</summary>
 #
 # `times = doublings(patch, stride)`. For `times = -2` the pooling is `nn.MaxPool2d(4)`. Collect the layers in a list, and keep the current
-# width in a variable of its own: each stride starts again from `d`.
+# width in a separate variable, because each stride starts again from `d`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -484,11 +487,12 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 # ### Mask R-CNN on top
 #
 # The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
-# the best proposals, `RoIAlign` cuts out a region, from the map that fits the size of the box, and resizes it. From this region, one head
+# the best proposals, `RoIAlign` cuts out a region from the map that fits the size of the box, and resizes it. From this region, one head
 # predicts the class and a better box, and another the mask of the object. The loss is the sum of five losses.
 #
-# `minimae.tasks.detector.Detector` connects encoder, pyramid and Mask R-CNN. Here it has two levels, few channels, few proposals and one
-# class, "garment", so that it trains in seconds. The encoder stays frozen. `patch` puts your pyramid into it, if it is right.
+# `minimae.tasks.detector.Detector` connects the encoder, the pyramid and Mask R-CNN. Here it has two levels, few channels, few proposals and one
+# class, "garment", so that it trains in seconds. The encoder stays frozen. `patch` replaces the package's pyramid with yours if
+# your solution is right.
 
 
 # %%
@@ -512,19 +516,21 @@ objects_figure(pairs, ("marked", "found"), targets.classes)
 
 # %% [markdown]
 # *Figure 12.4: marked garments, and those that the detector found with a score of at least 40 % (200 training scenes, four epochs, frozen
-# encoder, seed 0). Colours only separate the objects of a picture. The masks are coarse, and the detector still misses garments or finds them twice.*
+# encoder, seed 0). Colours only distinguish objects in a picture. The masks are coarse, and the detector still misses garments or finds them twice.*
 #
 # Unlike the segmenter, the detector separates objects of the same class: two boots side by side get two boxes and two masks.
 #
-# Detection is scored by **average precision** (AP). A found box is right when its IoU with a marked box is above a threshold, and the curve of
-# precision against recall gives one number for each threshold. COCO's AP is the mean over ten thresholds from 0.5 to 0.95. The
+# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold. For each threshold,
+# the area under the curve of precision against recall is one number. COCO's AP is the mean over ten thresholds from 0.5 to 0.95. The
 # package leaves this to a library (`evaluate_detector`).
 #
-# **3 ★ Box overlap.** Write what average precision needs: the IoU of every box of `a`, `k 4`, with every box of `b`, `m 4`. A box is given as left, top, right and bottom; right and bottom lie just beyond the last pixel. Return `k m`.
+# **3 ★ Box overlap.** Write the function that average precision needs: the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`).
+# A box is given as left, top, right and bottom; right and bottom lie just beyond the last pixel. Return a tensor `k m`.
 #
 # <details><summary>Hint</summary>
 #
-# `a[:, None]` and `b[None]` pair every box with every other. The intersection begins at the larger of the two left edges and ends at the smaller
+# `a[:, None]` and `b[None]` pair every box in `a` with every box in `b`.
+# The intersection begins at the larger of the two left edges and ends at the smaller
 # of the two right edges. It may be empty.
 # </details>
 
@@ -556,7 +562,7 @@ check.ch12_box_overlap(solution_box_overlap)
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae segment` and `minimae detect` train both heads from a folder of pictures. In Python they are `segmenter.Segmenter` and
+# `minimae segment` and `minimae detect` train the two models on a folder of pictures. In Python, these are `segmenter.Segmenter` and
 # `detector.Detector`.
 
 # %%
@@ -578,8 +584,8 @@ assert sum(p.requires_grad for p in detector.encoder.parameters()) == 0
 #
 # <details><summary>Hint</summary>
 #
-# Find the row and the column of each patch from its number, then the row and the column of its window. Two patches share a window when
-# both agree.
+# Find the row and the column of each patch from its index, then the row and the column of its window. Two patches share a window when
+# both the row and the column of their windows are equal.
 # </details>
 
 
@@ -608,8 +614,8 @@ def solution_same_window(grid, side):
 check.ch12_same_window(solution_same_window)
 
 # %% [markdown]
-# The package never makes this table; it cuts the map into windows and attends within each (`minimae.model.windows`). Below, its `cut` says
-# which patches are in which window.
+# The package never builds this table; it cuts the map into windows and computes attention within each (`minimae.model.windows`). Below, its
+# function `cut` shows which patches are in which window.
 
 
 # %% tags=["nbval-check-output"]
@@ -634,9 +640,9 @@ plots.place_maps(visible, [asking] * 3, label="0: not seen · 1: seen by the fra
 
 # %% [markdown]
 # *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16. A neighbour just outside the window is not seen
-# until the next block with full attention. The package's windows also see the class token.*
+# until the next block with full attention. In the package, patches also attend to the class token.*
 #
-# What does this save? The layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs $4\,t^2\,d$
+# How much do windows save? The layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs $4\,t^2\,d$
 # (chapter 04). In windows each patch has $s + 1$ keys instead of $t$, where $s$ is the number of patches in a window.
 
 # %%
@@ -666,12 +672,12 @@ plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 # *Figure 12.6: the cost of the twelve blocks of ViT-B, computed, not measured (one multiply-add is two operations; patches that fill windows at the edges
 # are not counted).*
 #
-# At 1024 pixels, attention is almost half of the cost, and windows remove most of that half. They cannot reduce the other half. The memory
-# that attention needs is a further reason: without a fused kernel, a table of 4,097 × 4,097 weights for each head would have to be stored.
+# At 1024 pixels, attention is almost half of the cost, and windows remove most of that half. They cannot reduce the other half. Memory is
+# a further reason to use windows: without a fused kernel, a table of 4,097 × 4,097 weights for each head would have to be stored.
 #
 # ## How much does pre-training help?
 #
-# All heads of this chapter use a frozen encoder. Here are their scores, with three seeds for the linear heads.
+# All heads in this chapter use a frozen encoder. Here are their scores, with three seeds for the linear heads.
 
 # %%
 means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
@@ -687,8 +693,8 @@ plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 # *Figure 12.7: mean IoU on 100 test scenes of clothes; bars are one standard deviation over three seeds of the head. There is one
 # pre-trained encoder and one untrained one.*
 #
-# These scenes suit the encoder: they show the kinds of photographs that it was trained on. The package's experiment uses `shapes`, drawn
-# scenes with six kinds of shapes, and pre-trains an encoder for each of three seeds.
+# These scenes suit the encoder: they show the kinds of photographs that it was trained on. The package's experiment uses `shapes` (drawn
+# scenes with six kinds of shapes) and pre-trains an encoder for each of three seeds.
 
 # %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
 dense = recorded("dense")
@@ -705,8 +711,9 @@ for finding in dense.findings:
     print(finding)
 
 # %% [markdown]
-# On `shapes` the MAE is 1.6 points ahead of the untrained encoder, and the interval, 0.5 to 2.7, does not reach zero. The difference
-# is small but clear; on the clothes it is ten points. In both experiments a frozen MAE gives better features than a frozen random network. The gain is larger where the encoder was trained on
+# On `shapes` the MAE is 1.6 points ahead of the untrained encoder, and the interval, 0.5 to 2.7, does not include zero. The difference
+# is small but clear; on the scenes of clothes it is ten points.
+# In both experiments a frozen MAE gives better features than a frozen random network. The gain is larger where the encoder was trained on
 # similar pictures, but two experiments do not show that this is the reason.
 #
 # The paper compares *fine-tuned* encoders. `minimae reproduce segmentation` does so on `shapes`, with both heads and three seeds:
@@ -720,7 +727,7 @@ for finding in segmenters.findings:
 
 # %% [markdown]
 # With the linear head, the MAE is clearly above the random encoder; its lead over training from scratch is undecided. The mask transformer
-# has too few scenes here: in one of the three seeds it predicts only background. On street scenes the picture is similar (CamVid, a linear
+# has too few training scenes here: with one of the three seeds it predicts only background. On street scenes the result is similar (CamVid, a linear
 # head, a small MAE that saw six epochs of Tiny-ImageNet; mean of [three seeds](../docs/dense.md#semantic-segmentation)):
 #
 # | encoder | mean IoU (%) |
@@ -730,15 +737,16 @@ for finding in segmenters.findings:
 # | MAE, frozen | 17.7 |
 # | random, frozen | 15.1 |
 #
-# The frozen MAE is ahead again: by 2.7 points (95 % interval 0.5 to 4.8). With all weights trained, its lead of 0.7 points is undecided (−2.3 to
+# The frozen MAE is ahead again: by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, its lead of 0.7 points is undecided (−2.3 to
 # 3.8). Detection gains more: on the pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the
-# difference 6.9 to 14.5; [three seeds](../docs/dense.md#objects)). The gain may also depend on the size of the network: for ViT-T on COCO, MAE-Lite
-# reports 40.4 box AP after supervised pre-training and 39.9 after MAE.
+# difference 6.9 to 14.5; [three seeds](../docs/dense.md#objects)). The gain may also depend on the size of the network: for ViT-T on COCO, the
+# authors of MAE-Lite report 40.4 box AP after supervised pre-training and 39.9 after MAE.
 #
 # > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
 # > supervised pre-training; mask AP 44.9 / 47.2 and 42.9 / 43.9. ADE20K: mean IoU 48.1 / 53.6 and 47.4 / 49.9.
 # > **Our deviations**: the
-# > paper feeds maps after four of the blocks to an FPN, and segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
+# > paper feeds the maps after four of the blocks to a feature pyramid network (FPN), and
+# > segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
 # > We have no relative position bias. The recipes `coco-base` and `ade20k-base` have settings for the paper's scale; they have not been run
 # > here.
 #
@@ -768,10 +776,11 @@ segmentations(
 #
 # <details><summary>Diagnosis</summary>
 #
-# They resized the labels with bilinear interpolation. It averages class numbers, and the average of two class numbers is a third class. Halfway
+# They resized the labels with bilinear interpolation. It averages class numbers, and the average of two class numbers can be the number of a third.
+# Halfway
 # between background (0) and T-shirt (4) is 2, the number of the bag. So the outline of a T-shirt gets the classes 1, 2 and 3. Trousers have
-# number 1, and there is no class between 0 and 1. Interpolate pictures, but resize labels to the nearest pixel. A simple test finds this
-# bug: after resizing, a scene may have no class that it did not have before.
+# number 1, and there is no class between 0 and 1. Interpolate pictures, but resize labels by taking the nearest pixel. A simple test finds this
+# bug: after resizing, a scene must not contain a class that it did not contain before.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -785,26 +794,26 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # ## Summary
 #
 # The patch tokens of a ViT are a map. One linear layer turns it into a segmentation. In a mask transformer, a token for each class first
-# attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from the one map, so
+# attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from this one map, so
 # that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and a few blocks with full
 # attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random network in all our
-# experiments. With all weights trained, it is clearly better than training from scratch in one of three: the detector of pedestrians.
+# experiments. With all weights trained, it is clearly better than training from scratch in one experiment of three: the detector of pedestrians.
 #
 # ## Five questions
 #
-# 1. Why is mean IoU used, and not the share of right pixels?
-# <details><summary>Answer</summary>The background covers most pixels. Predicting it everywhere gives a high share of right pixels, but an IoU of 0 for every other class.</details>
+# 1. Why is mean IoU used, and not the share of correct pixels?
+# <details><summary>Answer</summary>The background covers most pixels. Predicting it everywhere gives a high share of correct pixels, but an IoU of 0 for every other class.</details>
 #
 # 2. What can a mask transformer do that a linear head cannot?
-# <details><summary>Answer</summary>Adapt its class vectors to the image: the class tokens attend to the patches before they are compared with them.</details>
+# <details><summary>Answer</summary>Adapt its class vectors to the image: the class tokens attend to the patches before the two are compared.</details>
 #
-# 3. Patch 16, and a map of stride 4 is needed. How many transposed convolutions, and how wide is the map after them if d is 768?
+# 3. The patch size is 16, and you need a map of stride 4. How many transposed convolutions does this take, and how wide is the map after them if d is 768?
 # <details><summary>Answer</summary>Two, because log2(16 / 4) = 2. Each halves the width: 192.</details>
 #
 # 4. Why do windows of 14 × 14 patches save nothing at 224 pixels and patch 16?
 # <details><summary>Answer</summary>There are 196 patches, exactly one window of 14 × 14: windowed attention is full attention there.</details>
 #
-# 5. A mask of values 0 to 150 is resized with bicubic interpolation. Which pixels are wrong?
+# 5. A mask with values from 0 to 150 is resized with bicubic interpolation. Which pixels are wrong?
 # <details><summary>Answer</summary>Those along the outlines. There, the numbers of two classes are mixed, which gives the number of a third class or of none.</details>
 #
-# Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does a run of the paper's size take?
+# Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does it take to train one of the paper's size?

@@ -24,7 +24,7 @@
 # - compute the shortest possible time of a run from its operations and from the bytes that it moves;
 # - say what bf16, compilation, CUDA graphs and sharding each save;
 # - compute how much memory and how many processor cores a run needs;
-# - resume a run that was killed, to the bit.
+# - resume a killed run with bit-identical results.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -81,7 +81,8 @@ work = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The recipe
 #
-# In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and other numbers. The package keeps them as a recipe, with
+# In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and different
+# settings. The package keeps them as a recipe, with
 # the values of Table 8. This is ViT-L/16:
 
 # %% tags=["nbval-check-output"]
@@ -93,7 +94,8 @@ print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large
 print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
 
 # %% [markdown]
-# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute what it takes. This
+# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute what the run would
+# take. This
 # chapter has three kinds of numbers, and marks them: *computed* here, *measured* on a machine that is named, or *published*.
 #
 # ### One step on any number of GPUs
@@ -102,7 +104,8 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, with one GPU. `torchrun` starts them. If you use more processes, keep the product constant: then the learning rate,
+# A **process** is one copy of the program, with one GPU. `torchrun` starts all
+# processes. If you use more processes, keep the product constant: then the learning rate,
 # the schedule and the result stay the same. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
 # **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return the
@@ -140,7 +143,7 @@ def solution_split_step(window, processes, fits):
 check.ch13_split_step(solution_split_step)
 
 # %% [markdown]
-# The package does this when it starts (`for_processes`):
+# The package computes this split when a run starts (`for_processes`):
 
 # %% tags=["nbval-check-output"]
 for processes in (1, 2, 8, 64):
@@ -153,7 +156,8 @@ for processes in (1, 2, 8, 64):
 # of the images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
 # matter which process computes them.
 #
-# Test it. This script trains a small model of clothes for twelve steps. When `torchrun` starts it, each process takes its part of every batch.
+# Test this. The script below trains a small model on photographs of clothes for twelve
+# steps. When `torchrun` starts it, each process takes its part of every batch.
 
 # %%
 SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
@@ -182,7 +186,8 @@ ended = subprocess.run([*torchrun, work / "train.py", work / "two"], capture_out
 print(ended.stderr[-2000:] if ended.returncode else "done")
 
 # %% [markdown]
-# Two processes have trained one model. Now train it in one process, and again with half the batch and two accumulated passes. How far apart are the
+# Two processes have trained one model. Now train the same model in one process, and once more with half the batch and two accumulated
+# passes. How far apart are the
 # weights at the end, in percent of the distance that they have moved?
 
 # %%
@@ -206,11 +211,12 @@ print({name: f"{100 * gap:.4f} %" for name, gap in gaps.items()})
 print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values()))
 
 # %% [markdown]
-# The small difference is rounding: the same numbers are added in another order.
+# The small difference is rounding: the same numbers are added in a different order.
 #
 # ## How many operations?
 #
-# Chapter 04 counted the operations of a block. Now count a whole training step, for one image. Of its n patches, k are visible and m are masked. A
+# Chapter 04 counted the operations of a block. Now count those of a whole training step for one
+# image. Of its n patches, k are visible and m are masked. A
 # forward pass computes these products:
 #
 # | part | tokens | operations |
@@ -222,10 +228,11 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | the last block: only the m masked tokens are queries (chapter 05) | 1 + n | `block_flops(1 + n, decoder_width, queries=m)` |
 # | prediction | m | 2 · m · decoder width · values |
 #
-# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step costs
-# three forward passes, with one exception. The gradient of the pixels is not needed, so the patch projection costs one product less.
+# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step
+# costs as much as three forward passes, with one exception. The gradient of the pixels is not needed, so the patch projection costs one product less.
 #
-# **2 ★★ Your count.** Return the operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
+# **2 ★★ Your count.** Return the number of operations of a training step for one
+# image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
 # `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
 #
 # <details><summary>Hint 1</summary>
@@ -320,7 +327,7 @@ book.reveal("hours", round(least["large"], 1), unit="hours")
 # *Figure 13.1: your guess and the computed hours.*
 #
 # The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What
-# share of it did the paper's run use?
+# share of this peak did the paper's run use?
 
 # %% tags=["nbval-check-output"]
 paper_flops = flops(size("large"), paper=True).step * seen
@@ -332,20 +339,22 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 #
 # ## The roofline
 #
-# An operation does two things: it computes, and it moves bytes between the memory of the GPU and its processors. A good kernel does both at the same
-# time, so the slower of the two decides:
+# An operation does two things: it computes, and it moves bytes between the memory of the GPU and its processors. A good kernel (a program on the
+# GPU, here one operation) does both at the same time, so the slower of the two determines the time:
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
 # The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190
-# operations for each byte are needed to keep the matrix units busy. An operation with less is **memory-bound**: the matrix units wait for data.
+# operations for each byte are needed to keep the matrix units busy. An operation with a lower intensity is
+# **memory-bound**: the matrix units wait for data.
 #
-# **3 ★★ The least time.** `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the shortest possible time for all of
+# **3 ★★ The shortest possible time.**
+# `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the shortest possible time for all of
 # them, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
-# Take the larger of two times for each operation, and then the sum. It is not the larger of two sums.
+# For each operation take the larger of its two times, then add these up. The result is not the larger of two sums.
 # </details>
 
 
@@ -384,7 +393,8 @@ def roofline_seconds(operations: Iterable[tuple[float, float]], peak: float, ban
 roofline_seconds = book.use(check.ch13_roofline_seconds, my_roofline_seconds, roofline_seconds)
 
 # %% [markdown]
-# Now place the parts of ViT-B/16 on the roof. A number in bf16 has 2 bytes, in float32 4. An operation reads its inputs and writes its outputs once.
+# Now place the parts of ViT-B/16 on the roofline. A number takes 2 bytes in bf16 and 4 in float32. We assume that an operation reads each input
+# once and writes each output once.
 
 
 # %%
@@ -418,8 +428,9 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # ### A whole step
 #
 # Now add up a whole step. PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the
-# package's model in bf16 this way, and notes the FLOP and bytes of each operation. An operation that returns only a view of its input moves nothing.
-# For all others, this code adds up inputs and outputs:
+# package's model in bf16 this way, and records the FLOP and bytes of each
+# operation. An operation that returns only a view of its input moves nothing.
+# For all other operations, the code below adds up the bytes of inputs and outputs:
 
 # %%
 book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
@@ -444,34 +455,36 @@ if results.is_file():  # the numbers above are those of the file
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
 # %% [markdown]
-# The next figure divides the least time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
+# The next figure splits the shortest possible time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
 
 # %%
 book.predict("products", 90,
-             ask="ViT-B/16: what share of the least time of a step do the matrix products take (in %)?")
+             ask="ViT-B/16: what share of the shortest possible time of a step do the matrix products take (in %)?")
 
 # %%
 kinds_of = {MODELS[name]: roofline.by_kind(steps[name], PEAK, COPY) for name in MODELS}
 share = 100 * kinds_of["ViT-B/16"]["matrix products"] / sum(kinds_of["ViT-B/16"].values())
 
 # %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 90 and the computed share, 48 percent."}}
-book.reveal("products", round(share, 1), unit="% of the least time of a step (ViT-B/16)")
+book.reveal("products", round(share, 1), unit="% of the shortest possible time of a step (ViT-B/16)")
 
 # %% [markdown]
 # *Figure 13.3: your guess and the computed share.*
 #
-# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured: eager, bf16, the same batches, torch 2.11,
-# 2026-11-28). ViT-B was not measured.
+# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured in eager mode, that is, without compilation;
+# bf16, the same batches, torch 2.11, 2026-11-28). ViT-B was not measured.
 
 # %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
 measured = {"large": 2_250, "huge": 1_050}  # images/s
 time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()})
 
 # %% [markdown]
-# *Figure 13.4: the least time for one image by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
+# *Figure 13.4: the shortest possible time for one image, by kind of operation
+# (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
 # measured time.*
 #
-# The blue part is the bound of Figure 13.1. Two things add to it. In ViT-B, all other operations together take as long as the products; in ViT-H they take 60 %
+# The blue part is the bound of Figure 13.1. Two things add to this
+# bound. In ViT-B, all other operations together take as long as the products; in ViT-H they take 60 %
 # as long. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
 # measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
@@ -485,7 +498,8 @@ for name, rate in measured.items():
 #
 # ### Hours and money
 #
-# Put in the price that you pay. The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed this yet.
+# Put in the price that you pay for one hour of one
+# GPU. The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed this yet.
 
 # %%
 price = 3.0  # for one GPU and one hour: put in yours
@@ -498,8 +512,8 @@ for name, vit in MODELS.items():
     print(line)
 
 # %% [markdown]
-# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores
-# (published, Table 2): 15.4 for ViT-L and 34.5 for ViT-H.
+# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores are
+# 15.4 for ViT-L and 34.5 for ViT-H (published, Table 2).
 #
 # > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L 42.4 h with mask tokens in the encoder and 15.4 h without, ViT-H 119.6 h
 # > (estimated) and 34.5 h. Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
@@ -509,7 +523,8 @@ for name, vit in MODELS.items():
 #
 # ### bf16
 #
-# The matrix units are fast only with short numbers. Two formats have 16 bits: `float16` uses more of them for precision, `bfloat16` (bf16) more for
+# The matrix units are fast only with short number
+# formats. Two formats have 16 bits: `float16` uses more of them for precision, `bfloat16` (bf16) more for
 # range. Three numbers show the difference:
 
 # %% tags=["nbval-check-output"]
@@ -552,14 +567,16 @@ fused = {"read stream and branch, write stream and input of the product": 4 + 2 
 print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
 
 # %% [markdown]
-# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured it for a small model only: `photos-tiny`
+# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured the effect for a small model
+# only: `photos-tiny`
 # at batch 1,024 went from 17,256 to 28,577 images/s on one H200 with compiled blocks and a CUDA graph ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
 # Compiled models of the paper's sizes have not been measured.
 #
 # ### CUDA graphs: fewer launches
 #
-# The host launches every kernel (a program on the GPU, here one operation), and each launch takes a few microseconds. If the kernels are long, the
-# host is ahead of the GPU, and launching costs nothing. If they are short, the GPU waits. A **CUDA graph** records all kernels of a step once, and
+# The host (the CPU) launches every kernel, and each launch takes a few microseconds. If the kernels take longer
+# than that, the host stays ahead of the GPU, and launching costs nothing. If they are shorter, the GPU
+# waits. A **CUDA graph** records all kernels of a step once, and
 # replays them with one launch.
 
 # %%
@@ -570,7 +587,9 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times are well above a few microseconds, so a graph alone should save little. It made `photos-tiny` 2 % faster (17,528 images/s, measured);
+# Both times for a kernel are well above a few
+# microseconds, so a graph alone should save little. A graph alone made `photos-tiny` 2 %
+# faster (17,528 images/s, measured);
 # the rest of the gain came from compilation. Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
 # as fast (3,002 instead of 1,100 images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is what the package records:
 
@@ -583,8 +602,9 @@ book.excerpt(step.GraphStep.compute, "with backends", "return")
 #
 # ### The loader: enough images
 #
-# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode them. How many cores does that take? Measure one
-# of yours. The pictures are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
+# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode them. How many cores does that take? Measure
+# one of your
+# cores. The pictures are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
 # **shards**, files of many small JPEGs, 256 pixels on the shorter side. Each worker reads, decodes, crops and resizes.
 
 # %%
@@ -605,7 +625,7 @@ for name, rate in rates.items():
 
 # %% [markdown]
 # The committed notebook ran on a busy machine. On a quiet one, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 from shards;
-# if the GPU crops, 527 and 934 (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
+# with cropping on the GPU, it prepared 527 and 934 (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
 # **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for
 # images?
@@ -633,16 +653,18 @@ def solution_waiting_share(gpu, core, cores):
 check.ch13_waiting_share(solution_waiting_share)
 
 # %% [markdown]
-# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU runs beside the computation: `Prefetch` in `minimae/train/step.py`
+# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU runs in parallel with the
+# computation: `Prefetch` in `minimae/train/step.py`
 # starts it during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
 # What has to be in the memory of a GPU? For each parameter there are four numbers in float32: the weight, its gradient, and AdamW's two moments. With
-# DDP each GPU has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds one N-th. A GPU collects the weights of a block when
+# DDP each GPU has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of
+# them. A GPU collects the weights of a block when
 # it needs them, and discards them afterwards.
 #
-# **5 ★ States.** How many bytes do these four numbers take on one GPU?
+# **5 ★ States.** How many bytes do these numbers take on one GPU, for all parameters together?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -685,7 +707,7 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 # the libraries, are left out.*
 #
 # How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
-# pass, when all activations exist but no gradients yet. It is the activations plus 12 bytes for each parameter.
+# pass, when all activations exist but no gradients yet. The peak is the activations plus 12 bytes for each parameter.
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -708,7 +730,8 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges gradients while the backward pass is still running, so most of this time is hidden. With accumulation, gradients are exchanged in the last pass only
+# DDP exchanges gradients while the backward pass is still running, so most of the exchange time is
+# hidden. With accumulation, gradients are exchanged in the last pass only
 # (`sync_gradients`).
 #
 # ## Kill it, resume it
@@ -739,13 +762,14 @@ print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equ
 assert all(equal) and left["step"] < 8
 
 # %% [markdown]
-# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add in another order each time, so even two unbroken runs
+# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add numbers in a different order each
+# time, so even two unbroken runs
 # differ a little.)
 #
 # What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one
 # step, and five minutes on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
 # takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
-# $w/s + s/(2M)$ of the time. This is least at $s = \sqrt{2wM}$:
+# $w/s + s/(2M)$ of the time. This cost is smallest at $s = \sqrt{2wM}$:
 
 # %% tags=["nbval-check-output"]
 for seconds in (2, 10, 60):
@@ -761,10 +785,10 @@ for seconds in (2, 10, 60):
 # torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
 # ```
 #
-# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine. Do it
-# first. [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
+# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine.
+# Do the dry run first. [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
 #
-# What has been run, and where ([all of it](../docs/runs.md)):
+# This table shows what has been run, and where ([full list](../docs/runs.md)):
 #
 # | | where |
 # |---|---|
@@ -776,12 +800,12 @@ for seconds in (2, 10, 60):
 #
 # ## Where this lives
 #
-# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`, `split_step` is `for_processes` in
+# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`; your `split_step` is `for_processes` in
 # `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording and
 # `step.py` the step. `minimae bench` measures what this chapter computes. The count with fake tensors is the book's:
 # `minimae_book/bench/roofline.py`.
 #
-# DDP or FSDP2 is one line of `fit`, and this is what it calls:
+# One line of `fit` applies DDP or FSDP2, by calling this function:
 
 # %%
 book.excerpt(distributed.wrap_distributed, "if world()", "return DistributedDataParallel")
@@ -793,7 +817,8 @@ assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, la
 # %% [markdown]
 # ## Break-it lab: a loop for two GPUs
 #
-# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for this purpose. It shuffles the images, and gives each process its
+# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for sharing images among processes. It shuffles the images, and
+# gives each process its
 # part. Training runs without an error, and the loss falls. Here are the batches of process 0 for 24 images, and below them those of the package:
 
 # %%
@@ -820,7 +845,7 @@ orders({"the colleague's": theirs, "ours": ours}, batch=4)
 #
 # All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number with
 # `sampler.set_epoch(epoch)`. The colleague forgot it. So process 0 never sees the images of process 1, and every batch has the same images in every
-# epoch. The loss falls all the same, because each image is still used once in an epoch. To find this bug, print the first indices of two epochs.
+# epoch. The loss still falls, because each image is still used once in an epoch. To find this bug, print the first indices of two epochs.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -831,30 +856,31 @@ sampler.set_epoch(1)
 assert list(sampler) != theirs[0] == theirs[3]
 
 # %% [markdown]
-# Other faults of this kind, none of which raises an error:
+# There are other faults of this kind, and none of them raises an error:
 #
 # | the fault | what you see |
 # |---|---|
 # | the learning rate is scaled by the batch of one process | learning is slower with more GPUs |
 # | all processes draw masks from the same seed | all GPUs hide the same patches of their n-th image |
-# | `loss.item()` in every step | the GPU is busy for a part of the time only, and the loader does not wait |
+# | `loss.item()` in every step | the GPU is busy only part of the time, and the loader does not wait |
 # | gradients are exchanged in every accumulated pass | the result is right, but slow on several machines |
 # | each process evaluates all images | the evaluation takes as long on eight GPUs as on one |
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs three forward passes,
-# and the count divided by the peak is a bound on the time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
+# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs as much
+# as three forward passes, and the count divided by the
+# peak is a bound on the time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
 # reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
-# sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with the same bits.
+# sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
 #
 # ## Five questions
 #
 # 1. You go from 8 to 16 GPUs. What do you change in the recipe?
-# <details><summary>Answer</summary>The accumulation, or else the batch of each process: half of it. The product, 4,096, stays, and so do the learning rate and the schedule.</details>
+# <details><summary>Answer</summary>Halve the accumulation, or else the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
 #
 # 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
-# <details><summary>Answer</summary>50 × 4.19 TB/s = 210 TFLOP/s. It is memory-bound, because the ridge is at about 190.</details>
+# <details><summary>Answer</summary>50 × 4.19 TB/s = 210 TFLOP/s. It is memory-bound, because its intensity is below 190.</details>
 #
 # 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast. Why?
 # <details><summary>Answer</summary>Only the matrix products become faster. Memory-bound operations take as long as before. Compilation would help: it saves bytes.</details>

@@ -97,7 +97,7 @@ for name, objects in (("to learn from", learn), ("to measure on", unseen)):
 print("the encoder turns", (3, SIDE, SIDE), "into", tuple(encoder(normalise(learn.pixels[:1], statistics)).shape))
 
 # %% [markdown]
-# A *prompt* is a list of points. Each has a kind: positive (inside the object), negative (outside of it), or one of two corners of a box. A
+# A *prompt* is a list of points. Each point has a kind: positive (inside the object), negative (outside it), or one of two corners of a box. A
 # function simulates the clicks of a user. Its first click is in the middle of the object, at the pixel farthest from the outline.
 
 
@@ -131,7 +131,7 @@ plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i]
 #
 # 1. Draw `d/2` random frequencies, each a pair of numbers for x and y. They are drawn once and then kept.
 # 2. Move a point from [0, 1] to [−1, 1] in x and in y.
-# 3. Multiply it with each frequency and with 2π. That gives `d/2` angles.
+# 3. Multiply it by each frequency (a dot product) and by 2π. That gives `d/2` angles.
 # 4. The position is the list of all sines, followed by the list of all cosines.
 #
 # **1 ★ Position of a point.** Write steps 2 to 4. `points` has the shape `… 2`, with values from 0 to 1, and `frequencies` the shape
@@ -172,8 +172,8 @@ def fourier(points, frequencies):
 fourier = book.use(check.ch14_fourier, my_fourier, fourier)
 
 # %% [markdown]
-# What is such a position good for? Compare the position of one click with that of every pixel, by a dot product. More frequencies give a
-# sharper answer.
+# What is such a position good for? Compare the position of one click with that of every pixel, using a dot product. More frequencies give
+# a sharper peak at the click.
 
 
 # %%
@@ -234,15 +234,15 @@ class CrossAttention(nn.Module):
 
 
 # %% [markdown]
-# Two details matter. Positions are added again in every layer, so that a token keeps its position while other values are added to it. And
-# prompts of one batch can have different lengths, so shorter ones are padded: `seen` is False for padding.
+# Two details matter. Positions are added again in every layer, so that a token keeps its position while other values are added to it. Also,
+# the prompts in a batch can have different lengths, so shorter ones are padded: `seen` is False for padding.
 #
-# A *two-way step* has four parts, and each result is **added** to what was there:
+# A *two-way step* has four parts. The result of each is **added** to the tokens or patches that it updates:
 #
 # 1. `among`: the tokens attend to the tokens (only to those that are `seen`).
 # 2. `read`: the tokens attend to the patches.
 # 3. `mlp`: every token goes through a norm and a small MLP by itself.
-# 4. `write`: the patches attend to the new tokens (only to those that are `seen`).
+# 4. `write`: the patches attend to the updated tokens (only to those that are `seen`).
 #
 # The last part makes the step two-way. Without it, the patches would be the same for every prompt.
 #
@@ -319,7 +319,7 @@ model = assemble()
 #
 # After two steps, the mask tokens depend on the picture, and the patches depend on the prompt. Now the map of patches is scaled up by a
 # factor of 4, and a small MLP turns each mask token into weights. The *logit* of a pixel is the dot product of its features with these
-# weights. It is positive inside the mask. Here are all steps, with shapes.
+# weights. It is positive inside the mask. Here are all the steps, with their shapes.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -387,7 +387,7 @@ print(f"encoded {len(learned_from)} pictures in {time.perf_counter() - started:.
 # with the object. IoU is the number of pixels that are in both masks, divided by the number that are in at least one of them. The user
 # sees the mask with the highest expected quality.
 #
-# **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. Return the mask with the highest quality of each image: bool `b h w`,
+# **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. For each image, return the mask with the highest quality: bool `b h w`,
 # True where the logit is above 0. Hint: `logits[torch.arange(len(logits)), best]`.
 
 
@@ -421,9 +421,9 @@ def pick(logits, quality):
 pick = book.use(check.ch14_pick, my_pick, pick)
 
 # %% [markdown]
-# What remains is the loss. For one mask it is 20 times the *focal loss* plus the *Dice loss*, with SAM's weights. The focal loss is a cross-entropy
+# What remains is the loss. For one mask it is 20 times the *focal loss* plus the *Dice loss*, as in SAM. The focal loss is a cross-entropy
 # over the pixels, in which pixels that are already right count little. The Dice loss compares areas: it is 0 when the mask covers the
-# object exactly, and close to 1 when they do not touch, however small the object is.
+# object exactly, and close to 1 when the two do not overlap, however small the object is.
 
 
 # %% tags=["package:minimae.tasks.prompt"]
@@ -446,12 +446,12 @@ def overlap(inside: Tensor, masks: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# Only the *best* of the three masks is trained: the one with the smallest loss, for each image. The other two get no gradient. So each of
-# them can become a different answer. The quality is trained for all three masks, because a user needs to know which ones are bad.
+# For each image, only the *best* of the three masks is trained: the one with the smallest loss. The other two get no gradient. So the three
+# masks can become different answers. The quality is trained for all three masks, because a user needs to know which ones are bad.
 #
-# **4 ★★ The loss of a prompt.** `out.logits` is `b 3 h w`, `out.quality` is `b 3`, and `masks` is the truth, bool `b h w`. Return one
+# **4 ★★ The loss of a prompt.** `out.logits` is `b 3 h w`, `out.quality` is `b 3`, and `masks` holds the true masks, bool `b h w`. Return one
 # number: the mean over the images of (the smallest of the three `mask_losses`) + (the mean over the three masks of the squared error
-# between `out.quality` and the IoU). Hint: the masks themselves are `out.logits > 0`.
+# between `out.quality` and the IoU). Hint: the predicted masks are `out.logits > 0`.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -485,7 +485,7 @@ prompt_loss = book.use(check.ch14_prompt_loss, my_prompt_loss, prompt.prompt_los
 #
 # A training step of SAM has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. The model
 # returns its masks. The simulated user compares the picked mask with the object and clicks in the middle of the largest mistake: a
-# positive click where the object was missed, a negative one where the mask is too large. The next round has all clicks so far.
+# positive click where the object was missed, a negative one where the mask is too large. In the next round, the prompt contains all clicks so far.
 
 # %%
 CLICKS, BATCH, EPOCHS = 3, 16, 6
@@ -502,7 +502,7 @@ def rounds_loss(model, features, masks, u, loss_of):
 
 
 # %% [markdown]
-# An epoch shows every object once. The learning rate rises for a tenth of the steps and then falls to zero.
+# In an epoch, the model sees every object once. The learning rate rises for the first tenth of the steps and then falls to zero.
 
 
 # %%
@@ -534,8 +534,8 @@ for epoch, loss in enumerate(train(model, prompt_loss, EPOCHS), start=1):
 # %% [markdown]
 # ## A table of clicks
 #
-# Now the user clicks on 210 objects that the model has not seen. The score is the mean IoU of the picked mask. The table also has the IoU
-# of the best of the three masks, which you can only pick if you know the truth.
+# Now the user clicks on 210 objects that the model has not seen. The score is the mean IoU of the picked mask. The table also contains the
+# IoU of the best of the three masks, which you can only pick if you know the truth.
 
 # %%
 book.predict("third-click", 10,
@@ -555,7 +555,7 @@ assert means["1 click"] > 40 and better > 0 and all(means[f"{name}, best of thre
 book.reveal("third-click", round(better, 1), unit="points of IoU")
 
 # %% [markdown]
-# *Figure 14.4: your guess, and the difference of the mean IoU over 210 objects (one run, seed 0).*
+# *Figure 14.4: your guess, and the difference in mean IoU between the first and the third click (210 objects, one run, seed 0).*
 
 
 # %%
@@ -618,14 +618,14 @@ best = overlap(out.logits > 0, unseen.masks(everything)).argmax(1).bincount(minl
 print("after the first click, each mask is the best of the three for so many objects:", best.tolist())
 
 # %% [markdown]
-# How many of the masks are ever the best depends on the run. With other settings, we have seen only one of them used.
+# The number of masks that are ever the best varies from run to run. With other settings, we have seen runs in which one mask was always the best.
 #
 # ## Did pre-training matter?
 #
 # SAM's encoder began as a masked autoencoder. Would other initial weights have worked as well? This question was asked on SAM's issue
-# tracker (number 193) and not answered. The claim `prompt` of `minimae reproduce` tests it at a small scale. It trains the same decoder on
+# tracker (number 193) but was not answered. The claim `prompt` of `minimae reproduce` tests it at a small scale. It trains the same decoder on
 # two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial weights. Each encoder is frozen in one experiment
-# and trained too in another, with several seeds. The next cell prints the recorded results.
+# and trained with the decoder in another, with several seeds. The next cell prints the recorded results.
 
 # %% tags=["nbval-check-output"]
 outcome = recorded("prompt")
@@ -636,18 +636,19 @@ for found in outcome.findings:
     print(found)
 
 # %% [markdown]
-# On drawn scenes the means are 6 to 11 points higher with a trained encoder, after one click and after three. What MAE adds is undecided. On
-# photographs of pedestrians MAE is ahead, with the encoder trained too: by 4.1 points after one click (95 % interval 1.2 to 7.1;
+# On drawn scenes the means are 6 to 11 points higher with a trained encoder than with a frozen one, after one click and after three. Whether MAE
+# helps is undecided. On photographs of pedestrians, with the encoder trained too, MAE is ahead by 4.1 points
+# after one click (95 % interval 1.2 to 7.1;
 # [three seeds](../docs/dense.md#prompts)). This is one of six comparisons, and with Holm's correction for six it is undecided as well.
 #
 # Each difference has its 95 % interval and is tested as in chapter 11; *undecided* is a result too. Also note what such a test cannot show,
 # whatever its result:
 #
-# - It is about small networks and drawn scenes. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
+# - It uses small networks and drawn scenes. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
 # - With so many masks, SAM's encoder was trained for so long that its initial weights may no longer matter. Pre-training saves labels, and
 #   SAM had plenty of them.
-# - Your own run above used one encoder and one seed. It shows that a frozen masked autoencoder is *enough* for this task, and not that it
-#   is better than something else.
+# - Your own run above used one encoder and one seed. It shows that a frozen masked autoencoder is *enough* for this task, but not that
+#   it is better than another encoder.
 #
 # ### Where this lives
 
@@ -659,13 +660,13 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 
 # %% [markdown]
 # The network is in `minimae.tasks.promptable`, the loss and the training in `minimae.tasks.prompt`, and the simulated user in
-# `minimae.tasks.clicks`. On the command line it is `minimae prompt`: it takes `shapes`, a folder with pictures and masks, or COCO's JSON.
+# `minimae.tasks.clicks`. The command is `minimae prompt`; it takes `shapes`, a folder with pictures and masks, or COCO's JSON.
 #
-# > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6,
-# > the authors of the masked autoencoder hope that vision will develop as language did; a model that takes prompts is a step in that
+# > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6 of
+# > the MAE paper, the authors hope that vision will develop as language did; a model that takes prompts is a step in that
 # > direction.
-# > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms stand before each layer and not
-# > after it, and attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the round before.
+# > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms come before each layer and not
+# > after it, and attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the previous round.
 # > There is no fourth mask for prompts that are not ambiguous. Training has three rounds of clicks and not eleven.
 #
 # ## Break-it lab: three masks that agree
@@ -724,7 +725,7 @@ plots.picture_table(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The three masks are the same blur. The word is `mean(1)`, where `amin(1)` belongs. With the mean, all three masks have the same target for
+# The three masks are the same blur. The colleague wrote `mean(1)`, where `amin(1)` belongs. With the mean, all three masks have the same target for
 # the same prompt, and nothing rewards a mask for being different. So all of them move towards the one answer that is least wrong on
 # average: here a half-lit ring. The mask that was noise has learned something at last, as the colleague hoped. But there is no choice left,
 # and so no reason to have three masks. To notice this, watch the number printed above: the IoU between the masks of one click.
@@ -732,7 +733,7 @@ plots.picture_table(
 #
 # ## What came after
 #
-# The paper appeared in November 2021. These works followed. For each, the table gives the main idea and one number.
+# The paper appeared in November 2021. The table lists works that followed, each with its main idea and one number.
 #
 # | work | idea | number |
 # |---|---|---|
@@ -746,12 +747,13 @@ plots.picture_table(
 # | [Pixio](https://arxiv.org/abs/2512.15715) (2025) | MAE again: a deeper decoder, masks of 4 × 4 patches, eight class tokens, 2 billion images | ADE20K, linear: 50.2 (MAE's ViT-H: 35.2) |
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
-# The numbers are those of the publications. ADE20K is mean IoU, on a frozen encoder. Compare numbers only within a row, because models,
+# The numbers are those of the publications. For ADE20K, the number is the mean IoU with a frozen encoder.
+# Compare numbers only within a row, because models,
 # data and resolutions differ. [The bibliography](../docs/bibliography.md) lists all of these works.
 #
-# One thread runs through the table. Masked autoencoders were weak with *frozen* features from the start (chapter 09). Methods that predict
-# features instead of pixels, such as DINOv2 and CAPI, did better there. Contrastive tuning and weak labels were two ways to catch up. Then
-# Pixio returned to pixels. It made three small changes and used far more data, and on dense tasks its frozen features are as good as
+# One thread runs through the table. From the start, the *frozen* features of masked autoencoders were weak (chapter 09). Methods that predict
+# features instead of pixels, such as DINOv2 and CAPI, did better in this setting. Contrastive tuning and weak labels were two ways to catch up. Then
+# Pixio returned to pixels. It made three small changes and used far more data. On dense tasks, its frozen features are as good as
 # DINOv3's or better: 50.2 against 50.3 on ADE20K, and 90.8 against 76.3 for depth on NYUv2, each with a linear head. The next sections try
 # larger masks and CrossMAE's shortcut.
 #
@@ -793,7 +795,7 @@ filled = [None, *(plots.as_picture(pictures.inpainted[which], autoencoder.statis
 plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 × 4"], rows=["visible", "filled in"])
 
 # %% [markdown]
-# *Figure 14.8: one photograph, 75 % hidden in units of 1, 2 and 4 patches, and the same model's reconstructions. Each hidden
+# *Figure 14.8: one photograph, 75 % hidden in units of 1 × 1, 2 × 2 and 4 × 4 patches, and the same model's reconstructions. Each hidden
 # patch has the mean and the contrast of the original, because this model predicts normalised pixels.*
 #
 # On 32 photographs the loss rises from 0.25 to 0.31 and 0.43, for two reasons. The task is harder, and this model was trained with single
@@ -803,7 +805,8 @@ plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 
 # ### A quarter of the patches
 #
 # The decoder of chapter 05 predicts every hidden patch. CrossMAE predicts a random quarter of all patches, which is a third of the hidden
-# ones, and other ones in every epoch. The encoder sees the same as before, and the decoder has fewer tokens. What does that save?
+# ones, and a different quarter in every epoch. The encoder sees the same patches as before, and the decoder has fewer tokens.
+# How much does that save?
 
 # %%
 small = minimae.MAE("small")  # ViT-S/16 at 224 pixels
@@ -834,14 +837,15 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 
 # %% [markdown]
 # With the decoder of ViT-S, about a fifth of the operations is saved, and about as much of the time. Our decoder is still that of chapter
-# 05, in which all tokens attend to each other. CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B it reports 83.7 % after
+# 05, in which all tokens attend to each other. CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B its authors
+# report 83.7 % after
 # fine-tuning, so predicting fewer patches did not hurt there.
 #
 # ### More class tokens
 #
 # The third of Pixio's changes is the smallest. A class token has to summarise a whole picture in one vector, so Pixio gives the encoder
-# eight of them. With 49 visible patches that makes 57 tokens instead of 50, and the encoder costs about 14 % more. It is a good project for
-# you: the class token is added in `Encoder.embed`.
+# eight of them. With 49 visible patches that makes 57 tokens instead of 50, and the encoder costs about 14 % more. Adding them is a good
+# project for you: the class token is added in `Encoder.embed`.
 #
 # ## Summary
 #
@@ -868,15 +872,15 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # 4. A segmenter scores 80 % for the best of three masks and 60 % for the picked one. What should be improved?
 # <details><summary>Answer</summary>The expected quality: good masks are there, but the wrong ones are picked.</details>
 #
-# 5. Masks of 4 × 4 patches hide the same share as single patches. Why is the task harder?
-# <details><summary>Answer</summary>Most hidden patches have no visible neighbour, so they cannot be copied from a neighbour. The model has to use what it has learned about such objects.</details>
+# 5. Masks in units of 4 × 4 patches hide the same share as masks of single patches. Why is the task harder?
+# <details><summary>Answer</summary>Most hidden patches have no visible neighbour, so they cannot be copied from a neighbour. The model has to use what it has learned about objects.</details>
 #
 # ## Where to go on
 #
 # This is the end of the book. You have built a masked autoencoder from its parts, trained it, measured it, and used it for something new.
 # Here are some good next steps:
 #
-# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs 20 pictures, and [the page on your data](../docs/your-data.md)
+# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your data](../docs/your-data.md)
 #   says what to look out for.
 # - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train your own task on the encoder.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
