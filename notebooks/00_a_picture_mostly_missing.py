@@ -58,8 +58,8 @@ from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction
 # %% [markdown]
 # ## A photograph of your own
 #
-# Put the path of a photograph between the quotation marks, such as `"holiday.jpg"`. Any size and format will do. Without a path, you get one of the
-# photographs that come with the book.
+# In the next cell, put the path of a photograph, for example `holiday.jpg`, between the quotation marks. The photograph can have any
+# size and any common file format, such as JPEG or PNG. Without a path, you get one of the photographs that come with the book.
 
 # %%
 PHOTO = ""
@@ -192,7 +192,7 @@ plots.curves(
 # *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, accuracy hardly falls. Beyond 85 %, it
 # falls quickly.*
 #
-# So a quarter of the patches is enough to recognise most images. Chapter 11 measures at which ratio a model *learns* the most.
+# So a quarter of the patches is enough to recognise most images. Chapter 11 asks a different question: how much should be hidden in training for a model to *learn* the most?
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 80 < lost < 97 and right[2] > 60 and right[-1] < 45
@@ -228,8 +228,8 @@ plots.curves(
 # everywhere would give an error of about 1. fashion-nano predicts only the pattern inside each patch. The brightness and contrast of hidden
 # patches come from the original (chapter 06), which lowers these errors.*
 #
-# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, the error rises again, because in training
-# the model always saw exactly twelve patches.
+# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, the error rises again, although the model sees more.
+# The likely reason is that in training it always saw exactly twelve patches, and never anything like so many.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
@@ -237,7 +237,7 @@ assert min(errors) == errors[2]
 # %% [markdown]
 # > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such reconstructions of images
 # > from ImageNet and COCO with 80 % hidden (Figures 2 and 3), and
-# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works best. Those images have
+# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works well for both of its measures (chapters 09 and 10). Those images have
 # > 224 × 224 pixels, and the model, a large vision transformer (ViT-L) with its decoder, has 330 million parameters.
 # > Training took 15.4 hours on 128 TPU cores (Table 2,
 # > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
@@ -318,9 +318,9 @@ def solution_visible_patches(height, width, patch, ratio):
 check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
-# **2 ★★ Hide a rectangle.** Return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
-# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` gives the (rows, columns)
-# of the whole image. `user_mask` turns the tensor into a mask
+# **2 ★★ Hide a rectangle.** For a grid of `h` rows and `w` columns of patches, return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
+# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` is a pair: the number of
+# rows and the number of columns of patches in the whole image. `user_mask` turns the tensor into a mask
 # for the model.
 #
 # <details><summary>Hint</summary>
@@ -428,4 +428,4 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # 5. Did the model need labels?
 # <details><summary>Answer</summary>No. Labels were used only for the measurement, in the nearest-neighbour vote.</details>
 #
-# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again, with one line for each.
+# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again, with one line of code for each direction.

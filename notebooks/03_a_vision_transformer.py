@@ -165,8 +165,8 @@ print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[
 # In `(heads e)` the numbers of one head lie side by side, so head 0 takes the first three. After the reshape, `heads` stands next to `b`:
 # both are axes along which nothing is mixed.
 #
-# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes queries, keys and values of all heads at once: its output has the
-# layout `(three heads e)`: first all queries, then all keys, then all values. Split it, apply
+# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes the queries, keys and values of all heads at once.
+# Its output has the layout `(three heads e)`: first all queries, then all keys, then all values. Split it, apply
 # `F.scaled_dot_product_attention`, join the heads again, and apply the last linear layer. (Your `attend` works here too, but
 # chapter 07 uses your layer again, and there `attend` is not defined.)
 #
@@ -600,7 +600,8 @@ print("patches 3 and 4 (side by side): second half equal", torch.equal(table[1 +
 
 # %% [markdown]
 # How similar are two positions? Attention compares projected tokens by dot products, so look at the dot product of two position vectors.
-# Because sin a · sin b + cos a · cos b = cos(a − b), it depends only on how far apart two patches are, not on where they are. The dot
+# Because sin a · sin b + cos a · cos b = cos(a − b), this product depends only on how many rows and columns apart the two patches are, not on
+# where they are. The dot
 # product of a position with itself is d/2: each of the d/2 hands contributes 1.
 
 # %%
@@ -652,7 +653,7 @@ plots.every_similarity(similarity.numpy(), (7, 7))
 #
 # > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
 # > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction; the
-# > order, column first, is that of the authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
+# > order, column first, is that of the MAE authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
 # > maps for *learned* positions, and they look much like ours. This book uses the same positions as the paper.
 
 # %% [markdown]
@@ -701,8 +702,8 @@ plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3,
 # *Figure 3.10: similarity of a middle patch of the larger image with the positions of the old grid (frame: the true middle). A resized
 # position points to the middle, and a position from a new table points to the bottom right.*
 #
-# > **Paper.** Section 4.2 fine-tunes ViT-H at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
-# > 3): the grid has 32 × 32 patches, and the
+# > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
+# > 3). The grid then has 32 × 32 patches, but the
 # > positions from pre-training are those of 16 × 16 patches, so they must be
 # > resized. The class token has no place in the image, so its row is not resized.
 
@@ -851,7 +852,7 @@ check.ch03_read_address(solution_read_address)
 # **6 ★★★ One step aside, as a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because
 # sin(a + s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any
 # patch into the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4
-# sines, then d/4 cosines, at the frequencies 10000^(−i/(d/4)). `torch.diag` and `torch.block_diag` may help.
+# sines, then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. `torch.diag` and `torch.block_diag` may help.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch03-ex6", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -169,7 +169,7 @@ visible = embed(latent)
 #
 # A blank is a learned vector, the **mask token**. There is only one such vector. It is
 # repeated for every masked patch of every image. `expand` repeats
-# it without copying: all 370 rows are the same 64 numbers in memory.
+# it without copying: all 370 rows (10 images × 37 blanks) are the same 64 numbers in memory.
 
 # %%
 mask_token = nn.Parameter(torch.randn(1, 1, d) * 0.02)
@@ -293,8 +293,8 @@ print("predictions  b n values :", tuple(papers_way.shape))
 #
 # $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V,$$
 #
-# because softmax works on each row and does not depend on the order within it, and $P^\top P = 1$. (The factor $1/\sqrt{e}$ changes
-# nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
+# because softmax treats each row separately, and permuting the entries of a row permutes its output in the same way, and because
+# $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
 #
 # So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring the
 # *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle, and no
@@ -388,7 +388,7 @@ check.ch05_decoder(solution_MyDecoder)
 # The package's version is folded below. It does the same and adds three things. It accepts images of a different size. It can predict every
 # patch (`every=True`, for figures and for the ablation with the loss on all patches). And it saves work in the last block: the outputs of
 # the visible tokens are not used afterwards, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All
-# tokens are still keys and values. In *earlier* blocks this would be wrong, because the next block needs the updated visible tokens.
+# tokens are still keys and values. In *earlier* blocks the visible tokens must be queries too, because the next block needs them updated.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -494,8 +494,8 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # %% [markdown]
 # ## How small is a light decoder?
 #
-# The decoder is thrown away after pre-training, so it should be cheap. The paper's default has 8 blocks and is 512 wide, for every encoder, and
-# the paper says that this decoder needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block:
+# The decoder is thrown away after pre-training, so it should be cheap. The paper's default decoder has 8 blocks and is 512 wide, whatever the
+# encoder. According to the paper, it needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block:
 # $24\,t\,d^2 + 4\,t^2 d$.
 #
 # But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
@@ -607,7 +607,7 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So each masked patch shows what
 # belongs in a different patch. The visible tokens get wrong positions too.
 #
-# There is no error, because both tensors are 50 × 64. It is fine to skip the unshuffle, but then the positions must be in the order of the tokens.
+# There is no error, because the table is 50 × 64, and so are the tokens of each image. It is fine to skip the unshuffle, but then the positions must be in the order of the tokens.
 # The fix is one call: `take(decoder.positions, rows)`.
 #
 # *Training* with this bug does not help. The position of a blank has nothing to do with the patch that its prediction is
@@ -678,7 +678,7 @@ check.ch05_minds_no_order(solution_minds_no_order)
 #
 # 3. Why may the tokens stay in shuffled order?
 # <details><summary>Answer</summary>Attention, norms and MLPs are permutation equivariant: shuffled tokens give the same outputs, shuffled.
-# Only the positions must be those of the right patches.</details>
+# The one condition is that each token gets the position of its own patch.</details>
 #
 # 4. Why are only masked tokens queries in the last block, but not in the blocks before?
 # <details><summary>Answer</summary>The other outputs of the last block are not used. After the blocks before it, the next block attends to the

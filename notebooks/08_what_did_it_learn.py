@@ -254,8 +254,8 @@ for name, (train, test) in vectors.items():
 # (k-NN). For a test image, find the k training images with the most similar features, and let them vote with their labels.
 #
 # Similarity is the **cosine** of the angle between two vectors,
-# after the mean of the training vectors has been subtracted from both. (All vectors share that
-# mean. Without the subtraction, every cosine would be almost 1.) Each
+# after the mean of the training vectors has been subtracted from both. (That mean is a large part of every vector.
+# Without the subtraction, every cosine would be almost 1.) Each
 # vote has the weight exp(cosine / temperature), so the nearest neighbours count most.
 #
 # **2 ★★ Your neighbours.** Write the classifier.
@@ -743,7 +743,7 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 
 # %% [markdown]
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
-# tokens, noise of standard deviation 40 of 255, seed 0).*
+# tokens, noise with a standard deviation of 40 for pixel values from 0 to 255, seed 0).*
 #
 # - **Brightness.** The accuracy of the MAE hardly changes. Its targets were normalised, so brightness and contrast mattered little in
 #   training.
@@ -756,14 +756,14 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
 # classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
 # photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 %. (One seed; the images are not part of this project.
-# [Details](../data/weights/photos-tiny.md).) The first two are far better than guessing, but not good enough to be useful. The reconstructions of
+# [Details](../data/weights/photos-tiny.md).) Both classifiers are far better than guessing, but not good enough to be useful. The reconstructions of
 # Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
 # > **Paper.** Figures 2 to 4 come from models that were trained on plain pixels, and visible patches are not pasted in. So nothing leaks in
 # > those pictures. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
 # > reaches 73.5 % with a linear probe and 84.9 % fine-tuned
-# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), but tuning one block raises the accuracy to 81.0 %,
-# > above the 79.9 % of MoCo v3 (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
+# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), a method that learns without labels and without masks (chapter 10).
+# > But fine-tuning only the last block raises the accuracy to 81.0 %, above the 79.9 % of MoCo v3 (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
 # > Appendix A.1 uses the class token.
 #
 # ### Why our results are not the paper's
@@ -877,7 +877,7 @@ check.ch08_two_directions(solution_two_directions)
 # <details><summary>Answer</summary>Row 1, because row 0 is the class token's; all entries but the first, which belongs to the class token.</details>
 #
 # 3. Why is the mean of the training vectors subtracted before the cosine is computed?
-# <details><summary>Answer</summary>All vectors share it. If it is not subtracted, every cosine is almost 1, and the differences that matter are tiny.</details>
+# <details><summary>Answer</summary>It is a large part of every vector. If it is not subtracted, every cosine is almost 1, and the differences that matter are tiny.</details>
 #
 # 4. Why compare a trained encoder with a random one?
 # <details><summary>Answer</summary>Random weights already preserve much of the image. Only an accuracy above theirs is due to training.</details>

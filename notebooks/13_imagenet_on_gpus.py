@@ -483,9 +483,9 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
 # measured time.*
 #
-# The blue part is the bound of Figure 13.1. Two things add to this
-# bound. In ViT-B, all other operations together take as long as the products; in ViT-H they take 60 %
-# as long. The rest, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
+# The blue part is the bound of Figure 13.1. A real step takes longer than this
+# bound, for two reasons. The first is all other operations: together they take as long as the products in ViT-B, and 60 %
+# as long in ViT-H. The second, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
 # measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
@@ -493,7 +493,7 @@ for name, rate in measured.items():
     print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
 
 # %% [markdown]
-# Both models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run
+# Both measured models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run
 # at 4,200 images/s; only a run can tell.
 #
 # ### Hours and money
@@ -802,7 +802,7 @@ for seconds in (2, 10, 60):
 #
 # The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`; your `split_step` is `for_processes` in
 # `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording and
-# `step.py` the step. `minimae bench` measures what this chapter computes. The count with fake tensors is the book's:
+# `step.py` the step. `minimae bench` measures what this chapter computes. The code that counts with fake tensors belongs to the book, not to the package:
 # `minimae_book/bench/roofline.py`.
 #
 # One line of `fit` applies DDP or FSDP2, by calling this function:
@@ -869,8 +869,8 @@ assert list(sampler) != theirs[0] == theirs[3]
 # ## Summary
 #
 # An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs as much
-# as three forward passes, and the count divided by the
-# peak is a bound on the time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
+# as three forward passes, and its number of operations divided by the
+# peak is a lower bound on its time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
 # reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
 # sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
 #
