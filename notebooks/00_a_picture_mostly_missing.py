@@ -229,7 +229,7 @@ plots.curves(
 # patches come from the original (chapter 06), which lowers these errors.*
 #
 # The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, the error rises again, although the model sees more.
-# The likely reason is that in training it always saw exactly twelve patches, and never anything like so many.
+# The likely reason is that in training the model always saw exactly twelve patches, far fewer than here.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
@@ -237,7 +237,8 @@ assert min(errors) == errors[2]
 # %% [markdown]
 # > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such reconstructions of images
 # > from ImageNet and COCO with 80 % hidden (Figures 2 and 3), and
-# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works well for both of its measures (chapters 09 and 10). Those images have
+# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works well for both linear probing and fine-tuning
+# > (chapters 09 and 10). The paper's images have
 # > 224 × 224 pixels, and the model, a large vision transformer (ViT-L) with its decoder, has 330 million parameters.
 # > Training took 15.4 hours on 128 TPU cores (Table 2,
 # > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
@@ -245,8 +246,9 @@ assert min(errors) == errors[2]
 # %% [markdown]
 # ## The authors' model on your photograph
 #
-# The next cell is optional. It downloads the authors' ViT-L with a decoder for plain pixels (about 1.3 GB) and reconstructs your photograph at
-# 224 × 224 pixels. The authors' weights are for non-commercial use only. Set `LARGE` to `True` to run the cell. It was not run for this page.
+# The next cell is optional. It downloads the ViT-L of the paper's authors with a decoder for plain pixels (about 1.3 GB)
+# and reconstructs your photograph at 224 × 224 pixels. These weights are for non-commercial use only.
+# Set `LARGE` to `True` before you run the cell. For this page it was `False`.
 
 # %%
 LARGE, figure = False, None
@@ -361,7 +363,7 @@ def with_a_hole(tall=10, wide=10):
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hide_rectangle, this cell hides the middle of your photograph."
 
 # %% [markdown]
-# One large hole is harder to fill than many small ones, even if it hides much less: the patches in its middle have no visible neighbours.
+# One large hole can be harder to fill than many small ones, even if it hides fewer patches: those in its middle have no visible neighbours.
 # Chapter 02 returns to this.
 #
 # **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. All three arguments
@@ -405,8 +407,8 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # %% [markdown]
 # ## Summary
 #
-# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that three quarters
-# can be hidden before much is lost. Beyond about nine tenths, fewer than half of the small test images of clothes are
+# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that recognition
+# hardly suffers when three quarters of the patches are hidden. Beyond about nine tenths, fewer than half of the small test images of clothes are
 # recognised. Visible patches in a reconstruction are
 # pasted from the original.
 #

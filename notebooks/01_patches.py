@@ -60,7 +60,7 @@ from minimae.data.photos import photograph
 # grid of pixels. So we first have to turn the image into a sequence.
 #
 # We could use every pixel as a token. A photograph of 224 × 224 pixels would become 50,176 tokens, and attention (chapter 03) would compare
-# every token with every other: 2.5 billion pairs in each layer. Besides, a single pixel contains almost no information.
+# every token with all tokens, including itself: 2.5 billion pairs in each layer. Besides, a single pixel contains almost no information.
 #
 # Instead we use small rectangles, usually squares: **patches**. They do not overlap, and together they cover the image. Each patch is
 # written as a vector of its pixel values. This step is simple, but a mistake in it raises no error, as you will see in the section "Break it".
@@ -143,7 +143,8 @@ check.ch01_corner_of(solution_corner_of)
 # | `p1` | rows of pixels in a patch | 2 | 16 |
 # | `p2` | columns of pixels in a patch | 2 | 16 |
 #
-# Brackets combine axes into one. On the left they *split* an axis: the height of the image is `(h p1)`, which means `h` bands of `p1` pixel
+# A bracket stands for one axis that is made of several. On the left, brackets *split* an axis:
+# the height of the image is `(h p1)`, which means `h` bands of `p1` pixel
 # rows each. In a bracket, **the last axis changes fastest**, like the last digit of a counter. With bands of 4 rows, pixel row 5 is
 # row 1 of band 1 (counting from 0).
 #
@@ -206,7 +207,8 @@ print("coarse photograph", tuple(coarse.shape), " one patch", tuple(one.shape), 
 plots.inside_a_patch(one.numpy())
 
 # %% [markdown]
-# *Figure 1.4: the same eighteen values in two orders. This book and the authors' code use the upper one. Data: the suit
+# *Figure 1.4: the same eighteen values in two orders. This book uses the upper order, as the code of the MAE authors does for the pixels to predict.
+# Data: the suit
 # in the photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32 pixels.*
 #
 # Does the order matter? Not for learning: a linear layer works with any order, as long as the order is *always the same*. But a convolution stores
@@ -392,7 +394,7 @@ plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 # %% [markdown]
 # *Figure 1.5: twelve patches, three grids. Every patch is intact.*
 #
-# Remember this pattern: if an image is *right inside the patches and wrong between them*, the patches are in the wrong order.
+# Remember this pattern: if an image is *right inside the patches and wrong between them*, the grid or the order of the patches is wrong.
 
 # %% [markdown]
 # ## Where this lives
@@ -407,7 +409,8 @@ assert grid_of((96, 128), (16, 8)) == minimae.grid_of((96, 128), (16, 8)) == (6,
 # %% [markdown]
 # ## 196 tokens of 768 numbers
 #
-# The paper's models read photographs of 224 × 224 pixels in patches of 16 × 16. That is 224 / 16 = 14 rows and 14 columns, so
+# Two of the paper's three models, ViT-B and ViT-L, read photographs of 224 × 224 pixels
+# in patches of 16 × 16. That is 224 / 16 = 14 rows and 14 columns, so
 # 14 · 14 = **196** tokens. Each has 16 · 16 · 3 = **768** numbers. Together that is 196 · 768 = 150,528 = 224 · 224 · 3: nothing is lost,
 # and nothing is added.
 
@@ -425,7 +428,7 @@ plots.cut_lines(square[0].permute(1, 2, 0).numpy(), [(56, 56), (32, 32), (16, 16
 # *Figure 1.6: one photograph, four patch sizes. The left eye nearly fits into one patch of 56 pixels. With patches of 16 pixels it covers about
 # a dozen.*
 #
-# Smaller patches show the model finer detail. Why not use 8 pixels? Because of attention: in every layer, every token is compared with all
+# Smaller patches give the model a finer grid. Why not use 8 pixels? Because of attention: in every layer, every token is compared with all
 # tokens, including itself. If you halve the patch size from 16 to 8 pixels, **how many times as many comparisons are there?** Change the 4 if you
 # disagree.
 
@@ -447,7 +450,8 @@ book.reveal("pairs-at-8", pairs(8) / pairs(16), unit="times as many")
 # %% [markdown]
 # *Figure 1.7: your guess and the answer.*
 #
-# Half the patch size gives four times the tokens and **sixteen** times the pairs: tokens grow in number like $1/p^2$, and pairs like $1/p^4$.
+# Half the patch size gives four times the tokens and **sixteen** times the pairs: for patches of $p$ × $p$ pixels, the number of tokens
+# is proportional to $1/p^2$, and the number of pairs to $1/p^4$.
 
 # %% tags=["nbval-check-output"]
 for patch in (32, 16, 14, 8):
@@ -458,11 +462,11 @@ for patch in (32, 16, 14, 8):
 plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 
 # %% [markdown]
-# *Figure 1.8: tokens of a 224-pixel colour image, and numbers in each token. The product is always 150,528. Dashed: the paper's 16 pixels.*
+# *Figure 1.8: tokens of a 224-pixel colour image, and numbers in each token. The product is always 150,528. Dashed: 16 pixels, as in ViT-B and ViT-L.*
 #
 # There is a second reason against small patches, and it matters for masking. A hidden patch should be hard to guess. If patches are tiny,
-# their neighbours give the answer away, and the model learns only to interpolate. `photos-tiny` of chapter 00 reads images of 64 pixels in
-# patches of 4: 256 tokens of 48 numbers.
+# their neighbours give the answer away, and the model learns only to interpolate. What counts is the size relative to the image: `photos-tiny` of
+# chapter 00 reads images of 64 pixels in patches of 4, so it has 256 tokens of 48 numbers.
 
 # %% [markdown]
 # ## From a patch to a token
@@ -553,7 +557,7 @@ theirs = {name: rearrange(small, string, **lengths) for name, string in strings.
 assert all(x.shape == patchify(small, 12).shape for x in theirs.values())
 
 # %% [markdown]
-# Give their patches to *our* `unpatchify`, and look at the results. They are in random order.
+# Give their patches to *our* `unpatchify`, and look at the results, which are shown in random order.
 
 # %%
 shuffled = [list(strings)[i] for i in torch.randperm(3, generator=torch.Generator().manual_seed(4))]
@@ -592,7 +596,8 @@ book.reveal("caught", caught, unit="of three")
 # None of them fails. Each string moves the numbers, and its inverse moves them back. A round trip shows that nothing is lost. It does not
 # show that a token is a patch.
 #
-# Does a wrong order matter? Let each of the three hide the same 108 of 144 tokens, in their own order, and put the image together again.
+# Does a wrong order matter? With each of the three strings, hide the same 108 of 144 tokens, and put the image
+# together again with the inverse of that string.
 
 # %%
 hidden = torch.randperm(144, generator=torch.Generator().manual_seed(0))[:108]
@@ -612,13 +617,13 @@ plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 # <details><summary>Diagnosis</summary>
 #
 # **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored along its diagonal. The squares
-# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as any other. It fails
-# only with weights, targets or images that were made with the right string.
+# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the right string. It fails
+# only with weights, targets or patches that were made with the right string.
 #
 # **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band
 # consists of every twelfth row. Each token is
 # a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of them are hidden, every hidden pixel still has
-# visible pixels next to it. The model only needs to interpolate: the loss looks excellent, but the model learns little.
+# visible pixels nearby. The model only needs to interpolate: the loss looks excellent, but the model learns little.
 #
 # **C is iii**, where `p1` and `w` are swapped on the right: `(h p1)` counts rows of pixels, and `(w p2 c)` lists all values
 # in a row. A token is a row of
@@ -675,7 +680,7 @@ def solution_order_of(cut) -> str:
 check.ch01_order_of(solution_order_of)
 
 # %% [markdown]
-# Run `order_of` on your `patchify`. Before you load weights that were trained with another implementation, run it on that one as well.
+# Run `order_of` on your `patchify`. Before you load weights that were trained with another implementation, run `order_of` on its `patchify` as well.
 
 # %% [markdown]
 # ## Summary
@@ -690,7 +695,7 @@ check.ch01_order_of(solution_order_of)
 #
 # 1. Why can `reshape` alone not make patches?
 # <details><summary>Answer</summary>It does not change the order of the numbers in memory. A patch contains parts of several rows, which are not
-# adjacent there.</details>
+# adjacent in memory.</details>
 #
 # 2. What is the difference between `(h p1)` and `(p1 h)`?
 # <details><summary>Answer</summary>The last axis changes fastest. `(h p1)` means bands of p1 adjacent rows. With `(p1 h)`, every h-th row

@@ -14,7 +14,7 @@
 # # 02 · Masking by shuffling
 #
 # **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a measurement
-# why it helps to hide so much.
+# why hiding only a few patches is too easy a task.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -24,7 +24,7 @@
 # - write the random masking of the paper in two lines;
 # - say why every image of a batch keeps the same number of patches;
 # - build random, block and grid masks, and masks of your own;
-# - explain with a measurement why 75 % is hidden.
+# - explain with a measurement why so many patches are hidden.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -66,7 +66,7 @@ from minimae.model.patches import Pair, pair
 # An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. Which two? All pairs should be equally
 # likely. You could write the numbers on six cards, shuffle them, and keep the first two.
 #
-# A computer shuffles by sorting: it gives each patch a random number, the **noise**, and sorts the patches by it. Take a pencil and do the same.
+# A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by it. Take a pencil and do the same.
 #
 # | patch | 0 | 1 | 2 | 3 | 4 | 5 |
 # |---|---|---|---|---|---|---|
@@ -126,7 +126,7 @@ plots.crossing_lines(noise.numpy(), 2)
 #
 # The lower half of the figure is the mirror image of the upper half. That is what an **inverse** does: it undoes the sorting.
 #
-# The next figure shows the same with a photograph of 16 patches, of which four are kept.
+# The next figure shows the same steps for a photograph of 16 patches, of which four are kept.
 
 
 # %%
@@ -184,7 +184,7 @@ class Mask:
         return Mask(self.keep.to(device), self.masked.to(device))
 
 # %% [markdown]
-# In the binary form **1 means removed**, here and in the authors' code. Some other libraries do the opposite, so check before you pass a
+# In `mask.binary`, **1 means removed**, as in the code of the paper's authors. Some other libraries do the opposite, so check before you pass a
 # mask from one library to another.
 #
 # **2 ★★ Random masking.** Write the masking of the paper for a whole batch: sort the noise of each image, cut, and return a `Mask`.
@@ -330,7 +330,7 @@ for n in (10, 100, 200):
 # Of ten patches, *none* is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds it down to 0.
 # There is no error, and the encoder is trained on nothing. At 75 % and the sizes of the paper,
 # both formulas agree: 49 of 196 (ViT-B and ViT-L) and 64 of 256
-# (ViT-H). So the mistake appears only when you change the ratio. (The code of `keep_count` is in the appendix.)
+# (ViT-H). So the mistake appears only with other ratios or sizes. (The code of `keep_count` is in the appendix.)
 
 # %% [markdown]
 # ### Why do all images keep the same number?
@@ -391,7 +391,7 @@ plots.mask_table(
 # *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
 #
 # With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes if you change the batch size or the number of workers,
-# or if you stop and resume a run. So an experiment cannot be repeated exactly.
+# or if you stop and resume a run. After any of these changes, an experiment cannot be repeated exactly.
 #
 # The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
 # function `uniforms` hashes them: it turns them into a number that looks random.
@@ -405,7 +405,7 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (Figure 6). Each of them is a sort, but of different numbers.
+# The paper compares three ways to choose the hidden patches (Figure 6). Each of them sorts the patches, but by different numbers.
 #
 # **Random** sorts the noise itself.
 
@@ -416,7 +416,8 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
 
 # %% [markdown]
-# **Grid** keeps one patch of every 2 × 2 patches, on a regular lattice. How can a sort do that? Add 1 to the noise of every patch that is *not* on
+# At 75 %, **grid** keeps one patch of every 2 × 2 patches, on a regular lattice. How can a sort do that?
+# Add 1 to the noise of every patch that is *not* on
 # the lattice. Noise is below 1, so patches on the lattice come first. If the lattice has too few patches, some patches off the lattice are
 # kept as well; if it has too many, some of its patches are masked. So the count is always exact. One more random number per image shifts the lattice.
 
@@ -439,8 +440,7 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio,
 # its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and
 # those that were never covered are removed last. Inside a rectangle the noise decides the order, so the last rectangle is trimmed to the exact
-# count. The
-# function is folded. Its loop runs over the rectangles, and step `i` places the `i`-th rectangle of every image.
+# count at random. The function is folded. Its loop runs over the rectangles, and step `i` places the `i`-th rectangle of every image.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -582,8 +582,8 @@ book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="
 # seed 0).*
 #
 # With 10 % or 25 % hidden, averaging removes more than four fifths of the baseline's error, although it has learned nothing. At 75 % its
-# error is about twice as large as at 10 %, and then the curve rises steeply: averaging the neighbours no longer works. Next, compare
-# the other samplers.
+# error is about twice as large as at 10 %, and then the curve rises steeply: averaging works less and less well. Next, compare
+# the three samplers.
 
 # %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
@@ -621,26 +621,29 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # | block | 75 % | 82.8 | 63.9 |
 # | grid | 75 % | 84.0 | 66.0 |
 #
-# Grid is the easiest task: every hidden patch has a visible neighbour, averaging does well, and the network learns less. Block at 75 % is very hard:
-# large regions have no visible patch at all. Random at 75 % lies between the two, and gives the best accuracy.
+# Grid is the easiest task at 75 %: every hidden patch has a visible neighbour, and averaging does well.
+# Yet both accuracies are lower than with random. Block at 75 % is very hard:
+# large regions have no visible patch at all. Random at 75 % lies between the two in difficulty, and both its accuracies are the highest.
 #
-# This experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder
-# than random at 90 %, and yet training with it gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5 the
-# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats this experiment on a small scale.
+# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder
+# than random at 90 %, and yet training with block masks at 50 %
+# gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5 the
+# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats the paper's experiment on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
 # > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's sizes
-# > truncation gives the same 49 and 64. The two lists are enough, so the tokens themselves are never shuffled. For blocks the paper only cites
+# > truncation gives the same 49 and 64. The two lists are enough, so the whole sequence of tokens is never shuffled. For blocks the paper only cites
 # > BEiT; our blocks are rectangles of at least 8 % of the patches (the last one trimmed) with aspect ratios between 0.3 and 1 / 0.3.
 
 # %% [markdown]
 # ## Your own mask
 #
-# Sometimes you want to choose yourself what is hidden: a face, or the left half. In that case, pass a zero or a one for each patch or
-# each pixel. A patch is removed if *any* of its pixels is removed. `user_mask` uses the zeros and ones as noise: the zeros come first, so their
-# patches are kept. The function is folded, because most of its lines are error messages.
+# Sometimes you want to choose yourself what is hidden: a face, or the left half. In that case,
+# give `user_mask` a zero (keep) or a one (remove) for each patch or each pixel. A patch is removed if *any* of its pixels is removed.
+# The function uses the zeros and ones as noise: the zeros come first, so their
+# patches are kept. It is folded, because most of its lines are error messages.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -775,7 +778,7 @@ plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 #
 # **4 ★★★ Four views.** With 75 % hidden, the model sees only a quarter
 # of an image. Make four masks so that each patch is visible in exactly one of them. The
-# noise is `b n`, with n a multiple of four. Sort the noise of each image once; the first view keeps the patches with the smallest numbers, the
+# noise is `b n`, with n a multiple of four. Sort the noise of each image once; the first mask keeps the patches with the smallest numbers, the
 # last one those with the largest.
 #
 # <details><summary>Hint</summary>
@@ -810,8 +813,8 @@ check.ch02_four_views(solution_four_views)
 # Random masking is a sort: give each patch a random number, sort, and keep the first `k`. The inverse of the sort, one more `argsort`,
 # puts everything back. All images keep the same number of patches, so a batch stays one tensor. This number is rounded,
 # not truncated. The noise is a hash of (seed, purpose,
-# epoch, sample id, patch), so masks can be repeated. Block masks, grid masks and your own masks sort different numbers in the same way. 75 % is
-# hidden because images are redundant: if little is hidden, averaging the neighbours is enough.
+# epoch, sample id, patch), so masks can be repeated. Block masks, grid masks and your own masks sort different numbers in the same way. So much is
+# hidden because images are redundant: if little is hidden, averaging the neighbours already does well.
 #
 # ## Five questions
 #
@@ -828,7 +831,8 @@ check.ch02_four_views(solution_four_views)
 # <details><summary>Answer</summary>The seed and the epoch. No state of a generator is needed: the noise is computed from its address.</details>
 #
 # 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
-# <details><summary>Answer</summary>If averaging solves the task, the network learns only to average. In Table 1f the linear probe falls from 73.5 to 66.0.</details>
+# <details><summary>Answer</summary>Averaging the neighbours already does well, so a network probably learns less. In Table 1f the linear probe
+# reaches 66.0 with grid masks, and 73.5 with random masks.</details>
 #
 # Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). There you build the network that reads the kept patches, and add a
 # position to each of them.
@@ -866,8 +870,8 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Three operations are enough: combine the upper bits of a
-# 64-bit number with the lower ones (shift, exclusive or); multiply by a large odd number, so that low bits change the high ones; repeat.
+# A **hash** is a function that turns an address into a number that looks random. Two operations, repeated, are enough: combine the upper bits of a
+# 64-bit number with the lower ones (shift, exclusive or), then multiply by a large odd number, so that low bits change the high ones.
 # The constants are those of SplitMix64, a well-tested generator.
 
 
@@ -929,7 +933,7 @@ for words, epochs, ids in (("20,000 images, epoch 0", 0, many), ("image 7, 20,00
     print(f"{words}: each patch is kept in {share.min():.1f} to {share.max():.1f} % (12 of 49 is 24.5 %)")
 
 # %% [markdown]
-# The same hash shuffles the images of an epoch. Chapter 07 uses it.
+# The same hash shuffles the images of an epoch. Chapter 07 uses this shuffle.
 
 
 # %% tags=["package:minimae.random"]

@@ -69,7 +69,7 @@ from minimae.model.patches import Pair
 # The dot product of a query with a key is large if the two match. For each query, softmax turns its dot products with all keys into
 # weights that sum to 1, and the output is the weighted mean of the values.
 #
-# Here are three tokens. Queries and keys have `e = 4` numbers. Values have only one number each, so that the sums are easy to check. The
+# Here are three tokens. Each query and each key has `e = 4` numbers. Each value has only one number, so that the sums are easy to check. The
 # logarithms in the code make the weights simple fractions.
 
 # %%
@@ -144,8 +144,8 @@ def solution_attend(q, k, v):
 check.ch03_attend(solution_attend)
 
 # %% [markdown]
-# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. It returns the same numbers without ever storing the
-# `t` × `t` weights, which need most of the memory when there are many tokens.
+# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. Its fused kernels return the same numbers without ever
+# storing the `t` × `t` weights, which need most of the memory when there are many tokens.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
@@ -342,12 +342,12 @@ class MLP(nn.Module):
 
 # %% [markdown]
 # Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
-# Each half first normalises its input to mean 0 and variance 1 (LayerNorm). The norm belongs to the added part (the *branch*), and the sum itself
+# Each half first normalises every token to mean 0 and variance 1, and then applies a learned scale and shift (LayerNorm).
+# The norm belongs to the added part (the *branch*), and the sum itself
 # is not normalised. This is called *pre-norm*.
 #
 # Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For the other
-# samples the output of the branch is scaled
-# up, so that the mean over samples stays the same. The paper uses it for fine-tuning, not for pre-training.
+# samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses it for fine-tuning, not for pre-training.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -360,7 +360,8 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
 
 
 # %% [markdown]
-# With a drop probability of 0.2, one branch in five is dropped on average, and the others are multiplied by 1 / 0.8 = 1.25.
+# With a drop probability of 0.2, a branch is dropped for one sample in five on average. For the other samples, its output is multiplied by
+# 1 / 0.8 = 1.25.
 #
 # **3 ★★ Your block.** Put the parts together: norm, attention, add; norm, MLP, add. Apply drop path to each of the two branches, before the
 # sum.
@@ -428,8 +429,8 @@ class Block(nn.Module):
 Block = book.use(check.ch03_block, MyBlock, Block)
 
 # %% [markdown]
-# Attention has four matrices of d × d (queries, keys, values, output); the MLP has two of d × 4d. So two thirds of a block's parameters
-# process each token separately.
+# Attention has four matrices of d × d (queries, keys, values, output); the MLP has two of d × 4d. So about two thirds of a block's
+# parameters belong to the MLP.
 
 # %% tags=["nbval-check-output"]
 block = Block(96, heads=3)
@@ -451,8 +452,8 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 # ### Initial weights
 #
 # How large should random weights be? Each output of a layer is a sum of many products, so large weights make the sums grow from layer to
-# layer. **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which keeps the size of activations and
-# gradients about the same in every layer. Biases start at 0. The paper uses Xavier initialisation too (Appendix A.1).
+# layer. **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations
+# and gradients about the same in every layer. Biases start at 0. The paper uses Xavier initialisation too (Appendix A.1).
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -643,7 +644,7 @@ plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map ha
 # %% [markdown]
 # *Figure 3.8: position similarity of one patch. A bright column and a bright row add up to a soft spot at the patch itself.*
 #
-# Figure 3.9 shows the same for all 49 patches. A vision transformer has no other information about space before it is trained.
+# Figure 3.9 shows the same for all 49 patches. Before training, the model has no other information about where each patch is.
 
 # %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each map there is a bright, soft spot at the position of the map itself: top left in the first, bottom right in the last."}}
 plots.every_similarity(similarity.numpy(), (7, 7))
@@ -683,8 +684,8 @@ fine = resize_positions(table, (7, 7), (14, 14))
 print(tuple(table.shape), "→", tuple(wide.shape), "and", tuple(fine.shape), "· class row kept:", torch.equal(fine[0], table[0]))
 
 # %% [markdown]
-# To test this, compare a resized position with the *old* table. The patch in row 7, column 7 of the 14 × 14 grid should be most similar to the
-# middle of the old grid.
+# To test this, compare a resized position with the *old* table. The position of the patch in row 7, column 7 of the 14 × 14 grid
+# should be most similar to that of the middle patch of the old grid.
 
 # %%
 fresh = sincos_2d(96, (14, 14))
@@ -699,8 +700,8 @@ maps = {
 plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3, 3), (3, 3)], label="similarity with old positions")
 
 # %% [markdown]
-# *Figure 3.10: similarity of a middle patch of the larger image with the positions of the old grid (frame: the true middle). A resized
-# position points to the middle, and a position from a new table points to the bottom right.*
+# *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle): that of the old middle patch, and
+# two for a middle patch of the larger image. A resized position points to the middle, and a position from a new table points to the bottom right.*
 #
 # > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
 # > 3). The grid then has 32 × 32 patches, but the
@@ -801,7 +802,7 @@ plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_f
 # %% [markdown]
 # *Figure 3.12: dots are visible patches; arrows point to the position that their token carries (seed 0).*
 #
-# What is wrong? Why do all arrows point to the top? And why does the loss fall at all?
+# What is wrong? Why do all arrows end in the top two rows? And why does the loss fall at all?
 #
 # <details><summary>Diagnosis</summary>
 #
@@ -883,8 +884,8 @@ check.ch03_move(solution_move)
 # %% [markdown]
 # ## Summary
 #
-# Attention compares queries with keys and averages values; heads are a reshape. A block adds two corrections to each token: one from the
-# other tokens, one from the token itself. All of this is permutation equivariant: shuffled tokens give shuffled outputs. So every token
+# Attention compares queries with keys and averages values; heads are a reshape. A block adds two corrections to each token: one from all
+# tokens (attention), one from the token alone (MLP). All of this is permutation equivariant: shuffled tokens give shuffled outputs. So every token
 # must carry its position, a vector of clock hands, with the column in the first half and the row in the second. For an image of a different size,
 # the table of positions is resized.
 #
@@ -894,7 +895,7 @@ check.ch03_move(solution_move)
 # <details><summary>Answer</summary>The mean of all values: equal scores give equal weights.</details>
 #
 # 2. Why are the scores divided by √e?
-# <details><summary>Answer</summary>The dot product of two random vectors of e numbers grows like √e. Without the division, softmax would put nearly all the weight on one token, and its gradient would vanish.</details>
+# <details><summary>Answer</summary>The dot product of two random vectors of e numbers grows like √e. Without the division, for large e, softmax would put nearly all the weight on one token, and its gradient would almost vanish.</details>
 #
 # 3. Tokens are shuffled before a block and sorted back after it. What has changed?
 # <details><summary>Answer</summary>Nothing, up to rounding: the block is permutation equivariant.</details>
@@ -903,7 +904,7 @@ check.ch03_move(solution_move)
 # <details><summary>Answer</summary>Only in the first half of the channels, which encodes the column.</details>
 #
 # 5. The grid is twice as fine. Why not compute a larger table of positions?
-# <details><summary>Answer</summary>Then the middle of the image would get the position that used to mean the lower right corner. After bicubic resizing, the middle stays the middle.</details>
+# <details><summary>Answer</summary>Then the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
 #
 # Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Tokens may be left out, and their order does not matter. So we leave
 # out three quarters.

@@ -101,7 +101,8 @@ print(tuple(visible.shape), visible[0].tolist())
 # the image, so its position is a row of zeros.
 #
 # The class token is added **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
-# patches. The encoder works on `t = 1 + k` tokens. Here `t` is 1 + 12, because 12 of the 49 patches are visible.
+# patches. With `k` visible patches,
+# the encoder works on `t = 1 + k` tokens. Here `t` is 1 + 12, because 12 of the 49 patches are visible.
 
 # %%
 clothes = data.load("fashion", "test")
@@ -178,8 +179,8 @@ check.ch04_encoder(solution_MyEncoder)
 
 # %% [markdown]
 # The package's version is folded below. It has three additions. It resizes the positions for images of a different size. `features` returns the
-# tokens after every block, for figures and probes. And `mask_tokens=True` gives the hidden patches to the encoder as well, each as one learned
-# vector plus its position; we use this option below, to measure what mask tokens cost.
+# tokens after every block, for figures and probes. And `mask_tokens=True` adds a token for each hidden patch: one learned vector, the same
+# for all, plus the position of the patch. Such tokens are called mask tokens; we use this option below, to measure what they cost.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -396,7 +397,8 @@ shares = {f"{name} (d = {d})": [100 * t / (6 * d + t) for t in counts] for name,
 plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197: 224 px / 16": 197, "4097: 1024 px / 16": 4097})
 
 # %% [markdown]
-# *Figure 4.4: the quadratic share of a block (computed). At the paper's image size, this share is small. For detection, with images of 1024
+# *Figure 4.4: the share of the t² part in the operations of a block (computed). At the paper's image size, this share is small.
+# For detection, with images of 1024
 # pixels, it is a third or more.*
 #
 # **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
@@ -425,7 +427,7 @@ check.ch04_tokens_for_share(solution_tokens_for_share)
 # %% [markdown]
 # ### Mask tokens in the encoder
 #
-# There is another way to hide patches: BERT replaces hidden words with a **mask token**, one learned vector, and BEiT does
+# There is another way to hide patches: the language model BERT replaces hidden words with a **mask token**, one learned vector, and BEiT does
 # the same for images. The encoder then works on all 197 tokens. The paper measured this variant too. What does it cost?
 #
 # The encoder alone becomes about four times as expensive. But the whole model also has a decoder (chapter 05), which sees all tokens in any case.
@@ -512,8 +514,9 @@ costs = {f"{names[name]}, {'with mask tokens' if w else 'visible only'}": parts(
 plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % masked)")
 
 # %% [markdown]
-# *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving. The decoder is called lightweight, and per
-# token it is. But it sees four times as many tokens as the encoder, so for ViT-B it does more work.*
+# *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving. The paper calls the decoder
+# lightweight, and per token it is. But it sees four times as many tokens as an encoder without mask tokens, so for ViT-B it does more work
+# than this encoder.*
 #
 # > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations.
 # > Without them, the accuracies are 84.9 % and **73.5 %**. The paper calls these operations the training FLOPs, and does not say how it counts them.
@@ -575,8 +578,8 @@ plots.time_against_tokens(kept, measured, operations, mark=49)
 # images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
 # operations. The times will differ on your machine; the curves will look much the same.*
 #
-# With mask tokens, the time does not depend on how much is hidden: it is always that of the whole image. Without them, it falls with the
-# number of kept patches, as the counted operations do.
+# With mask tokens, the time does not depend on how much is hidden: it is always about that of the whole image. Without them, the time
+# falls with the number of kept patches, as the counted operations do.
 #
 # > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without (a
 # > factor of 2.8). The paper measures training of the whole model. We measure the encoder's forward pass alone, so our factor is larger.
@@ -587,8 +590,8 @@ assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`. The code is the same,
-# statement for statement. The folded cell compares the package with the code of this chapter.
+# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`. Their code is the
+# same as in the folded cells above, statement for statement. The folded cell compares the package with the code of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = vit.Encoder(size("nano"))
@@ -643,7 +646,7 @@ plots.place_maps(
 #
 # The pattern has moved by one patch to the left, and from the left edge to the end of the row above. With the class token in front, patch
 # `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index selects the patch *before* the intended one. The encoder sees
-# hidden patches and misses visible ones, and the decoder gets wrong positions for all the tokens. If patch 0 is kept, the class token is even
+# hidden patches and misses visible ones, and the decoder adds a wrong position to each visible token. If patch 0 is kept, the class token is even
 # taken twice.
 #
 # The shapes are right: 1 + 12 tokens. The fix is `mask.keep + 1` for the patches. It is better to mask first and to add the class token
@@ -698,8 +701,8 @@ check.ch04_leaks(solution_leaks)
 #
 # The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
 # tokens. Hidden patches cannot influence it. At the paper's image size a block is almost linear in t, so a quarter of the tokens needs
-# about a quarter of the operations and of the time. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive and the
-# features worse, because real images contain no mask tokens.
+# about a quarter of the operations, and the time falls with the operations. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as
+# expensive. They also make the features worse; according to the paper, the reason is that real images contain no mask tokens.
 #
 # ## Five questions
 #
@@ -743,7 +746,8 @@ def parameters(s: Size) -> tuple[int, int]:
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 
 # %% [markdown]
-# The folded cell compares these numbers with models that are actually built, on PyTorch's `meta` device, where tensors have shapes but no memory.
+# The folded cell compares these numbers with those of models that are actually built,
+# on PyTorch's `meta` device, where tensors have shapes but no memory.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

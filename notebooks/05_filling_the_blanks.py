@@ -260,8 +260,10 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "n
 # %% [markdown]
 # ## The paper's way: put everything back in order
 #
-# The positions are a table with one row for each patch, *in image order*. Our tokens are in shuffled order. The paper first gathers the
-# tokens into image order with `restore`, and then adds the table. The class token is set aside during this step.
+# The positions are a table: row 0 for the class token, then one row for each patch, *in image order*. Our
+# tokens are in shuffled order. The paper first gathers the
+# tokens into image order with `restore`, and then adds the table. The class token is set aside while the other tokens
+# are gathered.
 
 
 # %%
@@ -291,21 +293,22 @@ print("predictions  b n values :", tuple(papers_way.shape))
 # Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ permute the tokens of $X$. Queries, keys
 # and values are computed token by token, so they are permuted in the same way: $PQ$, $PK$, $PV$. Then
 #
-# $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V,$$
+# $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V.$$
 #
-# because softmax treats each row separately, and permuting the entries of a row permutes its output in the same way, and because
-# $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
+# The first step holds because softmax treats each row separately, and permuting the entries of a row permutes its output in the same way.
+# The second step holds because $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes nothing.)
+# Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
 #
 # So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring the
 # *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle, and no
-# second shuffle to find the masked tokens, because they are the last `m` rows.
+# second shuffle to find the masked tokens, because these are the last `m` tokens.
 #
 # **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the rows of the position table for the tokens [class | visible |
 # masked]: an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
 #
 # <details><summary>Hint</summary>
 #
-# So patch 0 has row 1. `torch.zeros_like(keep[:, :1])` is a column of integer zeros, one for each image.
+# Patch 0 has row 1. `torch.zeros_like(keep[:, :1])` is a column of integer zeros, one for each image.
 # </details>
 
 
@@ -481,7 +484,8 @@ for (sampling, (h, w)), (predictions, gradients) in gaps.items():
     print(f"{sampling:6} masks, {h} × {w} patches: predictions equal {predictions < 1e-12}, gradients equal {gradients < 1e-12}")
 
 # %% [markdown]
-# Predictions and gradients are equal up to rounding (1e-12), so the package uses the shorter way. It needs `mask.restore` only to show pictures.
+# Predictions and gradients are equal up to rounding (1e-12), so the package uses the shorter way. It needs `mask.restore` only
+# with `every=True`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ours = package.Decoder(model_size)
@@ -495,8 +499,8 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # ## How small is a light decoder?
 #
 # The decoder is thrown away after pre-training, so it should be cheap. The paper's default decoder has 8 blocks and is 512 wide, whatever the
-# encoder. According to the paper, it needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block:
-# $24\,t\,d^2 + 4\,t^2 d$.
+# encoder. According to the paper, it needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block
+# on $t$ tokens of width $d$: $24\,t\,d^2 + 4\,t^2 d$.
 #
 # But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
 # one through the encoder?** Answer in percent: 100 means that both cost the same.
@@ -604,17 +608,18 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # <details><summary>Diagnosis</summary>
 #
 # `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it
-# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So each masked patch shows what
-# belongs in a different patch. The visible tokens get wrong positions too.
+# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So almost every masked
+# patch shows what belongs in a different patch. The visible tokens get wrong positions too.
 #
-# There is no error, because the table is 50 × 64, and so are the tokens of each image. It is fine to skip the unshuffle, but then the positions must be in the order of the tokens.
-# The fix is one call: `take(decoder.positions, rows)`.
+# There is no error, because the table is 50 × 64, and so are the tokens of each image. It is fine to skip the unshuffle, but then the
+# positions must be in the order of the tokens. The fix is one call, with the rows of exercise 2: `take(decoder.positions, rows)`.
 #
 # *Training* with this bug does not help. The position of a blank has nothing to do with the patch that its prediction is
-# compared with. All that the model can learn is what patches look like on average.
+# compared with. All that the model can learn is what the hidden patches of an image look like on average.
 # </details>
 #
-# The loss (chapter 06) shows the bug as well. Compare this loss with the loss of predicting zero everywhere, which needs no training.
+# The loss (chapter 06) shows the bug as well. Compare the loss of the shorter decoder with that of predicting zero
+# everywhere, which needs no training.
 
 # %%
 target = take(trained.model.target(patchify(images, 4)), mask.masked)
@@ -631,7 +636,7 @@ assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == w
 # ## One more exercise
 #
 # **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if permuting its input
-# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and draw a permutation yourself.
+# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and choose a permutation yourself.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch05-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -664,8 +669,8 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # The decoder appends one blank for each masked patch. All blanks are one learned vector, and only positions make them different. A few
 # transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch. The
 # paper puts the tokens into image order first. Attention ignores order. So it is enough to add the right position to each token, and the
-# result is the same up to rounding. In the last block only the masked tokens need to be queries. Such a decoder is light per token, but it
-# sees all tokens: on ViT-B it costs more than the encoder.
+# result is the same up to rounding. In the last block only the masked tokens need to be queries. The paper's decoder is light per token,
+# but it sees all tokens: with ViT-B it costs more than the encoder.
 #
 # ## Five questions
 #
@@ -681,10 +686,10 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # The one condition is that each token gets the position of its own patch.</details>
 #
 # 4. Why are only masked tokens queries in the last block, but not in the blocks before?
-# <details><summary>Answer</summary>The other outputs of the last block are not used. After the blocks before it, the next block attends to the
+# <details><summary>Answer</summary>The other outputs of the last block are not used. After each earlier block, the next block attends to the
 # visible tokens, so they must be updated.</details>
 #
-# 5. The decoder costs 9 % of the encoder per token. Why does it cost 35 % per image?
+# 5. With ViT-L, the decoder costs 9 % as much as the encoder per token. Why does it cost 35 % as much per image?
 # <details><summary>Answer</summary>It sees all 197 tokens; the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>
 #
 # Next: [06 · What to predict](06_what_to_predict.ipynb), where you choose what the decoder predicts, and how to score the predictions.

@@ -68,7 +68,8 @@ from minimae.model.sizes import resolve
 # For each masked patch, the decoder returns a list of numbers. What should they be?
 #
 # The simplest answer is the pixels themselves. But how much of the squared error is due to colour alone? Here are eight photographs of
-# 64 × 64 pixels, cut into patches of 4 × 4. Suppose that a model predicts the mean colour of each patch, and no detail at all.
+# 64 × 64 pixels, cut into patches of 4 × 4. Suppose that a model predicts the mean colour of each patch, and no detail at all. We
+# compare its error with that of predicting one colour, the same for all patches.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -93,7 +94,7 @@ print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_col
 # | divided by √(20 / 3) = 2.58 | −1.16 | −0.39 | 0.39 | 1.16 | |
 #
 # The variance is 20 / 3, not 20 / 4. It is the **unbiased** variance, which divides by the number of values minus one. This is the
-# default of PyTorch's `var`, and the authors' code uses it.
+# default of PyTorch's `var`, and the paper's code uses it too.
 #
 # **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. Compute them over
 # all values of a patch, pixels *and* colours: each patch has one mean and one standard deviation. Add 1e-6 to the variance before you take
@@ -213,7 +214,8 @@ check.ch06_baseline_loss(solution_baseline_loss)
 # | 4 × 4, colour | 48 | 0.979 |
 # | 16 × 16, colour | 768 | 0.9987 |
 #
-# Draw this loss as a line in your plot of the loss. If your loss stays at this line, the model has learned nothing.
+# Draw this baseline as a line in your plot of the loss. If your loss stays at this line, the model has learned nothing. (Flat patches lower
+# the line, as a later section shows.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert abs(zero_loss - 47 / 48) < 1e-4
@@ -343,15 +345,15 @@ plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)]
 # normalised target: texture counts as much as edges do. It is also its weakness: in a grey patch that is flat except for noise, the target
 # is noise.
 #
-# The best target is the one whose *features* are best after pre-training. The paper compares four targets (Table 1d, ViT-L, 800 epochs):
+# The best target is the one that leads to the best *features* after pre-training. The paper compares four targets (Table 1d, ViT-L, 800 epochs):
 #
 # | target | pixels | normalised pixels | PCA | dVAE tokens |
 # |---|---|---|---|---|
 # | fine-tuned, % | 84.9 | **85.4** | 84.6 | 85.3 |
 # | linear probe, % | 73.5 | **73.9** | 72.3 | 71.6 |
 #
-# dVAE tokens come from another large network, which must be trained first. Normalised pixels cost one subtraction and one division, and are
-# at least as good.
+# dVAE tokens come from another large network, which must be trained first. Normalised pixels need only the mean
+# and the standard deviation of each patch, and their accuracies are at least as high.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for ours, packaged in ((PixelTarget, targets.PixelTarget), (NormalisedTarget, targets.NormalisedTarget)):
@@ -487,7 +489,7 @@ class Pictures:
 
 # %% [markdown]
 # **4 ★★★ Your masked autoencoder.** Write `forward`: encode the visible patches, predict the masked ones, and compute their targets and the
-# loss. Return a `MAEOutput`. The decoder predicts in the order of `mask.masked`, `b m values`, so the targets must come in this order too.
+# loss. Return an `MAEOutput`. The decoder predicts in the order of `mask.masked`, `b m values`, so the targets must come in this order too.
 # `__init__` and `reconstruct`, which makes pictures, are given.
 #
 # <details><summary>Hint 1</summary>
@@ -797,8 +799,8 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 # *Figure 6.8: normalised loss on masked patches (75 % masked, mask seed 0; patches of 4 × 4; 500 test photographs of Fashion-MNIST, grey; 28 crops of
 # seven photographs, in colour, not used in training). Orange: predicting zero.*
 #
-# The authors have published no loss for normalised pixels on ImageNet. For plain pixels, one of the authors reports about 0.3 (issue 16 of
-# facebookresearch/mae). Three rules follow:
+# The paper's authors have published no loss for normalised pixels on ImageNet. For plain pixels, one of them reports about 0.3 (issue 16 of
+# facebookresearch/mae). Keep three rules in mind:
 #
 # - Compare losses only if target, patch size, mask ratio and data are the same.
 # - Do not expect a loss of 0. Much of a hidden patch cannot be known from the rest of the image.
@@ -838,7 +840,7 @@ plots.two_losses(
 # %% [markdown]
 # *Figure 6.9: both losses (seed 0, the same photographs and masks). Thick: running mean.*
 #
-# Now look at the predictions of both models for all patches, with nothing pasted.
+# Now look at the predictions of the colleague's model and of ours for all patches, with nothing pasted.
 
 # %%
 columns = [shown(album), given, shown(fast_pictures[150].predicted), shown(pictures[300].predicted)]
@@ -848,8 +850,8 @@ rows = [[column[i] for column in columns] for i in (4, 3, 0, 5)]
 plots.reconstructions(rows, ("original", "masked", "colleague's model", "our model"))
 
 # %% [markdown]
-# *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model after 150 steps, ours
-# after 300.*
+# *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model was trained
+# for 150 steps, ours for 300.*
 #
 # **What has the colleague's model learned, and what has it not learned? Which line is wrong?**
 #
@@ -861,8 +863,8 @@ plots.reconstructions(rows, ("original", "masked", "colleague's model", "our mod
 #
 # In our model it is the other way round: the predictions for masked patches are meaningful, and those for visible patches are nonsense.
 #
-# The fix is `weight = mask.binary`. Some other libraries use the opposite convention, where 1 means visible. Neither the shapes nor the loss curve
-# shows such a mistake. A picture of the predictions *with nothing pasted* shows it at once.
+# The fix is `weight = mask.binary`. Some other libraries use the opposite convention, where 1 means visible. The shapes do not show such a
+# mistake, and the loss curve even looks better. A picture of the predictions *with nothing pasted* shows it at once.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -873,7 +875,8 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # ## Summary
 #
 # The decoder can predict pixels, pixels normalised within each patch, or PCA coefficients. Normalised pixels give texture more weight,
-# and lead to the best features. Predicting zero for them has a loss of (n − 1) / n for n values, and less if there are flat patches. Only
+# and led to the best features in the paper. Predicting zero for them has a loss of (v − 1) / v for patches of v values, and less if there are
+# flat patches. Only
 # masked patches count in the loss, because visible ones can be copied. A reconstruction from normalised pixels takes the mean and the
 # standard deviation of each hidden patch from the original; one from plain pixels takes nothing from it.
 # Test a new model on eight images first, and look at its predictions with nothing pasted.
@@ -884,7 +887,8 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # <details><summary>Answer</summary>Nothing. 47/48 = 0.979 is the loss of predicting zero.</details>
 #
 # 2. Why is there one mean and one standard deviation for all colours of a patch together?
-# <details><summary>Answer</summary>Then the differences between the colours stay in the target, and the model has to predict the hue. The authors' code does the same.</details>
+# <details><summary>Answer</summary>Then the differences between the colours stay in the target, and the model has to predict the hue.
+# The paper's code does the same.</details>
 #
 # 3. In a reconstruction from normalised pixels, a dark coat is dark. What does this say about the model?
 # <details><summary>Answer</summary>Nothing: the mean of each hidden patch comes from the original.</details>

@@ -91,7 +91,8 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # value). Its loss is the mean square of
 # the target.
 #
-# If no patch were flat, this loss would be (n − 1) / n = 48/49 = 0.98 for 49 pixels, because the variance is the unbiased estimate (chapter 06). But
+# If no patch were flat, this loss would be
+# (n − 1) / n = 48/49 = 0.98 for patches of n = 49 pixels, because the variance is the unbiased estimate (chapter 06). But
 # much of Fashion-MNIST is black background. A flat patch has the target 0, and the baseline predicts it perfectly. So compute the
 # baseline from the data.
 
@@ -105,7 +106,7 @@ flat = float((pixels.amax(-1) == pixels.amin(-1)).float().mean())
 print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches everywhere scores {zero:.2f}")
 
 # %% [markdown]
-# A run that stays at 0.80 has learned nothing, although it is well below 0.98.
+# A run whose loss stays at 0.80 has learned only to predict flat patches, although 0.80 is well below 0.98.
 #
 # ## How fast? The learning rate
 #
@@ -224,9 +225,9 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # %% [markdown]
 # ## Which weights shrink? The optimizer
 #
-# The optimizer is AdamW. At each step it also pulls every weight a little towards zero: **weight decay**. This is useful for a matrix: its
+# The optimizer is AdamW. At each step it can also pull weights a little towards zero: **weight decay**. This is useful for a matrix: its
 # weights do not become larger than necessary. It is harmful for the scale of a LayerNorm: the scale starts at 1, and decay would shrink
-# everything that passes through it.
+# everything that passes through the norm.
 #
 # So the parameters form two groups. The rule is short: a parameter with one axis is a bias or belongs to a norm, and does not decay.
 
@@ -279,7 +280,7 @@ check.ch07_exempt_names(solution_exempt_names)
 # is left over. Here is another way: join all shuffled epochs into **one endless sequence**. Step 0 takes the first 128 images, step 1 the
 # next 128, and so on. A batch may cross the end of an epoch. All batches are full, and no image is dropped.
 #
-# The order of an epoch is computed from the seed and the epoch. So the images of step 5,000 can be computed without the steps before it.
+# The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be computed without the steps before it.
 
 # %% tags=["package:minimae.train.order"]
 @lru_cache(maxsize=4)
@@ -393,7 +394,7 @@ training_step = book.use(check.ch07_training_step, my_training_step, training_st
 #
 # A long run is a poor place to look for bugs. First train on **one batch, again and again**. A model that works can memorise eight images with
 # fixed masks, and the loss falls far below the baseline. If it does not, something is broken: the learning rate is 0, gradients are not cleared, or
-# the loss does not depend on the weights. This test takes seconds, and finds most bugs.
+# the loss does not depend on the weights. This test takes seconds, and finds many bugs.
 
 # %%
 small_task = PretrainTask(mine, clothes, build(mine, clothes))
@@ -494,8 +495,9 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # expected loss, from three seeds of the same task; the band reaches one and a half times as far from the mean as the farthest of the three seeds, and at least ± 5 %.*
 #
 # A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
-# while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, 1600 epochs are
-# still better than 800 (Figure 7). The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as ours.
+# while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, the
+# accuracy is still higher after 1600 epochs than after 800 (Figure 7).
+# The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as the model of this run.
 #
 # | what you see | what it means |
 # |---|---|
@@ -599,7 +601,8 @@ plots.runs_apart({"ours": ours, "the colleague's": theirs}, per_epoch=10)
 # <details><summary>Diagnosis</summary>
 #
 # The rate is computed from the *epoch*, so it changes once an epoch. In the first epoch it is `lr_at(0)`, which is 0: the weights
-# do not move for a whole epoch. (The curve wobbles only because the images differ.) The older project had no warm-up, so its first rate was the peak. It also had
+# do not move for a whole epoch. (The curve wobbles only because the images and masks differ.)
+# The older project had no warm-up, so its first rate was the peak. It also had
 # hundreds of epochs, so each change was small. The paper's recipe changes the rate at every step.
 # </details>
 
@@ -661,7 +664,7 @@ print(f"predicting the mean colour scores {average:.2f}; this model, last 20 ste
 assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
-# After half a minute of training, the model predicts colours and large shapes. Fine detail needs more: `photos-tiny` of chapter 00 is the
+# After about half a minute of training, the model predicts colours and large shapes. Fine detail needs more: `photos-tiny` of chapter 00 is the
 # same kind of network, but wider and deeper, and trained on ten million images. You now have every part of it.
 #
 # ## Summary
@@ -692,8 +695,9 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 #
 # ### Half precision
 #
-# On a GPU, matrix products run several times faster in `bfloat16`, a number format with 8 bits of precision instead of 24. `autocast` uses
-# it for the products and keeps the rest, including the loss, in float32. On a CPU the package stays with float32. Compare the two losses:
+# On a GPU, matrix products run several times faster in `bfloat16`, which has 8 bits of precision, than in `float32`, which has 24. `autocast`
+# uses bfloat16 for the products and float32 for the loss; the weights stay in float32. On a CPU the package stays with float32.
+# Compare the two losses:
 
 # %%
 with torch.no_grad():
@@ -756,7 +760,7 @@ assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
 # **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the result at
-# `path`. If it fails, let the exception through, leave the old file at `path` as it was, and leave nothing else behind.
+# `path`. If `write` fails, let the exception through, leave the old file at `path` as it was, and leave nothing else behind.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

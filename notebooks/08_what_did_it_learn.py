@@ -135,9 +135,9 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 #
 # ## From tokens to one vector
 #
-# Is the encoder useful for more than filling in missing patches? From here on we drop the decoder, and the encoder sees whole images, with
-# nothing hidden. We want one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n
-# tokens, and there are three common ways to turn them into one vector:
+# Is the encoder useful for more than filling in missing patches? For now we drop the decoder, and the encoder sees whole images, with
+# nothing hidden. We want one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n tokens of
+# `d` numbers each, and there are three common ways to turn them into one vector:
 #
 # - `"mean"`: the mean of the n patch tokens, `d` numbers;
 # - `"class"`: the class token, `d` numbers;
@@ -225,7 +225,7 @@ extract = book.use(check.ch08_extract, my_extract, extract)
 # The next measurements use small photographs of clothes, so they take only seconds. `fashion-nano` comes with the book. It has 0.7
 # million parameters, and was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
 # core, seed 0). We compare three kinds of features: raw pixels, the trained encoder, and the same network **at initialisation**, with
-# random weights. The last kind shows what is possible without training.
+# random weights. The last kind shows what the network achieves without training.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -405,16 +405,18 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
 # %% [markdown]
 # *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means over ten random choices of labels; the
 # printed ± is the standard deviation
-# over these choices; k = 5, or as many as there are labels per class).*
+# over these choices; k = 5, or the number of labels per class where that is smaller).*
 #
 # With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. The MAE saw no
-# labels in pre-training. From 60,000 unlabelled photographs it learned to tell kinds of clothes apart, and the ten labels only name these
-# kinds. With more labels the lead shrinks, because the labelled photographs alone then show what the kinds look like.
+# labels in pre-training. From 60,000 unlabelled photographs it learned features that tell some kinds of clothes apart, and the ten labels name
+# these kinds.
+# With more labels the lead shrinks, probably because the labelled photographs alone then show what the kinds look like.
 #
 # ## Keep all tokens
 #
-# The mean of the patch tokens does not depend on where each token was. In these photographs, position matters: a sleeve is at the side, a
-# sole at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 is compared with patch 12. We now use all 1,500 labels.
+# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sleeve is at the side, a
+# sole at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 of one image is compared with patch 12 of the other. We now use
+# all 1,500 labels.
 # **Which of the three kinds of features of the MAE is best?**
 
 # %%
@@ -449,7 +451,7 @@ plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 imag
 # %% [markdown]
 # *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
 #
-# With all tokens, the MAE beats raw pixels. With the mean it is about equal to them, and with the class token it is below them. Are 750
+# With all tokens, the MAE beats raw pixels. With the mean it is about equal to them, and with the class token it is slightly below them. Are 750
 # images enough for the first conclusion? Look only at the images on which exactly one of the two, all tokens or raw pixels, is right:
 
 # %%
@@ -489,8 +491,8 @@ plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 # classes, which were not used to compute the features.*
 #
 # With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for that. But the classes
-# are no better separated than with raw pixels: two directions show only the coarsest differences, and for centred clothes these are
-# differences in outline. With the random encoder the classes overlap.
+# are no better separated than with raw pixels. Two directions show only the coarsest differences, and for centred clothes these are
+# probably differences in outline. With the random encoder the classes overlap.
 #
 # ## What a patch attends to
 #
@@ -534,7 +536,7 @@ plots.picture_table(rows, columns=titles, marks=marks)
 #
 # At initialisation, attention is nearly uniform. After training, the heads differ. Some attend to nearby patches. Some attend to one row or
 # one column, whatever it shows. From the rim of the cup, head 2 of block 4 attends to more of the rim; from one eye of the cat, it attends
-# to the other. All these patterns help to fill in missing patches.
+# to the other. All these patterns could help to fill in missing patches.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these five
 # heads out of 36.
@@ -581,7 +583,7 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 #
 # The reconstructions in Figure 8.1 came from a decoder that predicts plain
 # pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
-# the result was divided by the standard deviation of the patch (chapter 06). So it predicts a pattern, but no brightness. To draw the
+# the result was divided by the standard deviation of the patch (chapter 06). So it predicts a pattern, but no brightness or contrast. To draw the
 # pattern, we need the mean and the standard deviation of each hidden patch, and we take them from the original. This information **leaks**
 # into the picture.
 #
@@ -620,12 +622,12 @@ plots.picture_table(
 # model.*
 #
 # The flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of a sleeve, the line of a sole. So never judge a
-# model by pictures with leaked statistics. For honest pictures, train the model to predict plain pixels. The features are then a little
-# worse (the paper's Table 1d).
+# model by pictures with leaked statistics. For honest pictures, predict plain pixels. If the encoder itself is trained on them, its features are a
+# little
+# worse (the paper's Table 1d). A second decoder on the frozen encoder, as in Figure 8.1, leaves the features as they are.
 #
 # **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden patch with the
-# mean of that patch, and keep the
-# visible ones. No model is needed.
+# mean of that patch, and keep the visible patches as they are. No model is needed.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch08-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -701,9 +703,9 @@ plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))],
 # *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). In every patch that is not flat, predicting zero has
 # a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
-# The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is only weave, print
-# and noise. The contrast there is tiny, but normalisation divides by it, so the noise counts as much as an outline. No model can predict
-# noise. The large loss inside a garment is a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
+# The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is mostly weave, print and
+# noise. The contrast there is tiny, but normalisation divides by it, so the noise counts as much as an outline. No model can predict
+# noise. The large loss inside a garment is largely a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
 #
 # ## Limit 3: changed images
 #
@@ -745,11 +747,14 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
 # tokens, noise with a standard deviation of 40 for pixel values from 0 to 255, seed 0).*
 #
-# - **Brightness.** The accuracy of the MAE hardly changes. Its targets were normalised, so brightness and contrast mattered little in
+# - **Brightness.** The accuracy of the MAE hardly changes. Probably this is because its targets were normalised, so brightness and contrast
+#   mattered little in
 #   training.
 # - **Noise.** The accuracy of the MAE collapses. In training the background was always perfectly black. With noise, the background is full
 #   of patterns.
-# - **Shift.** Raw pixels and the MAE both lose accuracy. The encoder is given the position of each patch, and every training photograph was centred.
+# - **Shift.** Raw pixels and the MAE both lose accuracy. Both kinds of features depend on position: each pixel is compared with the pixel at the
+#   same position,
+#   and the encoder is given the position of each patch. In every training photograph the garment is centred.
 #
 # ## Limit 4: real photographs
 #
@@ -763,8 +768,8 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # > those pictures. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
 # > reaches 73.5 % with a linear probe and 84.9 % fine-tuned
 # > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), a method that learns without labels and without masks (chapter 10).
-# > But fine-tuning only the last block raises the accuracy to 81.0 %, above the 79.9 % of MoCo v3 (Figure 9). The mean of the patch tokens is the default of the authors' released code for fine-tuning; the paper's
-# > Appendix A.1 uses the class token.
+# > But fine-tuning only the last block raises the accuracy to 81.0 %, above the 79.9 % of MoCo v3 (Figure 9).
+# > For fine-tuning, the code released with the paper takes the mean of the patch tokens by default; the paper's Appendix A.1 uses the class token.
 #
 # ### Why our results are not the paper's
 #
@@ -776,7 +781,7 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # | patch | 16 × 16 × 3 = 768 values | 4 × 4 = 16 values |
 # | raw pixels as features | nearly useless | strong, because everything is centred and aligned |
 #
-# The last row matters most. For centred clothes, the outline nearly determines the class, so raw pixels are a strong baseline. On ImageNet
+# The last row matters most. For centred clothes, the outline says much about the class, so raw pixels are a strong baseline. On ImageNet
 # they are not.
 #
 # ## Break-it lab: features at chance level
@@ -885,5 +890,5 @@ check.ch08_two_directions(solution_two_directions)
 # 5. The cloud of features is right, but the accuracy is no better than guessing. What do you check first?
 # <details><summary>Answer</summary>Whether features and labels are in the same order.</details>
 #
-# Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote gives all directions of the features the same weight. A linear layer can
-# learn which of them matter.
+# Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote takes the features as they are. A linear layer can learn which of their
+# directions matter.

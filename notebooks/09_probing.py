@@ -67,7 +67,7 @@ from minimae.train import lars
 # %% [markdown]
 # Pre-training used no labels. Has the encoder still learned something about classes? A **linear probe** is the usual test. Freeze the
 # encoder, put one linear layer on its features, and train only that layer, with labels. A linear layer can only separate classes by flat
-# boundaries. If it succeeds, the features must already have separated the classes.
+# boundaries. If it succeeds on test images, the features must already have separated the classes.
 #
 # We compare three kinds of features of the same 1,500 training and 750 test photographs of clothes: raw pixels, the encoder of `fashion-nano`
 # (chapter 08), and the same network at initialisation.
@@ -108,9 +108,9 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 # *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
 #
 # In the random encoder, some features vary ten times as much as others. Some pixels in the corners never vary. A linear layer can make up
-# for this with large and small weights. But two things that we use below cannot make up for it:
-# a *learning rate*, which is the same for all weights, and
-# a *penalty* on large weights. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
+# for this with large and small weights. But two settings that we use below treat all weights alike, whatever the scale of the features: the
+# *learning rate*
+# and the *penalty* on large weights. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
 #
 # **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
 # feature must not become infinite.
@@ -168,7 +168,7 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 # **2 ★★ Your linear probe.** Write all three methods.
 #
 # - `__init__`: freeze the encoder; `self.norm`, a BatchNorm without its affine part, with `eps=1e-6`; `self.head`, a linear layer whose weights start
-#   at N(0, 0.01) and whose bias starts at 0.
+#   with mean 0 and standard deviation 0.01, and whose bias starts at 0.
 # - `train`: as usual, but the encoder stays in eval mode.
 # - `forward`: the class token, or with `pool="mean"` the mean of the patch tokens; then norm and head.
 #
@@ -408,11 +408,11 @@ for factor in (0.001, 1, 1000):
 
 # %% [markdown]
 # SGD moves the matrix a million times as far in the last row as in the first. LARS always moves it by 0.64 % of its norm: 6.4 times a
-# thousandth. So the learning
-# rate of LARS does not depend on the scale of the loss. But it still has to suit the batch size: a larger batch has a less noisy gradient
+# thousandth. So the step that LARS takes with a matrix does not depend on the scale of the loss.
+# But the learning rate still has to suit the batch size: a larger batch has a less noisy gradient
 # and allows larger steps, so the paper scales lr with the batch size here too.
 #
-# A matrix of zeros has norm 0, so its first step would not be scaled. This is why the head starts with small random weights.
+# A matrix of zeros has norm 0, so its first step would not be scaled. This is one reason why the head starts with small random weights.
 #
 # Now train your probe. There are no random crops here and the encoder is frozen, so the features never change: we compute them once and
 # train only the norm and the head. Each of the 200 steps uses all 1,500 images, and lr falls along a cosine.
@@ -443,8 +443,8 @@ print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 #
 # ## The shortcut: solve it
 #
-# With fixed features we need no gradient steps. The cross-entropy plus a penalty on the squared weights is *convex*: it has a single
-# minimum, which can be reached from any starting point. A solver like L-BFGS finds this minimum without a learning rate or a schedule.
+# With fixed features there is a shortcut. The cross-entropy plus a penalty on the squared weights is *convex*: every local minimum is also the
+# global one, so it can be reached from any starting point. A solver like L-BFGS finds this minimum without a learning rate or a schedule.
 
 # %% tags=["package:minimae.tasks.probe"]
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
@@ -465,8 +465,8 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
 
 # %% [markdown]
 # How strong should the penalty be? With a weak penalty, the layer fits noise in the training images. With a strong one, it learns too
-# little. The best value is not the same for 784 pixels and for 96 features. We choose it without the test images: hold out a fifth of the
-# *training* images, fit the layer to the rest with each penalty, and see which one is best on the held-out fifth. Then fit the layer to all
+# little. The best value may differ between 784 pixels and 96 features. We choose it without the test images: hold out a fifth of the
+# *training* images, fit the layer to the rest with each penalty, and see which penalty is best on the held-out fifth. Then fit the layer to all
 # training images with this penalty.
 
 # %% tags=["package:minimae.tasks.probe"]
@@ -499,8 +499,8 @@ def probe_predict(
 # ### Where this lives
 #
 # `LinearProbe` is in `minimae/tasks/probe_train.py`, LARS in `minimae/train/lars.py`, and the shortcut in `minimae/tasks/probe.py`. From the command line,
-# `minimae probe --weights fashion-nano` uses the shortcut. The two protocols give different numbers, so never compare a result of one with
-# a result of the other.
+# `minimae probe --weights fashion-nano` uses the shortcut. LARS and the shortcut give different numbers, so never compare a result of one
+# with a result of the other.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(standardise(*vectors["MAE"])[1], probe.standardise(*vectors["MAE"])[1])
@@ -547,8 +547,8 @@ plots.comparison(score, tuple(sources), note="750 images, one network")
 # %% [markdown]
 # *Figure 9.3: two classifiers on the same features, accuracy in % (1,500 labels, 750 test photographs, one network, seed 0 for the held-out fifth).*
 #
-# - The **random encoder** gains 13 points. A vote of neighbours gives all directions of its features the same weight; a linear layer can
-#   choose the few useful ones. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
+# - The **random encoder** gains 13 points. A vote of neighbours takes its features as they are; a linear layer can give more weight to
+#   the useful directions. *So a probe does not only measure what was learned in pre-training: the probe learns, too.*
 # - **Raw pixels** gain little. A linear layer on pixels learns a template for each class, and for centred clothes templates work well.
 # - The **MAE** is now ahead of raw pixels by three points, with 96 features against 784.
 #
@@ -588,16 +588,15 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
 # photographs, one network each).*
 #
-# In the trained encoder, classes become easier to separate towards the last block. In the random one they do not, and at the end they even
-# become a little harder to separate.
+# In the trained encoder, classes become easier to separate towards the last block. In the random one they do not.
 #
 # Why does the random encoder end at 68 % here, although it reached 70 % in Figure 9.3? There, the tokens also went through the last LayerNorm,
 # which rescales each token *before* the mean is taken, so the features are not the same. Besides, with 750 images a difference of two
-# points may be due to chance (one standard error is 1.7 points).
+# points may be due to chance (the standard error of such an accuracy is about 1.7 points).
 #
-# With a *lighter* decoder, the last blocks of an encoder can give worse features again,
-# because they take over part of the reconstruction. That is why
-# a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (the paper's Table 1a, ViT-L).
+# The paper argues that with a *lighter* decoder, the last blocks of the encoder take over part of the reconstruction, so their features
+# separate classes less well. This would explain why a deeper decoder helps the probe: 65.5 % with one decoder block, 73.5 % with eight (the
+# paper's Table 1a, ViT-L).
 #
 # ## More epochs
 #
@@ -691,7 +690,8 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 #
 # The accuracy was measured on the training images. Raw pixels have 784 values, and the two encoders 96 each. With 784 weights for each
 # class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. It can even fit 500 *random* labels, as the next
-# cell shows. So the accuracy depends on the *number of features*. Measure a probe on images that it was not trained on, and choose its
+# cell shows. So accuracy on the training images depends strongly on the *number of features*. Measure a probe on images that it was not trained
+# on, and choose its
 # penalty on a third set of images.
 # </details>
 
@@ -743,8 +743,9 @@ check.ch09_slope(solution_slope)
 # affine part standardises the features with the mean and standard deviation of the training images. The paper trains the layer with LARS,
 # whose steps are proportional to the norm of the weights. With fixed features the problem is convex and can be solved exactly; the penalty
 # is chosen on held-out training
-# images. With 1,500 labels the features of the MAE are three points ahead of raw pixels on clothes. The probe
-# improves towards the last block and with longer pre-training, and passes raw pixels between 20 and 40 epochs.
+# images. With 1,500 labels the features of the MAE are three points ahead of raw pixels on clothes. The probe improves towards the last block and
+# with
+# longer pre-training. With 10,000 labels, its mean accuracy passes that of raw pixels between 20 and 40 epochs.
 #
 # ## Five questions
 #
@@ -758,7 +759,7 @@ check.ch09_slope(solution_slope)
 # <details><summary>Answer</summary>Probes learn, too: a linear layer chooses the useful directions. So compare the result with a probe on random weights, not only with guessing.</details>
 #
 # 4. You multiply the loss by 1,000. What do SGD and LARS do?
-# <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS moves as before, because the norm of the gradient is divided out.</details>
+# <details><summary>Answer</summary>SGD moves 1,000 times as far. LARS without weight decay moves the weight matrix as before, because the norm of the gradient is divided out; the bias, which is not scaled, moves 1,000 times as far.</details>
 #
 # 5. After ten epochs the accuracy of the probe is below that of a probe on raw pixels. Is the method useless?
 # <details><summary>Answer</summary>Not necessarily: the curve still rises steeply there, and passes raw pixels later. Compare at the end of training, and say how long the training was.</details>

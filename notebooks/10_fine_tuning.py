@@ -24,7 +24,7 @@
 # - give each layer its own learning rate;
 # - mix two images and their labels;
 # - freeze all but the last blocks, and draw the paper's Figure 9 for your own model;
-# - explain how an encoder can be worse in linear probing and better in fine-tuning.
+# - explain how one encoder can be worse than another in linear probing but better in fine-tuning.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -119,7 +119,7 @@ def solution_classify(tokens, norm, head):
 check.ch10_classify(solution_classify)
 
 # %% [markdown]
-# The package's classifier, folded below, ends with the same line. Its other arguments are explained later in this chapter.
+# The package's classifier, folded below, ends with the same step. Its other arguments are explained later in this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.finetune", "hide-input"]
 class Classifier(nn.Module):
@@ -317,7 +317,8 @@ plots.curves(
 # %% [markdown]
 # *Figure 10.2: the share of the learning rate that each layer gets. The last layer is the norm and the head.*
 #
-# The lower half of ViT-L hardly changes at all. The share multiplies the *whole* schedule: warm-up, cosine and the final learning rate.
+# The layers in the lower half of ViT-L get less than 3 % of the learning rate. The share multiplies the *whole* schedule: warm-up, cosine and the
+# final learning rate.
 #
 # ## Mixing pictures and labels
 #
@@ -456,7 +457,7 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # starts from the pre-trained encoder. The other starts from random weights, with its own recipe: no layer decay, and the learning rate that
 # suited it best.
 #
-# Random guessing is right 10 % of the time. How accurate is the second network?
+# Random guessing is right 10 % of the time. How accurate is the network that starts from random weights?
 
 # %%
 book.predict("scratch-300", 65,
@@ -615,7 +616,7 @@ picture(in_part)
 # blocks). Left: mean and one standard deviation over three seeds. Below: the
 # differences with 95 % intervals (chapter 11). The scales differ.*
 #
-# On average over our seeds, tuning half a block gives half of the gain of tuning all four blocks, and tuning one gives more than 60 % of
+# On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one gives more than 60 % of
 # it. The claim that a few blocks are nearly as good as all rests on two comparisons. Three seeds are enough for the first: tuning one block
 # is better than tuning none. The second, that tuning two blocks comes within a point of tuning all four, is undecided. The paper's curve is
 # flatter at the top: tuning 4 of 24 blocks comes within a point of tuning all. But one of our four blocks is a quarter of the network.
@@ -625,10 +626,10 @@ picture(in_part)
 # Look again at the left end of the paper's panel. With no block trained, MoCo v3, a contrastive method, is four points better than MAE.
 # With one block or more, MoCo v3 is worse. So which encoder is better? That depends on what you need the encoder
 # for. A linear probe measures whether the
-# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good starting point. The features
-# of an MAE are less linearly separable, but one trained block is enough to change that.
+# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good starting point. In the
+# paper, the features of MAE are less linearly separable than those of MoCo v3, but with one trained block MAE is ahead.
 #
-# The same can happen between two settings of MAE. Here are all experiments of this project in which encoders were both probed and
+# Probing and fine-tuning can also disagree about two settings of MAE. Here are all experiments of this project in which encoders were both probed and
 # fine-tuned, beside those of the paper.
 
 # %%
@@ -672,12 +673,13 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # *Figure 10.8: every setting with both a probe and a fine-tuning result: ours (means over three seeds) and the paper's (ViT-L). The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
-# important than they are. In our experiments, both accuracies rise together, because the length of training varies most, and longer training improves
+# important than they are for fine-tuning. In our experiments, both accuracies rise together, probably because the length of training varies most,
+# and longer training improves
 # both.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
 # > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings; they have not been run yet.
-# > **The head**: the mean of the patch tokens is the default of the authors' released code. The paper's appendix uses the class token.
+# > **The head**: the code released with the paper takes the mean of the patch tokens by default. The paper's appendix uses the class token.
 # > **Our deviations here**: 300 or 1,000 labels instead of 1.3 million; no mixing and no RandAugment in these runs; learning rates chosen
 # > for these small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe,
 # > so the result differs
@@ -740,7 +742,7 @@ plots.curves(
 #
 # The lower layers move most. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head the
 # smallest. The exponent should
-# be the distance from the top, `depth + 1 − layer`. The first blocks lose what they learned in pre-training, and the head, which
+# be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in pre-training, and the head, which
 # starts from zero, learns with about a seventh of the learning rate. All shapes are right, so a test of shapes does not find the mistake.
 # Test instead that the norm and the head have a scale of 1.
 # </details>

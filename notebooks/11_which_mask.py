@@ -71,8 +71,8 @@ from minimae.tasks.probe import probe_predict
 #
 # ## How far to the nearest visible patch?
 #
-# We begin without training. A hidden patch with a visible neighbour can often be predicted by continuing the neighbour's lines. A patch far from
-# every visible patch cannot. So we measure, for each hidden patch, the distance to the nearest visible one. We use the paper's grid, 14 × 14,
+# We begin without training. A hidden patch with a visible neighbour can often be predicted by continuing the neighbour's lines. This rarely works
+# for a patch far from every visible patch. So we measure, for each hidden patch, the distance to the nearest visible one. We use the paper's grid, 14 × 14,
 # and set the distance between neighbours to 1.
 
 # %%
@@ -147,7 +147,8 @@ plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0, no
 # %% [markdown]
 # *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks of 14 × 14 patches).*
 #
-# The kind of mask makes the task easier or harder: blocks are the hardest and a grid the easiest. Does a harder task give a better encoder?
+# At the same ratio, the distances are largest for blocks and smallest for a grid, which suggests that blocks are the hardest task and a grid
+# the easiest. Does a harder task give a better encoder?
 # According to the paper, it does, up to a point. Grid masks give the sharpest reconstructions but a worse encoder, and blocks that hide 75 %
 # are too hard. The loss cannot answer the question, because each kind of mask is a different task: a low loss may only mean an easy task.
 #
@@ -205,8 +206,9 @@ for seed in (0, 1):
 assert all(60 < value < 78 for values in sweep.values() for value in values)
 
 # %% [markdown]
-# On our machine, 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With one seed we would have had a
-# clear result, and we would have found an explanation for it. With the other seed, the result is the opposite. The seed determines the
+# On our machine, 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With seed 0
+# alone, we would have had a clear result, and we would have found an explanation for it.
+# With seed 1 alone, we would have had the opposite result. The seed determines the
 # initial weights, the masks and the order of the images.
 #
 # So a result consists of one value for each seed. Two statistics summarise these values.
@@ -307,7 +309,8 @@ class Effect:
 # This number is at least the smaller of $n_1 - 1$ and $n_2 - 1$, and at most their sum.
 #
 # **2 ★★ Welch's interval.** Write the function. `others` holds further squared standard errors, such as that of a limited test set, each as
-# a pair (squared error, degrees of freedom). Add each of them to $v_1 + v_2$ and to the denominator in the same way.
+# a pair (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$, and its
+# square divided by its degrees of freedom to the denominator.
 #
 # <details><summary>Hint</summary>
 #
@@ -421,8 +424,9 @@ plots.curves(
 # *Figure 11.5: how often the worse of two settings has the higher mean (20,000 simulated pairs; standard deviation as measured in our sweep of
 # the mask ratio).*
 #
-# The authors have published their own spread for fine-tuning: over four seeds, the standard deviation is 0.08 points for ViT-B and 0.07 for
-# ViT-L. Their runs are much longer than ours, and their test set is larger. So they can detect much smaller differences.
+# The authors of the paper report how much their fine-tuned accuracy varies: over four seeds, the standard deviation is 0.08 points for ViT-B and 0.07 for
+# ViT-L. With so small a standard deviation and a larger
+# test set, they can detect much smaller differences than we can.
 #
 # ### The test images are a sample too
 #
@@ -558,13 +562,13 @@ picture(swept)
 # visible, is about two points worse than 75 %. A ratio of 10 % is about one point worse than 75 %; in the paper it is 19 points worse. If
 # low ratios really do so little harm here, there are three possible reasons.
 #
-# - **The grid.** With 196 small patches of which few are hidden, a hidden one can almost be copied from its neighbours. With 16 large patches, it is already hard
-#   to predict two hidden ones.
-# - **The time.** After 800 epochs, a model has nothing more to learn from an easy task. After 40 epochs it may still learn from it.
-# - **The images.** Centred clothes are less redundant than photographs of rooms and meadows.
+# - **The grid.** With 196 small patches of which few are hidden, a hidden one can almost be copied from its neighbours. With 16 large patches,
+#   even two hidden ones may be hard to predict.
+# - **The time.** After 800 epochs, a model may have nothing more to learn from an easy task. After 40 epochs it may still be learning.
+# - **The images.** Centred clothes may be less redundant than photographs of rooms and meadows.
 #
-# We found these explanations after the fact, so they have to be tested too. Here is a test of the same claim on 20,000 colour photographs
-# of CIFAR-10, each cut into 64 patches, with a linear probe and five seeds:
+# We found these explanations after the fact, so they have to be tested too. Here is a test of a similar claim on 20,000 colour photographs
+# of CIFAR-10, each cut into 64 patches, with the linear probe only and five seeds:
 
 # %% tags=["nbval-check-output"]
 finer = recorded("mask-ratio", "colour")
@@ -572,8 +576,9 @@ print({f"{mark.x:.0f} %": round(mark.mean, 1) for mark in finer.line("linear pro
 print(*finer.findings, sep="\n")
 
 # %% [markdown]
-# Now the claim holds: 75 % is better than 25 % and than 90 %, and both intervals exclude zero. This fits the first and the
-# third explanation, but we cannot separate them, because the grid and the images have both changed.
+# Now the claim holds: 75 % is better than 25 % and than 90 %, and both intervals exclude zero. The differences are about as large as before.
+# The intervals are narrower, because there are more seeds and more test images, and the settings are compared image by image. So this test
+# does not show which of the three explanations is right.
 #
 # ### What it costs
 #
@@ -632,7 +637,7 @@ check.ch11_cheapest(solution_cheapest)
 # %% [markdown]
 # ## The kind of mask
 #
-# The second claim is that it is better to hide patches at random than in blocks or in a grid (Table 1f; Figure 6 shows the masks).
+# Another claim of the paper is that it is better to hide patches at random than in blocks or in a grid (Table 1f; Figure 6 shows the masks).
 
 # %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
 sampled = recorded("sampling")
@@ -646,7 +651,7 @@ print(sampled.verdict)
 print(*sampled.findings, sep="\n")
 
 # %% [markdown]
-# On average, random masks are better than the other kinds or equal to them, but every interval is wider than the difference. So the claim is
+# On average, random masks are better than the other kinds or equal to them, but every interval contains zero. So the claim is
 # **undecided** here, which does not mean that it is false. On a grid of 4 × 4, the kinds of mask differ little. At 75 %, all of them leave
 # four patches visible: with a block these form a strip, and with random masks they can be anywhere. A finer grid and more seeds may show a
 # difference. So here is the same test on 20,000 colour photographs of CIFAR-10, each cut into 64 patches, with a linear probe and ten seeds:
@@ -669,7 +674,7 @@ print(*decided.findings, sep="\n")
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests thirteen claims of the paper by the same rule. A claim *holds* if all its comparisons are *yes*, *holds
+# The table below lists thirteen claims of the paper, which `minimae reproduce` tests by the same rule. A claim *holds* if all its comparisons are *yes*, *holds
 # partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely, with 10,000 photographs of
 # clothes and three seeds?
 
@@ -698,8 +703,8 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling).
 # > **Our deviations**: the networks and the data are small
-# > (see the page on the evidence); fine-tuning uses 1,000 labels; for the probe we use the quick version of chapter 09. The paper does not say how
-# > blocks are drawn; ours follow BEiT (chapter 02). The thirteen claims have not been tested with the GPU budget (`--budget gpu`) yet. The
+# > (see the page on the evidence); fine-tuning uses 1,000 labels; for the probe we use the quick version of chapter 09. The paper takes its
+# > blocks from BEiT, and ours follow BEiT too (chapter 02). The thirteen claims have not been tested with the GPU budget (`--budget gpu`) yet. The
 # > results on CIFAR-10 above come from smaller runs on CPUs (`--budget colour`).
 #
 # ## Break-it lab: no spread at all
@@ -739,9 +744,10 @@ fig
 #
 # <details><summary>Diagnosis</summary>
 #
-# At each ratio, all three have exactly the same height: three
-# runs with three seeds gave the same accuracy, so the standard deviation is *zero*. That does
-# not happen with networks. The seed never reached the run. The cache uses the ratio alone as its key and returns the result of the first
+# At each ratio, all three dots have exactly the same height: three
+# runs with three seeds gave the same accuracy, so the standard deviation is *zero*. With networks trained
+# from different seeds, this hardly ever happens. Here the seed never
+# reached the run. The cache uses the ratio alone as its key and returns the result of the first
 # seed three times. The interval has no width, and any difference looks significant. A cache key must contain *everything* that determines
 # the result: `minimae reproduce` uses a digest of the whole recipe, including the seed. To catch such a bug, print a warning when all seeds
 # give the same value.
@@ -759,7 +765,8 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is no
 # experiments with several seeds. If two settings are half a point apart and each is run once, the worse one looks better in more than a
 # quarter of cases. Welch's t-test gives the difference with an interval. Holm's correction takes the number of comparisons into account.
 # TOST tests whether two settings are equal up to a margin. With photographs of clothes and three seeds, all our comparisons of mask
-# ratios and of kinds of mask are undecided. With colour photographs, a finer grid and more seeds, all but one show what the paper found. Of thirteen claims two hold, four hold partly, and seven are undecided.
+# ratios and of kinds of mask are undecided. With colour photographs, a finer grid, more seeds and more test images, all comparisons
+# but one agree with the paper. Of thirteen claims two hold, four hold partly, and seven are undecided.
 #
 # ## Five questions
 #

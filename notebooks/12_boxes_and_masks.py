@@ -236,8 +236,8 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 
 # %% [markdown]
 # With the untrained encoder, the head scores far better than a model that predicts background everywhere.
-# The features of this encoder are random functions of the patch. They separate bright cloth
-# from a dark background, but hardly a bag from a boot.
+# The features of this encoder are random functions of the patch. They seem to be enough to separate
+# cloth from the background, but not to tell a bag from a boot.
 #
 # ## A token for each class
 #
@@ -353,8 +353,7 @@ class MaskTransformer(nn.Module):
 Head = book.use(check.ch12_mask_transformer, MyMaskTransformer, MaskTransformer)
 
 # %% [markdown]
-# How much better are the masks of the mask transformer than those of the linear head, which
-# reached about 41 % mean IoU on the same maps? Guess first.
+# The linear head reached about 41 % mean IoU. What mean IoU does the mask transformer reach on the same maps? Guess first.
 
 # %%
 book.predict("mask-transformer", 45,
@@ -520,8 +519,9 @@ objects_figure(pairs, ("marked", "found"), targets.classes)
 #
 # Unlike the segmenter, the detector separates objects of the same class: two boots side by side get two boxes and two masks.
 #
-# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold. For each threshold,
-# the area under the curve of precision against recall is one number. COCO's AP is the mean over ten thresholds from 0.5 to 0.95. The
+# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold. *Precision* is
+# the share of predicted boxes that are correct, and *recall* is the share of true boxes that are found. For each threshold, AP is the area
+# under the curve of precision against recall. COCO's AP is the mean over ten thresholds from 0.5 to 0.95. The
 # package leaves this to a library (`evaluate_detector`).
 #
 # **3 ★ Box overlap.** Write the function that average precision needs: the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`).
@@ -677,7 +677,7 @@ plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 #
 # ## How much does pre-training help?
 #
-# All heads in this chapter use a frozen encoder. Here are their scores, with three seeds for the linear heads.
+# All heads so far use a frozen encoder. Here are the scores of the two segmentation heads, with three seeds for the linear head.
 
 # %%
 means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
@@ -726,8 +726,9 @@ for finding in segmenters.findings:
     print(finding)
 
 # %% [markdown]
-# With the linear head, the MAE is clearly above the random encoder; its lead over training from scratch is undecided. The mask transformer
-# has too few training scenes here: with one of the three seeds it predicts only background. On street scenes the result is similar (CamVid, a linear
+# With the linear head, the MAE, frozen or fine-tuned, is clearly above the frozen random encoder. The lead of the fine-tuned MAE over training
+# from scratch is undecided. The mask transformer probably has too few training scenes here: with a frozen MAE and from scratch,
+# one of the three seeds gives a model that predicts only background. On street scenes the result is similar (CamVid, a linear
 # head, a small MAE that saw six epochs of Tiny-ImageNet; mean of [three seeds](../docs/dense.md#semantic-segmentation)):
 #
 # | encoder | mean IoU (%) |
@@ -797,7 +798,8 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # attends to the image, and its dot products with the patches are the mask. A pyramid makes maps of several strides from this one map, so
 # that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and a few blocks with full
 # attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random network in all our
-# experiments. With all weights trained, it is clearly better than training from scratch in one experiment of three: the detector of pedestrians.
+# experiments. With all weights trained, starting from MAE is clearly better than training from scratch
+# in one of the three experiments above: the detector of pedestrians.
 #
 # ## Five questions
 #

@@ -83,7 +83,7 @@ work = Path(tempfile.mkdtemp())
 #
 # In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and different
 # settings. The package keeps them as a recipe, with
-# the values of Table 8. This is ViT-L/16:
+# the values of the paper's Table 8. This is ViT-L/16:
 
 # %% tags=["nbval-check-output"]
 large = recipe("imagenet-large")
@@ -104,7 +104,7 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, with one GPU. `torchrun` starts all
+# A **process** is one copy of the program, normally with one GPU. `torchrun` starts all
 # processes. If you use more processes, keep the product constant: then the learning rate,
 # the schedule and the result stay the same. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
@@ -153,8 +153,8 @@ for processes in (1, 2, 8, 64):
 # %% [markdown]
 # Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients and
 # average them (**DDP**, distributed data parallel). The mean of equal parts is the mean of the whole. Two things remain that could differ: the order
-# of the images, and the random masks and crops. In this package both are functions of the seed, the epoch and the image (chapter 02), so it does not
-# matter which process computes them.
+# of the images, and the random masks and crops. In this package the order depends only on the seed and the epoch, and a mask or crop only on the seed,
+# the epoch and the image (chapter 02). So it does not matter which process computes them.
 #
 # Test this. The script below trains a small model on photographs of clothes for twelve
 # steps. When `torchrun` starts it, each process takes its part of every batch.
@@ -187,8 +187,8 @@ print(ended.stderr[-2000:] if ended.returncode else "done")
 
 # %% [markdown]
 # Two processes have trained one model. Now train the same model in one process, and once more with half the batch and two accumulated
-# passes. How far apart are the
-# weights at the end, in percent of the distance that they have moved?
+# passes. How far do the
+# other two runs end from the run in one process, in percent of the distance that its weights have moved?
 
 # %%
 few, run = data.load("fashion").balanced_subset(640), replace(recipe("fashion-demo"), **SETTINGS)
@@ -288,7 +288,7 @@ step_flops = book.use(check.ch13_step_flops, my_step_flops, step_flops)
 
 # %% [markdown]
 # Is the count right? PyTorch can count while it computes. On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few
-# seconds and no memory.
+# seconds and almost no memory.
 
 # %%
 with torch.device("meta"):
@@ -307,7 +307,8 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # %% [markdown]
 # ## How many hours, at least?
 #
-# A GPU cannot be faster than its matrix units. On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790
+# A step takes at least the time that the GPU's matrix units need for its products.
+# On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790
 # million million operations per second (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). **How many hours does ViT-L
 # need for 800 epochs on one H200, if it does nothing but matrix products at this speed?**
 
@@ -334,7 +335,7 @@ paper_flops = flops(size("large"), paper=True).step * seen
 print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.4 * 3600) / (128 * 61.5e12):.0f} % of the peak of 128 cores")
 
 # %% [markdown]
-# This share is called **MFU**, model FLOPs utilisation. Our own runs on the H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989 TFLOP/s of its data
+# This share is called **MFU**, model FLOPs utilisation. Our own speed tests on one H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989 TFLOP/s of its data
 # sheet (measured). Where does the rest go?
 #
 # ## The roofline
@@ -421,7 +422,8 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # AdamW are rough counts, 8 to 12 for each value.*
 #
 # The MLPs and the other large matrix products can reach the roof. All other operations are memory-bound. GELU has 2.5 FLOP for each byte, so it runs
-# at about one hundredth of the peak. Even **fused** attention (one kernel that never stores the scores) is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
+# at little more than one hundredth of the peak at best.
+# Even **fused** attention (one kernel that never stores the scores) is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
 # it writes its scores, a number for each pair of tokens and each head, and reads them again several times. The optimizer matters little here, because
 # it runs once for 4,096 images.
 #
@@ -455,7 +457,7 @@ if results.is_file():  # the numbers above are those of the file
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
 # %% [markdown]
-# The next figure splits the shortest possible time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
+# Figure 13.4 below splits the shortest possible time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
 
 # %%
 book.predict("products", 90,
@@ -483,9 +485,10 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
 # measured time.*
 #
-# The blue part is the bound of Figure 13.1. A real step takes longer than this
+# The blue part, the products without attention, is close to the bound of Figure 13.1. A real step takes longer than this
 # bound, for two reasons. The first is all other operations: together they take as long as the products in ViT-B, and 60 %
-# as long in ViT-H. The second, up to the mark, is what real kernels lose: their matrices are smaller than 8192 × 8192, and few kernels reach the roof. The
+# as long in ViT-H. The second accounts for the gap between bar and mark: few real kernels reach the roof,
+# and most matrices are smaller than 8192 × 8192. The
 # measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
@@ -590,7 +593,8 @@ for name, (counted_step, microseconds) in cases.items():
 # Both times for a kernel are well above a few
 # microseconds, so a graph alone should save little. A graph alone made `photos-tiny` 2 %
 # faster (17,528 images/s, measured);
-# the rest of the gain came from compilation. Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
+# the rest of the gain reported above came from compilation.
+# Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
 # as fast (3,002 instead of 1,100 images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is what the package records:
 
 # %%
@@ -624,7 +628,7 @@ for name, rate in rates.items():
     print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
 
 # %% [markdown]
-# The committed notebook ran on a busy machine. On a quiet one, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 from shards;
+# These rates depend on the machine and its load. On a quiet machine, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 from shards;
 # with cropping on the GPU, it prepared 527 and 934 (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
 # **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for
@@ -707,7 +711,8 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 # the libraries, are left out.*
 #
 # How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
-# pass, when all activations exist but no gradients yet. The peak is the activations plus 12 bytes for each parameter.
+# pass, when all activations exist but no gradients yet. So without accumulation, the peak should be the activations plus 12 bytes for each parameter
+# (weight and moments), less than the whole bar in Figure 13.5.
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -730,8 +735,8 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges gradients while the backward pass is still running, so most of the exchange time is
-# hidden. With accumulation, gradients are exchanged in the last pass only
+# DDP exchanges gradients while the backward pass is still running, so most of the exchange time
+# should be hidden. With accumulation, gradients are exchanged in the last pass only
 # (`sync_gradients`).
 #
 # ## Kill it, resume it
@@ -766,8 +771,9 @@ assert all(equal) and left["step"] < 8
 # time, so even two unbroken runs
 # differ a little.)
 #
-# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure costs at most ten minutes and one
-# step, and five minutes on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
+# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure loses at most ten minutes and one
+# step of training, and about five minutes on average.
+# A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
 # takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
 # $w/s + s/(2M)$ of the time. This cost is smallest at $s = \sqrt{2wM}$:
 
@@ -868,9 +874,9 @@ assert list(sampler) != theirs[0] == theirs[3]
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs as much
-# as three forward passes, and its number of operations divided by the
-# peak is a lower bound on its time. The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
+# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs almost as
+# much as three forward passes. The number of its operations divided by the peak is a lower bound on its time.
+# The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
 # reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
 # sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
 #

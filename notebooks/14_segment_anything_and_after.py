@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 14 · From here to Segment Anything, and what came after
 #
-# **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder is a masked autoencoder, as in Segment
+# **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder was pre-trained as a masked autoencoder, as in Segment
 # Anything, and you train the rest in under a minute. Then you see what became of masked autoencoders after the paper.
 #
 # Minutes: 35. Needs: chapters 03, 05 and 08.
@@ -72,10 +72,10 @@ from minimae.tasks.prompted import evaluate_prompts, rounds
 
 # %% [markdown]
 # In April 2023 Meta AI published *Segment Anything* (SAM). You click on something in a photograph, and the model returns its outline. It
-# has two parts. A large image encoder runs once for each picture: a ViT-Huge that was pre-trained as a masked autoencoder. A light
+# has two main parts. A large image encoder runs once for each picture: a ViT-Huge that was pre-trained as a masked autoencoder. A light
 # decoder, with 4 million parameters, runs once for each click.
 #
-# You have everything that is needed for a small copy. The encoder is `photos-tiny`, the masked autoencoder of chapter 00. It was trained
+# You have everything that is needed for a small copy. The encoder is that of `photos-tiny`, the masked autoencoder of chapter 00. It was trained
 # on photographs and has never seen a drawn scene. You will freeze it, encode every picture once, and train only the decoder.
 #
 # ## Pictures and clicks
@@ -129,7 +129,7 @@ plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i]
 # In chapter 03 each patch of a grid has a position: sines and cosines of its row and its column. A click can land anywhere between the
 # centres of patches, so it needs a position that is a function of two real numbers. SAM uses *random Fourier positions*:
 #
-# 1. Draw `d/2` random frequencies, each a pair of numbers for x and y. They are drawn once and then kept.
+# 1. Draw `d/2` random frequencies, where `d` is the width of the tokens. Each is a pair of numbers for x and y. They are drawn once and then kept.
 # 2. Move a point from [0, 1] to [−1, 1] in x and in y.
 # 3. Multiply it by each frequency (a dot product) and by 2π. That gives `d/2` angles.
 # 4. The position is the list of all sines, followed by the list of all cosines.
@@ -201,7 +201,8 @@ plots.picture_table(
 # *Figure 14.2: similarity of one click (the cross) to every pixel, for positions of 8, 64 and 512 numbers.*
 #
 # With 8 numbers the click is also similar to distant pixels. With 64 numbers, as in the decoder below, it is similar only to pixels near
-# it. Queries and keys are computed from these positions, so a click can attend to the patches around it even before training.
+# it. The decoder adds these positions before it computes queries and keys, so a click can easily learn to attend to the patches
+# around it.
 #
 # ## The two-way step
 #
@@ -483,8 +484,8 @@ prompt_loss = book.use(check.ch14_prompt_loss, my_prompt_loss, prompt.prompt_los
 # %% [markdown]
 # ## Train it
 #
-# A training step of SAM has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. The model
-# returns its masks. The simulated user compares the picked mask with the object and clicks in the middle of the largest mistake: a
+# As in SAM, a training step has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. The model
+# returns its masks. Our simulated user compares the picked mask with the object and clicks in the middle of the largest mistake: a
 # positive click where the object was missed, a negative one where the mask is too large. In the next round, the prompt contains all clicks so far.
 
 # %%
@@ -607,7 +608,8 @@ plots.clicks.prompted([three_masks(model, unseen, i) for i in shown[:3]], ["clic
 #
 # Two of the masks have become two different answers. One covers everything that may belong to the object, and the other stays near the
 # click. No term of the loss requires this difference. It comes from training only the best mask. The third mask shows the disadvantage. A
-# mask that is never the best gets no gradient, so it learns nothing. At least its expected quality is right: 3 %.
+# mask that is never the best gets no gradient from the mask loss, so it learns nothing. At least its expected quality is low, 3 %, so it is not
+# shown to the user.
 
 # %%
 with torch.no_grad():
@@ -647,8 +649,8 @@ for found in outcome.findings:
 # - It uses small networks and drawn scenes. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
 # - With so many masks, SAM's encoder was trained for so long that its initial weights may no longer matter. Pre-training saves labels, and
 #   SAM had plenty of them.
-# - Your own run above used one encoder and one seed. It shows that a frozen masked autoencoder is *enough* for this task, but not that
-#   it is better than another encoder.
+# - Your own run above used one encoder and one seed. It shows that a segmenter *can* be trained on a frozen masked autoencoder, but
+#   not that this encoder is better than another.
 #
 # ### Where this lives
 
@@ -663,7 +665,7 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 # `minimae.tasks.clicks`. The command is `minimae prompt`; it takes `shapes`, a folder with pictures and masks, or COCO's JSON.
 #
 # > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6 of
-# > the MAE paper, the authors hope that vision will develop as language did; a model that takes prompts is a step in that
+# > the MAE paper, its authors suggest that self-supervised learning in vision may develop as it did for language; a model that takes prompts is a step in that
 # > direction.
 # > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256, its norms come before each layer and not
 # > after it, and attention keeps the full width where SAM halves it. A prompt has points and boxes, but not the mask of the previous round.
@@ -796,9 +798,9 @@ plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 
 
 # %% [markdown]
 # *Figure 14.8: one photograph, 75 % hidden in units of 1 × 1, 2 × 2 and 4 × 4 patches, and the same model's reconstructions. Each hidden
-# patch has the mean and the contrast of the original, because this model predicts normalised pixels.*
+# patch is shown with the mean and the contrast of the original, because this model predicts normalised pixels.*
 #
-# On 32 photographs the loss rises from 0.25 to 0.31 and 0.43, for two reasons. The task is harder, and this model was trained with single
+# On 32 photographs the loss rises from 0.25 to 0.31 and 0.43. Two reasons are likely: the task is harder, and this model was trained with single
 # patches only, so larger units are new to it. Whether training with them gives better features at this scale is a question for
 # an experiment: `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
 #
@@ -836,10 +838,9 @@ print(f"operations for an image: {all_flops:.1f} and {few_flops:.1f} billion ({1
 print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seconds:.1f} s ({100 * few_seconds / all_seconds:.0f} %)")
 
 # %% [markdown]
-# With the decoder of ViT-S, about a fifth of the operations is saved, and about as much of the time. Our decoder is still that of chapter
+# With ViT-S and its decoder, a training step needs about a fifth fewer operations, and about a fifth less time. Our decoder is still that of chapter
 # 05, in which all tokens attend to each other. CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B its authors
-# report 83.7 % after
-# fine-tuning, so predicting fewer patches did not hurt there.
+# report 83.7 % after fine-tuning; the MAE paper has 83.6 %. So predicting fewer patches did not hurt there.
 #
 # ### More class tokens
 #
@@ -849,7 +850,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # ## Summary
 #
-# A promptable segmenter is a frozen encoder and a light decoder. A click becomes a token: a learned vector for its kind, with a position
+# Our promptable segmenter is a frozen encoder and a light decoder. A click becomes a token: a learned vector for its kind, with a position
 # made of sines and cosines of random frequencies. In a two-way step the tokens attend to each other and to the patches, and then the patches
 # attend to the tokens. A mask is the dot product of a mask token with the upscaled patches. There are three masks, because a click is ambiguous; only
 # the best one is trained, and an expected quality says which one to show. All this is learned in under a minute, because the encoder runs
@@ -882,7 +883,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your data](../docs/your-data.md)
 #   says what to look out for.
-# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train your own task on the encoder.
+# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train a head for your own task on the encoder.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
 # - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of them were run here.
 # - **The papers.** Read *Segment Anything* and Pixio. You know almost every part of both by now.
