@@ -517,7 +517,7 @@ plots.how_often_kept(kept_by)
 
 # %% [markdown]
 # *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). Above each map: its smallest and largest share. By chance alone,
-# 95 of 100 patches should be between 23.7 and 26.3 %.*
+# the shares of 95 of 100 patches should lie between 23.7 and 26.3 %.*
 #
 # Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
 # the encoder sees a corner in about five out of six images, and the middle in about one out of fifty.
@@ -625,8 +625,8 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # Yet both accuracies are lower than with random. Block at 75 % is very hard:
 # large regions have no visible patch at all. Random at 75 % lies between the two in difficulty, and both its accuracies are the highest.
 #
-# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio: for averaging, block at 50 % is harder
-# than random at 90 %, and yet training with block masks at 50 %
+# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because a harder task is not always
+# a worse one to train with. For averaging, block at 50 % is harder than random at 90 %, and yet training with block masks at 50 %
 # gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5 the
 # linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats the paper's experiment on a small scale.
 

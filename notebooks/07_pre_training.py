@@ -21,7 +21,7 @@
 #
 # After this chapter you can
 #
-# - compute the learning rate of any step, and say why it depends on the batch;
+# - compute the learning rate of any step, and say why it depends on the batch size;
 # - name the parameters that weight decay leaves alone;
 # - write a training step in which four small batches equal one large one;
 # - compute the loss of a trivial model before you train a real one;
@@ -106,7 +106,7 @@ flat = float((pixels.amax(-1) == pixels.amin(-1)).float().mean())
 print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches everywhere scores {zero:.2f}")
 
 # %% [markdown]
-# A run whose loss stays at 0.80 has learned only to predict flat patches, although 0.80 is well below 0.98.
+# A run whose loss stays at 0.80 has learned no more than to predict a flat patch everywhere, although 0.80 is well below 0.98.
 #
 # ## How fast? The learning rate
 #
@@ -492,7 +492,7 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline. Green: the
-# expected loss, from three seeds of the same task; the band reaches one and a half times as far from the mean as the farthest of the three seeds, and at least ± 5 %.*
+# expected loss, the mean of three seeds of the same task, ± 5 %. (Where seeds differ more, the package uses a wider band.)*
 #
 # A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
 # while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, the
@@ -511,7 +511,7 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 #
 # During training, the package compares the loss with the expected band and prints a warning when five logged points in a row lie outside it. (The package's
 # baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning with a run that learns too slowly: pretend that our own
-# run needed ten times as many images.
+# run needed ten times as many images to reach each of its losses.
 
 # %%
 watch = loss_bands.Watch(known)

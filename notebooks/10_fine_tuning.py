@@ -74,7 +74,8 @@ from minimae.train import optim
 # pre-trained weights are only the starting point, and the whole network is then trained with labels. This is **fine-tuning**. The paper's main
 # results come from fine-tuned models: 87.8 % on ImageNet with the largest one.
 #
-# Labels are expensive, so we use only a few: 300 for the runs in this chapter, and 100 to 3,000 for most of the recorded runs.
+# Labels are expensive, so we use only a few: 300 for the runs that you start in this chapter, and 100 to 3,000 for most of
+# the longer experiments, whose results come with the book.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -226,8 +227,8 @@ def layer_of(name: str, depth: int) -> int:
 #
 # <details><summary>Hint 2</summary>
 #
-# The exponent is the distance from the top: `depth + 1 - layer_of(name, depth)`. The tokens and positions are those whose
-# `name.endswith(("_token", "positions"))`.
+# The exponent is the distance from the top: `depth + 1 - layer_of(name, depth)`. The tokens and positions are the parameters for which
+# `name.endswith(("_token", "positions"))` is true.
 # </details>
 
 
@@ -370,7 +371,7 @@ plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows],
 # larger.
 #
 # **3 ★★ Soft targets.** Write the function that returns the targets: smooth them first, then mix
-# them. `shares.own` `b` holds, for each mixed image, the share that does
+# them. `shares.own`, a tensor `b`, holds for each mixed image the share that does
 # not come from its neighbour. Without `shares` nothing is mixed. Do not use a loop.
 #
 # <details><summary>Hint</summary>
@@ -486,8 +487,8 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
 # The pre-trained network is right more than twice as often. This comparison favours it, because a network from scratch needs more steps
-# than 15 epochs of 300 images. So here is a fairer comparison: 30 epochs, three seeds, and 100 to 3,000 labels. These networks have 0.5 million
-# parameters and were pre-trained for 20 epochs on the 10,000 photographs that come with the
+# than 15 epochs of 300 images. So here is a fairer comparison: 30 epochs, three seeds, and 100 to 3,000 labels. All networks have 0.5 million
+# parameters. Pre-training lasts 20 epochs on the 10,000 photographs that come with the
 # book. `minimae reproduce pre-training` repeats the experiment
 # in about 12 minutes on one core.
 
@@ -673,8 +674,8 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # *Figure 10.8: every setting with both a probe and a fine-tuning result: ours (means over three seeds) and the paper's (ViT-L). The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
-# important than they are for fine-tuning. In our experiments, both accuracies rise together, probably because the length of training varies most,
-# and longer training improves
+# important than they are for fine-tuning. In our experiments, both accuracies rise together, probably because the settings differ most in the length of
+# pre-training, and longer pre-training improves
 # both.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
