@@ -590,10 +590,8 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times for a kernel are well above a few
-# microseconds, so a graph alone should save little. A graph alone made `photos-tiny` 2 %
-# faster (17,528 images/s, measured);
-# the rest of the gain reported above came from compilation.
+# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, it trained `photos-tiny` only 2 %
+# faster (17,528 images/s, measured); the rest of the gain reported above came from compilation.
 # Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
 # as fast (3,002 instead of 1,100 images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is what the package records:
 

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT = 180  # seconds; no chapter may take longer as a whole
 BUDGET_SECONDS = {  # of each chapter, on two cores
     "00": 90, "01": 40, "02": 60, "03": 60, "04": 60, "05": 60, "06": 90, "07": 170, "08": 170, "09": 110, "10": 180, "11": 150,
-    "12": 120, "13": 170, "14": 170,
+    "12": 120, "13": 90, "14": 170,
 }  # fmt: skip
 REPOSITORY = "minimae/minimae"  # on GitHub: the only place of the address in badges, install cells and the site's links
 PUBLISHED = False  # True once it can be reached: then badges for Colab and Binder stand under every title

@@ -44,6 +44,7 @@ def use(check: Callable[..., Verdict], own: T, package: T) -> T:
             source = source_of(own)
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{name}.py").write_text(f"# {check.__name__} {own.__name__}\n{source}", encoding="utf-8")  # type: ignore[attr-defined]
+        # The package's block passes queries to attention, and its decoder to a block; a reader's part may not take them.
         return with_queries(own) if name in ("Attention", "Block") else own  # type: ignore[type-var, return-value, arg-type]
     state = "not right yet" if verdict.written else "not written yet"
     print(f"From here on, {name} is the package's: yours is {state}.")
