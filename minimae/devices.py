@@ -27,6 +27,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         finally:
             torch.set_float32_matmul_precision(before)
 
+
 exact = full_precision  # the old name, until 0.8: chapter 06 of version 0.6 imports it
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data.augment import normalise
 from ..data.types import ImageDataset
@@ -22,9 +22,7 @@ from ..model.sizes import Size
 from ..train.schedule import scaled_lr
 from ..train.task import Result
 from .loading import some
-
-if TYPE_CHECKING:
-    from .pretrain import Pretrain
+from .pretrain_recipe import Pretrain
 
 CURVES = Path(__file__).parent / "curves.json"
 FIELDS = ("epochs", "repeats", "ratio", "sampling", "target", "loss_on", "mask_tokens_in_encoder", "crop", "fixed_crop", "jitter", "flip")

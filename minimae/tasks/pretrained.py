@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ from ..train.checkpoint import load_weights
 from ..train.settings import from_dict
 from ..train.threads import inference
 from .features import Pool, extract
-
-if TYPE_CHECKING:
-    from .pretrain import Pretrain
+from .pretrain_recipe import Pretrain
 
 PICTURES = "pictures."  # prefix of the names of a second decoder's weights
 
@@ -76,8 +74,6 @@ class Pretrained:
 
 def rebuild(about: dict[str, Any], weights: dict[str, Tensor], source: Path) -> Pretrained:
     """The model of these weights, built from their stored description."""
-    from .pretrain import Pretrain
-
     try:
         recipe: Pretrain = from_dict(Pretrain, about["settings"])
         model = recipe.mae(from_dict(Size, about["size"]))

@@ -76,7 +76,6 @@ class Segment(Settings):
             if wrong:
                 raise ValueError(message)
 
-
     def step_flops(self, size: Size) -> int:
         """Operations for a training picture: three forward passes through the parts that learn. Class tokens are not counted."""
         encoder, t = flops(size, None), 1 + size.grid[0] * size.grid[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from .loss_bands import Expectation
 from .optim import adamw, decay_groups
 from .order import Order
 from .resume import identity
-
-if TYPE_CHECKING:
-    from .settings import Settings
+from .settings import Settings
 
 
 class Task:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.types import ImageDataset
 from ..errors import MinimaeError
 from ..model.mae import MAE
 from ..model.patches import pair
@@ -18,9 +19,6 @@ from ..tasks.pretrain import Pretrain, Pretrained
 from .classified import Classified
 from .native import at
 from .registry import load
-
-if TYPE_CHECKING:
-    from ..data.types import ImageDataset
 
 ENCODER = ("width", "depth", "heads", "patch", "channels", "mlp_ratio", "class_tokens")
 DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
