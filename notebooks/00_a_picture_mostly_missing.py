@@ -13,10 +13,10 @@
 # %% [markdown]
 # # 00 · A picture, mostly missing
 #
-# **The promise.** In five minutes, you hide three quarters of a photograph, one of your own if you like, and see a small network reconstruct
-# it. Then you measure how much can be hidden before a network no longer recognises what it sees.
+# **The promise.** In five minutes, you hide three quarters of a photograph (your own, if you like) and see a small network reconstruct
+# the hidden part. Then you measure how much of each image can be hidden before another network recognises fewer than half of the images.
 #
-# Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the other chapters you build everything that this one uses.
+# Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the later chapters you build the methods that this chapter uses.
 #
 # After this chapter you can
 #
@@ -73,7 +73,7 @@ print("pixels:", tuple(photo.shape), "patches:", grid[0], "×", grid[1], "=", gr
 
 # %% [markdown]
 # A **patch** is a small square of an image, here 4 × 4 pixels. Hide 75 % of the patches, chosen at random, and let the network
-# `photos-tiny` predict them. The network sees the visible patches and their positions, and nothing else.
+# `photos-tiny` predict the hidden patches. The network sees the visible patches and their positions, and nothing else.
 
 
 # %%
@@ -88,21 +88,21 @@ def hide(ratio=0.75, seed=0):
 hide(0.75)
 
 # %% [markdown]
-# *Figure 0.1: a photograph, 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny, a network of 6 million parameters
-# that was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are
-# pasted from the original. No pixel of the hidden patches is used.*
+# *Figure 0.1: a photograph, the same photograph with 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny.
+# This network has 6 million parameters and was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet).
+# Visible patches are pasted from the original. The network gets no pixel of the hidden patches.*
 #
-# This is the idea of a **masked autoencoder** (MAE): *hide most of an image, and learn by predicting what is missing.* An MAE needs no
-# labels. To predict the hidden part of a cup, a model has to learn what cups look like.
+# A **masked autoencoder** (MAE) is built on one idea: *hide most of an image, and learn by predicting what is missing.* An MAE needs no
+# labels. To predict the hidden part of a cup well, a model has to learn what cups look like.
 #
-# Now move the sliders. How much can you hide before the reconstruction fails?
+# Now move the sliders of Figure 0.2. How much of the photograph can you hide before the reconstruction fails?
 
 # %% mystnb={"image": {"alt": "The same three pictures with nine tenths of the patches hidden. The reconstruction is more blurred, and the cup and its saucer are still there."}}
 book.slider(hide, ratio=(0.05, 0.95, 0.05, 0.9), seed=(0, 9, 1, 0))
 
 # %% [markdown]
-# *Figure 0.2: the same photograph with 90 % hidden. When a kernel is running, sliders set the ratio and the seed, which determines
-# the hidden patches.*
+# *Figure 0.2: the same photograph with 90 % hidden. When a kernel is running, sliders set the share of hidden patches
+# (`ratio`) and the seed. The seed determines which patches are hidden.*
 
 # %% [markdown]
 # ## How much can be hidden?
@@ -126,26 +126,27 @@ print(f"visible patches of {wide[0] * wide[1]}:", dict(zip(ratios, counts)))
 plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(photographs), width=6.8)
 
 # %% [markdown]
-# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, trained on plain pixel values;
+# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, with a decoder trained to predict plain pixel values;
 # mask seed 2). Fine texture is lost first, then
 # details such as eyes. Large shapes survive longest.*
 #
-# Neighbouring patches of an image look alike. Language models such as BERT hide about 15 % of the words. If only 15 % of the patches were hidden, a
-# model could average the neighbours of each hidden patch, and would learn little. With 75 % hidden, most patches have few visible
-# neighbours, and the model has to use more of the image.
+# Language models such as BERT hide about 15 % of the words. In images, that share would be too small, because neighbouring patches look
+# alike. If only 15 % of the patches were hidden, a model could average the visible neighbours of each hidden patch, and would learn little.
+# If 75 % are hidden, most hidden patches have few visible neighbours, and the model has to use more of the image.
 
 # %% [markdown]
 # ## Your guess, before we measure
 #
-# So far we have judged reconstructions by eye. To measure something, we need a question with a right answer: does the network recognise
-# *what* it sees? We use small grey photographs of clothes (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network is
-# `fashion-nano`, which is even smaller and was trained on such photographs without labels.
+# So far we have judged reconstructions by eye. To measure what a network still recognises, we need a question with a right answer: *what*
+# does the image show? We use small grey photographs of clothes (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network is
+# `fashion-nano`, which is even smaller than `photos-tiny` and was trained on photographs of clothes without labels.
 #
 # The first part of the network is its **encoder**. It sees only the visible patches of a test image, and returns a list of numbers, the
-# **features** of the image. We look up the labelled training images with the most similar features. If most of these images show trousers, the
-# answer is "trousers". This is a **nearest-neighbour** vote (chapter 08). Random guessing is right 10 % of the time.
+# **features** of the image. We look up the labelled training images with the most similar features. Each of these images votes for its
+# class, and the class with the most votes, for example "trousers", is the answer. This method is a
+# **nearest-neighbour** vote (chapter 08). Random guessing is right 10 % of the time.
 #
-# **How much must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
+# **What share of the patches must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
 # %%
 book.predict("hidden-until-lost", 75,
@@ -175,7 +176,8 @@ lost = 100 * (shares[after - 1] + step * (shares[after] - shares[after - 1]))
 book.reveal("hidden-until-lost", round(lost), unit="% hidden")
 
 # %% [markdown]
-# *Figure 0.4: your guess and the measured share (500 test images, 1,000 labelled training images, mask seed 5).*
+# *Figure 0.4: your guess and the share of hidden patches at which half of the answers are right, interpolated between two
+# measurements (500 test images, 1,000 labelled training images, mask seed 5).*
 
 # %% mystnb={"image": {"alt": "Right answers against the share of hidden patches. The curve is nearly flat up to 75 percent hidden, then falls steeply and crosses one half a little above 90 percent."}}
 line = [100 * share for share in shares], right
@@ -189,16 +191,18 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 0.5: right answers against the share of hidden patches (the same images). Up to 75 % hidden, accuracy hardly falls. Beyond 85 %, it
-# falls quickly.*
+# *Figure 0.5: right answers against the share of hidden patches (same images and seed as in Figure 0.4). With up to 75 % hidden,
+# accuracy falls by only a few percentage points. Beyond 85 %, accuracy falls quickly.*
 #
-# So a quarter of the patches is enough to recognise most images. Chapter 11 asks a different question: how much should be hidden in training for a model to *learn* the most?
+# So a quarter of the patches is enough to recognise most of these test images. Chapter 11 asks a different question:
+# how much of an image should be hidden in training for a model to *learn* the most?
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 80 < lost < 97 and right[2] > 60 and right[-1] < 45
 
 # %% [markdown]
-# Does the reconstruction get better when less is hidden? Here is the squared error on the hidden patches of the same test images.
+# Does the reconstruction get better when fewer patches are hidden? The next figure shows the squared error on the hidden patches of the
+# same 500 test images.
 
 
 # %%
@@ -226,29 +230,29 @@ plots.curves(
 # %% [markdown]
 # *Figure 0.6: error against the share of hidden patches (500 test images of clothes, mask seed 0). Predicting the mean of the dataset
 # everywhere would give an error of about 1. fashion-nano predicts only the pattern inside each patch. The brightness and contrast of hidden
-# patches come from the original (chapter 06), which lowers these errors.*
+# patches are copied from the original (chapter 06). This copying lowers the errors in the figure.*
 #
-# The error is lowest with half of the patches hidden, when 25 are visible. With fewer hidden, the error rises again, although the model sees more.
-# The likely reason is that in training the model always saw exactly twelve patches, far fewer than here.
+# The error is lowest with half of the patches hidden, when 25 are visible. With fewer patches hidden, the error is higher, although the model sees more
+# patches. The likely reason is that in training the model always saw exactly twelve patches, far fewer than with 10 or 25 % hidden.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
 
 # %% [markdown]
-# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows such reconstructions of images
+# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows reconstructions of images
 # > from ImageNet and COCO with 80 % hidden (Figures 2 and 3), and
-# > with 75, 85 and 95 % hidden (Figure 4). In its Figure 5, 75 % works well for both linear probing and fine-tuning
+# > with 75, 85 and 95 % hidden (Figure 4). In the paper's Figure 5, hiding 75 % works well for both linear probing and fine-tuning
 # > (chapters 09 and 10). The paper's images have
-# > 224 × 224 pixels, and the model, a large vision transformer (ViT-L) with its decoder, has 330 million parameters.
-# > Training took 15.4 hours on 128 TPU cores (Table 2,
+# > 224 × 224 pixels, and the ViT-L, a large vision transformer, has 330 million parameters with its decoder.
+# > Training the ViT-L took 15.4 hours on 128 TPU cores (Table 2,
 # > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
 
 # %% [markdown]
 # ## The authors' model on your photograph
 #
 # The next cell is optional. It downloads the ViT-L of the paper's authors with a decoder for plain pixels (about 1.3 GB)
-# and reconstructs your photograph at 224 × 224 pixels. These weights are for non-commercial use only.
-# Set `LARGE` to `True` before you run the cell. For this page it was `False`.
+# and reconstructs the upper left square of your photograph at 224 × 224 pixels. These weights are for non-commercial use only.
+# Set `LARGE` to `True` before you run the cell. For this page `LARGE` was `False`.
 
 # %%
 LARGE, figure = False, None
@@ -271,30 +275,30 @@ figure
 # | [04](04_encode_only_what_you_see.ipynb) | Why does the encoder see only the visible patches? | the encoder |
 # | [05](05_filling_the_blanks.ipynb) | How are the hidden patches predicted? | the decoder |
 # | [06](06_what_to_predict.ipynb) | What is predicted, and what is the loss? | the target, the loss, the whole model |
-# | [07](07_pre_training.ipynb) | How is it trained? | learning rate, training loop, a real run |
-# | [08](08_what_did_it_learn.ipynb) | What did it learn? | neighbours, maps, features |
+# | [07](07_pre_training.ipynb) | How is the model trained? | learning rate, training loop, a real run |
+# | [08](08_what_did_it_learn.ipynb) | What did the model learn? | neighbours, maps, features |
 # | [09](09_probing.ipynb) | How good are the features? | k-NN and linear probe |
-# | [10](10_fine_tuning.ipynb) | How do you train it further, with labels? | fine-tuning, layer decay |
-# | [11](11_which_mask.ipynb) | Which mask, and how much? | experiments with seeds |
-# | [12](12_boxes_and_masks.ipynb) | How does it find objects? | a segmenter and a detector |
-# | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | its hours, its memory, the roofline |
-# | [14](14_segment_anything_and_after.ipynb) | What came after? | a segmenter that follows your clicks |
+# | [10](10_fine_tuning.ipynb) | How do you train the model further, with labels? | fine-tuning, layer decay |
+# | [11](11_which_mask.ipynb) | Which mask, and how much of the image should it hide? | experiments with seeds |
+# | [12](12_boxes_and_masks.ipynb) | How does the model find objects? | a segmenter and a detector |
+# | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | estimates of its hours and memory, the roofline |
+# | [14](14_segment_anything_and_after.ipynb) | What came after the paper? | a segmenter that follows your clicks |
 #
 # Most of the functions that you write are also in the package `minimae`.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a **stub** (a function whose body you write) and a check. The check confirms a right answer, and names the
-# mistake if it recognises one.
+# Each exercise has a **stub** (a function whose body you write) and a check. The check confirms a right answer, and names some
+# common mistakes.
 # The time given at the top of each chapter does not include the exercises.
 #
 # **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share
-# `ratio` of the squares is hidden. Round to the nearest whole patch.
+# `ratio` of the squares is hidden. Round the number of visible patches to the nearest integer.
 #
 # <details><summary>Hint</summary>
 #
-# `height // patch` is the number of rows.
+# `height // patch` is the number of rows of patches.
 # </details>
 
 
@@ -320,7 +324,8 @@ def solution_visible_patches(height, width, patch, ratio):
 check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
-# **2 ★★ Hide a rectangle.** For a grid of `h` rows and `w` columns of patches, return a tensor of shape `1 h w`: 1 where a patch is hidden, 0 where it is visible. The rectangle
+# **2 ★★ Hide a rectangle.** For a grid of `h` rows and `w` columns of patches, return a tensor of shape `1 h w`.
+# The tensor is 1 where a patch is hidden, and 0 where a patch is visible. The hidden rectangle
 # starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` is a pair: the number of
 # rows and the number of columns of patches in the whole image. `user_mask` turns the tensor into a mask
 # for the model.
@@ -363,11 +368,11 @@ def with_a_hole(tall=10, wide=10):
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hide_rectangle, this cell hides the middle of your photograph."
 
 # %% [markdown]
-# One large hole can be harder to fill than many small ones, even if it hides fewer patches: those in its middle have no visible neighbours.
-# Chapter 02 returns to this.
+# One large hole can be harder to fill than many small ones, even if the large hole hides fewer patches: the patches in its middle have
+# no visible neighbours. Chapter 02 builds masks with large holes.
 #
-# **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. All three arguments
-# have the same shape; `hidden` is True where a pixel was hidden.
+# **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. The arguments `original`,
+# `reconstructed` and `hidden` have the same shape, and `hidden` is True where a pixel was hidden.
 #
 # <details><summary>Hint</summary>
 #
@@ -407,9 +412,9 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # %% [markdown]
 # ## Summary
 #
-# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that recognition
-# hardly suffers when three quarters of the patches are hidden. Beyond about nine tenths, fewer than half of the small test images of clothes are
-# recognised. Visible patches in a reconstruction are
+# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that a network
+# still recognised most of the test images of clothes with three quarters of the patches hidden. It recognised fewer than half of these images
+# with 95 % of the patches hidden. Visible patches in a reconstruction are
 # pasted from the original.
 #
 # ## Five questions
@@ -418,14 +423,15 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # <details><summary>Answer</summary>It sees the visible patches and their positions. It predicts the pixels of the hidden patches.</details>
 #
 # 2. How many of 49 patches are visible when 75 % are hidden?
-# <details><summary>Answer</summary>49 × 0.25 = 12.25, so 12.</details>
+# <details><summary>Answer</summary>49 × 0.25 = 12.25, so 12 patches are visible.</details>
 #
 # 3. Which pixels of a reconstruction are original?
-# <details><summary>Answer</summary>Those of the visible patches. The model is not trained to predict them, so its predictions there are useless.</details>
+# <details><summary>Answer</summary>The pixels of the visible patches. The model is not trained to predict visible patches, so they are
+# pasted from the original.</details>
 #
 # 4. Why is the task too easy if only 15 % of an image is hidden?
 # <details><summary>Answer</summary>Neighbouring patches look alike, so a model can average the visible neighbours
-# without knowing what the image shows.</details>
+# of a hidden patch. It need not learn what the image shows.</details>
 #
 # 5. Did the model need labels?
 # <details><summary>Answer</summary>No. Labels were used only for the measurement, in the nearest-neighbour vote.</details>

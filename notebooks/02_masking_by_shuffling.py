@@ -66,14 +66,15 @@ from minimae.model.patches import Pair, pair
 # An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. Which two? All pairs should be equally
 # likely. You could write the numbers on six cards, shuffle them, and keep the first two.
 #
-# A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by it. Take a pencil and do the same.
+# A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by this number. Take a pencil and
+# sort six patches in this way.
 #
 # | patch | 0 | 1 | 2 | 3 | 4 | 5 |
 # |---|---|---|---|---|---|---|
 # | noise | 0.35 | 0.20 | 0.81 | 0.94 | 0.08 | 0.57 |
 #
 # 1. **Sort.** Patch 4 has the smallest number; then come patches 1, 0, 5, 2, 3. The list 4, 1, 0, 5, 2, 3 is the *order*.
-# 2. **Cut.** The first two, 4 and 1, are *kept*. The other four, 0, 5, 2, 3, are *masked*.
+# 2. **Cut.** The first two patches, 4 and 1, are *kept*. The other four patches, 0, 5, 2, 3, are *masked*.
 # 3. **Put back.** For each patch, write down its index in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4,
 #    and so on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
 #
@@ -104,8 +105,8 @@ check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
 # For tensors, `argsort` computes both the order and restore.
-# It returns the indices that sort a list. Sort the noise, and you get the order. Sort the *order*,
-# 4, 1, 0, 5, 2, 3, and you get restore: its smallest number, 0, is at index 2, the next, 1, is at index 1, and so on.
+# It returns the indices that sort a list. Applied to the noise, `argsort` returns the order. Applied to the *order*, 4, 1, 0, 5, 2, 3, it returns
+# restore: the smallest number in the order, 0, is at index 2, the next number, 1, is at index 1, and so on.
 
 # %%
 noise = torch.tensor([0.35, 0.20, 0.81, 0.94, 0.08, 0.57])
@@ -122,9 +123,11 @@ print("order[restore]:", order[restore].tolist())
 plots.crossing_lines(noise.numpy(), 2)
 
 # %% [markdown]
-# *Figure 2.1: a permutation as crossing lines. Above: sort by the noise, and cut. Below: restore. Kept patches are blue.*
+# *Figure 2.1: a permutation as crossing lines. Upper half: the patches are sorted by the noise, and the list is cut. Lower half: restore puts the
+# patches back. Kept patches are blue.*
 #
-# The lower half of the figure is the mirror image of the upper half. That is what an **inverse** does: it undoes the sorting.
+# The lower half of the figure is the mirror image of the upper half. The lower half shows the **inverse** of the sort, the permutation that puts
+# every patch back.
 #
 # The next figure shows the same steps for a photograph of 16 patches, of which four are kept.
 
@@ -151,7 +154,7 @@ plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 # %% [markdown]
 # ## A mask is two lists
 #
-# A mask consists of two lists for each image of a batch: the kept patches `b k` and the masked patches `b m`. Both stay in the order of the
+# A mask consists of two lists for each image of a batch: the kept patches `b k` and the masked patches `b m`. Both lists stay in the order of the
 # shuffle. Everything else is computed from these two lists when it is needed.
 
 
@@ -191,7 +194,7 @@ class Mask:
 #
 # <details><summary>Hint</summary>
 #
-# `noise.argsort(dim=1)` sorts each row of `b n`. Then take two slices.
+# `noise.argsort(dim=1)` returns the order for each row of the noise `b n`. Then take two slices of the order.
 # </details>
 
 
@@ -237,7 +240,7 @@ mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_
 #
 # <details><summary>Hint</summary>
 #
-# `torch.gather(tokens, 1, …)` needs an index for every *number*, `b k d`: `index[:, :, None].expand(-1, -1, d)`. For a table,
+# `torch.gather(tokens, 1, …)` needs an index for every *number* of the result, `b k d`: `index[:, :, None].expand(-1, -1, d)`. For a table,
 # `tokens[index]` is enough.
 # </details>
 
@@ -312,24 +315,25 @@ assert torch.equal(take(torch.cat([visible, take(tokens, mask.masked)], dim=1), 
 plots.picture_table([list(row) for row in pictures], rows=("all patches", "masked", "kept"))
 
 # %% [markdown]
-# *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask, and each keeps 12 patches. Bottom
+# *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask and keeps 12 patches. Bottom
 # row: the content of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
 
 # %% [markdown]
 # ## How many are kept?
 #
-# 75 % of 196 patches are hidden, so 49 stay. But hiding 75 % of 18 would leave 4.5. The package rounds halves up, so `keep_count(18, 0.75)` is 5.
+# If 75 % of 196 patches are hidden, 49 patches stay visible. But hiding 75 % of 18 patches would leave 4.5.
+# The package rounds halves up, so `keep_count(18, 0.75)` is 5.
 #
-# Many programs use `int(n * (1 - ratio))` instead. At a ratio of 90 %, this goes wrong:
+# Many programs use `int(n * (1 - ratio))` instead. At a mask ratio of 90 %, this formula goes wrong:
 
 # %% tags=["nbval-check-output"]
 for n in (10, 100, 200):
     print(f"{n} patches, 90 % masked: n·(1 − ratio) = {n * (1 - 0.9)!r}, int: {int(n * (1 - 0.9))}, keep_count: {keep_count(n, 0.9)}")
 
 # %% [markdown]
-# Of ten patches, *none* is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds it down to 0.
-# There is no error, and the encoder is trained on nothing. At 75 % and the sizes of the paper,
-# both formulas agree: 49 of 196 (ViT-B and ViT-L) and 64 of 256
+# With `int`, *none* of ten patches is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds it down to 0.
+# No error is raised, and the encoder would be trained on nothing. At a mask ratio of 75 % and the sizes of the paper, both formulas agree:
+# 49 of 196 (ViT-B and ViT-L) and 64 of 256
 # (ViT-H). So the mistake appears only with other ratios or sizes. (The code of `keep_count` is in the appendix.)
 
 # %% [markdown]
@@ -339,7 +343,7 @@ for n in (10, 100, 200):
 # kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and computing time
 # is spent on the padding.
 #
-# How often are exactly 49 patches kept? **Guess: in what share of the images (in %)?**
+# How often are exactly 49 patches kept? **Guess the share of images with exactly 49 kept patches, in %.**
 
 # %%
 book.predict("coin-exact", 25,
@@ -350,10 +354,10 @@ exactly = math.comb(196, 49) * 0.25**49 * 0.75**147
 book.reveal("coin-exact", round(100 * exactly, 1), unit="% of the images keep exactly 49")
 
 # %% [markdown]
-# *Figure 2.4: your guess, and the share from the binomial distribution.*
+# *Figure 2.4: your guess, and the share of images that keep exactly 49 patches (from the binomial distribution).*
 #
-# Sorting gives an exact count without a loop and without padding, and every set of 49 patches is equally likely. This is *sampling
-# without replacement*. The paper describes it as "following a uniform distribution".
+# Sorting gives an exact count without a loop and without padding, and every set of 49 patches is equally likely. Choosing patches in this way is
+# called *sampling without replacement*. The paper describes its sampling as "following a uniform distribution".
 
 # %% [markdown]
 # ## Masks that can be repeated
@@ -390,12 +394,12 @@ plots.mask_table(
 # %% [markdown]
 # *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
 #
-# With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes if you change the batch size or the number of workers,
-# or if you stop and resume a run. After any of these changes, an experiment cannot be repeated exactly.
+# With `torch.rand`, image 7 gets a different mask in every batch. The mask can also change if you change the batch size or the number of workers,
+# or if you stop and resume a run without saving the state of the generator. If the masks change, an experiment cannot be repeated exactly.
 #
-# The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
-# function `uniforms` hashes them: it turns them into a number that looks random.
-# So the mask depends on the image and the epoch, and on nothing else that changes. The appendix
+# The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The function
+# `uniforms` hashes these integers: it turns them into a number that looks random. So, while a run lasts, a mask changes only with the sample id and
+# the epoch. The appendix
 # shows how the hash works.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -405,9 +409,10 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (Figure 6). Each of them sorts the patches, but by different numbers.
+# The paper compares three ways to choose the hidden patches (Figure 6). We implement each of the three as a sort of the patches, but by different
+# numbers.
 #
-# **Random** sorts the noise itself.
+# **Random** sorts the patches by the noise itself.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -516,11 +521,11 @@ for sampling in SAMPLERS:
 plots.how_often_kept(kept_by)
 
 # %% [markdown]
-# *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). Above each map: its smallest and largest share. By chance alone,
-# the shares of 95 of 100 patches should lie between 23.7 and 26.3 %.*
+# *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are written above
+# each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
 #
 # Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
-# the encoder sees a corner in about five out of six images, and the middle in about one out of fifty.
+# the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert kept_by["block, 75 %"][0, 0] > 75 and kept_by["block, 75 %"][7, 7] < 4
@@ -530,7 +535,7 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # ## Why so much?
 #
 # BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant. A hidden patch of fur
-# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network learns only to average.
+# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than averaging.
 #
 # How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with weights
 # 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the mean of the visible
@@ -556,7 +561,7 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 # %% [markdown]
 # The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4: 196 patches, as in the paper.
 # **Sketch the curve: the
-# error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.** 0 is perfect, 100 is the baseline.
+# error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.** An error of 0 is perfect, and 100 is the error of the baseline.
 
 # %%
 shares_hidden = [10, 25, 50, 75, 90, 95]
@@ -581,9 +586,9 @@ book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="
 # *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from the test parts of seven photographs, mask
 # seed 0).*
 #
-# With 10 % or 25 % hidden, averaging removes more than four fifths of the baseline's error, although it has learned nothing. At 75 % its
-# error is about twice as large as at 10 %, and then the curve rises steeply: averaging works less and less well. Next, compare
-# the three samplers.
+# With 10 % or 25 % of the patches hidden, averaging removes more than four fifths of the baseline's error, although this method has learned
+# nothing. With 75 % hidden, the error of averaging is about twice as large as with 10 %. Beyond 75 %, the curve rises steeply. Next, compare the
+# three samplers.
 
 # %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
@@ -596,7 +601,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 2.9: the same error for all three samplers. Below 75 %, grid keeps the whole lattice and some random patches.*
+# *Figure 2.9: the error of averaging for all three samplers. At mask ratios below 75 %, grid keeps the whole lattice and some random patches.*
 
 # %%
 some = [4, 19, 16]
@@ -610,9 +615,10 @@ cells = [[stage[i] for stage in stages] for i in some]
 plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "block 75 %", "averaged", "grid 75 %", "averaged"), width=9.2)
 
 # %% [markdown]
-# *Figure 2.10: three of the 140 crops with 75 % hidden, and then filled in by averaging. Visible patches are those of the original.*
+# *Figure 2.10: three of the 140 crops. Each sampler hides 75 % of the patches, and averaging fills them in. Visible patches are those of the
+# original.*
 #
-# Compare these errors with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
+# Compare the errors of Figure 2.9 with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
 #
 # | sampling | hidden | fine-tuned | linear probe |
 # |---|---|---|---|
@@ -621,21 +627,22 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # | block | 75 % | 82.8 | 63.9 |
 # | grid | 75 % | 84.0 | 66.0 |
 #
-# Grid is the easiest task at 75 %: every hidden patch has a visible neighbour, and averaging does well.
-# Yet both accuracies are lower than with random. Block at 75 % is very hard:
+# At 75 %, grid masks give the easiest task for averaging, because every hidden patch has a visible neighbour. Yet both accuracies are lower with
+# grid masks than with random masks. Block at 75 % is very hard:
 # large regions have no visible patch at all. Random at 75 % lies between the two in difficulty, and both its accuracies are the highest.
 #
 # The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because a harder task is not always
 # a worse one to train with. For averaging, block at 50 % is harder than random at 90 %, and yet training with block masks at 50 %
-# gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5 the
-# linear probe rises from 54.6 at 10 % to 73.5 at 75 %, and falls to 66.1 at 90 %. Chapter 11 repeats the paper's experiment on a small scale.
+# gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the linear probe rises from
+# 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats the paper's experiment on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
 # > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's sizes
-# > truncation gives the same 49 and 64. The two lists are enough, so the whole sequence of tokens is never shuffled. For blocks the paper only cites
-# > BEiT; our blocks are rectangles of at least 8 % of the patches (the last one trimmed) with aspect ratios between 0.3 and 1 / 0.3.
+# > truncation gives the same 49 and 64. The two lists of a `Mask` are enough, so the whole sequence of tokens is never shuffled. For block masks
+# > the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios between 0.3 and 1 / 0.3. The last
+# > rectangle is trimmed.
 
 # %% [markdown]
 # ## Your own mask
@@ -643,7 +650,7 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # Sometimes you want to choose yourself what is hidden: a face, or the left half. In that case,
 # give `user_mask` a zero (keep) or a one (remove) for each patch or each pixel. A patch is removed if *any* of its pixels is removed.
 # The function uses the zeros and ones as noise: the zeros come first, so their
-# patches are kept. It is folded, because most of its lines are error messages.
+# patches are kept. The code is folded, because most of its lines produce error messages.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -695,12 +702,13 @@ plots.pixels_to_patches(
 )
 
 # %% [markdown]
-# *Figure 2.11: from pixels to patches. If one pixel of a patch is removed, the whole patch is.*
+# *Figure 2.11: from pixels to patches. If one pixel of a patch is removed, the whole patch is removed.*
 
 # %% [markdown]
 # ## Where this lives
 #
-# The same functions, statement for statement, are in `minimae/model/masking.py`. The folded cell compares them with those of this chapter.
+# The class `Mask` and the masking functions of this chapter are in `minimae/model/masking.py`, statement for statement. The hash functions of the
+# appendix are in `minimae/random.py`. The folded cell checks that the package and this chapter produce the same masks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ids = torch.tensor([3, 1, 4, 1, 5, 926])
@@ -745,41 +753,41 @@ print("patches in the right position:", int(right.sum()), "of 49")
 plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back", "of these, right"), width=6.4)
 
 # %% [markdown]
-# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by the function above. Far right: only the patches
-# in the right position.*
+# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by `put_back`. Far right: only the patches in the
+# right position.*
 #
-# **What is wrong, why does the test not find it, and how do you fix it?** If you are stuck, draw the crossing lines of the four patches of the
-# test.
+# **What is wrong with `put_back`, why does the test not find the bug, and how do you fix it?** If you are stuck, draw the crossing lines for the
+# four patches of the test.
 #
 # <details><summary>Diagnosis</summary>
 #
-# `take(tokens, order)` shuffles a *second* time: it uses the order instead of its inverse. One `argsort` is missing:
-# `take(tokens, order.argsort(dim=1))`, which is `take(tokens, mask.restore)`.
+# `take(tokens, order)` shuffles a *second* time: it uses the order instead of its inverse. One `argsort` is missing. The right call is
+# `take(tokens, order.argsort(dim=1))`, which does the same as `take(tokens, mask.restore)`.
 #
-# The test swaps neighbours: the order is 1, 0, 3, 2. A swap undoes itself, so it is its own inverse, and the wrong function agrees with the
-# right one. Test
-# with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with many random ones.
+# The test swaps neighbours: the order is 1, 0, 3, 2. Swapping the same neighbours again undoes the swap. So this order is its own inverse, and the
+# wrong function agrees with the right one. Test with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with many random
+# permutations.
 #
-# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such
-# patches on average, regardless of the number of patches. Here there is one.
+# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such patches
+# on average, regardless of the number of patches. In Figure 2.12 there is one.
 # </details>
 #
-# The first example of this chapter shows the bug too. With the bug, the lower half of the figure repeats the upper half instead of mirroring it.
+# The first example of this chapter shows the bug too. In the next figure, the lower half repeats the upper half instead of mirroring it.
 
 # %% mystnb={"image": {"alt": "The three rows of Figure 2.1, but the lower lines repeat the pattern of the upper ones instead of mirroring it. The third row reads 2, 1, 4, 3, 0, 5; the three that are in the wrong position are orange."}}
 plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 
 # %% [markdown]
-# *Figure 2.13: the example of Figure 2.1, using the order instead of restore. Orange: in the wrong position. Patch 1 never moved, and patches 3 and
-# 5 swapped twice, so these three are right.*
+# *Figure 2.13: the example of Figure 2.1, with the order in place of restore. Orange patches are in the wrong position. Patch 1 never moved, and
+# patches 3 and 5 swapped twice, so these three are in the right position.*
 
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Four views.** With 75 % hidden, the model sees only a quarter
-# of an image. Make four masks so that each patch is visible in exactly one of them. The
-# noise is `b n`, with n a multiple of four. Sort the noise of each image once; the first mask keeps the patches with the smallest numbers, the
-# last one those with the largest.
+# **4 ★★★ Four views.** With 75 % of the patches hidden, the encoder sees only a quarter of an image.
+# Make four masks so that each patch is visible in exactly one of them. The
+# noise is `b n`, with n a multiple of four. Sort the noise of each image once. The first mask keeps the patches with the smallest numbers, the
+# second mask those with the next larger numbers, and so on.
 #
 # <details><summary>Hint</summary>
 #
@@ -811,39 +819,41 @@ check.ch02_four_views(solution_four_views)
 # ## Summary
 #
 # Random masking is a sort: give each patch a random number, sort, and keep the first `k`. The inverse of the sort, one more `argsort`,
-# puts everything back. All images keep the same number of patches, so a batch stays one tensor. This number is rounded,
+# puts everything back. All images of a batch keep the same number of patches, so a batch stays one tensor. The number of kept patches is rounded,
 # not truncated. The noise is a hash of (seed, purpose,
-# epoch, sample id, patch), so masks can be repeated. Block masks, grid masks and your own masks sort different numbers in the same way. So much is
-# hidden because images are redundant: if little is hidden, averaging the neighbours already does well.
+# epoch, sample id, patch), so masks can be repeated. For block masks, grid masks and your own masks, different numbers are sorted in the same way.
+# Most of an image is hidden because images are redundant: if little is hidden, averaging the neighbours already does well.
 #
 # ## Five questions
 #
 # 1. The order is 2, 0, 1. What is restore?
 # <details><summary>Answer</summary>1, 2, 0. Patch 0 is at index 1, patch 1 at index 2, patch 2 at index 0.</details>
 #
-# 2. How many of 18 patches stay visible at a ratio of 75 %, and how many with `int`?
-# <details><summary>Answer</summary>5, because 4.5 is rounded up; int keeps 4.</details>
+# 2. At a mask ratio of 75 %, how many of 18 patches does `keep_count` keep? How many patches would the formula with `int` keep?
+# <details><summary>Answer</summary>`keep_count` keeps 5, because 4.5 is rounded up. The formula with `int` keeps 4.</details>
 #
 # 3. Tossing a coin for each patch hides 75 % on average. Why is that not good enough?
 # <details><summary>Answer</summary>Images would keep different numbers of patches, but a batch is one tensor with one k.</details>
 #
-# 4. A run is stopped after epoch 30 and resumed. What must be saved so that its masks continue as if nothing had happened?
-# <details><summary>Answer</summary>The seed and the epoch. No state of a generator is needed: the noise is computed from its address.</details>
+# 4. A run is stopped after epoch 30 and resumed. What must be saved so that the resumed run gets the same masks as a run without the stop?
+# <details><summary>Answer</summary>The seed and the epoch must be saved. No state of a generator is needed, because the noise is computed from its
+# address.</details>
 #
 # 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
-# <details><summary>Answer</summary>Averaging the neighbours already does well, so a network probably learns less. In Table 1f the linear probe
+# <details><summary>Answer</summary>With grid masks, averaging the neighbours already does well, so a network probably learns less. In Table 1f of
+# the paper, the linear probe
 # reaches 66.0 with grid masks, and 73.5 with random masks.</details>
 #
-# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). There you build the network that reads the kept patches, and add a
-# position to each of them.
+# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). In chapter 03 you build the blocks of the network that reads the kept patches,
+# and add a position to each patch.
 
 # %% [markdown]
 # ## Appendix
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) First, the inner `round` removes
-# the floating-point error. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count` rounds, the inner
+# `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -870,9 +880,9 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Two operations, repeated, are enough: combine the upper bits of a
-# 64-bit number with the lower ones (shift, exclusive or), then multiply by a large odd number, so that low bits change the high ones.
-# The constants are those of SplitMix64, a well-tested generator.
+# A **hash** is a function that turns an address into a number that looks random. Two repeated operations are enough. The first operation combines
+# the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a large odd number, so that low
+# bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
 
 
 # %% tags=["package:minimae.random"]
@@ -920,7 +930,8 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 
 # %% [markdown]
 # `uniforms` uses the upper 24 bits, because a float32 holds 24. **Half precision** would hold fewer: between 0.5 and 1, float16 has 1,024
-# different numbers and bfloat16 only 128. Among 196 patches some numbers would then be equal, and their order would not be random. That is
+# different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and the order of patches with equal
+# numbers would not be random. That is
 # why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise is also *drawn* in float32.)
 #
 # Is every patch kept equally often? The folded cell checks this over 20,000 images of one epoch, and over 20,000 epochs of one image.

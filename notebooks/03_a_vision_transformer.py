@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 03 · A vision transformer
 #
-# **The promise.** You write attention and a transformer block yourself, find out that they ignore the order of their input, and give
-# every patch a position so that order matters.
+# **The promise.** You write attention and a transformer block yourself, find out that they ignore the order of their tokens, and give every patch a
+# position so that its place in the image matters.
 #
 # Minutes: 30. Needs: chapters 01 and 02.
 #
@@ -22,7 +22,7 @@
 #
 # - compute attention for three tokens on paper;
 # - split the channels into heads with one einops string;
-# - say what happens to the output when the tokens are shuffled, and why the whole book depends on it;
+# - say what happens to the output when the tokens are shuffled, and why masking depends on this property;
 # - read a position similarity map, and say which half of the channels encodes the column;
 # - resize positions for an image of a different size.
 
@@ -90,7 +90,7 @@ book.predict("asks-for-nothing", 0,
 # 0). Softmax
 # takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 + ¼·8 = 3.
 #
-# Row 1: (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. Row 2: (0, 0, 0) → (1, 1, 1) → ⅓ each → 4.
+# The same steps for row 1 give (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. For row 2 they give (0, 0, 0) → (1, 1, 1) → ⅓ each → 4.
 
 # %%
 scores = q @ k.T / math.sqrt(4)
@@ -112,8 +112,8 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 # %% [markdown]
 # *Figure 3.2: the attention weights. Rows are queries and columns are keys. Each row sums to 1.*
 #
-# **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e` (the next section explains
-# heads). Write the three lines of code again for these
+# **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e`, where `t` is the number of tokens (the next section
+# explains heads). Write the three lines of code again for these
 # shapes, without PyTorch's `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
@@ -144,8 +144,8 @@ def solution_attend(q, k, v):
 check.ch03_attend(solution_attend)
 
 # %% [markdown]
-# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. Its fused kernels return the same numbers without ever
-# storing the `t` × `t` weights, which need most of the memory when there are many tokens.
+# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. The fused kernels of this function return the same numbers, up to
+# rounding, without ever storing the `t` × `t` weights. With many tokens, these weights would need most of the memory.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
@@ -162,13 +162,13 @@ token = rearrange(torch.arange(6), "d -> 1 1 d")
 print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[0].tolist())
 
 # %% [markdown]
-# In `(heads e)` the numbers of one head lie side by side, so head 0 takes the first three. After the reshape, `heads` stands next to `b`:
-# both are axes along which nothing is mixed.
+# In `(heads e)` the numbers of one head lie side by side, so head 0 takes the first three. After the reshape, `heads` stands next to `b`, and
+# attention mixes nothing along these two axes.
 #
 # **2 ★★ Your attention layer.** Write `forward`. One linear layer computes the queries, keys and values of all heads at once.
-# Its output has the layout `(three heads e)`: first all queries, then all keys, then all values. Split it, apply
+# Its output has the layout `(three heads e)`: first all queries, then all keys, then all values. Split this output, apply
 # `F.scaled_dot_product_attention`, join the heads again, and apply the last linear layer. (Your `attend` works here too, but
-# chapter 07 uses your layer again, and there `attend` is not defined.)
+# chapter 07 uses your layer again, and `attend` is not defined in that chapter.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -213,7 +213,7 @@ class solution_MyAttention(MyAttention):
 check.ch03_attention(solution_MyAttention)
 
 # %% [markdown]
-# The package's version is folded below. It has one more argument, `queries`, which saves work in the decoder: chapter 05 explains it.
+# The package's version is folded below. It has one more argument, `queries`, which saves work in the decoder. Chapter 05 explains this argument.
 # The method `weights` returns the attention weights, for figures.
 
 
@@ -259,8 +259,9 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # %% [markdown]
 # ## Shuffle in, shuffle out
 #
-# The whole book depends on the answer to the next question. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Give them to an
-# attention layer, first in order and then shuffled as in chapter 02. The layer, `plain`, is a new one from the package with random weights. What
+# Masking depends on the answer to the question that follows. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Give these tokens to
+# an attention layer, first in image order and then shuffled as in chapter 02.
+# The layer, `plain`, is a new one from the package with random weights. What
 # comes out for the shuffled tokens?
 
 # %%
@@ -310,12 +311,13 @@ plots.matrices(
 # *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffled with seed 0).
 # All three maps share one colour scale; brighter is larger.*
 #
-# This property is called **permutation equivariance**. It has two consequences.
+# If the tokens are shuffled, the outputs are shuffled in the same way. This property is called **permutation equivariance**. It has two
+# consequences.
 #
-# - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention does not depend on the
-#   *number* of tokens either, so chapter 04 can simply drop the hidden ones.
+# - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention also works with any *number* of
+#   tokens, so chapter 04 can simply drop the hidden tokens.
 # - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. So the model needs the
-#   position of each patch; a section below adds it.
+#   position of each patch. The section "A position for every patch" adds these positions.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(sorted_back, table, atol=1e-6)
@@ -323,8 +325,9 @@ assert torch.allclose(sorted_back, table, atol=1e-6)
 # %% [markdown]
 # ## A block
 #
-# Attention mixes information *between* tokens. The second half of a block, the MLP, works on each token separately: a linear layer that makes the
-# token four times as wide, a nonlinearity (GELU), and a linear layer that restores the width.
+# A transformer block has two halves. The first half, attention, mixes information *between* tokens. The second half, the MLP, works on each token
+# separately. It consists of a linear layer that makes the token four times as wide, a nonlinearity (GELU), and a linear layer that restores the
+# width.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -343,11 +346,11 @@ class MLP(nn.Module):
 # %% [markdown]
 # Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
 # Each half first normalises every token to mean 0 and variance 1, and then applies a learned scale and shift (LayerNorm).
-# The norm belongs to the added part (the *branch*), and the sum itself
-# is not normalised. This is called *pre-norm*.
+# The norm belongs to the added part (the *branch*), and the sum itself is not normalised. This arrangement is called *pre-norm*.
 #
-# Deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For the other
-# samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses it for fine-tuning, not for pre-training.
+# Many deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For the other
+# samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses drop path for fine-tuning, not for
+# pre-training.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -368,7 +371,8 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
 #
 # <details><summary>Hint</summary>
 #
-# Two lines: `x = x + drop_path(…, self.drop, self.training)`, once with `self.attention(self.norm1(x))`, and once with the MLP and its norm.
+# Write the line `x = x + drop_path(…, self.drop, self.training)` twice: first with `self.attention(self.norm1(x))`, and then with the MLP and its
+# norm.
 # </details>
 
 
@@ -451,8 +455,8 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 # %% [markdown]
 # ### Initial weights
 #
-# How large should random weights be? Each output of a layer is a sum of many products, so large weights make the sums grow from layer to
-# layer. **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations
+# How large should random weights be? Each output of a layer is a sum of many products, so large weights can make the sums grow from layer to layer.
+# **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations
 # and gradients about the same in every layer. Biases start at 0. The paper uses Xavier initialisation too (Appendix A.1).
 
 
@@ -506,8 +510,8 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # %% [markdown]
 # ## A position for every patch
 #
-# Attention ignores the order of the tokens, so each token must carry its position. We add to each token a vector that depends only on where
-# its patch is. Which vector? A single number 0, 1, 2, … would make the vectors of the last patches much larger than those of the
+# Attention ignores the order of the tokens, so each token must carry the position of its patch. We add to each token a vector that depends only on
+# this position. Which vector? A single number 0, 1, 2, … would make the vectors of the last patches much larger than those of the
 # first. Instead, use the hands of
 # many clocks: the first turns quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and
 # 1. All hands together identify the position.
@@ -523,8 +527,8 @@ def sincos_1d(coordinates: Tensor, d: int) -> Tensor:
 
 # %% [markdown]
 # For `d = 4` there are two frequencies (speeds of the
-# hands), 1 and 10000^(−½) = 1/100. Coordinate 0 has sines (0, 0) and cosines (1, 1). Coordinate 2 has
-# (sin 2, sin 0.02, cos 2, cos 0.02).
+# hands), 1 and 10000^(−½) = 1/100. A *coordinate* is the index of a row or of a column. For coordinate 0, the sines are (0, 0) and the cosines
+# (1, 1). For coordinate 2, the whole vector is (sin 2, sin 0.02, cos 2, cos 0.02).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 by_hand = torch.tensor([[0, 0, 1, 1], [math.sin(2), math.sin(0.02), math.cos(2), math.cos(0.02)]], dtype=torch.float64)
@@ -546,7 +550,7 @@ plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 # <details><summary>Hint</summary>
 #
 # In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches.
-# `repeat(columns, "w d -> (h w) d", h=h)` repeats the first pattern; for the second, use `"h d -> (h w) d"`.
+# For the columns, use `repeat(columns, "w d -> (h w) d", h=h)`. For the rows, use the string `"h d -> (h w) d"`.
 # </details>
 
 
@@ -613,7 +617,7 @@ assert torch.allclose(similarity.diagonal(), torch.full((49,), 48.0), atol=1e-4)
 assert torch.allclose(similarity[0, 8], similarity[16, 24], atol=1e-4)  # both: one down, one to the right
 
 # %% [markdown]
-# Take the patch in row 2, column 5. Which patches are similar to it if you use **only the first half of the channels**?
+# Take the patch in row 2, column 5. Which patches have a similar position if you use **only the first half of the channels**?
 
 # %%
 book.predict("first-half", "a bright row",
@@ -623,9 +627,11 @@ book.predict("first-half", "a bright row",
 book.reveal("first-half", "a bright column")
 
 # %% [markdown]
-# *Figure 3.7: your choice and the answer. The first half encodes the column, so all patches of one column have the same first half.*
+# *Figure 3.7: your choice and the answer. The first half of the channels encodes the column, so all patches of one column have the same numbers
+# there.*
 #
-# Many implementations put the row first. Weights that were trained with one order do not work with the other, but no error is raised.
+# Many implementations put the row first. Weights that were trained with one order get wrong positions in code that uses the other order, and no
+# error is raised.
 
 
 # %%
@@ -644,7 +650,7 @@ plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map ha
 # %% [markdown]
 # *Figure 3.8: position similarity of one patch. A bright column and a bright row add up to a soft spot at the patch itself.*
 #
-# Figure 3.9 shows the same for all 49 patches. Before training, the model has no other information about where each patch is.
+# Figure 3.9 shows the map with both halves for all 49 patches. Before training, these positions are the only information about where each patch is.
 
 # %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each map there is a bright, soft spot at the position of the map itself: top left in the first, bottom right in the last."}}
 plots.every_similarity(similarity.numpy(), (7, 7))
@@ -653,14 +659,14 @@ plots.every_similarity(similarity.numpy(), (7, 7))
 # *Figure 3.9: one map for each patch, arranged like the patches. The brightest spot of each map is at its own patch (one colour scale for all, 35 to 48).*
 #
 # > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
-# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction; the
+# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The
 # > order, column first, is that of the MAE authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
 # > maps for *learned* positions, and they look much like ours. This book uses the same positions as the paper.
 
 # %% [markdown]
 # ## An image of another size
 #
-# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. Which positions should it use? A new table,
+# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. Which positions should the model use? A new table,
 # `sincos_2d(96, (14, 14))`, would give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6,
 # and row 6 was the bottom edge. It is better to stretch the old table over the new image, so that the middle stays the middle. So treat the
 # table as an image with `d` channels, and resize it in both directions (bicubic interpolation).
@@ -684,8 +690,8 @@ fine = resize_positions(table, (7, 7), (14, 14))
 print(tuple(table.shape), "→", tuple(wide.shape), "and", tuple(fine.shape), "· class row kept:", torch.equal(fine[0], table[0]))
 
 # %% [markdown]
-# To test this, compare a resized position with the *old* table. The position of the patch in row 7, column 7 of the 14 × 14 grid
-# should be most similar to that of the middle patch of the old grid.
+# To test the resizing, compare a resized position with the *old* table. The position of the patch in row 7, column 7 of the 14 × 14 grid
+# should be most similar to the position of the middle patch of the old grid.
 
 # %%
 fresh = sincos_2d(96, (14, 14))
@@ -700,8 +706,9 @@ maps = {
 plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3, 3), (3, 3)], label="similarity with old positions")
 
 # %% [markdown]
-# *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle): that of the old middle patch, and
-# two for a middle patch of the larger image. A resized position points to the middle, and a position from a new table points to the bottom right.*
+# *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle). Left: the position of the old middle
+# patch. Middle and right: two positions for a middle patch of the larger image. The resized position is most similar to the old middle, and the
+# position from the new table is most similar to the old bottom right corner.*
 #
 # > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
 # > 3). The grid then has 32 × 32 patches, but the
@@ -714,8 +721,8 @@ assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"
 # %% [markdown]
 # ## Where this lives
 #
-# These functions and classes are in `minimae/model/positions.py` and `minimae/model/vit.py`, statement for statement. The folded cell
-# compares them with yours.
+# The functions and classes of this chapter are in `minimae/model/positions.py` and `minimae/model/vit.py`, statement for statement. The folded cell
+# compares the results of the package with those of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(table, positions.sincos_2d(96, (7, 7)))
@@ -725,7 +732,7 @@ package_block.load_state_dict(block.state_dict())
 assert torch.allclose(package_block(x), block(x), atol=1e-6)
 
 # %% [markdown]
-# The names of the parameters are the same too, so your block can load *trained* weights. Here are those of the fourth block of
+# The names of the parameters are the same too, so your block can load *trained* weights. The next cell loads the weights of the fourth block of
 # `fashion-nano`, the model of chapter 00. The tokens that enter this block are computed by the package's encoder, which is the subject of
 # the next chapter.
 
@@ -757,15 +764,15 @@ plots.attention_maps(rows, ["query", "head 1", "head 2", "head 3"])
 
 # %% [markdown]
 # *Figure 3.11: attention of one patch (framed) in block 4 of `fashion-nano`, on whole test photographs of Fashion-MNIST; each row has its
-# own scale. A patch of one trouser leg attends to the other leg more than to its own. A patch of the heel attends to the sole. The model
-# was trained only to reconstruct, and learned this on the way. Chapter 08 returns to these maps, and to how little they prove.*
+# own scale. A patch of one trouser leg attends to the other leg more than to its own. A patch of the heel attends to the sole. The model was
+# trained only to reconstruct images, without labels of legs or soles. Chapter 08 returns to such maps, and to how little they prove.*
 
 # %% [markdown]
 # ## Break-it lab: wrong positions
 #
 # A colleague has sped up the first step of the model: "Shuffle first, add positions later, drop the hidden tokens at the end. That saves a
 # step." All shapes
-# are right, and the loss falls. But it stops falling early, and the reconstructions are blotches. Here is the function.
+# are right, and the loss falls. But the loss stops falling early, and the reconstructions are blotches. Here is the colleague's function.
 
 # %%
 project = nn.Linear(16, 96)
@@ -779,8 +786,8 @@ def embed_fast(patches, mask):
 
 
 # %% [markdown]
-# Which position did each token get? Subtract its projected patch: what remains is the position vector. Compare it with the 49 rows of the
-# table, and take the most similar one.
+# Which position did each token get? Subtract the projected patch from the token: what remains is the position vector. Compare this vector with the
+# 49 patch rows of the table, and take the most similar row.
 
 
 # %%
@@ -800,15 +807,15 @@ def embed(patches, mask):
 plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_fast)}, (7, 7))
 
 # %% [markdown]
-# *Figure 3.12: dots are visible patches; arrows point to the position that their token carries (seed 0).*
+# *Figure 3.12: dots are visible patches. Each arrow leads from a patch to the position that its token carries, if that position is wrong (seed 0).*
 #
 # What is wrong? Why do all arrows end in the top two rows? And why does the loss fall at all?
 #
 # <details><summary>Diagnosis</summary>
 #
 # Positions are added *after* the shuffle. So the first visible token gets the position of patch 0, the second that of patch 1, and so on.
-# The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle
-# put it, which is random and different for every image. To the model, the image is a bag of patches again.
+# The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle put the
+# patch, which is random and different for every image. To the model, the image is a bag of patches again.
 #
 # The loss still falls, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its
 # kind. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
@@ -884,9 +891,12 @@ check.ch03_move(solution_move)
 # %% [markdown]
 # ## Summary
 #
-# Attention compares queries with keys and averages values; heads are a reshape. A block adds two corrections to each token: one from all
-# tokens (attention), one from the token alone (MLP). All of this is permutation equivariant: shuffled tokens give shuffled outputs. So every token
-# must carry its position, a vector of clock hands, with the column in the first half and the row in the second. For an image of a different size,
+# Attention compares queries with keys and averages values. Heads are a reshape of the channels.
+# A block adds two corrections to each token: one from all
+# tokens (attention), one from the token alone (MLP). A block is permutation equivariant: if the tokens are shuffled, the outputs are shuffled in
+# the same way. So every token
+# must carry the position of its patch: a vector of sines and cosines, with the column in the first half and the row in the second.
+# For an image of a different size,
 # the table of positions is resized.
 #
 # ## Five questions
@@ -895,7 +905,7 @@ check.ch03_move(solution_move)
 # <details><summary>Answer</summary>The mean of all values: equal scores give equal weights.</details>
 #
 # 2. Why are the scores divided by √e?
-# <details><summary>Answer</summary>The dot product of two random vectors of e numbers grows like √e. Without the division, for large e, softmax would put nearly all the weight on one token, and its gradient would almost vanish.</details>
+# <details><summary>Answer</summary>The typical size of the dot product of two random vectors of e numbers grows like √e. Without the division, for large e, softmax would put nearly all the weight on one token, and its gradient would almost vanish.</details>
 #
 # 3. Tokens are shuffled before a block and sorted back after it. What has changed?
 # <details><summary>Answer</summary>Nothing, up to rounding: the block is permutation equivariant.</details>
@@ -903,8 +913,8 @@ check.ch03_move(solution_move)
 # 4. How do the positions of two patches in the same row differ?
 # <details><summary>Answer</summary>Only in the first half of the channels, which encodes the column.</details>
 #
-# 5. The grid is twice as fine. Why not compute a larger table of positions?
-# <details><summary>Answer</summary>Then the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
+# 5. A trained model gets an image with a grid twice as fine. Why not compute a larger table of positions?
+# <details><summary>Answer</summary>In a larger table, the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
 #
-# Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Tokens may be left out, and their order does not matter. So we leave
-# out three quarters.
+# Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Tokens may be left out, and the order of the tokens does not matter. So
+# chapter 04 leaves out three quarters of them.

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 04 · Encode only what you see
 #
-# **The promise.** You write the paper's encoder, which never sees a hidden patch, and find out how much work this saves: first by counting
-# operations, then with a clock.
+# **The promise.** You write the paper's encoder, which never sees a hidden patch. Then you find out how much work it saves to leave the hidden patches
+# out, first by counting operations and then with a clock.
 #
 # Minutes: 20. Needs: chapters 01 to 03.
 #
@@ -81,8 +81,8 @@ def project(patches):
 
 
 # %% [markdown]
-# By hand: the value of patch 4 is 5, and its position is (0, 50). The value of patch 1 is 2, and its position is
-# (0, 20). So the tokens must be (5, 50) and (2, 20).
+# First compute the tokens by hand. Patches are numbered from 0, so patch 4 has the value 5 and the position (0, 50). Patch 1 has the value 2
+# and the position (0, 20). So the tokens must be (5, 50) and (2, 20).
 
 # %% tags=["nbval-check-output"]
 visible = project(take(patches, keep)) + take(positions, keep)
@@ -97,12 +97,12 @@ print(tuple(visible.shape), visible[0].tolist())
 #
 # One more token goes into the encoder. It belongs to no patch. It is a learned vector, which is the same for every image before
 # the first block. In the blocks, it collects information from all other tokens.
-# It is called the **class token**, because a classifier can use its output. It has no place in
+# It is called the **class token**, because a classifier can use its output. The class token has no place in
 # the image, so its position is a row of zeros.
 #
 # The class token is added **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
 # patches. With `k` visible patches,
-# the encoder works on `t = 1 + k` tokens. Here `t` is 1 + 12, because 12 of the 49 patches are visible.
+# the encoder works on `t = 1 + k` tokens. In the next example, 12 of the 49 patches of a photograph are visible, so `t` is 1 + 12 = 13.
 
 # %%
 clothes = data.load("fashion", "test")
@@ -122,7 +122,7 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 #
 # **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
 # class token in front. If `mask` is None, nothing is hidden, and all patches are encoded in image order. (After pre-training, the encoder
-# is used this way.) `forward` is given: it runs the blocks.
+# is used without a mask.) `forward` is given: it calls `embed`, then runs the blocks and the last norm.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -178,9 +178,10 @@ class solution_MyEncoder(MyEncoder):
 check.ch04_encoder(solution_MyEncoder)
 
 # %% [markdown]
-# The package's version is folded below. It has three additions. It resizes the positions for images of a different size. `features` returns the
-# tokens after every block, for figures and probes. And `mask_tokens=True` adds a token for each hidden patch: one learned vector, the same
-# for all, plus the position of the patch. Such tokens are called mask tokens; we use this option below, to measure what they cost.
+# The package's version is folded below. Three of its additions matter in this chapter or later. It resizes the positions for images of a
+# different size. `features` returns the tokens after every block, for figures and probes. And `mask_tokens=True` adds a token for each hidden
+# patch: one learned vector, the same for all hidden patches, plus the position of the patch. Such tokens are called mask tokens. We use
+# `mask_tokens=True` below to measure what mask tokens cost.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -306,7 +307,7 @@ plots.place_maps(
 
 # %% [markdown]
 # *Figure 4.2: left, the visible patches; right, the influence of each patch on the latent (untrained nano encoder, weights of seed 0). Hidden
-# patches have an influence of exactly zero. The lab at the end uses this figure again.*
+# patches have an influence of exactly zero. The break-it lab at the end repeats this test with a faulty encoder.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).all()
@@ -315,8 +316,8 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # ## What it saves, on paper
 #
 # The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, only 49 patches are encoded. With the
-# class token, that is 50 tokens instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens. **What
-# percentage of the operations for the whole image does a block of ViT-L then need?**
+# class token, the encoder gets 50 tokens instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens.
+# **How many operations does a block of ViT-L need for 50 tokens, in percent of those for 197 tokens?**
 
 # %%
 book.predict("quarter", 6,
@@ -333,7 +334,7 @@ book.predict("quarter", 6,
 # | output | 1 of d × d | 2·t·d² |
 # | MLP | d × 4d and 4d × d | 16·t·d² |
 # | scores q·k | t × t dot products of length d (all heads together) | 2·t²·d |
-# | weighted means of the values | the same again | 2·t²·d |
+# | weighted means of the values | t × t weights times t vectors of length d (all heads together) | 2·t²·d |
 #
 # Together that is **24·t·d² + 4·t²·d**. Norms, softmax and GELU cost little and are left out. For t = 2 and d = 1 the sum is 48 + 16 = 64.
 
@@ -346,7 +347,7 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
 
 # %% [markdown]
 # (`queries` is for the last block of the decoder; see chapter 05.) PyTorch can count the operations while the block runs. The folded cell checks
-# that the two counts are equal.
+# that PyTorch's count equals the result of `block_flops`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 layers, x = vit.Block(96, heads=3), torch.randn(1, 13, 96)
@@ -386,8 +387,9 @@ book.reveal("quarter", round(100 * block_flops(50, 1024) / block_flops(197, 1024
 # %% [markdown]
 # *Figure 4.3: your guess and the computed share.*
 #
-# A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the t² part is quadratic, and its share is
-# 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024) that is 197 / 6341 = 3 %. The other 97 % are linear in t.
+# A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic in t. Its share
+# is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or about 3 %. The other 97 % of the
+# operations are linear in t.
 
 # %%
 counts = [2**i for i in range(4, 17)]
@@ -427,12 +429,13 @@ check.ch04_tokens_for_share(solution_tokens_for_share)
 # %% [markdown]
 # ### Mask tokens in the encoder
 #
-# There is another way to hide patches: the language model BERT replaces hidden words with a **mask token**, one learned vector, and BEiT does
-# the same for images. The encoder then works on all 197 tokens. The paper measured this variant too. What does it cost?
+# There is another way to hide patches. The language model BERT replaces hidden words with a **mask token**, one learned vector. The image
+# model BEiT replaces hidden patches in this way. The encoder then works on all 197 tokens. The MAE paper measured this variant too. What does
+# the variant cost?
 #
 # The encoder alone becomes about four times as expensive. But the whole model also has a decoder (chapter 05), which sees all tokens in any case.
-# The model also has a projection of the patches, and two small linear layers around the decoder. **By what factor does a forward pass of the
-# whole model become more expensive, for ViT-L with 75 % masked?**
+# The model also has a projection of the patches, and two small linear layers around the decoder. **By what factor do mask
+# tokens in the encoder make a forward pass of the whole model more expensive, for ViT-L with 75 % masked?**
 
 # %%
 book.predict(
@@ -441,8 +444,9 @@ book.predict(
 
 # %% [markdown]
 # `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, all patches are projected and predicted, as
-# the paper describes. Without it, the function counts what this package computes, which is less: it projects only the visible patches,
-# predicts only the hidden ones, and, in the last block of the decoder, skips the queries whose outputs are not used. The loss is the same.
+# the paper describes. Without `paper=True`, `flops` counts what the package computes. The package computes less: it projects only the
+# visible patches and predicts only the hidden ones. In the last block of the decoder, it also skips the queries whose outputs are not used. The
+# loss is the same.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -494,7 +498,8 @@ factor = large[1] / large[0]
 book.reveal("mask-tokens-cost", round(factor, 2), unit="times")
 
 # %% [markdown]
-# *Figure 4.5: your guess and the computed factor. The decoder costs the same in both cases, so the factor is less than four.*
+# *Figure 4.5: your guess and the computed factor. The blocks of the decoder cost the same with and without mask tokens in the encoder, so the
+# factor is less than four.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 3.2 < factor < 3.3 and round(factor, 2) == 3.23
@@ -515,26 +520,27 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 
 # %% [markdown]
 # *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving. The paper calls the decoder
-# lightweight, and per token it is. But it sees four times as many tokens as an encoder without mask tokens, so for ViT-B it does more work
-# than this encoder.*
+# lightweight, which is true per token. But the decoder sees about four times as many tokens as an encoder without mask tokens. So for ViT-B,
+# the decoder does more work than an encoder without mask tokens.*
 #
 # > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations.
-# > Without them, the accuracies are 84.9 % and **73.5 %**. The paper calls these operations the training FLOPs, and does not say how it counts them.
-# > Our factor of 3.23 includes all matrix products of a forward pass; for a training step it is also 3.23.
+# > Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper calls these operations the training FLOPs, and does not say how it
+# > counts them. Our factor of 3.23 includes all matrix products of a forward pass. For a training step, our factor is also 3.23.
 # > **Our deviation.** The package computes less than the paper describes (see above), with the same loss.
 #
-# So mask tokens make the encoder more expensive *and worse*. The paper gives the reason. In pre-training, three quarters of the tokens are mask
-# tokens; later, real images have none. The encoder is trained on one kind of input and used on another. Without mask tokens, it sees real
-# patches in both cases.
+# So mask tokens make the encoder more expensive *and worse*. The paper gives a reason for the lower accuracy. In pre-training, about three
+# quarters of the encoder's tokens are mask tokens. After pre-training, the encoder gets complete images, which have no mask tokens. So the encoder
+# is trained on one kind of input and used on another. Without mask tokens, the encoder gets real patches both in pre-training and
+# afterwards.
 
 # %% [markdown]
 # ## What it saves, by the clock
 #
 # Counted operations are not seconds. Processors handle small matrices inefficiently, and reading memory takes time too. So we measure the time of
-# an encoder of the *small* width (384) with three blocks, on images of 56 × 56 pixels with patches of 4 × 4, so n = 196 as in the paper.
+# an encoder of the *small* width (384) with three blocks. The images have 56 × 56 pixels and the patches 4 × 4 pixels, so n = 196 as in the paper.
 #
 # Timing needs care, because other programs on the machine disturb it. Each setting is timed ten times. The settings take turns, so that a
-# slow moment does not hit only one of them. The fastest run counts: it was disturbed least.
+# slow moment does not hit only one of them. We use the fastest run of each setting, because it was disturbed least.
 
 # %%
 clocked = size("small", depth=3, patch=4, image=56)
@@ -576,13 +582,14 @@ plots.time_against_tokens(kept, measured, operations, mark=49)
 # %% [markdown]
 # *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2 random
 # images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
-# operations. The times will differ on your machine; the curves will look much the same.*
+# operations. The times will differ on your machine, but the curves should look similar.*
 #
-# With mask tokens, the time does not depend on how much is hidden: it is always about that of the whole image. Without them, the time
-# falls with the number of kept patches, as the counted operations do.
+# With mask tokens, the time hardly depends on how much is hidden: it stays close to the time for the whole image. Without mask tokens, both the
+# time and the counted operations fall when fewer patches are kept.
 #
-# > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without (a
-# > factor of 2.8). The paper measures training of the whole model. We measure the encoder's forward pass alone, so our factor is larger.
+# > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without
+# > mask tokens (a factor of 2.8). Our factor at 49 kept patches (Figure 4.7) is larger. One reason is that the paper measures training of the
+# > whole model, and we measure the encoder's forward pass alone.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1.5 * measured["visible only"][1]
@@ -591,7 +598,7 @@ assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1
 # ## Where this lives
 #
 # `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`. Their code is the
-# same as in the folded cells above, statement for statement. The folded cell compares the package with the code of this chapter.
+# same as in the cells above, statement for statement. The folded cell below compares the package with the code of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = vit.Encoder(size("nano"))
@@ -607,7 +614,7 @@ assert block_flops(50, 1024) == sizes.block_flops(50, 1024)
 #
 # A colleague puts the class token in front *before* the masking, "because then all tokens are made in one place". The class token must not
 # be masked, so its index, 0, is added to the indices that are kept.
-# Thirteen tokens come out, as they should, and the loss falls. But the reconstructions
+# The encoder returns thirteen tokens, as it should, and in training the loss falls. But the reconstructions
 # are poor.
 
 
@@ -644,10 +651,10 @@ plots.place_maps(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The pattern has moved by one patch to the left, and from the left edge to the end of the row above. With the class token in front, patch
-# `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index selects the patch *before* the intended one. The encoder sees
-# hidden patches and misses visible ones, and the decoder adds a wrong position to each visible token. If patch 0 is kept, the class token is even
-# taken twice.
+# The pattern has moved by one patch to the left. A patch at the left edge has moved to the end of the row above. With the class token in front, patch
+# `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index from 1 on selects the patch *before* the intended
+# one. If patch 0 is kept, its index selects the class token, which is then taken twice. So the encoder sees hidden patches and misses visible
+# ones, and the decoder adds a wrong position to each visible token.
 #
 # The shapes are right: 1 + 12 tokens. The fix is `mask.keep + 1` for the patches. It is better to mask first and to add the class token
 # afterwards, because then no index needs correcting.
@@ -700,9 +707,10 @@ check.ch04_leaks(solution_leaks)
 # ## Summary
 #
 # The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
-# tokens. Hidden patches cannot influence it. At the paper's image size a block is almost linear in t, so a quarter of the tokens needs
-# about a quarter of the operations, and the time falls with the operations. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as
-# expensive. They also make the features worse; according to the paper, the reason is that real images contain no mask tokens.
+# tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so a quarter of the
+# tokens needs about a quarter of the operations. In our measurement, the time falls with the number of operations.
+# Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive. They also make the features worse. According to the paper, the
+# reason is that real images contain no mask tokens.
 #
 # ## Five questions
 #
@@ -710,13 +718,15 @@ check.ch04_leaks(solution_leaks)
 # <details><summary>Answer</summary>50: 49 of 196 patches, and the class token.</details>
 #
 # 2. Why is the class token added after the masking?
-# <details><summary>Answer</summary>Then it can never be masked, and the indices of the mask are indices of patches, with no shift by one.</details>
+# <details><summary>Answer</summary>The class token can then never be masked, and the indices of the mask are indices of patches, with
+# no shift by one.</details>
 #
-# 3. Attention is quadratic. Why does a quarter of the tokens need more than a sixteenth of the work?
+# 3. The cost of attention is quadratic in the number of tokens. Why does a quarter of the tokens need more than a sixteenth of the work?
 # <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The d × d matrices work on each token separately.</details>
 #
-# 4. With mask tokens the encoder sees about four times as many tokens. Why does a forward pass of ViT-L cost only 3.23 times as much?
-# <details><summary>Answer</summary>The decoder sees all tokens in both cases, so its cost does not change.</details>
+# 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of ViT-L cost only 3.23 times
+# as much?
+# <details><summary>Answer</summary>The decoder sees all tokens in both cases, so the cost of its blocks does not change.</details>
 #
 # 5. Why do mask tokens in the encoder hurt linear probing so much more than fine-tuning (Table 1c)?
 # <details><summary>Answer</summary>Fine-tuning can still adapt the encoder to images without mask tokens. Linear probing must use the features as they are.</details>
@@ -728,8 +738,8 @@ check.ch04_leaks(solution_leaks)
 #
 # ### Parameters
 #
-# The mask does not change the number of parameters: the same weights serve any number of tokens. The functions below compute this number from
-# the size of the model.
+# The mask does not change the number of parameters: the same weights serve any number of tokens. The functions below compute the number of
+# parameters from the size of the model.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -746,8 +756,8 @@ def parameters(s: Size) -> tuple[int, int]:
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 
 # %% [markdown]
-# The folded cell compares these numbers with those of models that are actually built,
-# on PyTorch's `meta` device, where tensors have shapes but no memory.
+# The next cell prints the numbers of parameters for four sizes. The folded cell after it compares the numbers for the encoder with those of
+# encoders that are built on PyTorch's `meta` device, where tensors have shapes but no memory.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

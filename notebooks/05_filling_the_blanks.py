@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 05 · Filling the blanks
 #
-# **The promise.** You write the half of the model that reconstructs what is hidden, and prove that a step which looks essential, putting the
-# tokens back in order, can be left out.
+# **The promise.** You write the decoder, the part of the model that reconstructs what is hidden. You also prove that one step which looks
+# essential can be left out: putting the tokens back in order.
 #
 # Minutes: 25. Needs: chapters 01 to 04.
 #
@@ -65,7 +65,7 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 # masked patches there is *nothing* yet: no guess, no zeros, no row in the tensor.
 #
 # The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet.
-# It adds to each blank the position of its patch, and lets the blanks attend to the visible tokens.
+# To each blank, the decoder adds the position of the masked patch. It also lets the blanks attend to the visible tokens.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -84,14 +84,14 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # ## Six patches, by hand
 #
 # Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and the
-# first two are kept.
+# first two patches are kept.
 #
 # - The encoder returns two tokens, for patches 4 and 1, in *that* order.
 # - The decoder appends four blanks, for patches 0, 5, 2, 3, in that order.
-# - To restore the order of the image, look up where each patch is in this sequence of six. Patch 0 is at index 2, patch 1 at index 1, patch
+# - To restore the order of the image, look up the index of each patch in this sequence of six tokens. Patch 0 is at index 2, patch 1 at index 1, patch
 #   2 at index 4, and so on.
 #
-# This list of indices is `restore`. It is the inverse of the shuffle.
+# The list of the indices of patches 0 to 5 is called `restore`. It is the inverse of the shuffle.
 
 # %%
 small = Mask(keep=torch.tensor([[4, 1]]), masked=torch.tensor([[0, 5, 2, 3]]))
@@ -106,8 +106,8 @@ print(restored)
 plots.token_strip([4, 1], [0, 5, 2, 3])
 
 # %% [markdown]
-# *Figure 5.1: the example. The number below a token is its patch. Blue: visible to the encoder. Grey, with a question mark: a
-# blank.*
+# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens are visible to the encoder. Grey tokens with a
+# question mark are blanks.*
 #
 # The next figure shows the same steps for a photograph with 16 patches of 7 × 7 pixels.
 
@@ -120,8 +120,8 @@ few = make_mask(torch.tensor([6]), (4, 4), ratio=0.75, seed=5)
 plots.token_strip(few.keep[0].tolist(), few.masked[0].tolist(), pieces)
 
 # %% [markdown]
-# *Figure 5.2: the visible tokens, the same with blanks, and all in image order, for a test photograph of
-# Fashion-MNIST, 75 % of 16 patches masked (mask seed 5). Each piece
+# *Figure 5.2: the visible tokens, the visible tokens followed by the blanks, and all tokens in image order, for a test photograph of
+# Fashion-MNIST with 75 % of 16 patches masked (mask seed 5). Each piece
 # stands for a token, which is really a vector. The class token is not shown; it stays in front.*
 #
 # **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Use `restore` `b n` to put them in image order: row `i` of the result is row
@@ -156,7 +156,8 @@ check.ch05_unshuffle(solution_unshuffle)
 # %% [markdown]
 # ## Step 1: to the decoder's width
 #
-# The decoder is a small transformer of its own. Here its tokens are 64 wide, and the encoder's are 96. A linear layer changes the width.
+# The decoder is a small transformer of its own. In our model, the decoder's tokens are 64 wide, and the encoder's
+# tokens are 96 wide. A linear layer changes the width.
 
 # %%
 torch.manual_seed(0)
@@ -181,8 +182,8 @@ print("blanks :", tuple(blanks.shape), "  strides:", blanks.stride())
 print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 
 # %% [markdown]
-# The strides confirm this: from one image to the next, and from one blank to the next, the step in memory is 0. All blanks together have 64
-# learned numbers.
+# The strides confirm that nothing is copied: from one image to the next, and from one blank to the next, the step in memory is 0.
+# All blanks together have 64 learned numbers.
 
 # %% [markdown]
 # ## Step 3: positions, again
@@ -190,7 +191,7 @@ print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 # All blanks are equal, and attention treats equal tokens equally. So what would the decoder predict for them?
 #
 # **How many *different* predictions would the 37 masked patches of one image get if the decoder added no positions?** (The
-# encoder has added positions to the visible patches, and they are still part of the latent.)
+# encoder has added positions to the visible patches, and these positions still influence the latent.)
 
 # %%
 book.predict(
@@ -199,7 +200,7 @@ book.predict(
 
 
 # %% [markdown]
-# To find out, run the trained decoder step by step, with its own weights, with and without positions.
+# To find out, run the trained decoder step by step, with its own weights, with and without the decoder's positions.
 
 
 # %%
@@ -227,9 +228,10 @@ book.reveal("different-predictions", different, unit="different predictions")
 
 
 # %% [markdown]
-# *Figure 5.3: your guess, and the result of the trained decoder (counted after rounding to three decimals).*
+# *Figure 5.3: your guess, and the number of different predictions of the trained decoder without positions (counted after rounding to three
+# decimals).*
 #
-# There is only one. Thirty-seven equal tokens give 37 equal predictions. The pictures show the effect:
+# There is only one prediction. Thirty-seven equal tokens give 37 equal predictions. The pictures show the effect:
 
 
 # %%
@@ -252,9 +254,9 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "n
 # image get the same pattern. This model predicts normalised pixels, so the mean and standard deviation of each masked patch come
 # from the original in both reconstructions; chapter 06 explains why.*
 #
-# So each blank needs the position of its patch, and the decoder has to add it. Counting the different predictions is a good test of any
-# implementation. In Hugging Face transformers 4.51 and later, a
-# ViTMAE that is built from a config loses these positions: an initialiser runs afterwards and
+# So each blank needs the position of its patch, and the decoder has to add this position. Counting the different predictions is a good test
+# of any decoder. In Hugging Face transformers 4.51 and later, a
+# ViTMAE that is built from a config loses the decoder's positions: after they are set, an initialiser
 # overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
 
 # %% [markdown]
@@ -290,21 +292,21 @@ print("predictions  b n values :", tuple(papers_way.shape))
 #
 # ## Does the order matter?
 #
-# Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ permute the tokens of $X$. Queries, keys
-# and values are computed token by token, so they are permuted in the same way: $PQ$, $PK$, $PV$. Then
+# Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ be the matrix that permutes the tokens. Queries $Q$, keys $K$
+# and values $V$ are computed token by token, so they become $PQ$, $PK$ and $PV$. The output of attention becomes
 #
 # $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V.$$
 #
-# The first step holds because softmax treats each row separately, and permuting the entries of a row permutes its output in the same way.
+# The first step holds because softmax treats each row separately, and permuting the entries of a row permutes the row's softmax in the same way.
 # The second step holds because $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes nothing.)
 # Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
 #
 # So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring the
-# *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle, and no
-# second shuffle to find the masked tokens, because these are the last `m` tokens.
+# *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle. The masked
+# tokens are also easy to find, because they are the last `m` tokens.
 #
-# **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the rows of the position table for the tokens [class | visible |
-# masked]: an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
+# **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the row numbers in the position table for the tokens in the order
+# [class | visible | masked]. The result is an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
 #
 # <details><summary>Hint</summary>
 #
@@ -388,10 +390,11 @@ class solution_MyDecoder(MyDecoder):
 check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
-# The package's version is folded below. It does the same and adds three things. It accepts images of a different size. It can predict every
-# patch (`every=True`, for figures and for the ablation with the loss on all patches). And it saves work in the last block: the outputs of
-# the visible tokens are not used afterwards, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All
-# tokens are still keys and values. In *earlier* blocks the visible tokens must be queries too, because the next block needs them updated.
+# The package's version is folded below. By default it predicts the same, and it has three main additions. It accepts images of a different
+# size. It can predict every patch (`every=True`, for figures and for the ablation with the loss on all patches). And by default it saves work in
+# the last block. The outputs of the visible tokens are not used after this block, so only the masked tokens are queries (`queries=`, an argument
+# of the package's `Block`). All tokens are still keys and values. In *earlier* blocks the visible tokens must be queries too, because the next
+# block attends to their outputs.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -450,14 +453,14 @@ print(f"learned for all blanks      : {fresh.mask_token.numel()} of {learned:,} 
 plots.who_asks(12, 37)
 
 # %% [markdown]
-# *Figure 5.5: attention in the last block of the package's decoder, for 12 visible and 37 masked patches. Left: all tokens are queries.
-# Right: only the masked tokens are queries. The outputs that are left out would not be used.*
+# *Figure 5.5: attention in the last block of the decoder, for 12 visible and 37 masked patches. Left: all tokens are queries, as in your
+# decoder. Right: only the masked tokens are queries, as in the package. The outputs that the package leaves out would not be used.*
 
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Decoder` is in `minimae/model/decoder.py`. Does it give the same results as the paper's decoder, which unshuffles the tokens and
-# predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64. The grids are 7 ×
+# `minimae.Decoder` is in `minimae/model/decoder.py`. Does this decoder give the same results as the paper's decoder, which unshuffles the
+# tokens and predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64. The grids are 7 ×
 # 7 and 3 × 5, and the masks are sampled at random or in blocks.
 
 
@@ -484,8 +487,8 @@ for (sampling, (h, w)), (predictions, gradients) in gaps.items():
     print(f"{sampling:6} masks, {h} × {w} patches: predictions equal {predictions < 1e-12}, gradients equal {gradients < 1e-12}")
 
 # %% [markdown]
-# Predictions and gradients are equal up to rounding (1e-12), so the package uses the shorter way. It needs `mask.restore` only
-# with `every=True`.
+# Predictions and gradients are equal up to rounding (1e-12), so the package does not unshuffle the tokens. Its decoder uses `mask.restore`
+# only with `every=True`, to return the predictions in image order.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ours = package.Decoder(model_size)
@@ -498,9 +501,9 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # %% [markdown]
 # ## How small is a light decoder?
 #
-# The decoder is thrown away after pre-training, so it should be cheap. The paper's default decoder has 8 blocks and is 512 wide, whatever the
-# encoder. According to the paper, it needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the operations of a block
-# on $t$ tokens of width $d$: $24\,t\,d^2 + 4\,t^2 d$.
+# The decoder is thrown away after pre-training, so it should be cheap. The paper's default decoder has 8 blocks and is 512 wide for every
+# size of encoder. According to the paper, this decoder needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the
+# operations of a block on $t$ tokens of width $d$: $24\,t\,d^2 + 4\,t^2 d$.
 #
 # But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
 # one through the encoder?** Answer in percent: 100 means that both cost the same.
@@ -528,38 +531,38 @@ for label in names:
 book.reveal("decoder-cost", round(100 * per_image["ViT-B"][1] / per_image["ViT-B"][0]), unit="% of the encoder")
 
 # %% [markdown]
-# *Figure 5.6: your guess and the count.*
+# *Figure 5.6: your guess and the computed percentage.*
 
 # %% mystnb={"image": {"alt": "Pairs of bars for ViT-B, ViT-L and ViT-H. Left, per token: the decoder costs 31, 9 and 4 percent of the encoder. Right, per image: 123, 35 and 17 percent, because the decoder sees all tokens and the encoder a quarter."}}
 plots.encoder_and_decoder({"one token (million operations)": per_token, "one image (billion operations)": per_image})
 
 # %% [markdown]
-# *Figure 5.7: operations in the blocks of encoder and decoder: forward pass, 224 pixels, 75 % masked, all tokens decoded as in the paper.
-# The percentages compare the decoder with the encoder.*
+# *Figure 5.7: operations in the blocks of the encoder and of the decoder, for a forward pass at 224 pixels with 75 % masked and all tokens
+# decoded as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
 #
-# The paper's statement is true: *per token*, the decoder costs 9 % as much as ViT-L. But the decoder sees all 197 tokens, and the encoder sees 50.
-# Per image, the decoder adds a third to the cost of ViT-L. On ViT-B it costs *more* than the encoder: 10.55 against 8.59 billion
-# operations. To train a small model fast, first make the decoder smaller.
+# The paper's statement is true: *per token*, the decoder costs 9 % as much as the encoder of ViT-L. But the decoder sees all 197 tokens, and
+# the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. On ViT-B, the decoder costs *more* than the encoder:
+# 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
 #
 # The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
-# encoder with labels, chapter 10), one block does almost as well as eight. A **linear probe** (a linear classifier on the unchanged
-# encoder, chapter 09) is far better with eight:
+# encoder with labels, chapter 10), a decoder with one block does almost as well as one with eight. A **linear probe** (a
+# linear classifier on the unchanged encoder, chapter 09) is far better with eight blocks than with one. The table gives the accuracy on ImageNet:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
 # | fine-tuned, % | 84.8 | 84.9 | 84.9 | 84.9 | 84.4 |
 # | linear probe, % | 65.5 | 70.0 | 71.9 | 73.5 | 73.3 |
 #
-# The paper explains why: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers belong to
-# the decoder. With a shallow one, they are the last layers of the encoder, and the probe uses their output. Fine-tuning can change these
-# layers, and the probe cannot.
+# The paper offers an explanation: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers
+# belong to the decoder. With a shallow decoder, these layers include the last layers of the encoder, whose output the probe uses. Fine-tuning can
+# change these layers, but a linear probe cannot.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert round(per_image["ViT-B"][0], 2) == 8.59 and round(per_image["ViT-B"][1], 2) == 10.55
 assert 0.08 < per_token["ViT-L"][1] / per_token["ViT-L"][0] < 0.10
 
 # %% [markdown]
-# And how much does `queries=` save in the last block?
+# What share of the operations does `queries=` save in the last block, and in whole decoders with 8, 2 and 1 blocks (512 wide, 197 tokens)?
 
 # %% tags=["nbval-check-output"]
 last = 1 - block_flops(197, 512, queries=147) / block_flops(197, 512)
@@ -568,11 +571,11 @@ print("of the decoder with", ", ".join(f"{blocks} blocks: {100 * last / blocks:.
 
 # %% [markdown]
 # > **Paper.** Section 3, "MAE decoder" and "Simple implementation", and Figure 1. The paper appends mask tokens, unshuffles the list, adds
-# > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary depth and width.
+# > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary the decoder's depth and width.
 # > **Our deviation.** Tokens stay in
-# > shuffled order, only masked patches are predicted, and only they are queries in the last block. Predictions, loss and gradients are the
-# > same (see above and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts the FLOPs of the paper's models, all tokens
-# > are decoded, unless stated otherwise.
+# > shuffled order, only masked patches are predicted, and only their tokens are queries in the last block. The predictions for the masked
+# > patches, the loss and the gradients are the same (see above and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts
+# > the FLOPs of the paper's models, all tokens are decoded, unless stated otherwise.
 
 # %% [markdown]
 # ## Break it: one line less
@@ -603,7 +606,7 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # and standard deviation of each masked patch come from the original in both).*
 #
 # The brightness of each patch is right, because it comes from the original. Look at the *edges inside* the patches. **What is wrong? Which line
-# causes it, and why is there no error?**
+# causes the fault, and why is there no error?**
 #
 # <details><summary>Diagnosis</summary>
 #
@@ -627,7 +630,7 @@ scores = {name: (x - target).square().mean().item() for name, x in {"right": wit
 print({name: round(value, 2) for name, value in scores.items()})
 
 # %% [markdown]
-# The shorter decoder is worse than predicting zero everywhere, because its details are in the wrong patches.
+# The loss of the shorter decoder is higher than the loss of predicting zero everywhere, because its details are in the wrong patches.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == with_them.shape
@@ -666,23 +669,23 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # %% [markdown]
 # ## Summary
 #
-# The decoder appends one blank for each masked patch. All blanks are one learned vector, and only positions make them different. A few
+# The decoder appends one blank for each masked patch. All blanks are copies of one learned vector, and only their positions make them different. A few
 # transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch. The
-# paper puts the tokens into image order first. Attention ignores order. So it is enough to add the right position to each token, and the
-# result is the same up to rounding. In the last block only the masked tokens need to be queries. The paper's decoder is light per token,
-# but it sees all tokens: with ViT-B it costs more than the encoder.
+# paper puts the tokens into image order before it adds the positions. But attention ignores order. So it is enough to add to each token the
+# position of its own patch, and the predictions are the same up to rounding. In the last block, only the masked tokens need to be
+# queries. The paper's decoder is light per token, but it sees all tokens: with ViT-B it costs more than the encoder.
 #
 # ## Five questions
 #
 # 1. How many numbers are learned for all the mask tokens of all images together?
-# <details><summary>Answer</summary>As many as the decoder is wide: 64 here, 512 in the paper. It is one vector, repeated.</details>
+# <details><summary>Answer</summary>As many as the decoder is wide: 64 here, 512 in the paper. All mask tokens are one vector, repeated.</details>
 #
 # 2. The encoder has already added positions. Why does the decoder add them again?
 # <details><summary>Answer</summary>The mask tokens were not in the encoder. Without positions they are all equal, and equal tokens get equal
 # predictions.</details>
 #
 # 3. Why may the tokens stay in shuffled order?
-# <details><summary>Answer</summary>Attention, norms and MLPs are permutation equivariant: shuffled tokens give the same outputs, shuffled.
+# <details><summary>Answer</summary>Attention, norms and MLPs are permutation equivariant: shuffled tokens give the same outputs in the shuffled order.
 # The one condition is that each token gets the position of its own patch.</details>
 #
 # 4. Why are only masked tokens queries in the last block, but not in the blocks before?
@@ -690,6 +693,6 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # visible tokens, so they must be updated.</details>
 #
 # 5. With ViT-L, the decoder costs 9 % as much as the encoder per token. Why does it cost 35 % as much per image?
-# <details><summary>Answer</summary>It sees all 197 tokens; the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>
+# <details><summary>Answer</summary>The decoder sees all 197 tokens, and the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>
 #
 # Next: [06 · What to predict](06_what_to_predict.ipynb), where you choose what the decoder predicts, and how to score the predictions.

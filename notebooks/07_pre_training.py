@@ -23,7 +23,7 @@
 #
 # - compute the learning rate of any step, and say why it depends on the batch size;
 # - name the parameters that weight decay leaves alone;
-# - write a training step in which four small batches equal one large one;
+# - write a training step in which four small batches give the same update as one large batch;
 # - compute the loss of a trivial model before you train a real one;
 # - tell from a loss curve whether a model is learning.
 
@@ -69,9 +69,9 @@ from minimae.train import checkpoint, loop, loss_bands, optim, order, precision,
 # %% [markdown]
 # ## The run, as a recipe
 #
-# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: it has four blocks.
-# Patches are 7 × 7 pixels, so an image has 16 patches, and the encoder sees four of them. All settings are in a **recipe**, an object that cannot be
-# modified. `replace` makes a changed copy.
+# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: its encoder has four
+# blocks. Patches are 7 × 7 pixels, so an image of 28 × 28 pixels has 16 patches, and the encoder sees four of them. All settings are in a
+# **recipe**, an object that cannot be modified. `replace` makes a changed copy of a recipe.
 
 # %%
 clothes = data.load("fashion", "train")
@@ -86,15 +86,13 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # %% [markdown]
 # ## Before you train: what does a trivial model score?
 #
-# A loss of 0.7 means nothing by itself. Compare it with the loss of a model that has learned nothing. The target is normalised: each patch
-# has mean 0 and variance 1. The **trivial baseline** predicts 0 everywhere, so all its patches are *flat* (a single
-# value). Its loss is the mean square of
-# the target.
+# A loss of 0.7 means nothing by itself. Compare it with the loss of a model that has learned nothing. The target is normalised: each patch has
+# mean 0. Its variance is 1, unless the patch is *flat*, which means that all its values are equal. The **trivial baseline** predicts 0
+# everywhere, so all its patches are flat. The loss of this baseline is the mean square of the target.
 #
-# If no patch were flat, this loss would be
-# (n − 1) / n = 48/49 = 0.98 for patches of n = 49 pixels, because the variance is the unbiased estimate (chapter 06). But
-# much of Fashion-MNIST is black background. A flat patch has the target 0, and the baseline predicts it perfectly. So compute the
-# baseline from the data.
+# If no patch were flat, this loss would be (n − 1) / n = 48/49 = 0.98 for patches of n = 49 pixels, because the variance is the unbiased estimate
+# (chapter 06). But much of Fashion-MNIST is black background. A flat patch has the target 0, which the baseline predicts perfectly. So compute
+# the loss of the baseline from the data.
 
 # %%
 target = model.target(patchify(normalise(clothes.pixels, clothes.statistics), 7))
@@ -106,14 +104,15 @@ flat = float((pixels.amax(-1) == pixels.amin(-1)).float().mean())
 print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches everywhere scores {zero:.2f}")
 
 # %% [markdown]
-# A run whose loss stays at 0.80 has learned no more than to predict a flat patch everywhere, although 0.80 is well below 0.98.
+# A model whose loss stays at 0.80 has learned no more than to predict a flat patch everywhere, although 0.80 is well below 0.98.
 #
 # ## How fast? The learning rate
 #
-# An optimizer step moves every weight a little. The **learning rate** says how far. The paper uses two rules.
+# An optimizer step moves every weight a little. The **learning rate** scales this movement. The paper uses two rules.
 #
-# **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more images it is less noisy,
-# so a longer step is safe. Recipes give a *base* rate for 256 images, and scale it:
+# **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more images, the
+# gradient is less noisy, so a longer step is usually safe. A recipe gives a *base* rate for 256 images, which is then scaled to the number of
+# images in a step:
 
 # %% tags=["package:minimae.train.schedule"]
 def scaled_lr(base_lr: float, batch: int) -> float:
@@ -150,11 +149,11 @@ check.ch07_peak_lr(solution_peak_lr)
 
 # %% [markdown]
 # **Rule two: start slowly, end slowly.** At the start the weights are random, and a large step can do damage that takes many steps to repair. So
-# the rate first rises in a straight line: the **warm-up**. Then it falls along half a cosine, so that the model settles. The rate
+# the rate first rises in a straight line: this is the **warm-up**. Then it falls along half a cosine, so that the last steps are small. The rate
 # changes at every step, not once an epoch.
 #
-# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let it fall
-# along half a cosine, 0.5 · (1 + cos(π · progress)), from `peak` to `floor`, which it reaches at step `steps`.
+# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let the rate
+# fall from `peak` to `floor` along half a cosine, 0.5 · (1 + cos(π · progress)). The rate reaches `floor` at step `steps`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -191,7 +190,7 @@ def solution_my_lr_at(step, *, steps, warmup, peak, floor=0.0):
 check.ch07_lr_at(solution_my_lr_at)
 
 # %% [markdown]
-# The package's version is folded below. It also accepts a run that is all warm-up.
+# The package's version is folded below. It also accepts a run that consists of the warm-up only.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.train.schedule", "hide-input"]
@@ -207,8 +206,8 @@ def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float =
 lr_at = book.use(check.ch07_lr_at, my_lr_at, lr_at)
 
 # %% [markdown]
-# Take 100 steps, 10 of them warm-up, and a peak of 2. In the middle of the rise, at step 5, the rate is 1. In the middle of the fall, at
-# step 55, it is 1 again.
+# Take 100 steps with a warm-up of 10 steps and a peak rate of 2. In the middle of the rise, at step 5, the rate is 1. In the middle of the fall,
+# at step 55, the rate is 1 again.
 
 # %% tags=["nbval-check-output"]
 print([round(lr_at(step, steps=100, warmup=10, peak=2.0), 6) for step in (0, 5, 10, 55, 100)])
@@ -225,11 +224,11 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # %% [markdown]
 # ## Which weights shrink? The optimizer
 #
-# The optimizer is AdamW. At each step it can also pull weights a little towards zero: **weight decay**. This is useful for a matrix: its
-# weights do not become larger than necessary. It is harmful for the scale of a LayerNorm: the scale starts at 1, and decay would shrink
-# everything that passes through the norm.
+# The optimizer is AdamW. At each step it can also pull weights a little towards zero. This is called **weight decay**. Decay is useful for a
+# matrix, because it keeps the weights from becoming larger than necessary. Decay is harmful for the scale of a LayerNorm: the scale starts at 1,
+# and decay would shrink everything that passes through the norm.
 #
-# So the parameters form two groups. The rule is short: a parameter with one axis is a bias or belongs to a norm, and does not decay.
+# So the parameters form two groups. The rule is short: a parameter with one axis is a bias or belongs to a norm, and it does not decay.
 
 # %% tags=["package:minimae.train.optim"]
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -245,12 +244,11 @@ for group in decay_groups(model, 0.05):
     print(f"{len(group['params']):3} tensors, {sum(p.numel() for p in group['params']):7,} numbers, decay {group['weight_decay']}")
 
 # %% [markdown]
-# Decay applies to about 99 % of the model's
-# numbers. The class token and the mask token have three axes (`1 1 d`), so they decay too, as in the authors' code.
-# The positions are fixed (`requires_grad` is False), so they are in neither group.
+# Decay applies to about 99 % of the learned numbers of the model. The class token and the mask token have three axes (`1 1 d`), so they decay
+# too, as in the authors' code. The positions are fixed (`requires_grad` is False), so they are in neither group.
 #
 # **3 ★★ Which are exempt?** Return the *names* of those parameters of a model that must not decay. `model.named_parameters()` gives names and
-# parameters. Fixed parameters belong to no group.
+# parameters. Leave out fixed parameters, which belong to neither group.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -276,11 +274,12 @@ check.ch07_exempt_names(solution_exempt_names)
 # %% [markdown]
 # ## In which order? One long sequence
 #
-# In each **epoch** every image is shown once, in a new order. The usual way is to shuffle the images, cut them into batches, and drop what
-# is left over. Here is another way: join all shuffled epochs into **one endless sequence**. Step 0 takes the first 128 images, step 1 the
-# next 128, and so on. A batch may cross the end of an epoch. All batches are full, and no image is dropped.
+# In each **epoch** every image is shown once, in a new order. The usual way is to shuffle the images, cut them into batches, and drop the images
+# that are left over. We do this in another way: we join all shuffled epochs into **one endless sequence**. Step 0 takes the first 128 images,
+# step 1 the next 128, and so on. A batch may cross the end of an epoch. All batches are full, and no image is dropped between epochs.
 #
-# The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be computed without the steps before it.
+# The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be found without running the steps
+# before it.
 
 # %% tags=["package:minimae.train.order"]
 @lru_cache(maxsize=4)
@@ -328,16 +327,17 @@ def batches_of(images, recipe):
 # A training step computes a loss and its gradients, and moves the weights. A `task` turns a batch into a loss: `task.loss_of(batch)`
 # normalises and masks the images, runs the model of chapter 06, and returns the mean loss.
 #
-# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights
-# once. This is **gradient accumulation**. `backward()` already adds to `.grad`. But each loss is a *mean* over its own batch. The gradient
-# of the mean over all eight is the sum of their gradients divided by eight.
+# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights once.
+# This is **gradient accumulation**. `backward()` already adds each new gradient to `.grad`. But each loss is a *mean* over its own batch. So the
+# gradient of the mean loss of all eight batches is the sum of the eight gradients, divided by eight.
 #
-# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step
-# on all their images together. Return the mean loss of these batches, without its graph. Clear old gradients first.
+# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step on all
+# images of these batches together. Return the mean loss of the batches, without its graph. Clear old gradients first.
 #
 # <details><summary>Hint 1</summary>
 #
-# The order is: clear the gradients; for each batch, compute the loss, divide it, call `backward()`; then one `optimizer.step()`.
+# First clear the gradients. For each batch, compute the loss, divide it by the number of batches, and call `backward()`. At the end, call
+# `optimizer.step()` once.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -375,7 +375,7 @@ check.ch07_training_step(solution_my_training_step)
 
 # %% [markdown]
 # The package's step is a class, `EagerStep`. It does the same, and also supports half precision, several GPUs and gradient clipping. The folded
-# cell wraps it in a function.
+# cell wraps the class in a function.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -393,8 +393,8 @@ training_step = book.use(check.ch07_training_step, my_training_step, training_st
 # ### Debug it on one batch
 #
 # A long run is a poor place to look for bugs. First train on **one batch, again and again**. A model that works can memorise eight images with
-# fixed masks, and the loss falls far below the baseline. If it does not, something is broken: the learning rate is 0, gradients are not cleared, or
-# the loss does not depend on the weights. This test takes seconds, and finds many bugs.
+# fixed masks, and the loss falls far below the baseline. If the loss does not fall so far, something is probably broken. For example, the
+# learning rate is 0, gradients are not cleared, or the loss does not depend on the weights. This test takes seconds, and finds many bugs.
 
 # %%
 small_task = PretrainTask(mine, clothes, build(mine, clothes))
@@ -411,8 +411,8 @@ assert by_heart[-1] < 0.15 and zero < by_heart[0]
 # %% [markdown]
 # ## The loop
 #
-# Now the loop is short. Set the learning rate, take the step, store the loss, and show the progress. The cosine ends one step after the last
-# training step, because a step with rate 0 would change nothing.
+# Now the loop is short. Set the learning rate, take the step, store the loss, and show the progress. At the end of the cosine the rate is 0, and
+# a step with this rate would change nothing. So the cosine ends one step after the last training step.
 
 
 # %%
@@ -471,17 +471,17 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 # %% [markdown]
 # *Figure 7.4: your guess, and the mean loss of the last 50 steps (seed 0).*
 #
-# > **Paper.** Table 8: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
+# > **Paper.** Table 8 and Section 4: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
 # > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
-# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, 5 epochs. These settings suit a
-# > small data set and less than a minute on one processor core. The paper's 800 epochs of ImageNet amount to more than a billion images; our 5
-# > epochs amount to 50,000.
+# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, no flips, 5 epochs. These settings
+# > suit a small data set and a run of less than a minute on one processor core. The paper's 800 epochs of ImageNet amount to more than a billion
+# > images; our 5 epochs amount to 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is an earlier run of the same task. The package has loss curves of earlier runs for two dozen tasks ([a table of
-# them](../docs/evidence.md#what-loss-to-expect)), and the task of this run is one of them.
+# The best comparison for a run is an earlier run of the same task. The package has loss curves of earlier runs for more than thirty tasks ([a
+# table of the curves](../docs/evidence.md#what-loss-to-expect)). One of these tasks is that of this run.
 
 # %%
 known = PretrainTask(mine, clothes, task.model).expected()
@@ -491,27 +491,27 @@ band = [(at, known.at(at).low, known.at(at).high) for at, _ in known.curve]
 plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
-# *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline. Green: the
-# expected loss, the mean of three seeds of the same task, ± 5 %. (Where seeds differ more, the package uses a wider band.)*
+# *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline.
+# Green: the expected loss, which is the mean of three seeds of the same task, ± 5 %. (Where seeds differ more, the package uses a wider band.)*
 #
-# A healthy curve has three parts. It falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
+# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
 # while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, the
 # accuracy is still higher after 1600 epochs than after 800 (Figure 7).
 # The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as the model of this run.
 #
-# | what you see | what it means |
+# | the loss | what this means |
 # |---|---|
-# | starts between 1 and 2.5 | normal: random weights are worse than flat patches |
-# | reaches the baseline and **stays** there | the model predicts flat patches: positions are missing, or the rate is much too small or too large |
-# | falls below the baseline and flattens | it learns |
-# | falls close to 0 | information leaks: the loss includes visible patches, or the mask does not hide |
-# | jumps up and does not come back | the rate is too large, or the warm-up too short |
+# | starts between 1 and 2.5 | normal: a model with random weights is worse than flat patches |
+# | reaches the baseline and **stays** there | the model predicts flat patches: maybe positions are missing, or the rate is far too small or too large |
+# | falls below the baseline and flattens | the model learns |
+# | falls close to 0 | information leaks: the loss includes visible patches, or the mask hides nothing |
+# | jumps up and does not come back | the rate is too large, or the warm-up is too short |
 #
 # Losses of different targets, patch sizes or data cannot be compared. Compute the baseline of your own task first.
 #
-# During training, the package compares the loss with the expected band and prints a warning when five logged points in a row lie outside it. (The package's
-# baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning with a run that learns too slowly: pretend that our own
-# run needed ten times as many images to reach each of its losses.
+# During training, the package compares the loss with the expected band. It prints a warning when five logged points in a row lie outside the
+# band. (The package's baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning with a run that learns too
+# slowly: pretend that our own run needed about ten times as many images to reach each of its losses.
 
 # %%
 watch = loss_bands.Watch(known)
@@ -525,17 +525,18 @@ assert not fine and len(slow) == 1 and "above the expected" in slow[0]
 # %% [markdown]
 # ## Where this lives
 #
-# `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`, `decay_groups` in `optim.py`, `batch_at` in `order.py`. The loop is `fit` in
-# `minimae/train/loop.py`, one function for every task of this book. Here is all of it.
+# `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`. `decay_groups` is in `optim.py` and `batch_at` is in `order.py`, in the same folder.
+# The loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
 
 # %%
 book.excerpt(loop.fit, "with locked", "return Result")
 
 # %% [markdown]
-# Find your loop in it. `window`, `steps`, `peak` and `warmup` are yours; so are the lines with `lr_at` and `step`. The rest is for long runs:
+# Find your loop in `fit`. `window`, `steps`, `peak` and `warmup` correspond to yours, and so do the lines with `lr_at` and `step`. The rest is
+# for long runs:
 #
-# - `locked` keeps a second run out of the folder, and `run` writes checkpoints and the log, and handles Ctrl-C.
-# - `wrap_distributed` lets several GPUs train one model; `world().size` is their number. `compile` makes the blocks faster.
+# - `locked` prevents a second run in the same folder. `run` writes checkpoints and the log, and handles Ctrl-C.
+# - `wrap_distributed` lets several GPUs train one model; `world().size` is the number of GPUs. `compile` makes the blocks faster.
 # - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is logged.
 #
 # And this is the core of `EagerStep`:
@@ -544,8 +545,8 @@ book.excerpt(loop.fit, "with locked", "return Result")
 book.excerpt(step.EagerStep.__call__, "for micro", "total += ")
 
 # %% [markdown]
-# Does your loop give the same
-# results? Train twice for eight steps, once with `train` and once with the package, and compare the losses and all weights.
+# Does your loop give the same results as the package? Train twice for eight steps, once with `train` and once with the package, and compare the
+# losses and all weights.
 
 # %%
 short, few = replace(mine, batch=64, epochs=0.8, warmup_epochs=0.2, log_every=1), clothes.balanced_subset(640)
@@ -569,8 +570,8 @@ for yours, package in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0
 # %% [markdown]
 # ## Break-it lab: a colleague's schedule
 #
-# A colleague brings a schedule from an older project, where it worked well. It too has a warm-up, a cosine and the same peak. You train with both
-# schedules on 1,280 photographs, ten steps an epoch, and compare the losses.
+# A colleague brings a schedule from an older project, where it worked well. Like our schedule, it has a warm-up and a cosine, and its peak is the
+# same. You train one model with each schedule on 1,280 photographs, ten steps an epoch, and compare the losses.
 
 
 # %%
@@ -596,14 +597,15 @@ plots.runs_apart({"ours": ours, "the colleague's": theirs}, per_epoch=10)
 # %% [markdown]
 # *Figure 7.6: two runs that differ only in the schedule (1,280 photographs, 4 epochs, seed 0).*
 #
-# Look at the first ten steps, and then at the function. What is wrong, and why did the older project not suffer from it?
+# Look at the first ten steps of the curves, and then at the function `tidy_lr`. What is wrong, and why did the mistake do no harm in the older
+# project?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The rate is computed from the *epoch*, so it changes once an epoch. In the first epoch it is `lr_at(0)`, which is 0: the weights
-# do not move for a whole epoch. (The curve wobbles only because the images and masks differ.)
-# The older project had no warm-up, so its first rate was the peak. It also had
-# hundreds of epochs, so each change was small. The paper's recipe changes the rate at every step.
+# The rate is computed from the *epoch*, so it changes once an epoch. In the first epoch the rate is `lr_at(0)`, which is 0: the weights do not
+# move for a whole epoch. (The curve wobbles only because the images and masks differ from step to step.) The older project called this function
+# with a warm-up of 0 steps, so its first rate was the peak. It also had hundreds of epochs, so each change of the rate was small. The paper's
+# code changes the rate at every step.
 # </details>
 
 # %% mystnb={"image": {"alt": "Two learning rates over 40 steps: ours rises in a straight line and falls along a cosine, the colleague's is a staircase of four steps, the first of them at zero."}}
@@ -622,18 +624,18 @@ assert ours[0] - ours[9] > 2 * still
 # %% [markdown]
 # ## Capstone: your own masked autoencoder
 #
-# In each chapter you wrote a part of the model. Each part that passed its check was kept in the folder `mine`. `own_parts` reads these parts and
-# checks them again, and `whose` lists them.
+# In chapters 01 to 07 you wrote the parts of the model and of its training. Each part that passed its check was saved in the folder `mine`.
+# `own_parts` reads these parts and checks them again. `whose` lists all parts, and shows which of them are yours.
 
 # %%
 parts = book.own_parts()
 book.whose(parts)
 
 # %% [markdown]
-# Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are
-# 4,200 crops of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. The encoder sees 16 of 64 patches, and
-# the model predicts plain pixels, so
-# nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never used for training.
+# Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are 4,200 crops
+# of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. The encoder sees 16 of 64 patches. The model predicts
+# plain pixels, so nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never
+# used for training.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -664,15 +666,16 @@ print(f"predicting the mean colour scores {average:.2f}; this model, last 20 ste
 assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
-# After about half a minute of training, the model predicts colours and large shapes. Fine detail needs more: `photos-tiny` of chapter 00 is the
-# same kind of network, but wider and deeper, and trained on ten million images. You now have every part of it.
+# After about half a minute of training, the model predicts colours and large shapes. Fine detail needs a larger model and longer training.
+# `photos-tiny` of chapter 00 is the same kind of network, but it is wider and deeper. It saw ten million images in training, because each of the
+# 50,000 photographs was shown about 200 times. You now have every part of such a model.
 #
 # ## Summary
 #
-# The trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step, rises in a warm-up,
-# falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, each divided
-# by their number. To test a loop, first train on one batch, again and again. A healthy loss falls below the baseline, flattens, and keeps
-# falling slowly.
+# The loss of the trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step, rises
+# in a warm-up, falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, and
+# divides the sum by the number of batches. To test a loop, first train on one batch, again and again. A healthy loss falls below the baseline,
+# flattens, and keeps falling slowly.
 #
 # ## Five questions
 #
@@ -686,18 +689,20 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 # <details><summary>Answer</summary>Eight times too large: it is the sum of eight means instead of their mean.</details>
 #
 # 4. A new model does not learn. What do you try first?
-# <details><summary>Answer</summary>Train on one batch, again and again. If the loss does not fall far below the baseline, there is a bug in the step, the loss or the model.</details>
+# <details><summary>Answer</summary>Train on one batch, again and again. If the loss does not fall far below the baseline, look for a bug in the
+# step, the loss or the model.</details>
 #
 # 5. A loss curve reaches 0.80 at once and stays there, on Fashion-MNIST with normalised 7 × 7 patches. What does the model predict?
-# <details><summary>Answer</summary>Zero, a flat patch, everywhere: this is the trivial baseline. It is lower than 48/49 = 0.98 because 18 % of the patches are flat.</details>
+# <details><summary>Answer</summary>Zero everywhere, that is, flat patches. 0.80 is the loss of this trivial baseline. This loss is lower than
+# 48/49 = 0.98 because 18 % of the patches are flat.</details>
 #
 # ## Appendix
 #
 # ### Half precision
 #
-# On a GPU, matrix products run several times faster in `bfloat16`, which has 8 bits of precision, than in `float32`, which has 24. `autocast`
-# uses bfloat16 for the products and float32 for the loss; the weights stay in float32. On a CPU the package stays with float32.
-# Compare the two losses:
+# On a GPU, matrix products usually run several times faster in `bfloat16`, which has 8 bits of precision, than in `float32`, which has 24.
+# `autocast` uses bfloat16 for the products and float32 for the loss; the weights stay in float32. On a CPU, the package trains in float32.
+# Compare the loss with and without `autocast`:
 
 # %%
 with torch.no_grad():
@@ -712,12 +717,12 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # %% [markdown]
 # ### Stop, and continue exactly
 #
-# Long runs are interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means that AdamW keeps for each weight, and the number of the
-# step. It needs no state of a random generator and no position in a loader, because masks, crops and orders are computed from the seed, the epoch and the
-# sample id.
+# Long runs are often interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means that
+# AdamW keeps for each weight, and the number of the step. The run needs no state of a random generator and no position in a loader, because
+# masks, crops and orders are computed from the seed, the epoch and the sample id.
 #
-# A run that is killed *while* it writes must not destroy its last checkpoint. So write to another file, make sure that the data is on the disk (`fsync`),
-# and then rename the file. The rename either happens completely or not at all.
+# A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the data
+# is on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
 
 # %%
 book.excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")
@@ -759,8 +764,8 @@ differ = [torch.equal(a, b) for a, b in zip(straight.state_dict().values(), stop
 assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
-# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the result at
-# `path`. If `write` fails, let the exception through, leave the old file at `path` as it was, and leave nothing else behind.
+# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the written file
+# at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file behind.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -790,5 +795,5 @@ def solution_careful_save(path, write):
 check.ch07_careful_save(solution_careful_save)
 
 # %% [markdown]
-# Next: [08 · What did it learn?](08_what_did_it_learn.ipynb) The loss measures how well the model reconstructs. What its features are good for is another
-# question.
+# Next: [08 · What did it learn?](08_what_did_it_learn.ipynb) The loss measures how well the model reconstructs. What the model's features are
+# good for is another question.

@@ -14,7 +14,7 @@
 # # 08 · What did it learn?
 #
 # **The promise.** You turn a trained encoder into a feature extractor, classify photographs with one label per class, and then find out
-# where its features fail.
+# where the features fail.
 #
 # Minutes: 35. Needs: chapters 01 to 07.
 #
@@ -23,7 +23,7 @@
 # - turn the output of an encoder into one vector per image, in three ways;
 # - classify by nearest neighbours, with nothing to train;
 # - draw a map of the patches that a patch attends to;
-# - say how much of a reconstruction leaked from the original, and show this in a picture;
+# - show in a picture how much of a reconstruction leaked from the original;
 # - test features on changed images, and explain why our numbers are far from the paper's.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -67,11 +67,11 @@ from minimae.train.settings import Precision
 # %% [markdown]
 # ## Photographs, from a quarter of the patches
 #
-# `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels, seed 0).
-# It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches of each.
+# The model `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels, seed 0).
+# This model has never seen the four photographs below. We crop these photographs to squares and hide 75 % of the 256 patches of each.
 #
-# Its encoder was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain pixels**.
-# This decoder must predict colour and brightness too, so nothing in these reconstructions comes from the hidden patches.
+# The encoder of `photos-tiny` was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict
+# **plain pixels**. The second decoder must predict colour and brightness too, so nothing in the reconstructions below comes from the hidden patches.
 
 
 # %%
@@ -92,8 +92,8 @@ triplets = reconstruction_triplets(photos, four, photo_mask)
 
 # %% [markdown]
 # How well can a method do without any learning? Our baseline fills each hidden patch with a mean of the visible patches, in which nearer
-# ones count more. The weights fall off with distance like a Gaussian. We try five widths and keep the one with the smallest error on the
-# true pixels. This choice favours the baseline.
+# ones count more. The weights fall off with distance like a Gaussian. We try five widths of the Gaussian and keep the one with the
+# smallest error on the hidden pixels. Because this choice uses the original image, it favours the baseline.
 
 
 # %%
@@ -126,24 +126,25 @@ rows = [[original, seen, rearrange(mean, "c height width -> height width c"), re
 plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbours", "photos-tiny"))
 
 # %% [markdown]
-# *Figure 8.1: four photographs that `photos-tiny` has not seen (64 × 64 pixels, 75 % of 256 patches hidden, mask seed 1). Visible patches are
-# pasted in; the rest is predicted.*
+# *Figure 8.1: four photographs that `photos-tiny` has not seen (64 × 64 pixels, 75 % of 256 patches hidden, mask seed 1). In the reconstructions,
+# visible patches are pasted in.*
 #
 # The mean of the neighbours uses only nearby colours. The model continues *shapes*: it closes the rim of the cup and extends the roofs of
-# the pagoda. To do this it had to learn what photographs look like. The fine texture of fur and petals is gone, because the mean of all
-# plausible textures has the smallest squared error.
+# the pagoda. A mean of nearby colours cannot continue shapes in this way. The fine texture of fur and petals is gone, probably because the
+# mean of all plausible textures has the smallest squared error.
 #
 # ## From tokens to one vector
 #
 # Is the encoder useful for more than filling in missing patches? For now we drop the decoder, and the encoder sees whole images, with
 # nothing hidden. We want one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n tokens of
-# `d` numbers each, and there are three common ways to turn them into one vector:
+# `d` numbers each, and there are three common ways to turn these tokens into one vector:
 #
 # - `"mean"`: the mean of the n patch tokens, `d` numbers;
 # - `"class"`: the class token, `d` numbers;
 # - `"tokens"`: all patch tokens side by side, `n·d` numbers.
 #
-# **1 ★★ Your feature extractor.** Write the function. Normalise the pixels, put the encoder into eval mode, and return the features of all
+# **1 ★★ Your feature extractor.** Write the function
+# `my_extract`. Normalise the pixels, put the encoder into eval mode, and return the features of all
 # images in their original order. Work in batches, because all images at once may not fit into memory. No gradients are needed.
 #
 # <details><summary>Hint 1</summary>
@@ -154,7 +155,8 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 #
 # <details><summary>Hint 2</summary>
 #
-# `tokens = encoder(x)` is `b t d`, and the class token is `tokens[:, 0]`. For `"tokens"`: `rearrange(tokens[:, 1:], "b n d -> b (n d)")`.
+# `tokens = encoder(x)` has the shape `b t d`, and the class token is `tokens[:, 0]`. For `"tokens"`, use
+# `rearrange(tokens[:, 1:], "b n d -> b (n d)")`.
 # </details>
 
 
@@ -187,7 +189,7 @@ def solution_my_extract(encoder, pixels, statistics, *, pool="mean", batch=500):
 check.ch08_extract(solution_my_extract)
 
 # %% [markdown]
-# The package's version is folded below. It also accepts a dataset, computes in half precision on a GPU, and offers a fourth way,
+# The package's version is folded below. It also accepts a dataset, computes in half precision on a GPU, and offers a fourth kind of features,
 # `"blocks"`: the means of the patch tokens after every block, side by side.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.features", "hide-input"]
@@ -222,10 +224,10 @@ def extract(
 extract = book.use(check.ch08_extract, my_extract, extract)
 
 # %% [markdown]
-# The next measurements use small photographs of clothes, so they take only seconds. `fashion-nano` comes with the book. It has 0.7
-# million parameters, and was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
-# core, seed 0). We compare three kinds of features: raw pixels, the trained encoder, and the same network **at initialisation**, with
-# random weights. The last kind shows what the network achieves without training.
+# The next measurements take only seconds, because they use small photographs of clothes. The model `fashion-nano` comes with the book. It has
+# 0.7 million parameters. It was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
+# core, seed 0). We compare three kinds of features: raw pixels, the features of the trained encoder, and those of the same encoder
+# **at initialisation**, with random weights. The last kind shows what the encoder achieves without training.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -250,25 +252,25 @@ for name, (train, test) in vectors.items():
 # %% [markdown]
 # ## Neighbours that vote
 #
-# Good features put similar images close together. The simplest classifier that exploits this needs no training: **k nearest neighbours**
+# Good features put similar images close together. A simple classifier that uses this property needs no training: **k nearest neighbours**
 # (k-NN). For a test image, find the k training images with the most similar features, and let them vote with their labels.
 #
 # Similarity is the **cosine** of the angle between two vectors,
-# after the mean of the training vectors has been subtracted from both. (That mean is a large part of every vector.
-# Without the subtraction, every cosine would be almost 1.) Each
-# vote has the weight exp(cosine / temperature), so the nearest neighbours count most.
+# after the mean of the training vectors has been subtracted from both. (That mean can be a large part of every vector.
+# Without the subtraction, all cosines would then be close to 1.) Each
+# vote has the weight exp(cosine / temperature), so the nearest neighbours count most. The *temperature* is a constant, by default 0.07.
 #
-# **2 ★★ Your neighbours.** Write the classifier.
+# **2 ★★ Your neighbours.** Write this k-NN classifier.
 #
 # <details><summary>Hint 1</summary>
 #
 # Subtract `train.mean(0)` from *both* sets and divide each vector by its length: `F.normalize(…, dim=1)`. One matrix product then gives all
-# cosines, `M N`, and `topk(k, dim=1)` gives the k largest and their indices.
+# cosines as a matrix `M N`, and `topk(k, dim=1)` gives the k largest cosines of each row and their indices.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `labels[index]` is `M k`. `F.one_hot` makes it `M k classes`. Multiply by the weights, sum over the neighbours, and take the argmax.
+# `labels[index]` has the shape `M k`. `F.one_hot` turns it into `M k classes`. Multiply by the weights, sum over the neighbours, and take the argmax.
 # </details>
 
 
@@ -360,14 +362,14 @@ names = [f"{name}: {test_images.classes[test_labels[q]]}" for q in queries for n
 plots.neighbours([search(source, q) for q in queries for source in ("raw pixels", "MAE")], names=names)
 
 # %% [markdown]
-# *Figure 8.2: four test photographs and the five of 1,500 training photographs nearest to each, by raw pixels and by the features of
-# `fashion-nano`. A green border marks the same class, an orange one a different class.*
+# *Figure 8.2: four test photographs, and for each of them the nearest five of 1,500 training photographs, by raw pixels and by the features of
+# `fashion-nano`. A green border marks a neighbour of the same class, and an orange border marks one of a different class.*
 #
 # ## One label per class
 #
 # Images are cheap to collect but expensive to label. Suppose that you have labels for only *ten* photographs, one per class. All
 # 750 test photographs must be classified by their similarity to these ten. With raw pixels as features, 49 % of the answers are right.
-# **How many are right with the features of the MAE?**
+# **What percentage of the answers is right with the features of the MAE, `fashion-nano`?**
 
 # %%
 book.predict("one-label", 49,
@@ -396,7 +398,7 @@ for name, (train, test) in vectors.items():
 book.reveal("one-label", round(float(few["MAE"][0].mean()), 1), unit="%")
 
 # %% [markdown]
-# *Figure 8.3: your guess, and the mean accuracy over ten random choices of the ten labelled photographs (750 test photographs).*
+# *Figure 8.3: your guess, and the mean accuracy of the MAE over ten random choices of the ten labelled photographs (750 test photographs).*
 
 # %% mystnb={"image": {"alt": "Accuracy against labels per class from 1 to 50 on a logarithmic axis. The MAE rises from 56 to 77 percent and stays above raw pixels, which rise from 49 to 75. The random encoder rises from 27 to 51."}}
 plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name in ("MAE", "raw pixels", "random encoder")},
@@ -408,14 +410,16 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
 # over these choices; k = 5, or the number of labels per class where that is smaller).*
 #
 # With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. The MAE saw no
-# labels in pre-training. From 60,000 unlabelled photographs it learned features that tell some kinds of clothes apart, and the ten labels name
-# these kinds.
-# With more labels the lead shrinks, probably because the labelled photographs alone then show what the kinds look like.
+# labels in pre-training. From 60,000 unlabelled photographs it learned features that differ between some kinds of clothes. The ten labels only
+# connect these features with the names of the classes.
+# With five or more labels per class, the lead over raw pixels is smaller, probably because the labelled photographs then show more of what each
+# class looks like.
 #
 # ## Keep all tokens
 #
-# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sleeve is at the side, a
-# sole at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 of one image is compared with patch 12 of the other. We now use
+# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sleeve is at the side, and
+# a sole is at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 of one image is compared
+# with patch 12 of another. We now use
 # all 1,500 labels.
 # **Which of the three kinds of features of the MAE is best?**
 
@@ -451,20 +455,21 @@ plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 imag
 # %% [markdown]
 # *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
 #
-# With all tokens, the MAE beats raw pixels. With the mean it is about equal to them, and with the class token it is slightly below them. Are 750
-# images enough for the first conclusion? Look only at the images on which exactly one of the two, all tokens or raw pixels, is right:
+# With all tokens, the MAE is more accurate than raw pixels. With the mean of the tokens, the MAE and raw pixels are about equal, and with the
+# class token the MAE is slightly less accurate. Are 750 images enough to conclude that all tokens are better than raw pixels?
+# Look only at the images that exactly one of these two kinds of features classifies correctly:
 
 # %%
 right, pixels_right = (answer == test_labels for answer in (answers["MAE", "tokens"], by_pixels))
 print(f"only the MAE is right: {int((right & ~pixels_right).sum())} images; only raw pixels are right: {int((~right & pixels_right).sum())}")
 
 # %% [markdown]
-# If both kinds of features were equally good, each of these images would be like the
-# toss of a fair coin. The two counts would then rarely differ by more
-# than twice the square root of their sum. (Chapter 11 does such tests properly, with several seeds.)
+# If all tokens and raw pixels were equally good, each of these images would be like the
+# toss of a fair coin. The two printed counts would then rarely differ by more
+# than twice the square root of their sum. Here the counts differ by more than that. (Chapter 11 does such tests properly, with several seeds.)
 #
-# Note the random encoder: with all tokens it reaches 77 %. Random weights preserve much of the image, and with all tokens nothing is
-# averaged away. So always compare a trained network with a random one.
+# Note that the random encoder reaches 77 % with all tokens. Random weights preserve much of the image, and with all tokens the tokens
+# are not averaged. So compare a trained network with the same network at initialisation.
 #
 # ## Classes in a plane
 #
@@ -490,16 +495,16 @@ plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 # *Figure 8.7: 750 test photographs along the first two principal directions of three kinds of features. Colours and markers show the
 # classes, which were not used to compute the features.*
 #
-# With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for that. But the classes
-# are no better separated than with raw pixels. Two directions show only the coarsest differences, and for centred clothes these are
-# probably differences in outline. With the random encoder the classes overlap.
+# With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for this arrangement. But the classes
+# are no better separated than with raw pixels. Two directions show only the coarsest differences, and for centred clothes these differences
+# probably concern the outline. With the random encoder, the classes overlap more than with raw pixels.
 #
 # ## What a patch attends to
 #
-# In each block, every token takes in information from the others. `Attention.weights` returns how much each token takes from every token,
-# including itself: a matrix `t t` for every head, with rows that sum to 1. Row 0
-# belongs to the class token, so row 1 + i belongs to patch i. Without its first
-# entry, which also belongs to the class token, such a row can be drawn as a grid.
+# In each block, every token takes in information from the others. The method `Attention.weights` returns how much each token takes from every token,
+# including itself. For every head it returns a matrix `t t`, whose rows sum to 1. Row 0
+# belongs to the class token, so row 1 + i belongs to patch i. The first entry of every row also belongs to the class token.
+# The other entries of a row can be drawn as a grid.
 
 
 # %%
@@ -531,18 +536,19 @@ titles = ["photograph", *(f"block {block},\nhead {head}" for name, block, head i
 plots.picture_table(rows, columns=titles, marks=marks)
 
 # %% [markdown]
-# *Figure 8.8: what the patch at the cross attends to in `photos-tiny` (whole photographs; five of its 36 heads, chosen to show different
-# behaviour). Each map is divided by its largest value, so brightness cannot be compared between maps.*
+# *Figure 8.8: what the patch at the cross attends to (whole photographs; four of the 36 heads of `photos-tiny`, chosen to show different
+# behaviour, and one head of the same network at initialisation).
+# Each map is divided by its largest value, so brightness cannot be compared between maps.*
 #
-# At initialisation, attention is nearly uniform. After training, the heads differ. Some attend to nearby patches. Some attend to one row or
-# one column, whatever it shows. From the rim of the cup, head 2 of block 4 attends to more of the rim; from one eye of the cat, it attends
-# to the other. All these patterns could help to fill in missing patches.
+# In the head at initialisation, attention is nearly uniform. The four trained heads differ. One attends mostly to nearby patches. Two attend to
+# one row or one column, whatever that row or column shows. In head 2 of block 4, the patch on the rim of the cup attends to another part of the rim,
+# and the patch on one eye of the cat attends to both eyes. All these patterns could help to fill in missing patches.
 #
-# Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these five
-# heads out of 36.
+# Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these four
+# trained heads out of 36.
 #
-# **3 ★ Attention of the class token.** From the weights `b heads t t` of a block, make one map per head, `b heads h w`: how much the class token
-# attends to each patch.
+# **3 ★ Attention of the class token.** From the attention weights `b heads t t` of a block, make one map per head (`b heads h w`). Each map shows how
+# much the class token attends to each patch.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch08-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -568,7 +574,7 @@ check.ch08_class_map(solution_class_map)
 # ## Where this lives
 #
 # `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell below checks
-# them against the functions of this chapter.
+# that they agree with the functions of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 train, test = vectors["MAE"]
@@ -577,18 +583,19 @@ assert (knn_predict(train, train_labels, test) == knn.knn_predict(train, train_l
 assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_labels) == 100.0
 
 # %% [markdown]
-# From the command line, run `minimae knn --weights fashion-nano`.
+# To measure the k-NN accuracy from the command line, run `minimae knn --weights fashion-nano`.
 #
 # ## Limit 1: leaked patch statistics
 #
 # The reconstructions in Figure 8.1 came from a decoder that predicts plain
 # pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
-# the result was divided by the standard deviation of the patch (chapter 06). So it predicts a pattern, but no brightness or contrast. To draw the
-# pattern, we need the mean and the standard deviation of each hidden patch, and we take them from the original. This information **leaks**
-# into the picture.
+# the result was divided by the standard deviation of the patch (chapter 06).
+# So `fashion-nano` predicts a pattern, but no brightness or contrast. To draw the
+# pattern, we need the mean and the standard deviation of each hidden patch, and we take these two values from the original image. These values
+# **leak** into the picture.
 #
-# To see how much this matters, draw two more pictures. One shows **only what leaked**, with zero predicted everywhere. The other shows the
-# prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible* patches.
+# To see how much this leak matters, draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is zero. The
+# other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible* patches.
 
 
 # %%
@@ -621,9 +628,9 @@ plots.picture_table(
 # *Figure 8.9: test photographs of Fashion-MNIST, reconstructed by `fashion-nano` (75 % of 49 patches hidden, mask seed 4). "Only what leaked" needs no
 # model.*
 #
-# The flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of a sleeve, the line of a sole. So never judge a
-# model by pictures with leaked statistics. For honest pictures, predict plain pixels. If the encoder itself is trained on them, its features are a
-# little
+# In the column "only what leaked", the flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of a sleeve,
+# or the line of a sole. So never judge a model by pictures with leaked statistics. To draw pictures without a leak, predict plain pixels. If the
+# encoder itself is trained on plain pixels, its features are a little
 # worse (the paper's Table 1d). A second decoder on the frozen encoder, as in Figure 8.1, leaves the features as they are.
 #
 # **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden patch with the
@@ -655,7 +662,7 @@ check.ch08_flat_patches(solution_flat_patches)
 #
 # The loss is a mean over patches. `MAEOutput.patch_losses` `b m` holds the loss of each patch, in the order of `mask.masked`. A map of
 # these losses shows which parts of the image are hard to
-# reconstruct. **Where is the loss largest: in the background, along the outline, or inside the
+# reconstruct. **Where is the mean loss largest: in the background, along the outline, or inside the
 # garment?**
 
 # %%
@@ -700,12 +707,13 @@ book.reveal("hardest-place", max(hard, key=hard.get))
 plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))], rows=("picture", "loss"), scale=(0, 1.2), scale_label="loss of a patch")
 
 # %% [markdown]
-# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). In every patch that is not flat, predicting zero has
+# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). For a patch that is not flat, a prediction of zero has
 # a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
 # The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is mostly weave, print and
-# noise. The contrast there is tiny, but normalisation divides by it, so the noise counts as much as an outline. No model can predict
-# noise. The large loss inside a garment is largely a side effect of normalised targets, and one reason why the loss of chapter 07 stays far above 0.
+# noise. The contrast inside a garment is often tiny, but normalisation divides by the standard deviation, so the noise counts as much as an outline.
+# No model can predict noise. The large loss inside a garment is probably in large part a side effect of normalised targets. This loss is
+# one reason why the loss of chapter 07 stays far above 0.
 #
 # ## Limit 3: changed images
 #
@@ -747,28 +755,27 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
 # tokens, noise with a standard deviation of 40 for pixel values from 0 to 255, seed 0).*
 #
-# - **Brightness.** The accuracy of the MAE hardly changes. Probably this is because its targets were normalised, so brightness and contrast
-#   mattered little in
-#   training.
-# - **Noise.** The accuracy of the MAE collapses. In training the background was always perfectly black. With noise, the background is full
-#   of patterns.
-# - **Shift.** Raw pixels and the MAE both lose accuracy. Both kinds of features depend on position: each pixel is compared with the pixel at the
-#   same position,
-#   and the encoder is given the position of each patch. In every training photograph the garment is centred.
+# - **Brightness.** The accuracy of the MAE hardly changes, probably because the targets in pre-training were normalised, so brightness and
+#   contrast mattered little.
+# - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the background of the training
+#   photographs is almost perfectly black, whereas the background of a noisy photograph is full of patterns.
+# - **Shift.** All three kinds of features lose accuracy, and all three depend on position. Each pixel is compared with the pixel at the
+#   same position, and an encoder is given the position of each patch. In the training photographs, the garments are centred.
 #
 # ## Limit 4: real photographs
 #
 # How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
 # classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
-# photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 %. (One seed; the images are not part of this project.
-# [Details](../data/weights/photos-tiny.md).) Both classifiers are far better than guessing, but not good enough to be useful. The reconstructions of
+# photographs. A linear probe (chapter 09) is right for 22.2 %, and random guessing for 0.5 %. (These are results of one seed. The images are not
+# part of this project. See the [details](../data/weights/photos-tiny.md).)
+# Both classifiers are far better than guessing, but too inaccurate for most uses. The reconstructions of
 # Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
-# > **Paper.** Figures 2 to 4 come from models that were trained on plain pixels, and visible patches are not pasted in. So nothing leaks in
-# > those pictures. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
-# > reaches 73.5 % with a linear probe and 84.9 % fine-tuned
-# > (Table 1). Its features are less linearly separable than those of MoCo v3 (77.6 %), a method that learns without labels and without masks (chapter 10).
-# > But fine-tuning only the last block raises the accuracy to 81.0 %, above the 79.9 % of MoCo v3 (Figure 9).
+# > **Paper.** The paper's Figures 2 to 4 come from models that were trained on plain pixels, so nothing leaks in those pictures. Visible patches are
+# > not pasted in. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
+# > reaches 73.5 % with a linear probe and 84.9 % after fine-tuning
+# > (Table 1). With a linear probe, MoCo v3 reaches 77.6 %, so its features are more linearly separable than those of MAE. (MoCo v3 learns
+# > without labels and without masks; see chapter 10.) But when only the last block is fine-tuned, MAE reaches 81.0 % and MoCo v3 79.9 % (Figure 9).
 # > For fine-tuning, the code released with the paper takes the mean of the patch tokens by default; the paper's Appendix A.1 uses the class token.
 #
 # ### Why our results are not the paper's
@@ -781,13 +788,13 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # | patch | 16 × 16 × 3 = 768 values | 4 × 4 = 16 values |
 # | raw pixels as features | nearly useless | strong, because everything is centred and aligned |
 #
-# The last row matters most. For centred clothes, the outline says much about the class, so raw pixels are a strong baseline. On ImageNet
-# they are not.
+# The last row is probably the most important. For centred clothes, the outline says much about the class, so raw pixels are a strong baseline. On
+# ImageNet, raw pixels are a weak baseline.
 #
 # ## Break-it lab: features at chance level
 #
-# A colleague has written their own `extract`, which reads the images through a loader. The accuracy is no better than random guessing. But
-# look at the features projected onto a plane.
+# A colleague has written their own `extract`, which reads the images through a loader. With the colleague's features, k-NN is no
+# more accurate than random guessing. But look at these features projected onto a plane.
 
 
 # %%
@@ -813,13 +820,13 @@ plots.classes_in_a_plane({"ours": planes["MAE"], "the colleague's": in_a_plane(t
 # %% [markdown]
 # *Figure 8.14: the features of 750 test photographs, ours and the colleague's, coloured by class.*
 #
-# The two clouds are identical, point for point. Only the colours differ. What does that rule out, and where is the bug?
+# The two clouds are identical, point for point. Only the colours differ. Which causes do the identical clouds rule out, and where is the bug?
 #
 # <details><summary>Diagnosis</summary>
 #
 # The features are right: a wrong encoder, a wrong normalisation or a mask would give a different cloud. But each point has the label of a
-# different image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles; a loader for
-# evaluation must not.
+# different image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles the images. A loader
+# for evaluation must keep their order.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -865,30 +872,30 @@ check.ch08_two_directions(solution_two_directions)
 # ## Summary
 #
 # A masked autoencoder continues shapes from a quarter of a photograph. With the features of its encoder, ten labels are enough to classify
-# more than half of the clothes correctly. That is better than with raw pixels, and far better than with random
-# weights. With many labels, all tokens side by
-# side are better than raw pixels too; the mean of the tokens is only about as good as raw pixels. There are limits.
+# more than half of the clothes correctly. This accuracy is higher than with raw pixels, and much higher than with random
+# weights. With 1,500 labels, all tokens side by side are better than raw pixels, too. The mean of the tokens is then only about as good as
+# raw pixels. There are limits.
 # Reconstructions of normalised pixels
 # use leaked statistics. Noise inside a patch cannot be predicted. The features fail on noisy images. And a model that reconstructs
 # photographs well may still classify them badly.
 #
 # ## Five questions
 #
-# 1. A model that predicts normalised pixels makes a reconstruction that looks right with 95 % of the patches hidden. Why does that prove
-# little?
+# 1. A model that predicts normalised pixels makes a reconstruction that looks right with 95 % of the patches hidden. Why does this picture
+# prove little about the model?
 # <details><summary>Answer</summary>The mean and contrast of each hidden patch are taken from the original. A mosaic of flat squares with the right brightness already looks right.</details>
 #
 # 2. Which row of the attention weights belongs to patch 0, and which of its entries are drawn?
-# <details><summary>Answer</summary>Row 1, because row 0 is the class token's; all entries but the first, which belongs to the class token.</details>
+# <details><summary>Answer</summary>Row 1 belongs to patch 0, because row 0 belongs to the class token. All entries of row 1 are drawn except the first, which belongs to the class token.</details>
 #
 # 3. Why is the mean of the training vectors subtracted before the cosine is computed?
-# <details><summary>Answer</summary>It is a large part of every vector. If it is not subtracted, every cosine is almost 1, and the differences that matter are tiny.</details>
+# <details><summary>Answer</summary>The mean can be a large part of every vector. If it is not subtracted, all cosines are then close to 1, and the differences that matter are tiny.</details>
 #
 # 4. Why compare a trained encoder with a random one?
-# <details><summary>Answer</summary>Random weights already preserve much of the image. Only an accuracy above theirs is due to training.</details>
+# <details><summary>Answer</summary>Random weights already preserve much of the image. Only the part of the accuracy above that of random weights is due to training.</details>
 #
-# 5. The cloud of features is right, but the accuracy is no better than guessing. What do you check first?
-# <details><summary>Answer</summary>Whether features and labels are in the same order.</details>
+# 5. The cloud of features is right, but the accuracy of k-NN is no better than that of guessing. What do you check first?
+# <details><summary>Answer</summary>Check whether the features and the labels are in the same order.</details>
 #
-# Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote takes the features as they are. A linear layer can learn which of their
-# directions matter.
+# Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote takes the features as they are. A linear layer can learn which directions
+# of the features matter.

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 10 · Fine-tuning, whole and in part
 #
-# **The promise.** You turn an encoder into a classifier, train all of it, part of it or only its head, and find out why the linear
-# probe and fine-tuning disagree about which encoder is better.
+# **The promise.** You turn an encoder into a classifier, train the whole classifier, a part of it or only its head, and find out why the linear
+# probe and fine-tuning can disagree about which encoder is better.
 #
 # Minutes: 30. Needs: chapters 03, 07 and 09.
 #
@@ -23,7 +23,7 @@
 # - build a classifier from an encoder, and explain the initial weights of its head;
 # - give each layer its own learning rate;
 # - mix two images and their labels;
-# - freeze all but the last blocks, and draw the paper's Figure 9 for your own model;
+# - freeze all but the last blocks, and compare our version of the paper's Figure 9 with the original;
 # - explain how one encoder can be worse than another in linear probing but better in fine-tuning.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -70,9 +70,9 @@ from minimae.tasks.reconstruct import read_picture
 from minimae.train import optim
 
 # %% [markdown]
-# Linear probing leaves the encoder unchanged. That makes it a clean measurement, but few people use an encoder that way. In practice, the
-# pre-trained weights are only the starting point, and the whole network is then trained with labels. This is **fine-tuning**. The paper's main
-# results come from fine-tuned models: 87.8 % on ImageNet with the largest one.
+# Linear probing leaves the encoder unchanged. That makes the probe a clean measurement, but the encoder cannot adapt to the task. In practice, the
+# pre-trained weights are often only the starting point, and the whole network is then trained with labels. This is **fine-tuning**. The paper's
+# main results come from fine-tuned models. The largest of these models reaches 87.8 % on ImageNet.
 #
 # Labels are expensive, so we use only a few: 300 for the runs that you start in this chapter, and 100 to 3,000 for most of
 # the longer experiments, whose results come with the book.
@@ -89,9 +89,10 @@ depth, statistics = trained.model.size.depth, trained.statistics
 #
 # The decoder is no longer needed. The classifier gives the encoder the whole image, with nothing hidden, and takes the mean of the patch
 # tokens. LayerNorm and one linear layer, the **head**, turn this vector into **logits**: one number for each class. The encoder's own last
-# norm is removed, because the new one comes after the mean.
+# norm is removed, because the classifier has a new norm after the mean.
 #
-# **1 ★ The head.** Write this last step. `tokens` are the encoder's output, `b t d`. Leave out the first token, which is the class token.
+# **1 ★ The head.** Write the step from the tokens to the logits. `tokens` are the encoder's output,
+# `b t d`. Leave out the first token, which is the class token.
 #
 # <details><summary>Hint</summary>
 #
@@ -120,7 +121,8 @@ def solution_classify(tokens, norm, head):
 check.ch10_classify(solution_classify)
 
 # %% [markdown]
-# The package's classifier, folded below, ends with the same step. Its other arguments are explained later in this chapter.
+# The package's classifier, folded below, ends with the same mean, norm and head. Its docstring explains the arguments; the section on partial
+# fine-tuning returns to `tune`.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.finetune", "hide-input"]
 class Classifier(nn.Module):
@@ -186,11 +188,12 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # %% [markdown]
 # ## Each layer its own learning rate
 #
-# The first layers of a pre-trained network compute general features, such as edges, which are useful for almost every task. The last layers
-# are the most specific to pre-training. So the last layers should change most and the first ones least.
+# The first layers of a pre-trained network usually compute general features, such as edges, which are useful for many tasks. The last layers are
+# the most specific to pre-training. So the last layers should change most and the first ones least.
 #
-# **Layer-wise learning rate decay** does this with one number, the decay. The norm and the head get the full learning rate. With a decay of
-# 0.75, the last block gets 0.75 of it, the block before that 0.75², and so on down to the patch projection. For an encoder of `L` blocks:
+# **Layer-wise learning rate decay** sets all the learning rates with one number, the decay. The norm and the head get the full learning rate. With
+# a decay of 0.75, the last block gets 0.75 of the full rate, the block before it gets 0.75², and so on down to the patch
+# projection. For an encoder of `L` blocks:
 #
 # | layer | what is in it | share of the learning rate |
 # |---|---|---|
@@ -198,7 +201,7 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # | i + 1 | block i (0 to L − 1) | decay^(L − i) |
 # | 0 | class token, positions, patch projection | decay^(L + 1) |
 #
-# The layer of a parameter can be read from its name.
+# We can read the layer of a parameter from the parameter's name.
 
 # %% tags=["package:minimae.train.optim"]
 def layer_of(name: str, depth: int) -> int:
@@ -218,7 +221,7 @@ def layer_of(name: str, depth: int) -> int:
 # - Biases, norms (all parameters with one axis), the class token and the positions are not decayed: their `weight_decay` is 0.
 # - A frozen parameter (`requires_grad` is False) is in no group; every other parameter is in exactly one.
 #
-# You may make one group for each parameter: the result is the same; the list is just longer.
+# You may make one group for each parameter: training gives the same result, and only the list is longer.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -284,7 +287,8 @@ def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float)
 layer_groups = book.use(check.ch10_layer_groups, my_layer_groups, layer_groups)
 
 # %% [markdown]
-# The paper's ViT-L has 24 blocks, and its layer-wise decay is 0.75. How much slower does the patch projection learn than the head?
+# The paper's ViT-L has 24 blocks, and its layer-wise decay is 0.75. How many times smaller is the learning rate of the patch projection than that
+# of the head?
 
 # %%
 book.predict("bottom-layer", 100,
@@ -362,17 +366,17 @@ notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for 
 plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
 
 # %% [markdown]
-# *Figure 10.3: two pairs of neighbours (first and second, third and fourth). The number below a mixed image says how much of it comes from
-# the original at the top of its column. This share is drawn at random for each image (seed 3, epoch 0).*
+# *Figure 10.3: two pairs of neighbours (columns 1 and 2, and columns 3 and 4). The number below a mixed image says how much of this image comes
+# from the original at the top of the column. This share is drawn at random for each image (seed 3, epoch 0).*
 #
 # **Label smoothing** is older than mixing. It changes the target, which would otherwise be 1 for the right class and 0 elsewhere. Every
 # class gets
-# `smoothing / classes`, and the right one also gets the rest, `1 − smoothing`. Then the network has no reason to make its logits ever
-# larger.
+# `smoothing / classes`, and the right one also gets the rest, `1 − smoothing`. With such a target, the network has no reason to make its logits
+# ever larger.
 #
 # **3 ★★ Soft targets.** Write the function that returns the targets: smooth them first, then mix
 # them. `shares.own`, a tensor `b`, holds for each mixed image the share that does
-# not come from its neighbour. Without `shares` nothing is mixed. Do not use a loop.
+# not come from its neighbour. If `shares` is None, do not mix. Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -434,7 +438,8 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# The first image is three quarters class 0 and one quarter class 2. The two other classes get 0.025 each from smoothing.
+# The first mixed image is three quarters of class 0 and one quarter of class 2, so these two classes have the largest targets, 0.7 and 0.25.
+# Classes 1 and 3 get 0.025 each from smoothing.
 #
 # ### Where this lives
 #
@@ -455,8 +460,8 @@ assert torch.equal(mixing.soft_cross_entropy(logits[:2, :4], targets), soft_cros
 # ## Three hundred labels
 #
 # Now train on 300 photographs, 30 of each class, for 15 epochs, with your groups of parameters. We compare two networks of the same size. One
-# starts from the pre-trained encoder. The other starts from random weights, with its own recipe: no layer decay, and the learning rate that
-# suited it best.
+# starts from the pre-trained encoder. The other starts from random weights. It has its own recipe, without layer-wise decay and with the best of
+# the learning rates that we tried.
 #
 # Random guessing is right 10 % of the time. How accurate is the network that starts from random weights?
 
@@ -486,8 +491,9 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # %% [markdown]
 # *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
-# The pre-trained network is right more than twice as often. This comparison favours it, because a network from scratch needs more steps
-# than 15 epochs of 300 images. So here is a fairer comparison: 30 epochs, three seeds, and 100 to 3,000 labels. All networks have 0.5 million
+# The pre-trained network is right more than twice as often as the one from scratch. But 15 epochs of 300 images favour the pre-trained network,
+# because a network from scratch needs more steps. So here is a fairer comparison, with 30 epochs, three seeds, and 100 to 3,000
+# labels. All networks have 0.5 million
 # parameters. Pre-training lasts 20 epochs on the 10,000 photographs that come with the
 # book. `minimae reproduce pre-training` repeats the experiment
 # in about 12 minutes on one core.
@@ -518,8 +524,8 @@ picture(ladder)
 # ## Partial fine-tuning
 #
 # A linear probe trains no block, and fine-tuning trains all of them. **Partial fine-tuning** lies between the two: it trains only the last
-# block, or the last two, or "half a block", which means the MLP of the last block. The classifier calls the function `freeze`, folded
-# below.
+# block, or the last two, or "half a block", which means the MLP of the last block. When `Classifier` gets the argument `tune`, it calls the
+# function `freeze`, folded below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.partial", "hide-input"]
 class HalfBlock(nn.Module):
@@ -574,8 +580,9 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
 # `freeze` has two effects.
 #
 # - The frozen parameters get no gradient. Below the lowest trained part no gradient is computed at all, which saves time.
-# - The frozen blocks stay in **eval mode**. In training mode, drop path would skip them at random, and the trained blocks would adapt to
-#   inputs that never occur in use. `freeze` returns the frozen blocks, and `Classifier.train` switches them back to eval mode.
+# - The frozen blocks stay in **eval mode**. In training mode, drop path would skip the frozen blocks at random. The trained blocks would then adapt
+#   to inputs that do not occur when the classifier is
+#   used. `freeze` returns the frozen blocks, and `Classifier.train` switches them back to eval mode.
 
 # %% tags=["nbval-check-output"]
 for blocks in (0, 0.5, 1, 2, depth):
@@ -617,21 +624,22 @@ picture(in_part)
 # blocks). Left: mean and one standard deviation over three seeds. Below: the
 # differences with 95 % intervals (chapter 11). The scales differ.*
 #
-# On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one gives more than 60 % of
-# it. The claim that a few blocks are nearly as good as all rests on two comparisons. Three seeds are enough for the first: tuning one block
-# is better than tuning none. The second, that tuning two blocks comes within a point of tuning all four, is undecided. The paper's curve is
-# flatter at the top: tuning 4 of 24 blocks comes within a point of tuning all. But one of our four blocks is a quarter of the network.
+# On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one block gives more than 60 %
+# of that gain. The claim that tuning a few blocks is nearly as good as tuning all rests on two comparisons. Three seeds are enough to show the
+# first: tuning one block is better than tuning none. The second, that tuning two blocks comes within a point of tuning all four, is undecided. The
+# paper's curve is flatter at the top than ours: tuning 4 of 24 blocks comes within a point of tuning all. But each of our blocks is a quarter of
+# the encoder's depth, while 4 of 24 blocks are only a sixth.
 #
 # ## Why the probe and fine-tuning disagree
 #
 # Look again at the left end of the paper's panel. With no block trained, MoCo v3, a contrastive method, is four points better than MAE.
-# With one block or more, MoCo v3 is worse. So which encoder is better? That depends on what you need the encoder
-# for. A linear probe measures whether the
-# classes can be separated by planes in the space of the features. Fine-tuning measures whether the weights are a good starting point. In the
+# With one or more blocks trained, MoCo v3 is worse than MAE. So which encoder is better? That depends on what you need the encoder
+# for. A linear probe measures how well planes in the space of the features separate the classes. Fine-tuning measures how good a starting point the
+# weights are. In the
 # paper, the features of MAE are less linearly separable than those of MoCo v3, but with one trained block MAE is ahead.
 #
-# Probing and fine-tuning can also disagree about two settings of MAE. Here are all experiments of this project in which encoders were both probed and
-# fine-tuned, beside those of the paper.
+# Probing and fine-tuning can also disagree about two settings of MAE. The figure below shows our nine experiments in which all encoders were both
+# probed and fine-tuned, beside the corresponding results of the paper.
 
 # %%
 both = (
@@ -671,24 +679,26 @@ for title, each in panels.items():
 plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
-# *Figure 10.8: every setting with both a probe and a fine-tuning result: ours (means over three seeds) and the paper's (ViT-L). The scales differ.*
+# *Figure 10.8: every setting of these experiments with both a probe and a fine-tuning result. Left: our means over three seeds. Right: the paper's
+# results (ViT-L). The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
-# important than they are for fine-tuning. In our experiments, both accuracies rise together, probably because the settings differ most in the length of
-# pre-training, and longer pre-training improves
-# both.
+# important than they are for fine-tuning. In our experiments, both accuracies rise together. A likely reason is that our settings differ most in
+# the length of pre-training, and longer pre-training improves both accuracies.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes
-# > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings; they have not been run yet.
+# > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings, but we have not run these recipes yet.
 # > **The head**: the code released with the paper takes the mean of the patch tokens by default. The paper's appendix uses the class token.
-# > **Our deviations here**: 300 or 1,000 labels instead of 1.3 million; no mixing and no RandAugment in these runs; learning rates chosen
-# > for these small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe,
+# > **Our deviations here**: we use 100 to 3,000 labels (in one experiment up to 60,000) instead of 1.3 million. In our runs there is no mixing and
+# > no RandAugment. The learning rates are chosen for these small
+# > networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe,
 # > so the result differs
 # > from the probe's.
 #
 # ## Break-it lab: the wrong way up
 #
-# A colleague wrote layer-wise decay from memory. There is no error message, and the loss falls, but the accuracy is lower than yours.
+# A colleague wrote layer-wise decay from memory. There is no error message, and the loss falls, but the accuracy is lower than with the correct
+# groups.
 
 # %%
 def their_groups(classifier, weight_decay, layer_decay):
@@ -737,14 +747,14 @@ plots.curves(
 # %% [markdown]
 # *Figure 10.9: how far fine-tuning has moved each layer of the encoder from its pre-trained weights (one seed).*
 #
-# What does the figure say about the colleague's learning rates? And why is the accuracy lower?
+# What does the figure say about the colleague's learning rates? And why is the colleague's accuracy lower?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The lower layers move most. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head the
-# smallest. The exponent should
-# be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in pre-training, and the head, which
-# starts from zero, learns with about a seventh of the learning rate. All shapes are right, so a test of shapes does not find the mistake.
+# Among the blocks of the colleague's classifier, the first one moves most and the last one least. In your classifier, the order is reversed. The
+# colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head gets the smallest. The exponent should be the
+# distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in pre-training. The head, which
+# starts near zero, learns with only about a seventh of the full learning rate. All shapes are right, so a test of shapes does not find the mistake.
 # Test instead that the norm and the head have a scale of 1.
 # </details>
 #
@@ -783,10 +793,11 @@ check.ch10_paste(solution_paste)
 # %% [markdown]
 # ## Summary
 #
-# A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. Layer-wise decay lets the last
-# layers change most and keeps the general features of the first ones. Mixing and label smoothing make it harder to memorise the training
-# images. Pre-training gains 22 points with 100 labels and 3 with 3,000. Training one block gives more than half of the gain of training all
-# four. Linear probing measures linear separability, and fine-tuning measures how good a start the weights are. In the paper, the settings
+# A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. With layer-wise decay, the last layers
+# change most, and the first ones, which compute general features, change least. Mixing and label smoothing make it harder to memorise the training
+# images. In our experiments, pre-training gains 22 points with 100 labels and 3 with 3,000. Training one block gives more than half of the gain of
+# training all four. Linear probing measures linear separability, and fine-tuning measures how good a starting point the weights
+# are. In the paper, the settings
 # differ by up to 20 points in linear probing and by up to 3 in fine-tuning.
 #
 # ## Five questions
@@ -801,9 +812,9 @@ check.ch10_paste(solution_paste)
 # <details><summary>Answer</summary>0.7 for shirt and 0.3 for bag.</details>
 #
 # 4. Why must frozen blocks be in eval mode?
-# <details><summary>Answer</summary>In training mode drop path skips them at random, and the trained blocks adapt to inputs that never occur in use.</details>
+# <details><summary>Answer</summary>In training mode, drop path skips them at random. The trained blocks then adapt to inputs that do not occur when the classifier is used.</details>
 #
 # 5. Encoder A is better in linear probing, and B in fine-tuning. Which one has the better features?
-# <details><summary>Answer</summary>That depends on what you need the encoder for. With A, the classes are easier to separate with a linear layer; B is the better start. Training one block can reverse the order.</details>
+# <details><summary>Answer</summary>That depends on what you need the encoder for. With A, the classes are easier to separate with a linear layer; B is the better starting point for training. If one block is trained, B can already be ahead of A.</details>
 #
 # Next: [11 · Which mask, how much?](11_which_mask.ipynb) We have used a mask ratio of 75 % since chapter 00. How do you test such a choice?

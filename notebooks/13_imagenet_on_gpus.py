@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 13 · ImageNet on GPUs
 #
-# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count its operations, bytes, hours and memory, find out what slows it
-# down, and kill and resume a small run.
+# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count the operations, bytes, hours and memory of this run, find out
+# what slows it down, and kill and resume a small run.
 #
 # Minutes: 35. Needs: chapters 04, 05 and 07.
 #
@@ -82,8 +82,7 @@ work = Path(tempfile.mkdtemp())
 # ## The recipe
 #
 # In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and different
-# settings. The package keeps them as a recipe, with
-# the values of the paper's Table 8. This is ViT-L/16:
+# settings. The package keeps these settings as a recipe, with the values of the paper's Table 8. This is the recipe for ViT-L/16:
 
 # %% tags=["nbval-check-output"]
 large = recipe("imagenet-large")
@@ -94,22 +93,23 @@ print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large
 print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
 
 # %% [markdown]
-# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute what the run would
-# take. This
-# chapter has three kinds of numbers, and marks them: *computed* here, *measured* on a machine that is named, or *published*.
+# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute how much time and
+# memory the run would take. This chapter has three kinds of numbers and says which kind its results are: *computed* here, *measured* on a
+# machine that is named, or *published*.
 #
 # ### One step on any number of GPUs
 #
-# The learning rate depends on all images of an optimizer step (chapter 07):
+# The learning rate depends on the number of images in an optimizer step (chapter 07):
 #
 # **images per step = processes × batch × accumulation**
 #
 # A **process** is one copy of the program, normally with one GPU. `torchrun` starts all
-# processes. If you use more processes, keep the product constant: then the learning rate,
-# the schedule and the result stay the same. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
+# processes. If you use more processes, keep the product of the three numbers constant. Then the learning rate and the schedule stay the same,
+# and so does the result, up to rounding. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
-# **1 ★ Share a step.** A step has `window` images, which `processes` share evenly. At most `fits` images fit into the memory of one GPU. Return the
-# batch and the accumulation of each process. Take the largest batch that gives no remainder.
+# **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most `fits`
+# images fit into the memory of one GPU. Return the
+# batch and the accumulation of each process. Take the largest batch that divides the images of a process without a remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -152,12 +152,13 @@ for processes in (1, 2, 8, 64):
 
 # %% [markdown]
 # Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients and
-# average them (**DDP**, distributed data parallel). The mean of equal parts is the mean of the whole. Two things remain that could differ: the order
-# of the images, and the random masks and crops. In this package the order depends only on the seed and the epoch, and a mask or crop only on the seed,
-# the epoch and the image (chapter 02). So it does not matter which process computes them.
+# average them (**DDP**, distributed data parallel). The parts have the same size, so the mean of their gradients is the gradient of the mean
+# loss of all images. Two things remain that could differ: the order
+# of the images, and the random masks and crops. In this package the order depends only on the seed and the epoch. A mask or a crop depends only
+# on the seed, the epoch and the image (chapter 02). So it does not matter which process computes a mask or a crop.
 #
-# Test this. The script below trains a small model on photographs of clothes for twelve
-# steps. When `torchrun` starts it, each process takes its part of every batch.
+# Test whether the result is the same. The script below trains a small model on photographs of clothes for twelve
+# steps. When `torchrun` starts the script, each process takes its part of every batch.
 
 # %%
 SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
@@ -186,9 +187,9 @@ ended = subprocess.run([*torchrun, work / "train.py", work / "two"], capture_out
 print(ended.stderr[-2000:] if ended.returncode else "done")
 
 # %% [markdown]
-# Two processes have trained one model. Now train the same model in one process, and once more with half the batch and two accumulated
-# passes. How far do the
-# other two runs end from the run in one process, in percent of the distance that its weights have moved?
+# Two processes have trained one model. Now train the same model in one process with the whole batch, and once more with half the batch and two
+# accumulated passes. How far are the final weights of the other two runs from those of the run with the whole batch in one process? Measure this
+# as a percentage of the distance that the weights of that run have moved in training.
 
 # %%
 few, run = data.load("fashion").balanced_subset(640), replace(recipe("fashion-demo"), **SETTINGS)
@@ -211,13 +212,12 @@ print({name: f"{100 * gap:.4f} %" for name, gap in gaps.items()})
 print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values()))
 
 # %% [markdown]
-# The small difference is rounding: the same numbers are added in a different order.
+# The small differences are rounding errors: the same numbers are added in a different order.
 #
 # ## How many operations?
 #
-# Chapter 04 counted the operations of a block. Now count those of a whole training step for one
-# image. Of its n patches, k are visible and m are masked. A
-# forward pass computes these products:
+# Chapter 04 counted the operations of a block. Now count the operations of a whole training step for one image. Of the n patches of the image, k
+# are visible and m are masked. A forward pass computes these matrix products:
 #
 # | part | tokens | operations |
 # |---|---|---|
@@ -228,8 +228,10 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | the last block: only the m masked tokens are queries (chapter 05) | 1 + n | `block_flops(1 + n, decoder_width, queries=m)` |
 # | prediction | m | 2 · m · decoder width · values |
 #
-# The backward pass computes two products for each of these: one for the gradient of the weights, one for the gradient of the inputs. So a step
-# costs as much as three forward passes, with one exception. The gradient of the pixels is not needed, so the patch projection costs one product less.
+# For each of these products, the backward pass computes two products, one for the gradient of each factor. The factors are the weights and the
+# inputs of a layer, or two tensors inside attention. So a step
+# costs as much as three forward passes, with one exception: the gradient of the pixels is not needed, so the step has one product less for the
+# patch projection.
 #
 # **2 ★★ Your count.** Return the number of operations of a training step for one
 # image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
@@ -242,7 +244,7 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 #
 # <details><summary>Hint 2</summary>
 #
-# Keep the projection in a variable: you add it to the forward pass, and subtract it once at the end.
+# Keep the operations of the patch projection in a variable: you add them to the forward pass, and subtract them once at the end.
 # </details>
 
 
@@ -274,7 +276,7 @@ def solution_my_step_flops(s, ratio=0.75):
 check.ch13_step_flops(solution_my_step_flops)
 
 # %% [markdown]
-# The package's version is in the folded cell.
+# The package's version is in the folded cell below.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -287,7 +289,8 @@ def step_flops(s, ratio=0.75):
 step_flops = book.use(check.ch13_step_flops, my_step_flops, step_flops)
 
 # %% [markdown]
-# Is the count right? PyTorch can count while it computes. On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few
+# Is your count right? PyTorch can count the operations while it computes.
+# On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few
 # seconds and almost no memory.
 
 # %%
@@ -307,10 +310,10 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # %% [markdown]
 # ## How many hours, at least?
 #
-# A step takes at least the time that the GPU's matrix units need for its products.
-# On one H200 a plain product of two 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s**, which is 790
-# million million operations per second (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). **How many hours does ViT-L
-# need for 800 epochs on one H200, if it does nothing but matrix products at this speed?**
+# A step takes at least the time that the GPU's matrix units need for the matrix products of the step. On one H200 a plain product of two 8192 ×
+# 8192 matrices in bf16 ran at **790 TFLOP/s** (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). One TFLOP/s is
+# a million million operations per second. **How many hours does ViT-L need for 800 epochs on one H200, if the GPU computes only matrix products,
+# at this speed?**
 
 # %%
 book.predict("hours", 10,
@@ -325,10 +328,10 @@ least = {name: per_image[name] * seen / PEAK / 3600 for name in MODELS}
 book.reveal("hours", round(least["large"], 1), unit="hours")
 
 # %% [markdown]
-# *Figure 13.1: your guess and the computed hours.*
+# *Figure 13.1: your guess and the computed hours (ViT-L, 800 epochs, one H200 at 790 TFLOP/s).*
 #
 # The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What
-# share of this peak did the paper's run use?
+# share of the peak of all 128 cores did the paper's run use?
 
 # %% tags=["nbval-check-output"]
 paper_flops = flops(size("large"), paper=True).step * seen
@@ -336,26 +339,29 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 
 # %% [markdown]
 # This share is called **MFU**, model FLOPs utilisation. Our own speed tests on one H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989 TFLOP/s of its data
-# sheet (measured). Where does the rest go?
+# sheet (measured). Where does the rest of the time go?
 #
 # ## The roofline
 #
-# An operation does two things: it computes, and it moves bytes between the memory of the GPU and its processors. A good kernel (a program on the
-# GPU, here one operation) does both at the same time, so the slower of the two determines the time:
+# An operation does two things: it computes, and it moves bytes between the memory and the processors of the GPU. A *kernel* is a program that
+# runs on the GPU, here one operation. A good kernel computes and moves bytes at the same time, so the slower of these two activities determines
+# the time of the operation:
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
-# The **arithmetic intensity** is FLOP divided by bytes. A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So 790 / 4.19 ≈ 190
-# operations for each byte are needed to keep the matrix units busy. An operation with a lower intensity is
+# The **arithmetic intensity** of an operation is its FLOP (floating-point operations) divided by the bytes that it moves.
+# A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So an
+# operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix units busy. An operation with a lower intensity is
 # **memory-bound**: the matrix units wait for data.
 #
 # **3 ★★ The shortest possible time.**
-# `operations` is a list of pairs (FLOP, bytes), which run one after the other. Return the shortest possible time for all of
-# them, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
+# `operations` is a list with a pair (FLOP, bytes) for each operation. The operations run one after the other. Return the shortest possible time
+# for all operations together, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
-# For each operation take the larger of its two times, then add these up. The result is not the larger of two sums.
+# For each operation take the larger of its two times, then add up these larger times. Do not take the larger of two sums, which can be too
+# small.
 # </details>
 
 
@@ -394,7 +400,8 @@ def roofline_seconds(operations: Iterable[tuple[float, float]], peak: float, ban
 roofline_seconds = book.use(check.ch13_roofline_seconds, my_roofline_seconds, roofline_seconds)
 
 # %% [markdown]
-# Now place the parts of ViT-B/16 on the roofline. A number takes 2 bytes in bf16 and 4 in float32. We assume that an operation reads each input
+# The **roofline** is the highest possible rate in FLOP/s for each arithmetic intensity. Now compare the parts of ViT-B/16 with the roofline. A
+# number takes 2 bytes in bf16 and 4 bytes in float32. We assume that an operation reads each input
 # once and writes each output once.
 
 
@@ -421,15 +428,18 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and
 # AdamW are rough counts, 8 to 12 for each value.*
 #
-# The MLPs and the other large matrix products can reach the roof. All other operations are memory-bound. GELU has 2.5 FLOP for each byte, so it runs
+# The MLPs can reach the flat part of the roofline, and so can other matrix products of this size. All other operations in the figure are
+# memory-bound. GELU has 2.5 FLOP for each byte, so it runs
 # at little more than one hundredth of the peak at best.
-# Even **fused** attention (one kernel that never stores the scores) is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
-# it writes its scores, a number for each pair of tokens and each head, and reads them again several times. The optimizer matters little here, because
-# it runs once for 4,096 images.
+# Even **fused** attention (one kernel that never stores the scores in the GPU's memory)
+# is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
+# it writes its scores, a number for each pair of tokens and each head, and reads them again several times. AdamW is far down on the slope, but
+# it takes little time for each image, because it runs once for 4,096 images.
 #
 # ### A whole step
 #
-# Now add up a whole step. PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the
+# Now add up the operations of a whole step. PyTorch
+# can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the
 # package's model in bf16 this way, and records the FLOP and bytes of each
 # operation. An operation that returns only a view of its input moves nothing.
 # For all other operations, the code below adds up the bytes of inputs and outputs:
@@ -457,7 +467,8 @@ if results.is_file():  # the numbers above are those of the file
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
 # %% [markdown]
-# Figure 13.4 below splits the shortest possible time by kind of operation. **What share of it do the matrix products take, for ViT-B?**
+# Figure 13.4 below splits the shortest possible time by kind of operation. **What share of this time do the matrix products without attention
+# take, for ViT-B?**
 
 # %%
 book.predict("products", 90,
@@ -471,10 +482,10 @@ share = 100 * kinds_of["ViT-B/16"]["matrix products"] / sum(kinds_of["ViT-B/16"]
 book.reveal("products", round(share, 1), unit="% of the shortest possible time of a step (ViT-B/16)")
 
 # %% [markdown]
-# *Figure 13.3: your guess and the computed share.*
+# *Figure 13.3: your guess and the computed share of the matrix products (ViT-B/16, attention not included).*
 #
-# How close do real runs come? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 (measured in eager mode, that is, without compilation;
-# bf16, the same batches, torch 2.11, 2026-11-28). ViT-B was not measured.
+# How close do real runs come to the shortest possible time? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 images/s. Both were
+# measured in *eager mode*, that is, without compilation, in bf16 and with the batches above (torch 2.11, 2026-11-28). ViT-B was not measured.
 
 # %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
 measured = {"large": 2_250, "huge": 1_050}  # images/s
@@ -482,27 +493,25 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 
 # %% [markdown]
 # *Figure 13.4: the shortest possible time for one image, by kind of operation
-# (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the
-# measured time.*
+# (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the measured time (black marks; ViT-L and ViT-H).*
 #
 # The blue part, the products without attention, is close to the bound of Figure 13.1. A real step takes longer than this
-# bound, for two reasons. The first is all other operations: together they take as long as the products in ViT-B, and 60 %
-# as long in ViT-H. The second accounts for the gap between bar and mark: few real kernels reach the roof,
-# and most matrices are smaller than 8192 × 8192. The
-# measured runs also crop and normalise the images and update the weights, which the count leaves out.
+# bound, for two reasons. The first is all other operations: together they take about as long as the products in ViT-B, and 60 % as long in
+# ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real kernels reach the roof, and most matrices are
+# smaller than 8192 × 8192. The measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
     print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
 
 # %% [markdown]
-# Both measured models reach 61 % of their roofline. So on this GPU the roofline predicts how the two models compare. If ViT-B reached 61 % too, it would run
-# at 4,200 images/s; only a run can tell.
+# Both measured models reach 61 % of their roofline. So on this GPU the ratio of the two rooflines matches the ratio of the two measured rates.
+# If ViT-B also reached 61 % of its roofline, it would run at 4,200 images/s. Only a measurement can show whether it does.
 #
 # ### Hours and money
 #
-# Put in the price that you pay for one hour of one
-# GPU. The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed this yet.
+# Set `price` in the next cell to the price that you pay for one hour of one GPU.
+# The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed these times yet.
 
 # %%
 price = 3.0  # for one GPU and one hour: put in yours
@@ -515,20 +524,21 @@ for name, vit in MODELS.items():
     print(line)
 
 # %% [markdown]
-# The 1,600 epochs of the paper's main results cost twice as much. For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores are
+# The 1,600 epochs of the paper's main results cost twice as much as 800 epochs.
+# For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores are
 # 15.4 for ViT-L and 34.5 for ViT-H (published, Table 2).
 #
-# > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L 42.4 h with mask tokens in the encoder and 15.4 h without, ViT-H 119.6 h
-# > (estimated) and 34.5 h. Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
-# > **Our deviation.** The same settings, on GPUs. This project has not run ImageNet yet.
+# > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L took 42.4 h with mask tokens in the encoder and
+# > 15.4 h without; ViT-H took 119.6 h with them (estimated) and 34.5 h without.
+# > Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
+# > **Our deviation.** Our recipes have the same settings, but are written for GPUs. This project has not run ImageNet yet.
 #
 # ## What makes a step faster
 #
 # ### bf16
 #
-# The matrix units are fast only with short number
-# formats. Two formats have 16 bits: `float16` uses more of them for precision, `bfloat16` (bf16) more for
-# range. Three numbers show the difference:
+# The matrix units are much faster with short number formats than with float32. Two formats have 16 bits: `float16` uses more of its bits for
+# precision, and `bfloat16` (bf16) uses more of its bits for range. Three numbers show the difference:
 
 # %% tags=["nbval-check-output"]
 for kind in (torch.float32, torch.float16, torch.bfloat16):
@@ -536,10 +546,13 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
     print(f"{str(kind)[6:]:9}  1e-8 → {tiny:.0e}   100,000 → {big:9,.0f}   1 + 1/256 → {near:.6f}")
 
 # %% [markdown]
-# Small gradients vanish in float16, and large activations become infinite. So float16 needs a **loss scaler**, which multiplies the loss before the
-# backward pass and looks for infinities after it. bf16 has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is 1. If the weights were
+# Very small gradients become zero in float16, and very large activations become infinite.
+# So float16 needs a **loss scaler**, which multiplies the loss before
+# the backward pass and afterwards checks the gradients for infinities. bf16
+# has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is rounded to 1. If
+# the weights were
 # in bf16, small updates would be lost. So **autocast** keeps the weights in float32 and makes bf16 copies for the products. What else stays in
-# float32? Watch one forward pass:
+# float32? The next cell records the number formats in one forward pass:
 
 # %%
 kinds = {}
@@ -560,9 +573,10 @@ print(f"{'loss':31}{str(loss.dtype)[6:]}\n{'weights and their gradients':31}{str
 #
 # ### Compilation: fewer bytes
 #
-# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** operations: between them, the values stay
-# in the processor. An example is the end of attention, where the result is added to the residual stream, normalised, and cast to bf16 for the next
-# product. How many bytes are moved for each value?
+# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** several operations into one kernel:
+# between these operations, the values stay in the processor. An example is the end of attention. The output of attention is added to the
+# residual stream, and the sum is normalised and cast to bf16 for the next product. How many bytes are moved for each value, without and with
+# fusion?
 
 # %% tags=["nbval-check-output"]
 eager = {"sum": 4 + 2 + 4, "LayerNorm": 4 + 4, "cast": 4 + 2}  # read stream and branch, write stream; read, write; read, write
@@ -570,16 +584,16 @@ fused = {"read stream and branch, write stream and input of the product": 4 + 2 
 print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
 
 # %% [markdown]
-# The bytes are halved, and three kernels become one. `--compile` compiles the blocks one by one. We measured the effect for a small model
-# only: `photos-tiny`
-# at batch 1,024 went from 17,256 to 28,577 images/s on one H200 with compiled blocks and a CUDA graph ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
+# Fusion halves the bytes and turns three kernels into one. The option `--compile` compiles the blocks one by one. We measured the effect for one
+# small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph together raised its speed from 17,256 to 28,577
+# images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
 # Compiled models of the paper's sizes have not been measured.
 #
 # ### CUDA graphs: fewer launches
 #
-# The host (the CPU) launches every kernel, and each launch takes a few microseconds. If the kernels take longer
-# than that, the host stays ahead of the GPU, and launching costs nothing. If they are shorter, the GPU
-# waits. A **CUDA graph** records all kernels of a step once, and
+# The host (the CPU) launches every kernel, and each launch takes a few microseconds. If the kernels take longer than their launches, the host
+# stays ahead of the GPU, and launching costs no extra time. If the kernels take less time than their launches, the GPU waits.
+# A **CUDA graph** records all kernels of a step once, and
 # replays them with one launch.
 
 # %%
@@ -590,24 +604,27 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, it trained `photos-tiny` only 2 %
-# faster (17,528 images/s, measured); the rest of the gain reported above came from compilation.
-# Where kernels are short, a graph helps: in the tests on the GPU, a very small model with small batches ran 2.7 times
-# as fast (3,002 instead of 1,100 images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is what the package records:
+# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone, `photos-tiny`
+# trained only 2 % faster (17,528 images/s, measured). The rest of the gain reported above came with compilation. A graph helps when kernels are
+# short: in the tests on the GPU, a very small model with small batches ran 2.7 times as fast with a graph as without (3,002 instead of 1,100
+# images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is the
+# code that the package records:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
 
 # %% [markdown]
-# The loss is returned as a tensor on the GPU. If you call `loss.item()` in each step, the host waits until the GPU has finished, and then the GPU
+# The loss is returned as a tensor on the GPU. If you call `loss.item()` in each step, the host waits until the GPU has finished the step, and
+# then the GPU
 # waits for the host. The package's `fit` reads the loss only when it logs.
 #
 # ### The loader: enough images
 #
-# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode them. How many cores does that take? Measure
-# one of your
-# cores. The pictures are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
-# **shards**, files of many small JPEGs, 256 pixels on the shorter side. Each worker reads, decodes, crops and resizes.
+# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode the JPEGs. How many cores does that take?
+# Measure the speed of one of your cores. The pictures of this test are JPEGs
+# of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
+# **shards**, files that contain many small JPEGs, each 256 pixels on its shorter side. A *worker* is a process that reads, decodes, crops and
+# resizes pictures.
 
 # %%
 folder = make_folder(work / "pictures", classes=4, train=16, val=1)
@@ -626,8 +643,9 @@ for name, rate in rates.items():
     print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
 
 # %% [markdown]
-# These rates depend on the machine and its load. On a quiet machine, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 from shards;
-# with cropping on the GPU, it prepared 527 and 934 (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
+# These rates depend on the machine and its load. On a quiet machine, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576
+# images/s from shards. When cropping was left to the GPU, the core prepared 527 and 934 images/s (measured,
+# [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
 # **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for
 # images?
@@ -657,16 +675,16 @@ check.ch13_waiting_share(solution_waiting_share)
 # %% [markdown]
 # Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU runs in parallel with the
 # computation: `Prefetch` in `minimae/train/step.py`
-# starts it during the backward pass.
+# starts the copy of the next batch during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
 # What has to be in the memory of a GPU? For each parameter there are four numbers in float32: the weight, its gradient, and AdamW's two moments. With
-# DDP each GPU has all of them. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of
-# them. A GPU collects the weights of a block when
-# it needs them, and discards them afterwards.
+# DDP each GPU has all of these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects all
+# weights of a block from the other GPUs when it computes the block, and discards the collected weights afterwards.
 #
-# **5 ★ States.** How many bytes do these numbers take on one GPU, for all parameters together?
+# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one GPU. `shard` is True for FSDP2
+# and False for DDP.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -691,8 +709,8 @@ def solution_state_bytes(parameters, processes, shard):
 check.ch13_state_bytes(solution_state_bytes)
 
 # %% [markdown]
-# The rest of the memory holds the **activations**: all results of the forward pass that the backward pass needs. The fake step above has counted them
-# too, because autograd reports each tensor that it keeps.
+# Most of the remaining memory holds the **activations**: all results of the forward pass that the backward pass needs. The step with fake
+# tensors above has counted the activations too, because autograd reports each tensor that it keeps.
 
 # %%
 memory = {}
@@ -708,9 +726,10 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 # *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of
 # the libraries, are left out.*
 #
-# How good is this count? On the H200 a peak of 24.3 GB was measured for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
-# pass, when all activations exist but no gradients yet. So without accumulation, the peak should be the activations plus 12 bytes for each parameter
-# (weight and moments), less than the whole bar in Figure 13.5.
+# How good is this count? On the H200 a peak memory of 24.3 GB was measured
+# for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
+# pass, when all activations exist but no gradients yet. So without accumulation, the peak should be the activations plus 12 bytes for each
+# parameter (weight and moments). This sum is less than the whole bar in Figure 13.5, which includes the gradients.
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -723,8 +742,10 @@ if results.is_file():
     assert [row["rows"][0]["images_per_s"] for row in rows_of_file] == list(measured.values())
 
 # %% [markdown]
-# So even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, a smaller batch helps first, because most of the memory is activations.
-# Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves. With 16 bytes for each parameter, 80 GB hold 5,000 million parameters. Sharding is not
+# So with the batch of its recipe, even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, first reduce the batch, because
+# activations take most of the memory.
+# Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves. With 16 bytes for each parameter, 80 GB
+# hold the states of 5,000 million parameters. Sharding is not
 # free: DDP exchanges all gradients once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
@@ -739,9 +760,10 @@ print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms
 #
 # ## Kill it, resume it
 #
-# A run that takes days will be interrupted: a machine fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
-# its state before it ended. A failing machine leaves no time for that. So start the script from above in one process, wait until it is in step 8, and
-# **kill** it. A killed process cannot save anything.
+# A run that takes days is likely to be interrupted: a machine
+# fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
+# its state before it ended. A failing machine leaves no time for saving. So start the script from above in one process, wait until the run is in
+# step 8, and **kill** the process. A killed process cannot save anything.
 
 # %%
 victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
@@ -752,7 +774,7 @@ left = torch.load(work / "killed" / "checkpoint.pt", weights_only=True)
 print("on the disk: a checkpoint of step", left["step"])
 
 # %% [markdown]
-# Now resume it, and compare the result with that of the uninterrupted run in one process.
+# Now resume the run, and compare its final weights with those of the uninterrupted run in one process.
 
 # %%
 resumed, result = pretrain(run, few, work / "killed", resume=True, quiet=True)
@@ -766,10 +788,10 @@ assert all(equal) and left["step"] < 8
 
 # %% [markdown]
 # (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add numbers in a different order each
-# time, so even two unbroken runs
-# differ a little.)
+# time, so even two uninterrupted runs may differ a little.)
 #
-# What is lost? All steps since the last checkpoint. The recipes for ImageNet save every ten minutes, so a failure loses at most ten minutes and one
+# A killed run loses all steps since its last checkpoint.
+# The recipes for ImageNet save every ten minutes, so a failure loses at most ten minutes and one
 # step of training, and about five minutes on average.
 # A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
 # takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
@@ -789,14 +811,15 @@ for seconds in (2, 10, 60):
 # torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
 # ```
 #
-# The dry run takes a few steps of every stage at full size, and prints the rate, the hours, the memory and the waiting share of *your* machine.
-# Do the dry run first. [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
+# The dry run takes a few steps of every stage at full size, and prints the rate, the estimated hours, the memory and the waiting share for
+# *your* machine.
+# Do the dry run first. The page [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
 #
-# This table shows what has been run, and where ([full list](../docs/runs.md)):
+# This table shows which parts have been run, and where ([full list](../docs/runs.md)):
 #
 # | | where |
 # |---|---|
-# | two processes compared with one, DDP with FSDP2, killed and restarted | CPUs, gloo (in the tests, and above) |
+# | two processes compared with one; DDP compared with FSDP2; killed and restarted runs | CPUs, gloo (all in the tests; the first and the third also in this chapter) |
 # | a dry run of the ImageNet recipes | CPUs |
 # | the loop, CUDA graphs, precision, checkpoints; speed of ViT-L and ViT-H | one H200 |
 # | several GPUs (NCCL), SLURM, GPUs that read files | **not run yet** |
@@ -804,9 +827,11 @@ for seconds in (2, 10, 60):
 #
 # ## Where this lives
 #
-# The recipes are in `minimae/recipes/imagenet.py`, the counts in `minimae/model/sizes.py`; your `split_step` is `for_processes` in
-# `minimae/recipes/entries.py`. `minimae/train/distributed.py` holds DDP and FSDP2, `precision.py` autocast, `cuda_graph.py` the recording and
-# `step.py` the step. `minimae bench` measures what this chapter computes. The code that counts with fake tensors belongs to the book, not to the package:
+# The recipes are in `minimae/recipes/imagenet.py`, and the counts of operations are in `minimae/model/sizes.py`. The package's version of your
+# `split_step` is `for_processes` in
+# `minimae/recipes/entries.py`. In the folder `minimae/train`, DDP and FSDP2 are in `distributed.py`, autocast is in `precision.py`, the
+# recording of CUDA graphs is in `cuda_graph.py`, and the training step is in `step.py`. `minimae bench` measures the speed and the memory that
+# this chapter computes. The code that counts with fake tensors belongs to the book, not to the package:
 # `minimae_book/bench/roofline.py`.
 #
 # One line of `fit` applies DDP or FSDP2, by calling this function:
@@ -821,9 +846,10 @@ assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, la
 # %% [markdown]
 # ## Break-it lab: a loop for two GPUs
 #
-# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for sharing images among processes. It shuffles the images, and
-# gives each process its
-# part. Training runs without an error, and the loss falls. Here are the batches of process 0 for 24 images, and below them those of the package:
+# A colleague has written a loop with `DistributedSampler`, PyTorch's own class for sharing images among processes. The sampler shuffles the
+# images, and gives each process its part. Training
+# runs without an error, and the loss falls. Here are the batches of process 0 for 24 images, first in the colleague's loop and
+# below in the package:
 
 # %%
 sampler = DistributedSampler(range(24), num_replicas=2, rank=0, shuffle=True, seed=0)
@@ -843,13 +869,14 @@ orders({"the colleague's": theirs, "ours": ours}, batch=4)
 # %% [markdown]
 # *Figure 13.6: the images that process 0 sees in four epochs (24 images, two processes, batches of four, seed 0). Each number is an image.*
 #
-# What is wrong, and what does it do to the training? Why is there no error?
+# What is wrong, and how does the fault affect the training? Why is there no error?
 #
 # <details><summary>Diagnosis</summary>
 #
 # All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number with
-# `sampler.set_epoch(epoch)`. The colleague forgot it. So process 0 never sees the images of process 1, and every batch has the same images in every
-# epoch. The loss still falls, because each image is still used once in an epoch. To find this bug, print the first indices of two epochs.
+# `sampler.set_epoch(epoch)`. The colleague forgot this call. So process 0 never gets the images of process 1, and the n-th batch has the same
+# images in every epoch. There is no error, because the sampler uses epoch 0 if no number is set. The loss still falls, because each image is
+# still used once in an epoch. To find this bug, print the first indices of two epochs.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -867,15 +894,16 @@ assert list(sampler) != theirs[0] == theirs[3]
 # | the learning rate is scaled by the batch of one process | learning is slower with more GPUs |
 # | all processes draw masks from the same seed | all GPUs hide the same patches of their n-th image |
 # | `loss.item()` in every step | the GPU is busy only part of the time, and the loader does not wait |
-# | gradients are exchanged in every accumulated pass | the result is right, but slow on several machines |
+# | gradients are exchanged in every accumulated pass | the result is right, but the run is slow on several machines |
 # | each process evaluates all images | the evaluation takes as long on eight GPUs as on one |
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images. Keep this product constant, and the result stays the same. A step costs almost as
-# much as three forward passes. The number of its operations divided by the peak is a lower bound on its time.
-# The roofline is a tighter bound, because most operations are limited by memory, not by arithmetic; our measured runs
-# reach 61 % of it. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
+# An optimizer step has processes × batch × accumulation images. If you keep this product constant, the result stays the same up to rounding.
+# A step costs almost as
+# much as three forward passes. The number of operations of a step, divided by the peak of the GPU, is a lower bound on the time of the step. The
+# roofline gives a tighter bound, because it also includes the time of the memory-bound operations. Our measured runs reach 61 % of the
+# roofline. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
 # sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
 #
 # ## Five questions
@@ -884,15 +912,15 @@ assert list(sampler) != theirs[0] == theirs[3]
 # <details><summary>Answer</summary>Halve the accumulation, or else the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
 #
 # 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
-# <details><summary>Answer</summary>50 × 4.19 TB/s = 210 TFLOP/s. It is memory-bound, because its intensity is below 190.</details>
+# <details><summary>Answer</summary>It can reach at most 50 × 4.19 TB/s = 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>
 #
-# 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast. Why?
-# <details><summary>Answer</summary>Only the matrix products become faster. Memory-bound operations take as long as before. Compilation would help: it saves bytes.</details>
+# 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast as on the old GPU. Why?
+# <details><summary>Answer</summary>Only operations that are not memory-bound become faster, such as large matrix products. Memory-bound operations take as long as before. Compilation can help, because it saves bytes.</details>
 #
 # 4. ViT-L does not fit into the memory of your GPU. Does FSDP2 help?
-# <details><summary>Answer</summary>Hardly: most of the memory is activations, which are not sharded. Halve the batch and double the accumulation.</details>
+# <details><summary>Answer</summary>It helps little, because most of the memory holds activations, which FSDP2 does not shard. Halve the batch and double the accumulation.</details>
 #
-# 5. Your GPU waits 30 % of the time. What do you try first?
-# <details><summary>Answer</summary>Pack the images at 256 pixels, and start more workers if there are cores left. A faster GPU would only wait longer.</details>
+# 5. Your GPU waits for images 30 % of the time. What do you try first?
+# <details><summary>Answer</summary>Pack the images at 256 pixels, and start more workers if there are cores left. A faster GPU would wait for a larger share of the time.</details>
 #
-# Next: [14 · From here to Segment Anything](14_segment_anything_and_after.ipynb), where a click on any object gives its mask.
+# Next: [14 · From here to Segment Anything](14_segment_anything_and_after.ipynb), where a click on an object gives the mask of the object.
