@@ -13,15 +13,16 @@
 # %% [markdown]
 # # 00 · A picture, mostly missing
 #
-# **The promise.** In five minutes, you hide three quarters of a photograph (your own, if you like) and see a small network reconstruct
-# the hidden part. Then you measure how much of each image can be hidden before another network recognises fewer than half of the images.
+# **The promise.** In five minutes, you hide three quarters of a photograph (your own, if you like) and see a small network reconstruct the
+# hidden part. Then you measure how much can be hidden before another network recognises fewer than half of the images.
 #
-# Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the later chapters you build the methods that this chapter uses.
+# Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the later chapters you build the methods that this chapter
+# uses.
 #
 # After this chapter you can
 #
 # - say in one sentence what a masked autoencoder does;
-# - read the three pictures that this book shows again and again: original, what the model saw, reconstruction;
+# - read the three pictures that this book often shows: original, what the model saw, reconstruction;
 # - say which part of a reconstruction the model predicted, and which part it was given;
 # - hide any part of an image.
 
@@ -58,8 +59,8 @@ from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction
 # %% [markdown]
 # ## A photograph of your own
 #
-# In the next cell, put the path of a photograph, for example `holiday.jpg`, between the quotation marks. The photograph can have any
-# size and any common file format, such as JPEG or PNG. Without a path, you get one of the photographs that come with the book.
+# In the next cell, put the path of a photograph between the quotation marks. Any size and any common file format will do. Without a path,
+# you get a photograph that comes with the book.
 
 # %%
 PHOTO = ""
@@ -88,9 +89,9 @@ def hide(ratio=0.75, seed=0):
 hide(0.75)
 
 # %% [markdown]
-# *Figure 0.1: a photograph, the same photograph with 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny.
-# This network has 6 million parameters and was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet).
-# Visible patches are pasted from the original. The network gets no pixel of the hidden patches.*
+# *Figure 0.1: a photograph, the same photograph with 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny. This
+# network has 6 million parameters and was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are pasted
+# from the original.*
 #
 # A **masked autoencoder** (MAE) is built on one idea: *hide most of an image, and learn by predicting what is missing.* An MAE needs no
 # labels. To predict the hidden part of a cup well, a model has to learn what cups look like.
@@ -101,13 +102,13 @@ hide(0.75)
 book.slider(hide, ratio=(0.05, 0.95, 0.05, 0.9), seed=(0, 9, 1, 0))
 
 # %% [markdown]
-# *Figure 0.2: the same photograph with 90 % hidden. When a kernel is running, sliders set the share of hidden patches
-# (`ratio`) and the seed. The seed determines which patches are hidden.*
+# *Figure 0.2: the same photograph with 90 % hidden. When a kernel is running, sliders set the share of hidden patches (`ratio`) and the
+# seed, which selects these patches.*
 
 # %% [markdown]
 # ## How much can be hidden?
 #
-# Here are four photographs. From left to right, more of their patches are hidden. None of the photographs was used in training.
+# Figure 0.3 shows four photographs, none of which was used in training.
 
 # %%
 ratios = (0.5, 0.75, 0.9, 0.95)
@@ -126,25 +127,23 @@ print(f"visible patches of {wide[0] * wide[1]}:", dict(zip(ratios, counts)))
 plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(photographs), width=6.8)
 
 # %% [markdown]
-# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, with a decoder trained to predict plain pixel values;
-# mask seed 2). Fine texture is lost first, then
-# details such as eyes. Large shapes survive longest.*
+# *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, mask seed 2). Fine texture is lost first, then details such
+# as eyes. Large shapes survive longest.*
 #
-# Language models such as BERT hide about 15 % of the words. In images, that share would be too small, because neighbouring patches look
-# alike. If only 15 % of the patches were hidden, a model could average the visible neighbours of each hidden patch, and would learn little.
-# If 75 % are hidden, most hidden patches have few visible neighbours, and the model has to use more of the image.
+# Language models such as BERT hide about 15 % of the words. In images, neighbouring patches look alike: if only 15 % of the patches were
+# hidden, a model could average the visible neighbours of each hidden patch, and would learn little. If 75 % are hidden, most hidden patches
+# have few visible neighbours, and the model has to use more of the image.
 
 # %% [markdown]
 # ## Your guess, before we measure
 #
-# So far we have judged reconstructions by eye. To measure what a network still recognises, we need a question with a right answer: *what*
-# does the image show? We use small grey photographs of clothes (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network is
-# `fashion-nano`, which is even smaller than `photos-tiny` and was trained on photographs of clothes without labels.
+# To measure what a network still recognises, we ask *what* an image shows. We use small grey photographs of clothes (Fashion-MNIST: 28 × 28
+# pixels, 49 patches, ten classes). The network `fashion-nano` was trained on such photographs without labels.
 #
 # The first part of the network is its **encoder**. It sees only the visible patches of a test image, and returns a list of numbers, the
-# **features** of the image. We look up the labelled training images with the most similar features. Each of these images votes for its
-# class, and the class with the most votes, for example "trousers", is the answer. This method is a
-# **nearest-neighbour** vote (chapter 08). Random guessing is right 10 % of the time.
+# **features** of the image. We look up the labelled training images with the most similar features. These images vote for their classes,
+# and the class with the most votes is the answer. This method is a **nearest-neighbour** vote (chapter 08). Random guessing is right 10 %
+# of the time.
 #
 # **What share of the patches must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
@@ -176,8 +175,8 @@ lost = 100 * (shares[after - 1] + step * (shares[after] - shares[after - 1]))
 book.reveal("hidden-until-lost", round(lost), unit="% hidden")
 
 # %% [markdown]
-# *Figure 0.4: your guess and the share of hidden patches at which half of the answers are right, interpolated between two
-# measurements (500 test images, 1,000 labelled training images, mask seed 5).*
+# *Figure 0.4: your guess and the share of hidden patches at which half of the answers are right, interpolated between two measurements (500
+# test images, 1,000 labelled training images, mask seed 5).*
 
 # %% mystnb={"image": {"alt": "Right answers against the share of hidden patches. The curve is nearly flat up to 75 percent hidden, then falls steeply and crosses one half a little above 90 percent."}}
 line = [100 * share for share in shares], right
@@ -191,18 +190,16 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 0.5: right answers against the share of hidden patches (same images and seed as in Figure 0.4). With up to 75 % hidden,
-# accuracy falls by only a few percentage points. Beyond 85 %, accuracy falls quickly.*
+# *Figure 0.5: right answers against the share of hidden patches (same images and seed as in Figure 0.4).*
 #
-# So a quarter of the patches is enough to recognise most of these test images. Chapter 11 asks a different question:
-# how much of an image should be hidden in training for a model to *learn* the most?
+# A quarter of the patches is enough to recognise most of these test images. With more than 85 % hidden, accuracy falls quickly. Chapter 11
+# asks a different question: how much of an image should be hidden in training for a model to *learn* the most?
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 80 < lost < 97 and right[2] > 60 and right[-1] < 45
 
 # %% [markdown]
-# Does the reconstruction get better when fewer patches are hidden? The next figure shows the squared error on the hidden patches of the
-# same 500 test images.
+# Does the reconstruction get better when fewer patches are hidden?
 
 
 # %%
@@ -228,31 +225,27 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 0.6: error against the share of hidden patches (500 test images of clothes, mask seed 0). Predicting the mean of the dataset
-# everywhere would give an error of about 1. fashion-nano predicts only the pattern inside each patch. The brightness and contrast of hidden
-# patches are copied from the original (chapter 06). This copying lowers the errors in the figure.*
+# *Figure 0.6: mean squared error of the hidden patches (the same 500 test images, mask seed 0). Predicting the mean of the dataset
+# everywhere would give about 1. With fashion-nano, the brightness and contrast of hidden patches are copied from the original, which lowers
+# the errors (chapter 06).*
 #
-# The error is lowest with half of the patches hidden, when 25 are visible. With fewer patches hidden, the error is higher, although the model sees more
-# patches. The likely reason is that in training the model always saw exactly twelve patches, far fewer than with 10 or 25 % hidden.
+# The error is lowest with half of the patches hidden. With fewer patches hidden, the error is higher, although the model sees more. The
+# likely reason is that in training the model always saw exactly twelve patches (75 % hidden).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert min(errors) == errors[2]
 
 # %% [markdown]
-# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows reconstructions of images
-# > from ImageNet and COCO with 80 % hidden (Figures 2 and 3), and
-# > with 75, 85 and 95 % hidden (Figure 4). In the paper's Figure 5, hiding 75 % works well for both linear probing and fine-tuning
-# > (chapters 09 and 10). The paper's images have
-# > 224 × 224 pixels, and the ViT-L, a large vision transformer, has 330 million parameters with its decoder.
-# > Training the ViT-L took 15.4 hours on 128 TPU cores (Table 2,
-# > 800 epochs). `photos-tiny` was trained for seven and a half minutes on one GPU.
+# > **Paper.** *Masked Autoencoders Are Scalable Vision Learners* (He et al., arXiv 2111.06377) shows reconstructions of images from
+# > ImageNet and COCO with 75 to 95 % hidden (Figures 2 to 4). In the paper's Figure 5, hiding 75 % works well for both linear probing and
+# > fine-tuning (chapters 09 and 10). The paper's MAE with a ViT-L, a large vision transformer, has 330 million parameters. It was trained for
+# > 15.4 hours on 128 TPU cores (Table 2, 800 epochs), and `photos-tiny` for seven and a half minutes on one GPU.
 
 # %% [markdown]
 # ## The authors' model on your photograph
 #
-# The next cell is optional. It downloads the ViT-L of the paper's authors with a decoder for plain pixels (about 1.3 GB)
-# and reconstructs the upper left square of your photograph at 224 × 224 pixels. These weights are for non-commercial use only.
-# Set `LARGE` to `True` before you run the cell. For this page `LARGE` was `False`.
+# The next cell is optional. With `LARGE = True`, it downloads the ViT-L of the paper's authors (about 1.3 GB, for non-commercial use only)
+# and reconstructs the upper left square of your photograph at 224 × 224 pixels.
 
 # %%
 LARGE, figure = False, None
@@ -283,18 +276,15 @@ figure
 # | [12](12_boxes_and_masks.ipynb) | How does the model find objects? | a segmenter and a detector |
 # | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | estimates of its hours and memory, the roofline |
 # | [14](14_segment_anything_and_after.ipynb) | What came after the paper? | a segmenter that follows your clicks |
-#
-# Most of the functions that you write are also in the package `minimae`.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a **stub** (a function whose body you write) and a check. The check confirms a right answer, and names some
-# common mistakes.
-# The time given at the top of each chapter does not include the exercises.
+# Each exercise has a **stub** (a function whose body you write) and a check, which names some common mistakes. The time at the top of each
+# chapter does not include the exercises.
 #
-# **1 ★ Count.** How many patches stay visible? An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share
-# `ratio` of the squares is hidden. Round the number of visible patches to the nearest integer.
+# **1 ★ Count.** An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share `ratio` of the squares
+# is hidden. How many patches stay visible, rounded to the nearest integer?
 #
 # <details><summary>Hint</summary>
 #
@@ -324,11 +314,9 @@ def solution_visible_patches(height, width, patch, ratio):
 check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
-# **2 ★★ Hide a rectangle.** For a grid of `h` rows and `w` columns of patches, return a tensor of shape `1 h w`.
-# The tensor is 1 where a patch is hidden, and 0 where a patch is visible. The hidden rectangle
-# starts at grid row `top` and grid column `left`, and is `tall` rows high and `wide` columns wide. `grid` is a pair: the number of
-# rows and the number of columns of patches in the whole image. `user_mask` turns the tensor into a mask
-# for the model.
+# **2 ★★ Hide a rectangle.** The argument `grid` is the pair (`h`, `w`): the rows and columns of patches in the image. Return a tensor of
+# shape `1 h w` that is 1 where a patch is hidden, and 0 elsewhere. The hidden rectangle starts at row `top` and column `left`, and is
+# `tall` rows high and `wide` columns wide. `user_mask` turns the tensor into a mask for the model.
 #
 # <details><summary>Hint</summary>
 #
@@ -368,11 +356,10 @@ def with_a_hole(tall=10, wide=10):
 with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hide_rectangle, this cell hides the middle of your photograph."
 
 # %% [markdown]
-# One large hole can be harder to fill than many small ones, even if the large hole hides fewer patches: the patches in its middle have
-# no visible neighbours. Chapter 02 builds masks with large holes.
+# One large hole can be harder to fill than many small ones, because the patches in its middle have no visible neighbours (chapter 02).
 #
-# **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. The arguments `original`,
-# `reconstructed` and `hidden` have the same shape, and `hidden` is True where a pixel was hidden.
+# **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. The three arguments have the same
+# shape, and `hidden` is True where a pixel was hidden.
 #
 # <details><summary>Hint</summary>
 #
@@ -412,10 +399,9 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # %% [markdown]
 # ## Summary
 #
-# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are so redundant that a network
-# still recognised most of the test images of clothes with three quarters of the patches hidden. It recognised fewer than half of these images
-# with 95 % of the patches hidden. Visible patches in a reconstruction are
-# pasted from the original.
+# A masked autoencoder hides most of an image and learns to predict what is missing. It needs no labels. Images are redundant: a network
+# still recognised most test images of clothes with 75 % of the patches hidden, but fewer than half with 95 % hidden. Visible patches in a
+# reconstruction are pasted from the original.
 #
 # ## Five questions
 #
@@ -436,4 +422,4 @@ error_of_photo() if check.ch00_error_on_hidden(error_on_hidden).ok else "With yo
 # 5. Did the model need labels?
 # <details><summary>Answer</summary>No. Labels were used only for the measurement, in the nearest-neighbour vote.</details>
 #
-# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again, with one line of code for each direction.
+# Next: [01 · Patches](01_patches.ipynb), where you cut an image into patches and put it together again.

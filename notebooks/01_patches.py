@@ -13,8 +13,7 @@
 # %% [markdown]
 # # 01 · Patches
 #
-# **The promise.** You turn an image into a sequence of patches and back, with one line of code for each direction. You learn to read such a line like a
-# sentence.
+# **The promise.** You turn an image into a sequence of patches and back, with one line of code for each direction.
 #
 # Minutes: 25. Needs: chapter 00.
 #
@@ -56,23 +55,19 @@ from minimae.data.photos import photograph
 # %% [markdown]
 # ## Why patches?
 #
-# The masked autoencoders of this book are transformers. The input of a transformer is a
-# *sequence of tokens*, each of them a vector. An image is not a sequence: it is a
-# grid of pixels. So we first have to turn the image into a sequence.
+# The masked autoencoders of this book are transformers. The input of a transformer is a *sequence of tokens*, each of them a vector. An
+# image is a grid of pixels, so we first have to turn it into a sequence.
 #
 # We could use every pixel as a token. A photograph of 224 × 224 pixels would become 50,176 tokens, and attention (chapter 03) would compare
-# every token with all tokens, including itself. That makes 2.5 billion pairs in each layer. Besides, a single pixel says almost nothing about
-# what the image shows.
+# every token with all tokens, including itself. That makes 2.5 billion pairs in each layer.
 #
 # Instead we use small rectangles, usually squares: **patches**. They do not overlap, and together they cover the image. Each patch is
-# written as a vector of its pixel values. Cutting an image into patches is simple, but some mistakes raise no error, as you
-# will see in the section "Break it".
+# written as a vector of its pixel values.
 
 # %% [markdown]
 # ## Four patches, by hand
 #
-# Take a grey image of 4 × 4 pixels, in which each pixel is one number. The values of the pixels are 0 to 3 in the first row,
-# 4 to 7 in the second, and so on. The patches have 2 × 2 pixels.
+# Take a grey image of 4 × 4 pixels with the values 0 to 3 in the first row, 4 to 7 in the second, and so on. The patches have 2 × 2 pixels.
 #
 # - The first patch is the upper left corner. Row by row it holds 0, 1, then 4, 5.
 # - The second patch is to the right of the first, and holds 2, 3, 6, 7.
@@ -88,17 +83,16 @@ plots.numbers_and_patches(numbers[0, 0].numpy(), (2, 2))
 # %% [markdown]
 # *Figure 1.1: sixteen pixels and their four patches. Each row on the right is one patch.*
 #
-# The first patch is 0, 1, **4**, 5. In memory, the sixteen numbers are stored in the order 0 to 15, so the first patch has to skip 2 and 3. A `reshape`
-# cannot skip numbers: it keeps their order, and only changes where rows end.
+# In memory, the sixteen numbers are stored in the order 0 to 15, so the first patch has to skip 2 and 3. A `reshape` cannot skip numbers:
+# it keeps their order, and only changes where rows end.
 
 # %% tags=["nbval-check-output"]
 print("reshape :", numbers.reshape(4, 4).tolist()[0], "<- the first row of the image, not a patch")
 print("wanted  :", by_hand.tolist()[0])
 
 # %% [markdown]
-# **1 ★ Find a patch.** At which pixel row and which pixel column does patch number `i` start (counting from 0)?
-# The grid has `h` rows and `w` columns of
-# patches, and a patch has `p1` × `p2` pixels. Return the pair (top, left).
+# **1 ★ Find a patch.** At which pixel row and which pixel column does patch number `i` start (counting from 0)? The grid has `h` rows and
+# `w` columns of patches, and a patch has `p1` × `p2` pixels. Return the pair (top, left).
 #
 # <details><summary>Hint</summary>
 #
@@ -147,10 +141,9 @@ check.ch01_corner_of(solution_corner_of)
 # | `p1` | rows of pixels in a patch | 2 | 16 |
 # | `p2` | columns of pixels in a patch | 2 | 16 |
 #
-# A pair of brackets stands for one axis that is made of several axes. On the left, brackets *split* an axis:
-# the height of the image is `(h p1)`, which means `h` bands of `p1` pixel
-# rows each. Inside brackets, **the last axis changes fastest**, like the last digit of a counter. With bands of 4 rows, pixel row 5 is
-# row 1 of band 1 (counting from 0).
+# A pair of brackets stands for one axis that is made of several axes. On the left, brackets *split* an axis: the height of the image is `(h
+# p1)`, which means `h` bands of `p1` pixel rows each. Inside brackets, **the last axis changes fastest**, like the last digit of a counter.
+# With bands of 4 rows, pixel row 5 is row 1 of band 1 (counting from 0).
 #
 # On the right, brackets *join* axes: `(h w)` lists the patches in reading order, and `(p1 p2 c)` lists the values inside one patch.
 
@@ -161,10 +154,9 @@ patches = rearrange(numbers, "b c (h p1) (w p2) -> b (h w) (p1 p2 c)", p1=2, p2=
 print("image  ", tuple(numbers.shape), "-> patches", tuple(patches.shape), "· as by hand:", torch.equal(patches[0], by_hand))
 
 # %% [markdown]
-# We gave `p1` and `p2`. Einops computes `h` and `w`: for example, 4 rows of pixels in bands of 2 rows make 2 bands.
+# We gave `p1` and `p2`, and einops computed `h` and `w`.
 #
-# Now watch what the string does to a photograph of 96 × 128 pixels with patches of 32 × 32. (Most models use smaller patches. Ours
-# are large here so that you can see them.)
+# Now watch what the string does to a photograph of 96 × 128 pixels with large patches of 32 × 32 pixels.
 
 # %%
 cat = photograph("chelsea").permute(2, 0, 1)[None] / 255  # b c height width, values in [0, 1]
@@ -178,27 +170,23 @@ print("photograph", tuple(photo.shape), "-> pieces", tuple(pieces.shape))
 plots.moving_grid(pieces.numpy(), (3, 4))
 
 # %% [markdown]
-# *Figure 1.2: what the string does. `(h p1)` cuts the image into bands, `(w p2)` cuts the bands into patches, and `(h w)` puts the bands one after another.
-# Photograph: Chelsea, from scikit-image (Stéfan van der Walt, CC0).*
+# *Figure 1.2: what the string does. `(h p1)` cuts the image into bands, `(w p2)` cuts the bands into patches, and `(h w)` puts the bands
+# one after another. Photograph: Chelsea, from scikit-image (Stéfan van der Walt, CC0).*
 #
-# In the last row of the figure, the colours come band by band: blue, orange, green. Band by band is the order `(h w)`. With `(w h)`, the first
-# column of patches would come first, from top to bottom, then the second column, and so on. The colours would alternate.
-#
-# Move the slider of the next figure to see the steps between these five pictures.
+# In the last row of the figure, the colours come band by band: this is the order `(h w)`. With `(w h)`, the patches would come column by
+# column, and the colours would alternate.
 
 # %% mystnb={"image": {"alt": "The twelve pieces half way between stairs and row: the second and the third band are a little lower than the first."}}
 book.slider(lambda moment: plots.moving_grid(pieces.numpy(), (3, 4), [moment]), moment=(0, 4, 0.25, 3.5))
 
 # %% [markdown]
-# *Figure 1.3: one moment, on the way from the bands to the row.*
+# *Figure 1.3: one moment between the pictures of Figure 1.2. Move the slider to see the others.*
 
 # %% [markdown]
 # ## Inside a patch
 #
-# The end of the string, `(p1 p2 c)`, gives the order of the values in one patch. `c` is last, so it changes fastest. The vector lists
-# red, green and blue of the first pixel, then red, green and blue of the second pixel, and so on. This order is called **channels last**.
-#
-# The next figure shows a patch of 2 × 3 pixels from a very coarse photograph. (Patches need not be square.)
+# The end of the string, `(p1 p2 c)`, gives the order of the values in one patch. `c` is last, so it changes fastest. The vector lists red,
+# green and blue of the first pixel, then of the second pixel, and so on. This order is called **channels last**.
 
 # %%
 coarse = F.avg_pool2d(photograph("astronaut").permute(2, 0, 1)[None] / 255, 32)[..., :15]
@@ -211,13 +199,13 @@ print("coarse photograph", tuple(coarse.shape), " one patch", tuple(one.shape), 
 plots.inside_a_patch(one.numpy())
 
 # %% [markdown]
-# *Figure 1.4: the same eighteen values in two orders. This book uses the upper order, as the code of the MAE authors does for the pixels to predict.
-# Data: the suit
-# in the photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32 pixels.*
+# *Figure 1.4: the eighteen values of a patch of 2 × 3 pixels in two orders. This book uses the upper order, as the MAE authors' code does
+# for the pixels to predict. Data: a photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32
+# pixels.*
 #
-# Does the order matter? Not for learning: a linear layer works with any order, as long as the order is *always the same*. But a convolution stores
-# its weights in the lower order of Figure 1.4, `(c p1 p2)`. If you copy weights between a convolution and a linear layer, you have to reorder them. If you
-# forget to reorder them, the shapes still fit, there is no error, and the tokens are meaningless.
+# A linear layer can learn with any order that is *always the same*. But a convolution stores its weights in the lower order of Figure 1.4,
+# `(c p1 p2)`. If you copy weights between a convolution and a linear layer, reorder them. Otherwise the shapes still fit, but the tokens
+# are meaningless.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(one.flatten()[3:6], one[0, 1])  # values 3, 4, 5 of the vector: the second pixel
@@ -225,7 +213,7 @@ assert torch.equal(one.flatten()[3:6], one[0, 1])  # values 3, 4, 5 of the vecto
 # %% [markdown]
 # ## The grid
 #
-# Two helper functions come first: `pair` and `grid_of`. A size can be a number or a pair (rows, columns). The number `16` means 16 × 16.
+# A size can be a number or a pair (rows, columns). The number `16` means 16 × 16.
 
 
 # %% tags=["package:minimae.model.patches"]
@@ -239,8 +227,8 @@ def pair(value: int | Pair) -> Pair:
 
 # %% [markdown]
 # The grid is the number of rows and columns of patches: the size of the image divided by the size of a patch. If there is a remainder,
-# rounding down would silently drop pixels at the edge. So we raise an error that names the nearest image sizes that fit.
-# (`-(-height // p1)` rounds up.)
+# rounding down would silently drop pixels at the edge. So we raise an error that names the nearest image sizes that fit. (`-(-height //
+# p1)` rounds up.)
 
 
 # %% tags=["package:minimae.model.patches"]
@@ -272,8 +260,8 @@ except ValueError as error:
 # %% [markdown]
 # ## There and back
 #
-# **2 ★ Patchify.** Write the function `my_patchify`. Its argument `patch` is a number or a pair. Let `grid_of` check the size first,
-# and then use the einops string.
+# **2 ★ Patchify.** Write the function `my_patchify`. Its argument `patch` is a number or a pair. Let `grid_of` check the size first, and
+# then use the einops string.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch01-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -316,12 +304,11 @@ def patchify(images: Tensor, patch: int | Pair) -> Tensor:
 patchify = book.use(check.ch01_patchify, my_patchify, patchify)
 
 # %% [markdown]
-# The way back is the same string with both sides swapped. But the grid is missing: twelve patches may be 3 rows of 4, 4 rows of 3, or one
-# row of 12. The sequence of patches does not contain the number of rows, so the inverse needs the grid as an argument.
+# The way back is the same string with both sides swapped. But twelve patches may be 3 rows of 4, 4 rows of 3, or one row of 12, so the
+# inverse needs the grid as an argument.
 #
-# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`.
-# Raise a `ValueError` if the patches do not fill the grid, or if the number of values in a patch is not
-# a multiple of `p1 · p2`.
+# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Raise a `ValueError` if the patches do not fill the grid, or if the
+# number of values in a patch is not a multiple of `p1 · p2`.
 #
 # <details><summary>Hint</summary>
 #
@@ -353,7 +340,7 @@ def solution_my_unpatchify(patches, patch, grid):
 check.ch01_unpatchify(solution_my_unpatchify)
 
 # %% [markdown]
-# The package's version is folded below. It has a separate message for each of the two errors.
+# The package's version is folded below.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.patches", "hide-input"]
@@ -375,9 +362,8 @@ def unpatchify(patches: Tensor, patch: int | Pair, grid: Pair) -> Tensor:
 unpatchify = book.use(check.ch01_unpatchify, my_unpatchify, unpatchify)
 
 # %% [markdown]
-# `patchify` and `unpatchify` change no number, and only move the numbers. So `patchify` followed by `unpatchify` must
-# return the *same* image, to the last bit, for any
-# grid, any patch and any number of channels:
+# `patchify` and `unpatchify` only move numbers. So `patchify` followed by `unpatchify` must return the *same* image, to the last bit, for
+# any grid, any patch and any number of channels:
 
 # %% tags=["nbval-check-output"]
 for patch, grid, c in ((32, (3, 4), 3), ((8, 16), (5, 2), 3), ((1, 3), (4, 4), 13), (2, (1, 6), 1)):
@@ -388,8 +374,8 @@ for patch, grid, c in ((32, (3, 4), 3), ((8, 16), (5, 2), 3), ((1, 3), (4, 4), 1
     print(f"image {tuple(image.shape)} -> patches {tuple(row.shape)} -> the same image")
 
 # %% [markdown]
-# What happens with a wrong grid? The photograph has 3 × 4 patches. With a grid of 4 × 3 there is no error, because the number of patches is right.
-# What do you expect to see?
+# The photograph has 3 × 4 patches. With a grid of 4 × 3 there is no error, because the number of patches is right. What do you expect to
+# see?
 
 # %%
 row = patchify(photo, 32)
@@ -399,15 +385,14 @@ views = [unpatchify(row, 32, grid)[0].permute(1, 2, 0).numpy() for grid in ((3, 
 plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 
 # %% [markdown]
-# *Figure 1.5: the same twelve patches, put together with three grids. Every patch is intact.*
+# *Figure 1.5: the same twelve patches, put together with three grids.*
 #
-# Remember this pattern: if an image is *right inside the patches and wrong between them*, the grid or the order of the patches is wrong.
+# If an image is *right inside the patches and wrong between them*, the grid or the order of the patches is wrong.
 
 # %% [markdown]
 # ## Where this lives
 #
-# The same functions, statement for statement, are in `minimae/model/patches.py`. The folded cell checks that the functions of the package
-# and those of this chapter return the same results for a photograph.
+# The same functions, statement for statement, are in `minimae/model/patches.py`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(patchify(photo, 16), minimae.patchify(photo, 16))
@@ -417,10 +402,9 @@ assert grid_of((96, 128), (16, 8)) == minimae.grid_of((96, 128), (16, 8)) == (6,
 # %% [markdown]
 # ## 196 tokens of 768 numbers
 #
-# Two of the paper's three models, ViT-B and ViT-L, read photographs of 224 × 224 pixels
-# in patches of 16 × 16. The grid has 224 / 16 = 14 rows and 14 columns, so there are
-# 14 · 14 = **196** tokens. Each token has 16 · 16 · 3 = **768** numbers. All tokens together have 196 · 768 = 150,528 numbers, as many as
-# the image (224 · 224 · 3): nothing is lost, and nothing is added.
+# Two of the paper's three models, ViT-B and ViT-L, read photographs of 224 × 224 pixels in patches of 16 × 16. The grid has 224 / 16 = 14
+# rows and 14 columns, so there are 14 · 14 = **196** tokens. Each token has 16 · 16 · 3 = **768** numbers. All tokens together have 196 ·
+# 768 = 150,528 numbers, as many as the image.
 
 # %%
 square = F.interpolate(cat[..., 60:360], size=224, mode="bicubic", antialias=True).clamp(0, 1)
@@ -433,12 +417,10 @@ print("image", tuple(square.shape), "-> patches", tuple(tokens.shape))
 plots.cut_lines(square[0].permute(1, 2, 0).numpy(), [(56, 56), (32, 32), (16, 16), (8, 32)])
 
 # %% [markdown]
-# *Figure 1.6: one photograph, four patch sizes. The left eye nearly fits into one patch of 56 pixels. With patches of 16 pixels, the eye covers about
-# a dozen patches.*
+# *Figure 1.6: one photograph, four patch sizes.*
 #
-# Smaller patches give the model a finer grid. Why not use patches of 8 pixels? The reason is attention: in every layer, every token is compared with all
-# tokens, including itself. If you halve the patch size from 16 to 8 pixels, **how many times as many comparisons are there?** Change the 4 in the next
-# cell if you disagree.
+# Smaller patches give the model a finer grid, but attention compares every token with all tokens. If you halve the patch size from 16 to 8
+# pixels, **how many times as many comparisons are there?** Change the 4 in the next cell if you disagree.
 
 # %%
 book.predict("pairs-at-8", 4,
@@ -458,8 +440,8 @@ book.reveal("pairs-at-8", pairs(8) / pairs(16), unit="times as many")
 # %% [markdown]
 # *Figure 1.7: your guess and the answer.*
 #
-# Half the patch size gives four times the tokens and **sixteen** times the pairs. For patches of $p$ × $p$ pixels, the number of tokens
-# is proportional to $1/p^2$, and the number of pairs is proportional to $1/p^4$.
+# Half the patch size gives four times the tokens and **sixteen** times the pairs. For patches of $p$ × $p$ pixels, the number of tokens is
+# proportional to $1/p^2$, and the number of pairs to $1/p^4$.
 
 # %% tags=["nbval-check-output"]
 for patch in (32, 16, 14, 8):
@@ -470,24 +452,24 @@ for patch in (32, 16, 14, 8):
 plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 
 # %% [markdown]
-# *Figure 1.8: number of tokens of a colour image of 224 × 224 pixels, and numbers in each token. At every patch size shown, the product is
-# 150,528. The dashed line marks 16 pixels, the patch size of ViT-B and ViT-L.*
+# *Figure 1.8: number of tokens of a colour image of 224 × 224 pixels, and numbers in each token. The dashed line marks 16 pixels, the patch
+# size of ViT-B and ViT-L.*
 #
-# There is a second reason against small patches, and it matters for masking. A hidden patch should be hard to guess. If patches are tiny,
-# the visible neighbours of a hidden patch give the answer away, and the model may learn little more than to interpolate. A patch is tiny or
-# large only relative to the image: `photos-tiny` of chapter 00 reads images of 64 × 64 pixels in patches of 4 × 4. Each image gives
-# 256 tokens of 48 numbers.
+# There is a second reason against small patches: a hidden patch should be hard to guess. If patches are tiny, the visible neighbours of a
+# hidden patch give the answer away, and the model may learn little more than to interpolate. What counts as tiny depends on the image:
+# `photos-tiny` of chapter 00 reads images of 64 × 64 pixels in patches of 4 × 4.
 
 # %% [markdown]
 # ## From a patch to a token
 #
-# Up to here, a token was the vector of the 768 raw values of a patch. A transformer does not read the raw values: a linear layer first turns
-# each patch into a token of width `d`. Each of the `d` numbers is the dot product of the patch with a learned pattern, plus a learned bias.
-# The layer is the same for every patch, and it is called the **patch embedding**.
+# So far, a token was the vector of the raw values of a patch. In a transformer, a linear layer first turns each patch into a token of width
+# `d`. Each of the `d` numbers is the dot product of the patch with a learned pattern, plus a learned bias. This layer, the **patch
+# embedding**, is the same for every patch.
 #
-# Many models write this layer as a convolution with kernel 16 and stride 16. A convolution computes the dot product of its kernel with a window of the
-# image, then moves the window by the stride. If the stride equals the kernel size, the windows are exactly our patches. So the linear layer and the
-# convolution give the same result if their weights are in the right order: `d (p1 p2 c)` for the linear layer, `d c p1 p2` for the convolution.
+# Many models write this layer as a convolution with kernel 16 and stride 16. A convolution computes the dot product of its kernel with a
+# window of the image, then moves the window by the stride. If the stride equals the kernel size, the windows are exactly our patches. So
+# the linear layer and the convolution give the same result if their weights are in the right order: `d (p1 p2 c)` for the linear layer, `d
+# c p1 p2` for the convolution.
 
 # %%
 torch.manual_seed(0)
@@ -505,8 +487,8 @@ print("convolution      b d h w :", tuple(convolution(square.double()).shape))
 print("equal:", torch.allclose(by_linear, by_convolution, rtol=0, atol=1e-12))
 
 # %% [markdown]
-# To *see* that the results are the same, replace the random weights with three simple patterns: right minus left, bottom minus top, and
-# brightness. The dot product with a pattern gives one number for each patch. Arranged on the grid, these numbers form a small map.
+# To *see* that the results are equal, replace the random weights with three simple patterns: right minus left, bottom minus top, and
+# brightness. Each pattern gives one number for each patch. Arranged on the grid, these numbers form a small map.
 
 # %%
 ramp = torch.linspace(-1, 1, 16)
@@ -525,14 +507,13 @@ cells = [[square[0].permute(1, 2, 0) if i == 0 else None, patterns[i], stretched
 plots.picture_table(cells, columns=("photograph", "pattern", "linear layer", "convolution"), rows=names, width=7.0)
 
 # %% [markdown]
-# *Figure 1.9: three simple patterns and their dot products with the 196 patches, by a linear layer on patches and by a
-# convolution with stride 16. Bright means large; each map has its own scale.*
+# *Figure 1.9: three simple patterns and their dot products with the 196 patches, by a linear layer on patches and by a convolution with
+# stride 16. Bright means large; each map has its own scale.*
 #
-# Why does this book use a linear layer on patches? Our masked autoencoder drops three quarters of the patches *before* its first layer.
-# A linear layer can process only the patches that are left, but an ordinary convolution processes the whole image.
+# Why does this book use a linear layer? Our masked autoencoder drops three quarters of the patches *before* its first layer. A linear layer
+# can process only the patches that are left, but an ordinary convolution processes the whole image.
 #
-# One coincidence is confusing. A patch has 768 numbers, and the tokens of ViT-B are 768 wide. These are two different quantities: in
-# ViT-L, the patch embedding maps the 768 numbers of a patch to a token that is 1,024 wide.
+# A patch has 768 numbers, and the tokens of ViT-B are 768 wide. This is a coincidence: the tokens of ViT-L are 1,024 wide.
 
 # %% tags=["nbval-check-output"]
 for name in ("base", "large", "huge"):
@@ -540,13 +521,10 @@ for name in ("base", "large", "huge"):
     print(f"{name:5}: {s.grid[0] * s.grid[1]} patches of {s.values} numbers -> tokens {s.width} wide")
 
 # %% [markdown]
-# > **Paper.** Section 3, "Masking": as in ViT, an image is divided into regular patches that do not overlap. ViT-B and ViT-L have patches of
-# > 16 pixels. ViT-H has patches of 14 pixels, so an image of 224 × 224 pixels gives 256 patches of 588 numbers.
-# > The authors' code embeds patches with a strided convolution, whose
-# > weights are initialised like those of a linear layer.
+# > **Paper.** Section 3, "Masking": as in ViT, an image is divided into regular patches that do not overlap. ViT-H has patches of 14 pixels.
+# > The authors' code embeds patches with a strided convolution.
 # > **Our deviation.** We apply a linear layer to the visible patches only. For these patches, it gives the same numbers as the convolution
-# > (to 1e-12 in float64: see above and `tests/model/test_patches.py`). With 75 % of the patches hidden, the linear layer does
-# > a quarter of the work. Images and patches need not be square.
+# > (to 1e-12 in float64: see above and `tests/model/test_patches.py`). Images and patches need not be square.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert tokens.shape == (1, 14 * 14, 16 * 16 * 3) and tokens.numel() == square.numel()
@@ -555,8 +533,8 @@ assert torch.allclose(first, second, atol=1e-6)
 # %% [markdown]
 # ## Break it: three strings that fit
 #
-# Three colleagues wrote `patchify` from memory. Here are their strings. For an image of 144 × 144 pixels and patches of 12, all three strings run,
-# and all three return a tensor of the right shape, 1 × 144 × 432.
+# Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12, all three strings run and
+# return a tensor of the right shape, 1 × 144 × 432.
 
 # %%
 strings = {
@@ -570,7 +548,7 @@ theirs = {name: rearrange(small, string, **lengths) for name, string in strings.
 assert all(x.shape == patchify(small, 12).shape for x in theirs.values())
 
 # %% [markdown]
-# Give the patches of the three colleagues to *our* `unpatchify`, and look at the results. They are shown in random order.
+# Give the colleagues' patches to *our* `unpatchify`. Figure 1.10 shows the results in random order.
 
 # %%
 shuffled = [list(strings)[i] for i in torch.randperm(3, generator=torch.Generator().manual_seed(4))]
@@ -584,9 +562,8 @@ plots.picture_table([[x[0].permute(1, 2, 0) for x in shown]], columns=("the imag
 #
 # **Which result belongs to which string? And what does each token contain?**
 #
-# A fourth colleague says: "A test would have caught these mistakes: patchify, unpatchify, and compare the result with the image." But each
-# of the first three colleagues also wrote an inverse: their own string with both sides swapped. **How many of the three strings fail this
-# round trip?**
+# Each colleague also wrote an inverse: their own string with both sides swapped. A *round trip* applies the string, then its inverse, and
+# compares the result with the image. **How many of the three strings fail this round trip?**
 
 # %%
 book.predict("caught", 3, ask="How many of the three wrong strings does a round trip catch?")
@@ -607,11 +584,10 @@ book.reveal("caught", caught, unit="of three")
 # %% [markdown]
 # *Figure 1.11: your guess and the answer.*
 #
-# None of the three strings fails. Each string moves the numbers, and its inverse moves them back. A round trip shows that nothing is lost. It does not
-# show that a token is a patch.
+# None of the three strings fails. A round trip shows that nothing is lost. It does not show that a token is a patch.
 #
-# Does a wrong order matter? With each of the three strings, hide the same 108 of 144 tokens, and put the image
-# together again with the inverse of that string.
+# Does a wrong order matter? With each of the three strings, hide the same 108 of 144 tokens, and put the image together again with the
+# inverse of that string.
 
 # %%
 hidden = torch.randperm(144, generator=torch.Generator().manual_seed(0))[:108]
@@ -626,29 +602,25 @@ for name in shuffled:
 plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 
 # %% [markdown]
-# *Figure 1.12: the image with 75 % of the tokens hidden, for each of the three strings (the same token numbers, seed 0). Each image was put
-# together with the inverse of its own string.*
+# *Figure 1.12: the image with 75 % of the tokens hidden, for each of the three strings (the same token numbers, seed 0).*
 #
 # <details><summary>Diagnosis</summary>
 #
 # **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored along its diagonal. The squares
-# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the right string. The
-# model fails only with weights, targets or patches that were made with the right string.
+# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the right
+# string. The model fails only with weights, targets or patches that were made with the right string.
 #
-# **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band
-# consists of every twelfth row. Each token is
-# a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of the tokens are hidden, hidden pixels still have
-# visible pixels nearby. Interpolation can then make the loss look excellent, although the model learns little.
+# **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band consists of every twelfth
+# row. Each token is a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of the tokens are hidden, hidden pixels
+# still have visible pixels nearby. Interpolation can then make the loss look excellent, although the model learns little.
 #
-# **C is iii**, where `p1` and `w` are swapped on the right: `(h p1)` counts rows of pixels, and `(w p2 c)` lists all values
-# in a row. A token is a row of
-# pixels, and the mask hides stripes. The shape is right only by accident: there are 144 rows of pixels and 144 patches. With an image of
-# 224 × 224 pixels and patches of 16 × 16, the shape would be 224 × 672 instead of 196 × 768, and you would notice the mistake. Test with
-# sizes that are all different.
+# **C is iii**, where `p1` and `w` are swapped on the right: `(h p1)` counts rows of pixels, and `(w p2 c)` lists all values in a row. A
+# token is a row of pixels, and the mask hides stripes. The shape is right only by accident: there are 144 rows of pixels and 144 patches.
+# With an image of 224 × 224 pixels and patches of 16 × 16, the shape would be 224 × 672 instead of 196 × 768, and you would notice the
+# mistake. Test with sizes that are all different.
 # </details>
 #
-# One test catches all three mistakes: cut the image of sixteen numbers from the beginning of this chapter, and compare the result with the
-# patches that we made by hand.
+# One test catches all three mistakes: cut the image of sixteen numbers, and compare the result with the patches that we made by hand.
 
 # %% tags=["nbval-check-output"]
 assert shuffled == ["ii", "i", "iii"]
@@ -659,8 +631,8 @@ for name, string in strings.items():
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Which order?** You get a function `cut(images, patch)` whose code you cannot see. It takes images `b c height width`
-# and a pair (p1, p2), and returns a tensor that has the shape of patches. In which order does `cut` list the values of a patch? Return one of the six
+# **4 ★★★ Which order?** You get a function `cut(images, patch)` whose code you cannot see. It takes images `b c height width` and a pair
+# (p1, p2), and returns a tensor that has the shape of patches. In which order does `cut` list the values of a patch? Return one of the six
 # orders, such as `"p1 p2 c"` or `"c p1 p2"`. Return `"none"` if the rows of the tensor are not patches at all.
 #
 # <details><summary>Hint</summary>
@@ -697,18 +669,16 @@ def solution_order_of(cut) -> str:
 check.ch01_order_of(solution_order_of)
 
 # %% [markdown]
-# Run `order_of` on your `patchify`. Before you load weights that were trained with another implementation, run `order_of` on the `patchify` of that
-# implementation as well.
+# Before you load weights that were trained with another implementation, run `order_of` on its `patchify`.
 
 # %% [markdown]
 # ## Summary
 #
 # To turn an image into a sequence of patches, you only move numbers: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left cut
-# bands and patches. The brackets on the right put the patches in a row and list each patch pixel by pixel, with the channels of a pixel side
-# by side. The same string with its sides swapped is the inverse, but the inverse needs the grid. An image of 224 × 224 pixels in patches of
-# 16 × 16 gives 196 tokens of 768 numbers. Half the patch size means sixteen times as many pairs in attention. A linear layer on patches is a
-# convolution whose stride equals the patch size. A round trip cannot show that the patches are right, so check a result with sixteen numbers
-# by hand.
+# bands and patches. The brackets on the right put the patches in a row and list each patch pixel by pixel. The same string with its sides
+# swapped is the inverse, but it needs the grid. An image of 224 × 224 pixels in patches of 16 × 16 gives 196 tokens of 768 numbers. Half
+# the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution whose stride equals the patch
+# size. A round trip cannot show that the patches are right, so check sixteen numbers by hand.
 #
 # ## Five questions
 #
@@ -718,19 +688,18 @@ check.ch01_order_of(solution_order_of)
 #
 # 2. What is the difference between `(h p1)` and `(p1 h)`?
 # <details><summary>Answer</summary>The last axis inside brackets changes fastest. With `(h p1)`, each band has p1 adjacent rows.
-# With `(p1 h)`, every h-th row
-# belongs to the same band.</details>
+# With `(p1 h)`, every h-th row belongs to the same band.</details>
 #
 # 3. Why does `unpatchify` need the grid, when `patchify` does not?
 # <details><summary>Answer</summary>The sequence of n patches does not contain the number of rows and columns: 12 patches may form a grid of
 # 3 × 4, 4 × 3 or 2 × 6.</details>
 #
-# 4. An image has 448 × 448 pixels and three channels, and is cut into patches of 14. How many tokens are there, and how many numbers does each have?
+# 4. An image has 448 × 448 pixels and three channels, and is cut into patches of 14. How many tokens are there, and how many numbers does
+#    each have?
 # <details><summary>Answer</summary>448 / 14 = 32, so there are 32 · 32 = 1,024 tokens. Each token has 14 · 14 · 3 = 588 numbers.</details>
 #
 # 5. You copy a patch embedding from a convolution into a linear layer with `weight.flatten(1)`. The shapes fit. What is wrong?
 # <details><summary>Answer</summary>The order is wrong. Each row of the flattened weight has the order (c p1 p2), but the patches of this
-# book have the order (p1 p2 c). Permute
-# the weight first.</details>
+# book have the order (p1 p2 c). Permute the weight first.</details>
 #
 # Next: [02 · Masking by shuffling](02_masking_by_shuffling.ipynb), where you hide most of the patches.

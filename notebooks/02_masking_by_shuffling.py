@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 02 · Masking by shuffling
 #
-# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a measurement
-# why hiding only a few patches is too easy a task.
+# **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a
+# measurement why hiding only a few patches is too easy a task.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -63,11 +63,11 @@ from minimae.model.patches import Pair, pair
 # %% [markdown]
 # ## Six patches, by hand
 #
-# An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. Which two? All pairs should be equally
-# likely. You could write the numbers on six cards, shuffle them, and keep the first two.
+# An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. All pairs should be equally likely, so
+# shuffle the patches and keep the first two.
 #
-# A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by this number. Take a pencil and
-# sort six patches in this way.
+# A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by this number. Do it with a
+# pencil:
 #
 # | patch | 0 | 1 | 2 | 3 | 4 | 5 |
 # |---|---|---|---|---|---|---|
@@ -75,8 +75,8 @@ from minimae.model.patches import Pair, pair
 #
 # 1. **Sort.** Patch 4 has the smallest number; then come patches 1, 0, 5, 2, 3. The list 4, 1, 0, 5, 2, 3 is the *order*.
 # 2. **Cut.** The first two patches, 4 and 1, are *kept*. The other four patches, 0, 5, 2, 3, are *masked*.
-# 3. **Put back.** For each patch, write down its index in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4,
-#    and so on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
+# 3. **Put back.** For each patch, write down its index in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4, and so
+#    on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
 #
 # **1 ★ Undo it.** Compute *restore* from the order, in plain Python and without tensors.
 
@@ -104,9 +104,8 @@ def solution_inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
-# For tensors, `argsort` computes both the order and restore.
-# It returns the indices that sort a list. Applied to the noise, `argsort` returns the order. Applied to the *order*, 4, 1, 0, 5, 2, 3, it returns
-# restore: the smallest number in the order, 0, is at index 2, the next number, 1, is at index 1, and so on.
+# For tensors, use `argsort`, which returns the indices that sort a list. Applied to the noise, it returns the order. Applied to the
+# *order*, 4, 1, 0, 5, 2, 3, it returns restore: the smallest number, 0, is at index 2, the next number, 1, is at index 1, and so on.
 
 # %%
 noise = torch.tensor([0.35, 0.20, 0.81, 0.94, 0.08, 0.57])
@@ -123,13 +122,10 @@ print("order[restore]:", order[restore].tolist())
 plots.crossing_lines(noise.numpy(), 2)
 
 # %% [markdown]
-# *Figure 2.1: a permutation as crossing lines. Upper half: the patches are sorted by the noise, and the list is cut. Lower half: restore puts the
-# patches back. Kept patches are blue.*
+# *Figure 2.1: a permutation as crossing lines. Upper half: the patches are sorted by the noise, and the list is cut. Lower half: restore
+# puts the patches back. Kept patches are blue.*
 #
-# The lower half of the figure is the mirror image of the upper half. The lower half shows the **inverse** of the sort, the permutation that puts
-# every patch back.
-#
-# The next figure shows the same steps for a photograph of 16 patches, of which four are kept.
+# The lower half is the mirror image of the upper half. It shows the **inverse** of the sort, the permutation that puts every patch back.
 
 
 # %%
@@ -154,8 +150,8 @@ plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 # %% [markdown]
 # ## A mask is two lists
 #
-# A mask consists of two lists for each image of a batch: the kept patches `b k` and the masked patches `b m`. Both lists stay in the order of the
-# shuffle. Everything else is computed from these two lists when it is needed.
+# For each image of a batch, a mask stores two lists: the kept patches `b k` and the masked patches `b m`, both in the order of the shuffle.
+# Everything else is computed from these two lists.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -187,8 +183,8 @@ class Mask:
         return Mask(self.keep.to(device), self.masked.to(device))
 
 # %% [markdown]
-# In `mask.binary`, **1 means removed**, as in the code of the paper's authors. Some other libraries do the opposite, so check before you pass a
-# mask from one library to another.
+# In `mask.binary`, **1 means removed**, as in the code of the paper's authors. Some other libraries do the opposite, so check before you
+# pass masks between libraries.
 #
 # **2 ★★ Random masking.** Write the masking of the paper for a whole batch: sort the noise of each image, cut, and return a `Mask`.
 #
@@ -232,11 +228,10 @@ def mask_from_noise(noise: Tensor, keep: int) -> Mask:
 mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_from_noise)
 
 # %% [markdown]
-# With a list of indices we can take tokens from a sequence. Each image has its own list, so `tokens[:, keep]` is wrong: it applies the lists of
-# *all* images to *every* image.
+# Each image has its own list of indices, so `tokens[:, keep]` is wrong: it applies the lists of *all* images to *every* image.
 #
-# **3 ★★ Take.** Take the tokens at the given indices; each image has its own list. If `tokens` has only two axes, `n d`, it is one table
-# for the whole batch (chapter 03 uses such a table for positions). Do not use a loop.
+# **3 ★★ Take.** Take the tokens of each image at the indices of that image. If `tokens` has only two axes, `n d`, it is one table for the
+# whole batch (chapter 03 uses such a table for positions). Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -266,8 +261,7 @@ def solution_my_take(tokens, index):
 check.ch02_take(solution_my_take)
 
 # %% [markdown]
-# The package's version is folded below. It lays the patches of all images end to end, so that patch 3 of image 2 is row 2·n + 3. Then it copies
-# whole rows, which is faster than `gather`.
+# The package's version is folded below. It copies whole rows, which is faster than `gather`.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -315,14 +309,14 @@ assert torch.equal(take(torch.cat([visible, take(tokens, mask.masked)], dim=1), 
 plots.picture_table([list(row) for row in pictures], rows=("all patches", "masked", "kept"))
 
 # %% [markdown]
-# *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask and keeps 12 patches. Bottom
-# row: the content of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
+# *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask. Bottom row: the
+# content of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
 
 # %% [markdown]
 # ## How many are kept?
 #
-# If 75 % of 196 patches are hidden, 49 patches stay visible. But hiding 75 % of 18 patches would leave 4.5.
-# The package rounds halves up, so `keep_count(18, 0.75)` is 5.
+# If 75 % of 196 patches are hidden, 49 patches stay visible. But hiding 75 % of 18 patches would leave 4.5. The package rounds halves up,
+# so `keep_count(18, 0.75)` is 5.
 #
 # Many programs use `int(n * (1 - ratio))` instead. At a mask ratio of 90 %, this formula goes wrong:
 
@@ -331,19 +325,18 @@ for n in (10, 100, 200):
     print(f"{n} patches, 90 % masked: n·(1 − ratio) = {n * (1 - 0.9)!r}, int: {int(n * (1 - 0.9))}, keep_count: {keep_count(n, 0.9)}")
 
 # %% [markdown]
-# With `int`, *none* of ten patches is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds it down to 0.
-# No error is raised, and the encoder would be trained on nothing. At a mask ratio of 75 % and the sizes of the paper, both formulas agree:
-# 49 of 196 (ViT-B and ViT-L) and 64 of 256
-# (ViT-H). So the mistake appears only with other ratios or sizes. (The code of `keep_count` is in the appendix.)
+# With `int`, *none* of ten patches is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds
+# it down to 0. No error is raised, and the encoder would be trained on nothing. At a mask ratio of 75 % and the sizes of the paper, both
+# formulas agree, so the mistake goes unnoticed. (The code of `keep_count` is in the appendix.)
 
 # %% [markdown]
 # ### Why do all images keep the same number?
 #
-# There is a simpler way to hide 75 %: toss a biased coin for each patch, and keep the patch with probability 1/4. On average 49 of 196 patches are
-# kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and computing time
-# is spent on the padding.
+# There is a simpler way to hide 75 %: toss a biased coin for each patch, and keep the patch with probability 1/4. On average 49 of 196
+# patches are kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and
+# computing time is spent on the padding.
 #
-# How often are exactly 49 patches kept? **Guess the share of images with exactly 49 kept patches, in %.**
+# **Guess the share of images with exactly 49 kept patches, in %.**
 
 # %%
 book.predict("coin-exact", 25,
@@ -356,14 +349,14 @@ book.reveal("coin-exact", round(100 * exactly, 1), unit="% of the images keep ex
 # %% [markdown]
 # *Figure 2.4: your guess, and the share of images that keep exactly 49 patches (from the binomial distribution).*
 #
-# Sorting gives an exact count without a loop and without padding, and every set of 49 patches is equally likely. Choosing patches in this way is
-# called *sampling without replacement*. The paper describes its sampling as "following a uniform distribution".
+# Sorting gives an exact count without padding, and every set of 49 patches is equally likely. Choosing patches in this way is called
+# *sampling without replacement*.
 
 # %% [markdown]
 # ## Masks that can be repeated
 #
-# Where does the noise come from? `torch.rand` returns the next numbers of one long sequence. So the mask of an image depends on everything that
-# was drawn before. Follow image 7 through three batches, with the same seed:
+# Where does the noise come from? `torch.rand` returns the next numbers of one long sequence. So the mask of an image depends on everything
+# that was drawn before. Follow image 7 through three batches, with the same seed:
 
 # %%
 batches = ([5, 6, 7, 8], [2, 7, 9], [4, 1, 0, 7, 3])
@@ -394,13 +387,12 @@ plots.mask_table(
 # %% [markdown]
 # *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
 #
-# With `torch.rand`, image 7 gets a different mask in every batch. The mask can also change if you change the batch size or the number of workers,
-# or if you stop and resume a run without saving the state of the generator. If the masks change, an experiment cannot be repeated exactly.
+# With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes with the batch size or the number of workers, or
+# when a run is resumed without the state of the generator. If the masks change, an experiment cannot be repeated exactly.
 #
-# The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The function
-# `uniforms` hashes these integers: it turns them into a number that looks random. So, while a run lasts, a mask changes only with the sample id and
-# the epoch. The appendix
-# shows how the hash works.
+# The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
+# function `uniforms` hashes these integers: it turns them into a number that looks random. So, within a run, a mask depends only on the
+# sample id and the epoch. The appendix explains the hash.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert len(torch.unique(drawn.flatten(0, 1).flatten(1), dim=0)) == 9
@@ -409,8 +401,7 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (Figure 6). We implement each of the three as a sort of the patches, but by different
-# numbers.
+# The paper compares three ways to choose the hidden patches (Figure 6). We implement each of them as a sort, but by different numbers.
 #
 # **Random** sorts the patches by the noise itself.
 
@@ -421,10 +412,9 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
 
 # %% [markdown]
-# At 75 %, **grid** keeps one patch of every 2 × 2 patches, on a regular lattice. How can a sort do that?
-# Add 1 to the noise of every patch that is *not* on
-# the lattice. Noise is below 1, so patches on the lattice come first. If the lattice has too few patches, some patches off the lattice are
-# kept as well; if it has too many, some of its patches are masked. So the count is always exact. One more random number per image shifts the lattice.
+# At 75 %, **grid** keeps one patch of every 2 × 2 patches, on a regular lattice. To do this with a sort, add 1 to the noise of every patch
+# that is *not* on the lattice. Noise is below 1, so patches on the lattice come first. Cutting the sorted list keeps the count exact. One
+# more random number per image shifts the lattice.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -444,8 +434,8 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 # %% [markdown]
 # **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio,
 # its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and
-# those that were never covered are removed last. Inside a rectangle the noise decides the order, so the last rectangle is trimmed to the exact
-# count at random. The function is folded. Its loop runs over the rectangles, and step `i` places the `i`-th rectangle of every image.
+# those that were never covered are removed last. Inside a rectangle the noise decides the order, so the last rectangle is trimmed to the
+# exact count at random.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -474,7 +464,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(-(rearrange(turn, "b h w -> b (h w)") + ties), n - to_mask)
 
 # %% [markdown]
-# One function makes masks with any of the three samplers. It draws as many random numbers as the sampler needs.
+# One function makes masks with any of the three samplers.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -507,7 +497,7 @@ plots.under_masks(cat[0].permute(1, 2, 0).numpy(), below)
 
 # %% [markdown]
 # *Figure 2.6: the same photograph under the four settings of the paper's Table 1f, for two sample ids (seed 0, epoch 0, patches of 16 × 16
-# pixels). Under a grid mask you still see a coarse picture of the whole cat. Under a block mask you see part of the cat in full detail.*
+# pixels). A grid mask leaves a coarse picture of the whole cat, a block mask part of the cat in full detail.*
 #
 # Do the samplers keep every patch equally often?
 
@@ -521,8 +511,8 @@ for sampling in SAMPLERS:
 plots.how_often_kept(kept_by)
 
 # %% [markdown]
-# *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are written above
-# each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
+# *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are given
+# above each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
 #
 # Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
 # the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
@@ -535,11 +525,12 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # ## Why so much?
 #
 # BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant. A hidden patch of fur
-# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than averaging.
+# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than
+# averaging.
 #
-# How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with weights
-# 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the mean of the visible
-# ones. An error of 100 means that averaging is no better than this baseline.
+# How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with
+# weights 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the
+# mean of the visible ones. An error of 0 is perfect, and 100 is the error of the baseline.
 
 # %%
 crops = photos("test", image=56, count=140).pixels.float() / 255
@@ -560,8 +551,7 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 
 # %% [markdown]
 # The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4: 196 patches, as in the paper.
-# **Sketch the curve: the
-# error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.** An error of 0 is perfect, and 100 is the error of the baseline.
+# **Sketch the curve: the error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.**
 
 # %%
 shares_hidden = [10, 25, 50, 75, 90, 95]
@@ -583,12 +573,11 @@ assert errors["grid"][3] < errors["random"][3] < errors["block"][3] and errors["
 book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="error (100 = baseline)", x=shares_hidden, xlabel="hidden patches (%)")
 
 # %% [markdown]
-# *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from the test parts of seven photographs, mask
-# seed 0).*
+# *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from the test parts of seven
+# photographs, mask seed 0).*
 #
-# With 10 % or 25 % of the patches hidden, averaging removes more than four fifths of the baseline's error, although this method has learned
-# nothing. With 75 % hidden, the error of averaging is about twice as large as with 10 %. Beyond 75 %, the curve rises steeply. Next, compare the
-# three samplers.
+# With 10 % or 25 % of the patches hidden, averaging removes more than four fifths of the baseline's error. With 75 % hidden, the error of
+# averaging is about twice as large as with 10 %. Beyond 75 %, the curve rises steeply.
 
 # %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
@@ -601,7 +590,8 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 2.9: the error of averaging for all three samplers. At mask ratios below 75 %, grid keeps the whole lattice and some random patches.*
+# *Figure 2.9: the error of averaging for all three samplers. At mask ratios below 75 %, grid keeps the whole lattice and some random
+# patches.*
 
 # %%
 some = [4, 19, 16]
@@ -615,8 +605,7 @@ cells = [[stage[i] for stage in stages] for i in some]
 plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "block 75 %", "averaged", "grid 75 %", "averaged"), width=9.2)
 
 # %% [markdown]
-# *Figure 2.10: three of the 140 crops. Each sampler hides 75 % of the patches, and averaging fills them in. Visible patches are those of the
-# original.*
+# *Figure 2.10: three of the 140 crops. Each sampler hides 75 % of the patches (seed 0), and averaging fills them in.*
 #
 # Compare the errors of Figure 2.9 with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
 #
@@ -627,30 +616,28 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # | block | 75 % | 82.8 | 63.9 |
 # | grid | 75 % | 84.0 | 66.0 |
 #
-# At 75 %, grid masks give the easiest task for averaging, because every hidden patch has a visible neighbour. Yet both accuracies are lower with
-# grid masks than with random masks. Block at 75 % is very hard:
-# large regions have no visible patch at all. Random at 75 % lies between the two in difficulty, and both its accuracies are the highest.
+# At 75 %, grid masks give the easiest task for averaging, because every hidden patch has a visible neighbour. Yet both accuracies are lower
+# with grid masks than with random masks. Block at 75 % is very hard: large regions have no visible patch at all. Random at 75 % lies
+# between the two in difficulty, and both its accuracies are the highest.
 #
-# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because a harder task is not always
-# a worse one to train with. For averaging, block at 50 % is harder than random at 90 %, and yet training with block masks at 50 %
-# gives a fairly good encoder. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the linear probe rises from
-# 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats the paper's experiment on a small scale.
+# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because a harder task is not
+# always a worse one to train with. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the linear probe
+# rises from 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats the paper's experiment on a
+# small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
-# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's sizes
-# > truncation gives the same 49 and 64. The two lists of a `Mask` are enough, so the whole sequence of tokens is never shuffled. For block masks
-# > the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios between 0.3 and 1 / 0.3. The last
-# > rectangle is trimmed.
+# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's
+# > sizes truncation gives the same counts. The two lists of a `Mask` are enough, so the whole sequence of tokens is never shuffled. For block masks
+# > the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios between 0.3 and 1 / 0.3.
 
 # %% [markdown]
 # ## Your own mask
 #
-# Sometimes you want to choose yourself what is hidden: a face, or the left half. In that case,
-# give `user_mask` a zero (keep) or a one (remove) for each patch or each pixel. A patch is removed if *any* of its pixels is removed.
-# The function uses the zeros and ones as noise: the zeros come first, so their
-# patches are kept. The code is folded, because most of its lines produce error messages.
+# To choose yourself what is hidden, such as a face or the left half, give `user_mask` a zero (keep) or a one (remove) for each patch or
+# each pixel. A patch is removed if *any* of its pixels is removed. The function uses the zeros and ones as noise: the zeros come first, so
+# their patches are kept.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -702,13 +689,13 @@ plots.pixels_to_patches(
 )
 
 # %% [markdown]
-# *Figure 2.11: from pixels to patches. If one pixel of a patch is removed, the whole patch is removed.*
+# *Figure 2.11: removed pixels (left) and the patches that are removed for them (right).*
 
 # %% [markdown]
 # ## Where this lives
 #
-# The class `Mask` and the masking functions of this chapter are in `minimae/model/masking.py`, statement for statement. The hash functions of the
-# appendix are in `minimae/random.py`. The folded cell checks that the package and this chapter produce the same masks.
+# The class `Mask` and the masking functions of this chapter are in `minimae/model/masking.py`, statement for statement. The hash functions
+# of the appendix are in `minimae/random.py`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 ids = torch.tensor([3, 1, 4, 1, 5, 926])
@@ -753,41 +740,40 @@ print("patches in the right position:", int(right.sum()), "of 49")
 plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back", "of these, right"), width=6.4)
 
 # %% [markdown]
-# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by `put_back`. Far right: only the patches in the
-# right position.*
+# *Figure 2.12: a photograph in 49 patches, shuffled by a mask (seed 0, sample id 2), and put back by `put_back`. Far right: only the
+# patches in the right position.*
 #
-# **What is wrong with `put_back`, why does the test not find the bug, and how do you fix it?** If you are stuck, draw the crossing lines for the
-# four patches of the test.
+# **What is wrong with `put_back`, why does the test not find the bug, and how do you fix it?** If you are stuck, draw the crossing lines
+# for the four patches of the test.
 #
 # <details><summary>Diagnosis</summary>
 #
 # `take(tokens, order)` shuffles a *second* time: it uses the order instead of its inverse. One `argsort` is missing. The right call is
 # `take(tokens, order.argsort(dim=1))`, which does the same as `take(tokens, mask.restore)`.
 #
-# The test swaps neighbours: the order is 1, 0, 3, 2. Swapping the same neighbours again undoes the swap. So this order is its own inverse, and the
-# wrong function agrees with the right one. Test with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with many random
-# permutations.
+# The test swaps neighbours: the order is 1, 0, 3, 2. Swapping the same neighbours again undoes the swap. So this order is its own inverse,
+# and the wrong function agrees with the right one. Test with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with
+# many random permutations.
 #
-# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such patches
-# on average, regardless of the number of patches. In Figure 2.12 there is one.
+# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such
+# patches on average, regardless of the number of patches. In Figure 2.12 there is one.
 # </details>
 #
-# The first example of this chapter shows the bug too. In the next figure, the lower half repeats the upper half instead of mirroring it.
+# The six patches of Figure 2.1 show the bug too: in the next figure, the lower half repeats the upper half instead of mirroring it.
 
 # %% mystnb={"image": {"alt": "The three rows of Figure 2.1, but the lower lines repeat the pattern of the upper ones instead of mirroring it. The third row reads 2, 1, 4, 3, 0, 5; the three that are in the wrong position are orange."}}
 plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 
 # %% [markdown]
-# *Figure 2.13: the example of Figure 2.1, with the order in place of restore. Orange patches are in the wrong position. Patch 1 never moved, and
-# patches 3 and 5 swapped twice, so these three are in the right position.*
+# *Figure 2.13: the example of Figure 2.1, with the order in place of restore. Orange patches are in the wrong position. Patch 1 never
+# moved, and patches 3 and 5 swapped twice, so these three are in the right position.*
 
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Four views.** With 75 % of the patches hidden, the encoder sees only a quarter of an image.
-# Make four masks so that each patch is visible in exactly one of them. The
-# noise is `b n`, with n a multiple of four. Sort the noise of each image once. The first mask keeps the patches with the smallest numbers, the
-# second mask those with the next larger numbers, and so on.
+# **4 ★★★ Four views.** Make four masks so that each patch is visible in exactly one of them. The noise is `b n`, with n a multiple of four.
+# Sort the noise of each image once. The first mask keeps the patches with the smallest numbers, the second mask those with the next larger
+# numbers, and so on.
 #
 # <details><summary>Hint</summary>
 #
@@ -818,11 +804,10 @@ check.ch02_four_views(solution_four_views)
 # %% [markdown]
 # ## Summary
 #
-# Random masking is a sort: give each patch a random number, sort, and keep the first `k`. The inverse of the sort, one more `argsort`,
-# puts everything back. All images of a batch keep the same number of patches, so a batch stays one tensor. The number of kept patches is rounded,
-# not truncated. The noise is a hash of (seed, purpose,
-# epoch, sample id, patch), so masks can be repeated. For block masks, grid masks and your own masks, different numbers are sorted in the same way.
-# Most of an image is hidden because images are redundant: if little is hidden, averaging the neighbours already does well.
+# Random masking is a sort: give each patch a random number, sort, and keep the first `k`. The inverse of the sort, one more `argsort`, puts
+# everything back. All images of a batch keep the same number of patches, so a batch stays one tensor. The noise is a hash of (seed,
+# purpose, epoch, sample id, patch), so masks can be repeated. For block masks, grid masks and your own masks, different numbers are sorted
+# in the same way. Most of an image is hidden because images are redundant: if little is hidden, averaging the neighbours already does well.
 #
 # ## Five questions
 #
@@ -841,19 +826,18 @@ check.ch02_four_views(solution_four_views)
 #
 # 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
 # <details><summary>Answer</summary>With grid masks, averaging the neighbours already does well, so a network probably learns less. In Table 1f of
-# the paper, the linear probe
-# reaches 66.0 with grid masks, and 73.5 with random masks.</details>
+# the paper, the linear probe reaches 66.0 with grid masks, and 73.5 with random masks.</details>
 #
-# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). In chapter 03 you build the blocks of the network that reads the kept patches,
-# and add a position to each patch.
+# Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). You build the blocks of the network that reads the kept patches, and add
+# a position to each patch.
 
 # %% [markdown]
 # ## Appendix
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count` rounds, the inner
-# `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count` rounds, the
+# inner `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -880,9 +864,9 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Two repeated operations are enough. The first operation combines
-# the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a large odd number, so that low
-# bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
+# A **hash** is a function that turns an address into a number that looks random. Two repeated operations are enough. The first operation
+# combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a large odd
+# number, so that low bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
 
 
 # %% tags=["package:minimae.random"]
@@ -899,8 +883,8 @@ def _finalise(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
 
 # %% [markdown]
-# The parts of the address are mixed in one after another: first those that a batch shares (seed, purpose, epoch), then the sample id, then the
-# patch. The purpose, called `stream`, keeps masks and crops independent. Mixing after *each* part matters. A generator seeded with
+# The parts of the address are mixed in one after another: first those that a batch shares (seed, purpose, epoch), then the sample id, then
+# the patch. The purpose, called `stream`, keeps masks and crops independent. Mixing after *each* part matters. A generator seeded with
 # `epoch + sample_id`, for example, would give image 5 in epoch 0 the mask of image 4 in epoch 1.
 
 
@@ -930,9 +914,9 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 
 # %% [markdown]
 # `uniforms` uses the upper 24 bits, because a float32 holds 24. **Half precision** would hold fewer: between 0.5 and 1, float16 has 1,024
-# different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and the order of patches with equal
-# numbers would not be random. That is
-# why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise is also *drawn* in float32.)
+# different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and the order of patches
+# with equal numbers would not be random. That is why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise
+# is also *drawn* in float32.)
 #
 # Is every patch kept equally often? The folded cell checks this over 20,000 images of one epoch, and over 20,000 epochs of one image.
 

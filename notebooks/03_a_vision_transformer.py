@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 03 · A vision transformer
 #
-# **The promise.** You write attention and a transformer block yourself, find out that they ignore the order of their tokens, and give every patch a
-# position so that its place in the image matters.
+# **The promise.** You write attention and a transformer block yourself, find out that they ignore the order of their tokens, and give every
+# patch a position so that its place in the image matters.
 #
 # Minutes: 30. Needs: chapters 01 and 02.
 #
@@ -59,17 +59,17 @@ from minimae.model.patches import Pair
 # %% [markdown]
 # ## Attention for three tokens, by hand
 #
-# Inside a transformer, each patch becomes a **token**, a vector of `d` numbers. Attention lets tokens exchange information. Each token
-# is turned into three vectors:
+# Inside a transformer, each patch becomes a **token**, a vector of `d` numbers. Attention lets tokens exchange information. Each token is
+# turned into three vectors:
 #
 # - a **query**, which says what the token is looking for;
 # - a **key**, which says what the token contains;
 # - a **value**, which is what other tokens receive from it.
 #
-# The dot product of a query with a key is large if the two match. For each query, softmax turns its dot products with all keys into
-# weights that sum to 1, and the output is the weighted mean of the values.
+# The dot product of a query with a key is large if the two match. For each query, softmax turns its dot products with all keys into weights
+# that sum to 1, and the output is the weighted mean of the values.
 #
-# Here are three tokens. Each query and each key has `e = 4` numbers. Each value has only one number, so that the sums are easy to check. The
+# Here are three tokens, with queries and keys of `e = 4` numbers. Each value has only one number, so that the sums are easy to check. The
 # logarithms in the code make the weights simple fractions.
 
 # %%
@@ -78,19 +78,20 @@ k = torch.eye(3, 4)
 v = torch.tensor([[0.0], [4.0], [8.0]])
 
 # %% [markdown]
-# The query of token 0 matches the key of token 0. The query of token 1 matches the key of token 2. The query of token 2 is zero, so it
-# matches nothing. The values are 0, 4 and 8. What is the output for token 2?
+# The query of token 0 matches the key of token 0, and the query of token 1 matches the key of token 2. The query of token 2 is zero, so it
+# matches nothing.
 
 # %%
 book.predict("asks-for-nothing", 0,
              ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
 
 # %% [markdown]
-# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. The results are the *scores*; row 0 is (ln 2, 0,
-# 0). Softmax
-# takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 + ¼·8 = 3.
+# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. The results are the *scores*; row 0 is (ln 2,
+# 0, 0). Softmax takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 +
+# ¼·8 = 3.
 #
-# The same steps for row 1 give (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. For row 2 they give (0, 0, 0) → (1, 1, 1) → ⅓ each → 4.
+# The same steps for row 1 give (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. For row 2 they give (0, 0, 0) → (1, 1, 1) → ⅓ each
+# → 4.
 
 # %%
 scores = q @ k.T / math.sqrt(4)
@@ -110,11 +111,10 @@ book.reveal("asks-for-nothing", float(mixed[2, 0]))
 plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 
 # %% [markdown]
-# *Figure 3.2: the attention weights. Rows are queries and columns are keys. Each row sums to 1.*
+# *Figure 3.2: the attention weights. Rows are queries and columns are keys.*
 #
-# **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e`, where `t` is the number of tokens (the next section
-# explains heads). Write the three lines of code again for these
-# shapes, without PyTorch's `F.scaled_dot_product_attention`.
+# **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e`, where `t` is the number of tokens (the next
+# section explains heads). Write the three lines of code again for these shapes, without PyTorch's `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
 #
@@ -144,8 +144,8 @@ def solution_attend(q, k, v):
 check.ch03_attend(solution_attend)
 
 # %% [markdown]
-# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. The fused kernels of this function return the same numbers, up to
-# rounding, without ever storing the `t` × `t` weights. With many tokens, these weights would need most of the memory.
+# PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. It returns the same numbers, up to rounding. Its fast
+# versions never store the `t` × `t` weights, which can need most of the memory.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
@@ -154,21 +154,21 @@ assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
 # ## Heads are a reshape
 #
 # With one set of weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d` channels
-# are split into `heads` equal parts of width `e`, and attention is computed for each part separately. This needs no loop, only a new axis.
-# Here is one token of six numbers, split into two heads:
+# are split into `heads` equal parts of width `e`, and attention is computed for each part separately. Here is one token of six numbers,
+# split into two heads:
 
 # %% tags=["nbval-check-output"]
 token = rearrange(torch.arange(6), "d -> 1 1 d")
 print("heads, t, e:", rearrange(token, "b t (heads e) -> b heads t e", heads=2)[0].tolist())
 
 # %% [markdown]
-# In `(heads e)` the numbers of one head lie side by side, so head 0 takes the first three. After the reshape, `heads` stands next to `b`, and
-# attention mixes nothing along these two axes.
+# In `(heads e)` the numbers of one head lie side by side. After the reshape, `heads` stands next to `b`, and attention mixes nothing along
+# these two axes.
 #
-# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes the queries, keys and values of all heads at once.
-# Its output has the layout `(three heads e)`: first all queries, then all keys, then all values. Split this output, apply
-# `F.scaled_dot_product_attention`, join the heads again, and apply the last linear layer. (Your `attend` works here too, but
-# chapter 07 uses your layer again, and `attend` is not defined in that chapter.)
+# **2 ★★ Your attention layer.** Write `forward`. One linear layer computes the queries, keys and values of all heads at once. Its output
+# has the layout `(three heads e)`: first all queries, then all keys, then all values. Split this output, apply
+# `F.scaled_dot_product_attention`, join the heads again, and apply the last linear layer. (Do not call your `attend`: chapter 07 uses your
+# layer again, but does not define `attend`.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -213,8 +213,8 @@ class solution_MyAttention(MyAttention):
 check.ch03_attention(solution_MyAttention)
 
 # %% [markdown]
-# The package's version is folded below. It has one more argument, `queries`, which saves work in the decoder. Chapter 05 explains this argument.
-# The method `weights` returns the attention weights, for figures.
+# The package's version is folded below. Its argument `queries` saves work in the decoder (chapter 05). Its method `weights` returns the
+# attention weights, for figures.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -259,10 +259,8 @@ print("in", tuple(x.shape), "out", tuple(attention(x).shape))
 # %% [markdown]
 # ## Shuffle in, shuffle out
 #
-# Masking depends on the answer to the question that follows. Take the 49 patches of a boot, 16 pixels each, directly as tokens. Give these tokens to
-# an attention layer, first in image order and then shuffled as in chapter 02.
-# The layer, `plain`, is a new one from the package with random weights. What
-# comes out for the shuffled tokens?
+# Take the 49 patches of a boot, 16 pixels each, directly as tokens. Give these tokens to `plain`, an attention layer with random weights,
+# first in image order and then shuffled as in chapter 02. What comes out for the shuffled tokens?
 
 # %%
 book.predict(
@@ -293,8 +291,7 @@ book.reveal("shuffled-in", "the same, shuffled")
 # %% [markdown]
 # *Figure 3.3: your choice and the answer.*
 #
-# The output is shuffled in the same way as the input, and otherwise unchanged. Shuffling the tokens permutes the rows and the columns of the
-# attention weights in the same way. No weight changes its value.
+# Shuffling the tokens permutes the rows and the columns of the attention weights in the same way. No weight changes its value.
 
 # %%
 with torch.no_grad():
@@ -308,16 +305,16 @@ plots.matrices(
 )
 
 # %% [markdown]
-# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffled with seed 0).
-# All three maps share one colour scale; brighter is larger.*
+# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffled with seed
+# 0; one colour scale, brighter is larger).*
 #
 # If the tokens are shuffled, the outputs are shuffled in the same way. This property is called **permutation equivariance**. It has two
 # consequences.
 #
-# - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention also works with any *number* of
-#   tokens, so chapter 04 can simply drop the hidden tokens.
-# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. So the model needs the
-#   position of each patch. The section "A position for every patch" adds these positions.
+# - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention also works with any *number*
+#   of tokens, so chapter 04 can simply drop the hidden tokens.
+# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. So the model
+#   needs the position of each patch.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(sorted_back, table, atol=1e-6)
@@ -325,8 +322,8 @@ assert torch.allclose(sorted_back, table, atol=1e-6)
 # %% [markdown]
 # ## A block
 #
-# A transformer block has two halves. The first half, attention, mixes information *between* tokens. The second half, the MLP, works on each token
-# separately. It consists of a linear layer that makes the token four times as wide, a nonlinearity (GELU), and a linear layer that restores the
+# A transformer block has two halves, attention and the MLP. Attention mixes information *between* tokens. The MLP works on each token
+# separately: a linear layer makes the token four times as wide, a nonlinearity (GELU) follows, and a second linear layer restores the
 # width.
 
 
@@ -345,12 +342,12 @@ class MLP(nn.Module):
 
 # %% [markdown]
 # Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
-# Each half first normalises every token to mean 0 and variance 1, and then applies a learned scale and shift (LayerNorm).
-# The norm belongs to the added part (the *branch*), and the sum itself is not normalised. This arrangement is called *pre-norm*.
+# Each half first normalises every token to mean 0 and variance 1, and then applies a learned scale and shift (LayerNorm). The norm belongs
+# to the added part (the *branch*), and the sum itself is not normalised. This is called *pre-norm*.
 #
-# Many deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For the other
-# samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses drop path for fine-tuning, not for
-# pre-training.
+# Many deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For
+# the other samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses drop path only for
+# fine-tuning.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -363,16 +360,15 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
 
 
 # %% [markdown]
-# With a drop probability of 0.2, a branch is dropped for one sample in five on average. For the other samples, its output is multiplied by
-# 1 / 0.8 = 1.25.
+# With a drop probability of 0.2, the output of each branch that is not dropped is multiplied by 1 / 0.8 = 1.25.
 #
 # **3 ★★ Your block.** Put the parts together: norm, attention, add; norm, MLP, add. Apply drop path to each of the two branches, before the
 # sum.
 #
 # <details><summary>Hint</summary>
 #
-# Write the line `x = x + drop_path(…, self.drop, self.training)` twice: first with `self.attention(self.norm1(x))`, and then with the MLP and its
-# norm.
+# Write the line `x = x + drop_path(…, self.drop, self.training)` twice: first with `self.attention(self.norm1(x))`, and then with the MLP
+# and its norm.
 # </details>
 
 
@@ -433,8 +429,7 @@ class Block(nn.Module):
 Block = book.use(check.ch03_block, MyBlock, Block)
 
 # %% [markdown]
-# Attention has four matrices of d × d (queries, keys, values, output); the MLP has two of d × 4d. So about two thirds of a block's
-# parameters belong to the MLP.
+# About two thirds of a block's parameters belong to the MLP: it has two matrices of d × 4d, and attention has four of d × d.
 
 # %% tags=["nbval-check-output"]
 block = Block(96, heads=3)
@@ -455,9 +450,9 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 # %% [markdown]
 # ### Initial weights
 #
-# How large should random weights be? Each output of a layer is a sum of many products, so large weights can make the sums grow from layer to layer.
-# **Xavier** initialisation draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations
-# and gradients about the same in every layer. Biases start at 0. The paper uses Xavier initialisation too (Appendix A.1).
+# Each output of a layer is a sum of many products, so large weights can make the sums grow from layer to layer. **Xavier** initialisation
+# draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations and gradients about the
+# same in every layer. The paper uses it too (Appendix A.1).
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -502,7 +497,7 @@ plots.through_blocks({"Xavier": xavier, "ten times larger": large}, y="root mean
 
 # %% [markdown]
 # *Figure 3.5: the size of tokens after each of twelve untrained blocks (width 96, random tokens, seed 0). With Xavier, each block adds a
-# small correction. With weights ten times as large, the output of the first block is far larger than its input.*
+# small correction. With weights ten times as large, the first block adds vectors far larger than its input.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 1.5 < xavier[-1] < 3 and large[1] > 50
@@ -510,11 +505,9 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # %% [markdown]
 # ## A position for every patch
 #
-# Attention ignores the order of the tokens, so each token must carry the position of its patch. We add to each token a vector that depends only on
-# this position. Which vector? A single number 0, 1, 2, … would make the vectors of the last patches much larger than those of the
-# first. Instead, use the hands of
-# many clocks: the first turns quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and
-# 1. All hands together identify the position.
+# We add to each token a vector that depends only on the position of its patch. A single number 0, 1, 2, … would make the vectors of the
+# last patches much larger than those of the first. Instead, use the hands of many clocks: the first turns quickly, the next more slowly,
+# and so on. Each hand is described by a sine and a cosine, both between −1 and 1. All hands together identify the position.
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -526,9 +519,8 @@ def sincos_1d(coordinates: Tensor, d: int) -> Tensor:
 
 
 # %% [markdown]
-# For `d = 4` there are two frequencies (speeds of the
-# hands), 1 and 10000^(−½) = 1/100. A *coordinate* is the index of a row or of a column. For coordinate 0, the sines are (0, 0) and the cosines
-# (1, 1). For coordinate 2, the whole vector is (sin 2, sin 0.02, cos 2, cos 0.02).
+# For `d = 4` there are two frequencies (speeds of the hands), 1 and 10000^(−½) = 1/100. A *coordinate* is the index of a row or of a
+# column. The vector of coordinate 2 is (sin 2, sin 0.02, cos 2, cos 0.02).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 by_hand = torch.tensor([[0, 0, 1, 1], [math.sin(2), math.sin(0.02), math.cos(2), math.cos(0.02)]], dtype=torch.float64)
@@ -538,19 +530,19 @@ assert torch.allclose(sincos_1d(torch.tensor([0, 2]), 4), by_hand)
 plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 
 # %% [markdown]
-# *Figure 3.6: the vectors of 14 coordinates in 64 channels, one in each row. In each half the fast hands are on the left and the slow ones
-# on the right. With only 14 coordinates the slowest hands hardly move: the formula was made for long texts.*
+# *Figure 3.6: the vectors of 14 coordinates (rows) in 64 channels. In each half, the hands become slower from left to right. The slowest
+# hardly move: the formula was made for long texts.*
 #
-# An image has two directions. The first half of the channels encodes the **column**, the second half the **row**. The class token (chapter
-# 04) has no place in the image; its position is a row of zeros.
+# The first half of the channels encodes the **column**, the second half the **row**. The class token (chapter 04) has no place in the
+# image; its position is a row of zeros.
 #
-# **4 ★★ Positions of a grid.** Build the table of positions: a row of zeros, then one row for each patch, in reading order. The first half of the
-# channels comes from the column, the second from the row. Use `sincos_1d` twice.
+# **4 ★★ Positions of a grid.** Build the table of positions: a row of zeros, then one row for each patch, in reading order. Use `sincos_1d`
+# twice.
 #
 # <details><summary>Hint</summary>
 #
-# In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches.
-# For the columns, use `repeat(columns, "w d -> (h w) d", h=h)`. For the rows, use the string `"h d -> (h w) d"`.
+# In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches. For the columns, use
+# `repeat(columns, "w d -> (h w) d", h=h)`. For the rows, use the string `"h d -> (h w) d"`.
 # </details>
 
 
@@ -577,7 +569,7 @@ def solution_my_sincos_2d(d, grid):
 check.ch03_sincos_2d(solution_my_sincos_2d)
 
 # %% [markdown]
-# The package's version is folded below. It also raises an error if the width is not a multiple of 4.
+# The package's version is folded below.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.positions", "hide-input"]
@@ -604,10 +596,9 @@ print("patches 3 and 10 (one below the other): first half equal", torch.equal(ta
 print("patches 3 and 4 (side by side): second half equal", torch.equal(table[1 + 3, 48:], table[1 + 4, 48:]))
 
 # %% [markdown]
-# How similar are two positions? Attention compares projected tokens by dot products, so look at the dot product of two position vectors.
-# Because sin a · sin b + cos a · cos b = cos(a − b), this product depends only on how many rows and columns apart the two patches are, not on
-# where they are. The dot
-# product of a position with itself is d/2: each of the d/2 hands contributes 1.
+# Attention compares projected tokens by dot products, so measure the similarity of two positions by their dot product. Because sin a · sin
+# b + cos a · cos b = cos(a − b), this product depends only on how many rows and columns apart the two patches are. The dot product of a
+# position with itself is d/2: each of the d/2 hands contributes 1.
 
 # %%
 similarity = table[1:] @ table[1:].T
@@ -627,11 +618,11 @@ book.predict("first-half", "a bright row",
 book.reveal("first-half", "a bright column")
 
 # %% [markdown]
-# *Figure 3.7: your choice and the answer. The first half of the channels encodes the column, so all patches of one column have the same numbers
-# there.*
+# *Figure 3.7: your choice and the answer. The first half of the channels encodes the column, so all patches of one column have the same
+# numbers there.*
 #
-# Many implementations put the row first. Weights that were trained with one order get wrong positions in code that uses the other order, and no
-# error is raised.
+# Many implementations put the row first. Weights that were trained with one order get wrong positions in code that uses the other order,
+# and no error is raised.
 
 
 # %%
@@ -649,27 +640,24 @@ plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map ha
 
 # %% [markdown]
 # *Figure 3.8: position similarity of one patch. A bright column and a bright row add up to a soft spot at the patch itself.*
-#
-# Figure 3.9 shows the map with both halves for all 49 patches. Before training, these positions are the only information about where each patch is.
 
 # %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each map there is a bright, soft spot at the position of the map itself: top left in the first, bottom right in the last."}}
 plots.every_similarity(similarity.numpy(), (7, 7))
 
 # %% [markdown]
-# *Figure 3.9: one map for each patch, arranged like the patches. The brightest spot of each map is at its own patch (one colour scale for all, 35 to 48).*
+# *Figure 3.9: the map with both halves for each of the 49 patches, arranged like the patches (one colour scale for all, 35 to 48).*
 #
-# > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
-# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The
-# > order, column first, is that of the MAE authors' released code. The ViT paper (Dosovitskiy et al., arXiv 2010.11929, Figure 7) shows such
-# > maps for *learned* positions, and they look much like ours. This book uses the same positions as the paper.
+# > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the authors' code
+# > they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The order, column
+# > first, is that of the MAE authors' released code. This book uses the same positions.
 
 # %% [markdown]
 # ## An image of another size
 #
-# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. Which positions should the model use? A new table,
-# `sincos_2d(96, (14, 14))`, would give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6,
-# and row 6 was the bottom edge. It is better to stretch the old table over the new image, so that the middle stays the middle. So treat the
-# table as an image with `d` channels, and resize it in both directions (bicubic interpolation).
+# A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. A new table, `sincos_2d(96, (14, 14))`, would
+# give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6, and row 6 was the bottom edge.
+# It is better to stretch the old table over the new image, so that the middle stays the middle: treat the table as an image with `d`
+# channels, and resize it (bicubic interpolation).
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -690,8 +678,8 @@ fine = resize_positions(table, (7, 7), (14, 14))
 print(tuple(table.shape), "→", tuple(wide.shape), "and", tuple(fine.shape), "· class row kept:", torch.equal(fine[0], table[0]))
 
 # %% [markdown]
-# To test the resizing, compare a resized position with the *old* table. The position of the patch in row 7, column 7 of the 14 × 14 grid
-# should be most similar to the position of the middle patch of the old grid.
+# To test the resizing, compare a resized position with the *old* table. The patch in row 7, column 7 of the 14 × 14 grid should be most
+# similar to the middle patch of the old grid.
 
 # %%
 fresh = sincos_2d(96, (14, 14))
@@ -706,14 +694,11 @@ maps = {
 plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3, 3), (3, 3)], label="similarity with old positions")
 
 # %% [markdown]
-# *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle). Left: the position of the old middle
-# patch. Middle and right: two positions for a middle patch of the larger image. The resized position is most similar to the old middle, and the
-# position from the new table is most similar to the old bottom right corner.*
+# *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle). The position from the new table
+# is most similar to the old bottom right corner.*
 #
-# > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table
-# > 3). The grid then has 32 × 32 patches, but the
-# > positions from pre-training are those of 16 × 16 patches, so they must be
-# > resized. The class token has no place in the image, so its row is not resized.
+# > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table 3). The grid then has 32 ×
+# > 32 patches, but the positions from pre-training are those of 16 × 16 patches, so they must be resized.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"].argmax() == 48
@@ -721,8 +706,7 @@ assert maps["14 × 14, resized"].argmax() == 24 and maps["14 × 14, a new table"
 # %% [markdown]
 # ## Where this lives
 #
-# The functions and classes of this chapter are in `minimae/model/positions.py` and `minimae/model/vit.py`, statement for statement. The folded cell
-# compares the results of the package with those of this chapter.
+# The functions and classes of this chapter are in `minimae/model/positions.py` and `minimae/model/vit.py`, statement for statement.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(table, positions.sincos_2d(96, (7, 7)))
@@ -732,9 +716,8 @@ package_block.load_state_dict(block.state_dict())
 assert torch.allclose(package_block(x), block(x), atol=1e-6)
 
 # %% [markdown]
-# The names of the parameters are the same too, so your block can load *trained* weights. The next cell loads the weights of the fourth block of
-# `fashion-nano`, the model of chapter 00. The tokens that enter this block are computed by the package's encoder, which is the subject of
-# the next chapter.
+# The names of the parameters are the same too, so your block can load *trained* weights: here those of the fourth block of `fashion-nano`,
+# the model of chapter 00. The package's encoder (chapter 04) computes the tokens that enter this block.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -764,15 +747,14 @@ plots.attention_maps(rows, ["query", "head 1", "head 2", "head 3"])
 
 # %% [markdown]
 # *Figure 3.11: attention of one patch (framed) in block 4 of `fashion-nano`, on whole test photographs of Fashion-MNIST; each row has its
-# own scale. A patch of one trouser leg attends to the other leg more than to its own. A patch of the heel attends to the sole. The model was
-# trained only to reconstruct images, without labels of legs or soles. Chapter 08 returns to such maps, and to how little they prove.*
+# own scale. A patch of one trouser leg attends to the other leg more than to its own, a patch of the heel to the sole. The model was
+# trained without labels. Chapter 08 shows how little such maps prove.*
 
 # %% [markdown]
 # ## Break-it lab: wrong positions
 #
 # A colleague has sped up the first step of the model: "Shuffle first, add positions later, drop the hidden tokens at the end. That saves a
-# step." All shapes
-# are right, and the loss falls. But the loss stops falling early, and the reconstructions are blotches. Here is the colleague's function.
+# step." All shapes are right, and the loss falls. But it stops falling early, and the reconstructions are blotches.
 
 # %%
 project = nn.Linear(16, 96)
@@ -786,8 +768,8 @@ def embed_fast(patches, mask):
 
 
 # %% [markdown]
-# Which position did each token get? Subtract the projected patch from the token: what remains is the position vector. Compare this vector with the
-# 49 patch rows of the table, and take the most similar row.
+# Which position did each token get? Subtract the projected patch from the token: what remains is the position vector. Find the most similar
+# of the 49 patch rows of the table.
 
 
 # %%
@@ -807,19 +789,20 @@ def embed(patches, mask):
 plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_fast)}, (7, 7))
 
 # %% [markdown]
-# *Figure 3.12: dots are visible patches. Each arrow leads from a patch to the position that its token carries, if that position is wrong (seed 0).*
+# *Figure 3.12: dots are visible patches. Each arrow leads from a patch to the position that its token carries, if that position is wrong
+# (seed 0).*
 #
 # What is wrong? Why do all arrows end in the top two rows? And why does the loss fall at all?
 #
 # <details><summary>Diagnosis</summary>
 #
 # Positions are added *after* the shuffle. So the first visible token gets the position of patch 0, the second that of patch 1, and so on.
-# The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle put the
-# patch, which is random and different for every image. To the model, the image is a bag of patches again.
+# The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle
+# put the patch, which is random and different for every image. To the model, the image is a bag of patches again.
 #
-# The loss still falls, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its
-# kind. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
-# as the encoder of chapter 04 does.
+# The loss still falls, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its kind.
+# The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices, as
+# the encoder of chapter 04 does.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -857,10 +840,10 @@ def solution_read_address(vector, grid):
 check.ch03_read_address(solution_read_address)
 
 # %% [markdown]
-# **6 ★★★ One step aside, as a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because
-# sin(a + s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any
-# patch into the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4
-# sines, then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. `torch.diag` and `torch.block_diag` may help.
+# **6 ★★★ One step aside, as a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because sin(a +
+# s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any patch into
+# the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4 sines,
+# then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. `torch.diag` and `torch.block_diag` may help.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch03-ex6", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -891,13 +874,10 @@ check.ch03_move(solution_move)
 # %% [markdown]
 # ## Summary
 #
-# Attention compares queries with keys and averages values. Heads are a reshape of the channels.
-# A block adds two corrections to each token: one from all
-# tokens (attention), one from the token alone (MLP). A block is permutation equivariant: if the tokens are shuffled, the outputs are shuffled in
-# the same way. So every token
-# must carry the position of its patch: a vector of sines and cosines, with the column in the first half and the row in the second.
-# For an image of a different size,
-# the table of positions is resized.
+# Attention compares queries with keys and averages values. Heads are a reshape of the channels. A block adds two corrections to each token:
+# one from all tokens (attention), one from the token alone (MLP). A block is permutation equivariant, so every token must carry the
+# position of its patch: a vector of sines and cosines, with the column in the first half and the row in the second. For an image of a
+# different size, the table of positions is resized.
 #
 # ## Five questions
 #
@@ -916,5 +896,5 @@ check.ch03_move(solution_move)
 # 5. A trained model gets an image with a grid twice as fine. Why not compute a larger table of positions?
 # <details><summary>Answer</summary>In a larger table, the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
 #
-# Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Tokens may be left out, and the order of the tokens does not matter. So
-# chapter 04 leaves out three quarters of them.
+# Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Attention works with any number of tokens, so chapter 04 leaves
+# out three quarters of them.

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 04 · Encode only what you see
 #
-# **The promise.** You write the paper's encoder, which never sees a hidden patch. Then you find out how much work it saves to leave the hidden patches
-# out, first by counting operations and then with a clock.
+# **The promise.** You write the paper's encoder, which never sees a hidden patch. Then you find out how much work this encoder saves, first
+# by counting operations and then with a clock.
 #
 # Minutes: 20. Needs: chapters 01 to 03.
 #
@@ -63,11 +63,11 @@ from minimae.model.vit import Block, initialise
 # %% [markdown]
 # ## Visible patches only
 #
-# Chapter 03 showed two things. Each token carries its position, and a block accepts any number of tokens in any order. So an encoder that
+# Chapter 03 showed that each token carries its position, and that a block accepts any number of tokens in any order. So an encoder that
 # should ignore hidden patches needs no special code: **we simply give it only the visible ones.**
 #
-# Here is a small example. There are six patches of one number each. The projection turns a patch into two numbers: its value and a zero. The
-# positions of the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
+# As an example, take six patches of one number each. The projection turns a patch into two numbers: its value and a zero. The positions of
+# the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
 
 # %%
 patches = torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]])
@@ -81,28 +81,24 @@ def project(patches):
 
 
 # %% [markdown]
-# First compute the tokens by hand. Patches are numbered from 0, so patch 4 has the value 5 and the position (0, 50). Patch 1 has the value 2
-# and the position (0, 20). So the tokens must be (5, 50) and (2, 20).
+# Patches are numbered from 0, so patch 4 has the value 5 and the position (0, 50). Patch 1 has the value 2 and the position (0, 20). So the
+# tokens must be (5, 50) and (2, 20).
 
 # %% tags=["nbval-check-output"]
 visible = project(take(patches, keep)) + take(positions, keep)
 print(tuple(visible.shape), visible[0].tolist())
 
 # %% [markdown]
-# Project the visible patches, take the positions *with the same indices*, and add the
-# two. You could also project all six patches and take two of the results.
-# The tokens would be the same, but four patches would be projected for nothing.
+# Project the visible patches, take the positions *with the same indices*, and add the two.
 #
 # ### The class token
 #
-# One more token goes into the encoder. It belongs to no patch. It is a learned vector, which is the same for every image before
-# the first block. In the blocks, it collects information from all other tokens.
-# It is called the **class token**, because a classifier can use its output. The class token has no place in
-# the image, so its position is a row of zeros.
+# One more token goes into the encoder: the **class token**, a learned vector that belongs to no patch. In the blocks, it collects
+# information from all other tokens, so a classifier can use its output. It has no place in the image, so its position is a row of zeros.
 #
 # The class token is added **after** the masking, at the front. So it can never be masked, and the indices of the mask remain indices of
-# patches. With `k` visible patches,
-# the encoder works on `t = 1 + k` tokens. In the next example, 12 of the 49 patches of a photograph are visible, so `t` is 1 + 12 = 13.
+# patches. With `k` visible patches, the encoder works on `t = 1 + k` tokens. In the next figure, 12 of the 49 patches are visible, so `t`
+# is 13.
 
 # %%
 clothes = data.load("fashion", "test")
@@ -114,15 +110,13 @@ mask = make_mask(boots.ids, grid=(7, 7), ratio=0.75, seed=0)
 plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[0].tolist(), (7, 7))
 
 # %% [markdown]
-# *Figure 4.1: the input of the encoder (a test photograph of Fashion-MNIST, 75 % masked, seed 0). There are thirteen tokens. The 37 hidden
-# patches are not part of the input in any form.*
+# *Figure 4.1: the input of the encoder (a test photograph of Fashion-MNIST, 75 % masked, seed 0).*
 
 # %% [markdown]
 # ## The encoder
 #
 # **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
-# class token in front. If `mask` is None, nothing is hidden, and all patches are encoded in image order. (After pre-training, the encoder
-# is used without a mask.) `forward` is given: it calls `embed`, then runs the blocks and the last norm.
+# class token in front. If `mask` is None, encode all patches in image order.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -178,10 +172,9 @@ class solution_MyEncoder(MyEncoder):
 check.ch04_encoder(solution_MyEncoder)
 
 # %% [markdown]
-# The package's version is folded below. Three of its additions matter in this chapter or later. It resizes the positions for images of a
-# different size. `features` returns the tokens after every block, for figures and probes. And `mask_tokens=True` adds a token for each hidden
-# patch: one learned vector, the same for all hidden patches, plus the position of the patch. Such tokens are called mask tokens. We use
-# `mask_tokens=True` below to measure what mask tokens cost.
+# The package's version is folded below. It also resizes the positions for images of a different size, and `features` returns the tokens
+# after every block. With `mask_tokens=True`, the encoder adds a **mask token** for each hidden patch: one learned vector, the same for all
+# hidden patches, plus the position of the patch.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -258,9 +251,6 @@ print("visible patches only", tuple(encoder(images, mask).shape))
 print("with mask tokens    ", tuple(with_blanks(images, mask).shape))
 print("no mask             ", tuple(encoder(images).shape))
 
-# %% [markdown]
-# The order of `keep` does not matter: the same patches in a different order give the same tokens in the new order.
-
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 nothing_hidden = Mask(torch.arange(49).expand(8, 49), torch.empty(8, 0, dtype=torch.int64))
 backwards = Mask(mask.keep.flip(1), mask.masked)
@@ -272,8 +262,7 @@ with torch.no_grad():
 # %% [markdown]
 # ### Does it see hidden patches?
 #
-# You can test whether the encoder sees hidden patches. Replace one patch of the image with random pixels, encode the
-# image again with the same mask, and measure how much the latent
+# To find out, replace one patch of the image with random pixels, encode the image again with the same mask, and measure how much the latent
 # changes. Do this for each of the 49 patches.
 
 
@@ -306,8 +295,8 @@ plots.place_maps(
 )
 
 # %% [markdown]
-# *Figure 4.2: left, the visible patches; right, the influence of each patch on the latent (untrained nano encoder, weights of seed 0). Hidden
-# patches have an influence of exactly zero. The break-it lab at the end repeats this test with a faulty encoder.*
+# *Figure 4.2: left, the visible patches; right, the influence of each patch on the latent (untrained nano encoder, weights of seed 0).
+# Hidden patches have an influence of exactly zero.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).all()
@@ -315,18 +304,17 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # %% [markdown]
 # ## What it saves, on paper
 #
-# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, only 49 patches are encoded. With the
-# class token, the encoder gets 50 tokens instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens.
-# **How many operations does a block of ViT-L need for 50 tokens, in percent of those for 197 tokens?**
+# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, the encoder gets 50 tokens (49 patches and the
+# class token) instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens. **How many operations does a
+# block of ViT-L need for 50 tokens, in percent of those for 197 tokens?**
 
 # %%
 book.predict("quarter", 6,
              ask="ViT-L, 50 instead of 197 tokens: what share of the operations does a block need (in %)?")
 
 # %% [markdown]
-# Count the operations. The product of a `t × d` matrix with a `d × d` matrix takes t·d·d multiplications and as many additions:
-# **2·t·d² operations**.
-# A block computes these products:
+# The product of a `t × d` matrix with a `d × d` matrix takes t·d·d multiplications and as many additions: **2·t·d² operations**. A block
+# computes these products:
 #
 # | part | matrices | operations |
 # |---|---|---|
@@ -336,7 +324,7 @@ book.predict("quarter", 6,
 # | scores q·k | t × t dot products of length d (all heads together) | 2·t²·d |
 # | weighted means of the values | t × t weights times t vectors of length d (all heads together) | 2·t²·d |
 #
-# Together that is **24·t·d² + 4·t²·d**. Norms, softmax and GELU cost little and are left out. For t = 2 and d = 1 the sum is 48 + 16 = 64.
+# Together that is **24·t·d² + 4·t²·d**. Norms, softmax and GELU cost little and are left out.
 
 
 # %% tags=["package:minimae.model.sizes"]
@@ -346,8 +334,7 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
     return 4 * t * d * d + (4 + 4 * mlp_ratio) * q * d * d + 4 * q * t * d
 
 # %% [markdown]
-# (`queries` is for the last block of the decoder; see chapter 05.) PyTorch can count the operations while the block runs. The folded cell checks
-# that PyTorch's count equals the result of `block_flops`.
+# (`queries` is for the last block of the decoder; see chapter 05.) The folded cell compares `block_flops` with PyTorch's own count.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 layers, x = vit.Block(96, heads=3), torch.randn(1, 13, 96)
@@ -387,9 +374,8 @@ book.reveal("quarter", round(100 * block_flops(50, 1024) / block_flops(197, 1024
 # %% [markdown]
 # *Figure 4.3: your guess and the computed share.*
 #
-# A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic in t. Its share
-# is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or about 3 %. The other 97 % of the
-# operations are linear in t.
+# A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic in t. Its
+# share is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or about 3 %.
 
 # %%
 counts = [2**i for i in range(4, 17)]
@@ -399,9 +385,8 @@ shares = {f"{name} (d = {d})": [100 * t / (6 * d + t) for t in counts] for name,
 plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197: 224 px / 16": 197, "4097: 1024 px / 16": 4097})
 
 # %% [markdown]
-# *Figure 4.4: the share of the t² part in the operations of a block (computed). At the paper's image size, this share is small.
-# For detection, with images of 1024
-# pixels, it is a third or more.*
+# *Figure 4.4: the share of the t² part in the operations of a block (computed). For detection, with images of 1024 pixels, it is a third or
+# more.*
 #
 # **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
 # operations of a block of width `d`? Solve t / (6d + t) = share for t.
@@ -429,13 +414,11 @@ check.ch04_tokens_for_share(solution_tokens_for_share)
 # %% [markdown]
 # ### Mask tokens in the encoder
 #
-# There is another way to hide patches. The language model BERT replaces hidden words with a **mask token**, one learned vector. The image
-# model BEiT replaces hidden patches in this way. The encoder then works on all 197 tokens. The MAE paper measured this variant too. What does
-# the variant cost?
+# There is another way to hide patches: the image model BEiT replaces each of them with a mask token. The encoder then works on all 197
+# tokens.
 #
-# The encoder alone becomes about four times as expensive. But the whole model also has a decoder (chapter 05), which sees all tokens in any case.
-# The model also has a projection of the patches, and two small linear layers around the decoder. **By what factor do mask
-# tokens in the encoder make a forward pass of the whole model more expensive, for ViT-L with 75 % masked?**
+# The encoder alone becomes about four times as expensive. But the model also has a decoder (chapter 05), which sees all tokens in any case.
+# **By what factor do mask tokens in the encoder make a forward pass of the whole model more expensive, for ViT-L with 75 % masked?**
 
 # %%
 book.predict(
@@ -443,10 +426,8 @@ book.predict(
 )
 
 # %% [markdown]
-# `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, all patches are projected and predicted, as
-# the paper describes. Without `paper=True`, `flops` counts what the package computes. The package computes less: it projects only the
-# visible patches and predicts only the hidden ones. In the last block of the decoder, it also skips the queries whose outputs are not used. The
-# loss is the same.
+# `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, all patches are projected and
+# predicted, as the paper describes. Otherwise, `flops` counts what the package computes, which is less.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -498,8 +479,8 @@ factor = large[1] / large[0]
 book.reveal("mask-tokens-cost", round(factor, 2), unit="times")
 
 # %% [markdown]
-# *Figure 4.5: your guess and the computed factor. The blocks of the decoder cost the same with and without mask tokens in the encoder, so the
-# factor is less than four.*
+# *Figure 4.5: your guess and the computed factor. The blocks of the decoder cost the same with and without mask tokens in the encoder, so
+# the factor is less than four.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 3.2 < factor < 3.3 and round(factor, 2) == 3.23
@@ -515,32 +496,30 @@ def parts(name, blanks):
 names = {"base": "ViT-B", "large": "ViT-L", "huge": "ViT-H"}
 costs = {f"{names[name]}, {'with mask tokens' if w else 'visible only'}": parts(name, w) for name in names for w in (False, True)}
 
-# %% mystnb={"image": {"alt": "Six horizontal bars of operations in billions. ViT-B 19.6 and 46.0, ViT-L 41.5 and 134.0, ViT-H 97.1 and 349.1, each visible only and with mask tokens. The decoder's part is the same in all, except for ViT-H's smaller patches. For ViT-B with visible patches only it is larger than the encoder's."}}
+# %% mystnb={"image": {"alt": "Six horizontal bars of operations in billions. ViT-B 19.6 and 46.0, ViT-L 41.5 and 134.0, ViT-H 97.1 and 349.1, each visible only and with mask tokens. The decoder's blocks cost the same in all, except for ViT-H's smaller patches. For ViT-B with visible patches only it is larger than the encoder's."}}
 plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % masked)")
 
 # %% [markdown]
-# *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving. The paper calls the decoder
-# lightweight, which is true per token. But the decoder sees about four times as many tokens as an encoder without mask tokens. So for ViT-B,
-# the decoder does more work than an encoder without mask tokens.*
+# *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving.*
 #
-# > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations.
-# > Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper calls these operations the training FLOPs, and does not say how it
-# > counts them. Our factor of 3.23 includes all matrix products of a forward pass. For a training step, our factor is also 3.23.
-# > **Our deviation.** The package computes less than the paper describes (see above), with the same loss.
+# > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations
+# > (training FLOPs). Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper does not say how it counts the operations. Our factor
+# > is 3.23, for a forward pass and for a training step.
+# > **Our deviation.** The package projects only the visible patches and predicts only the hidden ones. In the last block of the decoder, it skips
+# > the queries whose outputs are not used. The loss is the same.
 #
 # So mask tokens make the encoder more expensive *and worse*. The paper gives a reason for the lower accuracy. In pre-training, about three
-# quarters of the encoder's tokens are mask tokens. After pre-training, the encoder gets complete images, which have no mask tokens. So the encoder
-# is trained on one kind of input and used on another. Without mask tokens, the encoder gets real patches both in pre-training and
-# afterwards.
+# quarters of the encoder's tokens are mask tokens. After pre-training, the encoder gets complete images, which have no mask tokens. So the
+# encoder is trained on one kind of input and used on another.
 
 # %% [markdown]
 # ## What it saves, by the clock
 #
-# Counted operations are not seconds. Processors handle small matrices inefficiently, and reading memory takes time too. So we measure the time of
-# an encoder of the *small* width (384) with three blocks. The images have 56 × 56 pixels and the patches 4 × 4 pixels, so n = 196 as in the paper.
+# Counted operations are not seconds. Processors handle small matrices inefficiently, and reading memory takes time too. So we measure the
+# time of a small encoder, on images of 196 patches as in the paper.
 #
-# Timing needs care, because other programs on the machine disturb it. Each setting is timed ten times. The settings take turns, so that a
-# slow moment does not hit only one of them. We use the fastest run of each setting, because it was disturbed least.
+# Other programs on the machine disturb the timing. So each setting is timed ten times, and the settings take turns. We use the fastest run
+# of each setting, because it was disturbed least.
 
 # %%
 clocked = size("small", depth=3, patch=4, image=56)
@@ -580,16 +559,16 @@ operations = {"visible only": counted(False), "with mask tokens": counted(True)}
 plots.time_against_tokens(kept, measured, operations, mark=49)
 
 # %% [markdown]
-# *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2 random
-# images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
-# operations. The times will differ on your machine, but the curves should look similar.*
+# *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2
+# random images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
+# operations. The times will differ on your machine.*
 #
-# With mask tokens, the time hardly depends on how much is hidden: it stays close to the time for the whole image. Without mask tokens, both the
-# time and the counted operations fall when fewer patches are kept.
+# With mask tokens, the time hardly depends on how much is hidden. Without mask tokens, both the time and the counted operations fall when
+# fewer patches are kept.
 #
-# > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without
-# > mask tokens (a factor of 2.8). Our factor at 49 kept patches (Figure 4.7) is larger. One reason is that the paper measures training of the
-# > whole model, and we measure the encoder's forward pass alone.
+# > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without (a factor of
+# > 2.8). Our factor at 49 kept patches (Figure 4.7) is larger. One reason is that the paper measures training of the whole model, and we measure
+# > the encoder's forward pass alone.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1.5 * measured["visible only"][1]
@@ -597,8 +576,8 @@ assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1
 # %% [markdown]
 # ## Where this lives
 #
-# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`. Their code is the
-# same as in the cells above, statement for statement. The folded cell below compares the package with the code of this chapter.
+# `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`, statement for statement as in
+# the cells above.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = vit.Encoder(size("nano"))
@@ -612,10 +591,8 @@ assert block_flops(50, 1024) == sizes.block_flops(50, 1024)
 # %% [markdown]
 # ## Break-it lab: the class token comes first
 #
-# A colleague puts the class token in front *before* the masking, "because then all tokens are made in one place". The class token must not
-# be masked, so its index, 0, is added to the indices that are kept.
-# The encoder returns thirteen tokens, as it should, and in training the loss falls. But the reconstructions
-# are poor.
+# A colleague puts the class token in front *before* the masking, and includes its index, 0, in the indices that are kept. The encoder
+# returns thirteen tokens, as it should, and in training the loss falls. But the reconstructions are poor.
 
 
 # %%
@@ -651,10 +628,10 @@ plots.place_maps(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The pattern has moved by one patch to the left. A patch at the left edge has moved to the end of the row above. With the class token in front, patch
-# `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index from 1 on selects the patch *before* the intended
-# one. If patch 0 is kept, its index selects the class token, which is then taken twice. So the encoder sees hidden patches and misses visible
-# ones, and the decoder adds a wrong position to each visible token.
+# The pattern has moved by one patch to the left. A patch at the left edge has moved to the end of the row above. With the class token in
+# front, patch `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index from 1 on selects the patch *before* the
+# intended one. If patch 0 is kept, its index selects the class token, which is then taken twice. So the encoder sees hidden patches and
+# misses visible ones, and the decoder adds a wrong position to each visible token.
 #
 # The shapes are right: 1 + 12 tokens. The fix is `mask.keep + 1` for the patches. It is better to mask first and to add the class token
 # afterwards, because then no index needs correcting.
@@ -669,8 +646,8 @@ assert encode_class_first(images, mask).shape == encoder(images, mask).shape
 assert seen == {i - 1 for i in one_mask.keep[0].tolist() if i > 0}
 
 # %% [markdown]
-# **4 ★★★ A test for leaks.** Write the test that finds this bug. `encode(patches, mask)` returns a latent for the patches `1 n values` of one
-# image. Return the indices of the *hidden* patches that change this latent, as a sorted list. For a correct encoder, the list is empty.
+# **4 ★★★ A test for leaks.** Write the test that finds this bug. `encode(patches, mask)` returns a latent for the patches `1 n values` of
+# one image. Return the indices of the *hidden* patches that change this latent, as a sorted list. For a correct encoder, the list is empty.
 #
 # <details><summary>Hint</summary>
 #
@@ -707,10 +684,9 @@ check.ch04_leaks(solution_leaks)
 # ## Summary
 #
 # The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
-# tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so a quarter of the
-# tokens needs about a quarter of the operations. In our measurement, the time falls with the number of operations.
-# Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive. They also make the features worse. According to the paper, the
-# reason is that real images contain no mask tokens.
+# tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so a quarter of
+# the tokens needs about a quarter of the operations. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive, and
+# they make the features worse.
 #
 # ## Five questions
 #
@@ -724,8 +700,8 @@ check.ch04_leaks(solution_leaks)
 # 3. The cost of attention is quadratic in the number of tokens. Why does a quarter of the tokens need more than a sixteenth of the work?
 # <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The d × d matrices work on each token separately.</details>
 #
-# 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of ViT-L cost only 3.23 times
-# as much?
+# 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of ViT-L cost only 3.23
+#    times as much?
 # <details><summary>Answer</summary>The decoder sees all tokens in both cases, so the cost of its blocks does not change.</details>
 #
 # 5. Why do mask tokens in the encoder hurt linear probing so much more than fine-tuning (Table 1c)?

@@ -61,11 +61,11 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 # %% [markdown]
 # ## Where we are
 #
-# The encoder of chapter 04 saw 12 of 49 patches and returned 13 tokens: the class token and one for each visible patch. For the 37
-# masked patches there is *nothing* yet: no guess, no zeros, no row in the tensor.
+# The encoder of chapter 04 saw 12 of 49 patches and returned 13 tokens: the class token and one for each visible patch. For the 37 masked
+# patches there is *nothing* yet, not even a row in the tensor.
 #
-# The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet.
-# To each blank, the decoder adds the position of the masked patch. It also lets the blanks attend to the visible tokens.
+# The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet,
+# and it lets the blanks attend to the visible tokens.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -83,13 +83,13 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # %% [markdown]
 # ## Six patches, by hand
 #
-# Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and the
-# first two patches are kept.
+# Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and
+# the first two patches are kept.
 #
 # - The encoder returns two tokens, for patches 4 and 1, in *that* order.
 # - The decoder appends four blanks, for patches 0, 5, 2, 3, in that order.
-# - To restore the order of the image, look up the index of each patch in this sequence of six tokens. Patch 0 is at index 2, patch 1 at index 1, patch
-#   2 at index 4, and so on.
+# - To restore the order of the image, look up the index of each patch in this sequence of six tokens. Patch 0 is at index 2, patch 1 at
+#   index 1, patch 2 at index 4, and so on.
 #
 # The list of the indices of patches 0 to 5 is called `restore`. It is the inverse of the shuffle.
 
@@ -106,10 +106,8 @@ print(restored)
 plots.token_strip([4, 1], [0, 5, 2, 3])
 
 # %% [markdown]
-# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens are visible to the encoder. Grey tokens with a
-# question mark are blanks.*
-#
-# The next figure shows the same steps for a photograph with 16 patches of 7 × 7 pixels.
+# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens are visible to the encoder. Grey tokens
+# with a question mark are blanks.*
 
 # %%
 shirt = clothes.pixels[6:7].float() / 255
@@ -120,9 +118,8 @@ few = make_mask(torch.tensor([6]), (4, 4), ratio=0.75, seed=5)
 plots.token_strip(few.keep[0].tolist(), few.masked[0].tolist(), pieces)
 
 # %% [markdown]
-# *Figure 5.2: the visible tokens, the visible tokens followed by the blanks, and all tokens in image order, for a test photograph of
-# Fashion-MNIST with 75 % of 16 patches masked (mask seed 5). Each piece
-# stands for a token, which is really a vector. The class token is not shown; it stays in front.*
+# *Figure 5.2: the steps of Figure 5.1 for a test photograph of Fashion-MNIST, with 75 % of 16 patches masked (mask seed 5). Each piece of
+# the photograph stands for a token, which is really a vector. The class token is not shown; it stays in front.*
 #
 # **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Use `restore` `b n` to put them in image order: row `i` of the result is row
 # `restore[i]` of the tokens, for each image of the batch.
@@ -156,8 +153,8 @@ check.ch05_unshuffle(solution_unshuffle)
 # %% [markdown]
 # ## Step 1: to the decoder's width
 #
-# The decoder is a small transformer of its own. In our model, the decoder's tokens are 64 wide, and the encoder's
-# tokens are 96 wide. A linear layer changes the width.
+# The decoder is a small transformer of its own. In our model, the decoder's tokens are 64 wide, and the encoder's tokens are 96 wide. A
+# linear layer changes the width.
 
 # %%
 torch.manual_seed(0)
@@ -168,9 +165,8 @@ visible = embed(latent)
 # %% [markdown]
 # ## Step 2: one learned vector, 37 times
 #
-# A blank is a learned vector, the **mask token**. There is only one such vector. It is
-# repeated for every masked patch of every image. `expand` repeats
-# it without copying: all 370 rows (10 images × 37 blanks) are the same 64 numbers in memory.
+# A blank is a learned vector, the **mask token**. There is only one such vector, for every masked patch of every image. `expand` repeats it
+# without copying: all 370 rows (10 images × 37 blanks) are the same 64 numbers in memory.
 
 # %%
 mask_token = nn.Parameter(torch.randn(1, 1, d) * 0.02)
@@ -183,15 +179,14 @@ print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 
 # %% [markdown]
 # The strides confirm that nothing is copied: from one image to the next, and from one blank to the next, the step in memory is 0.
-# All blanks together have 64 learned numbers.
 
 # %% [markdown]
 # ## Step 3: positions, again
 #
-# All blanks are equal, and attention treats equal tokens equally. So what would the decoder predict for them?
+# The decoder adds a position to every token.
 #
-# **How many *different* predictions would the 37 masked patches of one image get if the decoder added no positions?** (The
-# encoder has added positions to the visible patches, and these positions still influence the latent.)
+# **How many *different* predictions would the 37 masked patches of one image get if the decoder added no positions?** (The encoder has
+# added positions to the visible patches, and these positions still influence the latent.)
 
 # %%
 book.predict(
@@ -200,7 +195,7 @@ book.predict(
 
 
 # %% [markdown]
-# To find out, run the trained decoder step by step, with its own weights, with and without the decoder's positions.
+# To find out, run the trained decoder step by step, with and without the decoder's positions.
 
 
 # %%
@@ -231,7 +226,7 @@ book.reveal("different-predictions", different, unit="different predictions")
 # *Figure 5.3: your guess, and the number of different predictions of the trained decoder without positions (counted after rounding to three
 # decimals).*
 #
-# There is only one prediction. Thirty-seven equal tokens give 37 equal predictions. The pictures show the effect:
+# There is only one prediction: 37 equal tokens give 37 equal predictions. The pictures show the effect:
 
 
 # %%
@@ -250,22 +245,18 @@ rows = [[*two, a, b] for two, a, b in zip(first_two, reconstruction(without), re
 plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "no positions", "positions"))
 
 # %% [markdown]
-# *Figure 5.4: test photographs, 75 % masked (mask seed 0), model fashion-nano. Without positions in the decoder, all masked patches of an
-# image get the same pattern. This model predicts normalised pixels, so the mean and standard deviation of each masked patch come
-# from the original in both reconstructions; chapter 06 explains why.*
+# *Figure 5.4: test photographs, 75 % masked (mask seed 0), model fashion-nano. This model predicts normalised pixels, so the mean and
+# standard deviation of each masked patch come from the original in both reconstructions; chapter 06 explains why.*
 #
 # So each blank needs the position of its patch, and the decoder has to add this position. Counting the different predictions is a good test
-# of any decoder. In Hugging Face transformers 4.51 and later, a
-# ViTMAE that is built from a config loses the decoder's positions: after they are set, an initialiser
-# overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
+# of any decoder. In Hugging Face transformers 4.51 and later, a ViTMAE that is built from a config loses the decoder's positions: after
+# they are set, an initialiser overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
 
 # %% [markdown]
 # ## The paper's way: put everything back in order
 #
-# The positions are a table: row 0 for the class token, then one row for each patch, *in image order*. Our
-# tokens are in shuffled order. The paper first gathers the
-# tokens into image order with `restore`, and then adds the table. The class token is set aside while the other tokens
-# are gathered.
+# The positions are a table: row 0 for the class token, then one row for each patch, *in image order*. Our tokens are in shuffled order. The
+# paper first gathers the tokens into image order with `restore`, and then adds the table.
 
 
 # %%
@@ -292,21 +283,21 @@ print("predictions  b n values :", tuple(papers_way.shape))
 #
 # ## Does the order matter?
 #
-# Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ be the matrix that permutes the tokens. Queries $Q$, keys $K$
-# and values $V$ are computed token by token, so they become $PQ$, $PK$ and $PV$. The output of attention becomes
+# Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ be the matrix that permutes the tokens. Queries $Q$,
+# keys $K$ and values $V$ are computed token by token, so they become $PQ$, $PK$ and $PV$. The output of attention becomes
 #
 # $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V.$$
 #
-# The first step holds because softmax treats each row separately, and permuting the entries of a row permutes the row's softmax in the same way.
-# The second step holds because $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes nothing.)
-# Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted order*.
+# The first step holds because softmax treats each row separately, and permuting the entries of a row permutes the row's softmax in the same
+# way. The second step holds because $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes
+# nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted
+# order*.
 #
-# So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring the
-# *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle. The masked
-# tokens are also easy to find, because they are the last `m` tokens.
+# So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring
+# the *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle.
 #
-# **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the row numbers in the position table for the tokens in the order
-# [class | visible | masked]. The result is an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
+# **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the row numbers in the position table for the tokens in the
+# order [class | visible | masked]. The result is an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
 #
 # <details><summary>Hint</summary>
 #
@@ -391,10 +382,9 @@ check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
 # The package's version is folded below. By default it predicts the same, and it has three main additions. It accepts images of a different
-# size. It can predict every patch (`every=True`, for figures and for the ablation with the loss on all patches). And by default it saves work in
-# the last block. The outputs of the visible tokens are not used after this block, so only the masked tokens are queries (`queries=`, an argument
-# of the package's `Block`). All tokens are still keys and values. In *earlier* blocks the visible tokens must be queries too, because the next
-# block attends to their outputs.
+# size. It can predict every patch (`every=True`). And by default it saves work in the last block. The outputs of the visible tokens are not
+# used after this block, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All tokens are still keys
+# and values. In *earlier* blocks the visible tokens must be queries too, because the next block attends to their outputs.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -454,14 +444,13 @@ plots.who_asks(12, 37)
 
 # %% [markdown]
 # *Figure 5.5: attention in the last block of the decoder, for 12 visible and 37 masked patches. Left: all tokens are queries, as in your
-# decoder. Right: only the masked tokens are queries, as in the package. The outputs that the package leaves out would not be used.*
+# decoder. Right: only the masked tokens are queries, as in the package.*
 
 # %% [markdown]
 # ## Where this lives
 #
 # `minimae.Decoder` is in `minimae/model/decoder.py`. Does this decoder give the same results as the paper's decoder, which unshuffles the
-# tokens and predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64. The grids are 7 ×
-# 7 and 3 × 5, and the masks are sampled at random or in blocks.
+# tokens and predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64.
 
 
 # %%
@@ -540,13 +529,13 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 # *Figure 5.7: operations in the blocks of the encoder and of the decoder, for a forward pass at 224 pixels with 75 % masked and all tokens
 # decoded as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
 #
-# The paper's statement is true: *per token*, the decoder costs 9 % as much as the encoder of ViT-L. But the decoder sees all 197 tokens, and
-# the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. On ViT-B, the decoder costs *more* than the encoder:
-# 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
+# The paper's statement is true: *per token*, the decoder costs 9 % as much as the encoder of ViT-L. But the decoder sees all 197 tokens,
+# and the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. On ViT-B, the decoder costs *more*
+# than the encoder: 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
 #
 # The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
-# encoder with labels, chapter 10), a decoder with one block does almost as well as one with eight. A **linear probe** (a
-# linear classifier on the unchanged encoder, chapter 09) is far better with eight blocks than with one. The table gives the accuracy on ImageNet:
+# encoder with labels, chapter 10), a decoder with one block does almost as well as one with eight. A **linear probe** (a linear classifier
+# on the unchanged encoder, chapter 09) is far better with eight blocks than with one. The table gives the accuracy on ImageNet:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
@@ -554,7 +543,7 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 # | linear probe, % | 65.5 | 70.0 | 71.9 | 73.5 | 73.3 |
 #
 # The paper offers an explanation: the last layers before the prediction specialise in reconstruction. With a deep decoder, these layers
-# belong to the decoder. With a shallow decoder, these layers include the last layers of the encoder, whose output the probe uses. Fine-tuning can
+# belong to the decoder. With a shallow decoder, they include the last layers of the encoder, whose output the probe uses. Fine-tuning can
 # change these layers, but a linear probe cannot.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -602,27 +591,27 @@ rows = [[*two, a, b] for two, a, b in zip(first_two, reconstruction(wrong), reco
 plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "shorter", "right"))
 
 # %% [markdown]
-# *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; the mean
-# and standard deviation of each masked patch come from the original in both).*
+# *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; patch means
+# and standard deviations from the original, as in Figure 5.4).*
 #
-# The brightness of each patch is right, because it comes from the original. Look at the *edges inside* the patches. **What is wrong? Which line
-# causes the fault, and why is there no error?**
+# The brightness of each patch is right, because it comes from the original. Look at the *edges inside* the patches. **What is wrong? Which
+# line causes the fault, and why is there no error?**
 #
 # <details><summary>Diagnosis</summary>
 #
 # `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it
-# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So almost every masked
-# patch shows what belongs in a different patch. The visible tokens get wrong positions too.
+# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So almost every masked patch shows
+# what belongs in a different patch. The visible tokens get wrong positions too.
 #
 # There is no error, because the table is 50 × 64, and so are the tokens of each image. It is fine to skip the unshuffle, but then the
 # positions must be in the order of the tokens. The fix is one call, with the rows of exercise 2: `take(decoder.positions, rows)`.
 #
-# *Training* with this bug does not help. The position of a blank has nothing to do with the patch that its prediction is
-# compared with. All that the model can learn is what the hidden patches of an image look like on average.
+# *Training* with this bug does not help. The position of a blank has nothing to do with the patch that its prediction is compared with. All
+# that the model can learn is what the hidden patches of an image look like on average.
 # </details>
 #
-# The loss (chapter 06) shows the bug as well. Compare the loss of the shorter decoder with that of predicting zero
-# everywhere, which needs no training.
+# The loss (chapter 06) shows the bug as well. Compare the loss of the shorter decoder with that of predicting zero everywhere, which needs
+# no training.
 
 # %%
 target = take(trained.model.target(patchify(images, 4)), mask.masked)
@@ -639,7 +628,8 @@ assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == w
 # ## One more exercise
 #
 # **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if permuting its input
-# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and choose a permutation yourself.
+# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and choose a permutation
+# yourself.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch05-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -664,16 +654,17 @@ def solution_minds_no_order(layer, x: Tensor) -> bool:
 check.ch05_minds_no_order(solution_minds_no_order)
 
 # %% [markdown]
-# If your test works, try it on layers that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x + positions`.
+# If your test works, try it on layers that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x +
+# positions`.
 
 # %% [markdown]
 # ## Summary
 #
-# The decoder appends one blank for each masked patch. All blanks are copies of one learned vector, and only their positions make them different. A few
-# transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch. The
-# paper puts the tokens into image order before it adds the positions. But attention ignores order. So it is enough to add to each token the
-# position of its own patch, and the predictions are the same up to rounding. In the last block, only the masked tokens need to be
-# queries. The paper's decoder is light per token, but it sees all tokens: with ViT-B it costs more than the encoder.
+# The decoder appends one blank for each masked patch. All blanks are copies of one learned vector, and only their positions make them
+# different. A few transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of
+# its patch. The paper puts the tokens into image order before it adds the positions. But attention ignores order. So it is enough to add to
+# each token the position of its own patch, and the predictions are the same up to rounding. The paper's decoder is light per token, but it
+# sees all tokens: with ViT-B it costs more than the encoder.
 #
 # ## Five questions
 #

@@ -67,9 +67,9 @@ from minimae.model.sizes import resolve
 #
 # For each masked patch, the decoder returns a list of numbers. What should these numbers be?
 #
-# The simplest answer is the pixels themselves. But how much of the squared error is due to colour alone? We measure this share on eight
-# photographs (crops of 64 × 64 pixels), cut into patches of 4 × 4 pixels. Suppose that a model predicts the mean colour of each patch, and no
-# detail at all. We compare the error of this model with the error of predicting one colour, the same for all patches.
+# The simplest answer is the pixels themselves. But how much of the squared error is due to colour alone? Take eight photographs (crops of
+# 64 × 64 pixels), cut into patches of 4 × 4 pixels. Compare the error of predicting the mean colour of each patch, and no detail, with the
+# error of predicting one colour for all patches.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -82,11 +82,10 @@ mean_colours = (pixels - pixels.mean(2, keepdim=True)).square().mean()  # the me
 print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_colour).item():.0f} % of the squared error.")
 
 # %% [markdown]
-# Colour and brightness make up most of the error. Edges and texture inside the patches, which make an image sharp, account for less than a fifth
-# of the error.
+# Edges and texture inside the patches, which make an image sharp, account for less than a fifth of the error.
 #
-# The alternative is to predict only the *pattern* of a patch. Subtract the mean of the patch from each of its values, and divide by the standard
-# deviation of the patch. The results are **normalised pixels**. The table shows the computation for a patch of four values:
+# The alternative is to predict only the *pattern* of a patch. Subtract the mean of the patch from each of its values, and divide by the
+# standard deviation of the patch. The results are **normalised pixels**. The table shows the computation for a patch of four values:
 #
 # | | | | | | |
 # |---|---|---|---|---|---|
@@ -94,12 +93,12 @@ print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_col
 # | minus the mean | −3 | −1 | 1 | 3 | squares 9 + 1 + 1 + 9 = 20 |
 # | divided by √(20 / 3) = 2.58 | −1.16 | −0.39 | 0.39 | 1.16 | |
 #
-# The variance is 20 / 3, not 20 / 4. It is the **unbiased** variance, which divides by the number of values minus one. PyTorch's `var` computes
-# the unbiased variance by default, and the paper's code uses it too.
+# The variance is 20 / 3, not 20 / 4: the **unbiased** variance divides by the number of values minus one. PyTorch's `var` computes it by
+# default, and the paper's code uses it too.
 #
-# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. Compute them over
-# all values of a patch, pixels *and* colours: each patch has one mean and one standard deviation. Add 1e-6 to the variance before you take
-# the root. Then a **flat** patch, in which all values are equal, gives zeros instead of a division by zero.
+# **1 ★★ Statistics of patches.** Write the function that computes the mean and the standard deviation of each patch. Compute them over all
+# values of a patch, pixels *and* colours: each patch has one mean and one standard deviation. Add 1e-6 to the variance before you take the
+# root. Then a **flat** patch, in which all values are equal, gives zeros instead of a division by zero.
 #
 # <details><summary>Hint</summary>
 #
@@ -129,8 +128,7 @@ def solution_my_patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 check.ch06_patch_statistics(solution_my_patch_statistics)
 
 # %% [markdown]
-# The package's version is folded below. It also computes in float32 when the images are in half precision, and raises an error for
-# patches of one value.
+# The package's version, folded below, also computes in float32 when the images are in half precision, and rejects patches of one value.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.targets", "hide-input"]
@@ -158,9 +156,9 @@ print([round(x, 2) for x in ((four - mean) / std).flatten().tolist()])
 # %% [markdown]
 # ## The trivial baseline
 #
-# Before you train a model, compute the loss of a **trivial baseline**: a prediction that uses nothing from the image. For normalised pixels, we
-# predict zero everywhere, because each normalised patch has a mean of zero. The loss is the mean squared error. What is the loss of predicting
-# zero, for colour patches of 4 × 4 pixels, which have 48 values?
+# Before you train a model, compute the loss of a **trivial baseline**: a prediction that uses nothing from the image. For normalised
+# pixels, we predict zero everywhere, because each normalised patch has a mean of zero. The loss is the mean squared error. What is the loss
+# for colour patches of 4 × 4 pixels, which have 48 values?
 
 # %%
 book.predict("zero-loss", 1.0,
@@ -175,11 +173,10 @@ zero_loss = ((noise - mean) / std).square().mean().item()
 book.reveal("zero-loss", round(zero_loss, 4), unit="mean squared error")
 
 # %% [markdown]
-# *Figure 6.1: your guess and the answer, for 1,000 patches of random numbers (seed 0). Every patch that is not nearly flat gives practically the
-# same loss.*
+# *Figure 6.1: your guess and the answer, for 1,000 patches of random numbers (seed 0).*
 #
-# **2 ★ The baseline as a formula.** What is the loss of predicting zero for normalised patches of `p1` × `p2` pixels with `c` channels, if no
-# patch is flat?
+# **2 ★ The baseline as a formula.** What is the loss of predicting zero for normalised patches of `p1` × `p2` pixels with `c` channels, if
+# no patch is flat?
 #
 # <details><summary>Hint</summary>
 #
@@ -216,8 +213,8 @@ check.ch06_baseline_loss(solution_baseline_loss)
 # | 4 × 4, colour | 48 | 0.979 |
 # | 16 × 16, colour | 768 | 0.9987 |
 #
-# Draw this baseline as a line in your plot of the loss. If your loss stays at this line, the model has learned no more than to predict zero.
-# (Flat patches lower the line, as the section "What loss is normal?" shows.)
+# Draw this baseline as a line in your plot of the loss. If your loss stays at this line, the model has learned no more than to predict
+# zero.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert abs(zero_loss - 47 / 48) < 1e-4
@@ -225,8 +222,8 @@ assert abs(zero_loss - 47 / 48) < 1e-4
 # %% [markdown]
 # ## Three targets
 #
-# A **target** is what the decoder should predict. In the package, a target is a small class with two methods. `forward` computes the targets of
-# patches. `picture` turns predictions back into pixels. For plain pixels, both methods are almost empty:
+# A **target** is what the decoder should predict. In the package, it is a small class with two methods: `forward` computes the targets of
+# patches, and `picture` turns predictions back into pixels. For plain pixels, both are almost empty:
 
 
 # %% tags=["package:minimae.model.targets"]
@@ -247,8 +244,8 @@ class PixelTarget(nn.Module):
 
 
 # %% [markdown]
-# For normalised pixels, the way back to pixels needs the mean and the standard deviation of each patch. The model does not predict these two
-# numbers, so `picture` takes them from the *true* patch. The section "What comes from the original" shows how much of the picture they determine.
+# For normalised pixels, the way back to pixels needs the mean and the standard deviation of each patch. The model does not predict these
+# two numbers, so `picture` takes them from the *true* patch.
 
 
 # %% tags=["package:minimae.model.targets"]
@@ -267,10 +264,10 @@ class NormalisedTarget(PixelTarget):
 
 
 # %% [markdown]
-# The third target serves for comparison. **Principal component analysis** (PCA) finds the directions in which patches differ most. In patches of
-# photographs, these are usually first the overall brightness, then gradients from one side to the other, then finer and finer patterns. A patch
-# is described by one coefficient for each direction. If only the first coefficients are kept, fine patterns are left out of the target. The paper
-# keeps 96 of 768 coefficients. The class is folded below.
+# The third target serves for comparison. **Principal component analysis** (PCA) finds the directions in which patches differ most. In
+# photographs, these are usually first the overall brightness, then gradients from one side to the other, then ever finer patterns. A patch
+# has one coefficient for each direction. If only the first coefficients are kept, fine patterns are left out of the target. The paper keeps
+# 96 of 768. The class is folded below.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.targets", "hide-input"]
@@ -313,7 +310,7 @@ class PCATarget(PixelTarget):
 TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": NormalisedTarget, "pca": PCATarget}
 
 # %% [markdown]
-# Now compute the three targets for the photographs. Here PCA keeps 6 of 48 coefficients.
+# Compute the three targets for the photographs. Here PCA keeps 6 of 48 coefficients.
 
 # %%
 pca = PCATarget(48, coefficients=6).fit(patches)
@@ -339,23 +336,22 @@ def one_patch(image: int, row: int, column: int) -> tuple:
 plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)], ("pixels", "normalised pixels", "6 of 48 PCA coefficients"))
 
 # %% [markdown]
-# *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. Normalised pixels are drawn around
-# grey, which stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
+# *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. Normalised pixels are drawn around grey,
+# which stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
 #
-# In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because the three colours share
-# one mean. In the bottom row, the colours are dull, and normalisation makes the faint texture as strong as an edge. This is the strength of the
-# normalised target: texture counts as much as edges do. The same property is its weakness: in a grey patch that is flat except for noise, the
-# target is noise.
+# In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because the three colours
+# share one mean. In the bottom row, the colours are dull, and normalisation makes the faint texture as strong as an edge. So texture counts
+# as much as edges do. But in a grey patch that is flat except for noise, the normalised target is noise.
 #
-# The best target is the one that leads to the best *features* after pre-training. The paper compares four targets (Table 1d, ViT-L, 800 epochs):
+# The paper compares the *features* learned with four targets (Table 1d, ViT-L, 800 epochs):
 #
 # | target | pixels | normalised pixels | PCA | dVAE tokens |
 # |---|---|---|---|---|
 # | fine-tuned, % | 84.9 | **85.4** | 84.6 | 85.3 |
 # | linear probe, % | 73.5 | **73.9** | 72.3 | 71.6 |
 #
-# dVAE tokens come from another large network, a discrete variational autoencoder (dVAE), which must be trained first. Normalised pixels need only
-# the mean and the standard deviation of each patch, and both of their accuracies are at least as high as those of dVAE tokens.
+# dVAE tokens come from another large network, a discrete variational autoencoder (dVAE), which must be trained first. Normalised pixels
+# need no other network, and both of their accuracies are higher.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for ours, packaged in ((PixelTarget, targets.PixelTarget), (NormalisedTarget, targets.NormalisedTarget)):
@@ -378,12 +374,12 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # %% [markdown]
 # ## Only the masked patches
 #
-# The loss of an image is the mean over its *masked* patches. The encoder has seen the visible patches, so they could simply be copied. To predict
-# a masked patch, the model has to use the rest of the image. The paper reports that the loss on all patches lowers the accuracy by about 0.5 %.
-# (The number is in a footnote of Section 3, which does not say whether the model was fine-tuned or probed.)
+# The loss of an image is the mean over its *masked* patches. The encoder has seen the visible patches, so they could simply be copied. To
+# predict a masked patch, the model has to use the rest of the image. The paper reports that the loss on all patches lowers the accuracy by
+# about 0.5 % (footnote in Section 3).
 #
-# **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask
-# `b n` (1 means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
+# **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n` (1
+# means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
 #
 # <details><summary>Hint</summary>
 #
@@ -413,8 +409,8 @@ def solution_masked_loss(predicted: Tensor, target: Tensor, binary: Tensor) -> T
 check.ch06_masked_loss(solution_masked_loss)
 
 # %% [markdown]
-# How large is the loss of each patch? The model `photos-tiny` was trained on 50,000 other photographs. We let it predict every patch of our eight
-# photographs, including the visible patches, which its training loss never counted.
+# How large is the loss of each patch? The model `photos-tiny` was trained on 50,000 other photographs. Let it predict every patch of our
+# eight photographs, including the visible ones.
 
 # %%
 grid = trained.model.size.grid
@@ -437,16 +433,16 @@ for i in (4, 3, 0):
 plots.where_the_loss_looks(rows, ("what it saw", "loss of masked patches", "loss of visible patches"))
 
 # %% [markdown]
-# *Figure 6.3: loss of each patch (photographs that the model was not trained on, mask seed 0, photos-tiny, normalised target). In the map of the
-# masked patches, the visible patches are left white. In the map of the visible patches, the masked patches are left white.*
+# *Figure 6.3: loss of each patch (photographs that the model was not trained on, mask seed 0, photos-tiny, normalised target). Each map
+# leaves the other patches white.*
 
 # %%
 print(f"mean loss: {losses[mask.binary == 0].mean():.2f} of visible patches, {losses[mask.binary == 1].mean():.2f} of masked patches")
 
 # %% [markdown]
-# Among the masked patches, the loss is largest at outlines and in fine detail, such as the badge. The predictions for the *visible* patches are
-# worse on average, although the encoder has seen these patches. The reason is that the training loss never counted the predictions for visible
-# patches. Therefore the visible patches in our reconstructions are pasted from the original. Remember Figure 6.3 for the lab below.
+# Among the masked patches, the loss is largest at outlines and in fine detail, such as the badge. For the *visible* patches the loss is
+# larger on average, although the encoder has seen them, because the training loss never counted them. Therefore the visible patches in our
+# reconstructions are pasted from the original.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert losses[mask.binary == 0].mean() > losses[mask.binary == 1].mean()
@@ -455,8 +451,7 @@ assert torch.equal(patch_loss(patches, 0 * patches), targets.patch_loss(patches,
 # %% [markdown]
 # ## The whole model
 #
-# Now we have all the parts: patches, mask, encoder, decoder, target, loss. A forward pass returns the loss and the main intermediate results by
-# name. A reconstruction returns pictures, also by name.
+# A forward pass returns the loss and the main intermediate results by name. A reconstruction returns pictures, also by name.
 
 
 # %% tags=["package:minimae.model.mae"]
@@ -490,9 +485,9 @@ class Pictures:
 
 
 # %% [markdown]
-# **4 ★★★ Your masked autoencoder.** Write `forward`: encode the visible patches, predict the masked ones, and compute their targets and the loss.
-# Return an `MAEOutput`. The decoder returns its predictions, `b m values`, in the order of `mask.masked`, so the targets must be in this order
-# too. `__init__` and `reconstruct`, which makes pictures, are given.
+# **4 ★★★ Your masked autoencoder.** Write `forward`: encode the visible patches, predict the masked ones, and compute their targets and the
+# loss. Return an `MAEOutput`. The decoder returns its predictions, `b m values`, in the order of `mask.masked`, so the targets must be in
+# this order too. `__init__` and `reconstruct` are given.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -501,8 +496,8 @@ class Pictures:
 #
 # <details><summary>Hint 2</summary>
 #
-# `take(patchify(images, self.size.patch), mask.masked)` returns the masked patches. `self.target` turns them into targets. The loss is the mean
-# of `patch_loss`.
+# `take(patchify(images, self.size.patch), mask.masked)` returns the masked patches. `self.target` turns them into targets. The loss is the
+# mean of `patch_loss`.
 # </details>
 
 
@@ -546,8 +541,8 @@ class solution_MyMAE(MyMAE):
 check.ch06_mae(solution_MyMAE)
 
 # %% [markdown]
-# The package's version is folded below. It also draws a mask if none is given, and accepts images of a different size. For the paper's ablations,
-# it can count the loss on all patches, or put mask tokens into the encoder.
+# The package's version, folded below, also draws a mask if none is given, and accepts images of a different size. For the paper's
+# ablations, it can count the loss on all patches, or put mask tokens into the encoder.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.mae", "hide-input"]
@@ -610,8 +605,7 @@ class MAE(nn.Module):
 MAE = book.use(check.ch06_mae, MyMAE, MAE)
 
 # %% [markdown]
-# `MAE` has the same parameters as `minimae.MAE`, whether the class is yours or the package's. So the model can load trained weights. Here we load
-# the weights of `photos-tiny` and run the model on one photograph.
+# `MAE` has the same parameters as `minimae.MAE`, whether the class is yours or the package's. So it can load the weights of `photos-tiny`.
 
 # %%
 model = MAE(trained.model.size)
@@ -631,8 +625,8 @@ print("loss           a single number  :", tuple(out.loss.shape))
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae.MAE`, `minimae.MAEOutput` and `minimae.Pictures` are in `minimae/model/mae.py`. The targets are in `minimae/model/targets.py`. The
-# folded cell compares the results of `minimae.MAE` with those of the model above.
+# `minimae.MAE`, `minimae.MAEOutput` and `minimae.Pictures` are in `minimae/model/mae.py`. The targets are in `minimae/model/targets.py`.
+# The folded cell compares the results of `minimae.MAE` with those of the model above.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 with torch.no_grad():
@@ -644,11 +638,10 @@ assert isinstance(theirs, mae.MAEOutput)
 # %% [markdown]
 # ## What comes from the original
 #
-# To draw a prediction of normalised pixels, we take the mean and the standard deviation of each hidden patch from the original. How much of
-# the picture do these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw it in the same
-# way.
+# A picture of normalised pixels uses the mean and the standard deviation of each hidden patch of the original. How much of the picture do
+# these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw it in the same way.
 #
-# `photos-tiny` also has a second decoder, which predicts plain pixels. The reconstructions of this decoder use nothing from the hidden patches.
+# `photos-tiny` also has a second decoder, which predicts plain pixels. Its reconstructions use nothing from the hidden patches.
 
 
 # %%
@@ -671,7 +664,7 @@ plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "norm
 
 # %% [markdown]
 # *Figure 6.4: photographs that photos-tiny was not trained on, 75 % hidden (mask seed 0); visible patches are pasted. The third and fourth
-# columns use the mean and the standard deviation of each hidden patch of the original. The last column uses nothing from the hidden patches.*
+# columns use the mean and the standard deviation of each hidden patch.*
 #
 # Even the baseline shows what is in the picture. (Its hidden patches are grey, because the mean is taken over all three colours.) So in a
 # reconstruction from normalised pixels,
@@ -680,15 +673,15 @@ plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "norm
 # - do not credit it for the brightness or the contrast of hidden patches: they come from the original;
 # - do not credit it for visible patches: they are pasted.
 #
-# Reconstructions from plain pixels look blurred, but the model has predicted everything in their hidden patches. So to judge a reconstruction by
-# eye, use plain pixels. The paper does so in its Figures 2 to 4.
+# Reconstructions from plain pixels look blurred, but the model has predicted everything in their hidden patches. So to judge a
+# reconstruction by eye, use plain pixels, as the paper does in its Figures 2 to 4.
 
 # %% [markdown]
 # ## Train it on eight photographs
 #
-# Take a new model, the eight photographs at 32 × 32 pixels, and plain pixels as the target. Eight images are too few to learn anything general
-# from. The model will **overfit**: it will memorise these images. This is intended. Overfitting a few images is a good first test of any new
-# model, because a model that cannot memorise eight images probably has a bug.
+# Take a new model, the eight photographs at 32 × 32 pixels, and plain pixels as the target. The model will **overfit**: it will memorise
+# these few images instead of learning anything general. Overfitting is a good first test, because a model that cannot memorise eight images
+# probably has a bug.
 
 # %%
 album = F.avg_pool2d(images, 2)  # 32 × 32 pixels, 64 patches
@@ -715,8 +708,8 @@ def learn(model: nn.Module, steps: int, loss_of, look: tuple[int, ...] = (), lr:
 
 
 # %% [markdown]
-# In each step, the model sees every photograph twice, with two new masks. In the 300 steps, it will see each photograph 600 times. (Chapter 07
-# builds a proper training loop.) **What will its predictions for the *visible* patches look like: "sharp", "blurred" or "nonsense"?**
+# In each of the 300 steps, the model sees every photograph twice, with two new masks. **What will its predictions for the *visible* patches
+# look like: "sharp", "blurred" or "nonsense"?**
 
 # %%
 book.predict("visible-patches", "sharp",
@@ -732,8 +725,8 @@ trivial = album.square().mean().item()  # predicting the mean of the dataset, wh
 plots.two_losses({"loss on masked patches": (range(301), curve)}, baseline=trivial, words="predicting the dataset's mean colour")
 
 # %% [markdown]
-# *Figure 6.5: training a nano model on eight photographs (plain pixels, 16 masked images in each step, seed 0). The thick line is the running
-# mean.*
+# *Figure 6.5: training a nano model on eight photographs (plain pixels, 16 masked images in each step, seed 0). The thick line is the
+# running mean.*
 
 # %%
 pieces = unpatchify(fixed.binary[:, :, None].expand(-1, -1, 16), 4, (8, 8))[:, 0] > 0.5
@@ -748,9 +741,9 @@ plots.reconstructions(rows, ("masked", *(f"step {step}" for step in pictures), "
 # *Figure 6.6: reconstructions during training, under a mask that was never trained on (mask seed 9; plain pixels; visible patches are
 # pasted).*
 #
-# At first, the predictions are noise. After 20 steps, all images get nearly the same brown, which is close to the mean colour of the eight
-# photographs. At this point, the model hardly uses the visible patches. Then the colours follow the image, and at the end shapes appear: the
-# flower, the rim of the cup, the badge. Details of the cat's face are still missing after 300 steps.
+# At first, the predictions are noise. After 20 steps, all images get nearly the same brown, close to the mean colour of the eight
+# photographs: the model hardly uses the visible patches. Then the colours follow the image, and at the end shapes appear, such as the
+# flower and the badge.
 #
 # How good are the predictions for the visible patches after 300 steps?
 
@@ -772,9 +765,8 @@ assert sum(curve[-20:]) / 20 < 0.4 * trivial and answer == "nonsense"
 # %% [markdown]
 # ## What loss is normal?
 #
-# The normal loss depends on the target, the patch size, the mask ratio and the data. The loss of the trivial baseline depends on the data too. A
-# flat patch has a normalised target of zeros. Predicting zero is exactly right for such a patch, so flat patches lower the baseline. Photographs
-# of clothes on a black background have many flat patches.
+# Even the loss of the trivial baseline depends on the data. A flat patch has a normalised target of zeros, so predicting zero is exactly
+# right, and the loss of the baseline is lower. Photographs of clothes on a black background have many flat patches.
 
 
 # %%
@@ -800,8 +792,7 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 # *Figure 6.8: loss for normalised pixels on masked patches (75 % masked, mask seed 0, patches of 4 × 4). Clothes: 500 test photographs of
 # Fashion-MNIST, grey. Photographs: 28 colour crops of seven photographs, not used in training. Orange dots: predicting zero.*
 #
-# As far as we know, the paper's authors have published no loss for normalised pixels on ImageNet. For plain pixels, one of the authors reports a
-# loss of about 0.3 (issue 16 of facebookresearch/mae). Keep three rules in mind:
+# Keep three rules in mind:
 #
 # - Compare losses only if target, patch size, mask ratio and data are the same.
 # - Do not expect a loss of 0. Much of a hidden patch cannot be known from the rest of the image.
@@ -809,16 +800,14 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 
 # %% [markdown]
 # > **Paper.** Section 3, "Reconstruction target", describes the mean squared error on masked patches and the normalised pixels. Table 1d compares
-# > the targets. The class `MAE` is the model of Figure 1, and `reconstruct` makes pictures like those of Figures 2 to 4.
+# > the targets. The class `MAE` is the model of Figure 1.
 # > **Our deviation.** The numbers do not deviate: with equal weights and masks, the loss and the gradients equal those of ViTMAE in Hugging Face
-# > transformers (`tests/model/test_parity.py`). We leave out dVAE tokens, because they need another trained network. Our PCA is fitted on patches
-# > of the training images.
+# > transformers (`tests/model/test_parity.py`). We leave out dVAE tokens. Our PCA is fitted on patches of the training images.
 
 # %% [markdown]
 # ## Break it: a loss that falls too fast
 #
-# A colleague trains the same model on the same eight photographs. The colleague's loss falls much faster than ours. This is the code of that
-# loss:
+# A colleague trains the same model on the same eight photographs. The colleague's loss falls much faster than ours. This is its code:
 
 
 # %%
@@ -842,7 +831,7 @@ plots.two_losses(
 # *Figure 6.9: the losses of both runs (seed 0, the same photographs and masks). Our run is that of Figure 6.5. The thick lines are running
 # means.*
 #
-# Now look at the predictions of the colleague's model and of ours for all patches, with nothing pasted.
+# Now look at the predictions of both models, with nothing pasted.
 
 # %%
 columns = [shown(album), given, shown(fast_pictures[150].predicted), shown(pictures[300].predicted)]
@@ -852,22 +841,22 @@ rows = [[column[i] for column in columns] for i in (4, 3, 0, 5)]
 plots.reconstructions(rows, ("original", "masked", "colleague's model", "our model"))
 
 # %% [markdown]
-# *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model was trained
-# for 150 steps, ours for 300.*
+# *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model was trained for 150 steps,
+# ours for 300.*
 #
 # **What has the colleague's model learned, and what has it not learned? Which line is wrong?**
 #
 # <details><summary>Diagnosis</summary>
 #
-# The colleague's loss counts the *visible* patches. In `mask.binary`, 1 means masked, so `1 - mask.binary` selects the visible patches. The model
-# has learned to copy these patches, which is easy. The loss does not count the masked patches, so the predictions for them are the same untrained
-# texture everywhere.
+# The colleague's loss counts the *visible* patches. In `mask.binary`, 1 means masked, so `1 - mask.binary` selects the visible patches. The
+# model has learned to copy these patches, which is easy. The loss does not count the masked patches, so the predictions for them are the
+# same untrained texture everywhere.
 #
 # In our model it is the other way round: the predictions for masked patches are meaningful, and those for visible patches are nonsense.
 #
-# The fix is `weight = mask.binary`. Some other libraries use the opposite convention, where 1 means visible, so the two conventions are easily
-# confused. The shapes of the tensors do not show such a mistake, and the loss curve even looks better. A picture of the predictions *with nothing
-# pasted* shows the mistake at once.
+# The fix is `weight = mask.binary`. Some other libraries use the opposite convention, where 1 means visible, so the two conventions are
+# easily confused. The shapes of the tensors do not show such a mistake, and the loss curve even looks better. A picture of the predictions
+# *with nothing pasted* shows the mistake at once.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -877,11 +866,10 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # %% [markdown]
 # ## Summary
 #
-# The decoder can predict pixels, pixels normalised within each patch, or PCA coefficients. Normalised pixels give texture more weight, and led to
-# the best features in the paper. For normalised pixels, predicting zero has a loss of (v − 1) / v for patches of v values, and a smaller loss if
-# there are flat patches. Only masked patches count in the loss, because visible ones can be copied. A reconstruction from normalised pixels takes
-# the mean and the standard deviation of each hidden patch from the original. A reconstruction from plain pixels takes nothing from the hidden
-# patches. Test a new model on eight images first, and look at its predictions with nothing pasted.
+# The decoder can predict pixels, normalised pixels, or PCA coefficients. Normalised pixels led to the best features in the paper. For them,
+# predicting zero has a loss of (v − 1) / v for patches of v values, and a smaller loss if there are flat patches. Only masked patches count
+# in the loss, because visible ones can be copied. A reconstruction from normalised pixels takes the mean and the standard deviation of each
+# hidden patch from the original. Test a new model on eight images first, and look at its predictions with nothing pasted.
 #
 # ## Five questions
 #
@@ -906,10 +894,10 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 #
 # ## Appendix: precision
 #
-# Training often uses half precision (chapter 07). bfloat16 keeps two to three decimal digits. This precision is enough for tokens, but not for
-# the small differences inside a bright patch: in bfloat16, the numbers next to 2 are 1.992 and 2.016. So the package keeps images in float32, and
-# computes targets and losses in float32. The PCA target multiplies matrices. Under autocast this product would be computed in bfloat16, and a GPU
-# may use TF32, another format of lower precision. `full_precision` switches both formats off.
+# Training often uses half precision (chapter 07). bfloat16 keeps two to three decimal digits. This precision is enough for tokens, but not
+# for the small differences inside a bright patch: in bfloat16, the numbers next to 2 are 1.992 and 2.016. So the package keeps images in
+# float32, and computes targets and losses in float32. The PCA target multiplies matrices. Under autocast this product would be computed in
+# bfloat16, and a GPU may use TF32, another format of lower precision. `full_precision` switches both formats off.
 
 # %% tags=["nbval-check-output"]
 with torch.autocast("cpu", torch.bfloat16):

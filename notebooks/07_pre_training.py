@@ -13,9 +13,8 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of images
-# of clothes. Then you build a
-# model from your own parts only, and train it on photographs in colour.
+# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of
+# images of clothes. Then you build a model from your own parts, and train it on photographs in colour.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
 #
@@ -69,9 +68,9 @@ from minimae.train import checkpoint, loop, loss_bands, optim, order, precision,
 # %% [markdown]
 # ## The run, as a recipe
 #
-# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The model is small: its encoder has four
-# blocks. Patches are 7 × 7 pixels, so an image of 28 × 28 pixels has 16 patches, and the encoder sees four of them. All settings are in a
-# **recipe**, an object that cannot be modified. `replace` makes a changed copy of a recipe.
+# This chapter trains a model on 10,000 photographs of clothes, each seen five times, in batches of 128. The encoder has four blocks.
+# Patches are 7 × 7 pixels, so an image of 28 × 28 pixels has 16 patches, and the encoder sees four of them. All settings are in a
+# **recipe**, an object that cannot be modified. `replace` makes a changed copy.
 
 # %%
 clothes = data.load("fashion", "train")
@@ -86,13 +85,11 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # %% [markdown]
 # ## Before you train: what does a trivial model score?
 #
-# A loss of 0.7 means nothing by itself. Compare it with the loss of a model that has learned nothing. The target is normalised: each patch has
-# mean 0. Its variance is 1, unless the patch is *flat*, which means that all its values are equal. The **trivial baseline** predicts 0
-# everywhere, so all its patches are flat. The loss of this baseline is the mean square of the target.
+# A loss of 0.7 means nothing by itself. Compare it with the loss of the **trivial baseline** (chapter 06). The target is normalised, so the
+# baseline predicts 0 everywhere: all its patches are *flat* (all values are equal). Its loss is the mean square of the target.
 #
-# If no patch were flat, this loss would be (n − 1) / n = 48/49 = 0.98 for patches of n = 49 pixels, because the variance is the unbiased estimate
-# (chapter 06). But much of Fashion-MNIST is black background. A flat patch has the target 0, which the baseline predicts perfectly. So compute
-# the loss of the baseline from the data.
+# If no patch of the images were flat, this loss would be 48/49 = 0.98 for patches of 49 pixels. But much of Fashion-MNIST is black
+# background. A flat patch has the target 0, which the baseline predicts perfectly. So compute the loss from the data.
 
 # %%
 target = model.target(patchify(normalise(clothes.pixels, clothes.statistics), 7))
@@ -110,9 +107,9 @@ print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches ever
 #
 # An optimizer step moves every weight a little. The **learning rate** scales this movement. The paper uses two rules.
 #
-# **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more images, the
-# gradient is less noisy, so a longer step is usually safe. A recipe gives a *base* rate for 256 images, which is then scaled to the number of
-# images in a step:
+# **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more
+# images, the gradient is less noisy, so a longer step is usually safe. A recipe gives a *base* rate for 256 images, which is then scaled to
+# the number of images in a step:
 
 # %% tags=["package:minimae.train.schedule"]
 def scaled_lr(base_lr: float, batch: int) -> float:
@@ -123,8 +120,8 @@ def scaled_lr(base_lr: float, batch: int) -> float:
 # %% [markdown]
 # The paper's base rate is 1.5e-4 and its batch is 4096, which is 16 times 256. So its peak rate is 16 × 1.5e-4 = 2.4e-3.
 #
-# **1 ★ The peak of a big run.** A run has `batch` images in a forward pass, `accumulate` passes in a step, and `processes` GPUs. What is its
-# peak learning rate?
+# **1 ★ The peak of a big run.** A run has `batch` images in a forward pass, `accumulate` passes in a step, and `processes` GPUs. What is
+# its peak learning rate?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -148,12 +145,12 @@ def solution_peak_lr(base_lr, batch, accumulate, processes):
 check.ch07_peak_lr(solution_peak_lr)
 
 # %% [markdown]
-# **Rule two: start slowly, end slowly.** At the start the weights are random, and a large step can do damage that takes many steps to repair. So
-# the rate first rises in a straight line: this is the **warm-up**. Then it falls along half a cosine, so that the last steps are small. The rate
-# changes at every step, not once an epoch.
+# **Rule two: start slowly, end slowly.** At the start the weights are random, and a large step can do damage that takes many steps to
+# repair. So the rate first rises in a straight line: this is the **warm-up**. Then it falls along half a cosine, so that the last steps are
+# small. The rate changes at every step, not once an epoch.
 #
-# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let the rate
-# fall from `peak` to `floor` along half a cosine, 0.5 · (1 + cos(π · progress)). The rate reaches `floor` at step `steps`.
+# **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let the
+# rate fall from `peak` to `floor` along half a cosine, 0.5 · (1 + cos(π · progress)). The rate reaches `floor` at step `steps`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -206,8 +203,8 @@ def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float =
 lr_at = book.use(check.ch07_lr_at, my_lr_at, lr_at)
 
 # %% [markdown]
-# Take 100 steps with a warm-up of 10 steps and a peak rate of 2. In the middle of the rise, at step 5, the rate is 1. In the middle of the fall,
-# at step 55, the rate is 1 again.
+# Take 100 steps with a warm-up of 10 steps and a peak rate of 2. In the middle of the rise (step 5) and of the fall (step 55), the rate is
+# 1.
 
 # %% tags=["nbval-check-output"]
 print([round(lr_at(step, steps=100, warmup=10, peak=2.0), 6) for step in (0, 5, 10, 55, 100)])
@@ -224,11 +221,11 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # %% [markdown]
 # ## Which weights shrink? The optimizer
 #
-# The optimizer is AdamW. At each step it can also pull weights a little towards zero. This is called **weight decay**. Decay is useful for a
-# matrix, because it keeps the weights from becoming larger than necessary. Decay is harmful for the scale of a LayerNorm: the scale starts at 1,
-# and decay would shrink everything that passes through the norm.
+# At each step, the optimizer, AdamW, can also pull weights a little towards zero. This is called **weight decay**. For a matrix, decay
+# keeps the weights from becoming larger than necessary. Decay is harmful for the scale of a LayerNorm: the scale starts at 1, and decay
+# would shrink everything that passes through the norm.
 #
-# So the parameters form two groups. The rule is short: a parameter with one axis is a bias or belongs to a norm, and it does not decay.
+# So the parameters form two groups. A parameter with one axis is a bias or belongs to a norm, and does not decay.
 
 # %% tags=["package:minimae.train.optim"]
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -244,11 +241,11 @@ for group in decay_groups(model, 0.05):
     print(f"{len(group['params']):3} tensors, {sum(p.numel() for p in group['params']):7,} numbers, decay {group['weight_decay']}")
 
 # %% [markdown]
-# Decay applies to about 99 % of the learned numbers of the model. The class token and the mask token have three axes (`1 1 d`), so they decay
-# too, as in the authors' code. The positions are fixed (`requires_grad` is False), so they are in neither group.
+# The class token and the mask token have three axes (`1 1 d`), so they decay too, as in the authors' code. The positions are fixed
+# (`requires_grad` is False), so they are in neither group.
 #
-# **3 ★★ Which are exempt?** Return the *names* of those parameters of a model that must not decay. `model.named_parameters()` gives names and
-# parameters. Leave out fixed parameters, which belong to neither group.
+# **3 ★★ Which are exempt?** Return the *names* of those parameters of a model that must not decay. `model.named_parameters()` gives names
+# and parameters. Leave out fixed parameters, which belong to neither group.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -274,12 +271,12 @@ check.ch07_exempt_names(solution_exempt_names)
 # %% [markdown]
 # ## In which order? One long sequence
 #
-# In each **epoch** every image is shown once, in a new order. The usual way is to shuffle the images, cut them into batches, and drop the images
-# that are left over. We do this in another way: we join all shuffled epochs into **one endless sequence**. Step 0 takes the first 128 images,
-# step 1 the next 128, and so on. A batch may cross the end of an epoch. All batches are full, and no image is dropped between epochs.
+# In each **epoch** every image is shown once, in a new order. Usually the images that do not fill a last batch are dropped. We join all
+# shuffled epochs into **one endless sequence** instead. Step 0 takes the first 128 images, step 1 the next 128, and so on. All batches are
+# full, and no image is dropped between epochs.
 #
-# The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be found without running the steps
-# before it.
+# The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be found without running the
+# steps before it.
 
 # %% tags=["package:minimae.train.order"]
 @lru_cache(maxsize=4)
@@ -311,7 +308,7 @@ print("step 2:", batch_at(8, 4, images=10, seed=3)[0].tolist(), "of epochs", bat
 plots.epoch_row(places.tolist(), epochs.tolist(), batch=4)
 
 # %% [markdown]
-# *Figure 7.2: ten images in batches of four (seed 3). Step 2 holds the end of epoch 0 and the beginning of epoch 1.*
+# *Figure 7.2: ten images in batches of four (seed 3).*
 
 
 # %%
@@ -327,12 +324,12 @@ def batches_of(images, recipe):
 # A training step computes a loss and its gradients, and moves the weights. A `task` turns a batch into a loss: `task.loss_of(batch)`
 # normalises and masks the images, runs the model of chapter 06, and returns the mean loss.
 #
-# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights once.
-# This is **gradient accumulation**. `backward()` already adds each new gradient to `.grad`. But each loss is a *mean* over its own batch. So the
-# gradient of the mean loss of all eight batches is the sum of the eight gradients, divided by eight.
+# What if a step should use 4,096 images, but memory holds only 512? Then run eight batches, add up their gradients, and move the weights
+# once. This is **gradient accumulation**. `backward()` already adds each new gradient to `.grad`. But each loss is a *mean* over its own
+# batch. So the gradient of the mean loss of all eight batches is the sum of the eight gradients, divided by eight.
 #
-# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step on all
-# images of these batches together. Return the mean loss of the batches, without its graph. Clear old gradients first.
+# **4 ★★★ Your training step.** Take `accumulate` batches with `next(batches)`. Afterwards, the weights must be the same as after one step
+# on all images of these batches together. Return the mean loss of the batches, without its graph. Clear old gradients first.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -374,8 +371,8 @@ def solution_my_training_step(task, optimizer, batches, accumulate=1):
 check.ch07_training_step(solution_my_training_step)
 
 # %% [markdown]
-# The package's step is a class, `EagerStep`. It does the same, and also supports half precision, several GPUs and gradient clipping. The folded
-# cell wraps the class in a function.
+# The package's step is a class, `EagerStep`, which the folded cell wraps in a function. It also supports half precision, several GPUs and
+# gradient clipping.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -392,9 +389,9 @@ training_step = book.use(check.ch07_training_step, my_training_step, training_st
 # %% [markdown]
 # ### Debug it on one batch
 #
-# A long run is a poor place to look for bugs. First train on **one batch, again and again**. A model that works can memorise eight images with
-# fixed masks, and the loss falls far below the baseline. If the loss does not fall so far, something is probably broken. For example, the
-# learning rate is 0, gradients are not cleared, or the loss does not depend on the weights. This test takes seconds, and finds many bugs.
+# Before a long run, train on **one batch, again and again**. A model that works can memorise eight images with fixed masks, and the loss
+# falls far below the baseline. If the loss does not fall so far, something is probably broken. For example, the learning rate is 0,
+# gradients are not cleared, or the loss does not depend on the weights.
 
 # %%
 small_task = PretrainTask(mine, clothes, build(mine, clothes))
@@ -411,8 +408,8 @@ assert by_heart[-1] < 0.15 and zero < by_heart[0]
 # %% [markdown]
 # ## The loop
 #
-# Now the loop is short. Set the learning rate, take the step, store the loss, and show the progress. At the end of the cosine the rate is 0, and
-# a step with this rate would change nothing. So the cosine ends one step after the last training step.
+# The loop sets the learning rate, takes the step, stores the loss, and shows the progress. A step with a rate of 0 would change nothing, so
+# the cosine ends one step after the last training step.
 
 
 # %%
@@ -431,13 +428,13 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 
 
 # %% [markdown]
-# `task.optimizer` creates an AdamW optimizer with the two groups from above. `show` is called after each step: below, it draws a progress bar and
-# reconstructions.
+# `task.optimizer` creates an AdamW optimizer with the two groups from above. In the run below, `show` draws a progress bar and
+# reconstructions after each step.
 #
 # ## A real run
 #
-# Now train. Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because some things, such as the print on a shirt,
-# cannot be inferred from the visible patches. **What is the loss after 50,000 images?**
+# Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because some things, such as the print on a shirt, cannot
+# be inferred from the visible patches. **What is the loss after 50,000 images?**
 
 # %%
 book.predict("loss-after-a-minute", 0.3,
@@ -453,8 +450,7 @@ losses = train(task, mine, clothes, show=show)
 
 # %% [markdown]
 # *Figure 7.3: reconstructions while the model trains (test photographs of Fashion-MNIST, 75 % masked, mask seed 0, model seed 0). The model
-# predicts normalised pixels, that is, only the pattern inside each patch. For the figure, the mean and the standard deviation of each
-# masked patch are taken from the original. The capstone below predicts plain pixels.*
+# predicts normalised pixels; the mean and the standard deviation of each masked patch are taken from the original.*
 
 # %%
 seen = [mine.batch * at for at in range(5, steps + 1, 5)]
@@ -474,14 +470,13 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 # > **Paper.** Table 8 and Section 4: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
 # > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
 # > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, no flips, 5 epochs. These settings
-# > suit a small data set and a run of less than a minute on one processor core. The paper's 800 epochs of ImageNet amount to more than a billion
-# > images; our 5 epochs amount to 50,000.
+# > suit a small data set and a short run. The paper's 800 epochs amount to more than a billion images, our 5 epochs to 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is an earlier run of the same task. The package has loss curves of earlier runs for more than thirty tasks ([a
-# table of the curves](../docs/evidence.md#what-loss-to-expect)). One of these tasks is that of this run.
+# The best comparison for a run is an earlier run of the same task. The package has such loss curves for more than thirty tasks ([a table of
+# the curves](../docs/evidence.md#what-loss-to-expect)), including this one.
 
 # %%
 known = PretrainTask(mine, clothes, task.model).expected()
@@ -491,13 +486,11 @@ band = [(at, known.at(at).low, known.at(at).high) for at, _ in known.curve]
 plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
-# *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial baseline.
-# Green: the expected loss, which is the mean of three seeds of the same task, ± 5 %. (Where seeds differ more, the package uses a wider band.)*
+# *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial
+# baseline. Green: the expected loss, which is the mean of three seeds of the same task, ± 5 %.*
 #
-# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns the mean. Below the baseline it falls more slowly,
-# while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time. In the paper, the
-# accuracy is still higher after 1600 epochs than after 800 (Figure 7).
-# The model `fashion-nano`, which comes with the book, has seen fourteen times as many images as the model of this run.
+# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns the mean. Below the baseline it falls
+# more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time.
 #
 # | the loss | what this means |
 # |---|---|
@@ -507,11 +500,9 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # | falls close to 0 | information leaks: the loss includes visible patches, or the mask hides nothing |
 # | jumps up and does not come back | the rate is too large, or the warm-up is too short |
 #
-# Losses of different targets, patch sizes or data cannot be compared. Compute the baseline of your own task first.
-#
-# During training, the package compares the loss with the expected band. It prints a warning when five logged points in a row lie outside the
-# band. (The package's baseline predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning with a run that learns too
-# slowly: pretend that our own run needed about ten times as many images to reach each of its losses.
+# During training, the package prints a warning when five logged points in a row lie outside the expected band. (The baseline in the warning
+# predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning: pretend that our run needed about ten times as many
+# images to reach each of its losses.
 
 # %%
 watch = loss_bands.Watch(known)
@@ -525,19 +516,20 @@ assert not fine and len(slow) == 1 and "above the expected" in slow[0]
 # %% [markdown]
 # ## Where this lives
 #
-# `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`. `decay_groups` is in `optim.py` and `batch_at` is in `order.py`, in the same folder.
-# The loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
+# `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`. `decay_groups` is in `optim.py` and `batch_at` is in `order.py`, in the same
+# folder. The loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
 
 # %%
 book.excerpt(loop.fit, "with locked", "return Result")
 
 # %% [markdown]
-# Find your loop in `fit`. `window`, `steps`, `peak` and `warmup` correspond to yours, and so do the lines with `lr_at` and `step`. The rest is
-# for long runs:
+# Find your loop in `fit`. `window`, `steps`, `peak` and `warmup` correspond to yours, and so do the lines with `lr_at` and `step`. The rest
+# is for long runs:
 #
 # - `locked` prevents a second run in the same folder. `run` writes checkpoints and the log, and handles Ctrl-C.
 # - `wrap_distributed` lets several GPUs train one model; `world().size` is the number of GPUs. `compile` makes the blocks faster.
-# - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is logged.
+# - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is
+#   logged.
 #
 # And this is the core of `EagerStep`:
 
@@ -545,8 +537,7 @@ book.excerpt(loop.fit, "with locked", "return Result")
 book.excerpt(step.EagerStep.__call__, "for micro", "total += ")
 
 # %% [markdown]
-# Does your loop give the same results as the package? Train twice for eight steps, once with `train` and once with the package, and compare the
-# losses and all weights.
+# Does your loop give the same results? Train for eight steps, once with `train` and once with the package, and compare.
 
 # %%
 short, few = replace(mine, batch=64, epochs=0.8, warmup_epochs=0.2, log_every=1), clothes.balanced_subset(640)
@@ -570,8 +561,8 @@ for yours, package in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0
 # %% [markdown]
 # ## Break-it lab: a colleague's schedule
 #
-# A colleague brings a schedule from an older project, where it worked well. Like our schedule, it has a warm-up and a cosine, and its peak is the
-# same. You train one model with each schedule on 1,280 photographs, ten steps an epoch, and compare the losses.
+# A colleague brings a schedule from an older project, where it worked well. Like our schedule, it has a warm-up and a cosine, and its peak
+# is the same. Train one model with each schedule on 1,280 photographs, ten steps an epoch.
 
 
 # %%
@@ -597,15 +588,15 @@ plots.runs_apart({"ours": ours, "the colleague's": theirs}, per_epoch=10)
 # %% [markdown]
 # *Figure 7.6: two runs that differ only in the schedule (1,280 photographs, 4 epochs, seed 0).*
 #
-# Look at the first ten steps of the curves, and then at the function `tidy_lr`. What is wrong, and why did the mistake do no harm in the older
-# project?
+# Look at the first ten steps of the curves, and then at the function `tidy_lr`. What is wrong, and why did the mistake do no harm in the
+# older project?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The rate is computed from the *epoch*, so it changes once an epoch. In the first epoch the rate is `lr_at(0)`, which is 0: the weights do not
-# move for a whole epoch. (The curve wobbles only because the images and masks differ from step to step.) The older project called this function
-# with a warm-up of 0 steps, so its first rate was the peak. It also had hundreds of epochs, so each change of the rate was small. The paper's
-# code changes the rate at every step.
+# The rate is computed from the *epoch*, so it changes once an epoch. In the first epoch the rate is `lr_at(0)`, which is 0: the weights do
+# not move for a whole epoch. (The curve wobbles only because the images and masks differ from step to step.) The older project called this
+# function with a warm-up of 0 steps, so its first rate was the peak. It also had hundreds of epochs, so each change of the rate was small.
+# The paper's code changes the rate at every step.
 # </details>
 
 # %% mystnb={"image": {"alt": "Two learning rates over 40 steps: ours rises in a straight line and falls along a cosine, the colleague's is a staircase of four steps, the first of them at zero."}}
@@ -615,7 +606,7 @@ plots.schedules(
 )
 
 # %% [markdown]
-# *Figure 7.7: the two schedules. The colleague's rate is 0 in the first epoch.*
+# *Figure 7.7: the two schedules.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 still = max(theirs[:10]) - min(theirs[:10])
@@ -624,18 +615,18 @@ assert ours[0] - ours[9] > 2 * still
 # %% [markdown]
 # ## Capstone: your own masked autoencoder
 #
-# In chapters 01 to 07 you wrote the parts of the model and of its training. Each part that passed its check was saved in the folder `mine`.
-# `own_parts` reads these parts and checks them again. `whose` lists all parts, and shows which of them are yours.
+# Each part that you wrote in chapters 01 to 07 was saved in the folder `mine` if it passed its check. `own_parts` reads these parts and
+# checks them again. `whose` shows which parts are yours.
 
 # %%
 parts = book.own_parts()
 book.whose(parts)
 
 # %% [markdown]
-# Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are 4,200 crops
-# of seven colour photographs. Each crop is 32 pixels wide and is cut into patches of 4 × 4. The encoder sees 16 of 64 patches. The model predicts
-# plain pixels, so nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never
-# used for training.
+# Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are 4,200
+# crops of seven colour photographs, 32 pixels wide. With patches of 4 × 4, the encoder sees 16 of 64. The model predicts plain pixels, so
+# nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never used for
+# training.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -654,8 +645,8 @@ with book.assembled(parts):
     colour_losses = train(capstone, colour, photos, show=show)
 
 # %% [markdown]
-# *Figure 7.8: an MAE from your own parts, trained with your own loop (300 steps of 64 crops, test crops, 75 % masked, plain pixels, seed 0). In the committed
-# notebook all parts are the package's.*
+# *Figure 7.8: an MAE from your own parts, trained with your own loop (300 steps of 64 crops, test crops, 75 % masked, plain pixels, seed
+# 0). In the committed notebook all parts are the package's.*
 
 # %%
 pixel_target = normalise(photos.pixels, photos.statistics)
@@ -667,15 +658,14 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
 # After about half a minute of training, the model predicts colours and large shapes. Fine detail needs a larger model and longer training.
-# `photos-tiny` of chapter 00 is the same kind of network, but it is wider and deeper. It saw ten million images in training, because each of the
-# 50,000 photographs was shown about 200 times. You now have every part of such a model.
+# `photos-tiny` of chapter 00 is wider and deeper, and saw ten million images in training. You now have every part of such a model.
 #
 # ## Summary
 #
-# The loss of the trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step, rises
-# in a warm-up, falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its batches, and
-# divides the sum by the number of batches. To test a loop, first train on one batch, again and again. A healthy loss falls below the baseline,
-# flattens, and keeps falling slowly.
+# The loss of the trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step,
+# rises in a warm-up, falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its
+# batches, and divides the sum by the number of batches. To test a loop, train on one batch, again and again. A healthy loss falls below the
+# baseline, flattens, and keeps falling slowly.
 #
 # ## Five questions
 #
@@ -717,18 +707,19 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # %% [markdown]
 # ### Stop, and continue exactly
 #
-# Long runs are often interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means that
-# AdamW keeps for each weight, and the number of the step. The run needs no state of a random generator and no position in a loader, because
-# masks, crops and orders are computed from the seed, the epoch and the sample id.
+# Long runs are often interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means
+# that AdamW keeps for each weight, and the number of the step. The run needs no state of a random generator and no position in a loader,
+# because masks, crops and orders are computed from the seed, the epoch and the sample id.
 #
-# A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the data
-# is on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
+# A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the
+# data is on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
 
 # %%
 book.excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")
 
 # %% [markdown]
-# To test resuming, run twelve steps twice: once without a break, and once with Ctrl-C during step 5. The task below simulates the key press.
+# To test resuming, run twelve steps twice: once without a break, and once with Ctrl-C during step 5. The task below simulates the key
+# press.
 
 
 # %%
@@ -764,8 +755,8 @@ differ = [torch.equal(a, b) for a, b in zip(straight.state_dict().values(), stop
 assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
-# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the written file
-# at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file behind.
+# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the written
+# file at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file behind.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -795,5 +786,5 @@ def solution_careful_save(path, write):
 check.ch07_careful_save(solution_careful_save)
 
 # %% [markdown]
-# Next: [08 · What did it learn?](08_what_did_it_learn.ipynb) The loss measures how well the model reconstructs. What the model's features are
-# good for is another question.
+# Next: [08 · What did it learn?](08_what_did_it_learn.ipynb) The loss measures how well the model reconstructs. What the model's features
+# are good for is another question.

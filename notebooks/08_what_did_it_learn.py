@@ -67,11 +67,11 @@ from minimae.train.settings import Precision
 # %% [markdown]
 # ## Photographs, from a quarter of the patches
 #
-# The model `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels, seed 0).
-# This model has never seen the four photographs below. We crop these photographs to squares and hide 75 % of the 256 patches of each.
+# The model `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels,
+# seed 0). It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches of each.
 #
-# The encoder of `photos-tiny` was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict
-# **plain pixels**. The second decoder must predict colour and brightness too, so nothing in the reconstructions below comes from the hidden patches.
+# The encoder was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain pixels**,
+# including colour and brightness. So nothing in the reconstructions below comes from the hidden patches.
 
 
 # %%
@@ -91,9 +91,8 @@ photo_mask = make_mask(torch.arange(4), photo_grid, ratio=0.75, seed=1)
 triplets = reconstruction_triplets(photos, four, photo_mask)
 
 # %% [markdown]
-# How well can a method do without any learning? Our baseline fills each hidden patch with a mean of the visible patches, in which nearer
-# ones count more. The weights fall off with distance like a Gaussian. We try five widths of the Gaussian and keep the one with the
-# smallest error on the hidden pixels. Because this choice uses the original image, it favours the baseline.
+# Our baseline needs no learning: it fills each hidden patch with a mean of the visible patches, weighted by a Gaussian of their distance.
+# We keep the width of the Gaussian with the smallest error on the hidden pixels, a choice that favours the baseline.
 
 
 # %%
@@ -126,26 +125,23 @@ rows = [[original, seen, rearrange(mean, "c height width -> height width c"), re
 plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbours", "photos-tiny"))
 
 # %% [markdown]
-# *Figure 8.1: four photographs that `photos-tiny` has not seen (64 × 64 pixels, 75 % of 256 patches hidden, mask seed 1). In the reconstructions,
-# visible patches are pasted in.*
+# *Figure 8.1: four photographs (75 % of 256 patches hidden, mask seed 1). In the reconstructions, visible patches are pasted in.*
 #
-# The mean of the neighbours uses only nearby colours. The model continues *shapes*: it closes the rim of the cup and extends the roofs of
-# the pagoda. A mean of nearby colours cannot continue shapes in this way. The fine texture of fur and petals is gone, probably because the
-# mean of all plausible textures has the smallest squared error.
+# A mean of nearby colours cannot continue *shapes*. The model can: it closes the rim of the cup and extends the roofs of the pagoda. The
+# fine texture of fur and petals is gone, probably because the mean of all plausible textures has the smallest squared error.
 #
 # ## From tokens to one vector
 #
-# Is the encoder useful for more than filling in missing patches? For now we drop the decoder, and the encoder sees whole images, with
-# nothing hidden. We want one vector per image that a classifier can use. Such vectors are called **features**. The encoder returns 1 + n tokens of
-# `d` numbers each, and there are three common ways to turn these tokens into one vector:
+# Now we drop the decoder, and the encoder sees whole images, with nothing hidden. We want one vector per image that a classifier can use.
+# Such vectors are called **features**. The encoder returns 1 + n tokens of `d` numbers each. There are three common ways to turn these
+# tokens into one vector:
 #
 # - `"mean"`: the mean of the n patch tokens, `d` numbers;
 # - `"class"`: the class token, `d` numbers;
 # - `"tokens"`: all patch tokens side by side, `n·d` numbers.
 #
-# **1 ★★ Your feature extractor.** Write the function
-# `my_extract`. Normalise the pixels, put the encoder into eval mode, and return the features of all
-# images in their original order. Work in batches, because all images at once may not fit into memory. No gradients are needed.
+# **1 ★★ Your feature extractor.** Write the function `my_extract`. Normalise the pixels, put the encoder into eval mode, and return the
+# features of all images in their original order. Work in batches, because all images at once may not fit into memory.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -155,8 +151,8 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 #
 # <details><summary>Hint 2</summary>
 #
-# `tokens = encoder(x)` has the shape `b t d`, and the class token is `tokens[:, 0]`. For `"tokens"`, use
-# `rearrange(tokens[:, 1:], "b n d -> b (n d)")`.
+# `tokens = encoder(x)` has the shape `b t d`, and the class token is `tokens[:, 0]`. For `"tokens"`, use `rearrange(tokens[:, 1:], "b n d
+# -> b (n d)")`.
 # </details>
 
 
@@ -189,8 +185,8 @@ def solution_my_extract(encoder, pixels, statistics, *, pool="mean", batch=500):
 check.ch08_extract(solution_my_extract)
 
 # %% [markdown]
-# The package's version is folded below. It also accepts a dataset, computes in half precision on a GPU, and offers a fourth kind of features,
-# `"blocks"`: the means of the patch tokens after every block, side by side.
+# The package's version is folded below. It also accepts a dataset, and it offers a fourth kind of features, `"blocks"`: the means of the
+# patch tokens after every block, side by side.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.features", "hide-input"]
 Pool = Literal["mean", "class", "blocks", "tokens"]
@@ -224,10 +220,9 @@ def extract(
 extract = book.use(check.ch08_extract, my_extract, extract)
 
 # %% [markdown]
-# The next measurements take only seconds, because they use small photographs of clothes. The model `fashion-nano` comes with the book. It has
-# 0.7 million parameters. It was trained for twelve epochs on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor
-# core, seed 0). We compare three kinds of features: raw pixels, the features of the trained encoder, and those of the same encoder
-# **at initialisation**, with random weights. The last kind shows what the encoder achieves without training.
+# The next measurements use small photographs of clothes. The model `fashion-nano` comes with the book. It was trained for twelve epochs on
+# the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor core, seed 0). We compare three kinds of features: raw
+# pixels, the features of the trained encoder, and those of the same encoder **at initialisation**, with random weights.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -255,10 +250,9 @@ for name, (train, test) in vectors.items():
 # Good features put similar images close together. A simple classifier that uses this property needs no training: **k nearest neighbours**
 # (k-NN). For a test image, find the k training images with the most similar features, and let them vote with their labels.
 #
-# Similarity is the **cosine** of the angle between two vectors,
-# after the mean of the training vectors has been subtracted from both. (That mean can be a large part of every vector.
-# Without the subtraction, all cosines would then be close to 1.) Each
-# vote has the weight exp(cosine / temperature), so the nearest neighbours count most. The *temperature* is a constant, by default 0.07.
+# Similarity is the **cosine** of the angle between two vectors, after the mean of the training vectors has been subtracted from both. (That
+# mean can be a large part of every vector. Without the subtraction, all cosines would then be close to 1.) Each vote has the weight
+# exp(cosine / temperature), where the *temperature* is a constant, by default 0.07. So the nearest neighbours count most.
 #
 # **2 ★★ Your neighbours.** Write this k-NN classifier.
 #
@@ -270,7 +264,8 @@ for name, (train, test) in vectors.items():
 #
 # <details><summary>Hint 2</summary>
 #
-# `labels[index]` has the shape `M k`. `F.one_hot` turns it into `M k classes`. Multiply by the weights, sum over the neighbours, and take the argmax.
+# `labels[index]` has the shape `M k`. `F.one_hot` turns it into `M k classes`. Multiply by the weights, sum over the neighbours, and take
+# the argmax.
 # </details>
 
 
@@ -298,8 +293,7 @@ def solution_my_knn_predict(train, labels, test, *, k=20, temperature=0.07):
 check.ch08_knn_predict(solution_my_knn_predict)
 
 # %% [markdown]
-# The package's version is folded below. It checks its arguments, and it processes the test vectors in parts so that large sets fit into
-# memory.
+# The package's version is folded below. It processes large sets in parts.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.knn", "hide-input"]
 def knn_predict(train: Tensor, labels: Tensor, test: Tensor, *, k: int = 20, temperature: float = 0.07) -> Tensor:
@@ -362,14 +356,14 @@ names = [f"{name}: {test_images.classes[test_labels[q]]}" for q in queries for n
 plots.neighbours([search(source, q) for q in queries for source in ("raw pixels", "MAE")], names=names)
 
 # %% [markdown]
-# *Figure 8.2: four test photographs, and for each of them the nearest five of 1,500 training photographs, by raw pixels and by the features of
-# `fashion-nano`. A green border marks a neighbour of the same class, and an orange border marks one of a different class.*
+# *Figure 8.2: four test photographs and the nearest five of 1,500 training photographs, by raw pixels and by the features of
+# `fashion-nano`. Green borders mark neighbours of the same class, and orange borders those of a different class.*
 #
 # ## One label per class
 #
-# Images are cheap to collect but expensive to label. Suppose that you have labels for only *ten* photographs, one per class. All
-# 750 test photographs must be classified by their similarity to these ten. With raw pixels as features, 49 % of the answers are right.
-# **What percentage of the answers is right with the features of the MAE, `fashion-nano`?**
+# Suppose that you have labels for only *ten* photographs, one per class. All 750 test photographs must be classified by their similarity to
+# these ten. With raw pixels as features, 49 % of the answers are right. **What percentage of the answers is right with the features of the
+# MAE, `fashion-nano`?**
 
 # %%
 book.predict("one-label", 49,
@@ -405,23 +399,18 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
              x="labels per class", y="k-NN accuracy (%)", log=True, note="750 test images, means of ten choices of labels")
 
 # %% [markdown]
-# *Figure 8.4: accuracy against labels per class, from 1 to 50 (750 test photographs; means over ten random choices of labels; the
-# printed ± is the standard deviation
-# over these choices; k = 5, or the number of labels per class where that is smaller).*
+# *Figure 8.4: accuracy against labels per class (750 test photographs; means over ten random choices of labels; the printed ± is the
+# standard deviation; k is the number of labels per class, but at most 5).*
 #
-# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. The MAE saw no
-# labels in pre-training. From 60,000 unlabelled photographs it learned features that differ between some kinds of clothes. The ten labels only
-# connect these features with the names of the classes.
-# With five or more labels per class, the lead over raw pixels is smaller, probably because the labelled photographs then show more of what each
-# class looks like.
+# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. From 60,000
+# unlabelled photographs the MAE learned features that differ between some kinds of clothes. The ten labels only connect these features with
+# the names of the classes. With five or more labels per class, the lead over raw pixels is smaller.
 #
 # ## Keep all tokens
 #
-# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sleeve is at the side, and
-# a sole is at the bottom. With `"tokens"`, the n tokens are kept separate, so patch 12 of one image is compared
-# with patch 12 of another. We now use
-# all 1,500 labels.
-# **Which of the three kinds of features of the MAE is best?**
+# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sole is at the
+# bottom. With `"tokens"`, patch 12 of one image is compared with patch 12 of another. We now use all 1,500 labels. **Which of the three
+# kinds of features of the MAE is best?**
 
 # %%
 book.predict("best-pool", "mean",
@@ -455,26 +444,25 @@ plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 imag
 # %% [markdown]
 # *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
 #
-# With all tokens, the MAE is more accurate than raw pixels. With the mean of the tokens, the MAE and raw pixels are about equal, and with the
-# class token the MAE is slightly less accurate. Are 750 images enough to conclude that all tokens are better than raw pixels?
-# Look only at the images that exactly one of these two kinds of features classifies correctly:
+# Only with all tokens is the MAE a few points more accurate than raw pixels. Are 750 images enough to trust this lead? Look only at the
+# images that exactly one of these two kinds of features classifies correctly:
 
 # %%
 right, pixels_right = (answer == test_labels for answer in (answers["MAE", "tokens"], by_pixels))
 print(f"only the MAE is right: {int((right & ~pixels_right).sum())} images; only raw pixels are right: {int((~right & pixels_right).sum())}")
 
 # %% [markdown]
-# If all tokens and raw pixels were equally good, each of these images would be like the
-# toss of a fair coin. The two printed counts would then rarely differ by more
-# than twice the square root of their sum. Here the counts differ by more than that. (Chapter 11 does such tests properly, with several seeds.)
+# If all tokens and raw pixels were equally good, each of these images would be like the toss of a fair coin. The two printed counts would
+# then rarely differ by more than twice the square root of their sum. Here they do. (Chapter 11 does such tests properly, with several
+# seeds.)
 #
-# Note that the random encoder reaches 77 % with all tokens. Random weights preserve much of the image, and with all tokens the tokens
-# are not averaged. So compare a trained network with the same network at initialisation.
+# The random encoder reaches 77 % with all tokens, because random weights preserve much of the image. So compare a trained network with the
+# same network at initialisation.
 #
 # ## Classes in a plane
 #
-# To *see* features, project them onto their two directions of largest variance. This method is called **principal component analysis**
-# (PCA). It uses no labels; the colours that mark the classes are added afterwards.
+# To *see* features, project them onto their two directions of largest variance. This method, **principal component analysis** (PCA), uses
+# no labels.
 
 
 # %%
@@ -493,18 +481,16 @@ plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 
 # %% [markdown]
 # *Figure 8.7: 750 test photographs along the first two principal directions of three kinds of features. Colours and markers show the
-# classes, which were not used to compute the features.*
+# classes.*
 #
-# With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. No label was needed for this arrangement. But the classes
-# are no better separated than with raw pixels. Two directions show only the coarsest differences, and for centred clothes these differences
-# probably concern the outline. With the random encoder, the classes overlap more than with raw pixels.
+# With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. But the classes are no better separated than
+# with raw pixels: two directions show only the coarsest differences. With the random encoder, the classes overlap more.
 #
 # ## What a patch attends to
 #
-# In each block, every token takes in information from the others. The method `Attention.weights` returns how much each token takes from every token,
-# including itself. For every head it returns a matrix `t t`, whose rows sum to 1. Row 0
-# belongs to the class token, so row 1 + i belongs to patch i. The first entry of every row also belongs to the class token.
-# The other entries of a row can be drawn as a grid.
+# The method `Attention.weights` returns how much each token takes in from every token, including itself. For every head it returns a matrix
+# `t t`, whose rows sum to 1. Row 0 belongs to the class token, so row 1 + i belongs to patch i. The first entry of every row also belongs
+# to the class token. The other entries of a row can be drawn as a grid.
 
 
 # %%
@@ -536,19 +522,18 @@ titles = ["photograph", *(f"block {block},\nhead {head}" for name, block, head i
 plots.picture_table(rows, columns=titles, marks=marks)
 
 # %% [markdown]
-# *Figure 8.8: what the patch at the cross attends to (whole photographs; four of the 36 heads of `photos-tiny`, chosen to show different
-# behaviour, and one head of the same network at initialisation).
-# Each map is divided by its largest value, so brightness cannot be compared between maps.*
+# *Figure 8.8: what the patch at the cross attends to (four of the 36 heads of `photos-tiny`, and one head of the same network at
+# initialisation). Each map is divided by its largest value.*
 #
-# In the head at initialisation, attention is nearly uniform. The four trained heads differ. One attends mostly to nearby patches. Two attend to
-# one row or one column, whatever that row or column shows. In head 2 of block 4, the patch on the rim of the cup attends to another part of the rim,
-# and the patch on one eye of the cat attends to both eyes. All these patterns could help to fill in missing patches.
+# At initialisation, attention is nearly uniform. Of the four trained heads, one attends mostly to nearby patches, and two attend to one row
+# or one column, whatever it shows. In head 2 of block 4, the patch on the rim of the cup attends to another part of the rim, and the patch
+# on one eye of the cat attends to both eyes.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these four
-# trained heads out of 36.
+# heads out of 36, because they behave differently.
 #
-# **3 ★ Attention of the class token.** From the attention weights `b heads t t` of a block, make one map per head (`b heads h w`). Each map shows how
-# much the class token attends to each patch.
+# **3 ★ Attention of the class token.** From the attention weights `b heads t t` of a block, make one map per head (`b heads h w`). Each map
+# shows how much the class token attends to each patch.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch08-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -573,8 +558,7 @@ check.ch08_class_map(solution_class_map)
 # %% [markdown]
 # ## Where this lives
 #
-# `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`. The folded cell below checks
-# that they agree with the functions of this chapter.
+# `extract` is in `minimae/tasks/features.py`, and `knn_predict` and `accuracy` are in `minimae/tasks/knn.py`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 train, test = vectors["MAE"]
@@ -587,15 +571,13 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 #
 # ## Limit 1: leaked patch statistics
 #
-# The reconstructions in Figure 8.1 came from a decoder that predicts plain
-# pixels. `fashion-nano` predicts **normalised** pixels: the mean of each patch was subtracted, and
-# the result was divided by the standard deviation of the patch (chapter 06).
-# So `fashion-nano` predicts a pattern, but no brightness or contrast. To draw the
-# pattern, we need the mean and the standard deviation of each hidden patch, and we take these two values from the original image. These values
-# **leak** into the picture.
+# The reconstructions in Figure 8.1 came from a decoder that predicts plain pixels. `fashion-nano` predicts **normalised** pixels (chapter
+# 06): a pattern, but no brightness or contrast. To draw the pattern, we need the mean and the standard deviation of each hidden patch. We
+# take these two values from the original image, so they **leak** into the picture.
 #
-# To see how much this leak matters, draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is zero. The
-# other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible* patches.
+# To see how much this leak matters, draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is zero.
+# The other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible*
+# patches.
 
 
 # %%
@@ -625,13 +607,11 @@ plots.picture_table(
 )
 
 # %% [markdown]
-# *Figure 8.9: test photographs of Fashion-MNIST, reconstructed by `fashion-nano` (75 % of 49 patches hidden, mask seed 4). "Only what leaked" needs no
-# model.*
+# *Figure 8.9: test photographs of Fashion-MNIST, reconstructed by `fashion-nano` (75 % of 49 patches hidden, mask seed 4).*
 #
-# In the column "only what leaked", the flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of a sleeve,
-# or the line of a sole. So never judge a model by pictures with leaked statistics. To draw pictures without a leak, predict plain pixels. If the
-# encoder itself is trained on plain pixels, its features are a little
-# worse (the paper's Table 1d). A second decoder on the frozen encoder, as in Figure 8.1, leaves the features as they are.
+# In the column "only what leaked", the flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of
+# a sleeve, or the line of a sole. So never judge a model by pictures with leaked statistics. To draw pictures without a leak, predict plain
+# pixels, with a second decoder on the frozen encoder as in Figure 8.1.
 #
 # **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden patch with the
 # mean of that patch, and keep the visible patches as they are. No model is needed.
@@ -660,10 +640,8 @@ check.ch08_flat_patches(solution_flat_patches)
 # %% [markdown]
 # ## Limit 2: where reconstruction fails
 #
-# The loss is a mean over patches. `MAEOutput.patch_losses` `b m` holds the loss of each patch, in the order of `mask.masked`. A map of
-# these losses shows which parts of the image are hard to
-# reconstruct. **Where is the mean loss largest: in the background, along the outline, or inside the
-# garment?**
+# `MAEOutput.patch_losses` `b m` holds the loss of each masked patch. A map of these losses shows which parts of the image are hard to
+# reconstruct. **Where is the mean loss largest: in the background, along the outline, or inside the garment?**
 
 # %%
 book.predict("hardest-place", "outline",
@@ -707,18 +685,17 @@ book.reveal("hardest-place", max(hard, key=hard.get))
 plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))], rows=("picture", "loss"), scale=(0, 1.2), scale_label="loss of a patch")
 
 # %% [markdown]
-# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). For a patch that is not flat, a prediction of zero has
-# a loss of 15/16 ≈ 0.94 (chapter 06).*
+# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). For a patch that is not flat, a prediction of zero
+# has a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
-# The model can continue an outline from visible patches, and clothes have few kinds of outline. Inside a garment there is mostly weave, print and
-# noise. The contrast inside a garment is often tiny, but normalisation divides by the standard deviation, so the noise counts as much as an outline.
-# No model can predict noise. The large loss inside a garment is probably in large part a side effect of normalised targets. This loss is
-# one reason why the loss of chapter 07 stays far above 0.
+# The model can continue an outline from visible patches. Inside a garment there is mostly weave, print and noise, often with little
+# contrast. But normalisation divides by the standard deviation, so the noise counts as much as an outline, and no model can predict noise.
+# The large loss inside a garment is probably in large part a side effect of normalised targets.
 #
 # ## Limit 3: changed images
 #
-# A single accuracy says little about features. Now we change the *test* photographs and keep the training photographs as they are. We halve
-# the brightness, add noise, or shift the image by two pixels. **Which features are best at half the brightness?**
+# Now we change only the *test* photographs: we halve the brightness, add noise, or shift the image by two pixels. **Which features are best
+# at half the brightness?**
 
 # %%
 book.predict("half-the-light", "raw pixels",
@@ -753,30 +730,24 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 
 # %% [markdown]
 # *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
-# tokens, noise with a standard deviation of 40 for pixel values from 0 to 255, seed 0).*
+# tokens, noise with a standard deviation of 40 grey levels of 255, seed 0).*
 #
-# - **Brightness.** The accuracy of the MAE hardly changes, probably because the targets in pre-training were normalised, so brightness and
-#   contrast mattered little.
+# - **Brightness.** The accuracy of the MAE hardly changes, probably because the targets in pre-training were normalised.
 # - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the background of the training
-#   photographs is almost perfectly black, whereas the background of a noisy photograph is full of patterns.
-# - **Shift.** All three kinds of features lose accuracy, and all three depend on position. Each pixel is compared with the pixel at the
-#   same position, and an encoder is given the position of each patch. In the training photographs, the garments are centred.
+#   photographs is almost perfectly black, without any pattern.
+# - **Shift.** All three kinds of features lose accuracy. They depend on position, and in the training photographs the garments are centred.
 #
 # ## Limit 4: real photographs
 #
 # How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
-# classes. The 50,000 training photographs served as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
-# photographs. A linear probe (chapter 09) is right for 22.2 %, and random guessing for 0.5 %. (These are results of one seed. The images are not
-# part of this project. See the [details](../data/weights/photos-tiny.md).)
-# Both classifiers are far better than guessing, but too inaccurate for most uses. The reconstructions of
-# Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
+# classes, with the 50,000 training photographs as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
+# photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 % (one seed; see the
+# [details](../data/weights/photos-tiny.md)). Both classifiers are far better than guessing, but too inaccurate for most uses. The
+# reconstructions of Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
-# > **Paper.** The paper's Figures 2 to 4 come from models that were trained on plain pixels, so nothing leaks in those pictures. Visible patches are
-# > not pasted in. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs
-# > reaches 73.5 % with a linear probe and 84.9 % after fine-tuning
-# > (Table 1). With a linear probe, MoCo v3 reaches 77.6 %, so its features are more linearly separable than those of MAE. (MoCo v3 learns
-# > without labels and without masks; see chapter 10.) But when only the last block is fine-tuned, MAE reaches 81.0 % and MoCo v3 79.9 % (Figure 9).
-# > For fine-tuning, the code released with the paper takes the mean of the patch tokens by default; the paper's Appendix A.1 uses the class token.
+# > **Paper.** The paper's Figures 2 to 4 come from models that were trained on plain pixels, so nothing leaks in those pictures. Visible patches
+# > are not pasted in. The paper does not use k-NN. On ImageNet, ViT-L pre-trained for 800 epochs reaches 73.5 % with a linear probe and 84.9 %
+# > after fine-tuning (Table 1).
 #
 # ### Why our results are not the paper's
 #
@@ -788,13 +759,12 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # | patch | 16 × 16 × 3 = 768 values | 4 × 4 = 16 values |
 # | raw pixels as features | nearly useless | strong, because everything is centred and aligned |
 #
-# The last row is probably the most important. For centred clothes, the outline says much about the class, so raw pixels are a strong baseline. On
-# ImageNet, raw pixels are a weak baseline.
+# The last row is probably the most important: for centred clothes, the outline says much about the class.
 #
 # ## Break-it lab: features at chance level
 #
-# A colleague has written their own `extract`, which reads the images through a loader. With the colleague's features, k-NN is no
-# more accurate than random guessing. But look at these features projected onto a plane.
+# A colleague has written their own `extract`, which reads the images through a loader. With the colleague's features, k-NN is no more
+# accurate than random guessing.
 
 
 # %%
@@ -820,13 +790,14 @@ plots.classes_in_a_plane({"ours": planes["MAE"], "the colleague's": in_a_plane(t
 # %% [markdown]
 # *Figure 8.14: the features of 750 test photographs, ours and the colleague's, coloured by class.*
 #
-# The two clouds are identical, point for point. Only the colours differ. Which causes do the identical clouds rule out, and where is the bug?
+# The two clouds are identical, point for point. Only the colours differ. Which causes do the identical clouds rule out, and where is the
+# bug?
 #
 # <details><summary>Diagnosis</summary>
 #
 # The features are right: a wrong encoder, a wrong normalisation or a mask would give a different cloud. But each point has the label of a
-# different image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles the images. A loader
-# for evaluation must keep their order.
+# different image. The loader *shuffles* (`torch.randperm`), and the labels keep their old order. A loader for training shuffles the images.
+# A loader for evaluation must keep their order.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -872,17 +843,14 @@ check.ch08_two_directions(solution_two_directions)
 # ## Summary
 #
 # A masked autoencoder continues shapes from a quarter of a photograph. With the features of its encoder, ten labels are enough to classify
-# more than half of the clothes correctly. This accuracy is higher than with raw pixels, and much higher than with random
-# weights. With 1,500 labels, all tokens side by side are better than raw pixels, too. The mean of the tokens is then only about as good as
-# raw pixels. There are limits.
-# Reconstructions of normalised pixels
-# use leaked statistics. Noise inside a patch cannot be predicted. The features fail on noisy images. And a model that reconstructs
-# photographs well may still classify them badly.
+# more than half of the clothes correctly, more than with raw pixels or with random weights. With 1,500 labels, all tokens side by side are
+# better than raw pixels, but the mean of the tokens is hardly better. There are limits: reconstructions of normalised pixels use leaked
+# statistics, and the features fail on noisy images. And a model that reconstructs photographs well may still classify them badly.
 #
 # ## Five questions
 #
 # 1. A model that predicts normalised pixels makes a reconstruction that looks right with 95 % of the patches hidden. Why does this picture
-# prove little about the model?
+#    prove little about the model?
 # <details><summary>Answer</summary>The mean and contrast of each hidden patch are taken from the original. A mosaic of flat squares with the right brightness already looks right.</details>
 #
 # 2. Which row of the attention weights belongs to patch 0, and which of its entries are drawn?

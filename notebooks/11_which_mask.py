@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 11 · Which mask, how much?
 #
-# **The promise.** You test the two best-known settings of masked autoencoders, *random* masks and a ratio of *75 %*. You use several seeds, compute
-# intervals, and reach a verdict, which can be "undecided".
+# **The promise.** You test the two best-known settings of masked autoencoders, *random* masks and a ratio of *75 %*, with several seeds.
+# You compute intervals and reach a verdict, which can be "undecided".
 #
 # Minutes: 30. Needs: chapters 02, 07 and 09.
 #
@@ -65,15 +65,14 @@ from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
 
 # %% [markdown]
-# BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image, at random, and presents this high ratio as one of its two
-# core designs. The argument is that images are redundant: a network has to understand an image only if most of the patches are hidden. The argument
-# is plausible, but it still has to be tested.
+# BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image at random. The argument is that images are
+# redundant: a network has to understand an image only if most of the patches are hidden.
 #
 # ## How far to the nearest visible patch?
 #
-# We begin without training. A hidden patch with a visible neighbour can often be predicted by continuing the neighbour's lines. This rarely works
-# for a patch far from every visible patch. So we measure, for each hidden patch, the distance to the nearest visible one. We use the paper's grid, 14 × 14,
-# and set the distance between adjacent patches to 1.
+# A hidden patch with a visible neighbour can often be predicted by continuing the neighbour's lines. This rarely works for a patch far from
+# every visible patch. So we measure, for each hidden patch, the distance to the nearest visible one. We use the paper's grid, 14 × 14, and
+# set the distance between adjacent patches to 1.
 
 # %%
 def distance(mask, grid):
@@ -136,8 +135,7 @@ book.reveal(
 # %% [markdown]
 # *Figure 11.2: your sketch, and the measured mean distance over 64 random masks.*
 #
-# When 75 % of the patches are hidden at random, most hidden patches still have a visible neighbour: the mean distance is about 1.25. The mean
-# distance hardly changes up to a ratio of 50 %, and grows fastest above 90 %.
+# When 75 % of the patches are hidden at random, most hidden patches still have a visible neighbour: the mean distance is about 1.25.
 
 # %% mystnb={"image": {"alt": "Mean distance against the mask ratio. Random rises from 1.0 at 25 percent to 2.5 at 95 percent. Blocks lie far above it, from 1.5 to 4.7 patches. The grid is a single mark at 75 percent, at about 1.1."}}
 across = [100 * ratio for ratio in ratios]
@@ -145,15 +143,16 @@ lines = {"random": (across, at_random), "block": (across, in_blocks), "grid (75 
 plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0, note="means of 64 masks")
 
 # %% [markdown]
-# *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks of 14 × 14 patches).*
+# *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks).*
 #
-# At 75 %, the distances are largest for blocks and smallest for a grid, which suggests that blocks are the hardest task and a grid the easiest.
-# Does a harder task give a better encoder? According to the paper, it does, up to a point. Grid masks give the sharpest reconstructions but a worse
-# encoder than random masks, and blocks that hide 75 % are too hard. The loss cannot show which mask gives the best encoder, because each kind of
-# mask is a different task: a low loss may only mean that the task is easy.
+# At 75 %, the distances are largest for blocks and smallest for a grid, which suggests that blocks are the hardest task and a grid the
+# easiest. According to the paper, a harder task gives a better encoder, up to a point. Grid masks give the sharpest reconstructions but a
+# worse encoder than random masks, and blocks that hide 75 % are too hard. The loss cannot show which mask gives the best encoder, because
+# each kind of mask is a different task: a low loss may only mean that the task is easy.
 #
-# **1 ★★ Visible neighbours.** `hidden` is a bool tensor `b h w`. Return the share of *hidden* patches that have at least one *visible* neighbour
-# above, below, to the left or to the right, as one number for the whole batch. Beyond the edge of the image there are no neighbours.
+# **1 ★★ Visible neighbours.** `hidden` is a bool tensor `b h w`. Return the share of *hidden* patches that have at least one *visible*
+# neighbour above, below, to the left or to the right, as one number for the whole batch. Beyond the edge of the image there are no
+# neighbours.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch11-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -181,8 +180,8 @@ check.ch11_in_touch(solution_in_touch)
 # %% [markdown]
 # ## A difference, or luck?
 #
-# Here is a *sweep* (a set of runs that vary one setting) to run yourself. It compares two mask ratios, each with two seeds, on 2,000 photographs
-# and for ten epochs. The four runs take about half a minute together.
+# The next cell runs a *sweep* (a set of runs that vary one setting). It compares two mask ratios, each with two seeds, on 2,000 photographs
+# for ten epochs, and takes about half a minute.
 
 # %%
 few, tests = data.load("fashion", "train").balanced_subset(2000), data.load("fashion", "test").balanced_subset(1000)
@@ -206,19 +205,16 @@ for seed in (0, 1):
 assert all(60 < value < 78 for values in sweep.values() for value in values)
 
 # %% [markdown]
-# On our machine, a ratio of 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With seed 0 alone, we would
-# have had a clear result, and we would have found an explanation for that result.
-# With seed 1 alone, we would have had the opposite result. The seed determines the
-# initial weights, the masks and the order of the images.
+# On our machine, a ratio of 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With one seed alone,
+# we would have had a clear result; with the other, the opposite result. The seed determines the initial weights, the masks and the order of
+# the images.
 #
 # So a result consists of one value for each seed. Two statistics summarise these values.
 #
-# - The **standard deviation** says how far one more run would typically be from the mean. For n values, its formula divides by n − 1, because the
-#   mean is estimated from the same values.
-# - The **standard error** says how uncertain the *mean* is: the standard deviation divided by √n.
+# - The **standard deviation** says how far one more run would typically be from the mean.
+# - The **standard error** says how uncertain the *mean* of n values is: the standard deviation divided by √n.
 #
-# The class `Mark` holds the values at one point of a figure. Its field `images` is the number of test images. The field `right` is explained in the
-# section on test images below.
+# The class `Mark`, folded below, holds the values at one point of a figure.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae_book.evidence.verdicts", "hide-input"]
 @dataclass(frozen=True)
@@ -259,15 +255,14 @@ class Mark:
 # %% [markdown]
 # ### The difference of two means
 #
-# To compare two settings, take the difference of their means. Its standard error is the square root of the sum of the two squared standard errors.
-# With many seeds, the true difference is within two standard errors of the measured one in about 95 % of cases. With few seeds, two standard errors
-# are too few, because the standard deviation is itself only an estimate. **Student's t distribution** gives the factor to use instead of 2. The
-# factor depends on the number of **degrees of freedom**, which says how well the standard deviation is
-# known. The factor is 2.0 for many degrees of freedom, 2.8 for four, 4.3 for
-# two and 12.7 for one.
+# The standard error of a difference of two means is the square root of the sum of the two squared standard errors. With many seeds, the
+# true difference is within two standard errors of the measured one in about 95 % of cases. With few seeds, two standard errors are not
+# enough, because the standard deviation is itself only an estimate. **Student's t distribution** gives the factor to use instead of 2. The
+# factor depends on the number of **degrees of freedom**, which says how well the standard deviation is known. The factor is 2.0 for many,
+# 2.8 for four, 4.3 for two and 12.7 for one.
 #
-# `Effect` holds a difference, its standard error and the degrees of freedom. Its methods return the 95 % interval for the true difference, and a
-# **p-value**: the probability of measuring a difference at least this large if the true difference were equal to a given threshold.
+# `Effect` holds a difference, its standard error and the degrees of freedom. Its methods return the 95 % interval for the true difference,
+# and a **p-value**: the probability of measuring a difference at least this large if the true difference were equal to a given threshold.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -307,16 +302,14 @@ class Effect:
 #
 # $$\frac{(v_1 + v_2)^2}{v_1^2/(n_1-1) + v_2^2/(n_2-1)}$$
 #
-# The number of degrees of freedom is at least the smaller of $n_1 - 1$ and $n_2 - 1$, and at most their sum.
-#
-# **2 ★★ Welch's interval.** Write the function. `others` holds further squared standard errors, such as that of a limited test set, each as a pair
-# (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$. Add the square of the squared error, divided by its degrees of
-# freedom, to the denominator.
+# **2 ★★ Welch's interval.** Write the function. `others` holds further squared standard errors, such as that of a limited test set, each as
+# a pair (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$. Add the square of the squared error, divided by its
+# degrees of freedom, to the denominator.
 #
 # <details><summary>Hint</summary>
 #
-# Collect all pairs in one list first: `(variance(sample) / len(sample), len(sample) - 1)` for both samples, then `*others`. After that, the sum of
-# the squared errors takes one line, and the denominator another.
+# Collect all pairs in one list first: `(variance(sample) / len(sample), len(sample) - 1)` for both samples, then `*others`. After that, the
+# sum of the squared errors takes one line, and the denominator another.
 # </details>
 
 
@@ -344,7 +337,7 @@ def solution_my_welch(first, second, *others):
 check.ch11_welch(solution_my_welch)
 
 # %% [markdown]
-# The package's version is folded below. It also raises an error for a single seed, because the variance is then unknown.
+# The package's version is folded below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae_book.evidence.statistics", "hide-input"]
 def welch(first: Sequence[float], second: Sequence[float], *others: tuple[float, float]) -> Effect:
@@ -374,8 +367,8 @@ print(f"25 % hidden minus 75 %: {effect.difference:+.1f} points, from {low:+.1f}
 #
 # ### Where this lives
 #
-# In the folder `notebooks/minimae_book/evidence/`, `statistics.py` contains `Effect` and `welch`, and `verdicts.py` contains `Mark`. The folded
-# cell below checks that `Mark` and `welch` give the same numbers there as in this chapter.
+# In the folder `notebooks/minimae_book/evidence/`, `statistics.py` contains `Effect` and `welch`, and `verdicts.py` contains `Mark`. The
+# folded cell below compares `Mark` and `welch` with this chapter's.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 same = verdicts.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
@@ -386,9 +379,9 @@ assert math.isclose(theirs.error, effect.error) and math.isclose(theirs.freedom,
 # %% [markdown]
 # ### How many seeds?
 #
-# In our recorded sweep of the mask ratio, the runs are longer and vary less between seeds: the probe accuracy has a standard deviation of about 0.6
-# points. Suppose that one setting is *truly* half a point better. You run each setting once and choose the one with the higher accuracy. How often
-# do you choose the worse setting?
+# In our recorded sweep of the mask ratio, the probe accuracy has a standard deviation of about 0.6 points over the seeds. Suppose that one
+# setting is *truly* half a point better. You run each setting once and choose the one with the higher accuracy. How often do you choose the
+# worse setting?
 
 # %%
 book.predict("one-seed", 10,
@@ -422,32 +415,24 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 11.5: how often the worse of two settings has the higher mean (20,000 simulated pairs; standard deviation as measured in our sweep of
-# the mask ratio).*
-#
-# The authors of the paper report how much their fine-tuned accuracy varies: over four seeds, the standard deviation is 0.08 points for ViT-B and 0.07 for
-# ViT-L. With so small a standard deviation and a larger
-# test set, they can detect much smaller differences than we can.
+# *Figure 11.5: how often the worse of two settings has the higher mean (20,000 simulated pairs; standard deviation of our recorded sweep).*
 #
 # ### The test images are a sample too
 #
-# The test set of this recorded sweep has 2,000
-# photographs. With 2,000 different photographs, an accuracy of 82 % would change by about √(82 · 18 / 2,000) ≈ 0.9 points (one
-# standard error of a **binomial** proportion). More seeds do not reduce this error. If both settings fail on the same hard photographs, most of
-# the error cancels in the difference. To make use of this effect, we have to compare the two settings photograph by photograph. So new results also
-# store `right`:
-# for each photograph, the number of seeds for which the prediction is right. Older results do not contain `right`. For these results we add the
-# full binomial error of both settings, which makes the intervals too wide.
+# The test set of our recorded sweep has 2,000 photographs. With 2,000 different photographs, an accuracy of 82 % would change by about √(82
+# · 18 / 2,000) ≈ 0.9 points (one standard error of a **binomial** proportion). More seeds do not reduce this error. If both settings fail
+# on the same hard photographs, most of the error cancels when we compare the settings photograph by photograph. So new results also store
+# `right`: for each photograph, the number of seeds for which the prediction is right. To older results, without `right`, we add the full
+# binomial error of both settings, which makes the intervals too wide.
 #
 # ### Many comparisons
 #
-# At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. The thirteen claims at the end of this
-# chapter need 49 comparisons. If no setting made a difference, one or two of them would be significant by chance. **Holm's correction** makes such
-# chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k,
-# the next by k − 1, and so on down to 1. No corrected value may be smaller than the one before it in this order, and none may be larger
-# than 1.
+# At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. The thirteen claims at the end
+# of this chapter need 49 comparisons: if no setting made a difference, one or two would be significant by chance. **Holm's correction**
+# makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k, the next by k − 1, and so on
+# down to 1. No corrected value may be smaller than the one before it in this order, and none may be larger than 1.
 #
-# **3 ★★ Holm's correction.** Write the function. Return the corrected values in the same order as the input.
+# **3 ★★ Holm's correction.** Return the corrected values in the order of the input.
 #
 # <details><summary>Hint</summary>
 #
@@ -501,22 +486,19 @@ holm = book.use(check.ch11_holm, my_holm, holm)
 print("four comparisons:", [round(value, 3) for value in holm([0.012, 0.2, 0.004, 0.011])])
 
 # %% [markdown]
-# Before the correction, three of these four p-values are below 0.025. After the correction, only the smallest is still below 0.025: it is now
-# 0.016.
+# Before the correction, three of these p-values are below 0.025; after it, only the smallest is.
 #
 # ### Three outcomes
 #
-# Each comparison in a claim is now tested twice, once in each direction, at a level of 2.5 % after Holm's correction.
+# Each comparison in a claim is tested twice, once in each direction, at a level of 2.5 % after Holm's correction.
 #
 # - **Yes**: the tests show the claimed difference.
 # - **No**: the tests exclude it. If the claim is that A is better than B, "no" means that A is shown to be less than half a point better.
 # - **Undecided**: the tests show neither.
 #
-# Some claims say that two settings are *equally* good. A large p-value in a test for a difference does not show that two settings are equal: there
-# may simply be too few
-# seeds. The right test is **TOST**, two one-sided tests: the difference must be shown to be above −m *and* below +m, for a margin m
-# that was chosen in advance. The next cell tests each of four differences twice: is the difference above zero, and is it equal to zero up to a
-# margin of one point?
+# Some claims say that two settings are *equally* good. A large p-value in a test for a difference does not show this: there may be too few
+# seeds. The right test is **TOST**, two one-sided tests: the difference must be shown to be above −m *and* below +m, for a margin m chosen
+# in advance. The next cell tests four differences: is each above zero, and is it zero up to a margin of one point?
 
 # %% tags=["nbval-check-output"]
 for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
@@ -526,17 +508,15 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
     print(f"{difference:+.1f}, from {low:+.1f} to {high:+.1f} · above 0: {one.above(0) <= 0.025} · within a point: {equal}")
 
 # %% [markdown]
-# For the second and the fourth difference, neither test succeeds: the intervals are so wide that they allow both a difference and no difference.
-# With a single comparison, the test and its 95 % interval agree. With several comparisons, Holm's correction makes the test stricter than the
-# interval. Then a comparison can be undecided although its interval excludes zero.
+# For the second and the fourth difference, neither test succeeds: their intervals are too wide. With several comparisons, Holm's correction
+# makes the test stricter than the interval. Then a comparison can be undecided although its interval excludes zero.
 #
 # ## The mask ratio
 #
-# Now we look at the recorded sweep of mask ratios from 10 to 90 %. It took 45 minutes on one core. Each network has 0.5 million parameters
-# and was trained for 40 epochs on the 10,000 photographs that come with the package. There are three seeds for each ratio. The grid is 4 × 4, so
-# four patches are visible at a ratio of
-# 75 %. In the paper, the accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to
-# 66 % at 90 %. How does the accuracy of the probe change in our sweep?
+# In our recorded sweep of mask ratios, each network has 0.5 million parameters and was trained for 40 epochs on the package's 10,000
+# photographs, with three seeds for each ratio. The grid is 4 × 4, so four patches are visible at a ratio of 75 %. In the paper, the
+# accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the
+# probe change in our sweep?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80],
@@ -559,25 +539,25 @@ book.reveal(
 # %% [markdown]
 # *Figure 11.6: your sketch, and the mean accuracy of the linear probe over three seeds (`minimae reproduce mask-ratio --budget laptop`).*
 
-# %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of half a point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
+# %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 82.5, 83.2, 82.8, 83.3 and 81.8 percent at ratios of 10, 25, 50, 75 and 90, and the probe 82.7, 83.4, 84.1, 83.9, 81.7, with bars of a half to one point. In the paper fine-tuning rises from 83.2 to 85 at 60 percent and falls to 83, and the probe rises from 55 to 73.5 at 75 percent and falls to 66."}}
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Below: the differences
-# that the claim rests on, with 95 % intervals. The scales differ a lot.*
+# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Below: the
+# differences that the claim rests on, with 95 % intervals. The scales differ a lot.*
 #
-# With three seeds and 2,000 test photographs, all four comparisons are undecided. At 90 %, where two of 16 patches are visible, the mean accuracy
-# of the probe is about two points lower than at 75 %. At 10 %, it is about one point lower than at 75 %; in the paper, it is 19 points lower. If
-# low ratios really do so little harm here, we can think of three possible reasons.
+# With three seeds and 2,000 test photographs, all four comparisons are undecided. At 90 %, the mean accuracy of the probe is about two
+# points lower than at 75 %. At 10 %, it is about one point lower; in the paper, it is 19 points lower. If low ratios really do so little
+# harm here, there are three possible reasons.
 #
-# - **The grid.** If an image has 196 small patches and few are hidden, a hidden patch can almost be copied from its neighbours. If it has 16 large
-#   patches, even two hidden ones may be hard to predict.
-# - **The time.** After the paper's 800 epochs, a model may have nothing more to learn from an easy task. After our 40 epochs, a model may still be
-#   learning.
+# - **The grid.** If an image has 196 small patches and few are hidden, a hidden patch can almost be copied from its neighbours. If it has
+#   16 large patches, even two hidden ones may be hard to predict.
+# - **The time.** After the paper's 800 epochs, a model may have nothing more to learn from an easy task. After our 40 epochs, it may still
+#   be learning.
 # - **The images.** Centred clothes may be less redundant than photographs of rooms and meadows.
 #
-# We found these explanations after the fact, so they have to be tested too. The next cell shows a test of a similar claim on 20,000 colour
-# photographs of CIFAR-10, each cut into 64 patches. This test uses only the linear probe, and five seeds.
+# We found these explanations after the fact, so they have to be tested too. The next cell shows a similar test on 20,000 colour photographs
+# of CIFAR-10, each cut into 64 patches (only the linear probe, five seeds).
 
 # %% tags=["nbval-check-output"]
 finer = recorded("mask-ratio", "colour")
@@ -585,14 +565,13 @@ print({f"{mark.x:.0f} %": round(mark.mean, 1) for mark in finer.line("linear pro
 print(*finer.findings, sep="\n")
 
 # %% [markdown]
-# On these photographs the claim holds: 75 % is better than 25 % and than 90 %, and both intervals exclude zero. The differences are about as large
-# as those for the clothes, but the intervals are narrower,
-# because there are more seeds and more test images, and the settings are compared image by image. So this test
-# does not show which of the three explanations is right.
+# On these photographs the claim holds: 75 % is better than 25 % and than 90 %. The differences are about as large as those for the clothes,
+# but the intervals are narrower, because there are more seeds and more test images, and the settings are compared image by image. So this
+# test does not show which of the three explanations is right.
 #
 # ### What it costs
 #
-# There is a second argument for a high mask ratio, which does not depend on the accuracy: the encoder processes only visible patches.
+# A high mask ratio is also cheaper, because the encoder processes only visible patches.
 
 # %%
 size = recipe("fashion-demo").size_at(28, 1)
@@ -614,11 +593,11 @@ axes.legend(frameon=False, loc="lower right")
 fig
 
 # %% [markdown]
-# *Figure 11.8: accuracy (mean and one standard deviation over three seeds) against cost (the operations of all matrix products in encoder and decoder).*
+# *Figure 11.8: accuracy (mean and one standard deviation over three seeds) against cost (the operations of all matrix products in encoder
+# and decoder).*
 #
-# None of our comparisons shows that a lower ratio than 75 % is better, and a step at 75 %
-# costs less than half as much as one at 10 %. If the accuracy does not
-# decide between two settings, choose the cheaper one.
+# None of our comparisons shows that a lower ratio than 75 % is better, and a step at 75 % costs less than half as much as one at 10 %. If
+# the accuracy does not decide between two settings, choose the cheaper one.
 #
 # **4 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest setting
 # among those whose mean is at most `slack` below the best mean.
@@ -648,7 +627,7 @@ check.ch11_cheapest(solution_cheapest)
 # %% [markdown]
 # ## The kind of mask
 #
-# Another claim of the paper is that it is better to hide patches at random than in blocks or in a grid (Table 1f; Figure 6 shows the masks).
+# The paper also claims that it is better to hide patches at random than in blocks or in a grid (Table 1f).
 
 # %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning is 83.3 percent for random, 82.8 for blocks of 50 percent, 82.5 for blocks of 75 and 82.8 for grid; the probe 83.9, 83.8, 83.3 and 83.1. In the paper fine-tuning is 84.9, 83.9, 82.8 and 84.0, and the probe 73.5, 72.3, 63.9 and 66.0."}}
 sampled = recorded("sampling")
@@ -662,33 +641,31 @@ print(sampled.verdict)
 print(*sampled.findings, sep="\n")
 
 # %% [markdown]
-# On average, random masks are better than the other kinds or equal to them, but every interval contains zero. So the claim is **undecided** for the
-# photographs of clothes. This does not mean that the claim is false. On a grid of 4 × 4, the kinds of mask differ less than on a grid of 14 × 14:
-# even with blocks, no hidden patch is much more than three patches away from a visible one. A finer grid and more seeds may show a difference. So
-# here is a similar test on 20,000 colour photographs of CIFAR-10, each cut into 64 patches. This test uses only the linear probe, and ten seeds.
+# On average, no kind of mask is better than random masks, but every interval contains zero. So the claim is **undecided** for the
+# photographs of clothes. On a grid of 4 × 4, the kinds of mask differ less than on a grid of 14 × 14. So here is a similar test on the
+# colour photographs, with only the linear probe, a finer grid and more seeds.
 
 # %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Measured here, the probe is 44.0 percent for random, 43.5 for blocks of 50 percent, 42.5 for blocks of 75 and 42.8 for grid. The intervals of random above block 75 percent and above grid are above zero; that of random above block 50 percent includes zero."}}
 decided = recorded("sampling", "colour")
 picture(decided)
 
 # %% [markdown]
-# *Figure 11.10: our Table 1f for colour photographs, on a grid of 8 × 8 (ten seeds, 5,000 test images), beside the paper's. The scales differ.*
+# *Figure 11.10: our Table 1f for colour photographs, on a grid of 8 × 8 (ten seeds, 5,000 test images), beside the paper's. The scales
+# differ.*
 
 # %% tags=["nbval-check-output"]
 print(decided.verdict)
 print(*decided.findings, sep="\n")
 
 # %% [markdown]
-# Now random masks are better than blocks and grids of the same ratio: both intervals are above zero. The paper also finds that random masks are
-# better, with larger differences. Only the comparison with blocks that hide half of the patches stays undecided. In the paper's linear probe too,
-# these blocks come closest to random masks. A result is "undecided" only for these data, this model, and this number of seeds.
+# Now random masks are better than blocks and grids of the same ratio. The paper's differences are larger. Only the comparison with blocks
+# that hide half of the patches stays undecided.
 #
 # ## Thirteen claims
 #
-# The table below lists thirteen claims of the paper, which `minimae reproduce` tests by one rule. A claim
-# *holds* if all its comparisons are *yes*, *holds
-# partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely in our experiments, most of
-# which use 10,000 photographs of clothes, with three seeds?
+# `minimae reproduce` tests thirteen claims of the paper by one rule. A claim *holds* if all its comparisons are *yes*, *holds partly* if
+# some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely in our experiments, most of them
+# with 10,000 photographs of clothes and three seeds?
 
 # %%
 book.predict("thirteen", 9,
@@ -707,23 +684,20 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # %% [markdown]
 # *Figure 11.11: your guess, and the number of claims that hold.*
 #
-# Two claims hold, four hold partly, and seven are undecided. *Undecided* is not a result against the paper: three seeds and 2,000 test images are
-# too few to detect small effects. [The page on the evidence](../docs/evidence.md) has figures, numbers and reasons for each claim.
+# Two claims hold, four hold partly, and seven are undecided. *Undecided* is not a result against the paper: three seeds and 2,000 test
+# images are too few to detect small effects. [The page on the evidence](../docs/evidence.md) has the details of each claim.
 #
-# Holm's correction counts the comparisons *within* a claim. It does not count the thirteen claims. If all thirteen claims were false and their
-# tests were independent, the chance that at least one claim got a wrong "yes" could be as high as 1 − 0.975¹³ = 28 %. Remember this chance when you
-# read a table with thirteen verdicts.
+# Holm's correction counts the comparisons *within* a claim, not the thirteen claims. If all thirteen claims were false and their tests were
+# independent, the chance of at least one wrong "yes" could be as high as 1 − 0.975¹³ = 28 %.
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling).
-# > **Our deviations**: the networks and the data are small
-# > (see the page on the evidence); fine-tuning uses 1,000 labels; for the probe we use the quick version of chapter 09. The paper takes its
-# > blocks from BEiT, and ours follow BEiT too (chapter 02). The thirteen claims have not been tested with the GPU budget (`--budget gpu`) yet. The
-# > results on CIFAR-10 above come from smaller runs on CPUs (`--budget colour`).
+# > **Our deviations**: the networks and the data are small; fine-tuning uses 1,000 labels; the probe is the quick version of chapter 09. The
+# > thirteen claims have not been tested with `--budget gpu` yet. The results on CIFAR-10 come from smaller runs on CPUs (`--budget colour`).
 #
 # ## Break-it lab: no spread at all
 #
-# A colleague has repeated your small sweep with *three* seeds. Thanks to a cache, this sweep took only half as long as yours. But the 95 % interval
-# of the difference has no width.
+# A colleague has repeated your small sweep with *three* seeds. Thanks to a cache, this sweep took only half as long as yours. But the 95 %
+# interval of the difference has no width.
 
 # %%
 cache = {}
@@ -758,13 +732,11 @@ fig
 #
 # <details><summary>Diagnosis</summary>
 #
-# At each ratio, all three dots have exactly the same height: three
-# runs with three seeds gave the same accuracy, so the standard deviation is *zero*. With networks trained from different seeds, such a coincidence
-# hardly ever happens. In the colleague's sweep, the seed never reached the
-# run. The cache uses the ratio alone as its key and returns the result of the first
-# seed three times. The interval has no width, and any difference looks significant. A cache key must contain *everything* that determines
-# the result: `minimae reproduce` uses a digest of the whole recipe, including the seed. To catch such a bug, print a warning when all seeds
-# give the same value.
+# At each ratio, all three dots have exactly the same height: three runs with three seeds gave the same accuracy, so the standard deviation
+# is *zero*. With networks trained from different seeds, such a coincidence hardly ever happens. In the colleague's sweep, the seed never
+# reached the run. The cache uses the ratio alone as its key and returns the result of the first seed three times. The interval has no
+# width, and any difference looks significant. A cache key must contain *everything* that determines the result: `minimae reproduce` uses a
+# digest of the whole recipe, including the seed. To catch such a bug, print a warning when all seeds give the same value.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -775,13 +747,12 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is no
 # %% [markdown]
 # ## Summary
 #
-# With a random mask of 75 %, most hidden patches have a visible neighbour; with blocks, most have none. To learn whether the kind of mask matters,
-# we need experiments with several seeds. If two settings are half a point apart, the standard deviation is 0.6 points, and each setting is run
-# once, the worse one looks better in more than a quarter of
-# cases. Welch's t-test gives the difference with an interval. Holm's correction takes the number of comparisons into account.
-# TOST tests whether two settings are equal up to a margin. With photographs of clothes and three seeds, all our comparisons of mask
-# ratios and of kinds of mask are undecided. With colour photographs, a finer grid, more seeds and more test images, four of five comparisons agree
-# with the paper, and one is undecided. Of thirteen claims two hold, four hold partly, and seven are undecided.
+# With a random mask of 75 %, most hidden patches have a visible neighbour; with blocks, most have none. If two settings are half a point
+# apart and the standard deviation is 0.6 points, single runs rank them wrongly in more than a quarter of cases. Welch's t-test gives the
+# difference with an interval. Holm's correction takes the number of comparisons into account. TOST tests whether two settings are equal up
+# to a margin. With photographs of clothes and three seeds, all our comparisons of mask ratios and of kinds of mask are undecided. With
+# colour photographs, a finer grid and more seeds, four of five comparisons agree with the paper. Of thirteen claims two hold, four hold
+# partly, and seven are undecided.
 #
 # ## Five questions
 #

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 12 · Boxes and masks
 #
-# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, and the other gives every object a box
-# and a mask. You write the central part of each head, train both heads in seconds, and measure how much pre-training helps segmentation.
+# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, and the other gives every object a box and
+# a mask. You write the central part of each head, train both heads in seconds, and measure how much pre-training helps segmentation.
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
@@ -71,15 +71,13 @@ from minimae.tasks.maps import spatial_maps
 # %% [markdown]
 # ## Three questions about a scene
 #
-# A classifier gives one answer for a whole image. Many tasks need more detailed answers. **Semantic
-# segmentation** gives a class to every pixel. **Object
-# detection** gives a box and a class to every object. **Instance segmentation** gives a mask to every object, so that two boots side by
-# side get two masks. The paper tests its encoders on all three tasks, which need features that say *where* things are.
+# A classifier gives one answer for a whole image. **Semantic segmentation** gives a class to every pixel. **Object detection** gives a box
+# and a class to every object. **Instance segmentation** gives a mask to every object, so that two boots side by side get two masks. The
+# paper tests its encoders on all three tasks.
 #
-# We need scenes with known answers. `wardrobe` puts one to four photographs of Fashion-MNIST on a grey background. Each photograph is
-# black around the garment, so the mask of the garment is known exactly. The encoder is `fashion-nano`. This encoder was trained on single
-# garments of 28 × 28 pixels and has never seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16
-# patches.
+# The function `wardrobe` puts one to four photographs of Fashion-MNIST on a grey background. Each photograph is black around the garment,
+# so the mask of the garment is known exactly. The encoder, `fashion-nano`, was trained on single garments of 28 × 28 pixels and has never
+# seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16 patches.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -106,12 +104,12 @@ objects_figure(shown, ("",), kinds, pairs=4)
 #
 # ## From tokens to a map
 #
-# The encoder returns a sequence of tokens. In chapter 10 we took their mean and lost all positions. Now we keep every patch token. Without the
-# class token, the sequence is the grid of patches, read row by row, so one `rearrange` restores the map. The package's `spatial_maps` does this for
-# images of any size.
+# In chapter 10 we took the mean of the encoder's tokens and lost all positions. Now we keep every patch token. Without the class token, the
+# sequence of tokens is the grid of patches, read row by row, so one `rearrange` restores the map. The package's `spatial_maps` does this
+# for images of any size.
 #
-# In all training runs that you start in this chapter, the encoder is **frozen**: no gradient reaches its weights. So we compute all maps once,
-# and both segmentation heads train on the stored maps.
+# In all training runs that you start in this chapter, the encoder is **frozen**: no gradient reaches its weights. So we compute all maps
+# once, and both segmentation heads train on the stored maps.
 
 
 # %%
@@ -136,8 +134,7 @@ print("maps   b d h w :", tuple(maps["MAE"][0].shape))
 # ## One linear layer
 #
 # The simplest head classifies each patch with one linear layer. Its map of logits is then resized to the size of the image with bilinear
-# interpolation. The loss is the mean cross-entropy over all pixels that have a class. (Pixels with the label 255 do not count. Real data sets
-# use this label for outlines and for regions without a class.)
+# interpolation. The loss is the mean cross-entropy over all pixels that have a class. Pixels without a class have the label 255.
 
 
 # %% tags=["package:minimae.tasks.segmenter"]
@@ -165,7 +162,7 @@ def pixel_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:
 
 
 # %% [markdown]
-# The training loop is short. It draws random batches of stored maps and uses AdamW, with a learning rate that rises and falls once.
+# The training loop uses AdamW, with a learning rate that rises and falls once.
 
 
 # %%
@@ -192,11 +189,11 @@ def train_head(head, maps, labels, *, steps, lr, seed=0):
 # %% [markdown]
 # ### How to measure a segmentation
 #
-# About 70 % of all pixels in the test scenes are background. A model that predicts "background" everywhere is right on all of these pixels, but
-# such a model is useless. So the
-# standard measure treats all classes alike. For each class, count the pixels that are in both its true and its predicted region (the
-# **intersection**), and those that are in at least one of the two (the **union**). The ratio of the two counts is the **IoU**, intersection over
-# union. The mean of the IoU over the classes is the **mean IoU**. The pixels of all test images are counted together, not image by image.
+# About 70 % of all pixels in the test scenes are background, so a useless model that always predicts "background" is right on most pixels.
+# The standard measure treats all classes alike. For each class, count the pixels that are in both its true and its predicted region (the
+# **intersection**), and those that are in at least one of the two (the **union**). The ratio of the two counts is the **IoU**, intersection
+# over union. The mean of the IoU over the classes is the **mean IoU**. The pixels of all test images are counted together, not image by
+# image.
 
 
 # %%
@@ -220,8 +217,8 @@ nothing = iou(torch.zeros_like(tests.semantic).long(), tests.semantic)
 print("background everywhere:", [round(float(value)) for value in nothing], "mean IoU", round(float(nothing.mean())))
 
 # %% [markdown]
-# Now train the linear head on the maps of the pre-trained encoder, and again on the maps of the same network with random, frozen weights. We use
-# three seeds for each of the two encoders. The seed changes the initial weights of the head and the choice of the batches.
+# Now train the linear head with three seeds on the maps of the pre-trained encoder, and again on the maps of the same network with random,
+# frozen weights.
 
 
 # %%
@@ -240,36 +237,36 @@ print({name: [round(value, 1) for value in values] for name, values in scores.it
 assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 
 # %% [markdown]
-# With the untrained encoder, the head scores far better than a model that predicts background everywhere.
-# The features of this encoder are random functions of the image. They are probably enough to separate cloth from the background, but often not
-# enough to distinguish a bag from a boot.
+# Even with the untrained encoder, the head scores far better than a model that predicts background everywhere. Random features of the image
+# are probably enough to separate cloth from the background.
 #
 # ## A token for each class
 #
-# A linear head classifies one patch at a time, with the same weights for every image. In the **mask transformer** (Segmenter, Strudel
-# et al., 2021), the vector that stands for a class depends on the image. The mask transformer works in three steps:
+# A linear head classifies one patch at a time, with the same weights for every image. In the **mask transformer** (Segmenter, Strudel et
+# al., 2021), the vector that stands for a class depends on the image. The mask transformer works in three steps:
 #
 # 1. One learned token for each class joins the patches, as the class token does in a ViT.
 # 2. The whole sequence passes through two more blocks. In these blocks, class tokens and patches attend to each other.
 # 3. The mask of a class is the similarity of its class token to every patch, computed as a dot product.
 #
-# In step 3, patches and class tokens each pass through a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines lie
-# between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A norm over the classes learns a better scale.
+# In step 3, patches and class tokens each pass through a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines
+# lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A norm over the classes learns a
+# better scale.
 #
-# **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class tokens
-# follow.
+# **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class
+# tokens follow.
 #
 # <details><summary>Hint 1</summary>
 #
-# `self.enter` works on the last axis, so bring the maps to `b (h w) d` first. `repeat` or `expand` gives every image its own copy of the class
-# tokens.
+# `self.enter` works on the last axis, so bring the maps to `b (h w) d` first. `repeat` or `expand` gives every image its own copy of the
+# class tokens.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # After the blocks and `self.norm`, the first `h * w` tokens are the patches. `F.normalize(x, dim=-1)` scales each token to length 1.
-# Multiply the patches `b n d` by the class tokens, transposed to `b d classes`. The products are the masks `b n classes`, and `self.mask_norm`
-# is applied to them.
+# Multiply the patches `b n d` by the class tokens, transposed to `b d classes`. The products are the masks `b n classes`, and
+# `self.mask_norm` is applied to them.
 # </details>
 
 
@@ -319,9 +316,7 @@ class solution_MyMaskTransformer(MyMaskTransformer):
 check.ch12_mask_transformer(solution_MyMaskTransformer)
 
 # %% [markdown]
-# The package's version is folded below. With the same weights, its `forward` computes the same masks. Its initial weights are chosen
-# differently, and it has an additional option `drop`. The check of exercise 1 copied the package's weights into your head and compared the masks
-# of the two heads.
+# The package's version is folded below. With the same weights, its `forward` computes the same masks.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
@@ -361,7 +356,7 @@ class MaskTransformer(nn.Module):
 Head = book.use(check.ch12_mask_transformer, MyMaskTransformer, MaskTransformer)
 
 # %% [markdown]
-# The linear head reached about 41 % mean IoU on the maps of the MAE. What mean IoU does the mask transformer reach on the same maps? Guess first.
+# The linear head reached about 41 % mean IoU on the maps of the MAE. What mean IoU does the mask transformer reach?
 
 # %%
 book.predict("mask-transformer", 45,
@@ -388,20 +383,19 @@ segmentations(
 )
 
 # %% [markdown]
-# *Figure 12.3: test scenes, true masks and predicted masks (frozen encoder, 300 training scenes, 400 steps, seed 0). Outlines
-# and classes are mostly right. Where the prediction fails, parts of a garment or a whole garment get a wrong class.*
+# *Figure 12.3: test scenes, true masks and predicted masks (frozen encoder, 300 training scenes, 400 steps, seed 0).*
 #
-# Two limits are visible. The outlines are coarse, because the head computes one value of each class for each patch of 4 × 4 pixels. And one
-# garment can get two classes, because no part of this head groups patches into objects.
+# Outlines and classes are mostly right, but two limits are visible. The outlines are coarse, because the head computes one value of each
+# class for each patch of 4 × 4 pixels. And one garment can get two classes, because no part of this head groups patches into objects.
 #
 # ## A pyramid for objects
 #
-# A detector looks for small objects on a fine map and for large objects on a coarse map. A convolutional network has both maps, because each of
-# its stages halves the map. A plain ViT has one map, and the **stride** of this map is the patch size: one step on the map is one patch in the image.
+# A detector looks for small objects on a fine map and for large objects on a coarse map. A plain ViT has only one map, and the **stride**
+# of this map is the patch size: one step on the map is one patch in the image.
 #
 # The **simple feature pyramid** (ViTDet, Li et al., 2022) computes all maps from the encoder's output. A transposed convolution doubles the
-# height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder is doubled. A
-# negative number means that the map is halved.
+# height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder is doubled.
+# A negative number means that the map is halved.
 
 
 # %% tags=["package:minimae.tasks.pyramid"]
@@ -422,17 +416,15 @@ print("patch 16:", {stride: doublings(16, stride) for stride in (4, 8, 16, 32)})
 print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
 
 # %% [markdown]
-# Each map of the pyramid is called a *level*. All levels end in the same way: a 1 × 1 convolution gives the map the common number of channels,
-# and a 3 × 3 convolution follows. A norm comes after each of the two convolutions.
+# Each map of the pyramid is called a *level*.
 #
 # **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. The layers of each level are, in this order:
 #
 # - if the map is halved: one `nn.MaxPool2d` that halves the map as often as needed;
-# - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the current width (at first `d`). Between
-#   two doublings: `Norm2d`, then
-#   `nn.GELU`;
-# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither of these two convolutions has
-#   a bias.
+# - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the current width (at first `d`). Between two
+#   doublings: `Norm2d`, then `nn.GELU`;
+# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither of these two convolutions
+#   has a bias.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -496,14 +488,13 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 # %% [markdown]
 # ### Mask R-CNN on top
 #
-# The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of the
-# best proposals, `RoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box, and resizes this
-# region. From the resized region, one head predicts the class and a better box, and another head predicts the mask of the object.
-# The loss is the sum of five losses.
+# The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
+# the best proposals, `RoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box, and resizes
+# this region. From the resized region, one head predicts the class and a better box, and another head predicts the mask of the object.
 #
 # `minimae.tasks.detector.Detector` connects the encoder, the pyramid and Mask R-CNN. The detector below has two levels, few channels, few
-# proposals and one class, "garment", so that it trains in seconds. The encoder stays frozen. The function `patch` of `unittest.mock` replaces
-# the package's pyramid with your pyramid if your solution is right.
+# proposals and one class, "garment", so that it trains in seconds. The function `patch` puts your pyramid into the detector if your
+# solution is right.
 
 
 # %%
@@ -527,24 +518,24 @@ objects_figure(pairs, ("marked", "found"), targets.classes)
 
 # %% [markdown]
 # *Figure 12.4: marked garments, and those that the detector found with a score of at least 40 % (200 training scenes, four epochs, frozen
-# encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes. The masks are coarse, and the detector misses some
-# garments or finds them twice.*
+# encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes.*
 #
-# Unlike the segmenter, the detector can separate objects of the same class: two boots side by side can get two boxes and two masks.
+# The masks are coarse, and the detector misses some garments or finds them twice. But unlike the segmenter, the detector can separate
+# objects of the same class.
 #
-# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold. *Precision* is
-# the share of predicted boxes that are correct, and *recall* is the share of true boxes that are found. For each threshold, AP is the area
-# under the curve of precision against recall. COCO's AP is the mean of the AP over ten thresholds from 0.5 to 0.95, and over the classes. The
-# package leaves this computation to a library (`evaluate_detector`).
+# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold.
+# *Precision* is the share of predicted boxes that are correct, and *recall* is the share of true boxes that are found. For each threshold,
+# AP is the area under the curve of precision against recall. COCO's AP is the mean of the AP over ten thresholds from 0.5 to 0.95, and over
+# the classes.
 #
-# **3 ★ Box overlap.** Write the function that average precision needs. It returns the IoU of every box in `a` (`k 4`) with every box in `b`
-# (`m 4`), as a tensor `k m`. A box is given as left, top, right and bottom. The right and bottom edges lie just beyond the last pixel.
+# **3 ★ Box overlap.** Return the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`), as a tensor `k m`. A box is given as left,
+# top, right and bottom. The right and bottom edges lie just beyond the last pixel.
 #
 # <details><summary>Hint</summary>
 #
-# `a[:, None]` and `b[None]` pair every box in `a` with every box in `b`.
-# Horizontally, the intersection begins at the larger of the two left edges and ends at the smaller of the two right edges. The same rule holds
-# vertically for the top and bottom edges. The intersection may be empty.
+# `a[:, None]` and `b[None]` pair every box in `a` with every box in `b`. Horizontally, the intersection begins at the larger of the two
+# left edges and ends at the smaller of the two right edges. The same rule holds vertically for the top and bottom edges. The intersection
+# may be empty.
 # </details>
 
 
@@ -575,8 +566,8 @@ check.ch12_box_overlap(solution_box_overlap)
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae segment` and `minimae detect` train the two models on a folder of pictures. In Python, the two models are the classes
-# `minimae.tasks.segmenter.Segmenter` and `minimae.tasks.detector.Detector`.
+# `minimae segment` and `minimae detect` train the two models on a folder of pictures. Their classes are `minimae.tasks.segmenter.Segmenter`
+# and `minimae.tasks.detector.Detector`.
 
 # %%
 theirs, mine = segmenter.MaskTransformer(96, 5, heads=3), MaskTransformer(96, 5, heads=3)
@@ -588,19 +579,18 @@ assert sum(p.requires_grad for p in detector.encoder.parameters()) == 0
 # %% [markdown]
 # ## Large pictures: attention in windows
 #
-# Detectors often work on large pictures. A picture of 1024 × 1024 pixels has 4,096 patches of 16 × 16 pixels, and full attention compares each
-# patch with every other patch. In most blocks of ViTDet, patches attend only within **windows** of 14 × 14 patches.
-# Four blocks, evenly spaced, keep full attention and carry
-# information from window to window.
+# Detectors often work on large pictures. A picture of 1024 × 1024 pixels has 4,096 patches of 16 × 16 pixels, and full attention compares
+# each patch with every other patch. In most blocks of ViTDet, patches attend only within **windows** of 14 × 14 patches. Four blocks,
+# evenly spaced, keep full attention and carry information from window to window.
 #
-# **4 ★★ Who sees whom?** A grid of `h` × `w` patches is cut into windows of `side` × `side` patches, beginning at the upper left corner. Windows
-# at the right and lower edge may be smaller. For the n = h · w patches, return a table `n n` of booleans that is True where two patches are in
-# the same window.
+# **4 ★★ Who sees whom?** A grid of `h` × `w` patches is cut into windows of `side` × `side` patches, beginning at the upper left corner.
+# Windows at the right and lower edge may be smaller. For the n = h · w patches, return a table `n n` of booleans that is True where two
+# patches are in the same window.
 #
 # <details><summary>Hint</summary>
 #
-# Find the row and the column of each patch from its index, then the row and the column of its window. Two patches share a window when
-# both the row and the column of their windows are equal.
+# Find the row and the column of each patch from its index, then the row and the column of its window. Two patches share a window when both
+# the row and the column of their windows are equal.
 # </details>
 
 
@@ -629,8 +619,7 @@ def solution_same_window(grid, side):
 check.ch12_same_window(solution_same_window)
 
 # %% [markdown]
-# The package never builds this table. It cuts the map into windows and computes attention within each window (`minimae.model.windows`). In the
-# next cell, the package's function `cut` shows which patches are in which window.
+# The package never builds this table. It cuts the map into windows and computes attention within each window (`minimae.model.windows`).
 
 
 # %% tags=["nbval-check-output"]
@@ -654,11 +643,12 @@ visible = {"full attention": visible.pop("windows of 16"), **visible}
 plots.place_maps(visible, [asking] * 3, label="0: not seen · 1: seen by the framed patch")
 
 # %% [markdown]
-# *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16 patches. The framed patch cannot attend to a neighbour just
-# outside its window until the next block with full attention. In the package, patches also attend to the class token.*
+# *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16 patches. The framed patch cannot attend to a neighbour
+# just outside its window until the next block with full attention.*
 #
-# How much do windows save? The linear layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs $4\,t^2\,d$
-# (chapter 04). With windows, each patch attends to $s + 1$ tokens instead of $t$: to the $s$ patches of its window and to the class token.
+# How much do windows save? The linear layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs
+# $4\,t^2\,d$ (chapter 04). With windows, each patch attends to $s + 1$ tokens instead of $t$: to the $s$ patches of its window and to the
+# class token.
 
 # %%
 base = size("base", image=1024)
@@ -684,17 +674,15 @@ costs = {
 plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 
 # %% [markdown]
-# *Figure 12.6: the cost of the twelve blocks of ViT-B, computed, not measured (one multiply-add is two operations; the padding of windows at the
-# edges is not counted).*
+# *Figure 12.6: the cost of the twelve blocks of ViT-B, computed, not measured (one multiply-add is two operations; the padding of windows
+# at the edges is not counted).*
 #
-# At 1024 pixels, full attention causes almost half of the cost. With four full blocks, windows remove more than 60 % of the cost of attention.
-# Windows cannot reduce the cost of the linear layers. Memory is a further reason to use windows: without a fused kernel, full attention has to
-# store a table of 4,097 × 4,097 weights for each head.
+# At 1024 pixels, full attention causes almost half of the cost. With four full blocks, windows remove more than 60 % of the cost of
+# attention. Windows cannot reduce the cost of the linear layers.
 #
 # ## How much does pre-training help?
 #
-# All heads so far use a frozen encoder. Here are the scores of the two segmentation heads, with three seeds for the linear head and one for the
-# mask transformer.
+# Here are the scores of the two segmentation heads on the frozen encoders.
 
 # %%
 means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
@@ -707,12 +695,12 @@ measured = {
 plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 
 # %% [markdown]
-# *Figure 12.7: mean IoU on 100 test scenes of clothes; error bars are one standard deviation over three seeds of the linear head. There is one
-# pre-trained encoder and one untrained encoder.*
+# *Figure 12.7: mean IoU on 100 test scenes of clothes; error bars are one standard deviation over three seeds of the linear head. There is
+# one pre-trained encoder and one untrained encoder.*
 #
-# The scenes of clothes suit the encoder `fashion-nano`, because they contain the kind of photographs that it was trained on. The package's
-# experiment `dense` uses other scenes, `shapes`, which are drawn and contain six kinds of shapes. The experiment pre-trains an encoder on such
-# scenes for each of three seeds.
+# The scenes of clothes suit the encoder `fashion-nano`, which was trained on photographs of this kind. The package's experiment `dense`
+# uses the data set `shapes`, drawn scenes with six kinds of shapes. The experiment pre-trains an encoder on such scenes for each of three
+# seeds.
 
 # %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
 dense = recorded("dense")
@@ -721,18 +709,17 @@ picture(dense)
 
 # %% [markdown]
 # *Figure 12.8: left, mean IoU on `shapes` with a linear head on a frozen encoder; error bars are one standard deviation over three seeds
-# (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale.
-# Below, the differences with 95 % intervals. Each panel has its own axis.*
+# (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale. Below, the differences
+# with 95 % intervals. Each panel has its own axis.*
 
 # %% tags=["nbval-check-output"]
 for finding in dense.findings:
     print(finding)
 
 # %% [markdown]
-# On `shapes` the MAE is 1.6 points ahead of the untrained encoder, and the interval, 0.5 to 2.7, does not include zero. The difference is small
-# but clear. On the scenes of clothes, the MAE is about ten points ahead.
-# In both experiments a frozen MAE gives better features than a frozen random network. The gain is smaller on `shapes`. The two experiments
-# differ in pictures, encoders and patch size, so they do not show the reason.
+# On `shapes` the MAE is 1.6 points ahead of the untrained encoder (95 % interval 0.5 to 2.7). On the scenes of clothes, the MAE is about
+# ten points ahead. The two experiments differ in pictures, encoders and patch size, so they do not show why the gain is smaller on
+# `shapes`.
 #
 # The paper compares *fine-tuned* encoders. On `shapes`, `minimae reproduce segmentation` compares fine-tuned and frozen encoders, with both
 # heads and three seeds:
@@ -746,12 +733,12 @@ for finding in segmenters.findings:
 
 # %% [markdown]
 # With the linear head, the MAE, frozen or fine-tuned, is clearly above the frozen random encoder. With this head, the fine-tuned MAE is 1.6
-# points ahead of training from scratch. This lead is undecided after the correction for six comparisons (chapter 11), although its own interval
-# does not include zero. The mask transformer probably has too few training scenes in this experiment. With a frozen MAE, one of the three seeds
-# gives a model that predicts only background, and so does one of the three seeds from scratch.
+# points ahead of training from scratch. This lead is undecided after the correction for six comparisons (chapter 11), although its own
+# interval does not include zero. The mask transformer probably has too few training scenes: one run with a frozen MAE and one run from
+# scratch predict only background.
 #
-# With a linear head, the result is similar on the street scenes of CamVid. The small MAE of this test was pre-trained on Tiny-ImageNet for six
-# epochs. The table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
+# With a linear head, the result is similar on the street scenes of CamVid. The small MAE was pre-trained on Tiny-ImageNet for six epochs;
+# the table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
 #
 # | encoder | mean IoU (%) |
 # |---|---:|
@@ -760,15 +747,13 @@ for finding in segmenters.findings:
 # | MAE, frozen | 17.7 |
 # | random, frozen | 15.1 |
 #
-# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE leads
-# training from scratch by 0.7 points, which is undecided (−2.3 to 3.8). In detection the gain is clear: on the pedestrians of Penn-Fudan, a
-# detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three seeds](../docs/dense.md#objects)).
-# Whether MAE is better than supervised pre-training may also depend on the size of the network: for ViT-T on COCO, the
-# authors of MAE-Lite report 40.4 box AP after supervised pre-training and 39.9 after MAE.
+# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE
+# leads training from scratch by 0.7 points, which is undecided (−2.3 to 3.8). In detection the gain is clear: on the pedestrians of
+# Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three
+# seeds](../docs/dense.md#objects)).
 #
 # > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
-# > supervised pre-training; mask AP 44.9 / 47.2 after MAE, 42.9 / 43.9 after supervised pre-training. ADE20K: mean IoU 48.1 / 53.6 after MAE,
-# > 47.4 / 49.9 after supervised pre-training.
+# > supervised pre-training. ADE20K: mean IoU 48.1 / 53.6 after MAE, 47.4 / 49.9 after supervised pre-training.
 # > **Our deviations**: the
 # > paper feeds the maps after four of the blocks to a feature pyramid network (FPN), and
 # > segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
@@ -778,7 +763,7 @@ for finding in segmenters.findings:
 # ## Break-it lab: a garment with a rim
 #
 # To save time, a colleague trains at 40 pixels instead of 64. The colleague resizes the scenes, and then the labels with the same function.
-# Training runs without an error, and the loss falls. Here are the colleague's labels beside ours:
+# Training runs without an error, and the loss falls.
 
 # %%
 smaller = {
@@ -802,11 +787,10 @@ segmentations(
 # <details><summary>Diagnosis</summary>
 #
 # The colleague resized the labels with bilinear interpolation. Bilinear interpolation averages class numbers, and the average of two class
-# numbers can be the number of a third class.
-# Halfway
-# between background (0) and T-shirt (4) is 2, the number of the bag. So the outline of a T-shirt gets the classes 1, 2 and 3. Trousers have
-# number 1, and there is no class between 0 and 1. Interpolate pictures, but resize labels by taking the nearest pixel. A simple test on many
-# scenes finds this bug: after resizing, a scene must not contain a class that it did not contain before.
+# numbers can be the number of a third class. Halfway between background (0) and T-shirt (4) is 2, the number of the bag. So the outline of
+# a T-shirt gets the classes 1, 2 and 3. Trousers have number 1, and there is no class between 0 and 1. Interpolate pictures, but resize
+# labels by taking the nearest pixel. A simple test on many scenes finds this bug: after resizing, a scene must not contain a class that it
+# did not contain before.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -819,13 +803,12 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # %% [markdown]
 # ## Summary
 #
-# The patch tokens of a ViT form a map. One linear layer turns this map into a segmentation. In a mask transformer, a token for each class first
-# attends to the image. The dot products of this token with the patches are the mask of the class. A pyramid makes maps of several strides from
-# the one map of the encoder, so that
-# a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures, and a few blocks with full
-# attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random network in all experiments of this
-# chapter. With all weights trained, starting from MAE is clearly better than training from scratch
-# in one of the three experiments above: the detector of pedestrians.
+# The patch tokens of a ViT form a map. One linear layer turns this map into a segmentation. In a mask transformer, a token for each class
+# attends to the image, and its dot products with the patches are the mask of the class. A pyramid makes maps of several strides from the
+# one map of the encoder, so that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures,
+# and a few blocks with full attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random
+# network in all experiments of this chapter. With all weights trained, starting from MAE is clearly better than training from scratch in
+# one of the three experiments above: the detector of pedestrians.
 #
 # ## Five questions
 #
@@ -835,8 +818,8 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # 2. What can a mask transformer do that a linear head cannot?
 # <details><summary>Answer</summary>It can adapt its class vectors to the image: the class tokens attend to the patches before each token is compared with the patches.</details>
 #
-# 3. The patch size is 16, and you need a map of stride 4. How many transposed convolutions does this take, and how many channels does the map
-# have after them if `d` is 768?
+# 3. The patch size is 16, and you need a map of stride 4. How many transposed convolutions does this take, and how many channels does the
+#    map have after them if `d` is 768?
 # <details><summary>Answer</summary>Two, because log2(16 / 4) = 2. Each convolution halves the number of channels: 768, 384, 192.</details>
 #
 # 4. Why do windows of 14 × 14 patches save nothing for a picture of 224 × 224 pixels with patches of 16 × 16 pixels?
@@ -845,4 +828,5 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # 5. A mask with values from 0 to 150 is resized with bicubic interpolation. Which pixels can be wrong?
 # <details><summary>Answer</summary>The pixels along the outlines. The interpolation mixes the numbers of two classes at these pixels, and the mixture can be the number of a third class or of no class.</details>
 #
-# Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does it take to train a model of the paper's size?
+# Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does it take to train a model of the paper's
+# size?

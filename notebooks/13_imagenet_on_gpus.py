@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 13 · ImageNet on GPUs
 #
-# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count the operations, bytes, hours and memory of this run, find out
-# what slows it down, and kill and resume a small run.
+# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count the operations, bytes, hours and memory of this run,
+# find out what slows it down, and kill and resume a small run.
 #
 # Minutes: 35. Needs: chapters 04, 05 and 07.
 #
@@ -81,8 +81,8 @@ work = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The recipe
 #
-# In chapter 07 you trained a small model in less than a minute. The paper's run has the same loop and different
-# settings. The package keeps these settings as a recipe, with the values of the paper's Table 8. This is the recipe for ViT-L/16:
+# The paper's run has the same loop as your run in chapter 07, with different settings. The package keeps these settings as a recipe, with
+# the values of the paper's Table 8. This is the recipe for ViT-L/16:
 
 # %% tags=["nbval-check-output"]
 large = recipe("imagenet-large")
@@ -93,9 +93,9 @@ print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large
 print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
 
 # %% [markdown]
-# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute how much time and
-# memory the run would take. This chapter has three kinds of numbers and says which kind its results are: *computed* here, *measured* on a
-# machine that is named, or *published*.
+# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute how much time
+# and memory the run would take. The chapter says whether its results are *computed* here, *measured* on a machine that is named, or
+# *published*.
 #
 # ### One step on any number of GPUs
 #
@@ -103,13 +103,13 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, normally with one GPU. `torchrun` starts all
-# processes. If you use more processes, keep the product of the three numbers constant. Then the learning rate and the schedule stay the same,
-# and so does the result, up to rounding. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
+# A **process** is one copy of the program, normally with one GPU. `torchrun` starts all processes. If you use more processes, keep the
+# product of the three numbers constant. Then the learning rate and the schedule stay the same, and so does the result, up to rounding. The
+# memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
-# **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most `fits`
-# images fit into the memory of one GPU. Return the
-# batch and the accumulation of each process. Take the largest batch that divides the images of a process without a remainder.
+# **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most
+# `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that divides
+# the images of a process without a remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -151,14 +151,14 @@ for processes in (1, 2, 8, 64):
     print(f"{processes:2} processes × batch {shared.batch:3} × accumulation {shared.accumulate:2} = {shared.images_per_step(processes):,}")
 
 # %% [markdown]
-# Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their gradients and
-# average them (**DDP**, distributed data parallel). The parts have the same size, so the mean of their gradients is the gradient of the mean
-# loss of all images. Two things remain that could differ: the order
-# of the images, and the random masks and crops. In this package the order depends only on the seed and the epoch. A mask or a crop depends only
-# on the seed, the epoch and the image (chapter 02). So it does not matter which process computes a mask or a crop.
+# Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their
+# gradients and average them (**DDP**, distributed data parallel). The parts have the same size, so the mean of their gradients is the
+# gradient of the mean loss of all images. Two things remain that could differ: the order of the images, and the random masks and crops. In
+# this package the order depends only on the seed and the epoch. A mask or a crop depends only on the seed, the epoch and the image (chapter
+# 02).
 #
-# Test whether the result is the same. The script below trains a small model on photographs of clothes for twelve
-# steps. When `torchrun` starts the script, each process takes its part of every batch.
+# To test whether the result is the same, the script below trains a small model on photographs of clothes for twelve steps. When `torchrun`
+# starts the script, each process takes its part of every batch.
 
 # %%
 SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
@@ -187,9 +187,9 @@ ended = subprocess.run([*torchrun, work / "train.py", work / "two"], capture_out
 print(ended.stderr[-2000:] if ended.returncode else "done")
 
 # %% [markdown]
-# Two processes have trained one model. Now train the same model in one process with the whole batch, and once more with half the batch and two
-# accumulated passes. How far are the final weights of the other two runs from those of the run with the whole batch in one process? Measure this
-# as a percentage of the distance that the weights of that run have moved in training.
+# Now train the same model in one process with the whole batch, and once more with half the batch and two accumulated passes. How far are
+# the final weights of the two-process run and of the accumulated run from those of the whole-batch run? Measure this as a percentage of the
+# distance that the weights of the whole-batch run have moved in training.
 
 # %%
 few, run = data.load("fashion").balanced_subset(640), replace(recipe("fashion-demo"), **SETTINGS)
@@ -216,8 +216,8 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 #
 # ## How many operations?
 #
-# Chapter 04 counted the operations of a block. Now count the operations of a whole training step for one image. Of the n patches of the image, k
-# are visible and m are masked. A forward pass computes these matrix products:
+# Chapter 04 counted the operations of a block. Now count the operations of a whole training step for one image. Of the n patches of the
+# image, k are visible and m are masked. A forward pass computes these matrix products:
 #
 # | part | tokens | operations |
 # |---|---|---|
@@ -228,14 +228,11 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | the last block: only the m masked tokens are queries (chapter 05) | 1 + n | `block_flops(1 + n, decoder_width, queries=m)` |
 # | prediction | m | 2 · m · decoder width · values |
 #
-# For each of these products, the backward pass computes two products, one for the gradient of each factor. The factors are the weights and the
-# inputs of a layer, or two tensors inside attention. So a step
-# costs as much as three forward passes, with one exception: the gradient of the pixels is not needed, so the step has one product less for the
-# patch projection.
+# For each of these products, the backward pass computes two products, one for the gradient of each factor. So a step costs as much as three
+# forward passes, with one exception: the gradient of the pixels is not needed, so the step has one product less for the patch projection.
 #
-# **2 ★★ Your count.** Return the number of operations of a training step for one
-# image. A size `s` has `grid`, `values` (numbers in a patch), `width`, `depth`,
-# `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
+# **2 ★★ Your count.** Return the number of operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a
+# patch), `width`, `depth`, `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -289,9 +286,8 @@ def step_flops(s, ratio=0.75):
 step_flops = book.use(check.ch13_step_flops, my_step_flops, step_flops)
 
 # %% [markdown]
-# Is your count right? PyTorch can count the operations while it computes.
-# On the device `meta`, tensors have shapes but no contents, so a step of ViT-B takes a few
-# seconds and almost no memory.
+# Is your count right? PyTorch can count the operations while it computes. On the device `meta`, tensors have shapes but no contents, so a
+# step of ViT-B takes a few seconds and almost no memory.
 
 # %%
 with torch.device("meta"):
@@ -310,10 +306,10 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # %% [markdown]
 # ## How many hours, at least?
 #
-# A step takes at least the time that the GPU's matrix units need for the matrix products of the step. On one H200 a plain product of two 8192 ×
-# 8192 matrices in bf16 ran at **790 TFLOP/s** (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). One TFLOP/s is
-# a million million operations per second. **How many hours does ViT-L need for 800 epochs on one H200, if the GPU computes only matrix products,
-# at this speed?**
+# A step takes at least the time that the GPU's matrix units need for the matrix products of the step. On one H200 a plain product of two
+# 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s** (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). One
+# TFLOP/s is a million million operations per second. **How many hours does ViT-L need for 800 epochs on one H200, if the GPU computes only
+# matrix products, at this speed?**
 
 # %%
 book.predict("hours", 10,
@@ -330,33 +326,31 @@ book.reveal("hours", round(least["large"], 1), unit="hours")
 # %% [markdown]
 # *Figure 13.1: your guess and the computed hours (ViT-L, 800 epochs, one H200 at 790 TFLOP/s).*
 #
-# The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data sheet). What
-# share of the peak of all 128 cores did the paper's run use?
+# The paper reports 15.4 hours for this run (Table 2), on 128 cores of TPU v3. A core of TPU v3 computes 61.5 TFLOP/s at its peak (data
+# sheet). What share of the peak of all 128 cores did the paper's run use?
 
 # %% tags=["nbval-check-output"]
 paper_flops = flops(size("large"), paper=True).step * seen
 print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.4 * 3600) / (128 * 61.5e12):.0f} % of the peak of 128 cores")
 
 # %% [markdown]
-# This share is called **MFU**, model FLOPs utilisation. Our own speed tests on one H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989 TFLOP/s of its data
-# sheet (measured). Where does the rest of the time go?
+# This share is called **MFU**, model FLOPs utilisation. Our own speed tests on one H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989
+# TFLOP/s of its data sheet (measured). Where does the rest of the time go?
 #
 # ## The roofline
 #
-# An operation does two things: it computes, and it moves bytes between the memory and the processors of the GPU. A *kernel* is a program that
-# runs on the GPU, here one operation. A good kernel computes and moves bytes at the same time, so the slower of these two activities determines
-# the time of the operation:
+# An operation does two things: it computes, and it moves bytes between the memory and the processors of the GPU. A *kernel* is a program
+# that runs on the GPU, here one operation. A good kernel computes and moves bytes at the same time, so the slower of these two activities
+# determines the time of the operation:
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
-# The **arithmetic intensity** of an operation is its FLOP (floating-point operations) divided by the bytes that it moves.
-# A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So an
-# operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix units busy. An operation with a lower intensity is
-# **memory-bound**: the matrix units wait for data.
+# The **arithmetic intensity** of an operation is its FLOP (floating-point operations) divided by the bytes that it moves. A copy on the
+# H200 moved 4.19 TB/s (measured, reads and writes together). So an operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix
+# units busy. An operation with a lower intensity is **memory-bound**: the matrix units wait for data.
 #
-# **3 ★★ The shortest possible time.**
-# `operations` is a list with a pair (FLOP, bytes) for each operation. The operations run one after the other. Return the shortest possible time
-# for all operations together, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
+# **3 ★★ The shortest possible time.** `operations` is a list with a pair (FLOP, bytes) for each operation. The operations run one after the
+# other. Return the shortest possible time for all operations together, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
@@ -400,9 +394,8 @@ def roofline_seconds(operations: Iterable[tuple[float, float]], peak: float, ban
 roofline_seconds = book.use(check.ch13_roofline_seconds, my_roofline_seconds, roofline_seconds)
 
 # %% [markdown]
-# The **roofline** is the highest possible rate in FLOP/s for each arithmetic intensity. Now compare the parts of ViT-B/16 with the roofline. A
-# number takes 2 bytes in bf16 and 4 bytes in float32. We assume that an operation reads each input
-# once and writes each output once.
+# The **roofline** is the highest possible rate in FLOP/s for each arithmetic intensity. A number takes 2 bytes in bf16 and 4 bytes in
+# float32. We assume that an operation reads each input once and writes each output once.
 
 
 # %%
@@ -425,24 +418,19 @@ parts["no matrix product"] = {  # operations for each value, roughly
 roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 
 # %% [markdown]
-# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU, LayerNorm and
-# AdamW are rough counts, 8 to 12 for each value.*
+# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU,
+# LayerNorm and AdamW are rough counts, 8 to 12 for each value.*
 #
-# The MLPs can reach the flat part of the roofline, and so can other matrix products of this size. All other operations in the figure are
-# memory-bound. GELU has 2.5 FLOP for each byte, so it runs
-# at little more than one hundredth of the peak at best.
-# Even **fused** attention (one kernel that never stores the scores in the GPU's memory)
-# is memory-bound, because an MAE has few tokens. Unfused attention is slower still:
-# it writes its scores, a number for each pair of tokens and each head, and reads them again several times. AdamW is far down on the slope, but
-# it takes little time for each image, because it runs once for 4,096 images.
+# The MLPs can reach the flat part of the roofline. All other operations in the figure are memory-bound. GELU has 2.5 FLOP for each byte, so
+# it runs at little more than one hundredth of the peak at best. Even **fused** attention (one kernel that never stores the scores in the
+# GPU's memory) is memory-bound, because an MAE has few tokens. AdamW is far down on the slope, but it takes little time for each image,
+# because it runs once for 4,096 images.
 #
 # ### A whole step
 #
-# Now add up the operations of a whole step. PyTorch
-# can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the
-# package's model in bf16 this way, and records the FLOP and bytes of each
-# operation. An operation that returns only a view of its input moves nothing.
-# For all other operations, the code below adds up the bytes of inputs and outputs:
+# PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the package's model
+# in bf16 this way, and records the FLOP and bytes of each operation. An operation that returns only a view of its input moves nothing. For
+# all other operations, the code below adds up the bytes of inputs and outputs:
 
 # %%
 book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
@@ -467,8 +455,7 @@ if results.is_file():  # the numbers above are those of the file
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
 # %% [markdown]
-# Figure 13.4 below splits the shortest possible time by kind of operation. **What share of this time do the matrix products without attention
-# take, for ViT-B?**
+# **What share of the shortest possible time do the matrix products without attention take, for ViT-B?**
 
 # %%
 book.predict("products", 90,
@@ -485,33 +472,33 @@ book.reveal("products", round(share, 1), unit="% of the shortest possible time o
 # *Figure 13.3: your guess and the computed share of the matrix products (ViT-B/16, attention not included).*
 #
 # How close do real runs come to the shortest possible time? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 images/s. Both were
-# measured in *eager mode*, that is, without compilation, in bf16 and with the batches above (torch 2.11, 2026-11-28). ViT-B was not measured.
+# measured in *eager mode*, that is, without compilation, in bf16 and with the batches above (torch 2.11, 2026-11-28). ViT-B was not
+# measured.
 
 # %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
 measured = {"large": 2_250, "huge": 1_050}  # images/s
 time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()})
 
 # %% [markdown]
-# *Figure 13.4: the shortest possible time for one image, by kind of operation
-# (computed; eager mode, batch 512, 256 and 128, the roof of one H200), and the measured time (black marks; ViT-L and ViT-H).*
+# *Figure 13.4: the shortest possible time for one image, by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of
+# one H200), and the measured time (black marks; ViT-L and ViT-H).*
 #
-# The blue part, the products without attention, is close to the bound of Figure 13.1. A real step takes longer than this
-# bound, for two reasons. The first is all other operations: together they take about as long as the products in ViT-B, and 60 % as long in
-# ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real kernels reach the roof, and most matrices are
-# smaller than 8192 × 8192. The measured runs also crop and normalise the images and update the weights, which the count leaves out.
+# The blue part, the products without attention, is close to the bound of Figure 13.1. A real step takes longer than this bound, for two
+# reasons. The first is all other operations: together they take about as long as the products in ViT-B, and 60 % as long in ViT-H. The
+# second is the gap between bar and mark, which has several likely causes. Few real kernels reach the roof, and most matrices are smaller
+# than 8192 × 8192. The measured runs also crop and normalise the images and update the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
     print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
 
 # %% [markdown]
-# Both measured models reach 61 % of their roofline. So on this GPU the ratio of the two rooflines matches the ratio of the two measured rates.
-# If ViT-B also reached 61 % of its roofline, it would run at 4,200 images/s. Only a measurement can show whether it does.
+# Both measured models reach 61 % of their roofline. If ViT-B also reached 61 % of its roofline, it would run at 4,200 images/s.
 #
 # ### Hours and money
 #
-# Set `price` in the next cell to the price that you pay for one hour of one GPU.
-# The column *on 8 GPUs* is the measured time divided by eight. No run on several GPUs has confirmed these times yet.
+# Set `price` to the price that you pay for one hour of one GPU. The column *on 8 GPUs* is the measured time divided by eight. No run on
+# several GPUs has confirmed these times yet.
 
 # %%
 price = 3.0  # for one GPU and one hour: put in yours
@@ -525,8 +512,6 @@ for name, vit in MODELS.items():
 
 # %% [markdown]
 # The 1,600 epochs of the paper's main results cost twice as much as 800 epochs.
-# For comparison, the paper's own hours for 800 epochs on 128 TPU v3 cores are
-# 15.4 for ViT-L and 34.5 for ViT-H (published, Table 2).
 #
 # > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L took 42.4 h with mask tokens in the encoder and
 # > 15.4 h without; ViT-H took 119.6 h with them (estimated) and 34.5 h without.
@@ -537,8 +522,8 @@ for name, vit in MODELS.items():
 #
 # ### bf16
 #
-# The matrix units are much faster with short number formats than with float32. Two formats have 16 bits: `float16` uses more of its bits for
-# precision, and `bfloat16` (bf16) uses more of its bits for range. Three numbers show the difference:
+# The matrix units are much faster with short number formats than with float32. Two formats have 16 bits: `float16` uses more of its bits
+# for precision, and `bfloat16` (bf16) uses more of its bits for range. Three numbers show the difference:
 
 # %% tags=["nbval-check-output"]
 for kind in (torch.float32, torch.float16, torch.bfloat16):
@@ -546,13 +531,10 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
     print(f"{str(kind)[6:]:9}  1e-8 → {tiny:.0e}   100,000 → {big:9,.0f}   1 + 1/256 → {near:.6f}")
 
 # %% [markdown]
-# Very small gradients become zero in float16, and very large activations become infinite.
-# So float16 needs a **loss scaler**, which multiplies the loss before
-# the backward pass and afterwards checks the gradients for infinities. bf16
-# has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is rounded to 1. If
-# the weights were
-# in bf16, small updates would be lost. So **autocast** keeps the weights in float32 and makes bf16 copies for the products. What else stays in
-# float32? The next cell records the number formats in one forward pass:
+# Very small gradients become zero in float16, and very large activations become infinite. So float16 needs a **loss scaler**, which
+# multiplies the loss before the backward pass and afterwards checks the gradients for infinities. bf16 has the range of float32 and needs
+# no scaler. But in bf16, 1 + 1/256 is rounded to 1: weights in bf16 would lose small updates. So **autocast** keeps the weights in float32
+# and makes bf16 copies for the products. What else stays in float32?
 
 # %%
 kinds = {}
@@ -573,10 +555,10 @@ print(f"{'loss':31}{str(loss.dtype)[6:]}\n{'weights and their gradients':31}{str
 #
 # ### Compilation: fewer bytes
 #
-# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** several operations into one kernel:
-# between these operations, the values stay in the processor. An example is the end of attention. The output of attention is added to the
-# residual stream, and the sum is normalised and cast to bf16 for the next product. How many bytes are moved for each value, without and with
-# fusion?
+# In eager mode each operation reads its inputs from memory and writes its result back. A compiler **fuses** several operations into one
+# kernel: between these operations, the values stay in the processor. An example is the end of attention. The output of attention is added
+# to the residual stream, and the sum is normalised and cast to bf16 for the next product. How many bytes are moved for each value, without
+# and with fusion?
 
 # %% tags=["nbval-check-output"]
 eager = {"sum": 4 + 2 + 4, "LayerNorm": 4 + 4, "cast": 4 + 2}  # read stream and branch, write stream; read, write; read, write
@@ -584,17 +566,15 @@ fused = {"read stream and branch, write stream and input of the product": 4 + 2 
 print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
 
 # %% [markdown]
-# Fusion halves the bytes and turns three kernels into one. The option `--compile` compiles the blocks one by one. We measured the effect for one
-# small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph together raised its speed from 17,256 to 28,577
-# images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
-# Compiled models of the paper's sizes have not been measured.
+# Fusion halves the bytes and turns three kernels into one. The option `--compile` compiles the blocks one by one. We measured the effect
+# for one small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph together raised its speed from
+# 17,256 to 28,577 images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
 #
 # ### CUDA graphs: fewer launches
 #
-# The host (the CPU) launches every kernel, and each launch takes a few microseconds. If the kernels take longer than their launches, the host
-# stays ahead of the GPU, and launching costs no extra time. If the kernels take less time than their launches, the GPU waits.
-# A **CUDA graph** records all kernels of a step once, and
-# replays them with one launch.
+# The host (the CPU) launches every kernel, and each launch takes a few microseconds. If the kernels take longer than their launches, the
+# host stays ahead of the GPU, and launching costs no extra time. If the kernels take less time than their launches, the GPU waits. A **CUDA
+# graph** records all kernels of a step once, and replays them with one launch.
 
 # %%
 tiny_size = recipe("photos-tiny").size_at(64, 3)
@@ -604,27 +584,24 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone, `photos-tiny`
-# trained only 2 % faster (17,528 images/s, measured). The rest of the gain reported above came with compilation. A graph helps when kernels are
-# short: in the tests on the GPU, a very small model with small batches ran 2.7 times as fast with a graph as without (3,002 instead of 1,100
-# images/s, measured). All shapes in a graph are fixed, and no operation in it may wait for the host. Here is the
-# code that the package records:
+# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone,
+# `photos-tiny` trained only 2 % faster (17,528 images/s, measured). A graph helps when kernels are short: in the tests on the GPU, a very
+# small model with small batches ran 2.7 times as fast with a graph as without (measured). All shapes in a graph are fixed, and no operation
+# in it may wait for the host. The package records this code:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
 
 # %% [markdown]
-# The loss is returned as a tensor on the GPU. If you call `loss.item()` in each step, the host waits until the GPU has finished the step, and
-# then the GPU
-# waits for the host. The package's `fit` reads the loss only when it logs.
+# The loss is returned as a tensor on the GPU. If you call `loss.item()` in each step, the host waits until the GPU has finished the step,
+# and then the GPU waits for the host. The package's `fit` reads the loss only when it logs.
 #
 # ### The loader: enough images
 #
-# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. Processor cores decode the JPEGs. How many cores does that take?
-# Measure the speed of one of your cores. The pictures of this test are JPEGs
-# of sizes that are common in ImageNet, cut from photographs. `minimae data pack` puts the same pictures into
-# **shards**, files that contain many small JPEGs, each 256 pixels on its shorter side. A *worker* is a process that reads, decodes, crops and
-# resizes pictures.
+# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does the decoding take? Measure the
+# speed of one of your cores. The pictures of this test are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data
+# pack` puts the same pictures into **shards**, files that contain many small JPEGs, each 256 pixels on its shorter side. A *worker* is a
+# process that reads, decodes, crops and resizes pictures.
 
 # %%
 folder = make_folder(work / "pictures", classes=4, train=16, val=1)
@@ -643,12 +620,11 @@ for name, rate in rates.items():
     print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
 
 # %% [markdown]
-# These rates depend on the machine and its load. On a quiet machine, a core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576
-# images/s from shards. When cropping was left to the GPU, the core prepared 527 and 934 images/s (measured,
-# [benchmarks](../docs/benchmarks.md#from-file-to-device)).
+# A core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 images/s from shards. When cropping was left to the GPU, the core
+# prepared 527 and 934 images/s (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
-# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait for
-# images?
+# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait
+# for images?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -673,18 +649,17 @@ def solution_waiting_share(gpu, core, cores):
 check.ch13_waiting_share(solution_waiting_share)
 
 # %% [markdown]
-# Every run logs this share as `waiting` in `metrics.jsonl`. The copy to the GPU runs in parallel with the
-# computation: `Prefetch` in `minimae/train/step.py`
-# starts the copy of the next batch during the backward pass.
+# Every run logs this share as `waiting` in `metrics.jsonl`. `Prefetch` in `minimae/train/step.py` starts the copy of the next batch to the
+# GPU during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
-# What has to be in the memory of a GPU? For each parameter there are four numbers in float32: the weight, its gradient, and AdamW's two moments. With
-# DDP each GPU has all of these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects all
-# weights of a block from the other GPUs when it computes the block, and discards the collected weights afterwards.
+# For each parameter there are four numbers in float32 in the memory of a GPU: the weight, its gradient, and AdamW's two moments. With DDP
+# each GPU has all of these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects
+# all weights of a block from the other GPUs when it computes the block, and discards the collected weights afterwards.
 #
-# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one GPU. `shard` is True for FSDP2
-# and False for DDP.
+# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one GPU. `shard` is True for
+# FSDP2 and False for DDP.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -710,7 +685,7 @@ check.ch13_state_bytes(solution_state_bytes)
 
 # %% [markdown]
 # Most of the remaining memory holds the **activations**: all results of the forward pass that the backward pass needs. The step with fake
-# tensors above has counted the activations too, because autograd reports each tensor that it keeps.
+# tensors above has counted the activations too.
 
 # %%
 memory = {}
@@ -723,13 +698,12 @@ for name, vit in MODELS.items():
 plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 
 # %% [markdown]
-# *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and buffers of
-# the libraries, are left out.*
+# *Figure 13.5: memory of one GPU (computed; batch 512, 256 and 128; FSDP2 on eight GPUs). The weights that FSDP2 collects for a block, and
+# buffers of the libraries, are left out.*
 #
-# How good is this count? On the H200 a peak memory of 24.3 GB was measured
-# for ViT-L and 26.9 GB for ViT-H. Memory use is highest at the end of the forward
-# pass, when all activations exist but no gradients yet. So without accumulation, the peak should be the activations plus 12 bytes for each
-# parameter (weight and moments). This sum is less than the whole bar in Figure 13.5, which includes the gradients.
+# How good is this count? Memory use is highest at the end of the forward pass, when all activations exist but no gradients yet. So without
+# accumulation, the peak should be the activations plus 12 bytes for each parameter (weight and moments). The bars in Figure 13.5 include
+# the gradients, so they are longer. Compare the sum with the peak that was measured on the H200:
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -743,10 +717,9 @@ if results.is_file():
 
 # %% [markdown]
 # So with the batch of its recipe, even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, first reduce the batch, because
-# activations take most of the memory.
-# Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves. With 16 bytes for each parameter, 80 GB
-# hold the states of 5,000 million parameters. Sharding is not
-# free: DDP exchanges all gradients once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
+# activations take most of the memory. Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves.
+# With 16 bytes for each parameter, 80 GB hold the states of 5,000 million parameters. Sharding is not free: DDP exchanges all gradients
+# once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
 count, rate = steps["huge"].parameters, 8 * 1_050
@@ -754,16 +727,13 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges gradients while the backward pass is still running, so most of the exchange time
-# should be hidden. With accumulation, gradients are exchanged in the last pass only
-# (`sync_gradients`).
+# DDP exchanges gradients while the backward pass is still running, so most of the exchange time should be hidden. With accumulation,
+# gradients are exchanged in the last pass only (`sync_gradients`).
 #
 # ## Kill it, resume it
 #
-# A run that takes days is likely to be interrupted: a machine
-# fails, or the time limit of a job is reached. Chapter 07 stopped a run with Ctrl-C, and the run saved
-# its state before it ended. A failing machine leaves no time for saving. So start the script from above in one process, wait until the run is in
-# step 8, and **kill** the process. A killed process cannot save anything.
+# Chapter 07 stopped a run with Ctrl-C, and the run saved its state before it ended. A machine that fails leaves no time for saving. So
+# start the script from above in one process, wait until the run is in step 8, and **kill** the process.
 
 # %%
 victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
@@ -787,15 +757,13 @@ print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equ
 assert all(equal) and left["step"] < 8
 
 # %% [markdown]
-# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add numbers in a different order each
-# time, so even two uninterrupted runs may differ a little.)
+# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add numbers in a different order each time, so even
+# two uninterrupted runs may differ a little.)
 #
-# A killed run loses all steps since its last checkpoint.
-# The recipes for ImageNet save every ten minutes, so a failure loses at most ten minutes and one
-# step of training, and about five minutes on average.
-# A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If saving
-# takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
-# $w/s + s/(2M)$ of the time. This cost is smallest at $s = \sqrt{2wM}$:
+# A killed run loses all steps since its last checkpoint. The recipes for ImageNet save every ten minutes, so a failure loses about five
+# minutes of training on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If
+# saving takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of $w/s + s/(2M)$ of the
+# time. This cost is smallest at $s = \sqrt{2wM}$:
 
 # %% tags=["nbval-check-output"]
 for seconds in (2, 10, 60):
@@ -812,8 +780,8 @@ for seconds in (2, 10, 60):
 # ```
 #
 # The dry run takes a few steps of every stage at full size, and prints the rate, the estimated hours, the memory and the waiting share for
-# *your* machine.
-# Do the dry run first. The page [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM.
+# *your* machine. Do the dry run first. The page [Launching](../docs/launching.md) has the commands for several machines and a script for
+# SLURM.
 #
 # This table shows which parts have been run, and where ([full list](../docs/runs.md)):
 #
@@ -827,14 +795,12 @@ for seconds in (2, 10, 60):
 #
 # ## Where this lives
 #
-# The recipes are in `minimae/recipes/imagenet.py`, and the counts of operations are in `minimae/model/sizes.py`. The package's version of your
-# `split_step` is `for_processes` in
-# `minimae/recipes/entries.py`. In the folder `minimae/train`, DDP and FSDP2 are in `distributed.py`, autocast is in `precision.py`, the
-# recording of CUDA graphs is in `cuda_graph.py`, and the training step is in `step.py`. `minimae bench` measures the speed and the memory that
-# this chapter computes. The code that counts with fake tensors belongs to the book, not to the package:
-# `minimae_book/bench/roofline.py`.
+# The recipes are in `minimae/recipes/imagenet.py`, and the counts of operations are in `minimae/model/sizes.py`. The package's version of
+# your `split_step` is `for_processes` in `minimae/recipes/entries.py`. In the folder `minimae/train`, DDP and FSDP2 are in
+# `distributed.py`, autocast is in `precision.py`, the recording of CUDA graphs is in `cuda_graph.py`, and the training step is in
+# `step.py`. The code that counts with fake tensors belongs to the book, not to the package: `minimae_book/bench/roofline.py`.
 #
-# One line of `fit` applies DDP or FSDP2, by calling this function:
+# One line of `fit` applies DDP or FSDP2:
 
 # %%
 book.excerpt(distributed.wrap_distributed, "if world()", "return DistributedDataParallel")
@@ -847,9 +813,8 @@ assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, la
 # ## Break-it lab: a loop for two GPUs
 #
 # A colleague has written a loop with `DistributedSampler`, PyTorch's own class for sharing images among processes. The sampler shuffles the
-# images, and gives each process its part. Training
-# runs without an error, and the loss falls. Here are the batches of process 0 for 24 images, first in the colleague's loop and
-# below in the package:
+# images, and gives each process its part. Training runs without an error, and the loss falls. Here are the batches of process 0 for 24
+# images, first in the colleague's loop and below in the package:
 
 # %%
 sampler = DistributedSampler(range(24), num_replicas=2, rank=0, shuffle=True, seed=0)
@@ -874,9 +839,9 @@ orders({"the colleague's": theirs, "ours": ours}, batch=4)
 # <details><summary>Diagnosis</summary>
 #
 # All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number with
-# `sampler.set_epoch(epoch)`. The colleague forgot this call. So process 0 never gets the images of process 1, and the n-th batch has the same
-# images in every epoch. There is no error, because the sampler uses epoch 0 if no number is set. The loss still falls, because each image is
-# still used once in an epoch. To find this bug, print the first indices of two epochs.
+# `sampler.set_epoch(epoch)`. The colleague forgot this call. So process 0 never gets the images of process 1, and the n-th batch has the
+# same images in every epoch. There is no error, because the sampler uses epoch 0 if no number is set. The loss still falls, because each
+# image is still used once in an epoch. To find this bug, print the first indices of two epochs.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -887,7 +852,7 @@ sampler.set_epoch(1)
 assert list(sampler) != theirs[0] == theirs[3]
 
 # %% [markdown]
-# There are other faults of this kind, and none of them raises an error:
+# Other faults of this kind raise no error either:
 #
 # | the fault | what you see |
 # |---|---|
@@ -899,12 +864,11 @@ assert list(sampler) != theirs[0] == theirs[3]
 #
 # ## Summary
 #
-# An optimizer step has processes × batch × accumulation images. If you keep this product constant, the result stays the same up to rounding.
-# A step costs almost as
-# much as three forward passes. The number of operations of a step, divided by the peak of the GPU, is a lower bound on the time of the step. The
-# roofline gives a tighter bound, because it also includes the time of the memory-bound operations. Our measured runs reach 61 % of the
-# roofline. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of the memory, and
-# sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
+# An optimizer step has processes × batch × accumulation images. If you keep this product constant, the result stays the same up to
+# rounding. A step costs almost as much as three forward passes. The operations of a step, divided by the peak of the GPU, give a lower
+# bound on the time of the step. The roofline gives a tighter bound, because it includes the memory-bound operations. Our measured runs
+# reach 61 % of the roofline. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of
+# the memory, and sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
 #
 # ## Five questions
 #

@@ -13,8 +13,9 @@
 # %% [markdown]
 # # 14 · From here to Segment Anything, and what came after
 #
-# **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder was pre-trained as a masked autoencoder, as
-# in Segment Anything, and you train the decoder in under a minute. Then you see what became of masked autoencoders after the paper.
+# **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder was pre-trained as a masked
+# autoencoder, as in Segment Anything, and you train the decoder in under a minute. Then you see what became of masked autoencoders after
+# the paper.
 #
 # Minutes: 35. Needs: chapters 03, 05 and 08.
 #
@@ -71,19 +72,16 @@ from minimae.tasks.promptable import NEGATIVE, POSITIVE, FourierPositions, Masks
 from minimae.tasks.prompted import evaluate_prompts, rounds
 
 # %% [markdown]
-# In April 2023 Meta AI published *Segment Anything* (SAM). You click on something in a photograph, and the model returns the outline of this
-# object. SAM has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each picture. A
-# light
-# decoder, with 4 million parameters, runs once for each click.
+# In April 2023 Meta AI published *Segment Anything* (SAM). You click on something in a photograph, and the model returns the outline of
+# this object. SAM has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each
+# picture. A light decoder, with 4 million parameters, runs once for each click.
 #
-# You have everything that is needed for a small copy of SAM. The encoder of the copy is that of `photos-tiny`, the masked autoencoder of chapter
-# 00. This encoder was trained on photographs and has never seen a drawn scene. You will freeze the encoder, encode
-# every picture once, and train only the decoder.
+# Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs and has never seen a drawn scene.
+# You freeze this encoder, encode every picture once, and train only the decoder.
 #
 # ## Pictures and clicks
 #
-# The pictures are the drawn scenes of the data set `shapes`. Every object in a scene has
-# an exact mask, so the score of a segmenter can be computed exactly too.
+# The pictures are the drawn scenes of the data set `shapes`. Every object in a scene has an exact mask.
 
 # %%
 SIDE, WIDTH, HEADS = 48, 64, 4
@@ -100,9 +98,9 @@ for name, objects in (("to learn from", learn), ("to measure on", unseen)):
 print("the encoder turns", (3, SIDE, SIDE), "into", tuple(encoder(normalise(learn.pixels[:1], statistics)).shape))
 
 # %% [markdown]
-# A *prompt* is a list of points. Each point has a kind: positive (inside the object), negative (outside it), or one of two corners of a box. A
-# function simulates the clicks of a user. In the figures and in the test, the user's first click is in the middle of the object, at the pixel
-# farthest from the outline.
+# A *prompt* is a list of points. Each point has a kind: positive (inside the object), negative (outside it), or one of two corners of a
+# box. A function simulates the clicks of a user. In the figures and in the test, the user's first click is in the middle of the object, at
+# the pixel farthest from the outline.
 
 
 # %%
@@ -125,13 +123,13 @@ shown = [2, 3, 43, 51]
 plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i])))) for i in shown]])
 
 # %% [markdown]
-# *Figure 14.1: four objects from test scenes. The green plus is the first click, and the dashed line is the outline to find. The first two
-# objects are in the same picture.*
+# *Figure 14.1: four objects from test scenes. The green plus is the first click, and the dashed line is the outline to find.*
 #
 # ## A position for every point
 #
-# In chapter 03 each patch of a grid has a position vector, made of sines and cosines of its row and its column. A click can land anywhere, not
-# only at the centre of a patch. So the position vector of a click must be a function of two real numbers. SAM uses *random Fourier positions*:
+# In chapter 03 each patch of a grid has a position vector, made of sines and cosines of its row and its column. A click can land anywhere,
+# not only at the centre of a patch. So the position vector of a click must be a function of two real numbers. SAM uses *random Fourier
+# positions*:
 #
 # 1. Draw `d/2` random frequencies, where `d` is the width of the tokens. Each frequency is a pair of numbers, one for x and one for y. The
 #    frequencies are drawn once and then kept.
@@ -139,8 +137,8 @@ plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i]
 # 3. Compute the dot product of the mapped point with each frequency, and multiply each product by 2π. The results are `d/2` angles.
 # 4. The position vector is the list of the sines of all angles, followed by the list of their cosines.
 #
-# **1 ★ Position of a point.** Write steps 2 to 4. `points` has the shape `… 2`, with values from 0 to 1, and `frequencies` has the shape
-# `2 d/2`. Hint: one matrix product gives all angles.
+# **1 ★ Position of a point.** Write steps 2 to 4. `points` has the shape `… 2`, with values from 0 to 1, and `frequencies` has the shape `2
+# d/2`. Hint: one matrix product gives all angles.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -177,9 +175,7 @@ def fourier(points, frequencies):
 fourier = book.use(check.ch14_fourier, my_fourier, fourier)
 
 # %% [markdown]
-# What is such a position vector good for? Compare the position vector of one click with that of every pixel, using a dot product.
-# More frequencies give
-# a sharper peak at the click.
+# Compare the position vector of one click with that of every pixel, using a dot product.
 
 
 # %%
@@ -207,8 +203,8 @@ plots.picture_table(
 # *Figure 14.2: similarity of one click (the cross) to every pixel, for positions of 8, 64 and 512 numbers.*
 #
 # With 8 numbers the click is also similar to distant pixels. With 64 numbers, as in the decoder below, only pixels near the click are very
-# similar to it. The decoder adds the position vectors to tokens and patches before it computes queries and keys. So the token of a click can
-# easily learn to attend to the patches around the click.
+# similar to it. The decoder adds the position vectors to tokens and patches before it computes queries and keys. So the token of a click
+# can easily learn to attend to the patches around the click.
 #
 # ## The two-way step
 #
@@ -216,9 +212,8 @@ plots.picture_table(
 #
 # `[quality | mask 1 | mask 2 | mask 3 | point 1 | point 2 | …]`
 #
-# The first four tokens are learned and are the same for every picture. Each point has a learned vector for its kind, and a position vector like
-# those that you just computed. Patches and tokens exchange information by *cross-attention*: queries come from one set, and keys and values come
-# from the other set.
+# The first four tokens are learned. Each point has a learned vector for its kind, and a position vector. Patches and tokens exchange
+# information by *cross-attention*: queries come from one set, and keys and values come from the other set.
 
 # %% tags=["package:minimae.tasks.promptable"]
 class CrossAttention(nn.Module):
@@ -242,8 +237,8 @@ class CrossAttention(nn.Module):
 
 
 # %% [markdown]
-# Two details matter. Positions are added again in every layer, so that a token keeps its position while other values are added to it. Also,
-# the prompts in a batch can have different lengths, so shorter prompts are padded: `seen` is False for the padding.
+# Positions are added again in every layer, so that a token keeps its position. Shorter prompts in a batch are padded: `seen` is False for
+# the padding.
 #
 # A *two-way step* has four parts. The result of each part is **added** to the tokens or patches that this part updates:
 #
@@ -252,10 +247,10 @@ class CrossAttention(nn.Module):
 # 3. `mlp`: every token goes through a norm and a small MLP by itself.
 # 4. `write`: the patches attend to the updated tokens (only to those that are `seen`).
 #
-# The last part makes the step two-way. Without this part, the patches would be the same for every prompt.
+# Without the last part, the patches would be the same for every prompt.
 #
-# **2 ★★★ The two-way step.** Write `forward`. The arguments whose names end in `_at` are position vectors. Return the updated tokens and the
-# updated patches.
+# **2 ★★★ The two-way step.** Write `forward`. The arguments whose names end in `_at` are position vectors. Return the updated tokens and
+# the updated patches.
 #
 # <details><summary>First hint</summary>
 #
@@ -306,7 +301,7 @@ Step = book.use(check.ch14_two_way, MyTwoWayStep, TwoWay)
 
 
 # %% [markdown]
-# The next cell assembles the segmenter: the package's `Promptable`, with your step and your positions if your solutions are right.
+# The segmenter is the package's `Promptable`, with your step and your positions if your solutions are right.
 
 
 # %%
@@ -326,9 +321,9 @@ model = assemble()
 # %% [markdown]
 # ## From a token to a mask
 #
-# After two two-way steps, the mask tokens depend on the picture, and the patches depend on the prompt. Now the map of patches is scaled up by a
-# factor of 4, and a small MLP turns each mask token into a vector of weights. The *logit* of a pixel is the dot product of the features of the
-# pixel with this vector. A pixel belongs to the mask if its logit is positive. The next cell runs the whole computation and prints the shapes.
+# After two two-way steps, the mask tokens depend on the picture, and the patches depend on the prompt. Now the map of patches is scaled up
+# by a factor of 4, and a small MLP turns each mask token into a vector of weights. The *logit* of a pixel is the dot product of the
+# features of the pixel with this vector. A pixel belongs to the mask if its logit is positive.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -352,7 +347,7 @@ with torch.no_grad():
 assert torch.allclose(out.logits, logits, atol=1e-5) and torch.allclose(out.quality, quality, atol=1e-6)
 
 # %% [markdown]
-# The encoder runs once for each picture, and the decoder runs once for each click. How much more than the decoder does the encoder cost?
+# How much more than the decoder does the encoder cost?
 
 # %%
 book.predict("clicks-per-picture", 5,
@@ -377,12 +372,11 @@ for name, count in cost.items():
 book.reveal("clicks-per-picture", round(cost["encoder"] / cost["decoder"]), unit="prompts")
 
 # %% [markdown]
-# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. On
-# a CPU, the counter leaves out the products inside attention.*
+# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. On a CPU, the counter leaves out the products
+# inside attention.*
 #
-# Because the decoder costs so little, SAM can answer in a web browser: a server encodes the picture, and the decoder runs on the user's machine
-# at each click. Training is also fast in this chapter because the encoder is frozen.
-# Each of the 300 pictures is encoded once, and the decoder learns all 1,045 objects from these features.
+# Because the decoder costs so little, SAM can answer each click in a web browser. Training is fast too: each of the 300 pictures is encoded
+# once, and the decoder learns all 1,045 objects from these features.
 
 # %%
 started = time.perf_counter()
@@ -392,12 +386,10 @@ print(f"encoded {len(learned_from)} pictures in {time.perf_counter() - started:.
 # %% [markdown]
 # ## Three masks for one click
 #
-# A click on a shirt may mean the shirt, a pocket of the shirt, or the person who wears it. If half of the examples say "shirt" and the other
-# half say "person", the best single answer is a blur of shirt and person.
-# So SAM returns three masks and predicts the *quality* of each: its *intersection over union* (IoU)
-# with the object. IoU is the number of pixels that are in both the predicted and the true mask, divided by the number of pixels that are in at
-# least one of these two masks. The user
-# sees the mask with the highest expected quality.
+# A click on a shirt may mean the shirt, a pocket of the shirt, or the person who wears it. If half of the examples say "shirt" and the
+# other half say "person", the best single answer is a blur of shirt and person. So SAM returns three masks and predicts the *quality* of
+# each: its *intersection over union* (IoU) with the object. IoU is the number of pixels in both the predicted and the true mask, divided by
+# the number in at least one of the two. The user sees the mask with the highest expected quality.
 #
 # **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. For each image, return the mask with the highest quality: bool `b h w`,
 # True where the logit is above 0. Hint: `logits[torch.arange(len(logits)), best]`.
@@ -433,9 +425,9 @@ def pick(logits, quality):
 pick = book.use(check.ch14_pick, my_pick, pick)
 
 # %% [markdown]
-# What remains is the loss. For one mask, the loss is 20 times the *focal loss* plus the *Dice loss*, as in SAM. The focal loss is a cross-entropy
-# over the pixels, in which pixels that are already right count little. The Dice loss compares areas: it is 0 when the mask covers the
-# object exactly, and close to 1 when the mask and the object do not overlap, even if the object is small.
+# For one mask, the loss is 20 times the *focal loss* plus the *Dice loss*, as in SAM. The focal loss is a cross-entropy over the pixels, in
+# which pixels that are already right count little. The Dice loss compares areas: it is 0 when the mask covers the object exactly, and close
+# to 1 when the mask and the object do not overlap, even if the object is small.
 
 
 # %% tags=["package:minimae.tasks.prompt"]
@@ -458,12 +450,12 @@ def overlap(inside: Tensor, masks: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# For each image, only the *best* of the three masks is trained: the one with the smallest loss. The other two masks get no gradient from the
-# mask loss. So the three masks can become different answers. The quality is trained for all three masks, because the quality decides which mask
+# For each image, only the *best* of the three masks is trained: the one with the smallest loss. The other two masks get no gradient from
+# the mask loss, so the three masks can become different answers. The quality is trained for all three masks, because it decides which mask
 # the user sees.
 #
-# **4 ★★ The loss of a prompt.** `out.logits` is `b 3 h w`, `out.quality` is `b 3`, and `masks` holds the true masks, bool `b h w`. Return one
-# number: the mean over the images of (the smallest of the three `mask_losses`) plus (the mean over the three masks of the squared error
+# **4 ★★ The loss of a prompt.** `out.logits` is `b 3 h w`, `out.quality` is `b 3`, and `masks` holds the true masks, bool `b h w`. Return
+# one number: the mean over the images of (the smallest of the three `mask_losses`) plus (the mean over the three masks of the squared error
 # between `out.quality` and the IoU). Hint: the predicted masks are `out.logits > 0`.
 
 
@@ -496,10 +488,9 @@ prompt_loss = book.use(check.ch14_prompt_loss, my_prompt_loss, prompt.prompt_los
 # %% [markdown]
 # ## Train it
 #
-# As in SAM, a training step has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. The model
-# returns its masks. Our simulated user compares the picked mask with the object and clicks in the middle of the largest mistake: this click is
-# positive where the object was missed, and negative where the mask is too large. In the next round, the prompt contains the first prompt and all
-# clicks so far.
+# As in SAM, a training step has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. Our simulated
+# user compares the picked mask with the object and clicks in the middle of the largest mistake: this click is positive where the object was
+# missed, and negative where the mask is too large. In the next round, the prompt contains the first prompt and all clicks so far.
 
 # %%
 CLICKS, BATCH, EPOCHS = 3, 16, 6
@@ -516,7 +507,7 @@ def rounds_loss(model, features, masks, u, loss_of):
 
 
 # %% [markdown]
-# In an epoch, the decoder is trained on every object once. The learning rate rises for the first tenth of the steps and then falls to zero.
+# The learning rate rises for the first tenth of the steps and then falls to zero.
 
 
 # %%
@@ -548,8 +539,8 @@ for epoch, loss in enumerate(train(model, prompt_loss, EPOCHS), start=1):
 # %% [markdown]
 # ## A table of clicks
 #
-# Now the simulated user clicks on 210 objects that were not used in training. The score is the mean IoU of the picked mask. The table also
-# contains the mean IoU of the best of the three masks. This mask can be picked only if the true mask is known.
+# Now the simulated user clicks on 210 test objects. The score is the mean IoU of the picked mask. The table also gives the mean IoU of the
+# best of the three masks, which can be picked only if the true mask is known.
 
 # %%
 book.predict("third-click", 10,
@@ -590,14 +581,13 @@ def table_of_clicks(model, objects, chosen):
 plots.clicks.prompted(table_of_clicks(model, unseen, shown), ["1 click", "2 clicks", "3 clicks", "box"])
 
 # %% [markdown]
-# *Figure 14.5: four test objects. Green marks are positive clicks, and orange marks are negative clicks. The picked mask is lit and has a blue edge,
-# and the dashed line is the truth. The text below each picture gives the IoU and the quality that the model expected.*
+# *Figure 14.5: four test objects. Green marks are positive clicks, and orange marks are negative clicks. The picked mask is lit and has a
+# blue edge, and the dashed line is the truth.*
 #
-# Look at the ring in the first row. After one click the mask has only the part near the click. A second click on the other side completes
-# the ring. A further click does not always help: in some rows the IoU falls. On average a box scores lower than a click here. Only a quarter of
-# the first prompts in training were boxes, which may be the reason.
+# A second click completes the ring in the first row. But a further click does not always help: in some rows the IoU falls. On average a box
+# scores lower than a click here, perhaps because only a quarter of the first prompts in training were boxes.
 #
-# What do the three masks of one click look like? And how often is each of the three masks the best?
+# What do the three masks of one click look like?
 
 # %% mystnb={"image": {"alt": "Three objects with their first click and three maps of probability each. The first mask is broad: it covers the whole object faintly and spills onto its neighbours. The second is narrow and bright around the click. The third is a pattern of noise over the whole picture."}}
 def three_masks(model, objects, i):
@@ -616,13 +606,13 @@ def three_masks(model, objects, i):
 plots.clicks.prompted([three_masks(model, unseen, i) for i in shown[:3]], ["click", "first mask", "second mask", "third mask"])
 
 # %% [markdown]
-# *Figure 14.6: three masks for one click as probabilities (dark is 0, bright is 1), sorted by the quality that the model expects. The dashed
-# line is the truth.*
+# *Figure 14.6: three masks for one click as probabilities (dark is 0, bright is 1), sorted by the quality that the model expects. The
+# dashed line is the truth.*
 #
 # Two of the masks have become two different answers. One covers everything that may belong to the object, and the other stays near the
-# click. No term of the loss requires this difference. The difference comes from training only the best mask. The third mask shows the
-# disadvantage of this training. A mask that is never the best gets no gradient from the mask loss, so it does not learn to follow the object.
-# But its expected quality is low, 3 %, so this mask is not shown to the user.
+# click. This difference comes from training only the best mask. The third mask shows the disadvantage: a mask that is never the best gets
+# no gradient from the mask loss, so it does not learn to follow the object. But its expected quality is low, 3 %, so this mask is not shown
+# to the user.
 
 # %%
 with torch.no_grad():
@@ -633,15 +623,13 @@ best = overlap(out.logits > 0, unseen.masks(everything)).argmax(1).bincount(minl
 print("after the first click, each mask is the best of the three for so many objects:", best.tolist())
 
 # %% [markdown]
-# The number of masks that are ever the best varies from run to run. With other settings, we have seen runs in which one mask was always the best.
+# In some runs with other settings, one mask was always the best.
 #
 # ## Did pre-training matter?
 #
-# SAM's encoder began as a masked autoencoder. Would other initial weights have worked as well? This question was asked on SAM's issue
-# tracker (number 193) but was not answered. The experiment `prompt` of `minimae reproduce` examines the question at a small scale. It trains the
-# same decoder on two encoders:
-# one that was pre-trained with MAE on `shapes`, and one with random initial weights. Each encoder is frozen in one experiment
-# and trained with the decoder in another, with three seeds. The next cell prints the recorded results.
+# Would other initial weights of SAM's encoder have worked as well? The experiment `prompt` of `minimae reproduce` examines this question at
+# a small scale. It trains the same decoder on two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial
+# weights. Each encoder is frozen in one experiment and trained with the decoder in another, with three seeds.
 
 # %% tags=["nbval-check-output"]
 outcome = recorded("prompt")
@@ -652,20 +640,17 @@ for found in outcome.findings:
     print(found)
 
 # %% [markdown]
-# On drawn scenes, after one click and after three clicks, the means are 6 to 11 points higher when the encoder is trained with the decoder than
-# when it is frozen. Whether MAE helps is undecided in all four comparisons. On photographs of pedestrians, with the encoder trained too, MAE is
-# ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1;
-# [three seeds](../docs/dense.md#prompts)). This difference is one of six comparisons, and with Holm's correction for six comparisons it is
-# undecided as well.
+# On drawn scenes, after one click and after three clicks, the means are 6 to 11 points higher when the encoder is trained with the decoder
+# than when it is frozen. Whether MAE helps is undecided in all four comparisons. On photographs of pedestrians, with the encoder trained
+# too, MAE is ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1; [three
+# seeds](../docs/dense.md#prompts)). With Holm's correction for six comparisons, this difference is undecided as well.
 #
-# Each difference is given with its 95 % interval and is tested as in chapter 11. *Undecided* is a result too. Whatever their results, such tests
-# have limits:
+# The differences are tested as in chapter 11. Such tests have limits:
 #
 # - Our tests use small networks and few pictures. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
-# - With 1.1 billion masks, SAM's encoder was trained for so long that its initial weights may no longer have mattered. Pre-training can save
-#   labels, but SAM had plenty of labels.
-# - Your own run above used one encoder and one seed. Your run shows that a segmenter *can* be trained on a frozen masked autoencoder. It does
-#   not show that this encoder is better than another encoder.
+# - With 1.1 billion masks, SAM's encoder was trained for so long that its initial weights may no longer have mattered.
+# - Your own run above, with one seed, shows that a segmenter *can* be trained on a frozen masked autoencoder. It does not show that this
+#   encoder is better than another encoder.
 #
 # ### Where this lives
 
@@ -677,19 +662,17 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 
 # %% [markdown]
 # The network is in `minimae.tasks.promptable`, the loss and the training in `minimae.tasks.prompt`, and the simulated user in
-# `minimae.tasks.clicks`. The command `minimae prompt` reads `shapes`, a folder with pictures and masks, or COCO's JSON files.
+# `minimae.tasks.clicks`.
 #
-# > **Paper.** This chapter follows another paper, *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A. In Section 6 of
-# > the MAE paper, its authors suggest that self-supervised learning in vision may develop as self-supervised learning in language processing
-# > did. A model that takes prompts can be seen as a step in that direction.
-# > **Our deviations**: the encoder is frozen. The decoder is 64 wide and not 256. Its norms come before each layer and not after it. Attention
-# > keeps the full width in all places, while SAM halves the width in some. A prompt has points and boxes, but not the mask of the previous round.
-# > There is no fourth mask for prompts that are not ambiguous. Training has three rounds of clicks and not eleven.
+# > **Paper.** This chapter follows *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A.
+# > **Our deviations**: the encoder is frozen. The decoder is 64 wide, not 256. Its norms come before each layer, not after it. Attention keeps the
+# > full width, which SAM halves in some places. A prompt does not contain the mask of the previous round. There is no fourth mask for unambiguous
+# > prompts. Training has three rounds of clicks, not eleven.
 #
 # ## Break-it lab: three masks that agree
 #
-# A colleague looks at the loss and finds it wasteful: two of three masks get no gradient. The colleague says: "Train them all, then they all get
-# better." So the colleague changes one word of the loss and trains a copy of your model for one more epoch.
+# A colleague finds the loss wasteful, because two of three masks get no gradient. So the colleague changes one word of the loss and trains
+# a copy of your model for one more epoch.
 
 
 # %%
@@ -742,17 +725,16 @@ plots.picture_table(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The three masks in the second row are almost the same blur. The colleague
-# wrote `mean(1)`, where `amin(1)` belongs. With the mean, all three masks have the same target for
-# the same prompt, and nothing rewards a mask for being different. So all of them move towards the one answer that is least wrong on
-# average: here a half-lit ring. The mask that is noise in your model has learned something, as the colleague hoped. But the three masks no
-# longer offer a choice, so there is no reason to have three of them. To notice this fault, watch the number that is printed above: the IoU
-# between the masks of one click.
+# The three masks in the second row are almost the same blur. The colleague wrote `mean(1)`, where `amin(1)` belongs. With the mean, all
+# three masks have the same target for the same prompt, and nothing rewards a mask for being different. So all of them move towards the one
+# answer that is least wrong on average: here a half-lit ring. The mask that is noise in your model has learned something, as the colleague
+# hoped. But the three masks no longer offer a choice, so there is no reason to have three of them. To notice this fault, watch the number
+# that is printed above: the IoU between the masks of one click.
 # </details>
 #
 # ## What came after
 #
-# The MAE paper appeared in November 2021. The table lists works that followed, each with its main idea and one of its results.
+# These works followed the MAE paper of November 2021:
 #
 # | work | idea | number |
 # |---|---|---|
@@ -766,19 +748,17 @@ plots.picture_table(
 # | [Pixio](https://arxiv.org/abs/2512.15715) (2025) | MAE again: a deeper decoder, masks of 4 × 4 patches, eight class tokens, 2 billion images | ADE20K, linear: 50.2 (MAE's ViT-H: 35.2) |
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
-# The numbers are those of the publications. For ADE20K, the number is the mean IoU in percent with a frozen encoder. Be careful when you compare
-# numbers from different rows, because models, data and resolutions differ. [The bibliography](../docs/bibliography.md) lists all of these works.
+# The numbers are those of the publications; for ADE20K, they are the mean IoU in percent with a frozen encoder. Models, data and
+# resolutions differ between the rows. [The bibliography](../docs/bibliography.md) lists all of these works.
 #
-# One thread runs through the table. From the start, the *frozen* features of masked autoencoders were weak compared with their fine-tuned
-# results (chapter 09). Methods that predict features or clusters instead of pixels, such as DINOv2 and CAPI, had better frozen features.
-# Contrastive tuning and weak labels were two ways to improve the frozen features of masked autoencoders. Then Pixio returned to pixels. It made
-# three changes to MAE and used far more data. On two dense tasks, its frozen features are about as good as DINOv3's or better: 50.2
-# against 50.3 on ADE20K, and 90.8 against 76.3 for depth on NYUv2, each with a linear head. The next sections try
-# larger mask units and CrossMAE's smaller number of predictions.
+# The *frozen* features of masked autoencoders were weak compared with their fine-tuned results (chapter 09). Methods that predict features
+# or clusters instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels. It made three changes
+# to MAE and used far more data. With a linear head, its frozen features are about as good as DINOv3's on ADE20K, and better for depth on
+# NYUv2 (90.8 against 76.3).
 #
 # ### Larger mask units
 #
-# Hide 75 % of the patches again, but in units of 2 × 2 or 4 × 4 patches. The ratio is the same, and so is the cost. But on average, a hidden
+# Hide 75 % of the patches again, but in units of 2 × 2 or 4 × 4 patches. The ratio and the cost are the same, but on average, a hidden
 # patch is farther from the nearest visible patch, so copying from a neighbour helps less.
 
 
@@ -814,19 +794,17 @@ filled = [None, *(plots.as_picture(pictures.inpainted[which], autoencoder.statis
 plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 × 4"], rows=["visible", "filled in"])
 
 # %% [markdown]
-# *Figure 14.8: one photograph, 75 % hidden in units of 1 × 1, 2 × 2 and 4 × 4 patches, and the reconstructions by one and the same model. Each hidden
-# patch is shown with the mean and the contrast of the original, because this model predicts normalised pixels.*
+# *Figure 14.8: one photograph, 75 % hidden in units of 1 × 1, 2 × 2 and 4 × 4 patches, and the reconstructions by one and the same model.
+# Each hidden patch is shown with the mean and the contrast of the original, because this model predicts normalised pixels.*
 #
-# On 32 photographs the loss is 0.25 for single patches, 0.31 for units of 2 × 2 patches and 0.43 for units of 4 × 4 patches.
-# Two reasons are likely: the task is harder, and this model was trained with single
-# patches only, so it was not trained to fill in larger units. Whether training with larger units gives better features at this scale is a
-# question for an experiment: `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
+# The loss rises with the size of the units. Two reasons are likely: the task is harder, and this model was trained with single patches
+# only. The command `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
 #
 # ### A quarter of the patches
 #
 # The decoder of chapter 05 predicts every hidden patch. CrossMAE predicts a quarter of all patches, which is a random third of the hidden
-# patches and changes in every epoch. The encoder sees the same patches as before, and the decoder has fewer tokens. How many operations, and how
-# much time, does the smaller number of predictions save?
+# patches and changes in every epoch. The encoder sees the same patches as before, and the decoder has fewer tokens. How many operations,
+# and how much time, does this save?
 
 # %%
 small = minimae.MAE("small")  # ViT-S/16 at 224 pixels
@@ -857,29 +835,24 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 
 # %% [markdown]
 # With ViT-S and its decoder, a training step needs about a fifth fewer operations, and took about a fifth less time on our machine.
-# Our decoder is still that of chapter
-# 05, in which all tokens attend to each other. CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B the authors
-# of CrossMAE report an ImageNet accuracy of 83.7 % after fine-tuning, and the MAE paper reports 83.6 %. So predicting fewer patches did no
-# visible harm in their experiments.
+# CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B, fine-tuned on ImageNet, the authors of CrossMAE
+# report 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did no visible harm.
 #
 # ### More class tokens
 #
-# More class tokens are the simplest of Pixio's three changes.
-# A class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight
-# class tokens. With 49 visible patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. Training with eight class
-# tokens is a good project for you: `minimae pretrain` has the option `--class-tokens`, and `Encoder.embed` adds the class tokens.
+# A class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight class tokens. With 49 visible patches, the
+# encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use the option `--class-tokens` of
+# `minimae pretrain`.
 #
 # ## Summary
 #
 # Our promptable segmenter consists of a frozen encoder and a light decoder. A click becomes a token: a learned vector for its kind, with a
-# position vector made of sines and cosines of random frequencies.
-# In a two-way step the tokens attend to each other and to the patches, and then the patches
-# attend to the tokens. The logits of a mask are dot products of weights, which come from a mask token, with the upscaled patches. There are
-# three masks, because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show. The decoder is
-# trained in under a minute, because the frozen encoder runs only once for each picture.
+# position vector made of sines and cosines of random frequencies. In a two-way step the tokens attend to each other and to the patches, and
+# then the patches attend to the tokens. The logits of a mask are dot products of the upscaled patches with weights from a mask token. Three
+# masks are needed because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show.
 #
-# For some years after the paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for dense tasks,
-# with a deeper decoder, larger mask units, more class tokens and more data.
+# For some years after the paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for dense
+# tasks.
 #
 # ## Five questions
 #
@@ -900,14 +873,13 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # ## Where to go on
 #
-# This is the end of the book. You have built a masked autoencoder from its parts, trained it, measured it, and used it for something new.
-# Here are some good next steps:
+# You have built a masked autoencoder from its parts, trained it, measured it, and used it for something new. Good next steps are:
 #
-# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your data](../docs/your-data.md)
-#   says what to look out for.
+# - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your
+#   data](../docs/your-data.md) says what to look out for.
 # - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train a head for your own task on the encoder.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
-# - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of these recipes this project has run.
-# - **The papers.** Read the papers on Segment Anything and Pixio. By now you know most parts of both models.
+# - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of them this project has run.
+# - **The papers.** Read the papers on Segment Anything and Pixio.
 #
 # Next: whatever you are curious about. Change one thing, write down what you expect, run it with several seeds, and report what you find.
