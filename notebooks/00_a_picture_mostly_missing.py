@@ -14,7 +14,7 @@
 # # 00 · A picture, mostly missing
 #
 # **The promise.** In five minutes, you hide three quarters of a photograph (your own, if you like) and see a small network reconstruct the
-# hidden part. Then you measure how much can be hidden before another network recognises fewer than half of the images.
+# hidden part. Then you measure how much can be hidden before another network recognises fewer than half of a set of test images.
 #
 # Minutes: 15. Needs: Python, and a little PyTorch for exercises 2 and 3. In the later chapters you build the methods that this chapter
 # uses.
@@ -130,20 +130,20 @@ plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(
 # *Figure 0.3: four photographs with more and more patches hidden (photos-tiny, mask seed 2). Fine texture is lost first, then details such
 # as eyes. Large shapes survive longest.*
 #
-# Language models such as BERT hide about 15 % of the words. In images, neighbouring patches look alike: if only 15 % of the patches were
-# hidden, a model could average the visible neighbours of each hidden patch, and would learn little. If 75 % are hidden, most hidden patches
-# have few visible neighbours, and the model has to use more of the image.
+# In the training of language models such as BERT, about 15 % of the words are hidden. In images, neighbouring patches look alike: if only
+# 15 % of the patches were hidden, a model could average the visible neighbours of each hidden patch, and would learn little. If 75 % are
+# hidden, most hidden patches have few visible neighbours, and the model has to use more of the image.
 
 # %% [markdown]
 # ## Your guess, before we measure
 #
-# To measure what a network still recognises, we ask *what* an image shows. We use small grey photographs of clothes (Fashion-MNIST: 28 × 28
-# pixels, 49 patches, ten classes). The network `fashion-nano` was trained on such photographs without labels.
+# To measure how much a network still recognises, we ask it *what* each image shows. For this, we use small grey photographs of clothes
+# (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network `fashion-nano` was trained on such photographs without labels.
 #
-# The first part of the network is its **encoder**. It sees only the visible patches of a test image, and returns a list of numbers, the
-# **features** of the image. We look up the labelled training images with the most similar features. These images vote for their classes,
-# and the class with the most votes is the answer. This method is a **nearest-neighbour** vote (chapter 08). Random guessing is right 10 %
-# of the time.
+# The first part of the network is its **encoder**. It sees only the visible patches of a test image, and turns them into a list of numbers,
+# the **features** of the image. We look up the labelled training images with the most similar features. These images vote for their
+# classes, and the class with the most votes is the answer. This method is a **nearest-neighbour** vote (chapter 08). Random guessing is
+# right 10 % of the time.
 #
 # **What share of the patches must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
@@ -178,7 +178,7 @@ book.reveal("hidden-until-lost", round(lost), unit="% hidden")
 # *Figure 0.4: your guess and the share of hidden patches at which half of the answers are right, interpolated between two measurements (500
 # test images, 1,000 labelled training images, mask seed 5).*
 
-# %% mystnb={"image": {"alt": "Right answers against the share of hidden patches. The curve is nearly flat up to 75 percent hidden, then falls steeply and crosses one half a little above 90 percent."}}
+# %% mystnb={"image": {"alt": "Right answers against the share of hidden patches. The curve is nearly flat up to 75 percent hidden, falls steeply beyond 85, and crosses one half a little above 90 percent."}}
 line = [100 * share for share in shares], right
 plots.curves(
     {"nearest neighbours": line},
@@ -225,9 +225,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 0.6: mean squared error of the hidden patches (the same 500 test images, mask seed 0). Predicting the mean of the dataset
-# everywhere would give about 1. With fashion-nano, the brightness and contrast of hidden patches are copied from the original, which lowers
-# the errors (chapter 06).*
+# *Figure 0.6: mean squared error of the predicted hidden patches (the same 500 test images, mask seed 0). Pixels are scaled to a standard
+# deviation of 1, so predicting the mean of the dataset everywhere would give an error of about 1. With fashion-nano, the brightness and
+# contrast of hidden patches are copied from the original, which lowers the errors (chapter 06).*
 #
 # The error is lowest with half of the patches hidden. With fewer patches hidden, the error is higher, although the model sees more. The
 # likely reason is that in training the model always saw exactly twelve patches (75 % hidden).
@@ -245,14 +245,15 @@ assert min(errors) == errors[2]
 # ## The authors' model on your photograph
 #
 # The next cell is optional. With `LARGE = True`, it downloads the ViT-L of the paper's authors (about 1.3 GB, for non-commercial use only)
-# and reconstructs the upper left square of your photograph at 224 × 224 pixels.
+# and reconstructs the upper left square of your photograph, resized to 224 × 224 pixels.
 
 # %%
 LARGE, figure = False, None
 if LARGE:
     large = weights.load("mae-large-pixels")
-    side = min(photo.shape[-2:])
-    square = fit_to_model(read_picture(path, 3)[..., :side, :side], large)
+    picture = read_picture(path, 3)
+    side = min(picture.shape[-2:])
+    square = fit_to_model(picture[..., :side, :side], large)
     rows = reconstruction_triplets(large, square, make_mask(torch.tensor([0]), (14, 14), ratio=0.75))
     figure = plots.reconstructions(rows, ("original", "75 % hidden", "reconstruction"))
 figure
@@ -358,7 +359,7 @@ with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hi
 # %% [markdown]
 # One large hole can be harder to fill than many small ones, because the patches in its middle have no visible neighbours (chapter 02).
 #
-# **3 ★★★ Measure the reconstruction.** Return the mean squared error of the pixels that were *hidden*. The three arguments have the same
+# **3 ★★★ Measure the reconstruction.** Return the mean squared error over the pixels that were *hidden*. The three arguments have the same
 # shape, and `hidden` is True where a pixel was hidden.
 #
 # <details><summary>Hint</summary>

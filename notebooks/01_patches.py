@@ -96,7 +96,7 @@ print("wanted  :", by_hand.tolist()[0])
 #
 # <details><summary>Hint</summary>
 #
-# A row of the grid has `w` patches, so use `divmod(i, w)`. Then convert patches to pixels.
+# A row of the grid has `w` patches, so use `divmod(i, w)`. Then convert both results from patches to pixels.
 # </details>
 
 
@@ -173,14 +173,14 @@ plots.moving_grid(pieces.numpy(), (3, 4))
 # *Figure 1.2: what the string does. `(h p1)` cuts the image into bands, `(w p2)` cuts the bands into patches, and `(h w)` puts the bands
 # one after another. Photograph: Chelsea, from scikit-image (Stéfan van der Walt, CC0).*
 #
-# In the last row of the figure, the colours come band by band: this is the order `(h w)`. With `(w h)`, the patches would come column by
-# column, and the colours would alternate.
+# In the last row of the figure, the colours of the frames come band by band: this is the order `(h w)`. With `(w h)`, the patches would
+# come column by column, and the colours would alternate.
 
 # %% mystnb={"image": {"alt": "The twelve pieces half way between stairs and row: the second and the third band are a little lower than the first."}}
 book.slider(lambda moment: plots.moving_grid(pieces.numpy(), (3, 4), [moment]), moment=(0, 4, 0.25, 3.5))
 
 # %% [markdown]
-# *Figure 1.3: one moment between the pictures of Figure 1.2. Move the slider to see the others.*
+# *Figure 1.3: a moment between the last two pictures of Figure 1.2. Move the slider to see other moments.*
 
 # %% [markdown]
 # ## Inside a patch
@@ -304,7 +304,7 @@ def patchify(images: Tensor, patch: int | Pair) -> Tensor:
 patchify = book.use(check.ch01_patchify, my_patchify, patchify)
 
 # %% [markdown]
-# The way back is the same string with both sides swapped. But twelve patches may be 3 rows of 4, 4 rows of 3, or one row of 12, so the
+# The way back is the same string with its two sides swapped. But twelve patches may be 3 rows of 4, 4 rows of 3, or one row of 12, so the
 # inverse needs the grid as an argument.
 #
 # **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Raise a `ValueError` if the patches do not fill the grid, or if the
@@ -363,7 +363,7 @@ unpatchify = book.use(check.ch01_unpatchify, my_unpatchify, unpatchify)
 
 # %% [markdown]
 # `patchify` and `unpatchify` only move numbers. So `patchify` followed by `unpatchify` must return the *same* image, to the last bit, for
-# any grid, any patch and any number of channels:
+# any grid, any patch size and any number of channels:
 
 # %% tags=["nbval-check-output"]
 for patch, grid, c in ((32, (3, 4), 3), ((8, 16), (5, 2), 3), ((1, 3), (4, 4), 13), (2, (1, 6), 1)):
@@ -374,14 +374,14 @@ for patch, grid, c in ((32, (3, 4), 3), ((8, 16), (5, 2), 3), ((1, 3), (4, 4), 1
     print(f"image {tuple(image.shape)} -> patches {tuple(row.shape)} -> the same image")
 
 # %% [markdown]
-# The photograph has 3 × 4 patches. With a grid of 4 × 3 there is no error, because the number of patches is right. What do you expect to
-# see?
+# The photograph of Figure 1.2 has 3 × 4 patches. With a grid of 4 × 3, `unpatchify` raises no error, because the number of patches is
+# right. What do you expect to see?
 
 # %%
 row = patchify(photo, 32)
 views = [unpatchify(row, 32, grid)[0].permute(1, 2, 0).numpy() for grid in ((3, 4), (4, 3), (2, 6))]
 
-# %% mystnb={"image": {"alt": "The cat put together from its twelve patches in three ways. As 3 by 4 it is whole. As 4 by 3 and as 2 by 6 each patch is intact, but neighbours do not fit."}}
+# %% mystnb={"image": {"alt": "The cat put together from its twelve patches in three ways. As 3 by 4 it is whole. As 4 by 3 and as 2 by 6 each patch is intact, but many neighbours do not fit."}}
 plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 
 # %% [markdown]
@@ -457,7 +457,7 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 #
 # There is a second reason against small patches: a hidden patch should be hard to guess. If patches are tiny, the visible neighbours of a
 # hidden patch give the answer away, and the model may learn little more than to interpolate. What counts as tiny depends on the image:
-# `photos-tiny` of chapter 00 reads images of 64 × 64 pixels in patches of 4 × 4.
+# `photos-tiny` of chapter 00 was trained on images of 64 × 64 pixels in patches of 4 × 4.
 
 # %% [markdown]
 # ## From a patch to a token
@@ -466,10 +466,10 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 # `d`. Each of the `d` numbers is the dot product of the patch with a learned pattern, plus a learned bias. This layer, the **patch
 # embedding**, is the same for every patch.
 #
-# Many models write this layer as a convolution with kernel 16 and stride 16. A convolution computes the dot product of its kernel with a
-# window of the image, then moves the window by the stride. If the stride equals the kernel size, the windows are exactly our patches. So
-# the linear layer and the convolution give the same result if their weights are in the right order: `d (p1 p2 c)` for the linear layer, `d
-# c p1 p2` for the convolution.
+# Many implementations write this layer as a convolution with kernel size 16 and stride 16. A convolution computes the dot product of its
+# kernel with a window of the image, then moves the window by the stride. If the stride equals the kernel size, the windows are exactly our
+# patches. So the linear layer and the convolution give the same result if their weights are in the right order: `d (p1 p2 c)` for the
+# linear layer, `d c p1 p2` for the convolution.
 
 # %%
 torch.manual_seed(0)
@@ -503,15 +503,15 @@ names, stretched = ("right − left", "bottom − top", "brightness"), lambda x:
 patterns = [0.5 + 0.4 * 768 * x for x in drawn]
 cells = [[square[0].permute(1, 2, 0) if i == 0 else None, patterns[i], stretched(first[i]), stretched(second[i])] for i in range(3)]
 
-# %% mystnb={"image": {"alt": "Three rows, one for each pattern. Beside the photograph and the pattern are two maps of 14 by 14 numbers, one by the linear layer and one by the convolution. In each row both maps are the same: vertical edges, horizontal edges, and a coarse picture of the cat."}}
+# %% mystnb={"image": {"alt": "Three rows, one for each pattern. Beside the pattern are two maps of 14 by 14 numbers, one by the linear layer and one by the convolution; the first row also shows the photograph. In each row both maps are the same: vertical edges, horizontal edges, and a coarse picture of the cat."}}
 plots.picture_table(cells, columns=("photograph", "pattern", "linear layer", "convolution"), rows=names, width=7.0)
 
 # %% [markdown]
-# *Figure 1.9: three simple patterns and their dot products with the 196 patches, by a linear layer on patches and by a convolution with
-# stride 16. Bright means large; each map has its own scale.*
+# *Figure 1.9: three simple patterns and their dot products with the 196 patches, computed by a linear layer on patches and by a convolution
+# with stride 16. Bright means large; each map has its own scale.*
 #
 # Why does this book use a linear layer? Our masked autoencoder drops three quarters of the patches *before* its first layer. A linear layer
-# can process only the patches that are left, but an ordinary convolution processes the whole image.
+# can be applied to the remaining patches alone, but an ordinary convolution processes the whole image.
 #
 # A patch has 768 numbers, and the tokens of ViT-B are 768 wide. This is a coincidence: the tokens of ViT-L are 1,024 wide.
 
@@ -521,8 +521,8 @@ for name in ("base", "large", "huge"):
     print(f"{name:5}: {s.grid[0] * s.grid[1]} patches of {s.values} numbers -> tokens {s.width} wide")
 
 # %% [markdown]
-# > **Paper.** Section 3, "Masking": as in ViT, an image is divided into regular patches that do not overlap. ViT-H has patches of 14 pixels.
-# > The authors' code embeds patches with a strided convolution.
+# > **Paper.** Section 3, "Masking": as in ViT, an image is divided into regular patches that do not overlap. ViT-H has patches of 14 × 14
+# > pixels. The authors' code embeds patches with a strided convolution.
 # > **Our deviation.** We apply a linear layer to the visible patches only. For these patches, it gives the same numbers as the convolution
 # > (to 1e-12 in float64: see above and `tests/model/test_patches.py`). Images and patches need not be square.
 
@@ -533,8 +533,8 @@ assert torch.allclose(first, second, atol=1e-6)
 # %% [markdown]
 # ## Break it: three strings that fit
 #
-# Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12, all three strings run and
-# return a tensor of the right shape, 1 × 144 × 432.
+# Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12 × 12, all three strings
+# run and return a tensor of the right shape, 1 × 144 × 432.
 
 # %%
 strings = {
@@ -562,8 +562,8 @@ plots.picture_table([[x[0].permute(1, 2, 0) for x in shown]], columns=("the imag
 #
 # **Which result belongs to which string? And what does each token contain?**
 #
-# Each colleague also wrote an inverse: their own string with both sides swapped. A *round trip* applies the string, then its inverse, and
-# compares the result with the image. **How many of the three strings fail this round trip?**
+# Each colleague also wrote an inverse: their own string with its two sides swapped. A *round trip* applies the string, then its inverse,
+# and compares the result with the image. **How many of the three strings fail this round trip?**
 
 # %%
 book.predict("caught", 3, ask="How many of the three wrong strings does a round trip catch?")
@@ -586,8 +586,8 @@ book.reveal("caught", caught, unit="of three")
 #
 # None of the three strings fails. A round trip shows that nothing is lost. It does not show that a token is a patch.
 #
-# Does a wrong order matter? With each of the three strings, hide the same 108 of 144 tokens, and put the image together again with the
-# inverse of that string.
+# Does a wrong order matter? With each of the three strings, cut the image, hide the same 108 of 144 tokens, and put the image together
+# again with the inverse of that string.
 
 # %%
 hidden = torch.randperm(144, generator=torch.Generator().manual_seed(0))[:108]
@@ -598,7 +598,7 @@ for name in shuffled:
     away = back(gone, strings[name])[0].permute(1, 2, 0) > 0
     holes.append(torch.where(away, torch.tensor(plots.HIDDEN), back(theirs[name], strings[name])[0].permute(1, 2, 0)))
 
-# %% mystnb={"image": {"alt": "Three pictures with three quarters of the tokens hidden. A: single pixels are grey, in a fine pattern all over the picture, and the cat can be seen through it. B: squares are grey, as it should be. C: whole rows of pixels are grey, and between them thin lines of the cat are left."}}
+# %% mystnb={"image": {"alt": "Three pictures with three quarters of the tokens hidden. A: single pixels are grey, in a fine pattern all over the picture, and the cat can be seen through it. B: squares are grey, as they should be. C: whole rows of pixels are grey, and between them thin lines of the cat are left."}}
 plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 
 # %% [markdown]
@@ -606,9 +606,9 @@ plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 #
 # <details><summary>Diagnosis</summary>
 #
-# **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored along its diagonal. The squares
-# themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the right
-# string. The model fails only with weights, targets or patches that were made with the right string.
+# **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored across its diagonal. The
+# squares themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the
+# right string. The string does harm only in combination with weights, targets or patches that were made with the right one.
 #
 # **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band consists of every twelfth
 # row. Each token is a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of the tokens are hidden, hidden pixels
@@ -633,7 +633,7 @@ for name, string in strings.items():
 #
 # **4 ★★★ Which order?** You get a function `cut(images, patch)` whose code you cannot see. It takes images `b c height width` and a pair
 # (p1, p2), and returns a tensor that has the shape of patches. In which order does `cut` list the values of a patch? Return one of the six
-# orders, such as `"p1 p2 c"` or `"c p1 p2"`. Return `"none"` if the rows of the tensor are not patches at all.
+# orders, such as `"p1 p2 c"` or `"c p1 p2"`. Return `"none"` if the rows of the tensor are not patches in reading order.
 #
 # <details><summary>Hint</summary>
 #
@@ -677,8 +677,8 @@ check.ch01_order_of(solution_order_of)
 # To turn an image into a sequence of patches, you only move numbers: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left cut
 # bands and patches. The brackets on the right put the patches in a row and list each patch pixel by pixel. The same string with its sides
 # swapped is the inverse, but it needs the grid. An image of 224 × 224 pixels in patches of 16 × 16 gives 196 tokens of 768 numbers. Half
-# the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution whose stride equals the patch
-# size. A round trip cannot show that the patches are right, so check sixteen numbers by hand.
+# the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution whose kernel size and stride
+# equal the patch size. A round trip cannot show that the patches are right, so check sixteen numbers by hand.
 #
 # ## Five questions
 #
@@ -694,8 +694,8 @@ check.ch01_order_of(solution_order_of)
 # <details><summary>Answer</summary>The sequence of n patches does not contain the number of rows and columns: 12 patches may form a grid of
 # 3 × 4, 4 × 3 or 2 × 6.</details>
 #
-# 4. An image has 448 × 448 pixels and three channels, and is cut into patches of 14. How many tokens are there, and how many numbers does
-#    each have?
+# 4. An image has 448 × 448 pixels and three channels, and is cut into patches of 14 × 14. How many tokens are there, and how many numbers
+#    does each have?
 # <details><summary>Answer</summary>448 / 14 = 32, so there are 32 · 32 = 1,024 tokens. Each token has 14 · 14 · 3 = 588 numbers.</details>
 #
 # 5. You copy a patch embedding from a convolution into a linear layer with `weight.flatten(1)`. The shapes fit. What is wrong?

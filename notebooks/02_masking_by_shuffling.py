@@ -14,7 +14,7 @@
 # # 02 · Masking by shuffling
 #
 # **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a
-# measurement why hiding only a few patches is too easy a task.
+# measurement why the task is too easy if only a few patches are hidden.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -104,8 +104,8 @@ def solution_inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
-# For tensors, use `argsort`, which returns the indices that sort a list. Applied to the noise, it returns the order. Applied to the
-# *order*, 4, 1, 0, 5, 2, 3, it returns restore: the smallest number, 0, is at index 2, the next number, 1, is at index 1, and so on.
+# For a tensor, use `argsort`, which returns the indices that sort it. Applied to the noise, it returns the order. Applied to the *order*,
+# 4, 1, 0, 5, 2, 3, it returns restore: the smallest number, 0, is at index 2, the next number, 1, is at index 1, and so on.
 
 # %%
 noise = torch.tensor([0.35, 0.20, 0.81, 0.94, 0.08, 0.57])
@@ -140,18 +140,18 @@ cat = square("chelsea", left=70)
 pieces = patchify(square("chelsea", left=70, side=96), 24).unflatten(-1, (24, 24, 3))[0]
 dice = torch.rand(16, generator=torch.Generator().manual_seed(12))
 
-# %% mystnb={"image": {"alt": "The same three rows for sixteen pieces of a photograph of a cat. In the second row four pieces are left of the cut in full colour and twelve pale ones right of it. In the third row all pieces are in image order again, the four kept ones in colour."}}
+# %% mystnb={"image": {"alt": "The same three rows for sixteen pieces of a photograph of a cat. In the second row four pieces are left of the cut in full colour and twelve grey-blue squares right of it. In the third row all pieces are in image order again, the four kept ones in colour."}}
 plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 
 # %% [markdown]
-# *Figure 2.2: the cat Chelsea (scikit-image, photographed by Stéfan van der Walt, CC0) in 16 patches, 75 % masked (seed 12). Masked patches
-# are pale. The encoder of chapter 04 gets only the four patches left of the cut.*
+# *Figure 2.2: the cat Chelsea (scikit-image, photographed by Stéfan van der Walt, CC0) in 16 patches, 75 % masked (seed 12). In the second
+# and third rows, masked patches are grey-blue. The encoder of chapter 04 gets only the four patches left of the cut.*
 
 # %% [markdown]
 # ## A mask is two lists
 #
-# For each image of a batch, a mask stores two lists: the kept patches `b k` and the masked patches `b m`, both in the order of the shuffle.
-# Everything else is computed from these two lists.
+# For each image of a batch, a mask stores two lists of indices: those of the `k` kept patches and those of the `m` masked patches, both in
+# the order of the shuffle (as tensors, `b k` and `b m`). Everything else is computed from these two lists.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -309,8 +309,8 @@ assert torch.equal(take(torch.cat([visible, take(tokens, mask.masked)], dim=1), 
 plots.picture_table([list(row) for row in pictures], rows=("all patches", "masked", "kept"))
 
 # %% [markdown]
-# *Figure 2.3: six test photographs of Fashion-MNIST, 75 % of 49 patches masked (seed 0). Each image has its own mask. Bottom row: the
-# content of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
+# *Figure 2.3: six test photographs of Fashion-MNIST, 37 of 49 patches masked (seed 0). Each image has its own mask. Bottom row: the content
+# of the tensor `visible`. The tensor does not record where a patch comes from, so chapter 03 adds positions.*
 
 # %% [markdown]
 # ## How many are kept?
@@ -333,8 +333,8 @@ for n in (10, 100, 200):
 # ### Why do all images keep the same number?
 #
 # There is a simpler way to hide 75 %: toss a biased coin for each patch, and keep the patch with probability 1/4. On average 49 of 196
-# patches are kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers, the tensor must be padded, and
-# computing time is spent on the padding.
+# patches are kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers of patches, the tensor must be
+# padded, and computing time is spent on the padding.
 #
 # **Guess the share of images with exactly 49 kept patches, in %.**
 
@@ -388,7 +388,7 @@ plots.mask_table(
 # *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
 #
 # With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes with the batch size or the number of workers, or
-# when a run is resumed without the state of the generator. If the masks change, an experiment cannot be repeated exactly.
+# when a run is resumed without the state of the generator. If the masks change from run to run, an experiment cannot be repeated exactly.
 #
 # The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
 # function `uniforms` hashes these integers: it turns them into a number that looks random. So, within a run, a mask depends only on the
@@ -401,7 +401,8 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (Figure 6). We implement each of them as a sort, but by different numbers.
+# The paper compares three ways to choose the hidden patches (its Figure 6). We implement all three as a sort of the patches, each by
+# different numbers.
 #
 # **Random** sorts the patches by the noise itself.
 
@@ -432,10 +433,10 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, :n] + (~on_lattice), keep_count(n, ratio))
 
 # %% [markdown]
-# **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: its area, its aspect ratio,
-# its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first, and
-# those that were never covered are removed last. Inside a rectangle the noise decides the order, so the last rectangle is trimmed to the
-# exact count at random.
+# **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: for its area, its aspect
+# ratio, its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first,
+# and those that were never covered are removed last, if at all. Inside a rectangle the noise decides the order, so the last rectangle is
+# trimmed to the exact count at random.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -497,7 +498,7 @@ plots.under_masks(cat[0].permute(1, 2, 0).numpy(), below)
 
 # %% [markdown]
 # *Figure 2.6: the same photograph under the four settings of the paper's Table 1f, for two sample ids (seed 0, epoch 0, patches of 16 × 16
-# pixels). A grid mask leaves a coarse picture of the whole cat, a block mask part of the cat in full detail.*
+# pixels). A grid mask leaves a coarse picture of the whole cat, and a block mask leaves part of the cat in full detail.*
 #
 # Do the samplers keep every patch equally often?
 
@@ -511,8 +512,8 @@ for sampling in SAMPLERS:
 plots.how_often_kept(kept_by)
 
 # %% [markdown]
-# *Figure 2.7: how often each of 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are given
-# above each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
+# *Figure 2.7: how often each of the 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are
+# given above each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
 #
 # Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
 # the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
@@ -524,13 +525,14 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # %% [markdown]
 # ## Why so much?
 #
-# BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant. A hidden patch of fur
-# between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than
+# BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant than text. A hidden patch
+# of fur between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than
 # averaging.
 #
 # How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with
 # weights 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the
-# mean of the visible ones. An error of 0 is perfect, and 100 is the error of the baseline.
+# mean of the image's visible pixels. We give the squared error on the hidden pixels in % of the baseline's: 0 is perfect, and 100 is as bad
+# as the baseline.
 
 # %%
 crops = photos("test", image=56, count=140).pixels.float() / 255
@@ -573,8 +575,7 @@ assert errors["grid"][3] < errors["random"][3] < errors["block"][3] and errors["
 book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="error (100 = baseline)", x=shares_hidden, xlabel="hidden patches (%)")
 
 # %% [markdown]
-# *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from the test parts of seven
-# photographs, mask seed 0).*
+# *Figure 2.8: your sketch, and the measured squared error of averaging under random masks (140 crops from seven photographs, mask seed 0).*
 #
 # With 10 % or 25 % of the patches hidden, averaging removes more than four fifths of the baseline's error. With 75 % hidden, the error of
 # averaging is about twice as large as with 10 %. Beyond 75 %, the curve rises steeply.
@@ -620,17 +621,18 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # with grid masks than with random masks. Block at 75 % is very hard: large regions have no visible patch at all. Random at 75 % lies
 # between the two in difficulty, and both its accuracies are the highest.
 #
-# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because a harder task is not
-# always a worse one to train with. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the linear probe
-# rises from 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats the paper's experiment on a
-# small scale.
+# The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because it measures how hard the
+# task is, not how much a model learns from it. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the
+# linear probe rises from 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats this experiment
+# on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
-# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; at the paper's
-# > sizes truncation gives the same counts. The two lists of a `Mask` are enough, so the whole sequence of tokens is never shuffled. For block masks
-# > the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios between 0.3 and 1 / 0.3.
+# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; the authors' code
+# > truncates it, which gives the same counts at 75 % and the paper's sizes. The two lists of a `Mask` are enough, so the whole sequence of tokens
+# > is never shuffled. For block masks the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios
+# > between 0.3 and 1 / 0.3 (before rounding to whole patches).
 
 # %% [markdown]
 # ## Your own mask
@@ -689,7 +691,7 @@ plots.pixels_to_patches(
 )
 
 # %% [markdown]
-# *Figure 2.11: removed pixels (left) and the patches that are removed for them (right).*
+# *Figure 2.11: removed pixels (left) and the patches that are removed because of them (right).*
 
 # %% [markdown]
 # ## Where this lives
@@ -710,7 +712,7 @@ assert torch.equal(blindfold.binary, minimae.user_mask(eyes[None], (14, 14), pat
 # %% [markdown]
 # ## Break it: the photograph that came back wrong
 #
-# A colleague has written a function that puts tokens back into image order. The function has a test, which passes.
+# A colleague has written a function that is meant to put tokens back into image order. The function has a test, which passes.
 
 
 # %%
@@ -755,8 +757,8 @@ plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back
 # and the wrong function agrees with the right one. Test with a permutation that is not its own inverse, such as 4, 1, 0, 5, 2, 3, or with
 # many random permutations.
 #
-# A few patches can still end up right: those that never moved, and those that were swapped in pairs. In a random shuffle there are two such
-# patches on average, regardless of the number of patches. In Figure 2.12 there is one.
+# A few patches can end up in the right position by chance: those that never moved, and pairs that swapped places. In a random shuffle there
+# are two such patches on average, regardless of the number of patches. In Figure 2.12 there is one.
 # </details>
 #
 # The six patches of Figure 2.1 show the bug too: in the next figure, the lower half repeats the upper half instead of mirroring it.
@@ -765,8 +767,8 @@ plots.picture_table([pictures], columns=("the photograph", "shuffled", "put back
 plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 
 # %% [markdown]
-# *Figure 2.13: the example of Figure 2.1, with the order in place of restore. Orange patches are in the wrong position. Patch 1 never
-# moved, and patches 3 and 5 swapped twice, so these three are in the right position.*
+# *Figure 2.13: the example of Figure 2.1, with the order in place of restore. Patches with an orange frame are in the wrong position. Patch
+# 1 never moved, and patches 3 and 5 swapped places twice, so these three are in the right position.*
 
 # %% [markdown]
 # ## One more exercise
@@ -817,7 +819,7 @@ check.ch02_four_views(solution_four_views)
 # 2. At a mask ratio of 75 %, how many of 18 patches does `keep_count` keep? How many patches would the formula with `int` keep?
 # <details><summary>Answer</summary>`keep_count` keeps 5, because 4.5 is rounded up. The formula with `int` keeps 4.</details>
 #
-# 3. Tossing a coin for each patch hides 75 % on average. Why is that not good enough?
+# 3. Tossing a biased coin for each patch hides 75 % on average. Why is that not good enough?
 # <details><summary>Answer</summary>Images would keep different numbers of patches, but a batch is one tensor with one k.</details>
 #
 # 4. A run is stopped after epoch 30 and resumed. What must be saved so that the resumed run gets the same masks as a run without the stop?
@@ -825,8 +827,8 @@ check.ch02_four_views(solution_four_views)
 # address.</details>
 #
 # 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
-# <details><summary>Answer</summary>With grid masks, averaging the neighbours already does well, so a network probably learns less. In Table 1f of
-# the paper, the linear probe reaches 66.0 with grid masks, and 73.5 with random masks.</details>
+# <details><summary>Answer</summary>With grid masks, averaging the neighbours already does well, so a network probably learns less. In Table 1f of the
+# paper, the linear probe reaches 66.0 % with grid masks, and 73.5 % with random masks.</details>
 #
 # Next: [03 · A vision transformer](03_a_vision_transformer.ipynb). You build the blocks of the network that reads the kept patches, and add
 # a position to each patch.
@@ -836,8 +838,8 @@ check.ch02_four_views(solution_four_views)
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds halves to the even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count` rounds, the
-# inner `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the nearest even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count`
+# rounds, the inner `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -864,9 +866,9 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Two repeated operations are enough. The first operation
-# combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a large odd
-# number, so that low bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
+# A **hash** is a function that turns an address into a number that looks random. Two operations, each repeated, are enough. The first
+# operation combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a
+# large odd number, so that low bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
 
 
 # %% tags=["package:minimae.random"]
@@ -884,8 +886,9 @@ def _finalise(x: Tensor) -> Tensor:
 
 # %% [markdown]
 # The parts of the address are mixed in one after another: first those that a batch shares (seed, purpose, epoch), then the sample id, then
-# the patch. The purpose, called `stream`, keeps masks and crops independent. Mixing after *each* part matters. A generator seeded with
-# `epoch + sample_id`, for example, would give image 5 in epoch 0 the mask of image 4 in epoch 1.
+# the patch. The purpose, called `stream` in the code, keeps the random numbers for masks independent of those for image crops, for example.
+# Mixing after *each* part matters. A generator seeded with `epoch + sample_id`, for example, would give image 5 in epoch 0 the mask of
+# image 4 in epoch 1.
 
 
 # %% tags=["package:minimae.random"]
@@ -915,8 +918,8 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
 # %% [markdown]
 # `uniforms` uses the upper 24 bits, because a float32 holds 24. **Half precision** would hold fewer: between 0.5 and 1, float16 has 1,024
 # different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and the order of patches
-# with equal numbers would not be random. That is why `mask_from_noise` sorts in float32. (The cast cannot restore lost bits, so the noise
-# is also *drawn* in float32.)
+# with equal numbers would not be random. That is why `mask_from_noise` sorts in float32. (`.float()` cannot restore lost bits, so the noise
+# must also be *computed* in float32.)
 #
 # Is every patch kept equally often? The folded cell checks this over 20,000 images of one epoch, and over 20,000 epochs of one image.
 

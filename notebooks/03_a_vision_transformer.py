@@ -22,7 +22,7 @@
 #
 # - compute attention for three tokens on paper;
 # - split the channels into heads with one einops string;
-# - say what happens to the output when the tokens are shuffled, and why masking depends on this property;
+# - say what happens to the output when the tokens are shuffled, and what this means for masking;
 # - read a position similarity map, and say which half of the channels encodes the column;
 # - resize positions for an image of a different size.
 
@@ -114,7 +114,8 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 # *Figure 3.2: the attention weights. Rows are queries and columns are keys.*
 #
 # **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e`, where `t` is the number of tokens (the next
-# section explains heads). Write the three lines of code again for these shapes, without PyTorch's `F.scaled_dot_product_attention`.
+# section explains heads). Write the three lines above (scores, weights, results) again for these shapes, without PyTorch's
+# `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
 #
@@ -145,7 +146,7 @@ check.ch03_attend(solution_attend)
 
 # %% [markdown]
 # PyTorch has these three lines as one function, `F.scaled_dot_product_attention`. It returns the same numbers, up to rounding. Its fast
-# versions never store the `t` × `t` weights, which can need most of the memory.
+# versions never store the `t` × `t` weights, which can otherwise take up most of the memory.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
@@ -153,9 +154,9 @@ assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
 # %% [markdown]
 # ## Heads are a reshape
 #
-# With one set of weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d` channels
-# are split into `heads` equal parts of width `e`, and attention is computed for each part separately. Here is one token of six numbers,
-# split into two heads:
+# With one set of weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d` numbers
+# (*channels*) of the queries, keys and values are split into `heads` equal parts of width `e`, and attention is computed for each part
+# separately. Here is one token of six numbers, split into two heads:
 
 # %% tags=["nbval-check-output"]
 token = rearrange(torch.arange(6), "d -> 1 1 d")
@@ -342,8 +343,8 @@ class MLP(nn.Module):
 
 # %% [markdown]
 # Both halves have a **residual connection**: their output is *added* to their input. So a block does not replace a token but corrects it.
-# Each half first normalises every token to mean 0 and variance 1, and then applies a learned scale and shift (LayerNorm). The norm belongs
-# to the added part (the *branch*), and the sum itself is not normalised. This is called *pre-norm*.
+# Each half starts with a LayerNorm, which normalises every token to mean 0 and variance 1, and applies a learned scale and shift. This norm
+# belongs to the added part (the *branch*), and the sum itself is not normalised. This is called *pre-norm*.
 #
 # Many deep models also use **drop path** (stochastic depth): during training, a branch is skipped for some samples chosen at random. For
 # the other samples the output of the branch is scaled up, so that its expected value stays the same. The paper uses drop path only for
@@ -452,7 +453,7 @@ assert sorted(branch.unique().tolist()) == [0.0, 1.25] and abs(branch.mean() - 1
 #
 # Each output of a layer is a sum of many products, so large weights can make the sums grow from layer to layer. **Xavier** initialisation
 # draws weights uniformly from the range ± √(6 / (inputs + outputs)), which is meant to keep the size of activations and gradients about the
-# same in every layer. The paper uses it too (Appendix A.1).
+# same in every layer. We use it, as the paper does (Appendix A.1).
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -505,9 +506,10 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # %% [markdown]
 # ## A position for every patch
 #
-# We add to each token a vector that depends only on the position of its patch. A single number 0, 1, 2, … would make the vectors of the
-# last patches much larger than those of the first. Instead, use the hands of many clocks: the first turns quickly, the next more slowly,
-# and so on. Each hand is described by a sine and a cosine, both between −1 and 1. All hands together identify the position.
+# We add to each token a vector that depends only on the position of its patch. If this vector were proportional to the index 0, 1, 2, … of
+# the patch, it would be much larger for the last patches than for the first. Instead, use the hands of many clocks: the first hand turns
+# quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and 1. All hands together
+# identify the position.
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -530,19 +532,19 @@ assert torch.allclose(sincos_1d(torch.tensor([0, 2]), 4), by_hand)
 plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 
 # %% [markdown]
-# *Figure 3.6: the vectors of 14 coordinates (rows) in 64 channels. In each half, the hands become slower from left to right. The slowest
-# hardly move: the formula was made for long texts.*
+# *Figure 3.6: the vectors of 14 coordinates (one in each row of the figure) in 64 channels. In each half, the hands become slower from left
+# to right. The slowest hardly move: the formula was made for long texts.*
 #
-# The first half of the channels encodes the **column**, the second half the **row**. The class token (chapter 04) has no place in the
-# image; its position is a row of zeros.
+# A patch has two coordinates, each encoded by `sincos_1d`: the first half of the channels encodes the **column**, and the second half
+# encodes the **row**. The class token (chapter 04) has no place in the image; its position vector is all zeros.
 #
 # **4 ★★ Positions of a grid.** Build the table of positions: a row of zeros, then one row for each patch, in reading order. Use `sincos_1d`
 # twice.
 #
 # <details><summary>Hint</summary>
 #
-# In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches. For the columns, use
-# `repeat(columns, "w d -> (h w) d", h=h)`. For the rows, use the string `"h d -> (h w) d"`.
+# In reading order the column changes fastest: 0, 1, … w−1, 0, 1, … The row stays the same for w patches. If `columns` holds the vectors of
+# the w columns, use `repeat(columns, "w d -> (h w) d", h=h)`. For the vectors of the rows, use the string `"h d -> (h w) d"`.
 # </details>
 
 
@@ -608,7 +610,8 @@ assert torch.allclose(similarity.diagonal(), torch.full((49,), 48.0), atol=1e-4)
 assert torch.allclose(similarity[0, 8], similarity[16, 24], atol=1e-4)  # both: one down, one to the right
 
 # %% [markdown]
-# Take the patch in row 2, column 5. Which patches have a similar position if you use **only the first half of the channels**?
+# Take the patch in row 2, column 5. Draw a map in which patches with a similar position are bright. What do you see if you use **only the
+# first half of the channels**?
 
 # %%
 book.predict("first-half", "a bright row",
@@ -639,13 +642,15 @@ maps = {name: similarity_map(table, (7, 7), (2, 5), part).numpy() for name, part
 plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map has its own scale)", own_scale=True)
 
 # %% [markdown]
-# *Figure 3.8: position similarity of one patch. A bright column and a bright row add up to a soft spot at the patch itself.*
+# *Figure 3.8: similarity of the position of one patch (framed) with all positions. A bright column and a bright row add up to a soft spot
+# at the patch itself.*
 
 # %% mystnb={"image": {"alt": "Forty-nine small maps arranged in seven rows and columns. In each map there is a bright, soft spot at the position of the map itself: top left in the first, bottom right in the last."}}
 plots.every_similarity(similarity.numpy(), (7, 7))
 
 # %% [markdown]
-# *Figure 3.9: the map with both halves for each of the 49 patches, arranged like the patches (one colour scale for all, 35 to 48).*
+# *Figure 3.9: the similarity map with both halves for each of the 49 patches, arranged like the patches (one colour scale for all, 35 to
+# 48).*
 #
 # > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the authors' code
 # > they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The order, column
@@ -655,9 +660,9 @@ plots.every_similarity(similarity.numpy(), (7, 7))
 # ## An image of another size
 #
 # A model was trained on a grid of 7 × 7 patches, and now gets an image of 14 × 14 patches. A new table, `sincos_2d(96, (14, 14))`, would
-# give the patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6, and row 6 was the bottom edge.
-# It is better to stretch the old table over the new image, so that the middle stays the middle: treat the table as an image with `d`
-# channels, and resize it (bicubic interpolation).
+# give a patch in the middle of the image the position of row 7. But the model has only seen rows 0 to 6, and row 6 was the bottom edge. It
+# is better to stretch the old table over the new image, so that the middle stays the middle: treat the table (without the row of the class
+# token) as an image with `d` channels, and resize it (bicubic interpolation).
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -678,8 +683,8 @@ fine = resize_positions(table, (7, 7), (14, 14))
 print(tuple(table.shape), "→", tuple(wide.shape), "and", tuple(fine.shape), "· class row kept:", torch.equal(fine[0], table[0]))
 
 # %% [markdown]
-# To test the resizing, compare a resized position with the *old* table. The patch in row 7, column 7 of the 14 × 14 grid should be most
-# similar to the middle patch of the old grid.
+# To test the resizing, compare a resized position with the *old* table. The position of the patch in row 7, column 7 of the 14 × 14 grid
+# should be most similar to that of the middle patch of the old grid.
 
 # %%
 fresh = sincos_2d(96, (14, 14))
@@ -717,7 +722,7 @@ assert torch.allclose(package_block(x), block(x), atol=1e-6)
 
 # %% [markdown]
 # The names of the parameters are the same too, so your block can load *trained* weights: here those of the fourth block of `fashion-nano`,
-# the model of chapter 00. The package's encoder (chapter 04) computes the tokens that enter this block.
+# a model from chapter 00. The package's encoder (chapter 04) computes the tokens that enter this block.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -747,14 +752,14 @@ plots.attention_maps(rows, ["query", "head 1", "head 2", "head 3"])
 
 # %% [markdown]
 # *Figure 3.11: attention of one patch (framed) in block 4 of `fashion-nano`, on whole test photographs of Fashion-MNIST; each row has its
-# own scale. A patch of one trouser leg attends to the other leg more than to its own, a patch of the heel to the sole. The model was
-# trained without labels. Chapter 08 shows how little such maps prove.*
+# own scale. A patch of one trouser leg attends to the other leg more than to its own, and a patch of the heel attends to the sole. The
+# model was trained without labels. Chapter 08 shows how little such maps prove.*
 
 # %% [markdown]
 # ## Break-it lab: wrong positions
 #
-# A colleague has sped up the first step of the model: "Shuffle first, add positions later, drop the hidden tokens at the end. That saves a
-# step." All shapes are right, and the loss falls. But it stops falling early, and the reconstructions are blotches.
+# A colleague has sped up the patch embedding: "Shuffle first, add positions later, drop the hidden tokens at the end. That saves a step."
+# All shapes are right, and the loss falls. But it stops falling early, and the reconstructions are blotches.
 
 # %%
 project = nn.Linear(16, 96)
@@ -769,7 +774,7 @@ def embed_fast(patches, mask):
 
 # %% [markdown]
 # Which position did each token get? Subtract the projected patch from the token: what remains is the position vector. Find the most similar
-# of the 49 patch rows of the table.
+# of the 49 patch positions in the table.
 
 
 # %%
@@ -800,9 +805,9 @@ plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_f
 # The first twelve positions are the top row and most of the second. The position no longer says where a patch is. It says where the shuffle
 # put the patch, which is random and different for every image. To the model, the image is a bag of patches again.
 #
-# The loss still falls, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its kind.
-# The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices, as
-# the encoder of chapter 04 does.
+# The loss falls nevertheless, because even a bag of patches contains information: the brightness of the garment, its material, perhaps its
+# kind. The fix is one line: add positions first, then take the visible tokens. Or take the patches and the positions with the same indices,
+# as the encoder of chapter 04 does.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -840,7 +845,7 @@ def solution_read_address(vector, grid):
 check.ch03_read_address(solution_read_address)
 
 # %% [markdown]
-# **6 ★★★ One step aside, as a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because sin(a +
+# **6 ★★★ Move a position with a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because sin(a +
 # s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any patch into
 # the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4 sines,
 # then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. `torch.diag` and `torch.block_diag` may help.
@@ -875,7 +880,7 @@ check.ch03_move(solution_move)
 # ## Summary
 #
 # Attention compares queries with keys and averages values. Heads are a reshape of the channels. A block adds two corrections to each token:
-# one from all tokens (attention), one from the token alone (MLP). A block is permutation equivariant, so every token must carry the
+# one from all tokens (attention), and one from the token alone (MLP). A block is permutation equivariant, so every token must carry the
 # position of its patch: a vector of sines and cosines, with the column in the first half and the row in the second. For an image of a
 # different size, the table of positions is resized.
 #
@@ -894,7 +899,7 @@ check.ch03_move(solution_move)
 # <details><summary>Answer</summary>Only in the first half of the channels, which encodes the column.</details>
 #
 # 5. A trained model gets an image with a grid twice as fine. Why not compute a larger table of positions?
-# <details><summary>Answer</summary>In a larger table, the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
+# <details><summary>Answer</summary>With a larger table, the middle of the image would get a position just beyond the lower right corner of the old grid. After bicubic resizing, the middle stays the middle.</details>
 #
 # Next: [04 · Encode only what you see](04_encode_only_what_you_see.ipynb). Attention works with any number of tokens, so chapter 04 leaves
 # out three quarters of them.

@@ -63,8 +63,8 @@ from minimae.model.vit import Block, initialise
 # %% [markdown]
 # ## Visible patches only
 #
-# Chapter 03 showed that each token carries its position, and that a block accepts any number of tokens in any order. So an encoder that
-# should ignore hidden patches needs no special code: **we simply give it only the visible ones.**
+# Chapter 03 gave each token the position of its patch, and showed that a block accepts any number of tokens in any order. So an encoder
+# that should ignore hidden patches needs no special code: **we simply give it only the visible ones.**
 #
 # As an example, take six patches of one number each. The projection turns a patch into two numbers: its value and a zero. The positions of
 # the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
@@ -106,7 +106,7 @@ boots = clothes.subset((clothes.labels == 9).nonzero()[:8, 0])
 images = normalise(boots.pixels, clothes.statistics)
 mask = make_mask(boots.ids, grid=(7, 7), ratio=0.75, seed=0)
 
-# %% mystnb={"image": {"alt": "Left: an ankle boot, faint, with twelve of its 49 patches in full strength and framed. Right: a row of thirteen tokens. The first is the class token, without a number. The other twelve are the framed patches in shuffled order, each with its number and its row and column beneath."}}
+# %% mystnb={"image": {"alt": "Above: a photograph of an ankle boot, with twelve of its 49 patches visible and framed. Below: a row of thirteen tokens. The first is the class token, without a number. The other twelve are the framed patches in shuffled order, each with its number and its row and column beneath."}}
 plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[0].tolist(), (7, 7))
 
 # %% [markdown]
@@ -116,7 +116,7 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 # ## The encoder
 #
 # **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
-# class token in front. If `mask` is None, encode all patches in image order.
+# class token in front. If `mask` is None, use all patches, in image order.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -262,8 +262,8 @@ with torch.no_grad():
 # %% [markdown]
 # ### Does it see hidden patches?
 #
-# To find out, replace one patch of the image with random pixels, encode the image again with the same mask, and measure how much the latent
-# changes. Do this for each of the 49 patches.
+# To find out, encode an image. Then replace one patch with random pixels, encode the image again with the same mask, and measure how much
+# the **latent** (the encoder's output) changes. Do this for each of the 49 patches.
 
 
 # %%
@@ -306,7 +306,7 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 #
 # The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, the encoder gets 50 tokens (49 patches and the
 # class token) instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens. **How many operations does a
-# block of ViT-L need for 50 tokens, in percent of those for 197 tokens?**
+# block of ViT-L need for 50 tokens, as a percentage of those for 197 tokens?**
 
 # %%
 book.predict("quarter", 6,
@@ -375,7 +375,8 @@ book.reveal("quarter", round(100 * block_flops(50, 1024) / block_flops(197, 1024
 # *Figure 4.3: your guess and the computed share.*
 #
 # A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic in t. Its
-# share is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or about 3 %.
+# share of the operations is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or
+# about 3 %.
 
 # %%
 counts = [2**i for i in range(4, 17)]
@@ -385,8 +386,8 @@ shares = {f"{name} (d = {d})": [100 * t / (6 * d + t) for t in counts] for name,
 plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197: 224 px / 16": 197, "4097: 1024 px / 16": 4097})
 
 # %% [markdown]
-# *Figure 4.4: the share of the t² part in the operations of a block (computed). For detection, with images of 1024 pixels, it is a third or
-# more.*
+# *Figure 4.4: the share of the t² part in the operations of a block (computed). For images of 1024 × 1024 pixels, as used for detection, it
+# is a third or more.*
 #
 # **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
 # operations of a block of width `d`? Solve t / (6d + t) = share for t.
@@ -414,7 +415,7 @@ check.ch04_tokens_for_share(solution_tokens_for_share)
 # %% [markdown]
 # ### Mask tokens in the encoder
 #
-# There is another way to hide patches: the image model BEiT replaces each of them with a mask token. The encoder then works on all 197
+# There is another way to hide patches: the image model BEiT replaces each hidden patch with a mask token. The encoder then works on all 197
 # tokens.
 #
 # The encoder alone becomes about four times as expensive. But the model also has a decoder (chapter 05), which sees all tokens in any case.
@@ -426,8 +427,8 @@ book.predict(
 )
 
 # %% [markdown]
-# `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, all patches are projected and
-# predicted, as the paper describes. Otherwise, `flops` counts what the package computes, which is less.
+# `flops` in the folded cell counts the operations of all matrix products in the model. With `paper=True`, it assumes that all patches are
+# projected and predicted, as the paper describes. Otherwise, `flops` counts what the package computes, which is less.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.sizes", "hide-input"]
@@ -496,15 +497,15 @@ def parts(name, blanks):
 names = {"base": "ViT-B", "large": "ViT-L", "huge": "ViT-H"}
 costs = {f"{names[name]}, {'with mask tokens' if w else 'visible only'}": parts(name, w) for name in names for w in (False, True)}
 
-# %% mystnb={"image": {"alt": "Six horizontal bars of operations in billions. ViT-B 19.6 and 46.0, ViT-L 41.5 and 134.0, ViT-H 97.1 and 349.1, each visible only and with mask tokens. The decoder's blocks cost the same in all, except for ViT-H's smaller patches. For ViT-B with visible patches only it is larger than the encoder's."}}
+# %% mystnb={"image": {"alt": "Six horizontal bars of operations in billions. ViT-B 19.6 and 46.0, ViT-L 41.5 and 134.0, ViT-H 97.1 and 349.1, each visible only and with mask tokens. The decoder's blocks cost the same in all, except with ViT-H, whose patches are smaller. For ViT-B with visible patches only, the decoder's part is larger than the encoder's."}}
 plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % masked)")
 
 # %% [markdown]
 # *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving.*
 #
-# > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, fine-tuning reaches 84.2 % and linear probing **59.6 %**, at 3.3 × the operations
-# > (training FLOPs). Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper does not say how it counts the operations. Our factor
-# > is 3.23, for a forward pass and for a training step.
+# > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, the accuracy is 84.2 % with fine-tuning (chapter 10) and **59.6 %** with linear
+# > probing (chapter 09), at 3.3 × the operations (training FLOPs). Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper does not
+# > say how it counts the operations. Our factor is 3.23, for a forward pass and for a training step.
 # > **Our deviation.** The package projects only the visible patches and predicts only the hidden ones. In the last block of the decoder, it skips
 # > the queries whose outputs are not used. The loss is the same.
 #
@@ -515,11 +516,11 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # %% [markdown]
 # ## What it saves, by the clock
 #
-# Counted operations are not seconds. Processors handle small matrices inefficiently, and reading memory takes time too. So we measure the
-# time of a small encoder, on images of 196 patches as in the paper.
+# The number of operations alone does not determine the time. Processors handle small matrices inefficiently, and memory access takes time
+# too. So we measure the time of a small encoder, on images of 196 patches as in the paper.
 #
-# Other programs on the machine disturb the timing. So each setting is timed ten times, and the settings take turns. We use the fastest run
-# of each setting, because it was disturbed least.
+# Other programs on the machine disturb the timing. So each setting (a mask ratio, with or without mask tokens) is timed ten times, and the
+# settings take turns. We use the fastest run of each setting, because it was disturbed least.
 
 # %%
 clocked = size("small", depth=3, patch=4, image=56)
@@ -555,13 +556,13 @@ kept = [196 if ratio is None else keep_count(196, ratio) for ratio in ratios]
 measured = {name: [fastest[name, ratio] / fastest["visible only", None] for ratio in ratios] for name in models}
 operations = {"visible only": counted(False), "with mask tokens": counted(True)}
 
-# %% mystnb={"image": {"alt": "Time against kept patches, whole image equal to one. Visible only: measured dots rise almost in a straight line from between 0.1 and 0.2 at 20 kept patches to 1 at 196, close to the dashed line of counted operations. With mask tokens: flat at about 1 throughout. At 49 kept patches the two differ by a factor of about five."}}
+# %% mystnb={"image": {"alt": "Time against kept patches, whole image equal to one. Visible only: measured dots rise almost in a straight line from between 0.1 and 0.2 at 20 kept patches to 1 at 196, close to the dashed line of counted operations. With mask tokens: flat at about 1 throughout. At 49 kept patches the two differ by a factor of about four."}}
 plots.time_against_tokens(kept, measured, operations, mark=49)
 
 # %% [markdown]
 # *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2
-# random images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the whole image takes 1). Dashed: counted
-# operations. The times will differ on your machine.*
+# random images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the time for the whole image is set to 1).
+# Dashed: counted operations, on the same scale. The times will differ on your machine.*
 #
 # With mask tokens, the time hardly depends on how much is hidden. Without mask tokens, both the time and the counted operations fall when
 # fewer patches are kept.
@@ -614,7 +615,7 @@ def encode_class_first(images, mask):
 
 shifted = influence(encode_class_first, one, one_mask)
 
-# %% mystnb={"image": {"alt": "Two 7 by 7 maps. Left: the twelve visible patches. Right: the patches that change the colleague's latent; they form the same pattern, moved by one patch to the left. A patch at the left edge has moved to the right edge of the row above."}}
+# %% mystnb={"image": {"alt": "Two 7 by 7 maps. Left: the twelve visible patches. Right: the patches that change the colleague's latent; they form the same pattern, moved by one patch to the left. Patches at the left edge have moved to the right edge of the row above."}}
 plots.place_maps(
     {"visible patches": visible_map.numpy(), "influence, the colleague's": shifted.numpy()},
     [None, None],
@@ -622,13 +623,13 @@ plots.place_maps(
 )
 
 # %% [markdown]
-# *Figure 4.8: the visible patches, and the patches that change the colleague's latent (image, mask and weights of Figure 4.2).*
+# *Figure 4.8: the visible patches, and the influence of each patch on the colleague's latent (image, mask and weights of Figure 4.2).*
 #
 # Compare the two maps, patch by patch. What has happened to the pattern? And why does no test of shapes find the bug?
 #
 # <details><summary>Diagnosis</summary>
 #
-# The pattern has moved by one patch to the left. A patch at the left edge has moved to the end of the row above. With the class token in
+# The pattern has moved by one patch to the left. Patches at the left edge have moved to the end of the row above. With the class token in
 # front, patch `i` is token `i + 1`, but the mask still numbers the patches from 0. So each index from 1 on selects the patch *before* the
 # intended one. If patch 0 is kept, its index selects the class token, which is then taken twice. So the encoder sees hidden patches and
 # misses visible ones, and the decoder adds a wrong position to each visible token.
@@ -651,7 +652,7 @@ assert seen == {i - 1 for i in one_mask.keep[0].tolist() if i > 0}
 #
 # <details><summary>Hint</summary>
 #
-# Change one hidden patch at a time, on a fresh `patches.clone()`, and compare the latents with `torch.equal`.
+# Change one hidden patch at a time, in a fresh `patches.clone()`, and compare the latents with `torch.equal`.
 # </details>
 
 
@@ -685,8 +686,8 @@ check.ch04_leaks(solution_leaks)
 #
 # The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
 # tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so a quarter of
-# the tokens needs about a quarter of the operations. Mask tokens in the encoder make a forward pass of ViT-L 3.23 times as expensive, and
-# they make the features worse.
+# the tokens needs about a quarter of the operations. Mask tokens in the encoder make a forward pass of the whole model 3.23 times as
+# expensive for ViT-L with 75 % masked, and they make the features worse.
 #
 # ## Five questions
 #
@@ -700,8 +701,8 @@ check.ch04_leaks(solution_leaks)
 # 3. The cost of attention is quadratic in the number of tokens. Why does a quarter of the tokens need more than a sixteenth of the work?
 # <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The d × d matrices work on each token separately.</details>
 #
-# 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of ViT-L cost only 3.23
-#    times as much?
+# 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of the whole model cost
+#    only 3.23 times as much for ViT-L?
 # <details><summary>Answer</summary>The decoder sees all tokens in both cases, so the cost of its blocks does not change.</details>
 #
 # 5. Why do mask tokens in the encoder hurt linear probing so much more than fine-tuning (Table 1c)?

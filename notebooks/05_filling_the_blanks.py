@@ -84,7 +84,7 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # ## Six patches, by hand
 #
 # Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and
-# the first two patches are kept.
+# the first two patches in this order are kept.
 #
 # - The encoder returns two tokens, for patches 4 and 1, in *that* order.
 # - The decoder appends four blanks, for patches 0, 5, 2, 3, in that order.
@@ -106,8 +106,8 @@ print(restored)
 plots.token_strip([4, 1], [0, 5, 2, 3])
 
 # %% [markdown]
-# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens are visible to the encoder. Grey tokens
-# with a question mark are blanks.*
+# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens belong to visible patches. Grey tokens with
+# a question mark are blanks.*
 
 # %%
 shirt = clothes.pixels[6:7].float() / 255
@@ -165,7 +165,7 @@ visible = embed(latent)
 # %% [markdown]
 # ## Step 2: one learned vector, 37 times
 #
-# A blank is a learned vector, the **mask token**. There is only one such vector, for every masked patch of every image. `expand` repeats it
+# A blank is a learned vector, the **mask token**. There is only one such vector for all masked patches of all images. `expand` repeats it
 # without copying: all 370 rows (10 images × 37 blanks) are the same 64 numbers in memory.
 
 # %%
@@ -245,12 +245,13 @@ rows = [[*two, a, b] for two, a, b in zip(first_two, reconstruction(without), re
 plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "no positions", "positions"))
 
 # %% [markdown]
-# *Figure 5.4: test photographs, 75 % masked (mask seed 0), model fashion-nano. This model predicts normalised pixels, so the mean and
-# standard deviation of each masked patch come from the original in both reconstructions; chapter 06 explains why.*
+# *Figure 5.4: test photographs, 75 % masked (mask seed 0), model fashion-nano. This model was trained to predict patches normalised to mean
+# 0 and standard deviation 1, so the original mean and standard deviation of each masked patch are restored in both reconstructions (chapter
+# 06).*
 #
 # So each blank needs the position of its patch, and the decoder has to add this position. Counting the different predictions is a good test
 # of any decoder. In Hugging Face transformers 4.51 and later, a ViTMAE that is built from a config loses the decoder's positions: after
-# they are set, an initialiser overwrites them with zeros. No error is raised, but every masked patch gets the same prediction.
+# they are set, an initialiser overwrites them with zeros. No error is raised, but all masked patches of an image get the same prediction.
 
 # %% [markdown]
 # ## The paper's way: put everything back in order
@@ -289,11 +290,11 @@ print("predictions  b n values :", tuple(papers_way.shape))
 # $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V.$$
 #
 # The first step holds because softmax treats each row separately, and permuting the entries of a row permutes the row's softmax in the same
-# way. The second step holds because $P^\top P$ is the identity matrix. (The factor $1/\sqrt{e}$, where $e$ is the width of a head, changes
-# nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same tokens in the permuted
-# order*.
+# way. The second step holds because $P^\top P$ is the identity matrix. (We left out the factor $1/\sqrt{e}$, where $e$ is the width of a
+# head; it changes nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same output
+# tokens in the permuted order*.
 #
-# So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can also bring
+# So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can instead bring
 # the *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle.
 #
 # **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the row numbers in the position table for the tokens in the
@@ -329,7 +330,7 @@ check.ch05_places_of(solution_places_of)
 # ## Your decoder
 #
 # **3 ★★★ The decoder.** Write `forward`. Change the width, append a mask token for each masked patch, add its own position to each token,
-# run the blocks, and predict the values of the masked patches, in the order of `mask.masked`. No unshuffle is needed.
+# run the blocks and the norm, and predict the values of the masked patches, in the order of `mask.masked`. No unshuffle is needed.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -381,10 +382,10 @@ class solution_MyDecoder(MyDecoder):
 check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
-# The package's version is folded below. By default it predicts the same, and it has three main additions. It accepts images of a different
-# size. It can predict every patch (`every=True`). And by default it saves work in the last block. The outputs of the visible tokens are not
-# used after this block, so only the masked tokens are queries (`queries=`, an argument of the package's `Block`). All tokens are still keys
-# and values. In *earlier* blocks the visible tokens must be queries too, because the next block attends to their outputs.
+# The package's version is folded below. By default it makes the same predictions as your decoder, and it has three main additions. It
+# accepts images of a different size. It can predict every patch (`every=True`). And by default it saves work in the last block. After this
+# block only the outputs of the masked tokens are used, so only these tokens are queries (`queries=`, an argument of the package's `Block`).
+# All tokens are still keys and values. In *earlier* blocks all tokens must be queries, because the next block attends to all outputs.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -450,7 +451,7 @@ plots.who_asks(12, 37)
 # ## Where this lives
 #
 # `minimae.Decoder` is in `minimae/model/decoder.py`. Does this decoder give the same results as the paper's decoder, which unshuffles the
-# tokens and predicts every patch? We compare predictions and gradients of decoders with three blocks and random weights, in float64.
+# tokens and predicts every patch? We compare the predictions and gradients of both, with three blocks and random weights, in float64.
 
 
 # %%
@@ -494,8 +495,8 @@ assert isinstance(trained.model.decoder, minimae.Decoder)
 # size of encoder. According to the paper, this decoder needs less than 10 % of ViT-L's computation *per token*. Chapter 04 counted the
 # operations of a block on $t$ tokens of width $d$: $24\,t\,d^2 + 4\,t^2 d$.
 #
-# But the decoder sees more tokens than the encoder. **On ViT-B at 75 % masking, what does one pass through the decoder cost, compared with
-# one through the encoder?** Answer in percent: 100 means that both cost the same.
+# But the decoder sees more tokens than the encoder. **For ViT-B with 75 % masked, what does one pass through the decoder cost, compared
+# with one through the encoder?** Answer in percent: 100 means that both cost the same.
 
 # %%
 book.predict("decoder-cost", 30,
@@ -522,20 +523,21 @@ book.reveal("decoder-cost", round(100 * per_image["ViT-B"][1] / per_image["ViT-B
 # %% [markdown]
 # *Figure 5.6: your guess and the computed percentage.*
 
-# %% mystnb={"image": {"alt": "Pairs of bars for ViT-B, ViT-L and ViT-H. Left, per token: the decoder costs 31, 9 and 4 percent of the encoder. Right, per image: 123, 35 and 17 percent, because the decoder sees all tokens and the encoder a quarter."}}
+# %% mystnb={"image": {"alt": "Pairs of bars for ViT-B, ViT-L and ViT-H. Above, per token: the decoder costs 31, 9 and 4 percent of the encoder. Below, per image: 123, 35 and 17 percent, because the decoder sees all tokens and the encoder a quarter."}}
 plots.encoder_and_decoder({"one token (million operations)": per_token, "one image (billion operations)": per_image})
 
 # %% [markdown]
 # *Figure 5.7: operations in the blocks of the encoder and of the decoder, for a forward pass at 224 pixels with 75 % masked and all tokens
 # decoded as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
 #
-# The paper's statement is true: *per token*, the decoder costs 9 % as much as the encoder of ViT-L. But the decoder sees all 197 tokens,
-# and the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. On ViT-B, the decoder costs *more*
-# than the encoder: 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
+# The paper's statement is true: *per token*, the decoder costs 9 % as much as the ViT-L encoder. But the decoder sees all 197 tokens, and
+# the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. With ViT-B, the decoder costs *more* than
+# the encoder: 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
 #
 # The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
-# encoder with labels, chapter 10), a decoder with one block does almost as well as one with eight. A **linear probe** (a linear classifier
-# on the unchanged encoder, chapter 09) is far better with eight blocks than with one. The table gives the accuracy on ImageNet:
+# encoder with labels, chapter 10), an encoder that was pre-trained with a one-block decoder is almost as accurate as one that was
+# pre-trained with eight blocks. A **linear probe** (a linear classifier on the unchanged encoder, chapter 09) is far better after
+# pre-training with eight blocks than with one. The table gives the accuracy on ImageNet:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
@@ -559,11 +561,11 @@ print(f"operations saved in the last block: {100 * last:.1f} %")
 print("of the decoder with", ", ".join(f"{blocks} blocks: {100 * last / blocks:.1f} %" for blocks in (8, 2, 1)))
 
 # %% [markdown]
-# > **Paper.** Section 3, "MAE decoder" and "Simple implementation", and Figure 1. The paper appends mask tokens, unshuffles the list, adds
+# > **Paper.** In Section 3 ("MAE decoder", "Simple implementation"; see also Figure 1), the paper appends mask tokens, unshuffles the list, adds
 # > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary the decoder's depth and width.
 # > **Our deviation.** Tokens stay in
 # > shuffled order, only masked patches are predicted, and only their tokens are queries in the last block. The predictions for the masked
-# > patches, the loss and the gradients are the same (see above and `tests/model/test_decoder.py`, to 1e-12 in float64). Where this book counts
+# > patches, the loss and the gradients are the same (to 1e-12 in float64: see above and `tests/model/test_decoder.py`). Where this book counts
 # > the FLOPs of the paper's models, all tokens are decoded, unless stated otherwise.
 
 # %% [markdown]
@@ -587,11 +589,11 @@ def shorter(decoder: nn.Module, latent: Tensor, mask: Mask) -> Tensor:
 wrong = shorter(trained.model.decoder, latent, mask)
 rows = [[*two, a, b] for two, a, b in zip(first_two, reconstruction(wrong), reconstruction(with_them))]
 
-# %% mystnb={"image": {"alt": "Four garments, each with the original, the visible patches, the reconstruction of the shorter decoder, in which edges and textures appear in the wrong patches like a badly laid mosaic, and the right reconstruction."}}
+# %% mystnb={"image": {"alt": "Four garments, each with the original, the visible patches, the reconstruction by the shorter decoder, in which edges and textures appear in the wrong patches like a badly laid mosaic, and the right reconstruction."}}
 plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "shorter", "right"))
 
 # %% [markdown]
-# *Figure 5.8: reconstructions of the shorter decoder and of the right one (test photographs, mask seed 0, model fashion-nano; patch means
+# *Figure 5.8: reconstructions by the shorter decoder and by the right one (test photographs, mask seed 0, model fashion-nano; patch means
 # and standard deviations from the original, as in Figure 5.4).*
 #
 # The brightness of each patch is right, because it comes from the original. Look at the *edges inside* the patches. **What is wrong? Which
@@ -610,8 +612,8 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # that the model can learn is what the hidden patches of an image look like on average.
 # </details>
 #
-# The loss (chapter 06) shows the bug as well. Compare the loss of the shorter decoder with that of predicting zero everywhere, which needs
-# no training.
+# The loss (the mean squared error of the predictions; chapter 06) shows the bug as well. Compare the loss of the shorter decoder with that
+# of predicting zero everywhere, which needs no training.
 
 # %%
 target = take(trained.model.target(patchify(images, 4)), mask.masked)
@@ -679,9 +681,9 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # <details><summary>Answer</summary>Attention, norms and MLPs are permutation equivariant: shuffled tokens give the same outputs in the shuffled order.
 # The one condition is that each token gets the position of its own patch.</details>
 #
-# 4. Why are only masked tokens queries in the last block, but not in the blocks before?
-# <details><summary>Answer</summary>The other outputs of the last block are not used. After each earlier block, the next block attends to the
-# visible tokens, so they must be updated.</details>
+# 4. Why are only masked tokens queries in the last block, while all tokens are queries in the blocks before it?
+# <details><summary>Answer</summary>The other outputs of the last block are not used. After each earlier block, the next block attends to all
+# tokens, so all must be updated.</details>
 #
 # 5. With ViT-L, the decoder costs 9 % as much as the encoder per token. Why does it cost 35 % as much per image?
 # <details><summary>Answer</summary>The decoder sees all 197 tokens, and the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>

@@ -67,9 +67,10 @@ from minimae.model.sizes import resolve
 #
 # For each masked patch, the decoder returns a list of numbers. What should these numbers be?
 #
-# The simplest answer is the pixels themselves. But how much of the squared error is due to colour alone? Take eight photographs (crops of
-# 64 × 64 pixels), cut into patches of 4 × 4 pixels. Compare the error of predicting the mean colour of each patch, and no detail, with the
-# error of predicting one colour for all patches.
+# The simplest answer is the pixels themselves. But if a model is trained to predict pixels, how much of its squared error can it remove by
+# predicting only the mean colour of each patch? Take eight photographs (crops of 64 × 64 pixels), and cut them into patches of 4 × 4
+# pixels. Compare the squared error of predicting the mean colour of each patch, and no detail, with that of predicting one colour for all
+# patches.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -84,8 +85,9 @@ print(f"The mean colour of each patch removes {100 * (1 - mean_colours / one_col
 # %% [markdown]
 # Edges and texture inside the patches, which make an image sharp, account for less than a fifth of the error.
 #
-# The alternative is to predict only the *pattern* of a patch. Subtract the mean of the patch from each of its values, and divide by the
-# standard deviation of the patch. The results are **normalised pixels**. The table shows the computation for a patch of four values:
+# The alternative to plain pixels is to predict only the *pattern* of a patch. Subtract the mean of the patch from each of its values, and
+# divide the result by the standard deviation of the patch. The results are **normalised pixels**. The table shows the computation for a
+# patch of four values:
 #
 # | | | | | | |
 # |---|---|---|---|---|---|
@@ -128,7 +130,8 @@ def solution_my_patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 check.ch06_patch_statistics(solution_my_patch_statistics)
 
 # %% [markdown]
-# The package's version, folded below, also computes in float32 when the images are in half precision, and rejects patches of one value.
+# The package's version, folded below, also computes in float32 when the images are in half precision, and rejects patches that consist of a
+# single number.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.targets", "hide-input"]
@@ -223,7 +226,7 @@ assert abs(zero_loss - 47 / 48) < 1e-4
 # ## Three targets
 #
 # A **target** is what the decoder should predict. In the package, it is a small class with two methods: `forward` computes the targets of
-# patches, and `picture` turns predictions back into pixels. For plain pixels, both are almost empty:
+# patches, and `picture` turns predictions back into pixels. For plain pixels, both methods do almost nothing:
 
 
 # %% tags=["package:minimae.model.targets"]
@@ -336,12 +339,12 @@ def one_patch(image: int, row: int, column: int) -> tuple:
 plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)], ("pixels", "normalised pixels", "6 of 48 PCA coefficients"))
 
 # %% [markdown]
-# *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. Normalised pixels are drawn around grey,
-# which stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
+# *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. In the pictures of normalised pixels,
+# mid-grey stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
 #
 # In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because the three colours
 # share one mean. In the bottom row, the colours are dull, and normalisation makes the faint texture as strong as an edge. So texture counts
-# as much as edges do. But in a grey patch that is flat except for noise, the normalised target is noise.
+# as much in the loss as edges do. But in a grey patch that is flat except for noise, the normalised target is noise.
 #
 # The paper compares the *features* learned with four targets (Table 1d, ViT-L, 800 epochs):
 #
@@ -351,7 +354,7 @@ plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)]
 # | linear probe, % | 73.5 | **73.9** | 72.3 | 71.6 |
 #
 # dVAE tokens come from another large network, a discrete variational autoencoder (dVAE), which must be trained first. Normalised pixels
-# need no other network, and both of their accuracies are higher.
+# need no other network, and reach a higher accuracy in both rows.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 for ours, packaged in ((PixelTarget, targets.PixelTarget), (NormalisedTarget, targets.NormalisedTarget)):
@@ -374,9 +377,9 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # %% [markdown]
 # ## Only the masked patches
 #
-# The loss of an image is the mean over its *masked* patches. The encoder has seen the visible patches, so they could simply be copied. To
-# predict a masked patch, the model has to use the rest of the image. The paper reports that the loss on all patches lowers the accuracy by
-# about 0.5 % (footnote in Section 3).
+# The loss of an image is the mean loss of its *masked* patches. The encoder has seen the visible patches, so they could simply be copied.
+# To predict a masked patch, the model has to use the rest of the image. The paper reports that computing the loss on all patches lowers the
+# accuracy by about 0.5 % (footnote in Section 3).
 #
 # **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n` (1
 # means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
@@ -424,7 +427,7 @@ on_visible = losses.masked_fill(mask.binary == 1, torch.nan)
 # %% tags=["nbval-check-output"]
 print("losses b n:", tuple(losses.shape), "  counted:", int(mask.binary.sum(1)[0]), "of", losses.shape[1])
 
-# %% mystnb={"image": {"alt": "Three photographs. For each: what the model saw; a map of the loss of masked patches, high where texture was hidden; and a map of the loss of visible patches, where the untrained predictions are bad almost everywhere."}}
+# %% mystnb={"image": {"alt": "Three photographs. For each: what the model saw; a map of the loss of masked patches, high where texture was hidden; and a map of the loss of visible patches, which is larger on average."}}
 hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, 16), 4, grid)[:, 0] > 0.5
 rows = []
 for i in (4, 3, 0):
@@ -451,7 +454,7 @@ assert torch.equal(patch_loss(patches, 0 * patches), targets.patch_loss(patches,
 # %% [markdown]
 # ## The whole model
 #
-# A forward pass returns the loss and the main intermediate results by name. A reconstruction returns pictures, also by name.
+# A forward pass returns the loss and the main intermediate results by name. The method `reconstruct` returns pictures, also by name.
 
 
 # %% tags=["package:minimae.model.mae"]
@@ -541,8 +544,8 @@ class solution_MyMAE(MyMAE):
 check.ch06_mae(solution_MyMAE)
 
 # %% [markdown]
-# The package's version, folded below, also draws a mask if none is given, and accepts images of a different size. For the paper's
-# ablations, it can count the loss on all patches, or put mask tokens into the encoder.
+# The package's version, folded below, also draws a mask if none is given, and accepts images of sizes other than the model's own. For the
+# paper's ablations, it can compute the loss on all patches, or put mask tokens into the encoder.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.mae", "hide-input"]
@@ -638,10 +641,12 @@ assert isinstance(theirs, mae.MAEOutput)
 # %% [markdown]
 # ## What comes from the original
 #
-# A picture of normalised pixels uses the mean and the standard deviation of each hidden patch of the original. How much of the picture do
-# these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw it in the same way.
+# A reconstruction from normalised pixels uses the mean and the standard deviation of each hidden patch of the original. How much of the
+# picture do these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw the result in the
+# same way.
 #
-# `photos-tiny` also has a second decoder, which predicts plain pixels. Its reconstructions use nothing from the hidden patches.
+# `photos-tiny` also has a second decoder, which predicts plain pixels. The reconstructions from this decoder use nothing from the hidden
+# patches.
 
 
 # %%
@@ -659,7 +664,7 @@ saw = [plots.masked_picture(image, away, trained.statistics) for image, away in 
 columns = [shown(images), saw, shown(baseline), shown(normalised.inpainted), shown(plain.inpainted)]
 rows = [[column[i] for column in columns] for i in (4, 3, 0, 1, 2)]
 
-# %% mystnb={"image": {"alt": "Five photographs. Columns: the original; what the model saw; the reconstruction of predicting zero, a mosaic of greys in which the objects are recognised; normalised pixels, in which edges and colours are sharp; plain pixels, which are blurred, but with the right colours and shapes."}}
+# %% mystnb={"image": {"alt": "Five photographs. Columns: the original; what the model saw; the reconstruction of predicting zero, a mosaic of greys in which the objects can be recognised; normalised pixels, in which edges and colours are sharp; plain pixels, which are blurred, but with the right colours and shapes."}}
 plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "normalised pixels", "plain pixels"))
 
 # %% [markdown]
@@ -738,11 +743,11 @@ rows = [[column[i] for column in (given, *over_time, shown(album))] for i in (4,
 plots.reconstructions(rows, ("masked", *(f"step {step}" for step in pictures), "original"))
 
 # %% [markdown]
-# *Figure 6.6: reconstructions during training, under a mask that was never trained on (mask seed 9; plain pixels; visible patches are
+# *Figure 6.6: reconstructions during training, with masks that were not used in training (mask seed 9; plain pixels; visible patches are
 # pasted).*
 #
 # At first, the predictions are noise. After 20 steps, all images get nearly the same brown, close to the mean colour of the eight
-# photographs: the model hardly uses the visible patches. Then the colours follow the image, and at the end shapes appear, such as the
+# photographs: the model hardly uses the visible patches. Then each image gets its own colours, and at the end shapes appear, such as the
 # flower and the badge.
 #
 # How good are the predictions for the visible patches after 300 steps?
@@ -766,7 +771,7 @@ assert sum(curve[-20:]) / 20 < 0.4 * trivial and answer == "nonsense"
 # ## What loss is normal?
 #
 # Even the loss of the trivial baseline depends on the data. A flat patch has a normalised target of zeros, so predicting zero is exactly
-# right, and the loss of the baseline is lower. Photographs of clothes on a black background have many flat patches.
+# right, and each flat patch lowers the loss of the baseline. Photographs of clothes on a black background have many flat patches.
 
 
 # %%
@@ -796,18 +801,20 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 #
 # - Compare losses only if target, patch size, mask ratio and data are the same.
 # - Do not expect a loss of 0. Much of a hidden patch cannot be known from the rest of the image.
-# - Do not choose a model by its loss. A lower loss need not mean better features. Chapters 08 and 09 measure features.
+# - Do not choose a model by its loss. A lower loss need not mean better features. Chapters 08 and 09 measure how good features are.
 
 # %% [markdown]
-# > **Paper.** Section 3, "Reconstruction target", describes the mean squared error on masked patches and the normalised pixels. Table 1d compares
+# > **Paper.** Section 3, "Reconstruction target", describes the normalised pixels and the mean squared error on masked patches. Table 1d compares
 # > the targets. The class `MAE` is the model of Figure 1.
 # > **Our deviation.** The numbers do not deviate: with equal weights and masks, the loss and the gradients equal those of ViTMAE in Hugging Face
-# > transformers (`tests/model/test_parity.py`). We leave out dVAE tokens. Our PCA is fitted on patches of the training images.
+# > transformers (`tests/model/test_parity.py`). We leave out dVAE tokens. The paper does not say on which patches its PCA was fitted; when the
+# > package trains with this target, it fits the PCA on patches of the training images.
 
 # %% [markdown]
 # ## Break it: a loss that falls too fast
 #
-# A colleague trains the same model on the same eight photographs. The colleague's loss falls much faster than ours. This is its code:
+# A colleague trains the same model on the same eight photographs. The colleague's loss falls much faster than ours. This is the code of the
+# loss:
 
 
 # %%
@@ -844,7 +851,7 @@ plots.reconstructions(rows, ("original", "masked", "colleague's model", "our mod
 # *Figure 6.10: predictions for all patches, nothing pasted (plain pixels, mask seed 9). The colleague's model was trained for 150 steps,
 # ours for 300.*
 #
-# **What has the colleague's model learned, and what has it not learned? Which line is wrong?**
+# **What has the colleague's model learned, and what has it not learned? Which line of the code is wrong?**
 #
 # <details><summary>Diagnosis</summary>
 #
@@ -869,7 +876,7 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # The decoder can predict pixels, normalised pixels, or PCA coefficients. Normalised pixels led to the best features in the paper. For them,
 # predicting zero has a loss of (v − 1) / v for patches of v values, and a smaller loss if there are flat patches. Only masked patches count
 # in the loss, because visible ones can be copied. A reconstruction from normalised pixels takes the mean and the standard deviation of each
-# hidden patch from the original. Test a new model on eight images first, and look at its predictions with nothing pasted.
+# hidden patch from the original. Train a new model on eight images first, and look at its predictions with nothing pasted.
 #
 # ## Five questions
 #
@@ -890,14 +897,16 @@ assert wrong[fixed.binary == 0].mean() < 0.5 * wrong[fixed.binary == 1].mean()
 # <details><summary>Answer</summary>The target, the patch size, the mask ratio, the data, the loss of the trivial baseline on these data, and whether the loss
 # counts masked patches only.</details>
 #
-# Next: [07 · Pre-training](07_pre_training.ipynb), where you write a proper training loop and train on ten thousand photographs.
+# Next: [07 · Pre-training](07_pre_training.ipynb), where you write the main parts of a proper training loop, and train on ten thousand
+# photographs.
 #
 # ## Appendix: precision
 #
 # Training often uses half precision (chapter 07). bfloat16 keeps two to three decimal digits. This precision is enough for tokens, but not
 # for the small differences inside a bright patch: in bfloat16, the numbers next to 2 are 1.992 and 2.016. So the package keeps images in
-# float32, and computes targets and losses in float32. The PCA target multiplies matrices. Under autocast this product would be computed in
-# bfloat16, and a GPU may use TF32, another format of lower precision. `full_precision` switches both formats off.
+# float32, and computes targets and losses in float32. The PCA target multiplies matrices. Under PyTorch's `autocast`, this product would be
+# computed in bfloat16. Even without `autocast`, a GPU may compute float32 products in TF32, another format of lower precision.
+# `full_precision` switches both formats off.
 
 # %% tags=["nbval-check-output"]
 with torch.autocast("cpu", torch.bfloat16):

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the hidden parts of
-# images of clothes. Then you build a model from your own parts, and train it on photographs in colour.
+# **The promise.** You write the main parts of a training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the
+# hidden parts of images of clothes. Then you build a model from your own parts, and train it on photographs in colour.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
 #
@@ -86,7 +86,8 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # ## Before you train: what does a trivial model score?
 #
 # A loss of 0.7 means nothing by itself. Compare it with the loss of the **trivial baseline** (chapter 06). The target is normalised, so the
-# baseline predicts 0 everywhere: all its patches are *flat* (all values are equal). Its loss is the mean square of the target.
+# baseline predicts 0 everywhere: all patches that it predicts are *flat* (all values of a patch are equal). Its loss is the mean square of
+# the target.
 #
 # If no patch of the images were flat, this loss would be 48/49 = 0.98 for patches of 49 pixels. But much of Fashion-MNIST is black
 # background. A flat patch has the target 0, which the baseline predicts perfectly. So compute the loss from the data.
@@ -118,10 +119,10 @@ def scaled_lr(base_lr: float, batch: int) -> float:
 
 
 # %% [markdown]
-# The paper's base rate is 1.5e-4 and its batch is 4096, which is 16 times 256. So its peak rate is 16 × 1.5e-4 = 2.4e-3.
+# The paper's base rate is 1.5e-4 and its batch is 4096, which is 16 times 256. So its highest rate, the **peak**, is 16 × 1.5e-4 = 2.4e-3.
 #
-# **1 ★ The peak of a big run.** A run has `batch` images in a forward pass, `accumulate` passes in a step, and `processes` GPUs. What is
-# its peak learning rate?
+# **1 ★ The peak of a big run.** A run uses `processes` GPUs. In each step, each GPU makes `accumulate` forward passes with `batch` images
+# each. What is the peak learning rate of the run?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -222,8 +223,8 @@ plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_ep
 # ## Which weights shrink? The optimizer
 #
 # At each step, the optimizer, AdamW, can also pull weights a little towards zero. This is called **weight decay**. For a matrix, decay
-# keeps the weights from becoming larger than necessary. Decay is harmful for the scale of a LayerNorm: the scale starts at 1, and decay
-# would shrink everything that passes through the norm.
+# keeps the weights from becoming larger than necessary. But for the scale of a LayerNorm, decay is harmful: the scale starts at 1, and
+# decay would shrink everything that passes through the norm.
 #
 # So the parameters form two groups. A parameter with one axis is a bias or belongs to a norm, and does not decay.
 
@@ -271,9 +272,9 @@ check.ch07_exempt_names(solution_exempt_names)
 # %% [markdown]
 # ## In which order? One long sequence
 #
-# In each **epoch** every image is shown once, in a new order. Usually the images that do not fill a last batch are dropped. We join all
-# shuffled epochs into **one endless sequence** instead. Step 0 takes the first 128 images, step 1 the next 128, and so on. All batches are
-# full, and no image is dropped between epochs.
+# In each **epoch** every image is shown once, in a new order. Usually, the last images of an epoch are dropped if they do not fill a batch.
+# We join all shuffled epochs into **one endless sequence** instead. Step 0 takes the first 128 images, step 1 the next 128, and so on. All
+# batches are full, and no image is dropped at the end of an epoch.
 #
 # The order of an epoch is computed from the seed and the number of the epoch. So the images of step 5,000 can be found without running the
 # steps before it.
@@ -371,8 +372,8 @@ def solution_my_training_step(task, optimizer, batches, accumulate=1):
 check.ch07_training_step(solution_my_training_step)
 
 # %% [markdown]
-# The package's step is a class, `EagerStep`, which the folded cell wraps in a function. It also supports half precision, several GPUs and
-# gradient clipping.
+# The package's step is a class, `EagerStep`, which the folded cell wraps in a function. The class also supports half precision, several
+# GPUs and gradient clipping.
 
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -428,8 +429,8 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 
 
 # %% [markdown]
-# `task.optimizer` creates an AdamW optimizer with the two groups from above. In the run below, `show` draws a progress bar and
-# reconstructions after each step.
+# `task.optimizer` creates an AdamW optimizer with the two groups from above. In the run below, `show` draws a progress bar, and a new
+# column of reconstructions after each of a few chosen steps.
 #
 # ## A real run
 #
@@ -467,16 +468,16 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 # %% [markdown]
 # *Figure 7.4: your guess, and the mean loss of the last 50 steps (seed 0).*
 #
-# > **Paper.** Table 8 and Section 4: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40 warm-up epochs, mask
-# > ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
-# > **Our deviation.** Batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, no flips, 5 epochs. These settings
-# > suit a small data set and a short run. The paper's 800 epochs amount to more than a billion images, our 5 epochs to 50,000.
+# > **Paper.** Table 8 and Section 4 give these settings: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40
+# > warm-up epochs, mask ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
+# > **Our deviation.** We use batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, no flips, 5 epochs. These
+# > settings suit a small data set and a short run. The paper's 800 epochs amount to more than a billion images, our 5 epochs to 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is an earlier run of the same task. The package has such loss curves for more than thirty tasks ([a table of
-# the curves](../docs/evidence.md#what-loss-to-expect)), including this one.
+# The best comparison for a run is an earlier run of the same task. The package contains loss curves of earlier runs for more than thirty
+# tasks ([a table of the curves](../docs/evidence.md#what-loss-to-expect)), including this one.
 
 # %%
 known = PretrainTask(mine, clothes, task.model).expected()
@@ -489,20 +490,21 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial
 # baseline. Green: the expected loss, which is the mean of three seeds of the same task, ± 5 %.*
 #
-# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns the mean. Below the baseline it falls
-# more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very long time.
+# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns to predict the mean of the targets. Below
+# the baseline it falls more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very
+# long time.
 #
 # | the loss | what this means |
 # |---|---|
-# | starts between 1 and 2.5 | normal: a model with random weights is worse than flat patches |
+# | starts between 1 and 2.5 | normal: a model with random weights is worse than predicting flat patches |
 # | reaches the baseline and **stays** there | the model predicts flat patches: maybe positions are missing, or the rate is far too small or too large |
 # | falls below the baseline and flattens | the model learns |
 # | falls close to 0 | information leaks: the loss includes visible patches, or the mask hides nothing |
 # | jumps up and does not come back | the rate is too large, or the warm-up is too short |
 #
-# During training, the package prints a warning when five logged points in a row lie outside the expected band. (The baseline in the warning
-# predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning: pretend that our run needed about ten times as many
-# images to reach each of its losses.
+# During training, the package prints a warning when five logged points in a row lie above the expected band, or five in a row below it.
+# (The baseline in the warning predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning: pretend that our run
+# needed about ten times as many images to reach each of its losses.
 
 # %%
 watch = loss_bands.Watch(known)
@@ -517,16 +519,16 @@ assert not fine and len(slow) == 1 and "above the expected" in slow[0]
 # ## Where this lives
 #
 # `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`. `decay_groups` is in `optim.py` and `batch_at` is in `order.py`, in the same
-# folder. The loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
+# folder. The package's loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
 
 # %%
 book.excerpt(loop.fit, "with locked", "return Result")
 
 # %% [markdown]
-# Find your loop in `fit`. `window`, `steps`, `peak` and `warmup` correspond to yours, and so do the lines with `lr_at` and `step`. The rest
-# is for long runs:
+# Find the lines of `train` in `fit`. `window`, `steps`, `peak` and `warmup` correspond to ours, and so do the lines with `lr_at` and
+# `step`. The rest is for long runs:
 #
-# - `locked` prevents a second run in the same folder. `run` writes checkpoints and the log, and handles Ctrl-C.
+# - `locked` prevents two runs from using the same folder at the same time. `run` writes checkpoints and the log, and handles Ctrl-C.
 # - `wrap_distributed` lets several GPUs train one model; `world().size` is the number of GPUs. `compile` makes the blocks faster.
 # - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is
 #   logged.
@@ -537,7 +539,7 @@ book.excerpt(loop.fit, "with locked", "return Result")
 book.excerpt(step.EagerStep.__call__, "for micro", "total += ")
 
 # %% [markdown]
-# Does your loop give the same results? Train for eight steps, once with `train` and once with the package, and compare.
+# Does `train` give the same results as the package? Train for eight steps with each, and compare.
 
 # %%
 short, few = replace(mine, batch=64, epochs=0.8, warmup_epochs=0.2, log_every=1), clothes.balanced_subset(640)
@@ -561,8 +563,8 @@ for yours, package in zip(decay_groups(model, 0.05), optim.decay_groups(model, 0
 # %% [markdown]
 # ## Break-it lab: a colleague's schedule
 #
-# A colleague brings a schedule from an older project, where it worked well. Like our schedule, it has a warm-up and a cosine, and its peak
-# is the same. Train one model with each schedule on 1,280 photographs, ten steps an epoch.
+# A colleague brings a schedule from an older project, where it worked well. Like our schedule, it has a warm-up and a cosine, and it is
+# called with the same `peak`. Train one model with each schedule on 1,280 photographs, ten steps an epoch.
 
 
 # %%
@@ -624,9 +626,9 @@ book.whose(parts)
 
 # %% [markdown]
 # Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are 4,200
-# crops of seven colour photographs, 32 pixels wide. With patches of 4 × 4, the encoder sees 16 of 64. The model predicts plain pixels, so
-# nothing in its reconstructions comes from the hidden patches. Test crops come from the third of each photograph that is never used for
-# training.
+# crops of seven colour photographs; each crop has 32 × 32 pixels. With patches of 4 × 4, the encoder sees 16 of 64 patches. The model
+# predicts plain pixels, so nothing in its reconstructions comes from the hidden patches. Test crops come from one third of each photograph,
+# which is never used for training.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -645,8 +647,8 @@ with book.assembled(parts):
     colour_losses = train(capstone, colour, photos, show=show)
 
 # %% [markdown]
-# *Figure 7.8: an MAE from your own parts, trained with your own loop (300 steps of 64 crops, test crops, 75 % masked, plain pixels, seed
-# 0). In the committed notebook all parts are the package's.*
+# *Figure 7.8: reconstructions of test crops by an MAE that was built from your own parts (300 training steps with 64 crops each, 75 %
+# masked, plain pixels, seed 0). In the published notebook, all parts are the package's.*
 
 # %%
 pixel_target = normalise(photos.pixels, photos.statistics)
@@ -658,14 +660,15 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
 # After about half a minute of training, the model predicts colours and large shapes. Fine detail needs a larger model and longer training.
-# `photos-tiny` of chapter 00 is wider and deeper, and saw ten million images in training. You now have every part of such a model.
+# `photos-tiny` of chapter 00 is wider and deeper, and saw 50,000 photographs about 200 times in training. You now have every part of such a
+# model.
 #
 # ## Summary
 #
 # The loss of the trivial baseline is computed from the data before training. The learning rate is scaled by the number of images in a step,
 # rises in a warm-up, falls along a cosine, and changes at every step. Biases and norms do not decay. A step adds up the gradients of its
-# batches, and divides the sum by the number of batches. To test a loop, train on one batch, again and again. A healthy loss falls below the
-# baseline, flattens, and keeps falling slowly.
+# batches, and divides the sum by the number of batches. To test a training step, train on one batch, again and again. A healthy loss falls
+# below the baseline, flattens, and keeps falling slowly.
 #
 # ## Five questions
 #
@@ -691,8 +694,8 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 # ### Half precision
 #
 # On a GPU, matrix products usually run several times faster in `bfloat16`, which has 8 bits of precision, than in `float32`, which has 24.
-# `autocast` uses bfloat16 for the products and float32 for the loss; the weights stay in float32. On a CPU, the package trains in float32.
-# Compare the loss with and without `autocast`:
+# `autocast` uses bfloat16 for the products and float32 for the loss; the weights stay in float32. On a CPU, the package trains in float32
+# by default. Compare the loss with and without `autocast`:
 
 # %%
 with torch.no_grad():
@@ -709,17 +712,17 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 #
 # Long runs are often interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means
 # that AdamW keeps for each weight, and the number of the step. The run needs no state of a random generator and no position in a loader,
-# because masks, crops and orders are computed from the seed, the epoch and the sample id.
+# because masks, crops and the order of the images are computed from the seed, the epoch and the sample id.
 #
 # A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the
-# data is on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
+# data are on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
 
 # %%
 book.excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")
 
 # %% [markdown]
-# To test resuming, run twelve steps twice: once without a break, and once with Ctrl-C during step 5. The task below simulates the key
-# press.
+# To test resuming, run twelve steps twice: once without a break, and once stopped by Ctrl-C during step 5 and then resumed. The task below
+# simulates the key press.
 
 
 # %%
@@ -755,8 +758,9 @@ differ = [torch.equal(a, b) for a, b in zip(straight.state_dict().values(), stop
 assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
-# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Store the written
-# file at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file behind.
+# **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Use `write` to
+# save a file at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file
+# behind.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

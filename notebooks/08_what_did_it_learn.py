@@ -70,8 +70,9 @@ from minimae.train.settings import Precision
 # The model `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels,
 # seed 0). It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches of each.
 #
-# The encoder was trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain pixels**,
-# including colour and brightness. So nothing in the reconstructions below comes from the hidden patches.
+# The model was pre-trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain
+# pixels**, including colour and brightness. So, unlike with normalised pixels (chapter 06), nothing in the reconstructions below comes from
+# the hidden patches.
 
 
 # %%
@@ -91,8 +92,8 @@ photo_mask = make_mask(torch.arange(4), photo_grid, ratio=0.75, seed=1)
 triplets = reconstruction_triplets(photos, four, photo_mask)
 
 # %% [markdown]
-# Our baseline needs no learning: it fills each hidden patch with a mean of the visible patches, weighted by a Gaussian of their distance.
-# We keep the width of the Gaussian with the smallest error on the hidden pixels, a choice that favours the baseline.
+# Our baseline needs no learning: it fills each hidden patch with a mean colour of the visible patches, weighted by a Gaussian of their
+# distance. Of five widths of the Gaussian, we keep the one with the smallest error on the hidden pixels. This choice favours the baseline.
 
 
 # %%
@@ -128,13 +129,13 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 # *Figure 8.1: four photographs (75 % of 256 patches hidden, mask seed 1). In the reconstructions, visible patches are pasted in.*
 #
 # A mean of nearby colours cannot continue *shapes*. The model can: it closes the rim of the cup and extends the roofs of the pagoda. The
-# fine texture of fur and petals is gone, probably because the mean of all plausible textures has the smallest squared error.
+# fine texture of fur and petals is gone, probably because the mean of all plausible textures has the smallest expected squared error.
 #
 # ## From tokens to one vector
 #
 # Now we drop the decoder, and the encoder sees whole images, with nothing hidden. We want one vector per image that a classifier can use.
-# Such vectors are called **features**. The encoder returns 1 + n tokens of `d` numbers each. There are three common ways to turn these
-# tokens into one vector:
+# The numbers in such a vector are called **features**. The encoder returns 1 + n tokens of `d` numbers each. There are three common ways to
+# turn these tokens into one vector:
 #
 # - `"mean"`: the mean of the n patch tokens, `d` numbers;
 # - `"class"`: the class token, `d` numbers;
@@ -351,7 +352,7 @@ def search(name, query):
 
 queries = [int((test_labels == c).nonzero()[k, 0]) for c, k in ((0, 3), (5, 2), (8, 5), (6, 1))]
 
-# %% mystnb={"image": {"alt": "Four queries, each with two rows of five neighbours, by pixels and by features. A green border marks the class of the query, an orange one another class. Most borders are green in both; where they differ, neighbours by pixels share the outline, and neighbours by features share parts and texture."}}
+# %% mystnb={"image": {"alt": "Four queries, each with two rows of five neighbours, by pixels and by features. A green border marks the class of the query, an orange one another class. Half of the borders are green by pixels, and more by features. Neighbours by pixels share the outline, and neighbours by features share parts and texture."}}
 names = [f"{name}: {test_images.classes[test_labels[q]]}" for q in queries for name in ("pixels", "MAE")]
 plots.neighbours([search(source, q) for q in queries for source in ("raw pixels", "MAE")], names=names)
 
@@ -399,8 +400,8 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
              x="labels per class", y="k-NN accuracy (%)", log=True, note="750 test images, means of ten choices of labels")
 
 # %% [markdown]
-# *Figure 8.4: accuracy against labels per class (750 test photographs; means over ten random choices of labels; the printed ± is the
-# standard deviation; k is the number of labels per class, but at most 5).*
+# *Figure 8.4: accuracy against labels per class (750 test photographs; means over ten random choices of labels; the printed number after ±
+# is the standard deviation; k is the number of labels per class, but at most 5).*
 #
 # With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. From 60,000
 # unlabelled photographs the MAE learned features that differ between some kinds of clothes. The ten labels only connect these features with
@@ -442,7 +443,8 @@ book.reveal("best-pool", POOLS[max(pooled, key=lambda title: pooled[title]["MAE"
 plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 images, one network and seed each")
 
 # %% [markdown]
-# *Figure 8.6: k-NN accuracy in % of three kinds of features (1,500 labels, 750 test photographs, k = 20, one network and one seed each).*
+# *Figure 8.6: k-NN accuracy in % of raw pixels, and of three kinds of features of each encoder (1,500 labels, 750 test photographs, k = 20,
+# one network and one seed each).*
 #
 # Only with all tokens is the MAE a few points more accurate than raw pixels. Are 750 images enough to trust this lead? Look only at the
 # images that exactly one of these two kinds of features classifies correctly:
@@ -517,7 +519,7 @@ for i, place in ((0, (6, 4)), (2, (4, 4)), (3, (7, 7))):
     marks[len(rows), 0] = (place[0] * photo_patch + 1.5, place[1] * photo_patch + 1.5)
     rows.append([triplets[i][0], *(one / one.max() for one in maps)])
 
-# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the eye, the eye and the other one. Block 8, head 1: patches in the same row. Block 8, head 2: a column. Untrained: nearly even."}}
+# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the eye, the eye and the other one. Block 8, head 1: patches in the same row. Block 8, head 2: a column. Untrained: spread over the whole image."}}
 titles = ["photograph", *(f"block {block},\nhead {head}" for name, block, head in chosen if name == "trained"), "untrained,\nblock 8, head 1"]
 plots.picture_table(rows, columns=titles, marks=marks)
 
@@ -525,12 +527,12 @@ plots.picture_table(rows, columns=titles, marks=marks)
 # *Figure 8.8: what the patch at the cross attends to (four of the 36 heads of `photos-tiny`, and one head of the same network at
 # initialisation). Each map is divided by its largest value.*
 #
-# At initialisation, attention is nearly uniform. Of the four trained heads, one attends mostly to nearby patches, and two attend to one row
-# or one column, whatever it shows. In head 2 of block 4, the patch on the rim of the cup attends to another part of the rim, and the patch
-# on one eye of the cat attends to both eyes.
+# At initialisation, attention is spread over the whole image. Of the four trained heads, one attends mostly to nearby patches, and two
+# attend to one row or one column, whatever the image shows. In head 2 of block 4, the patch on the rim of the cup attends to another part
+# of the rim, and the patch on one eye of the cat attends to both eyes.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these four
-# heads out of 36, because they behave differently.
+# of the 36 heads because their maps differ.
 #
 # **3 ★ Attention of the class token.** From the attention weights `b heads t t` of a block, make one map per head (`b heads h w`). Each map
 # shows how much the class token attends to each patch.
@@ -575,9 +577,9 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 # 06): a pattern, but no brightness or contrast. To draw the pattern, we need the mean and the standard deviation of each hidden patch. We
 # take these two values from the original image, so they **leak** into the picture.
 #
-# To see how much this leak matters, draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is zero.
-# The other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the *visible*
-# patches.
+# To see how much this leak matters, we draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is set
+# to zero. The other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the
+# *visible* patches.
 
 
 # %%
@@ -613,8 +615,8 @@ plots.picture_table(
 # a sleeve, or the line of a sole. So never judge a model by pictures with leaked statistics. To draw pictures without a leak, predict plain
 # pixels, with a second decoder on the frozen encoder as in Figure 8.1.
 #
-# **4 ★ Only what leaked.** Patches are `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden patch with the
-# mean of that patch, and keep the visible patches as they are. No model is needed.
+# **4 ★ Only what leaked.** `patches` has the shape `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden
+# patch with the mean of that patch, and keep the visible patches as they are. No model is needed.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch08-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -685,12 +687,12 @@ book.reveal("hardest-place", max(hard, key=hard.get))
 plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))], rows=("picture", "loss"), scale=(0, 1.2), scale_label="loss of a patch")
 
 # %% [markdown]
-# *Figure 8.11: the mean loss of each patch over 12 masks (75 % hidden, seeds 0 to 11). For a patch that is not flat, a prediction of zero
-# has a loss of 15/16 ≈ 0.94 (chapter 06).*
+# *Figure 8.11: the mean loss of each patch over those of 12 masks that hide it (75 % hidden, seeds 0 to 11). For a patch that is not flat,
+# a prediction of zero has a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
 # The model can continue an outline from visible patches. Inside a garment there is mostly weave, print and noise, often with little
-# contrast. But normalisation divides by the standard deviation, so the noise counts as much as an outline, and no model can predict noise.
-# The large loss inside a garment is probably in large part a side effect of normalised targets.
+# contrast. But normalisation divides each patch by its standard deviation, so the noise counts as much as an outline, and no model can
+# predict noise. The large loss inside a garment is probably in large part a side effect of normalised targets.
 #
 # ## Limit 3: changed images
 #
@@ -739,8 +741,8 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 #
 # ## Limit 4: real photographs
 #
-# How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet, which has 200
-# classes, with the 50,000 training photographs as labelled images. A vote of 20 nearest neighbours is right for 14.7 % of the test
+# How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet (200 classes).
+# The labelled images are the 50,000 photographs of pre-training. A vote of 20 nearest neighbours is right for 14.7 % of the test
 # photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 % (one seed; see the
 # [details](../data/weights/photos-tiny.md)). Both classifiers are far better than guessing, but too inaccurate for most uses. The
 # reconstructions of Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
@@ -763,8 +765,8 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 #
 # ## Break-it lab: features at chance level
 #
-# A colleague has written their own `extract`, which reads the images through a loader. With the colleague's features, k-NN is no more
-# accurate than random guessing.
+# A colleague has written their own `extract`, which reads the images through a loader. With the colleague's features of the test
+# photographs, k-NN is no more accurate than random guessing.
 
 
 # %%
@@ -790,8 +792,8 @@ plots.classes_in_a_plane({"ours": planes["MAE"], "the colleague's": in_a_plane(t
 # %% [markdown]
 # *Figure 8.14: the features of 750 test photographs, ours and the colleague's, coloured by class.*
 #
-# The two clouds are identical, point for point. Only the colours differ. Which causes do the identical clouds rule out, and where is the
-# bug?
+# The two clouds are identical, point for point. Only the colours and markers differ. Which causes do the identical clouds rule out, and
+# where is the bug?
 #
 # <details><summary>Diagnosis</summary>
 #
@@ -842,10 +844,10 @@ check.ch08_two_directions(solution_two_directions)
 # %% [markdown]
 # ## Summary
 #
-# A masked autoencoder continues shapes from a quarter of a photograph. With the features of its encoder, ten labels are enough to classify
-# more than half of the clothes correctly, more than with raw pixels or with random weights. With 1,500 labels, all tokens side by side are
-# better than raw pixels, but the mean of the tokens is hardly better. There are limits: reconstructions of normalised pixels use leaked
-# statistics, and the features fail on noisy images. And a model that reconstructs photographs well may still classify them badly.
+# A masked autoencoder continues shapes from a quarter of a photograph. With the features of `fashion-nano`, ten labels are enough to
+# classify more than half of the clothes correctly, more than with raw pixels or with random weights. With 1,500 labels, all tokens side by
+# side are better than raw pixels, but the mean of the tokens is hardly better. There are limits: reconstructions of normalised pixels use
+# leaked statistics, and the features fail on noisy images. And a model that reconstructs photographs well may still classify them badly.
 #
 # ## Five questions
 #
@@ -862,7 +864,7 @@ check.ch08_two_directions(solution_two_directions)
 # 4. Why compare a trained encoder with a random one?
 # <details><summary>Answer</summary>Random weights already preserve much of the image. Only the part of the accuracy above that of random weights is due to training.</details>
 #
-# 5. The cloud of features is right, but the accuracy of k-NN is no better than that of guessing. What do you check first?
+# 5. The cloud of features looks right, but the accuracy of k-NN is no better than that of guessing. What do you check first?
 # <details><summary>Answer</summary>Check whether the features and the labels are in the same order.</details>
 #
 # Next: [09 · Probing](09_probing.ipynb). A nearest-neighbour vote takes the features as they are. A linear layer can learn which directions

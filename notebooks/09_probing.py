@@ -22,7 +22,7 @@
 #
 # - freeze an encoder properly, and train one linear layer on it;
 # - put all features on the same scale, and say why a probe needs this scaling;
-# - write LARS, the optimizer of the paper's probe, and say what a step of LARS does not depend on;
+# - write the core of LARS, the optimizer of the paper's probe, and say what a step of LARS does not depend on;
 # - find the best weights of a probe with a solver, and choose the penalty without the test images;
 # - compare an encoder with raw pixels, with random weights, and with the same encoder after more epochs of pre-training.
 
@@ -65,9 +65,9 @@ from minimae.tasks.probe_train import FeatureNorm
 from minimae.train import lars
 
 # %% [markdown]
-# Pre-training used no labels. Has the encoder still learned something about classes? A **linear probe** is the usual test. Freeze the
-# encoder, put one linear layer on its features, and train only that layer, with labels. If the layer classifies most test images correctly,
-# flat boundaries in the space of the features separate the classes well.
+# Pre-training used no labels. Has the encoder nevertheless learned something about classes? A **linear probe** is the usual test. Freeze
+# the encoder, put one linear layer on its features, and train only that layer, with labels. If the layer classifies most test images
+# correctly, flat boundaries in the space of the features separate the classes well.
 #
 # As in chapter 08, we compare raw pixels, the features of the encoder of `fashion-nano`, and those of the same encoder at initialisation.
 # The images are 1,500 training and 750 test photographs of clothes.
@@ -107,12 +107,12 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 # %% [markdown]
 # *Figure 9.1: the standard deviation of each feature over 1,500 photographs, sorted (784 pixels, 96 features of each encoder).*
 #
-# In the random encoder, some features vary ten times as much as others. Some pixels in the corners never vary. A linear layer can make up
-# for these differences with large and small weights. But the *learning rate* and the *penalty* on large weights treat all weights alike. So
-# each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
+# In the random encoder, some features vary more than ten times as much as others. A few pixels hardly vary, and the pixel in one corner
+# never does. A linear layer can make up for these differences with large and small weights. But the *learning rate* and a *penalty* on
+# large weights treat all weights alike. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
 #
 # **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
-# feature must not become infinite.
+# feature must not become NaN or infinite.
 #
 # <details><summary>Hint</summary>
 #
@@ -405,9 +405,9 @@ for factor in (0.001, 1, 1000):
     print(f"loss × {factor:<6} SGD {with_sgd:.0e}   LARS {with_lars:.4f}")
 
 # %% [markdown]
-# In all three rows, LARS moves the matrix by 0.64 % of its norm, which is 6.4 times a thousandth. So without weight decay, the step that
-# LARS takes with a matrix does not depend on the scale of the loss. But the learning rate still has to suit the batch size: a larger batch
-# has a less noisy gradient and allows larger steps.
+# In all three rows, LARS moves the matrix by 0.64 % of its norm: the learning rate, 6.4, times the trust, a thousandth. So without weight
+# decay, the distance by which LARS moves a matrix in one step does not depend on the scale of the loss. But the learning rate still has to
+# suit the batch size: a larger batch has a less noisy gradient and allows larger steps.
 #
 # Now train the probe. We use no random crops, so the features of the frozen encoder never change. They were computed once, above, and now
 # pass only through the norm and the head. Each of the 200 steps uses all 1,500 images.
@@ -433,13 +433,13 @@ print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 # %% [markdown]
 # > **Paper.** Appendix A.1 and Table 10 describe the protocol: LARS with the settings above and momentum 0.9; 90 epochs, of which 10 are warm-up;
 # > random crops; and a BatchNorm without an affine part. The paper's probe uses the class token; our probe uses the mean of the patch tokens. The
-# > paper notes that SGD with a batch of 4,096 works as well. [`train_probe`](../minimae/tasks/probe_train.py) implements the LARS protocol. The
-# > recipe `imagenet-base-probe` and those like it have not been run here.
+# > paper notes that SGD with a batch of 4,096 works similarly well. [`train_probe`](../minimae/tasks/probe_train.py) implements the LARS protocol.
+# > The recipe `imagenet-base-probe` and those like it have not been run here.
 #
 # ## The shortcut: solve it
 #
-# With fixed features there is a shortcut. The cross-entropy plus a penalty on the squared weights is *convex*: every local minimum is also
-# a global one. A solver like L-BFGS finds a minimum approximately, without a schedule for a learning rate.
+# With fixed features there is a shortcut. The cross-entropy plus a penalty on the squared weights is *convex*, so every local minimum is
+# also a global one. A solver like L-BFGS finds a minimum approximately, without a learning-rate schedule.
 
 # %% tags=["package:minimae.tasks.probe"]
 def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int = 60) -> tuple[Tensor, Tensor]:
@@ -459,9 +459,9 @@ def fit_linear(features: Tensor, labels: Tensor, classes: int, penalty: float, *
 
 
 # %% [markdown]
-# With a weak penalty, the layer fits noise in the training images. With a strong penalty, the layer learns too little. We choose the
-# penalty without the test images. Hold out a fifth of the *training* images, fit the layer to the rest with each penalty, and see which
-# penalty gives the highest accuracy on the held-out fifth. Then fit the layer to all training images with this penalty.
+# If the penalty is too weak, the layer fits noise in the training images. If it is too strong, the layer learns too little. We choose the
+# penalty without the test images. Hold out a fifth of the *training* images, fit the layer to the rest with each of three penalties, and
+# see which penalty gives the highest accuracy on the held-out fifth. Then fit the layer to all training images with this penalty.
 
 # %% tags=["package:minimae.tasks.probe"]
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -510,8 +510,8 @@ assert torch.allclose(
 # %% [markdown]
 # ## The numbers
 #
-# In chapter 08, a vote of 20 nearest neighbours was right for 79 % of the test photographs with the MAE (mean of the tokens). **What
-# accuracy does the MAE reach with a linear layer instead?**
+# In chapter 08, a vote of 20 nearest neighbours on the features of the MAE (the mean of the patch tokens) was right for 79 % of the test
+# photographs. **What accuracy does the MAE reach with a linear layer instead?**
 
 # %%
 book.predict("probe-mae", 79,
@@ -538,12 +538,12 @@ book.reveal("probe-mae", round(score["linear probe"]["MAE"], 1), unit="%")
 plots.comparison(score, tuple(sources), note="750 images, one network")
 
 # %% [markdown]
-# *Figure 9.3: two classifiers on the same features, accuracy in % (1,500 labels, 750 test photographs, one network, seed 0 for the held-out
-# fifth).*
+# *Figure 9.3: accuracy in % of two classifiers on the same features (1,500 labels, 750 test photographs, one network each; the held-out
+# fifth was drawn with seed 0).*
 #
-# - With a probe, the accuracy of the **random encoder** is 13 points higher. A vote of neighbours takes the features as they are, whereas a
-#   linear layer can give more weight to the useful directions. *So a probe does not only measure what was learned in pre-training: the
-#   probe learns, too.*
+# - With a probe, the accuracy of the **random encoder** is 13 points higher than with a vote of neighbours. The vote takes the features as
+#   they are, whereas a linear layer can give more weight to the useful directions. *So a probe does not only measure what was learned in
+#   pre-training: the probe learns, too.*
 # - **Raw pixels** gain little.
 # - The **MAE** is now ahead of raw pixels by three points, with 96 features instead of 784.
 #
@@ -587,10 +587,10 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
 # ## More epochs
 #
 # In the paper, the accuracy of the probe still rises from 800 to 1,600 epochs. Our experiment is smaller. Networks of 0.5 million
-# parameters are pre-trained for 5 to 80 epochs on the 10,000 photographs that come with the book. The probe is trained on all 10,000 labels
-# and tested on 2,000 test photographs. There are three seeds for each number of epochs. These fifteen runs take half an hour on one
-# processor core (`minimae reproduce longer --budget laptop`), so they were made in advance. The next cell measures two baselines: raw
-# pixels, and the same network at initialisation.
+# parameters are pre-trained for 5, 10, 20, 40 or 80 epochs on the 10,000 photographs that come with the book. The probe is trained on all
+# 10,000 labels and tested on 2,000 test photographs. There are three seeds for each number of epochs. These fifteen runs take half an hour
+# on one processor core (`minimae reproduce longer --budget laptop`), so they were done in advance. The next cell measures two baselines:
+# raw pixels, and the same network at initialisation.
 
 # %%
 longer = recorded("longer")
@@ -630,8 +630,8 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
              note="2,000 test images, means of three seeds")
 
 # %% [markdown]
-# *Figure 9.7: the curve of Figure 9.6, and two baselines that need no pre-training (10,000 labels, 2,000 test photographs, means of three
-# seeds).*
+# *Figure 9.7: the curve of Figure 9.6 (means of three seeds), and two baselines that need no pre-training: raw pixels, and one network at
+# initialisation (10,000 labels, 2,000 test photographs).*
 #
 # After five epochs, the probe is hardly better than at initialisation. Its mean accuracy passes that of raw pixels between 20 and 40
 # epochs, so a measurement after ten epochs alone is misleading. The mean accuracy still rises from 40 to 80 epochs, but with three seeds
@@ -642,7 +642,7 @@ picture(longer)
 
 # %% [markdown]
 # *Figure 9.8: longer pre-training, our results beside the paper's (its Figure 7: ViT-L on ImageNet). The bars show one standard deviation
-# over three seeds (left) and 95 % intervals of the differences (below, chapter 11). The scales differ.*
+# over three seeds (left) and, under each pair of curves, 95 % intervals of the differences (explained in chapter 11). The scales differ.*
 #
 # In both experiments, the accuracy of the probe rises by more points in total than that of fine-tuning (chapter 10).
 #
@@ -671,7 +671,7 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 #
 # <details><summary>Diagnosis</summary>
 #
-# The colleague measured the accuracy on the training images. Raw pixels are 784 features, and each encoder has only 96. With 784 weights
+# The colleague measured the accuracy on the training images. Raw pixels are 784 features, and each encoder gives only 96. With 784 weights
 # for each class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. Such a layer can even fit 500 *random*
 # labels, as the next cell shows. So accuracy on the training images depends strongly on the *number of features*. Measure a probe on images
 # that it was not trained on, and choose the penalty on a third set of images.
@@ -738,12 +738,12 @@ check.ch09_slope(solution_slope)
 #
 # 3. The accuracy of a random encoder rises by 13 points when a probe replaces the vote of neighbours. What does this rise show about
 #    probes?
-# <details><summary>Answer</summary>Probes learn, too: a linear layer chooses the useful directions. So compare the accuracy of a probe with that of a probe on random weights, not only with that of guessing.</details>
+# <details><summary>Answer</summary>Probes learn, too: a linear layer chooses the useful directions. So compare the accuracy of a probe with that of a probe on a random encoder, not only with that of guessing.</details>
 #
 # 4. You multiply the loss by 1,000. How do the steps of SGD and LARS change?
 # <details><summary>Answer</summary>A step of SGD is 1,000 times as large. LARS without weight decay moves the weight matrix as before, because the norm of the gradient is divided out. LARS does not scale the gradient of the bias, so the bias moves 1,000 times as far.</details>
 #
-# 5. After ten epochs the accuracy of the probe is below that of a probe on raw pixels. Is the method useless?
+# 5. After ten epochs of pre-training, the accuracy of the probe is below that of a probe on raw pixels. Is the pre-training useless?
 # <details><summary>Answer</summary>Not necessarily: the accuracy still rises steeply after ten epochs, and passes that of raw pixels later. Compare the probes at the end of pre-training, and say how long the pre-training was.</details>
 #
 # Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you train the

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 10 · Fine-tuning, whole and in part
 #
-# **The promise.** You turn an encoder into a classifier, train the whole classifier, a part of it or only its head, and learn why the
+# **The promise.** You turn an encoder into a classifier, fine-tune it, look at what training only a part of it achieves, and learn why the
 # linear probe and fine-tuning can disagree.
 #
 # Minutes: 30. Needs: chapters 03, 07 and 09.
@@ -90,7 +90,7 @@ depth, statistics = trained.model.size.depth, trained.statistics
 # The classifier needs no decoder. It gives the encoder the whole image and takes the mean of the patch tokens. LayerNorm and one linear
 # layer, the **head**, turn this vector into **logits**: one number for each class. This LayerNorm replaces the encoder's own last norm.
 #
-# **1 ★ The head.** Write the step from the tokens to the logits. `tokens` are the encoder's output, `b t d`. Leave out the first token,
+# **1 ★ The head.** Write the step from the tokens to the logits. `tokens`, `b t d`, is the encoder's output. Leave out the first token,
 # which is the class token.
 #
 # <details><summary>Hint</summary>
@@ -169,9 +169,9 @@ class Classifier(nn.Module):
         return logits
 
 # %% [markdown]
-# The head starts with weights of standard deviation 0.00002. So all logits are almost zero, every class is equally likely, and the loss
-# starts at the logarithm of the number of classes: ln 10 = 2.30. Random weights of the usual size would send large random gradients into
-# the pre-trained encoder.
+# The head starts with weights of standard deviation 0.00002. So all logits are almost zero, all classes get almost the same probability,
+# and the loss starts at about the logarithm of the number of classes: ln 10 = 2.30. Random weights of the usual size would send large
+# random gradients into the pre-trained encoder.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -215,7 +215,7 @@ def layer_of(name: str, depth: int) -> int:
 # this list for a classifier.
 #
 # - `lr_scale` is the share in the table above.
-# - Biases, norms (all parameters with one axis), the class token and the positions are not decayed: their `weight_decay` is 0.
+# - Biases and norms (the parameters with one axis), the class token and the positions are not decayed: their `weight_decay` is 0.
 # - A frozen parameter (`requires_grad` is False) is in no group; every other parameter is in exactly one.
 #
 # You may make one group for each parameter.
@@ -325,7 +325,8 @@ plots.curves(
 # ## Mixing pictures and labels
 #
 # A network with many weights and few labels soon memorises its training images. The paper's recipe counters this with random crops,
-# RandAugment, drop path (chapter 03), label smoothing and mixing. Mixing combines an image with its neighbour in the batch:
+# RandAugment (random distortions and changes of colour), drop path (chapter 03), label smoothing and mixing. Mixing combines an image with
+# its neighbour in the batch:
 #
 # - **Mixup** blends the two images.
 # - **Cutmix** pastes a rectangle of the neighbour into the image.
@@ -433,12 +434,13 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# The first mixed image is three quarters of class 0 and one quarter of class 2. Classes 1 and 3 get 0.025 each from smoothing.
+# Three quarters of the first mixed image come from class 0, and one quarter comes from class 2. Classes 1 and 3 get 0.025 each from
+# smoothing.
 #
 # ### Where this lives
 #
-# The package has these functions in `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell
-# below compares them with those of this chapter.
+# The package has this code in `minimae/tasks/finetune.py`, `minimae/train/optim.py` and `minimae/data/mixing.py`. The folded cell below
+# compares it with the code of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = finetune.Classifier(trained.model.encoder, 10).eval()
@@ -484,9 +486,9 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # %% [markdown]
 # *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
-# This comparison favours the pre-trained network, because a network from scratch needs more steps. A fairer comparison has 30 epochs, three
-# seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's 10,000 photographs.
-# `minimae reproduce pre-training` repeats the experiment in about 12 minutes on one core.
+# This comparison favours the pre-trained network, because a network from scratch needs more steps. A fairer comparison uses 30 epochs,
+# three seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's 10,000
+# photographs. `minimae reproduce pre-training` repeats the experiment in about 12 minutes on one core.
 
 # %%
 ladder = recorded("pre-training")
@@ -619,9 +621,9 @@ picture(in_part)
 #
 # ## Why the probe and fine-tuning disagree
 #
-# In the paper's panel, with no block trained, MoCo v3, a contrastive method, is four points better than MAE; with one or more blocks
-# trained, MoCo v3 is worse. So which encoder is better? That depends on what you need the encoder for. A linear probe measures how well
-# planes in the space of the features separate the classes. Fine-tuning measures how good a starting point the weights are.
+# In the paper's panel, the contrastive method MoCo v3 is four points better than MAE if no block is trained, but worse if one or more
+# blocks are trained. So which encoder is better? That depends on what you need the encoder for. A linear probe measures how well
+# hyperplanes in the feature space separate the classes. Fine-tuning measures how good a starting point the weights are.
 #
 # Probing and fine-tuning can also disagree about two settings of MAE. The figure below shows our nine experiments in which all encoders
 # were both probed and fine-tuned, beside the corresponding results of the paper.
@@ -660,7 +662,7 @@ for title, each in panels.items():
     ratio = steepness([p for points in each.values() for p in points])
     print(f"{title}: for each point of fine-tuning, {ratio:.1f} points of the probe")
 
-# %% mystnb={"image": {"alt": "Two scatter plots of fine-tuned against probe accuracy, one point an experiment. Measured here, the points lie along one rising line from 75 and 77 to 85 and 84 percent. In the paper, probes range from 55 to 75 percent while fine-tuning stays between 82.3 and 85.4."}}
+# %% mystnb={"image": {"alt": "Two scatter plots of fine-tuned against probe accuracy, one point for each setting. Measured here, the points lie along one rising line from 75 and 77 to 85 and 84 percent. In the paper, probes range from 55 to 75 percent while fine-tuning stays between 82.3 and 85.4."}}
 plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
@@ -668,8 +670,8 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # paper's results (ViT-L). The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
-# important than they are for fine-tuning. In our experiments, both accuracies rise together. A likely reason is that our settings differ
-# most in the length of pre-training, and longer pre-training improves both accuracies.
+# important than they are for fine-tuning. In our experiments, both accuracies rise together. A likely reason is that the largest
+# differences in our experiments come from the length of pre-training, and longer pre-training improves both accuracies.
 #
 # > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes `imagenet-large-finetune`,
 # > `imagenet-large-partial-1` and so on have the paper's settings, but we have not run them yet.
@@ -736,15 +738,16 @@ plots.curves(
 # Among the blocks of the colleague's classifier, the first one moves most and the last one least. In your classifier, the order is
 # reversed. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head gets the smallest. The
 # exponent should be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in
-# pre-training. The head, which starts near zero, learns with only about a seventh of the full learning rate. All shapes are right, so a
-# test of shapes does not find the mistake. Test instead that the norm and the head have a scale of 1.
+# pre-training. The head, which starts near zero, learns with only 13 % of the full learning rate. The groups also decay the class token and
+# the positions, which is a smaller mistake. All shapes are right, so a test of shapes does not find the main mistake. Test instead that the
+# norm and the head have a scale of 1.
 # </details>
 #
 # ## One more exercise
 #
 # **4 ★★★ Cutmix.** Images are `b c h w` with an even `b`; images 0 and 1 are partners, as are 2 and 3, and so on. Paste the rectangle `box
-# = (top, left, bottom, right)` of each image's partner into the image. The box is the same for all images, and row `bottom` and column
-# `right` are excluded. Return the new images, and the share of the area that is still the image's own.
+# = (top, left, bottom, right)` of each image's partner into the image, at the same position. The box is the same for all images, and row
+# `bottom` and column `right` are excluded. Return the new images, and the share of its own area that each image keeps.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -786,7 +789,7 @@ check.ch10_paste(solution_paste)
 # <details><summary>Answer</summary>A head with large random weights would send large random gradients into the pre-trained encoder.</details>
 #
 # 2. An encoder has 12 blocks, and the decay is 0.65. What share of the learning rate does the last block get?
-# <details><summary>Answer</summary>0.65. Norm and head get 1, and the last block is one layer below them.</details>
+# <details><summary>Answer</summary>0.65. The norm and the head get 1, and the last block is one layer below them.</details>
 #
 # 3. An image is 70 % a shirt and 30 % a bag. What is its target without smoothing?
 # <details><summary>Answer</summary>0.7 for shirt and 0.3 for bag.</details>

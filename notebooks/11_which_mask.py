@@ -23,7 +23,7 @@
 # - measure how far hidden patches are from visible ones, for each kind of mask;
 # - compare two settings with Welch's t-test, and give the difference with its interval;
 # - correct p-values for the number of comparisons;
-# - compare the paper's Figure 5 with ours, and weigh accuracy against cost;
+# - compare the paper's Figure 5 with our version, and weigh accuracy against cost;
 # - say which of thirteen claims from the paper our experiments support, and which they leave undecided.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
@@ -65,8 +65,8 @@ from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
 
 # %% [markdown]
-# BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image at random. The argument is that images are
-# redundant: a network has to understand an image only if most of the patches are hidden.
+# BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image at random. It argues that images are redundant:
+# unless most of the patches are hidden, a network can fill in the hidden ones without understanding the image.
 #
 # ## How far to the nearest visible patch?
 #
@@ -146,9 +146,9 @@ plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0, no
 # *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks).*
 #
 # At 75 %, the distances are largest for blocks and smallest for a grid, which suggests that blocks are the hardest task and a grid the
-# easiest. According to the paper, a harder task gives a better encoder, up to a point. Grid masks give the sharpest reconstructions but a
-# worse encoder than random masks, and blocks that hide 75 % are too hard. The loss cannot show which mask gives the best encoder, because
-# each kind of mask is a different task: a low loss may only mean that the task is easy.
+# easiest. In the paper, neither the easiest nor the hardest task gives the best encoder: grid masks give sharper reconstructions than
+# random masks but a worse encoder, and blocks that hide 75 % give a worse encoder too. The loss cannot show which mask gives the best
+# encoder, because each kind of mask is a different task: a low loss may only mean that the task is easy.
 #
 # **1 ★★ Visible neighbours.** `hidden` is a bool tensor `b h w`. Return the share of *hidden* patches that have at least one *visible*
 # neighbour above, below, to the left or to the right, as one number for the whole batch. Beyond the edge of the image there are no
@@ -262,7 +262,8 @@ class Mark:
 # 2.8 for four, 4.3 for two and 12.7 for one.
 #
 # `Effect` holds a difference, its standard error and the degrees of freedom. Its methods return the 95 % interval for the true difference,
-# and a **p-value**: the probability of measuring a difference at least this large if the true difference were equal to a given threshold.
+# and a **p-value**: the probability of measuring a difference at least this large (`above`) or at most this large (`below`) if the true
+# difference were equal to a given threshold.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -296,15 +297,15 @@ class Effect:
         return Effect(-self.difference, self.error, self.freedom).above(-threshold)
 
 # %% [markdown]
-# **Welch's t-test** does not assume that both settings have the same standard deviation. Let $v_1 = s_1^2/n_1$ and $v_2 = s_2^2/n_2$ be the
-# squared standard errors of the means. Then the squared standard error of the difference is $v_1 + v_2$, and Satterthwaite's formula gives
-# the degrees of freedom:
+# **Welch's t-test** does not assume that both settings have the same standard deviation. With standard deviations $s_1$ and $s_2$ over
+# $n_1$ and $n_2$ seeds, the squared standard errors of the means are $v_1 = s_1^2/n_1$ and $v_2 = s_2^2/n_2$. The squared standard error of
+# the difference is $v_1 + v_2$, and Satterthwaite's formula gives the degrees of freedom:
 #
 # $$\frac{(v_1 + v_2)^2}{v_1^2/(n_1-1) + v_2^2/(n_2-1)}$$
 #
-# **2 ★★ Welch's interval.** Write the function. `others` holds further squared standard errors, such as that of a limited test set, each as
-# a pair (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$. Add the square of the squared error, divided by its
-# degrees of freedom, to the denominator.
+# **2 ★★ Welch's interval.** Write the function that returns the `Effect` of two lists of values. `others` holds further squared standard
+# errors, such as that of a limited test set, each as a pair (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$. Add
+# the square of the squared error, divided by its degrees of freedom, to the denominator.
 #
 # <details><summary>Hint</summary>
 #
@@ -379,9 +380,9 @@ assert math.isclose(theirs.error, effect.error) and math.isclose(theirs.freedom,
 # %% [markdown]
 # ### How many seeds?
 #
-# In our recorded sweep of the mask ratio, the probe accuracy has a standard deviation of about 0.6 points over the seeds. Suppose that one
-# setting is *truly* half a point better. You run each setting once and choose the one with the higher accuracy. How often do you choose the
-# worse setting?
+# In our recorded sweep of the mask ratio (shown below), the probe accuracy has a standard deviation of about 0.6 points over the seeds.
+# Suppose that one setting is *truly* half a point better. You run each setting once and choose the one with the higher accuracy. How often
+# do you choose the worse setting?
 
 # %%
 book.predict("one-seed", 10,
@@ -419,18 +420,19 @@ plots.curves(
 #
 # ### The test images are a sample too
 #
-# The test set of our recorded sweep has 2,000 photographs. With 2,000 different photographs, an accuracy of 82 % would change by about √(82
-# · 18 / 2,000) ≈ 0.9 points (one standard error of a **binomial** proportion). More seeds do not reduce this error. If both settings fail
-# on the same hard photographs, most of the error cancels when we compare the settings photograph by photograph. So new results also store
-# `right`: for each photograph, the number of seeds for which the prediction is right. To older results, without `right`, we add the full
-# binomial error of both settings, which makes the intervals too wide.
+# The test set of our recorded sweep has 2,000 photographs. With 2,000 other photographs, the accuracy would be different: an accuracy of 82
+# % has a standard error of √(82 · 18 / 2,000) ≈ 0.9 points (that of a **binomial** proportion). More seeds do not reduce this error. If
+# both settings fail on the same hard photographs, most of the error cancels when we compare the settings photograph by photograph. So new
+# results also store `right`: for each photograph, the number of seeds for which the prediction is right. For older results, which lack
+# `right`, we use the full binomial error of both settings, which makes the intervals too wide.
 #
 # ### Many comparisons
 #
 # At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. The thirteen claims at the end
 # of this chapter need 49 comparisons: if no setting made a difference, one or two would be significant by chance. **Holm's correction**
-# makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k, the next by k − 1, and so on
-# down to 1. No corrected value may be smaller than the one before it in this order, and none may be larger than 1.
+# makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k, the next by k − 1, and so on;
+# the largest is multiplied by 1. Then replace each corrected value that is smaller than the one before it by that value, and each that is
+# larger than 1 by 1.
 #
 # **3 ★★ Holm's correction.** Return the corrected values in the order of the input.
 #
@@ -508,12 +510,12 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
     print(f"{difference:+.1f}, from {low:+.1f} to {high:+.1f} · above 0: {one.above(0) <= 0.025} · within a point: {equal}")
 
 # %% [markdown]
-# For the second and the fourth difference, neither test succeeds: their intervals are too wide. With several comparisons, Holm's correction
-# makes the test stricter than the interval. Then a comparison can be undecided although its interval excludes zero.
+# For the second and the fourth difference, neither property is shown: their intervals are too wide. With several comparisons, Holm's
+# correction makes the test stricter than the interval. Then a comparison can be undecided although its interval excludes zero.
 #
 # ## The mask ratio
 #
-# In our recorded sweep of mask ratios, each network has 0.5 million parameters and was trained for 40 epochs on the package's 10,000
+# In our recorded sweep of mask ratios, each network has 0.5 million parameters and was pre-trained for 40 epochs on the package's 10,000
 # photographs, with three seeds for each ratio. The grid is 4 × 4, so four patches are visible at a ratio of 75 %. In the paper, the
 # accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the
 # probe change in our sweep?
@@ -543,8 +545,8 @@ book.reveal(
 picture(swept)
 
 # %% [markdown]
-# *Figure 11.7: our Figure 5 beside the paper's (ViT-L on ImageNet). Left: mean and one standard deviation over three seeds. Below: the
-# differences that the claim rests on, with 95 % intervals. The scales differ a lot.*
+# *Figure 11.7: our version of the paper's Figure 5 beside the original (ViT-L on ImageNet). Left: mean and one standard deviation over
+# three seeds. Below: the differences that test the claim that 75 % is best, with 95 % intervals. The scales differ a lot.*
 #
 # With three seeds and 2,000 test photographs, all four comparisons are undecided. At 90 %, the mean accuracy of the probe is about two
 # points lower than at 75 %. At 10 %, it is about one point lower; in the paper, it is 19 points lower. If low ratios really do so little
@@ -556,8 +558,8 @@ picture(swept)
 #   be learning.
 # - **The images.** Centred clothes may be less redundant than photographs of rooms and meadows.
 #
-# We found these explanations after the fact, so they have to be tested too. The next cell shows a similar test on 20,000 colour photographs
-# of CIFAR-10, each cut into 64 patches (only the linear probe, five seeds).
+# We found these explanations after the fact, so they have to be tested too. The next cell shows the results of a similar sweep on 20,000
+# colour photographs of CIFAR-10, each cut into 64 patches (only the linear probe, five seeds).
 
 # %% tags=["nbval-check-output"]
 finer = recorded("mask-ratio", "colour")
@@ -565,9 +567,9 @@ print({f"{mark.x:.0f} %": round(mark.mean, 1) for mark in finer.line("linear pro
 print(*finer.findings, sep="\n")
 
 # %% [markdown]
-# On these photographs the claim holds: 75 % is better than 25 % and than 90 %. The differences are about as large as those for the clothes,
-# but the intervals are narrower, because there are more seeds and more test images, and the settings are compared image by image. So this
-# test does not show which of the three explanations is right.
+# On these photographs, the claim that 75 % is best holds: 75 % is better than 25 % and than 90 %. The differences are about as large as
+# those for the clothes, but the intervals are narrower, because there are more seeds and more test images, and the settings are compared
+# image by image. So this sweep does not show which of the three explanations is right.
 #
 # ### What it costs
 #
@@ -593,11 +595,12 @@ axes.legend(frameon=False, loc="lower right")
 fig
 
 # %% [markdown]
-# *Figure 11.8: accuracy (mean and one standard deviation over three seeds) against cost (the operations of all matrix products in encoder
-# and decoder).*
+# *Figure 11.8: accuracy (mean and one standard deviation over three seeds) against cost (the operations of all matrix products in the
+# encoder and the decoder).*
 #
 # None of our comparisons shows that a lower ratio than 75 % is better, and a step at 75 % costs less than half as much as one at 10 %. If
-# the accuracy does not decide between two settings, choose the cheaper one.
+# the accuracy does not decide between two settings, choose the cheaper one. A step at 90 % is even cheaper, but on the colour photographs
+# 90 % is worse than 75 %.
 #
 # **4 ★★ The cheapest that is good enough.** `means` and `costs` are dictionaries with the same keys. Return the key of the cheapest setting
 # among those whose mean is at most `slack` below the best mean.
@@ -634,7 +637,8 @@ sampled = recorded("sampling")
 picture(sampled)
 
 # %% [markdown]
-# *Figure 11.9: our Table 1f beside the paper's, and the differences with 95 % intervals (three seeds). The scales differ.*
+# *Figure 11.9: our version of the paper's Table 1f beside the original, and the differences with 95 % intervals (three seeds). The scales
+# differ.*
 
 # %% tags=["nbval-check-output"]
 print(sampled.verdict)
@@ -642,7 +646,7 @@ print(*sampled.findings, sep="\n")
 
 # %% [markdown]
 # On average, no kind of mask is better than random masks, but every interval contains zero. So the claim is **undecided** for the
-# photographs of clothes. On a grid of 4 × 4, the kinds of mask differ less than on a grid of 14 × 14. So here is a similar test on the
+# photographs of clothes. With 4 × 4 patches, the three kinds of mask look more alike than with 14 × 14. So here is a similar test on the
 # colour photographs, with only the linear probe, a finer grid and more seeds.
 
 # %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Measured here, the probe is 44.0 percent for random, 43.5 for blocks of 50 percent, 42.5 for blocks of 75 and 42.8 for grid. The intervals of random above block 75 percent and above grid are above zero; that of random above block 50 percent includes zero."}}
@@ -650,8 +654,8 @@ decided = recorded("sampling", "colour")
 picture(decided)
 
 # %% [markdown]
-# *Figure 11.10: our Table 1f for colour photographs, on a grid of 8 × 8 (ten seeds, 5,000 test images), beside the paper's. The scales
-# differ.*
+# *Figure 11.10: our version of Table 1f for colour photographs, in 8 × 8 patches (ten seeds, 5,000 test images), beside the paper's. The
+# scales differ.*
 
 # %% tags=["nbval-check-output"]
 print(decided.verdict)
@@ -659,13 +663,13 @@ print(*decided.findings, sep="\n")
 
 # %% [markdown]
 # Now random masks are better than blocks and grids of the same ratio. The paper's differences are larger. Only the comparison with blocks
-# that hide half of the patches stays undecided.
+# that hide half of the patches remains undecided.
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests thirteen claims of the paper by one rule. A claim *holds* if all its comparisons are *yes*, *holds partly* if
-# some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely in our experiments, most of them
-# with 10,000 photographs of clothes and three seeds?
+# `minimae reproduce` tests claims of the paper by one rule; we look at thirteen of them. A claim *holds* if all its comparisons are *yes*,
+# *holds partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely in our
+# experiments, most of them with 10,000 photographs of clothes and three seeds?
 
 # %%
 book.predict("thirteen", 9,
@@ -726,17 +730,17 @@ axes.legend(frameon=False)
 fig
 
 # %% [markdown]
-# *Figure 11.12: the probe accuracy of every run, as one dot (1,000 test photographs).*
+# *Figure 11.12: each dot is one probe accuracy (1,000 test photographs).*
 #
 # What is strange about the colleague's dots? What is the cause?
 #
 # <details><summary>Diagnosis</summary>
 #
-# At each ratio, all three dots have exactly the same height: three runs with three seeds gave the same accuracy, so the standard deviation
-# is *zero*. With networks trained from different seeds, such a coincidence hardly ever happens. In the colleague's sweep, the seed never
-# reached the run. The cache uses the ratio alone as its key and returns the result of the first seed three times. The interval has no
-# width, and any difference looks significant. A cache key must contain *everything* that determines the result: `minimae reproduce` uses a
-# digest of the whole recipe, including the seed. To catch such a bug, print a warning when all seeds give the same value.
+# At each ratio, all three of the colleague's dots have exactly the same height: all three seeds seem to give the same accuracy, so the
+# standard deviation is *zero*. With networks trained from different seeds, such a coincidence hardly ever happens. In the colleague's
+# sweep, only seed 0 was used. The cache uses the ratio alone as its key and returns the result of the first seed three times. The interval
+# has no width, and any difference looks significant. A cache key must contain *everything* that determines the result: `minimae reproduce`
+# uses a digest of the whole recipe, including the seed. To catch such a bug, print a warning when all seeds give the same value.
 # </details>
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -751,7 +755,7 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is no
 # apart and the standard deviation is 0.6 points, single runs rank them wrongly in more than a quarter of cases. Welch's t-test gives the
 # difference with an interval. Holm's correction takes the number of comparisons into account. TOST tests whether two settings are equal up
 # to a margin. With photographs of clothes and three seeds, all our comparisons of mask ratios and of kinds of mask are undecided. With
-# colour photographs, a finer grid and more seeds, four of five comparisons agree with the paper. Of thirteen claims two hold, four hold
+# colour photographs, a finer grid and more seeds, four of five comparisons agree with the paper. Of thirteen claims, two hold, four hold
 # partly, and seven are undecided.
 #
 # ## Five questions
@@ -769,7 +773,7 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is no
 # <details><summary>Answer</summary>The encoder processes only visible patches, so each step is cheaper.</details>
 #
 # 5. The results of three seeds have a standard deviation of exactly 0. What do you check first?
-# <details><summary>Answer</summary>Check whether the seed reached the run. Possible causes are a cache key without the seed, a fixed seed inside a function, or the same file read three times.</details>
+# <details><summary>Answer</summary>Check whether the three values come from three runs with different seeds. Possible causes are a cache key without the seed, a fixed seed inside a function, or the same file read three times.</details>
 #
 # Next: [12 · Boxes and masks](12_boxes_and_masks.ipynb). There you use an encoder to find out not only *what* is in an image but also
 # *where*.

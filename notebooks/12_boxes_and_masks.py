@@ -13,8 +13,9 @@
 # %% [markdown]
 # # 12 · Boxes and masks
 #
-# **The promise.** You put two new heads on a pre-trained encoder: one gives every pixel a class, and the other gives every object a box and
-# a mask. You write the central part of each head, train both heads in seconds, and measure how much pre-training helps segmentation.
+# **The promise.** You put two kinds of head on a pre-trained encoder: one kind gives every pixel a class, and the other gives every object
+# a box and a mask. You write the central part of both kinds, train all heads in seconds, and measure how much pre-training helps
+# segmentation.
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
@@ -75,7 +76,7 @@ from minimae.tasks.maps import spatial_maps
 # and a class to every object. **Instance segmentation** gives a mask to every object, so that two boots side by side get two masks. The
 # paper tests its encoders on all three tasks.
 #
-# The function `wardrobe` puts one to four photographs of Fashion-MNIST on a grey background. Each photograph is black around the garment,
+# The function `wardrobe` puts one to four photographs from Fashion-MNIST on a grey background. Each photograph is black around the garment,
 # so the mask of the garment is known exactly. The encoder, `fashion-nano`, was trained on single garments of 28 × 28 pixels and has never
 # seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16 patches.
 
@@ -94,22 +95,22 @@ def grey(scenes, i):
     return (scenes.pixels[i, 0].numpy()[..., None] / 255).repeat(3, -1)
 
 
-# %% mystnb={"image": {"alt": "Four grey scenes of clothes and their answers. In each answer the masks of the garments are coloured by kind, with a box around each garment; a legend names the kinds. Where two garments overlap, the mask of the lower one ends at the upper one."}}
+# %% mystnb={"image": {"alt": "Four grey scenes of clothes. The masks of the garments are coloured by kind, with a box around each garment; a legend names the kinds. Where two garments overlap, the mask of the lower one ends at the upper one."}}
 shown = [(tests.pixels[i], [tests.detection_target(i)]) for i in (1, 2, 4, 8)]
 objects_figure(shown, ("",), kinds, pairs=4)
 
 # %% [markdown]
-# *Figure 12.1: four test scenes with their true boxes and masks. The training scenes use photographs from the training set of Fashion-MNIST
-# only.*
+# *Figure 12.1: four test scenes with their true boxes and masks. The training scenes use only photographs from the training set of
+# Fashion-MNIST.*
 #
 # ## From tokens to a map
 #
-# In chapter 10 we took the mean of the encoder's tokens and lost all positions. Now we keep every patch token. Without the class token, the
-# sequence of tokens is the grid of patches, read row by row, so one `rearrange` restores the map. The package's `spatial_maps` does this
-# for images of any size.
+# In chapter 10 we took the mean of the encoder's patch tokens and so lost their positions. Now we keep every patch token. Without the class
+# token, the sequence of tokens is the grid of patches, read row by row, so one `rearrange` turns the sequence into a *map*, with one vector
+# for each patch. The package's `spatial_maps` does this for images of any size.
 #
 # In all training runs that you start in this chapter, the encoder is **frozen**: no gradient reaches its weights. So we compute all maps
-# once, and both segmentation heads train on the stored maps.
+# once, and the two segmentation heads of this chapter train on the stored maps.
 
 
 # %%
@@ -242,16 +243,16 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 #
 # ## A token for each class
 #
-# A linear head classifies one patch at a time, with the same weights for every image. In the **mask transformer** (Segmenter, Strudel et
-# al., 2021), the vector that stands for a class depends on the image. The mask transformer works in three steps:
+# A linear head compares each patch with one vector of weights for each class, and these vectors are the same for every image. In the **mask
+# transformer** (Segmenter, Strudel et al., 2021), the vector of a class depends on the image. The mask transformer works in three steps:
 #
 # 1. One learned token for each class joins the patches, as the class token does in a ViT.
 # 2. The whole sequence passes through two more blocks. In these blocks, class tokens and patches attend to each other.
 # 3. The mask of a class is the similarity of its class token to every patch, computed as a dot product.
 #
-# In step 3, patches and class tokens each pass through a linear layer and are scaled to length 1, so the dot product is a cosine. Cosines
-# lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A norm over the classes learns a
-# better scale.
+# In step 3, patches and class tokens pass through one linear layer each and are scaled to length 1, so the dot product is a cosine. Cosines
+# lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A LayerNorm over the classes of each
+# patch learns a better scale.
 #
 # **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class
 # tokens follow.
@@ -264,9 +265,9 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 #
 # <details><summary>Hint 2</summary>
 #
-# After the blocks and `self.norm`, the first `h * w` tokens are the patches. `F.normalize(x, dim=-1)` scales each token to length 1.
-# Multiply the patches `b n d` by the class tokens, transposed to `b d classes`. The products are the masks `b n classes`, and
-# `self.mask_norm` is applied to them.
+# After the blocks and `self.norm`, the first `h * w` tokens are the patches. Apply `self.patch_side` to the patches and `self.class_side`
+# to the class tokens. `F.normalize(x, dim=-1)` scales each token to length 1. Multiply the patches `b n d` by the class tokens, transposed
+# to `b d classes`. The products are the masks `b n classes`, and `self.mask_norm` is applied to them.
 # </details>
 
 
@@ -316,7 +317,7 @@ class solution_MyMaskTransformer(MyMaskTransformer):
 check.ch12_mask_transformer(solution_MyMaskTransformer)
 
 # %% [markdown]
-# The package's version is folded below. With the same weights, its `forward` computes the same masks.
+# The package's version is folded below. With the same weights, its `forward` computes the same masks as the solution.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
@@ -385,7 +386,7 @@ segmentations(
 # %% [markdown]
 # *Figure 12.3: test scenes, true masks and predicted masks (frozen encoder, 300 training scenes, 400 steps, seed 0).*
 #
-# Outlines and classes are mostly right, but two limits are visible. The outlines are coarse, because the head computes one value of each
+# Outlines and classes are mostly right, but two limits are visible. The outlines are coarse, because the head computes only one logit per
 # class for each patch of 4 × 4 pixels. And one garment can get two classes, because no part of this head groups patches into objects.
 #
 # ## A pyramid for objects
@@ -394,8 +395,8 @@ segmentations(
 # of this map is the patch size: one step on the map is one patch in the image.
 #
 # The **simple feature pyramid** (ViTDet, Li et al., 2022) computes all maps from the encoder's output. A transposed convolution doubles the
-# height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder is doubled.
-# A negative number means that the map is halved.
+# height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder must be
+# doubled to reach a given stride. A negative number says how often the map must be halved.
 
 
 # %% tags=["package:minimae.tasks.pyramid"]
@@ -421,15 +422,15 @@ print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
 # **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. The layers of each level are, in this order:
 #
 # - if the map is halved: one `nn.MaxPool2d` that halves the map as often as needed;
-# - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the current width (at first `d`). Between two
+# - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the number of channels (at first `d`). Between two
 #   doublings: `Norm2d`, then `nn.GELU`;
-# - `nn.Conv2d` 1 × 1 to `channels`, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither of these two convolutions
-#   has a bias.
+# - `nn.Conv2d` 1 × 1 to `channels` channels, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither of these two
+#   convolutions has a bias.
 #
 # <details><summary>Hint 1</summary>
 #
 # `times = doublings(patch, stride)`. For `times = -2` the pooling is `nn.MaxPool2d(4)`. Collect the layers in a list, and keep the current
-# width in a separate variable, because each stride starts again from `d`.
+# number of channels in a separate variable, because each stride starts again from `d`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -490,11 +491,12 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 #
 # The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
 # the best proposals, `RoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box, and resizes
-# this region. From the resized region, one head predicts the class and a better box, and another head predicts the mask of the object.
+# this region to a fixed size. From the resized region, one head predicts the class and a better box, and another head predicts the mask of
+# the object.
 #
 # `minimae.tasks.detector.Detector` connects the encoder, the pyramid and Mask R-CNN. The detector below has two levels, few channels, few
-# proposals and one class, "garment", so that it trains in seconds. The function `patch` puts your pyramid into the detector if your
-# solution is right.
+# proposals and one class, "garment", so that it trains in seconds. The function `patch` (from `unittest.mock`) puts your pyramid into the
+# detector if your solution is right.
 
 
 # %%
@@ -511,22 +513,23 @@ few = garments(scenes.subset(torch.arange(200)))
 with patch("minimae.tasks.detector.Pyramid", Levels):
     detector, result = train_detector(recipe, trained.model.encoder, few, trained.statistics, quiet=True)
 
-# %% mystnb={"image": {"alt": "Two test scenes, each with its marked garments and with those that the detector found, with scores from 40 to 80 percent. Most garments have a box of about the right size, and a mask that is rounder than the garment. A few garments are missed or found twice."}}
+# %% mystnb={"image": {"alt": "Two test scenes, each with its marked garments and with those that the detector found, with scores from 40 to 80 percent. Most garments have a box of about the right size, and a mask that is rounder than the garment. Some boxes miss part of a garment, and one T-shirt is found twice."}}
 targets = garments(tests)
 pairs = [(tests.pixels[i], [targets.target(i), objects_in(detector, tests.pixels[i], least=0.4)]) for i in (1, 8)]
 objects_figure(pairs, ("marked", "found"), targets.classes)
 
 # %% [markdown]
-# *Figure 12.4: marked garments, and those that the detector found with a score of at least 40 % (200 training scenes, four epochs, frozen
-# encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes.*
+# *Figure 12.4: the true garments ("marked"), and those that the detector found with a score of at least 40 % (200 training scenes, four
+# epochs, frozen encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes.*
 #
-# The masks are coarse, and the detector misses some garments or finds them twice. But unlike the segmenter, the detector can separate
-# objects of the same class.
+# The masks are coarse, some boxes miss part of a garment, and a garment can be found twice. But unlike the segmentation heads, the detector
+# can separate objects of the same class.
 #
-# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box is above a threshold.
-# *Precision* is the share of predicted boxes that are correct, and *recall* is the share of true boxes that are found. For each threshold,
-# AP is the area under the curve of precision against recall. COCO's AP is the mean of the AP over ten thresholds from 0.5 to 0.95, and over
-# the classes.
+# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box reaches a threshold; each true
+# box can be matched only once. *Precision* is the share of predicted boxes that are correct, and *recall* is the share of true boxes that
+# are found. Both depend on the lowest score at which a box counts. Lowering this limit step by step gives a curve of precision against
+# recall, and AP is the area under this curve. COCO's AP is the mean of the AP over ten IoU thresholds from 0.5 to 0.95, and over the
+# classes.
 #
 # **3 ★ Box overlap.** Return the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`), as a tensor `k m`. A box is given as left,
 # top, right and bottom. The right and bottom edges lie just beyond the last pixel.
@@ -566,8 +569,8 @@ check.ch12_box_overlap(solution_box_overlap)
 # %% [markdown]
 # ### Where this lives
 #
-# `minimae segment` and `minimae detect` train the two models on a folder of pictures. Their classes are `minimae.tasks.segmenter.Segmenter`
-# and `minimae.tasks.detector.Detector`.
+# `minimae segment` and `minimae detect` train a segmentation model and a detector on a folder of pictures. The models are the Python
+# classes `minimae.tasks.segmenter.Segmenter` and `minimae.tasks.detector.Detector`.
 
 # %%
 theirs, mine = segmenter.MaskTransformer(96, 5, heads=3), MaskTransformer(96, 5, heads=3)
@@ -584,7 +587,7 @@ assert sum(p.requires_grad for p in detector.encoder.parameters()) == 0
 # evenly spaced, keep full attention and carry information from window to window.
 #
 # **4 ★★ Who sees whom?** A grid of `h` × `w` patches is cut into windows of `side` × `side` patches, beginning at the upper left corner.
-# Windows at the right and lower edge may be smaller. For the n = h · w patches, return a table `n n` of booleans that is True where two
+# Windows at the right and lower edges may be smaller. For the n = h · w patches, return a table `n n` of booleans that is True where two
 # patches are in the same window.
 #
 # <details><summary>Hint</summary>
@@ -643,8 +646,8 @@ visible = {"full attention": visible.pop("windows of 16"), **visible}
 plots.place_maps(visible, [asking] * 3, label="0: not seen · 1: seen by the framed patch")
 
 # %% [markdown]
-# *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16 patches. The framed patch cannot attend to a neighbour
-# just outside its window until the next block with full attention.*
+# *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16 patches. With windows, the framed patch cannot attend
+# to a neighbour just outside its window until the next block with full attention.*
 #
 # How much do windows save? The linear layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs
 # $4\,t^2\,d$ (chapter 04). With windows, each patch attends to $s + 1$ tokens instead of $t$: to the $s$ patches of its window and to the
@@ -682,7 +685,7 @@ plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 #
 # ## How much does pre-training help?
 #
-# Here are the scores of the two segmentation heads on the frozen encoders.
+# Here are the scores of the two segmentation heads on frozen encoders. The mask transformer was trained on the maps of the MAE only.
 
 # %%
 means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
@@ -695,8 +698,8 @@ measured = {
 plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 
 # %% [markdown]
-# *Figure 12.7: mean IoU on 100 test scenes of clothes; error bars are one standard deviation over three seeds of the linear head. There is
-# one pre-trained encoder and one untrained encoder.*
+# *Figure 12.7: mean IoU on 100 test scenes of clothes; error bars are one standard deviation over three seeds of the linear head. All seeds
+# use the same pre-trained encoder and the same untrained encoder.*
 #
 # The scenes of clothes suit the encoder `fashion-nano`, which was trained on photographs of this kind. The package's experiment `dense`
 # uses the data set `shapes`, drawn scenes with six kinds of shapes. The experiment pre-trains an encoder on such scenes for each of three
@@ -708,9 +711,9 @@ assert all(finding.ok for finding in dense.findings) and len(dense.seeds) == 3
 picture(dense)
 
 # %% [markdown]
-# *Figure 12.8: left, mean IoU on `shapes` with a linear head on a frozen encoder; error bars are one standard deviation over three seeds
-# (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale. Below, the differences
-# with 95 % intervals. Each panel has its own axis.*
+# *Figure 12.8: left, mean IoU on `shapes` with a linear head on raw pixels and on frozen encoders; error bars are one standard deviation
+# over three seeds (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale. Below,
+# the differences with 95 % intervals. Each panel has its own axis.*
 
 # %% tags=["nbval-check-output"]
 for finding in dense.findings:
@@ -737,8 +740,8 @@ for finding in segmenters.findings:
 # interval does not include zero. The mask transformer probably has too few training scenes: one run with a frozen MAE and one run from
 # scratch predict only background.
 #
-# With a linear head, the result is similar on the street scenes of CamVid. The small MAE was pre-trained on Tiny-ImageNet for six epochs;
-# the table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
+# With a linear head, the result is similar on the street scenes of CamVid. A small MAE was pre-trained on Tiny-ImageNet for six epochs; the
+# table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
 #
 # | encoder | mean IoU (%) |
 # |---|---:|
@@ -748,8 +751,8 @@ for finding in segmenters.findings:
 # | random, frozen | 15.1 |
 #
 # The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE
-# leads training from scratch by 0.7 points, which is undecided (−2.3 to 3.8). In detection the gain is clear: on the pedestrians of
-# Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three
+# leads training from scratch by 0.7 points, but this lead is undecided (interval −2.3 to 3.8). In detection the gain is clear: on the
+# pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three
 # seeds](../docs/dense.md#objects)).
 #
 # > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
@@ -806,7 +809,7 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # The patch tokens of a ViT form a map. One linear layer turns this map into a segmentation. In a mask transformer, a token for each class
 # attends to the image, and its dot products with the patches are the mask of the class. A pyramid makes maps of several strides from the
 # one map of the encoder, so that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures,
-# and a few blocks with full attention let information pass between them. With a linear head, a frozen MAE is better than a frozen random
+# and a few blocks with full attention let information pass between windows. With a linear head, a frozen MAE is better than a frozen random
 # network in all experiments of this chapter. With all weights trained, starting from MAE is clearly better than training from scratch in
 # one of the three experiments above: the detector of pedestrians.
 #

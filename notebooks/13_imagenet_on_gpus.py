@@ -13,14 +13,14 @@
 # %% [markdown]
 # # 13 · ImageNet on GPUs
 #
-# **The promise.** You prepare the paper's run on ImageNet without a GPU. You count the operations, bytes, hours and memory of this run,
+# **The promise.** Without a GPU, you prepare the paper's run on ImageNet. You compute the operations, bytes, hours and memory of this run,
 # find out what slows it down, and kill and resume a small run.
 #
 # Minutes: 35. Needs: chapters 04, 05 and 07.
 #
 # After this chapter you can
 #
-# - share an optimizer step among any number of GPUs, and show that the result stays the same;
+# - share an optimizer step among several GPUs, and show that the result stays the same;
 # - compute the shortest possible time of a run from its operations and from the bytes that it moves;
 # - say what bf16, compilation, CUDA graphs and sharding each save;
 # - compute how much memory and how many processor cores a run needs;
@@ -94,7 +94,7 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 
 # %% [markdown]
 # A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute how much time
-# and memory the run would take. The chapter says whether its results are *computed* here, *measured* on a machine that is named, or
+# and memory the run would take. For each result, the chapter says whether it is *computed* here, *measured* on a machine that is named, or
 # *published*.
 #
 # ### One step on any number of GPUs
@@ -108,8 +108,8 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 # memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
 # **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most
-# `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that divides
-# the images of a process without a remainder.
+# `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that fits and
+# divides the images of a process without a remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -152,10 +152,10 @@ for processes in (1, 2, 8, 64):
 
 # %% [markdown]
 # Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their
-# gradients and average them (**DDP**, distributed data parallel). The parts have the same size, so the mean of their gradients is the
-# gradient of the mean loss of all images. Two things remain that could differ: the order of the images, and the random masks and crops. In
-# this package the order depends only on the seed and the epoch. A mask or a crop depends only on the seed, the epoch and the image (chapter
-# 02).
+# gradients and average them (**DDP**, distributed data parallel). All processes have the same number of images, so the mean of their
+# gradients is the gradient of the mean loss of all images. Two things could still differ: the order of the images, and the random masks and
+# crops. In this package the order depends only on the seed and the epoch. A mask or a crop depends only on the seed, the epoch and the
+# image (chapter 02).
 #
 # To test whether the result is the same, the script below trains a small model on photographs of clothes for twelve steps. When `torchrun`
 # starts the script, each process takes its part of every batch.
@@ -229,7 +229,8 @@ print("the same run, up to rounding:", all(gap < 0.005 for gap in gaps.values())
 # | prediction | m | 2 · m · decoder width · values |
 #
 # For each of these products, the backward pass computes two products, one for the gradient of each factor. So a step costs as much as three
-# forward passes, with one exception: the gradient of the pixels is not needed, so the step has one product less for the patch projection.
+# forward passes, with one exception: the gradient of the pixels is not needed, so the backward pass has one product fewer for the patch
+# projection.
 #
 # **2 ★★ Your count.** Return the number of operations of a training step for one image. A size `s` has `grid`, `values` (numbers in a
 # patch), `width`, `depth`, `decoder_width` and `decoder_depth`. `keep_count(n, ratio)` is the number of visible patches.
@@ -335,7 +336,7 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 
 # %% [markdown]
 # This share is called **MFU**, model FLOPs utilisation. Our own speed tests on one H200 reach 28 % (ViT-L) and 31 % (ViT-H) of the 989
-# TFLOP/s of its data sheet (measured). Where does the rest of the time go?
+# TFLOP/s in the GPU's data sheet (measured). Where does the rest of the time go?
 #
 # ## The roofline
 #
@@ -345,17 +346,18 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
-# The **arithmetic intensity** of an operation is its FLOP (floating-point operations) divided by the bytes that it moves. A copy on the
-# H200 moved 4.19 TB/s (measured, reads and writes together). So an operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix
-# units busy. An operation with a lower intensity is **memory-bound**: the matrix units wait for data.
+# FLOP is the number of floating-point operations, and *bandwidth* is the number of bytes that can be moved per second. The **arithmetic
+# intensity** of an operation is its FLOP divided by the bytes that it moves. A copy on the H200 moved 4.19 TB/s (measured, reads and writes
+# together). So an operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix units busy. An operation with a lower intensity is
+# **memory-bound**: the matrix units wait for data.
 #
 # **3 ★★ The shortest possible time.** `operations` is a list with a pair (FLOP, bytes) for each operation. The operations run one after the
 # other. Return the shortest possible time for all operations together, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
-# For each operation take the larger of its two times, then add up these larger times. Do not take the larger of two sums, which can be too
-# small.
+# For each operation take the larger of its two times, then add up these larger times. Do not take the larger of the two sums, which can be
+# too small.
 # </details>
 
 
@@ -455,7 +457,7 @@ if results.is_file():  # the numbers above are those of the file
     assert all(abs(row["ceilings"]["pretrain"]["copy GB/s"] * 1e9 / COPY - 1) < 0.005 for row in rows_of_file)
 
 # %% [markdown]
-# **What share of the shortest possible time do the matrix products without attention take, for ViT-B?**
+# **For ViT-B, what share of the shortest possible time of a step do the matrix products take, if attention is not counted among them?**
 
 # %%
 book.predict("products", 90,
@@ -483,10 +485,11 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # *Figure 13.4: the shortest possible time for one image, by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of
 # one H200), and the measured time (black marks; ViT-L and ViT-H).*
 #
-# The blue part, the products without attention, is close to the bound of Figure 13.1. A real step takes longer than this bound, for two
-# reasons. The first is all other operations: together they take about as long as the products in ViT-B, and 60 % as long in ViT-H. The
-# second is the gap between bar and mark, which has several likely causes. Few real kernels reach the roof, and most matrices are smaller
-# than 8192 × 8192. The measured runs also crop and normalise the images and update the weights, which the count leaves out.
+# The blue part, the products without attention, is close to the bound of Figure 13.1 (44 hours are 155 µs for each image). A real step
+# takes longer than this bound, for two reasons. The first is the time of all other operations: together they take about as long as the
+# products in ViT-B, and 60 % as long in ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real
+# kernels reach the roof, and most matrices are smaller than 8192 × 8192. The measured runs also crop and normalise the images and update
+# the weights, which the count leaves out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
@@ -515,8 +518,8 @@ for name, vit in MODELS.items():
 #
 # > **Paper.** Table 2 and Section 4.1: wall-clock time of 800 epochs on 128 TPU v3 cores; ViT-L took 42.4 h with mask tokens in the encoder and
 # > 15.4 h without; ViT-H took 119.6 h with them (estimated) and 34.5 h without.
-# > Table 8: batch 4096, base rate 1.5e-4, 800 epochs (1600 for the main results).
-# > **Our deviation.** Our recipes have the same settings, but are written for GPUs. This project has not run ImageNet yet.
+# > Table 8: batch 4096, base learning rate 1.5e-4, 40 epochs of warm-up. Section 4: 800 epochs, or 1600 for the main results.
+# > **Our deviation.** Our recipes have the same settings, but are written for GPUs. This project has not trained with them yet.
 #
 # ## What makes a step faster
 #
@@ -532,9 +535,9 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
 
 # %% [markdown]
 # Very small gradients become zero in float16, and very large activations become infinite. So float16 needs a **loss scaler**, which
-# multiplies the loss before the backward pass and afterwards checks the gradients for infinities. bf16 has the range of float32 and needs
-# no scaler. But in bf16, 1 + 1/256 is rounded to 1: weights in bf16 would lose small updates. So **autocast** keeps the weights in float32
-# and makes bf16 copies for the products. What else stays in float32?
+# multiplies the loss by a large factor before the backward pass, and afterwards divides the gradients by this factor and checks them for
+# infinities. bf16 has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is rounded to 1: weights in bf16 would lose small
+# updates. So PyTorch's **autocast** keeps the weights in float32 and makes bf16 copies for the products. What else stays in float32?
 
 # %%
 kinds = {}
@@ -551,7 +554,8 @@ for name in (f"{block}.norm1", f"{block}.attention.qkv", f"{block}.mlp.up", f"{b
 print(f"{'loss':31}{str(loss.dtype)[6:]}\n{'weights and their gradients':31}{str(small.encoder.blocks[0].mlp.up.weight.dtype)[6:]}")
 
 # %% [markdown]
-# The norms, the sum along the blocks (the residual stream), the loss, the weights, their gradients and AdamW's moments stay in float32.
+# The outputs of the norms, the sum along the blocks (the residual stream), the loss, the weights, their gradients and AdamW's moments stay
+# in float32.
 #
 # ### Compilation: fewer bytes
 #
@@ -567,8 +571,8 @@ print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for
 
 # %% [markdown]
 # Fusion halves the bytes and turns three kernels into one. The option `--compile` compiles the blocks one by one. We measured the effect
-# for one small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph together raised its speed from
-# 17,256 to 28,577 images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
+# for one small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph (next section) together raised the
+# speed of this model from 17,256 to 28,577 images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
 #
 # ### CUDA graphs: fewer launches
 #
@@ -584,10 +588,10 @@ for name, (counted_step, microseconds) in cases.items():
     print(f"{name:12}{count:6,} kernels, {microseconds:9,.0f} µs a step (measured): {microseconds / count:5.0f} µs for each kernel")
 
 # %% [markdown]
-# Both times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone,
+# Both average times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone,
 # `photos-tiny` trained only 2 % faster (17,528 images/s, measured). A graph helps when kernels are short: in the tests on the GPU, a very
-# small model with small batches ran 2.7 times as fast with a graph as without (measured). All shapes in a graph are fixed, and no operation
-# in it may wait for the host. The package records this code:
+# small model with small batches ran 2.7 times as fast with a graph as without (measured). All shapes in a graph are fixed, and the host
+# must not read any values while the graph runs. The package records this code:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
@@ -598,7 +602,7 @@ book.excerpt(step.GraphStep.compute, "with backends", "return")
 #
 # ### The loader: enough images
 #
-# A GPU that trains on 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does the decoding take? Measure the
+# A GPU that trains at 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does the decoding take? Measure the
 # speed of one of your cores. The pictures of this test are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data
 # pack` puts the same pictures into **shards**, files that contain many small JPEGs, each 256 pixels on its shorter side. A *worker* is a
 # process that reads, decodes, crops and resizes pictures.
@@ -623,8 +627,8 @@ for name, rate in rates.items():
 # A core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 images/s from shards. When cropping was left to the GPU, the core
 # prepared 527 and 934 images/s (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
-# **4 ★ Does it wait?** A GPU takes `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the GPU wait
-# for images?
+# **4 ★ Does it wait?** A GPU can train at `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the
+# GPU wait for images?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -649,17 +653,17 @@ def solution_waiting_share(gpu, core, cores):
 check.ch13_waiting_share(solution_waiting_share)
 
 # %% [markdown]
-# Every run logs this share as `waiting` in `metrics.jsonl`. `Prefetch` in `minimae/train/step.py` starts the copy of the next batch to the
-# GPU during the backward pass.
+# Every run logs this share as `waiting` in `metrics.jsonl`. `Prefetch` in `minimae/train/step.py` starts to copy the next batch to the GPU
+# during the backward pass.
 #
 # ## Memory: DDP or FSDP2
 #
-# For each parameter there are four numbers in float32 in the memory of a GPU: the weight, its gradient, and AdamW's two moments. With DDP
-# each GPU has all of these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects
-# all weights of a block from the other GPUs when it computes the block, and discards the collected weights afterwards.
+# Training keeps four numbers in float32 for each parameter: the weight, its gradient, and AdamW's two moments. With DDP each GPU has all of
+# these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects all weights of a block
+# from the other GPUs when it computes the block, and discards the collected weights afterwards.
 #
-# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one GPU. `shard` is True for
-# FSDP2 and False for DDP.
+# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one of `processes` GPUs.
+# `shard` is True for FSDP2 and False for DDP.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -732,8 +736,8 @@ print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms
 #
 # ## Kill it, resume it
 #
-# Chapter 07 stopped a run with Ctrl-C, and the run saved its state before it ended. A machine that fails leaves no time for saving. So
-# start the script from above in one process, wait until the run is in step 8, and **kill** the process.
+# In chapter 07, Ctrl-C stopped a run, and the run saved its state before it ended. A machine that fails leaves no time for saving. So start
+# the script from above in one process, wait until the run is in step 8, and **kill** the process.
 
 # %%
 victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
@@ -757,8 +761,8 @@ print(f"after {result.steps} steps, {sum(equal)} of {len(equal)} tensors are equ
 assert all(equal) and left["step"] < 8
 
 # %% [markdown]
-# (On a CPU with as many threads as before, the bits are the same. On GPUs, some kernels add numbers in a different order each time, so even
-# two uninterrupted runs may differ a little.)
+# (On a CPU, the bits are the same if the number of threads is the same. On GPUs, some kernels add numbers in a different order each time,
+# so even two uninterrupted runs may differ a little.)
 #
 # A killed run loses all steps since its last checkpoint. The recipes for ImageNet save every ten minutes, so a failure loses about five
 # minutes of training on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If
@@ -790,7 +794,7 @@ for seconds in (2, 10, 60):
 # | two processes compared with one; DDP compared with FSDP2; killed and restarted runs | CPUs, gloo (all in the tests; the first and the third also in this chapter) |
 # | a dry run of the ImageNet recipes | CPUs |
 # | the loop, CUDA graphs, precision, checkpoints; speed of ViT-L and ViT-H | one H200 |
-# | several GPUs (NCCL), SLURM, GPUs that read files | **not run yet** |
+# | several GPUs (NCCL), SLURM, training on a GPU with images read from files | **not run yet** |
 # | ImageNet: pre-training, fine-tuning, probe | **not run yet** |
 #
 # ## Where this lives
@@ -800,7 +804,7 @@ for seconds in (2, 10, 60):
 # `distributed.py`, autocast is in `precision.py`, the recording of CUDA graphs is in `cuda_graph.py`, and the training step is in
 # `step.py`. The code that counts with fake tensors belongs to the book, not to the package: `minimae_book/bench/roofline.py`.
 #
-# One line of `fit` applies DDP or FSDP2:
+# One line of `fit` calls `wrap_distributed`, which applies DDP or FSDP2:
 
 # %%
 book.excerpt(distributed.wrap_distributed, "if world()", "return DistributedDataParallel")
@@ -858,7 +862,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # |---|---|
 # | the learning rate is scaled by the batch of one process | learning is slower with more GPUs |
 # | all processes draw masks from the same seed | all GPUs hide the same patches of their n-th image |
-# | `loss.item()` in every step | the GPU is busy only part of the time, and the loader does not wait |
+# | `loss.item()` in every step | the GPU is busy only part of the time, although it does not wait for images |
 # | gradients are exchanged in every accumulated pass | the result is right, but the run is slow on several machines |
 # | each process evaluates all images | the evaluation takes as long on eight GPUs as on one |
 #
@@ -873,7 +877,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # ## Five questions
 #
 # 1. You go from 8 to 16 GPUs. What do you change in the recipe?
-# <details><summary>Answer</summary>Halve the accumulation, or else the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
+# <details><summary>Answer</summary>Halve the accumulation or, if it is odd, the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
 #
 # 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
 # <details><summary>Answer</summary>It can reach at most 50 × 4.19 TB/s = 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>

@@ -15,17 +15,17 @@
 #
 # **The promise.** You build a small segmenter that takes a click and returns three masks. Its encoder was pre-trained as a masked
 # autoencoder, as in Segment Anything, and you train the decoder in under a minute. Then you see what became of masked autoencoders after
-# the paper.
+# the MAE paper.
 #
 # Minutes: 35. Needs: chapters 03, 05 and 08.
 #
 # After this chapter you can
 #
 # - compute a position vector for any point of a picture;
-# - write a step in which the prompts attend to the image and the image attends to the prompts;
+# - write a decoder step in which the prompts attend to the image and the image attends to the prompts;
 # - train three masks for one click, and explain why only the best of them gets a gradient;
-# - test whether pre-training helped, and say what such a test cannot show;
-# - name the main works that followed the paper, with the idea of each.
+# - interpret a test of whether pre-training helped, and say what such a test cannot show;
+# - name the main works that followed the MAE paper, with the idea of each.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -72,9 +72,9 @@ from minimae.tasks.promptable import NEGATIVE, POSITIVE, FourierPositions, Masks
 from minimae.tasks.prompted import evaluate_prompts, rounds
 
 # %% [markdown]
-# In April 2023 Meta AI published *Segment Anything* (SAM). You click on something in a photograph, and the model returns the outline of
-# this object. SAM has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each
-# picture. A light decoder, with 4 million parameters, runs once for each click.
+# In April 2023 Meta AI published *Segment Anything* (SAM). You click on an object in a photograph, and the model returns its outline. SAM
+# has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each picture. A light
+# decoder, with 4 million parameters, runs once for each click.
 #
 # Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs and has never seen a drawn scene.
 # You freeze this encoder, encode every picture once, and train only the decoder.
@@ -98,9 +98,9 @@ for name, objects in (("to learn from", learn), ("to measure on", unseen)):
 print("the encoder turns", (3, SIDE, SIDE), "into", tuple(encoder(normalise(learn.pixels[:1], statistics)).shape))
 
 # %% [markdown]
-# A *prompt* is a list of points. Each point has a kind: positive (inside the object), negative (outside it), or one of two corners of a
-# box. A function simulates the clicks of a user. In the figures and in the test, the user's first click is in the middle of the object, at
-# the pixel farthest from the outline.
+# A *prompt* is a list of points. Each point has one of four kinds: positive (inside the object), negative (outside it), or the upper left
+# or the lower right corner of a box. A function simulates the clicks of a user. In the figures and in the test, the user's first click is
+# in the middle of the object, at the pixel farthest from the outline.
 
 
 # %%
@@ -118,7 +118,7 @@ def cell(objects, i, prompts=None, mask=None, text=""):
     return Prompted(picture(objects.pixels[objects.picture[i]]), mask, text, clicks, tuple(corners) or None, truth)
 
 
-# %% mystnb={"image": {"alt": "Four drawn scenes of coloured shapes: a ring, a small cross beside the same ring, a large cross, and another ring. A green plus lies on each object, and a dashed white line follows its outline."}}
+# %% mystnb={"image": {"alt": "Four drawn scenes of coloured shapes. In each, a green plus lies on one object, and a dashed white line follows the outline of this object: a ring, a small cross beside the same ring, a large cross, and another ring."}}
 shown = [2, 3, 43, 51]
 plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i])))) for i in shown]])
 
@@ -202,9 +202,9 @@ plots.picture_table(
 # %% [markdown]
 # *Figure 14.2: similarity of one click (the cross) to every pixel, for positions of 8, 64 and 512 numbers.*
 #
-# With 8 numbers the click is also similar to distant pixels. With 64 numbers, as in the decoder below, only pixels near the click are very
-# similar to it. The decoder adds the position vectors to tokens and patches before it computes queries and keys. So the token of a click
-# can easily learn to attend to the patches around the click.
+# With 8 numbers, the position vector of the click is also similar to those of distant pixels. With 64 numbers, as in the decoder below, it
+# is very similar only to those of pixels near the click. The decoder adds the position vectors to tokens and patches before it computes
+# queries and keys. So the token of a click can easily learn to attend to the patches around the click.
 #
 # ## The two-way step
 #
@@ -212,8 +212,9 @@ plots.picture_table(
 #
 # `[quality | mask 1 | mask 2 | mask 3 | point 1 | point 2 | …]`
 #
-# The first four tokens are learned. Each point has a learned vector for its kind, and a position vector. Patches and tokens exchange
-# information by *cross-attention*: queries come from one set, and keys and values come from the other set.
+# The first four tokens are learned; the masks and their quality (explained below) are computed from them. Each point has a learned vector
+# for its kind, and a position vector. Patches and tokens exchange information by *cross-attention*: queries come from one set, and keys and
+# values come from the other set.
 
 # %% tags=["package:minimae.tasks.promptable"]
 class CrossAttention(nn.Module):
@@ -237,8 +238,8 @@ class CrossAttention(nn.Module):
 
 
 # %% [markdown]
-# Positions are added again in every layer, so that a token keeps its position. Shorter prompts in a batch are padded: `seen` is False for
-# the padding.
+# Positions are added again in every attention layer, so that the information about them is not lost. Shorter prompts in a batch are padded:
+# `seen` is False for the padding.
 #
 # A *two-way step* has four parts. The result of each part is **added** to the tokens or patches that this part updates:
 #
@@ -259,8 +260,8 @@ class CrossAttention(nn.Module):
 #
 # <details><summary>Second hint</summary>
 #
-# For `read` the queries are the tokens, at `tokens_at`, and the context is the patches, at `patches_at`. For `write`, the queries are the
-# patches and the context is the tokens. This context has padding, so `seen` is needed again.
+# For `read`, the queries are the tokens, with the positions `tokens_at`, and the context is the patches, with `patches_at`. For `write`,
+# the queries are the patches and the context is the tokens. This context has padding, so `seen` is needed again.
 # </details>
 
 
@@ -321,9 +322,10 @@ model = assemble()
 # %% [markdown]
 # ## From a token to a mask
 #
-# After two two-way steps, the mask tokens depend on the picture, and the patches depend on the prompt. Now the map of patches is scaled up
-# by a factor of 4, and a small MLP turns each mask token into a vector of weights. The *logit* of a pixel is the dot product of the
-# features of the pixel with this vector. A pixel belongs to the mask if its logit is positive.
+# After two two-way steps, the mask tokens depend on the picture, and the patches depend on the prompt. The tokens attend to the patches
+# once more. Then the map of patches is scaled up by a factor of 4 in height and width, and each mask token is turned into a vector of
+# weights by a small MLP of its own. The *logit* of a pixel is the dot product of the features of the pixel with this vector. A pixel
+# belongs to the mask if its logit is positive.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -372,11 +374,11 @@ for name, count in cost.items():
 book.reveal("clicks-per-picture", round(cost["encoder"] / cost["decoder"]), unit="prompts")
 
 # %% [markdown]
-# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. On a CPU, the counter leaves out the products
-# inside attention.*
+# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. On a CPU, the counter of operations leaves out
+# the products inside attention.*
 #
-# Because the decoder costs so little, SAM can answer each click in a web browser. Training is fast too: each of the 300 pictures is encoded
-# once, and the decoder learns all 1,045 objects from these features.
+# Because the decoder costs so little, SAM can answer each click in a web browser. Training your copy is fast too: each of the 300 pictures
+# is encoded once, and the decoder reuses these features for all 1,045 objects, in every epoch.
 
 # %%
 started = time.perf_counter()
@@ -391,8 +393,9 @@ print(f"encoded {len(learned_from)} pictures in {time.perf_counter() - started:.
 # each: its *intersection over union* (IoU) with the object. IoU is the number of pixels in both the predicted and the true mask, divided by
 # the number in at least one of the two. The user sees the mask with the highest expected quality.
 #
-# **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. For each image, return the mask with the highest quality: bool `b h w`,
-# True where the logit is above 0. Hint: `logits[torch.arange(len(logits)), best]`.
+# **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. For each prompt, return the mask with the highest quality: bool `b h
+# w`, True where the logit is above 0. Hint: `logits[torch.arange(len(logits)), best]`, where `best` holds the index of this mask for each
+# prompt.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -426,8 +429,8 @@ pick = book.use(check.ch14_pick, my_pick, pick)
 
 # %% [markdown]
 # For one mask, the loss is 20 times the *focal loss* plus the *Dice loss*, as in SAM. The focal loss is a cross-entropy over the pixels, in
-# which pixels that are already right count little. The Dice loss compares areas: it is 0 when the mask covers the object exactly, and close
-# to 1 when the mask and the object do not overlap, even if the object is small.
+# which pixels that the model already classifies confidently and correctly count for little. The Dice loss measures the overlap: it is 0
+# when the mask covers the object exactly, and close to 1 when the mask and the object do not overlap, even if the object is small.
 
 
 # %% tags=["package:minimae.tasks.prompt"]
@@ -450,13 +453,14 @@ def overlap(inside: Tensor, masks: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# For each image, only the *best* of the three masks is trained: the one with the smallest loss. The other two masks get no gradient from
+# For each prompt, only the *best* of the three masks is trained: the one with the smallest loss. The other two masks get no gradient from
 # the mask loss, so the three masks can become different answers. The quality is trained for all three masks, because it decides which mask
 # the user sees.
 #
 # **4 ★★ The loss of a prompt.** `out.logits` is `b 3 h w`, `out.quality` is `b 3`, and `masks` holds the true masks, bool `b h w`. Return
-# one number: the mean over the images of (the smallest of the three `mask_losses`) plus (the mean over the three masks of the squared error
-# between `out.quality` and the IoU). Hint: the predicted masks are `out.logits > 0`.
+# one number: the mean over the prompts of a sum of two terms. The first term is the smallest of the three `mask_losses`. The second is the
+# mean over the three masks of the squared difference between `out.quality` and the IoU. Hint: the predicted masks are `out.logits > 0`, and
+# `overlap` computes their IoU.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -489,8 +493,9 @@ prompt_loss = book.use(check.ch14_prompt_loss, my_prompt_loss, prompt.prompt_los
 # ## Train it
 #
 # As in SAM, a training step has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. Our simulated
-# user compares the picked mask with the object and clicks in the middle of the largest mistake: this click is positive where the object was
-# missed, and negative where the mask is too large. In the next round, the prompt contains the first prompt and all clicks so far.
+# user compares the picked mask with the object and clicks in the middle of the largest mistake: this click is positive where the mask
+# misses a part of the object, and negative where the mask covers something else. In the next round, the prompt contains the first prompt
+# and all clicks so far.
 
 # %%
 CLICKS, BATCH, EPOCHS = 3, 16, 6
@@ -539,8 +544,8 @@ for epoch, loss in enumerate(train(model, prompt_loss, EPOCHS), start=1):
 # %% [markdown]
 # ## A table of clicks
 #
-# Now the simulated user clicks on 210 test objects. The score is the mean IoU of the picked mask. The table also gives the mean IoU of the
-# best of the three masks, which can be picked only if the true mask is known.
+# Now the simulated user clicks on 210 test objects, or draws a box around each. The score is the mean IoU of the picked mask. The table
+# also gives the mean IoU of the best of the three masks, which can be picked only if the true mask is known.
 
 # %%
 book.predict("third-click", 10,
@@ -577,15 +582,15 @@ def table_of_clicks(model, objects, chosen):
     return rows
 
 
-# %% mystnb={"image": {"alt": "A table of four objects, with the picked mask after one, two and three clicks and for a box. For the first ring, one click lights up the right half only; the second click, on the left, completes the ring. The small cross is found at once. The large cross gains an arm with each click. The second ring stays incomplete."}}
+# %% mystnb={"image": {"alt": "A table of four objects, with the picked mask after one, two and three clicks and for a box. For the first ring, one click lights up the right half only; the second click, on the left, nearly completes the ring. The small cross is found at once. The large cross gains an arm with each further click, but loses another at the second. The second ring stays incomplete."}}
 plots.clicks.prompted(table_of_clicks(model, unseen, shown), ["1 click", "2 clicks", "3 clicks", "box"])
 
 # %% [markdown]
-# *Figure 14.5: four test objects. Green marks are positive clicks, and orange marks are negative clicks. The picked mask is lit and has a
-# blue edge, and the dashed line is the truth.*
+# *Figure 14.5: four test objects. Green marks are positive clicks, orange marks are negative clicks, and the green rectangle is the box.
+# The picked mask is lit and has a blue edge, and the dashed line is the truth.*
 #
-# A second click completes the ring in the first row. But a further click does not always help: in some rows the IoU falls. On average a box
-# scores lower than a click here, perhaps because only a quarter of the first prompts in training were boxes.
+# A second click nearly completes the ring in the first row. But a further click does not always help: in some rows the IoU falls. On
+# average a box scores lower than a click here, perhaps because only a quarter of the first prompts in training were boxes.
 #
 # What do the three masks of one click look like?
 
@@ -627,9 +632,9 @@ print("after the first click, each mask is the best of the three for so many obj
 #
 # ## Did pre-training matter?
 #
-# Would other initial weights of SAM's encoder have worked as well? The experiment `prompt` of `minimae reproduce` examines this question at
-# a small scale. It trains the same decoder on two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial
-# weights. Each encoder is frozen in one experiment and trained with the decoder in another, with three seeds.
+# Would random initial weights for SAM's encoder have worked as well? The experiment `prompt` of `minimae reproduce` examines this question
+# at a small scale. It trains the same decoder with two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial
+# weights. Each encoder is frozen in some runs and trained along with the decoder in others, with three seeds each.
 
 # %% tags=["nbval-check-output"]
 outcome = recorded("prompt")
@@ -643,13 +648,15 @@ for found in outcome.findings:
 # On drawn scenes, after one click and after three clicks, the means are 6 to 11 points higher when the encoder is trained with the decoder
 # than when it is frozen. Whether MAE helps is undecided in all four comparisons. On photographs of pedestrians, with the encoder trained
 # too, MAE is ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1; [three
-# seeds](../docs/dense.md#prompts)). With Holm's correction for six comparisons, this difference is undecided as well.
+# seeds](../docs/dense.md#prompts)). But this is one of six comparisons on these photographs (one click, three clicks or a box; encoder
+# frozen or trained). With Holm's correction for all six, it is undecided here too whether MAE helps.
 #
 # The differences are tested as in chapter 11. Such tests have limits:
 #
-# - Our tests use small networks and few pictures. SAM has a ViT-Huge, 11 million photographs and 1.1 billion masks.
-# - With 1.1 billion masks, SAM's encoder was trained for so long that its initial weights may no longer have mattered.
-# - Your own run above, with one seed, shows that a segmenter *can* be trained on a frozen masked autoencoder. It does not show that this
+# - Our tests use small networks and few pictures. SAM's encoder is a ViT-Huge, and it was trained on 11 million photographs with 1.1
+#   billion masks.
+# - SAM's encoder was trained on so many masks that its initial weights may no longer have mattered.
+# - Your own run above, with one seed, shows that a segmenter *can* be built on a frozen masked autoencoder. It does not show that this
 #   encoder is better than another encoder.
 #
 # ### Where this lives
@@ -667,12 +674,12 @@ assert clicks.next_click is next_click and promptable.CrossAttention(8, 2).heads
 # > **Paper.** This chapter follows *Segment Anything* (Kirillov et al., ICCV 2023), Section 3 and Appendix A.
 # > **Our deviations**: the encoder is frozen. The decoder is 64 wide, not 256. Its norms come before each layer, not after it. Attention keeps the
 # > full width, which SAM halves in some places. A prompt does not contain the mask of the previous round. There is no fourth mask for unambiguous
-# > prompts. Training has three rounds of clicks, not eleven.
+# > prompts. Training has three rounds, not eleven.
 #
 # ## Break-it lab: three masks that agree
 #
-# A colleague finds the loss wasteful, because two of three masks get no gradient. So the colleague changes one word of the loss and trains
-# a copy of your model for one more epoch.
+# A colleague finds the loss wasteful, because two of the three masks get no gradient from the mask loss. So the colleague changes one word
+# of the loss and trains a copy of your model for one more epoch.
 
 
 # %%
@@ -725,11 +732,11 @@ plots.picture_table(
 #
 # <details><summary>Diagnosis</summary>
 #
-# The three masks in the second row are almost the same blur. The colleague wrote `mean(1)`, where `amin(1)` belongs. With the mean, all
+# The three masks in the second row are almost the same blur. The colleague wrote `mean(1)` where `amin(1)` belongs. With the mean, all
 # three masks have the same target for the same prompt, and nothing rewards a mask for being different. So all of them move towards the one
-# answer that is least wrong on average: here a half-lit ring. The mask that is noise in your model has learned something, as the colleague
-# hoped. But the three masks no longer offer a choice, so there is no reason to have three of them. To notice this fault, watch the number
-# that is printed above: the IoU between the masks of one click.
+# answer that is least wrong on average: here a half-lit ring. The mask that is noise in your model has learned something in the copy, as
+# the colleague hoped. But the three masks no longer offer a choice, so there is no reason to have three of them. To catch this mistake,
+# watch the number that is printed above: the IoU between the masks of one click.
 # </details>
 #
 # ## What came after
@@ -751,10 +758,10 @@ plots.picture_table(
 # The numbers are those of the publications; for ADE20K, they are the mean IoU in percent with a frozen encoder. Models, data and
 # resolutions differ between the rows. [The bibliography](../docs/bibliography.md) lists all of these works.
 #
-# The *frozen* features of masked autoencoders were weak compared with their fine-tuned results (chapter 09). Methods that predict features
-# or clusters instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels. It made three changes
-# to MAE and used far more data. With a linear head, its frozen features are about as good as DINOv3's on ADE20K, and better for depth on
-# NYUv2 (90.8 against 76.3).
+# Masked autoencoders did much worse with *frozen* features than after fine-tuning (chapter 09). Methods that predict features or clusters
+# instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels. It made three changes to MAE and
+# used far more data. With a linear head, its frozen features are about as good as DINOv3's on ADE20K, and better for predicting depth on
+# the data set NYUv2.
 #
 # ### Larger mask units
 #
@@ -781,7 +788,7 @@ losses = {unit: float(out.loss) for unit, (out, _) in results.items()}
 print({f"{unit} × {unit}": round(loss, 2) for unit, loss in losses.items()})
 assert losses[1] < losses[2] < losses[4]
 
-# %% mystnb={"image": {"alt": "A photograph of a wheel, and the same with 75 percent hidden in units of one, four and sixteen patches. Below, the reconstructions: with single patches the wheel is whole, with larger units its hidden parts become blurred blocks."}}
+# %% mystnb={"image": {"alt": "A photograph of a wheel, and the same with 75 percent hidden in units of one, four and sixteen patches. Below, the reconstructions: with single patches the wheel is whole; with larger units its hidden parts become blurred blocks."}}
 def seen(i, unit):
     """Photograph i with its hidden patches in one colour."""
     hidden = rearrange(results[unit][0].mask.binary[i], "(h w) -> h w", h=16).repeat_interleave(4, 0).repeat_interleave(4, 1)
@@ -795,16 +802,16 @@ plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 
 
 # %% [markdown]
 # *Figure 14.8: one photograph, 75 % hidden in units of 1 × 1, 2 × 2 and 4 × 4 patches, and the reconstructions by one and the same model.
-# Each hidden patch is shown with the mean and the contrast of the original, because this model predicts normalised pixels.*
+# Each reconstructed patch is shown with the mean and the contrast of the original patch, because this model predicts normalised pixels.*
 #
-# The loss rises with the size of the units. Two reasons are likely: the task is harder, and this model was trained with single patches
-# only. The command `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
+# The loss rises with the size of the units. Two reasons are likely: the task is harder, and this model was trained only with masks of
+# single patches. The command `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
 #
 # ### A quarter of the patches
 #
-# The decoder of chapter 05 predicts every hidden patch. CrossMAE predicts a quarter of all patches, which is a random third of the hidden
-# patches and changes in every epoch. The encoder sees the same patches as before, and the decoder has fewer tokens. How many operations,
-# and how much time, does this save?
+# The decoder of chapter 05 predicts every hidden patch. CrossMAE predicts only a quarter of all patches: a new random third of the hidden
+# ones in each epoch. The encoder sees the same patches as before, and the decoder has fewer tokens. How many operations, and how much time,
+# does this save?
 
 # %%
 small = minimae.MAE("small")  # ViT-S/16 at 224 pixels
@@ -840,18 +847,18 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # ### More class tokens
 #
-# A class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight class tokens. With 49 visible patches, the
-# encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use the option `--class-tokens` of
-# `minimae pretrain`.
+# A single class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight class tokens. With 49 visible
+# patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use the option
+# `--class-tokens` of `minimae pretrain`.
 #
 # ## Summary
 #
 # Our promptable segmenter consists of a frozen encoder and a light decoder. A click becomes a token: a learned vector for its kind, with a
-# position vector made of sines and cosines of random frequencies. In a two-way step the tokens attend to each other and to the patches, and
+# position vector made of sines and cosines at random frequencies. In a two-way step the tokens attend to each other and to the patches, and
 # then the patches attend to the tokens. The logits of a mask are dot products of the upscaled patches with weights from a mask token. Three
 # masks are needed because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show.
 #
-# For some years after the paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for dense
+# For some years after the MAE paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for dense
 # tasks.
 #
 # ## Five questions
@@ -863,9 +870,9 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # <details><summary>Answer</summary>The upscaled map would be the same for every prompt. Only the weights of the dot product would depend on the click.</details>
 #
 # 3. Why is the mask loss applied only to the best of the three masks, but the quality loss to all three?
-# <details><summary>Answer</summary>If all three masks get a gradient, they become nearly the same average. The quality must be right for bad masks too, because it decides which mask the user sees.</details>
+# <details><summary>Answer</summary>If the mask loss trains all three masks, they become nearly the same mask. The quality must be right for bad masks too, because it decides which mask the user sees.</details>
 #
-# 4. A segmenter scores 80 % for the best of three masks and 60 % for the picked one. What should be improved?
+# 4. A segmenter has a mean IoU of 80 % for the best of three masks and 60 % for the picked one. What should be improved?
 # <details><summary>Answer</summary>The expected quality: there are good masks among the three, but often another mask is picked.</details>
 #
 # 5. Masks in units of 4 × 4 patches hide the same share of the patches as masks of single patches. Why is the task harder?
@@ -877,7 +884,8 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your
 #   data](../docs/your-data.md) says what to look out for.
-# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train a head for your own task on the encoder.
+# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to put a head for your own task on top of the encoder and train
+#   it.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
 # - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of them this project has run.
 # - **The papers.** Read the papers on Segment Anything and Pixio.

@@ -60,8 +60,8 @@ def attention_maps(rows: Sequence[tuple[np.ndarray, tuple[int, int], np.ndarray]
     return fig
 
 
-def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[str] = ("sines", "cosines")) -> Figure:
-    """Position vectors as rows of a heat map; the channels fall into equal, named parts."""
+def position_table(table: np.ndarray, *, parts: Sequence[str] = ("sines", "cosines")) -> Figure:
+    """Position vectors, one for each coordinate, as rows of a heat map; the channels fall into equal, named parts."""
     fig = figure(WIDTH, 2.8)
     axes = fig.subplots()
     drawn = axes.imshow(table, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
@@ -70,7 +70,7 @@ def position_table(table: np.ndarray, *, places: str = "place", parts: Sequence[
         axes.text((i + 0.5) * width - 0.5, -0.9, part, ha="center", va="bottom", fontsize=10)
         if i:
             axes.axvline(i * width - 0.5, color="black", linewidth=1)
-    axes.set(xlabel="channel", ylabel=places)
+    axes.set(xlabel="channel", ylabel="coordinate")
     fig.colorbar(drawn, ax=axes, ticks=[-1, 0, 1], fraction=0.04)
     return fig
 
