@@ -59,8 +59,8 @@ from minimae.tasks.reconstruct import fit_to_model, read_picture, reconstruction
 # %% [markdown]
 # ## A photograph of your own
 #
-# In the next cell, put the path of a photograph between the quotation marks. Any size and any common file format will do. Without a path,
-# you get a photograph that comes with the book.
+# In the next cell, put the path of a photograph between the quotation marks. Any size will do, and most common file formats (but not HEIC).
+# Without a path, you get a photograph that comes with the book.
 
 # %%
 PHOTO = ""
@@ -90,7 +90,7 @@ hide(0.75)
 
 # %% [markdown]
 # *Figure 0.1: a photograph, the same photograph with 75 % of its patches hidden (seed 0), and the reconstruction by photos-tiny. This
-# network has 6 million parameters and was trained on 50,000 other photographs of 64 × 64 pixels (Tiny-ImageNet). Visible patches are pasted
+# network has 6 million parameters and was trained on 50,000 other photographs (Tiny-ImageNet, 64 × 64 pixels). Visible patches are pasted
 # from the original.*
 #
 # A **masked autoencoder** (MAE) is built on one idea: *hide most of an image, and learn by predicting what is missing.* An MAE needs no
@@ -137,13 +137,14 @@ plots.picture_table(cells, columns=titles, rows=["saw", "reconstruction"] * len(
 # %% [markdown]
 # ## Your guess, before we measure
 #
-# To measure how much a network still recognises, we ask it *what* each image shows. For this, we use small grey photographs of clothes
-# (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network `fashion-nano` was trained on such photographs without labels.
+# To measure how much a network recognises when patches are hidden, we ask it *what* each image shows. For this, we use small grey
+# photographs of clothes (Fashion-MNIST: 28 × 28 pixels, 49 patches, ten classes). The network `fashion-nano` was trained on such
+# photographs without labels.
 #
 # The first part of the network is its **encoder**. It sees only the visible patches of a test image, and turns them into a list of numbers,
-# the **features** of the image. We look up the labelled training images with the most similar features. These images vote for their
-# classes, and the class with the most votes is the answer. This method is a **nearest-neighbour** vote (chapter 08). Random guessing is
-# right 10 % of the time.
+# the **features** of the image. Among 1,000 labelled training images, encoded with nothing hidden, we look up those with the most similar
+# features. These images vote for their classes, and the class with the most votes is the answer. This method is a **nearest-neighbour**
+# vote (chapter 08). Random guessing is right 10 % of the time.
 #
 # **What share of the patches must be hidden before fewer than half of the answers are right?** Change 75 to your guess, and run the cell.
 
@@ -245,7 +246,7 @@ assert min(errors) == errors[2]
 # ## The authors' model on your photograph
 #
 # The next cell is optional. With `LARGE = True`, it downloads the ViT-L of the paper's authors (about 1.3 GB, for non-commercial use only)
-# and reconstructs the upper left square of your photograph, resized to 224 × 224 pixels.
+# and reconstructs the largest square in the upper left corner of your photograph, resized to 224 × 224 pixels.
 
 # %%
 LARGE, figure = False, None
@@ -263,7 +264,7 @@ figure
 #
 # | chapter | question | what you build |
 # |---|---|---|
-# | [01](01_patches.ipynb) | How does an image become a list of patches? | `patchify` and back |
+# | [01](01_patches.ipynb) | How does an image become a list of patches? | `patchify` and its inverse |
 # | [02](02_masking_by_shuffling.ipynb) | Which patches are hidden, and how is this done fast? | masks by shuffling |
 # | [03](03_a_vision_transformer.ipynb) | How do patches exchange information? | a vision transformer |
 # | [04](04_encode_only_what_you_see.ipynb) | Why does the encoder see only the visible patches? | the encoder |
@@ -273,16 +274,16 @@ figure
 # | [08](08_what_did_it_learn.ipynb) | What did the model learn? | neighbours, maps, features |
 # | [09](09_probing.ipynb) | How good are the features? | k-NN and linear probe |
 # | [10](10_fine_tuning.ipynb) | How do you train the model further, with labels? | fine-tuning, layer decay |
-# | [11](11_which_mask.ipynb) | Which mask, and how much of the image should it hide? | experiments with seeds |
+# | [11](11_which_mask.ipynb) | Which mask, and how much of the image should it hide? | experiments with several seeds |
 # | [12](12_boxes_and_masks.ipynb) | How does the model find objects? | a segmenter and a detector |
-# | [13](13_imagenet_on_gpus.ipynb) | What does the paper's run take? | estimates of its hours and memory, the roofline |
+# | [13](13_imagenet_on_gpus.ipynb) | What does the paper's training run take? | estimates of its hours and memory, a roofline model |
 # | [14](14_segment_anything_and_after.ipynb) | What came after the paper? | a segmenter that follows your clicks |
 
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a **stub** (a function whose body you write) and a check, which names some common mistakes. The time at the top of each
-# chapter does not include the exercises.
+# Each exercise has a **stub** (a function whose body you write) and a check, which names some common mistakes. More stars mean a harder
+# exercise. The time at the top of each chapter does not include the exercises.
 #
 # **1 ★ Count.** An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share `ratio` of the squares
 # is hidden. How many patches stay visible, rounded to the nearest integer?
@@ -315,7 +316,7 @@ def solution_visible_patches(height, width, patch, ratio):
 check.ch00_visible_patches(solution_visible_patches)
 
 # %% [markdown]
-# **2 ★★ Hide a rectangle.** The argument `grid` is the pair (`h`, `w`): the rows and columns of patches in the image. Return a tensor of
+# **2 ★★ Hide a rectangle.** The argument `grid` is the pair (`h`, `w`): the numbers of rows and columns of patches. Return a tensor of
 # shape `1 h w` that is 1 where a patch is hidden, and 0 elsewhere. The hidden rectangle starts at row `top` and column `left`, and is
 # `tall` rows high and `wide` columns wide. `user_mask` turns the tensor into a mask for the model.
 #

@@ -59,7 +59,7 @@ from minimae.data.photos import photograph
 # image is a grid of pixels, so we first have to turn it into a sequence.
 #
 # We could use every pixel as a token. A photograph of 224 × 224 pixels would become 50,176 tokens, and attention (chapter 03) would compare
-# every token with all tokens, including itself. That makes 2.5 billion pairs in each layer.
+# every token with all tokens, including itself. That would make 2.5 billion pairs in each layer.
 #
 # Instead we use small rectangles, usually squares: **patches**. They do not overlap, and together they cover the image. Each patch is
 # written as a vector of its pixel values.
@@ -91,8 +91,9 @@ print("reshape :", numbers.reshape(4, 4).tolist()[0], "<- the first row of the i
 print("wanted  :", by_hand.tolist()[0])
 
 # %% [markdown]
-# **1 ★ Find a patch.** At which pixel row and which pixel column does patch number `i` start (counting from 0)? The grid has `h` rows and
-# `w` columns of patches, and a patch has `p1` × `p2` pixels. Return the pair (top, left).
+# **1 ★ Find a patch.** At which pixel row and which pixel column does patch number `i` start (counting from 0)? The argument `grid` is the
+# pair (`h`, `w`): the rows and columns of patches. The argument `patch` is the pair (`p1`, `p2`): the rows and columns of pixels in a
+# patch. Return the pair (top, left).
 #
 # <details><summary>Hint</summary>
 #
@@ -124,7 +125,7 @@ check.ch01_corner_of(solution_corner_of)
 # %% [markdown]
 # ## One string
 #
-# The library einops describes a rearrangement of a tensor with a string. The following string is used throughout the book:
+# In the library einops, a string describes how to rearrange a tensor. The following string is used throughout the book:
 #
 # ```
 # b c (h p1) (w p2)  ->  b (h w) (p1 p2 c)
@@ -156,7 +157,7 @@ print("image  ", tuple(numbers.shape), "-> patches", tuple(patches.shape), "· a
 # %% [markdown]
 # We gave `p1` and `p2`, and einops computed `h` and `w`.
 #
-# Now watch what the string does to a photograph of 96 × 128 pixels with large patches of 32 × 32 pixels.
+# Now watch what the string does to a photograph of 96 × 128 pixels. The patches are large, 32 × 32 pixels.
 
 # %%
 cat = photograph("chelsea").permute(2, 0, 1)[None] / 255  # b c height width, values in [0, 1]
@@ -166,21 +167,21 @@ pieces = rearrange(photo, "1 c (h p1) (w p2) -> (h w) p1 p2 c", p1=32, p2=32)
 # %% tags=["nbval-check-output"]
 print("photograph", tuple(photo.shape), "-> pieces", tuple(pieces.shape))
 
-# %% mystnb={"image": {"alt": "A photograph of a cat in five moments. First whole. Then three bands, one below the other, each marked p1. Then each band in four pieces, marked p2. Then the bands have moved apart like stairs, the second to the right of the first, the third to the right of the second. Last, twelve pieces in one row, numbered 0 to 11, four in the colour of each band."}}
+# %% mystnb={"image": {"alt": "A photograph of a cat at five moments. First whole. Then three bands, one below the other, each marked p1. Then each band in four pieces, marked p2. Then the bands have moved apart like stairs, the second to the right of the first, the third to the right of the second. Last, twelve pieces in one row, numbered 0 to 11, four in the colour of each band."}}
 plots.moving_grid(pieces.numpy(), (3, 4))
 
 # %% [markdown]
 # *Figure 1.2: what the string does. `(h p1)` cuts the image into bands, `(w p2)` cuts the bands into patches, and `(h w)` puts the bands
 # one after another. Photograph: Chelsea, from scikit-image (Stéfan van der Walt, CC0).*
 #
-# In the last row of the figure, the colours of the frames come band by band: this is the order `(h w)`. With `(w h)`, the patches would
-# come column by column, and the colours would alternate.
+# In the last row of the figure, the patches come band by band, as the colours of the frames show: this is the order `(h w)`. With `(w h)`,
+# the patches would come column by column, and the colours would alternate.
 
-# %% mystnb={"image": {"alt": "The twelve pieces half way between stairs and row: the second and the third band are a little lower than the first."}}
+# %% mystnb={"image": {"alt": "The twelve pieces halfway between stairs and row: each band is a little lower than the one before."}}
 book.slider(lambda moment: plots.moving_grid(pieces.numpy(), (3, 4), [moment]), moment=(0, 4, 0.25, 3.5))
 
 # %% [markdown]
-# *Figure 1.3: a moment between the last two pictures of Figure 1.2. Move the slider to see other moments.*
+# *Figure 1.3: a moment between the last two pictures of Figure 1.2. When a kernel is running, a slider shows other moments.*
 
 # %% [markdown]
 # ## Inside a patch
@@ -200,12 +201,12 @@ plots.inside_a_patch(one.numpy())
 
 # %% [markdown]
 # *Figure 1.4: the eighteen values of a patch of 2 × 3 pixels in two orders. This book uses the upper order, as the MAE authors' code does
-# for the pixels to predict. Data: a photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32
+# for the pixels to predict. Data: a photograph of an astronaut from scikit-image (NASA, public domain), averaged over squares of 32 × 32
 # pixels.*
 #
-# A linear layer can learn with any order that is *always the same*. But a convolution stores its weights in the lower order of Figure 1.4,
-# `(c p1 p2)`. If you copy weights between a convolution and a linear layer, reorder them. Otherwise the shapes still fit, but the tokens
-# are meaningless.
+# A linear layer can learn with any order that is *always the same*. But a convolution, which can replace the linear layer (see below),
+# stores its weights in the lower order of Figure 1.4, `(c p1 p2)`. If you copy weights between a convolution and a linear layer, reorder
+# them. Otherwise the number of weights is right, but the tokens are meaningless.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.equal(one.flatten()[3:6], one[0, 1])  # values 3, 4, 5 of the vector: the second pixel
@@ -226,9 +227,9 @@ def pair(value: int | Pair) -> Pair:
 
 
 # %% [markdown]
-# The grid is the number of rows and columns of patches: the size of the image divided by the size of a patch. If there is a remainder,
-# rounding down would silently drop pixels at the edge. So we raise an error that names the nearest image sizes that fit. (`-(-height //
-# p1)` rounds up.)
+# The grid is the pair (rows, columns) of patches: the size of the image divided by the size of a patch. If there is a remainder, rounding
+# down would silently drop pixels at the edge. So we raise an error that names the nearest image sizes that fit. (`-(-height // p1)` rounds
+# up.)
 
 
 # %% tags=["package:minimae.model.patches"]
@@ -260,8 +261,8 @@ except ValueError as error:
 # %% [markdown]
 # ## There and back
 #
-# **2 ★ Patchify.** Write the function `my_patchify`. Its argument `patch` is a number or a pair. Let `grid_of` check the size first, and
-# then use the einops string.
+# **2 ★ Patchify.** Write the function `my_patchify`. Its argument `patch` is a number or a pair. Let `grid_of` check the image size first,
+# and then use the einops string.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch01-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -307,8 +308,8 @@ patchify = book.use(check.ch01_patchify, my_patchify, patchify)
 # The way back is the same string with its two sides swapped. But twelve patches may be 3 rows of 4, 4 rows of 3, or one row of 12, so the
 # inverse needs the grid as an argument.
 #
-# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Raise a `ValueError` if the patches do not fill the grid, or if the
-# number of values in a patch is not a multiple of `p1 · p2`.
+# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Raise a `ValueError` if there are too few or too many patches for
+# the grid, or if the number of values in a patch is not a multiple of `p1 · p2`.
 #
 # <details><summary>Hint</summary>
 #
@@ -456,20 +457,20 @@ plots.tokens_and_values(224, 3, [4, 8, 16, 32, 56, 112])
 # size of ViT-B and ViT-L.*
 #
 # There is a second reason against small patches: a hidden patch should be hard to guess. If patches are tiny, the visible neighbours of a
-# hidden patch give the answer away, and the model may learn little more than to interpolate. What counts as tiny depends on the image:
-# `photos-tiny` of chapter 00 was trained on images of 64 × 64 pixels in patches of 4 × 4.
+# hidden patch give the answer away, and the model may learn little more than to interpolate. What counts as tiny depends on the size of the
+# image: `photos-tiny` of chapter 00 was trained on images of 64 × 64 pixels in patches of 4 × 4.
 
 # %% [markdown]
 # ## From a patch to a token
 #
-# So far, a token was the vector of the raw values of a patch. In a transformer, a linear layer first turns each patch into a token of width
-# `d`. Each of the `d` numbers is the dot product of the patch with a learned pattern, plus a learned bias. This layer, the **patch
+# So far, a token has been the vector of the raw values of a patch. In a transformer, a linear layer first turns each patch into a token of
+# width `d`. Each of the `d` numbers is the dot product of the patch with a learned pattern, plus a learned bias. This layer, the **patch
 # embedding**, is the same for every patch.
 #
 # Many implementations write this layer as a convolution with kernel size 16 and stride 16. A convolution computes the dot product of its
 # kernel with a window of the image, then moves the window by the stride. If the stride equals the kernel size, the windows are exactly our
-# patches. So the linear layer and the convolution give the same result if their weights are in the right order: `d (p1 p2 c)` for the
-# linear layer, `d c p1 p2` for the convolution.
+# patches. So the linear layer and the convolution give the same result if they have the same weights, in the right order: `d (p1 p2 c)` for
+# the linear layer, `d c p1 p2` for the convolution.
 
 # %%
 torch.manual_seed(0)
@@ -533,8 +534,8 @@ assert torch.allclose(first, second, atol=1e-6)
 # %% [markdown]
 # ## Break it: three strings that fit
 #
-# Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12 × 12, all three strings
-# run and return a tensor of the right shape, 1 × 144 × 432.
+# Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12 × 12, einops accepts all
+# three strings and returns a tensor of the right shape, 1 × 144 × 432.
 
 # %%
 strings = {
@@ -607,8 +608,9 @@ plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 # <details><summary>Diagnosis</summary>
 #
 # **B is i**, `(p2 p1 c)`: rows and columns are swapped inside each patch, so each little square is mirrored across its diagonal. The
-# squares themselves are in the right positions, and so are the holes. A model trained and used with this string is as good as one with the
-# right string. The string does harm only in combination with weights, targets or patches that were made with the right one.
+# squares themselves are in the right positions, and so are the hidden squares in Figure 1.12. A model trained and used with this string is
+# as good as one with the right string. The string does harm only in combination with weights, targets or patches that were made with the
+# right one.
 #
 # **A is ii**, `(p1 h)`: the axes in the left brackets are in the wrong order. Now `h` changes fastest, so a band consists of every twelfth
 # row. Each token is a tiny picture of the *whole* cat, and all tokens are nearly the same. If 75 % of the tokens are hidden, hidden pixels
@@ -675,10 +677,11 @@ check.ch01_order_of(solution_order_of)
 # ## Summary
 #
 # To turn an image into a sequence of patches, you only move numbers: `b c (h p1) (w p2) -> b (h w) (p1 p2 c)`. The brackets on the left cut
-# bands and patches. The brackets on the right put the patches in a row and list each patch pixel by pixel. The same string with its sides
-# swapped is the inverse, but it needs the grid. An image of 224 × 224 pixels in patches of 16 × 16 gives 196 tokens of 768 numbers. Half
-# the patch size means sixteen times as many pairs in attention. A linear layer on patches is a convolution whose kernel size and stride
-# equal the patch size. A round trip cannot show that the patches are right, so check sixteen numbers by hand.
+# the image into bands and the bands into patches. The brackets on the right put the patches in a row and list each patch pixel by pixel.
+# The same string with its sides swapped is the inverse, but it needs the grid. A colour image of 224 × 224 pixels in patches of 16 × 16
+# gives 196 tokens of 768 numbers. Half the patch size means sixteen times as many pairs in attention. A linear layer on patches is a
+# convolution whose kernel size and stride equal the patch size. A round trip cannot show that the patches are right, so check sixteen
+# numbers by hand.
 #
 # ## Five questions
 #

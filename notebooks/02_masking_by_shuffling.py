@@ -14,7 +14,7 @@
 # # 02 · Masking by shuffling
 #
 # **The promise.** You hide three quarters of an image with one sort, and put every patch back with a second one. Then you show with a
-# measurement why the task is too easy if only a few patches are hidden.
+# measurement that filling in hidden patches is too easy if only a few are hidden.
 #
 # Minutes: 30. Needs: chapter 01.
 #
@@ -104,8 +104,8 @@ def solution_inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
-# For a tensor, use `argsort`, which returns the indices that sort it. Applied to the noise, it returns the order. Applied to the *order*,
-# 4, 1, 0, 5, 2, 3, it returns restore: the smallest number, 0, is at index 2, the next number, 1, is at index 1, and so on.
+# For a tensor, use `argsort`, which returns the indices that sort it. Applied to the noise, it returns the order. Applied to the *order*
+# (4, 1, 0, 5, 2, 3), it returns restore: the smallest number, 0, is at index 2; the next number, 1, is at index 1; and so on.
 
 # %%
 noise = torch.tensor([0.35, 0.20, 0.81, 0.94, 0.08, 0.57])
@@ -140,12 +140,12 @@ cat = square("chelsea", left=70)
 pieces = patchify(square("chelsea", left=70, side=96), 24).unflatten(-1, (24, 24, 3))[0]
 dice = torch.rand(16, generator=torch.Generator().manual_seed(12))
 
-# %% mystnb={"image": {"alt": "The same three rows for sixteen pieces of a photograph of a cat. In the second row four pieces are left of the cut in full colour and twelve grey-blue squares right of it. In the third row all pieces are in image order again, the four kept ones in colour."}}
+# %% mystnb={"image": {"alt": "The same three rows for sixteen pieces of a photograph of a cat. In the second row four pieces in full colour are to the left of the cut, and twelve grey-blue squares to the right of it. In the third row all pieces are in image order again, the four kept ones in colour."}}
 plots.crossing_lines(dice.numpy(), 4, pieces.numpy())
 
 # %% [markdown]
 # *Figure 2.2: the cat Chelsea (scikit-image, photographed by Stéfan van der Walt, CC0) in 16 patches, 75 % masked (seed 12). In the second
-# and third rows, masked patches are grey-blue. The encoder of chapter 04 gets only the four patches left of the cut.*
+# and third rows, masked patches are grey-blue. The encoder of chapter 04 gets only the four patches to the left of the cut.*
 
 # %% [markdown]
 # ## A mask is two lists
@@ -214,8 +214,8 @@ def solution_my_mask_from_noise(noise, keep):
 check.ch02_mask_from_noise(solution_my_mask_from_noise)
 
 # %% [markdown]
-# The package's version is folded below. With `stable=True`, equal numbers are sorted in the same way on every device. The appendix explains
-# `.float()`.
+# The package's version is folded below. With `stable=True`, patches with equal numbers stay in image order, on every device. The appendix
+# explains `.float()`.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -228,7 +228,7 @@ def mask_from_noise(noise: Tensor, keep: int) -> Mask:
 mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_from_noise)
 
 # %% [markdown]
-# Each image has its own list of indices, so `tokens[:, keep]` is wrong: it applies the lists of *all* images to *every* image.
+# Each image has its own list of indices, so `tokens[:, mask.keep]` is wrong: it applies the lists of *all* images to *every* image.
 #
 # **3 ★★ Take.** Take the tokens of each image at the indices of that image. If `tokens` has only two axes, `n d`, it is one table for the
 # whole batch (chapter 03 uses such a table for positions). Do not use a loop.
@@ -326,8 +326,8 @@ for n in (10, 100, 200):
 
 # %% [markdown]
 # With `int`, *none* of ten patches is kept. The number 0.9 has no exact binary form, so the product is slightly below 1, and `int` rounds
-# it down to 0. No error is raised, and the encoder would be trained on nothing. At a mask ratio of 75 % and the sizes of the paper, both
-# formulas agree, so the mistake goes unnoticed. (The code of `keep_count` is in the appendix.)
+# it down to 0. No error is raised, and the encoder would see no patch at all. At a mask ratio of 75 %, both formulas agree for the numbers
+# of patches in the paper, so the mistake goes unnoticed. (The code of `keep_count` is in the appendix.)
 
 # %% [markdown]
 # ### Why do all images keep the same number?
@@ -336,7 +336,7 @@ for n in (10, 100, 200):
 # patches are kept. But a batch is one tensor, `b k d`, with *one* `k`. If images keep different numbers of patches, the tensor must be
 # padded, and computing time is spent on the padding.
 #
-# **Guess the share of images with exactly 49 kept patches, in %.**
+# **Guess: what percentage of the images keep exactly 49 patches?**
 
 # %%
 book.predict("coin-exact", 25,
@@ -385,7 +385,7 @@ plots.mask_table(
 )
 
 # %% [markdown]
-# *Figure 2.5: the mask of image 7 (blue is visible, 4 of 16 patches) in three batches and three epochs, seed 3.*
+# *Figure 2.5: the mask of image 7 (blue: the 4 of 16 patches that are visible) in three batches and three epochs, seed 3.*
 #
 # With `torch.rand`, image 7 gets a different mask in every batch. The mask also changes with the batch size or the number of workers, or
 # when a run is resumed without the state of the generator. If the masks change from run to run, an experiment cannot be repeated exactly.
@@ -401,8 +401,8 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (its Figure 6). We implement all three as a sort of the patches, each by
-# different numbers.
+# The paper compares three ways to choose the hidden patches (its Figure 6). We implement each of them by sorting the patches; only the
+# numbers that we sort by differ.
 #
 # **Random** sorts the patches by the noise itself.
 
@@ -413,9 +413,9 @@ def random_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, : grid[0] * grid[1]], keep_count(grid[0] * grid[1], ratio))
 
 # %% [markdown]
-# At 75 %, **grid** keeps one patch of every 2 × 2 patches, on a regular lattice. To do this with a sort, add 1 to the noise of every patch
-# that is *not* on the lattice. Noise is below 1, so patches on the lattice come first. Cutting the sorted list keeps the count exact. One
-# more random number per image shifts the lattice.
+# At 75 %, **grid** keeps one patch in every square of 2 × 2 patches, on a regular lattice. To do this with a sort, add 1 to the noise of
+# every patch that is *not* on the lattice. The noise is below 1, so the patches on the lattice come first. Cutting the sorted list keeps
+# the count exact. One more random number per image shifts the lattice.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -433,7 +433,7 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     return mask_from_noise(noise[:, :n] + (~on_lattice), keep_count(n, ratio))
 
 # %% [markdown]
-# **Block** removes large rectangles until enough patches are gone. Each rectangle takes four random numbers: for its area, its aspect
+# **Block** removes large rectangles until enough patches are gone. Four random numbers determine each rectangle: its area, its aspect
 # ratio, its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first,
 # and those that were never covered are removed last, if at all. Inside a rectangle the noise decides the order, so the last rectangle is
 # trimmed to the exact count at random.
@@ -512,11 +512,11 @@ for sampling in SAMPLERS:
 plots.how_often_kept(kept_by)
 
 # %% [markdown]
-# *Figure 2.7: how often each of the 196 patches is kept, in % of 4,000 images (seed 0, epoch 0). The smallest and the largest share are
-# given above each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
+# *Figure 2.7: how often each of the 196 patches is kept, as a percentage of 4,000 images (seed 0, epoch 0). The smallest and the largest
+# share are given above each map. If every patch is kept with probability 1/4, about 95 of 100 shares should lie between 23.7 and 26.3 %.*
 #
-# Random and grid treat all patches alike. Block does not: a rectangle inside the image covers the middle more often than a corner. At 75 %
-# the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
+# Random and grid treat all patches alike. Block does not: all rectangles lie inside the image, so they cover the middle more often than the
+# corners. At 75 % the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert kept_by["block, 75 %"][0, 0] > 75 and kept_by["block, 75 %"][7, 7] < 4
@@ -526,13 +526,13 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # ## Why so much?
 #
 # BERT, a language model, hides 15 % of the words, and predicting these is already hard. Images are more redundant than text. A hidden patch
-# of fur between patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn more than
-# averaging.
+# of fur between visible patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn
+# more than averaging.
 #
 # How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with
 # weights 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the
-# mean of the image's visible pixels. We give the squared error on the hidden pixels in % of the baseline's: 0 is perfect, and 100 is as bad
-# as the baseline.
+# mean of the image's visible pixels. We give the squared error on the hidden pixels as a percentage of the baseline's: 0 is perfect, and
+# 100 is as bad as the baseline.
 
 # %%
 crops = photos("test", image=56, count=140).pixels.float() / 255
@@ -552,8 +552,8 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4: 196 patches, as in the paper.
-# **Sketch the curve: the error of averaging with random masks, at 10, 25, 50, 75, 90 and 95 % hidden.**
+# The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4 pixels: 196 patches, as in the
+# paper. **Sketch the curve: the error of averaging under random masks that hide 10, 25, 50, 75, 90 and 95 % of the patches.**
 
 # %%
 shares_hidden = [10, 25, 50, 75, 90, 95]
@@ -580,7 +580,7 @@ book.reveal("averaging", [round(error, 1) for error in errors["random"]], unit="
 # With 10 % or 25 % of the patches hidden, averaging removes more than four fifths of the baseline's error. With 75 % hidden, the error of
 # averaging is about twice as large as with 10 %. Beyond 75 %, the curve rises steeply.
 
-# %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but stays at about 26 at 75 percent, and rises steeply after that."}}
+# %% mystnb={"image": {"alt": "Three curves of error against the share hidden. Block is highest at every share, near 70 at 75 percent. Random rises from 17 to 35 at 75 percent and 72 at 95. Grid is like random at small shares, but is only about 26 at 75 percent, and rises steeply after that."}}
 plots.curves(
     {name: (shares_hidden, errors[name]) for name in ("block", "random", "grid")},
     x="hidden patches (%)",
@@ -591,8 +591,8 @@ plots.curves(
 )
 
 # %% [markdown]
-# *Figure 2.9: the error of averaging for all three samplers. At mask ratios below 75 %, grid keeps the whole lattice and some random
-# patches.*
+# *Figure 2.9: the error of averaging for all three samplers. At mask ratios below 75 %, grid keeps the whole lattice and, in addition, some
+# random patches.*
 
 # %%
 some = [4, 19, 16]
@@ -608,7 +608,7 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # %% [markdown]
 # *Figure 2.10: three of the 140 crops. Each sampler hides 75 % of the patches (seed 0), and averaging fills them in.*
 #
-# Compare the errors of Figure 2.9 with the accuracies that the paper measured after training (Table 1f; ViT-L, 800 epochs, ImageNet, in %):
+# Compare the errors in Figure 2.9 with the accuracies (in %) that the paper reports after training (Table 1f; ViT-L, 800 epochs, ImageNet):
 #
 # | sampling | hidden | fine-tuned | linear probe |
 # |---|---|---|---|
@@ -619,7 +619,7 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 #
 # At 75 %, grid masks give the easiest task for averaging, because every hidden patch has a visible neighbour. Yet both accuracies are lower
 # with grid masks than with random masks. Block at 75 % is very hard: large regions have no visible patch at all. Random at 75 % lies
-# between the two in difficulty, and both its accuracies are the highest.
+# between the two in difficulty, and gives the highest accuracy in both columns.
 #
 # The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because it measures how hard the
 # task is, not how much a model learns from it. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the
@@ -630,16 +630,16 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
 # > first part, and unshuffles after the encoder.
 # > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; the authors' code
-# > truncates it, which gives the same counts at 75 % and the paper's sizes. The two lists of a `Mask` are enough, so the whole sequence of tokens
-# > is never shuffled. For block masks the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with aspect ratios
-# > between 0.3 and 1 / 0.3 (before rounding to whole patches).
+# > truncates it. At 75 % and for the numbers of patches in the paper, both give the same count. The two lists of a `Mask` are enough, so the whole
+# > sequence of tokens is never shuffled. For block masks the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with
+# > aspect ratios between 0.3 and 1 / 0.3 (before rounding to whole patches).
 
 # %% [markdown]
 # ## Your own mask
 #
-# To choose yourself what is hidden, such as a face or the left half, give `user_mask` a zero (keep) or a one (remove) for each patch or
-# each pixel. A patch is removed if *any* of its pixels is removed. The function uses the zeros and ones as noise: the zeros come first, so
-# their patches are kept.
+# To hide something of your choice, such as a face or the left half of the image, give `user_mask` a zero (keep) or a one (remove) for each
+# patch or each pixel. A patch is removed if *any* of its pixels is removed. The function uses the zeros and ones as noise: the zeros come
+# first, so their patches are kept.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -774,8 +774,8 @@ plots.crossing_lines(noise.numpy(), 2, restore=order.tolist())
 # ## One more exercise
 #
 # **4 ★★★ Four views.** Make four masks so that each patch is visible in exactly one of them. The noise is `b n`, with n a multiple of four.
-# Sort the noise of each image once. The first mask keeps the patches with the smallest numbers, the second mask those with the next larger
-# numbers, and so on.
+# Sort the noise of each image once. The first mask keeps the quarter of the patches with the smallest numbers, the second mask keeps the
+# next quarter, and so on.
 #
 # <details><summary>Hint</summary>
 #
@@ -820,13 +820,13 @@ check.ch02_four_views(solution_four_views)
 # <details><summary>Answer</summary>`keep_count` keeps 5, because 4.5 is rounded up. The formula with `int` keeps 4.</details>
 #
 # 3. Tossing a biased coin for each patch hides 75 % on average. Why is that not good enough?
-# <details><summary>Answer</summary>Images would keep different numbers of patches, but a batch is one tensor with one k.</details>
+# <details><summary>Answer</summary>Images would keep different numbers of patches, but a batch is one tensor with one `k`.</details>
 #
-# 4. A run is stopped after epoch 30 and resumed. What must be saved so that the resumed run gets the same masks as a run without the stop?
+# 4. A run is stopped after epoch 30 and resumed. What must be saved so that the resumed run gets the same masks as an uninterrupted run?
 # <details><summary>Answer</summary>The seed and the epoch must be saved. No state of a generator is needed, because the noise is computed from its
 # address.</details>
 #
-# 5. Grid masks are the easiest to fill in. Why are they not the best to train with?
+# 5. At 75 %, images under grid masks are the easiest to fill in. Why are grid masks nevertheless not the best for training?
 # <details><summary>Answer</summary>With grid masks, averaging the neighbours already does well, so a network probably learns less. In Table 1f of the
 # paper, the linear probe reaches 66.0 % with grid masks, and 73.5 % with random masks.</details>
 #
@@ -838,8 +838,8 @@ check.ch02_four_views(solution_four_views)
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds halves to the nearest even number: 4.5 to 4 and 5.5 to 6.) Before `keep_count`
-# rounds, the inner `round` in its code removes the floating-point error. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the nearest even number: 4.5 to 4 and 5.5 to 6.) The inner `round` in
+# its code first removes the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -885,7 +885,7 @@ def _finalise(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
 
 # %% [markdown]
-# The parts of the address are mixed in one after another: first those that a batch shares (seed, purpose, epoch), then the sample id, then
+# The parts of the address are mixed in one after another: first the seed, the purpose and the epoch, then the sample id, then the index of
 # the patch. The purpose, called `stream` in the code, keeps the random numbers for masks independent of those for image crops, for example.
 # Mixing after *each* part matters. A generator seeded with `epoch + sample_id`, for example, would give image 5 in epoch 0 the mask of
 # image 4 in epoch 1.
@@ -916,10 +916,10 @@ def uniforms(seed: int, stream: str, epoch: int | Tensor, ids: Tensor, count: in
     return top.to(torch.float32) * 2.0**-24
 
 # %% [markdown]
-# `uniforms` uses the upper 24 bits, because a float32 holds 24. **Half precision** would hold fewer: between 0.5 and 1, float16 has 1,024
-# different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and the order of patches
-# with equal numbers would not be random. That is why `mask_from_noise` sorts in float32. (`.float()` cannot restore lost bits, so the noise
-# must also be *computed* in float32.)
+# `uniforms` uses the upper 24 bits of the hash, because the significand of a float32 has 24 bits. **Half precision** has fewer: between 0.5
+# and 1, float16 has 1,024 different numbers and bfloat16 only 128. Among 196 patches some numbers would then almost certainly be equal, and
+# the order of patches with equal numbers would not be random. That is why `mask_from_noise` sorts in float32, and why the noise must also
+# be *computed* in float32: `.float()` cannot restore lost bits.
 #
 # Is every patch kept equally often? The folded cell checks this over 20,000 images of one epoch, and over 20,000 epochs of one image.
 

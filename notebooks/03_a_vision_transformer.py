@@ -86,12 +86,12 @@ book.predict("asks-for-nothing", 0,
              ask="The query of token 2 is all zeros; the values are 0, 4 and 8. What is its output?")
 
 # %% [markdown]
-# The dot products are divided by √e = 2, which keeps their size about the same for any `e`. The results are the *scores*; row 0 is (ln 2,
-# 0, 0). Softmax takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the output is ½·0 + ¼·4 +
-# ¼·8 = 3.
+# The dot products are first divided by √e = 2, which keeps their size about the same for any `e`. The results are the *scores*: for query 0
+# they are (ln 2, 0, 0). Softmax takes the exponentials, (2, 1, 1), and divides them by their sum, 4. The weights are ½, ¼, ¼, and the
+# output is ½·0 + ¼·4 + ¼·8 = 3.
 #
-# The same steps for row 1 give (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. For row 2 they give (0, 0, 0) → (1, 1, 1) → ⅓ each
-# → 4.
+# The same steps for query 1 give (0, 0, ln 3) → (1, 1, 3) → ⅕, ⅕, ⅗ → 0 + 0.8 + 4.8 = 5.6. For query 2 they give (0, 0, 0) → (1, 1, 1) → ⅓
+# each → 4.
 
 # %%
 scores = q @ k.T / math.sqrt(4)
@@ -119,7 +119,7 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 #
 # <details><summary>Hint</summary>
 #
-# `k.transpose(-2, -1)` swaps the last two axes. The width of a head is `q.shape[-1]`. Apply softmax over the keys, which are the last axis.
+# `k.transpose(-2, -1)` swaps the last two axes. The number `e` is `q.shape[-1]`. Apply softmax over the keys, the last axis of the scores.
 # </details>
 
 
@@ -154,8 +154,8 @@ assert torch.allclose(F.scaled_dot_product_attention(q, k, v), mixed, atol=1e-6)
 # %% [markdown]
 # ## Heads are a reshape
 #
-# With one set of weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d` numbers
-# (*channels*) of the queries, keys and values are split into `heads` equal parts of width `e`, and attention is computed for each part
+# With one set of attention weights, each token gets only one mean of the values. To collect several kinds of information at once, the `d`
+# numbers (*channels*) of each query, key and value are split into `heads` equal parts of width `e`, and attention is computed for each part
 # separately. Here is one token of six numbers, split into two heads:
 
 # %% tags=["nbval-check-output"]
@@ -299,23 +299,23 @@ with torch.no_grad():
     table, table_shuffled = plain.weights(tokens)[0, 0], plain.weights(take(tokens, order))[0, 0]
 sorted_back = table_shuffled[mask.restore[0]][:, mask.restore[0]]
 
-# %% mystnb={"image": {"alt": "Three square heat maps of 49 by 49 weights. In image order there is a coarse pattern of stripes and blocks. Shuffled, the same values look like noise. Sorted back, the first pattern is there again."}}
+# %% mystnb={"image": {"alt": "Three square heat maps of 49 by 49 weights. In image order there is a coarse pattern of stripes and blocks. Shuffled, the same values form thin, irregular stripes. Sorted back, the first pattern is there again."}}
 plots.matrices(
     {"in image order": table.numpy(), "shuffled": table_shuffled.numpy(), "shuffled, then sorted back": sorted_back.numpy()},
     x="key", y="query",
 )
 
 # %% [markdown]
-# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST, shuffled with seed
-# 0; one colour scale, brighter is larger).*
+# *Figure 3.4: attention weights of an untrained layer over the 49 patches of a boot (test photograph of Fashion-MNIST; shuffle with mask
+# seed 0; one colour scale, brighter is larger).*
 #
 # If the tokens are shuffled, the outputs are shuffled in the same way. This property is called **permutation equivariance**. It has two
 # consequences.
 #
 # - *Good:* the encoder accepts its tokens in any order, so the shuffle of chapter 02 does no harm. Attention also works with any *number*
 #   of tokens, so chapter 04 can simply drop the hidden tokens.
-# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same. So the model
-#   needs the position of each patch.
+# - *Bad:* to attention, an image is a bag of patches. A boot and the same boot cut into pieces and mixed up look the same to it. So the
+#   model needs the position of each patch.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(sorted_back, table, atol=1e-6)
@@ -323,9 +323,9 @@ assert torch.allclose(sorted_back, table, atol=1e-6)
 # %% [markdown]
 # ## A block
 #
-# A transformer block has two halves, attention and the MLP. Attention mixes information *between* tokens. The MLP works on each token
-# separately: a linear layer makes the token four times as wide, a nonlinearity (GELU) follows, and a second linear layer restores the
-# width.
+# A transformer block has two halves, attention and a multi-layer perceptron (MLP). Attention mixes information *between* tokens. The MLP
+# works on each token separately: a linear layer makes the token four times as wide, a nonlinearity (GELU) follows, and a second linear
+# layer restores the width.
 
 
 # %% tags=["package:minimae.model.vit"]
@@ -507,9 +507,9 @@ assert 1.5 < xavier[-1] < 3 and large[1] > 50
 # ## A position for every patch
 #
 # We add to each token a vector that depends only on the position of its patch. If this vector were proportional to the index 0, 1, 2, … of
-# the patch, it would be much larger for the last patches than for the first. Instead, use the hands of many clocks: the first hand turns
-# quickly, the next more slowly, and so on. Each hand is described by a sine and a cosine, both between −1 and 1. All hands together
-# identify the position.
+# the patch, it would be much larger for the last patches than for the first. Instead, we use the hands of many clocks: as the index grows,
+# the first hand turns quickly, the next more slowly, and so on. Each hand is described by the sine and the cosine of its angle, both
+# between −1 and 1. All hands together identify the position.
 
 
 # %% tags=["package:minimae.model.positions"]
@@ -536,7 +536,7 @@ plots.position_table(sincos_1d(torch.arange(14), 64).numpy())
 # to right. The slowest hardly move: the formula was made for long texts.*
 #
 # A patch has two coordinates, each encoded by `sincos_1d`: the first half of the channels encodes the **column**, and the second half
-# encodes the **row**. The class token (chapter 04) has no place in the image; its position vector is all zeros.
+# encodes the **row**. The class token, an extra token (chapter 04), has no place in the image; its position vector is all zeros.
 #
 # **4 ★★ Positions of a grid.** Build the table of positions: a row of zeros, then one row for each patch, in reading order. Use `sincos_1d`
 # twice.
@@ -649,12 +649,12 @@ plots.place_maps(maps, [(2, 5)] * 3, label="similarity of positions (each map ha
 plots.every_similarity(similarity.numpy(), (7, 7))
 
 # %% [markdown]
-# *Figure 3.9: the similarity map with both halves for each of the 49 patches, arranged like the patches (one colour scale for all, 35 to
-# 48).*
+# *Figure 3.9: the similarity maps of all 49 patches, computed with both halves of the channels and arranged like the patches (one colour
+# scale for all, 35 to 48).*
 #
-# > **Paper.** Section 3 adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the authors' code
-# > they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The order, column
-# > first, is that of the MAE authors' released code. This book uses the same positions.
+# > **Paper.** In Section 3, the paper adds positional embeddings to all tokens, and Appendix A.1 says that they are the sine-cosine version (in the
+# > authors' code they are fixed, not learned). The formula is that of Vaswani et al. (arXiv 1706.03762), applied once for each direction. The
+# > order, column first, is that of the MAE authors' released code. This book uses the same positions.
 
 # %% [markdown]
 # ## An image of another size
@@ -695,12 +695,12 @@ maps = {
     "14 × 14, a new table": rearrange(table[1:] @ fresh[middle], "(h w) -> h w", h=7),
 }
 
-# %% mystnb={"image": {"alt": "Three maps of the old 7 by 7 grid. For the middle patch of the old grid and for a middle patch of the resized grid the centre of the map is brightest. For the same patch with a new table the lower right corner is brightest, and dimmer."}}
+# %% mystnb={"image": {"alt": "Three maps of the old 7 by 7 grid. For the middle patch of the old grid and for a middle patch of the resized grid the centre of the map is brightest. For the same patch with a new table the lower right corner is brightest, but dimmer than the centres of the other maps."}}
 plots.place_maps({name: one.numpy() for name, one in maps.items()}, [(3, 3), (3, 3), (3, 3)], label="similarity with old positions")
 
 # %% [markdown]
 # *Figure 3.10: similarity of three positions with all positions of the old grid (frame: the true middle). The position from the new table
-# is most similar to the old bottom right corner.*
+# is most similar to that of the old bottom right corner.*
 #
 # > **Paper.** In Section 4.2, ViT-H is fine-tuned at 448 instead of 224 pixels and reaches an accuracy of 87.8 % (Table 3). The grid then has 32 ×
 # > 32 patches, but the positions from pre-training are those of 16 × 16 patches, so they must be resized.
@@ -790,7 +790,7 @@ def embed(patches, mask):
     return take(project(patches) + table[1:], mask.keep)
 
 
-# %% mystnb={"image": {"alt": "Two 7 by 7 grids with a dot for each of the twelve visible patches. On the left, ours, dots and nothing else. On the right, the colleague's: from nearly every dot an arrow points to the top two rows of the grid."}}
+# %% mystnb={"image": {"alt": "Two 7 by 7 grids with a dot for each of the twelve visible patches. On the left, ours, dots and nothing else. On the right, the colleague's: from every dot an arrow points to a patch in the top two rows of the grid."}}
 plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_fast)}, (7, 7))
 
 # %% [markdown]

@@ -66,8 +66,8 @@ from minimae.model.vit import Block, initialise
 # Chapter 03 gave each token the position of its patch, and showed that a block accepts any number of tokens in any order. So an encoder
 # that should ignore hidden patches needs no special code: **we simply give it only the visible ones.**
 #
-# As an example, take six patches of one number each. The projection turns a patch into two numbers: its value and a zero. The positions of
-# the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
+# As an example, take six patches of one number each. The projection (the patch embedding of chapter 01) turns a patch into two numbers: its
+# value and a zero. The positions of the six patches are (0, 10), (0, 20) and so on. The mask keeps patches 4 and 1, in this order.
 
 # %%
 patches = torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]])
@@ -172,9 +172,9 @@ class solution_MyEncoder(MyEncoder):
 check.ch04_encoder(solution_MyEncoder)
 
 # %% [markdown]
-# The package's version is folded below. It also resizes the positions for images of a different size, and `features` returns the tokens
-# after every block. With `mask_tokens=True`, the encoder adds a **mask token** for each hidden patch: one learned vector, the same for all
-# hidden patches, plus the position of the patch.
+# The package's version is folded below. It also resizes the positions for images of a different size, and its method `features` returns the
+# tokens after every block. With `mask_tokens=True`, the encoder adds a **mask token** for each hidden patch: one learned vector, the same
+# for all hidden patches, plus the position of the patch.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.vit", "hide-input"]
@@ -263,7 +263,7 @@ with torch.no_grad():
 # ### Does it see hidden patches?
 #
 # To find out, encode an image. Then replace one patch with random pixels, encode the image again with the same mask, and measure how much
-# the **latent** (the encoder's output) changes. Do this for each of the 49 patches.
+# the **latent** (the encoder's output) changes: this is the *influence* of the patch. Do this for each of the 49 patches.
 
 
 # %%
@@ -304,9 +304,9 @@ assert (changes[is_visible == 0] == 0).all() and (changes[is_visible == 1] > 0).
 # %% [markdown]
 # ## What it saves, on paper
 #
-# The paper's images have 224 × 224 pixels, cut into 14 × 14 = 196 patches. With 75 % masked, the encoder gets 50 tokens (49 patches and the
-# class token) instead of 197, about a quarter. The cost of attention is quadratic in the number of tokens. **How many operations does a
-# block of ViT-L need for 50 tokens, as a percentage of those for 197 tokens?**
+# For ViT-L, the paper's images of 224 × 224 pixels are cut into 14 × 14 = 196 patches. With 75 % masked, the encoder gets about a quarter
+# of the tokens: 50 (49 patches and the class token) instead of 197. The cost of attention is quadratic in the number of tokens. **How many
+# operations does a block of ViT-L need for 50 tokens, as a percentage of those for 197 tokens?**
 
 # %%
 book.predict("quarter", 6,
@@ -386,8 +386,8 @@ shares = {f"{name} (d = {d})": [100 * t / (6 * d + t) for t in counts] for name,
 plots.attention_share(counts, shares, {"50: 224 px / 16, 75 % masked": 50, "197: 224 px / 16": 197, "4097: 1024 px / 16": 4097})
 
 # %% [markdown]
-# *Figure 4.4: the share of the t² part in the operations of a block (computed). For images of 1024 × 1024 pixels, as used for detection, it
-# is a third or more.*
+# *Figure 4.4: the share of the t² part in the operations of a block (computed). For images of 1024 × 1024 pixels, as used for detection,
+# the share is a third or more.*
 #
 # **3 ★★ When does attention dominate?** At which number of tokens does the t² part make up the given `share` (between 0 and 1) of the
 # operations of a block of width `d`? Solve t / (6d + t) = share for t.
@@ -504,14 +504,14 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # *Figure 4.6: operations of a forward pass (computed). The larger the encoder, the larger the saving.*
 #
 # > **Paper.** Table 1c (ViT-L): with mask tokens in the encoder, the accuracy is 84.2 % with fine-tuning (chapter 10) and **59.6 %** with linear
-# > probing (chapter 09), at 3.3 × the operations (training FLOPs). Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper does not
-# > say how it counts the operations. Our factor is 3.23, for a forward pass and for a training step.
+# > probing (chapter 09), at 3.3 times the operations (training FLOPs). Without mask tokens, the accuracies are 84.9 % and **73.5 %**. The paper does
+# > not say how it counts the operations. Our factor is 3.23, for a forward pass and for a training step.
 # > **Our deviation.** The package projects only the visible patches and predicts only the hidden ones. In the last block of the decoder, it skips
 # > the queries whose outputs are not used. The loss is the same.
 #
 # So mask tokens make the encoder more expensive *and worse*. The paper gives a reason for the lower accuracy. In pre-training, about three
-# quarters of the encoder's tokens are mask tokens. After pre-training, the encoder gets complete images, which have no mask tokens. So the
-# encoder is trained on one kind of input and used on another.
+# quarters of such an encoder's tokens are mask tokens. After pre-training, the encoder gets complete images, which have no mask tokens. So
+# the encoder is trained on one kind of input and used on another.
 
 # %% [markdown]
 # ## What it saves, by the clock
@@ -519,8 +519,8 @@ plots.cost_bars(costs, unit="billion operations of a forward pass (224 px, 75 % 
 # The number of operations alone does not determine the time. Processors handle small matrices inefficiently, and memory access takes time
 # too. So we measure the time of a small encoder, on images of 196 patches as in the paper.
 #
-# Other programs on the machine disturb the timing. So each setting (a mask ratio, with or without mask tokens) is timed ten times, and the
-# settings take turns. We use the fastest run of each setting, because it was disturbed least.
+# Other programs on the machine disturb the timing. So each setting (a mask ratio or no mask, with or without mask tokens) is timed ten
+# times, and the settings take turns. We use the fastest run of each setting, because it was disturbed least.
 
 # %%
 clocked = size("small", depth=3, patch=4, image=56)
@@ -560,16 +560,16 @@ operations = {"visible only": counted(False), "with mask tokens": counted(True)}
 plots.time_against_tokens(kept, measured, operations, mark=49)
 
 # %% [markdown]
-# *Figure 4.7: measured time of the encoder against kept patches, with and without mask tokens (three blocks of width 384, forward pass on 2
-# random images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the time for the whole image is set to 1).
-# Dashed: counted operations, on the same scale. The times will differ on your machine.*
+# *Figure 4.7: measured time of the encoder against the number of kept patches, with and without mask tokens (three blocks of width 384,
+# forward pass on 2 random images of 196 patches, one thread of a processor, float32; the fastest of 10 runs; the time for the whole image
+# is set to 1). Dashed: counted operations, on the same scale. The times will differ on your machine.*
 #
 # With mask tokens, the time hardly depends on how much is hidden. Without mask tokens, both the time and the counted operations fall when
 # fewer patches are kept.
 #
 # > **Paper.** Table 2: 800 epochs of ViT-L on 128 TPU-v3 cores take 42.4 hours with mask tokens in the encoder and 15.4 hours without (a factor of
-# > 2.8). Our factor at 49 kept patches (Figure 4.7) is larger. One reason is that the paper measures training of the whole model, and we measure
-# > the encoder's forward pass alone.
+# > 2.8). Our factor at 49 kept patches (Figure 4.7) is larger. One reason is that the paper measures the training of the whole model, and we
+# > measure the encoder's forward pass alone.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1.5 * measured["visible only"][1]
@@ -578,7 +578,7 @@ assert measured["visible only"][1] < 0.6 and measured["with mask tokens"][1] > 1
 # ## Where this lives
 #
 # `minimae.Encoder` is in `minimae/model/vit.py`, and the counting functions are in `minimae/model/sizes.py`, statement for statement as in
-# the cells above.
+# the cells of this chapter.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 theirs = vit.Encoder(size("nano"))
@@ -699,7 +699,8 @@ check.ch04_leaks(solution_leaks)
 # no shift by one.</details>
 #
 # 3. The cost of attention is quadratic in the number of tokens. Why does a quarter of the tokens need more than a sixteenth of the work?
-# <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The d × d matrices work on each token separately.</details>
+# <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The other matrix products treat each token separately, so
+# their cost is linear in t.</details>
 #
 # 4. With mask tokens, the encoder sees about four times as many tokens as without them. Why does a forward pass of the whole model cost
 #    only 3.23 times as much for ViT-L?
@@ -734,7 +735,7 @@ def parameters(s: Size) -> tuple[int, int]:
 
 # %% [markdown]
 # The next cell prints the numbers of parameters for four sizes. The folded cell after it compares the numbers for the encoder with those of
-# encoders that are built on PyTorch's `meta` device, where tensors have shapes but no memory.
+# encoders that are built on PyTorch's `meta` device, where tensors have shapes but no contents.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

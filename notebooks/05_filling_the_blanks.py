@@ -62,7 +62,7 @@ from minimae.tasks.reconstruct import reconstruction_triplets
 # ## Where we are
 #
 # The encoder of chapter 04 saw 12 of 49 patches and returned 13 tokens: the class token and one for each visible patch. For the 37 masked
-# patches there is *nothing* yet, not even a row in the tensor.
+# patches there is *nothing* yet, not even a row in the encoder's output.
 #
 # The decoder must predict these 37 patches. For each of them it adds a **blank**, a token that carries no information about the image yet,
 # and it lets the blanks attend to the visible tokens.
@@ -86,8 +86,8 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # Take an image with two rows and three columns of patches, numbered 0 to 5. The shuffle (chapter 02) gave the order 4, 1, 0, 5, 2, 3, and
 # the first two patches in this order are kept.
 #
-# - The encoder returns two tokens, for patches 4 and 1, in *that* order.
-# - The decoder appends four blanks, for patches 0, 5, 2, 3, in that order.
+# - After the class token, the encoder returns two tokens, for patches 4 and 1, in *that* order.
+# - The decoder appends four blanks, for patches 0, 5, 2 and 3, in that order.
 # - To restore the order of the image, look up the index of each patch in this sequence of six tokens. Patch 0 is at index 2, patch 1 at
 #   index 1, patch 2 at index 4, and so on.
 #
@@ -106,8 +106,8 @@ print(restored)
 plots.token_strip([4, 1], [0, 5, 2, 3])
 
 # %% [markdown]
-# *Figure 5.1: the tokens of the six patches. The number below a token is its patch. Blue tokens belong to visible patches. Grey tokens with
-# a question mark are blanks.*
+# *Figure 5.1: the tokens of the six patches. The number below a token is the number of its patch. Tokens with a blue frame belong to
+# visible patches. Grey tokens with a question mark are blanks (in the figure: mask tokens, see step 2).*
 
 # %%
 shirt = clothes.pixels[6:7].float() / 255
@@ -121,8 +121,8 @@ plots.token_strip(few.keep[0].tolist(), few.masked[0].tolist(), pieces)
 # *Figure 5.2: the steps of Figure 5.1 for a test photograph of Fashion-MNIST, with 75 % of 16 patches masked (mask seed 5). Each piece of
 # the photograph stands for a token, which is really a vector. The class token is not shown; it stays in front.*
 #
-# **1 ★ Put them back.** Tokens `b n d` are in shuffled order. Use `restore` `b n` to put them in image order: row `i` of the result is row
-# `restore[i]` of the tokens, for each image of the batch.
+# **1 ★ Put them back.** The tokens (`b n d`) are in shuffled order. Use `restore` (`b n`) to put them in image order: row `i` of the result
+# is row `restore[i]` of the tokens, for each image of the batch.
 #
 # <details><summary>Hint</summary>
 #
@@ -153,8 +153,8 @@ check.ch05_unshuffle(solution_unshuffle)
 # %% [markdown]
 # ## Step 1: to the decoder's width
 #
-# The decoder is a small transformer of its own. In our model, the decoder's tokens are 64 wide, and the encoder's tokens are 96 wide. A
-# linear layer changes the width.
+# The decoder is itself a small transformer. In our model, the decoder's tokens are 64 wide, and the encoder's tokens are 96 wide. A linear
+# layer changes the width.
 
 # %%
 torch.manual_seed(0)
@@ -291,13 +291,13 @@ print("predictions  b n values :", tuple(papers_way.shape))
 #
 # The first step holds because softmax treats each row separately, and permuting the entries of a row permutes the row's softmax in the same
 # way. The second step holds because $P^\top P$ is the identity matrix. (We left out the factor $1/\sqrt{e}$, where $e$ is the width of a
-# head; it changes nothing.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same output
-# tokens in the permuted order*.
+# head; it does not affect the proof.) Norms and MLPs treat each token separately. So a block, and any stack of blocks, returns *the same
+# output tokens in the permuted order*.
 #
 # So there are two ways to give each token its own position. The paper brings the *tokens* into the order of the table. We can instead bring
 # the *rows of the table* into the order of the tokens: `take` the positions with the indices of the mask. Then we need no unshuffle.
 #
-# **2 ★★ Rows of the table.** From `keep` `b k` and `masked` `b m`, compute the row numbers in the position table for the tokens in the
+# **2 ★★ Rows of the table.** From `keep` (`b k`) and `masked` (`b m`), compute the row numbers in the position table for the tokens in the
 # order [class | visible | masked]. The result is an integer tensor `b (1 + k + m)`. Row 0 of the table belongs to the class token.
 #
 # <details><summary>Hint</summary>
@@ -329,8 +329,9 @@ check.ch05_places_of(solution_places_of)
 # %% [markdown]
 # ## Your decoder
 #
-# **3 ★★★ The decoder.** Write `forward`. Change the width, append a mask token for each masked patch, add its own position to each token,
-# run the blocks and the norm, and predict the values of the masked patches, in the order of `mask.masked`. No unshuffle is needed.
+# **3 ★★★ The decoder.** Write `forward`. Change the width, append a mask token for each masked patch, add to every token (class, visible
+# and mask) its own position, run the blocks and the norm, and predict the values of the masked patches, in the order of `mask.masked`. No
+# unshuffle is needed.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -382,10 +383,11 @@ class solution_MyDecoder(MyDecoder):
 check.ch05_decoder(solution_MyDecoder)
 
 # %% [markdown]
-# The package's version is folded below. By default it makes the same predictions as your decoder, and it has three main additions. It
-# accepts images of a different size. It can predict every patch (`every=True`). And by default it saves work in the last block. After this
-# block only the outputs of the masked tokens are used, so only these tokens are queries (`queries=`, an argument of the package's `Block`).
-# All tokens are still keys and values. In *earlier* blocks all tokens must be queries, because the next block attends to all outputs.
+# The package's version is folded below. By default it makes the same predictions as your decoder, and it has three main additions. It can
+# decode images of a different size (`grid=`). It can predict every patch (`every=True`). And by default it saves work in the last block.
+# After this block only the outputs of the masked tokens are used, so only these tokens are queries (`queries=`, an argument of the
+# package's `Block`). All tokens are still keys and values. In *earlier* blocks all tokens must be queries, because the next block attends
+# to all outputs.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.decoder", "hide-input"]
@@ -477,7 +479,7 @@ for (sampling, (h, w)), (predictions, gradients) in gaps.items():
     print(f"{sampling:6} masks, {h} × {w} patches: predictions equal {predictions < 1e-12}, gradients equal {gradients < 1e-12}")
 
 # %% [markdown]
-# Predictions and gradients are equal up to rounding (1e-12), so the package does not unshuffle the tokens. Its decoder uses `mask.restore`
+# Predictions and gradients are equal up to rounding (1e-12), so the package need not unshuffle the tokens. Its decoder uses `mask.restore`
 # only with `every=True`, to return the predictions in image order.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -521,7 +523,7 @@ for label in names:
 book.reveal("decoder-cost", round(100 * per_image["ViT-B"][1] / per_image["ViT-B"][0]), unit="% of the encoder")
 
 # %% [markdown]
-# *Figure 5.6: your guess and the computed percentage.*
+# *Figure 5.6: your guess and the computed cost of the decoder, in % of the encoder's (ViT-B, 75 % masked).*
 
 # %% mystnb={"image": {"alt": "Pairs of bars for ViT-B, ViT-L and ViT-H. Above, per token: the decoder costs 31, 9 and 4 percent of the encoder. Below, per image: 123, 35 and 17 percent, because the decoder sees all tokens and the encoder a quarter."}}
 plots.encoder_and_decoder({"one token (million operations)": per_token, "one image (billion operations)": per_image})
@@ -531,13 +533,13 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 # decoded as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
 #
 # The paper's statement is true: *per token*, the decoder costs 9 % as much as the ViT-L encoder. But the decoder sees all 197 tokens, and
-# the encoder sees 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. With ViT-B, the decoder costs *more* than
-# the encoder: 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
+# the encoder sees only 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. With ViT-B, the decoder costs *more*
+# than the encoder: 10.55 against 8.59 billion operations. To train a small model fast, first make the decoder smaller.
 #
 # The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
 # encoder with labels, chapter 10), an encoder that was pre-trained with a one-block decoder is almost as accurate as one that was
-# pre-trained with eight blocks. A **linear probe** (a linear classifier on the unchanged encoder, chapter 09) is far better after
-# pre-training with eight blocks than with one. The table gives the accuracy on ImageNet:
+# pre-trained with an eight-block decoder. A **linear probe** (a linear classifier on the unchanged encoder, chapter 09) is far better after
+# pre-training with eight decoder blocks than with one. The table gives the accuracy on ImageNet:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
@@ -558,14 +560,14 @@ assert 0.08 < per_token["ViT-L"][1] / per_token["ViT-L"][0] < 0.10
 # %% tags=["nbval-check-output"]
 last = 1 - block_flops(197, 512, queries=147) / block_flops(197, 512)
 print(f"operations saved in the last block: {100 * last:.1f} %")
-print("of the decoder with", ", ".join(f"{blocks} blocks: {100 * last / blocks:.1f} %" for blocks in (8, 2, 1)))
+print("of the decoder with", ", ".join(f"{blocks} block{'s' * (blocks > 1)}: {100 * last / blocks:.1f} %" for blocks in (8, 2, 1)))
 
 # %% [markdown]
 # > **Paper.** In Section 3 ("MAE decoder", "Simple implementation"; see also Figure 1), the paper appends mask tokens, unshuffles the list, adds
 # > positions, decodes all tokens and predicts all patches. Tables 1a and 1b vary the decoder's depth and width.
 # > **Our deviation.** Tokens stay in
 # > shuffled order, only masked patches are predicted, and only their tokens are queries in the last block. The predictions for the masked
-# > patches, the loss and the gradients are the same (to 1e-12 in float64: see above and `tests/model/test_decoder.py`). Where this book counts
+# > patches, the loss and the gradients are the same (up to rounding: see above and `tests/model/test_decoder.py`). Where this book counts
 # > the FLOPs of the paper's models, all tokens are decoded, unless stated otherwise.
 
 # %% [markdown]
@@ -602,8 +604,8 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "s
 # <details><summary>Diagnosis</summary>
 #
 # `+ decoder.positions` adds the table in image order to tokens in shuffled order. The first blank is at index 13 of the sequence, so it
-# gets row 13 of the table: the position of patch 12. But its prediction is used for patch `masked[0]`. So almost every masked patch shows
-# what belongs in a different patch. The visible tokens get wrong positions too.
+# gets row 13 of the table: the position of patch 12. But its prediction is used for the first patch in `mask.masked`. So almost every
+# masked patch shows what belongs in a different patch. The visible tokens get wrong positions too.
 #
 # There is no error, because the table is 50 × 64, and so are the tokens of each image. It is fine to skip the unshuffle, but then the
 # positions must be in the order of the tokens. The fix is one call, with the rows of exercise 2: `take(decoder.positions, rows)`.
@@ -621,7 +623,8 @@ scores = {name: (x - target).square().mean().item() for name, x in {"right": wit
 print({name: round(value, 2) for name, value in scores.items()})
 
 # %% [markdown]
-# The loss of the shorter decoder is higher than the loss of predicting zero everywhere, because its details are in the wrong patches.
+# The loss of the shorter decoder is higher than the loss of predicting zero everywhere, because the details that the shorter decoder
+# predicts are in the wrong patches.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == with_them.shape
@@ -629,9 +632,9 @@ assert scores["right"] < scores["zero"] < scores["shorter"] and wrong.shape == w
 # %% [markdown]
 # ## One more exercise
 #
-# **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if permuting its input
-# permutes its output in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and choose a permutation
-# yourself.
+# **4 ★★★ Is it equivariant?** Write a test for layers. `layer` maps tokens `b t d` to tokens `b t d`. Return True if permuting the input
+# tokens permutes the output tokens in the same way and changes nothing else, and False otherwise. Use `x` as the tokens, and choose a
+# permutation yourself.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch05-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -656,17 +659,17 @@ def solution_minds_no_order(layer, x: Tensor) -> bool:
 check.ch05_minds_no_order(solution_minds_no_order)
 
 # %% [markdown]
-# If your test works, try it on layers that you know: `nn.LayerNorm`, a convolution along the tokens, `Block(...)`, `lambda x: x +
-# positions`.
+# If your test works, try it on layers that you know: `nn.LayerNorm(...)`, a convolution along the tokens, `Block(...)` and `lambda x: x +
+# positions`. Use float64 for the layer and for `x` (`.double()`): in float32, rounding errors can exceed the solution's tolerance of 1e-8.
 
 # %% [markdown]
 # ## Summary
 #
-# The decoder appends one blank for each masked patch. All blanks are copies of one learned vector, and only their positions make them
-# different. A few transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of
-# its patch. The paper puts the tokens into image order before it adds the positions. But attention ignores order. So it is enough to add to
-# each token the position of its own patch, and the predictions are the same up to rounding. The paper's decoder is light per token, but it
-# sees all tokens: with ViT-B it costs more than the encoder.
+# The decoder appends one blank for each masked patch. All blanks are the same learned vector, and only their positions make them different.
+# A few transformer blocks let the blanks attend to the visible tokens, and a linear layer turns each blank into the values of its patch.
+# The paper puts the tokens into image order before it adds the positions. But attention ignores order. So it is enough to add to each token
+# the position of its own patch, and the predictions are the same up to rounding. The paper's decoder is light per token, but it sees all
+# tokens: with ViT-B it costs more than the encoder.
 #
 # ## Five questions
 #
@@ -686,6 +689,7 @@ check.ch05_minds_no_order(solution_minds_no_order)
 # tokens, so all must be updated.</details>
 #
 # 5. With ViT-L, the decoder costs 9 % as much as the encoder per token. Why does it cost 35 % as much per image?
-# <details><summary>Answer</summary>The decoder sees all 197 tokens, and the encoder sees 50. 9 % × 197 / 50 is about 35 %.</details>
+# <details><summary>Answer</summary>The decoder sees all 197 tokens, but the encoder sees only 50, so the cost per image
+# is 9 % × 197 / 50, or about 35 %.</details>
 #
 # Next: [06 · What to predict](06_what_to_predict.ipynb), where you choose what the decoder predicts, and how to score the predictions.

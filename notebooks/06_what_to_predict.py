@@ -67,10 +67,9 @@ from minimae.model.sizes import resolve
 #
 # For each masked patch, the decoder returns a list of numbers. What should these numbers be?
 #
-# The simplest answer is the pixels themselves. But if a model is trained to predict pixels, how much of its squared error can it remove by
-# predicting only the mean colour of each patch? Take eight photographs (crops of 64 × 64 pixels), and cut them into patches of 4 × 4
-# pixels. Compare the squared error of predicting the mean colour of each patch, and no detail, with that of predicting one colour for all
-# patches.
+# The simplest answer is the pixels themselves. But how much of the squared error would a model remove by predicting only the mean colour of
+# each patch? Take eight photographs (crops of 64 × 64 pixels), and cut them into patches of 4 × 4 pixels. Compare the squared error of
+# predicting the mean colour of each patch, and no detail, with that of predicting one colour for all patches.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -267,10 +266,10 @@ class NormalisedTarget(PixelTarget):
 
 
 # %% [markdown]
-# The third target serves for comparison. **Principal component analysis** (PCA) finds the directions in which patches differ most. In
-# photographs, these are usually first the overall brightness, then gradients from one side to the other, then ever finer patterns. A patch
-# has one coefficient for each direction. If only the first coefficients are kept, fine patterns are left out of the target. The paper keeps
-# 96 of 768. The class is folded below.
+# The third target is for comparison. **Principal component analysis** (PCA) finds the directions in which patches differ most. In
+# photographs, the first direction is usually the overall brightness; then come gradients from one side to the other, and then ever finer
+# patterns. A patch has one coefficient for each direction. If only the first coefficients are kept, fine patterns are left out of the
+# target. The paper keeps 96 of 768 coefficients. The class is folded below.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.targets", "hide-input"]
@@ -335,7 +334,7 @@ def one_patch(image: int, row: int, column: int) -> tuple:
     return plots.as_picture(images[image], trained.statistics), (row, column), colours[0], pattern.numpy(), colours[1]
 
 
-# %% mystnb={"image": {"alt": "Three photographs, each with one framed patch, and beside each the patch as pixels, as normalised pixels and from six PCA coefficients. The plain orange cloth stays nearly one colour in all three. The window of the palace is dull in its pixels and strong in its normalised pixels. From six coefficients the patches are smooth."}}
+# %% mystnb={"image": {"alt": "Three photographs, each with one framed patch, and beside each the patch as pixels, as normalised pixels and from six PCA coefficients. The plain orange cloth stays nearly one colour in all three targets. The window of the palace has little contrast in its pixels and more in its normalised pixels. From six coefficients the patches are smooth."}}
 plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)], ("pixels", "normalised pixels", "6 of 48 PCA coefficients"))
 
 # %% [markdown]
@@ -378,7 +377,7 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # ## Only the masked patches
 #
 # The loss of an image is the mean loss of its *masked* patches. The encoder has seen the visible patches, so they could simply be copied.
-# To predict a masked patch, the model has to use the rest of the image. The paper reports that computing the loss on all patches lowers the
+# To predict a masked patch, the model has to use the visible ones. The paper reports that computing the loss on all patches lowers the
 # accuracy by about 0.5 % (footnote in Section 3).
 #
 # **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n` (1
@@ -427,7 +426,7 @@ on_visible = losses.masked_fill(mask.binary == 1, torch.nan)
 # %% tags=["nbval-check-output"]
 print("losses b n:", tuple(losses.shape), "  counted:", int(mask.binary.sum(1)[0]), "of", losses.shape[1])
 
-# %% mystnb={"image": {"alt": "Three photographs. For each: what the model saw; a map of the loss of masked patches, high where texture was hidden; and a map of the loss of visible patches, which is larger on average."}}
+# %% mystnb={"image": {"alt": "Three photographs. For each: what the model saw; a map of the loss of masked patches, high at outlines and in fine detail; and a map of the loss of visible patches, which is larger on average."}}
 hidden = unpatchify(mask.binary[:, :, None].expand(-1, -1, 16), 4, grid)[:, 0] > 0.5
 rows = []
 for i in (4, 3, 0):
@@ -437,7 +436,7 @@ plots.where_the_loss_looks(rows, ("what it saw", "loss of masked patches", "loss
 
 # %% [markdown]
 # *Figure 6.3: loss of each patch (photographs that the model was not trained on, mask seed 0, photos-tiny, normalised target). Each map
-# leaves the other patches white.*
+# shows only the patches named above it; all others are white.*
 
 # %%
 print(f"mean loss: {losses[mask.binary == 0].mean():.2f} of visible patches, {losses[mask.binary == 1].mean():.2f} of masked patches")
@@ -642,8 +641,8 @@ assert isinstance(theirs, mae.MAEOutput)
 # ## What comes from the original
 #
 # A reconstruction from normalised pixels uses the mean and the standard deviation of each hidden patch of the original. How much of the
-# picture do these two numbers determine? Replace the model with the trivial baseline: predict zero everywhere, and draw the result in the
-# same way.
+# picture does the mean alone show? Replace the model with the trivial baseline: predict zero everywhere, and draw the result in the same
+# way.
 #
 # `photos-tiny` also has a second decoder, which predicts plain pixels. The reconstructions from this decoder use nothing from the hidden
 # patches.
@@ -664,12 +663,12 @@ saw = [plots.masked_picture(image, away, trained.statistics) for image, away in 
 columns = [shown(images), saw, shown(baseline), shown(normalised.inpainted), shown(plain.inpainted)]
 rows = [[column[i] for column in columns] for i in (4, 3, 0, 1, 2)]
 
-# %% mystnb={"image": {"alt": "Five photographs. Columns: the original; what the model saw; the reconstruction of predicting zero, a mosaic of greys in which the objects can be recognised; normalised pixels, in which edges and colours are sharp; plain pixels, which are blurred, but with the right colours and shapes."}}
+# %% mystnb={"image": {"alt": "Five photographs. Columns: the original; what the model saw; the result of predicting zero, a mosaic of greys in which the objects can be recognised; normalised pixels, with fairly sharp edges and the right colours; plain pixels, which are blurred, but with the right colours and shapes."}}
 plots.reconstructions(rows, ("original", "what it saw", "predicting zero", "normalised pixels", "plain pixels"))
 
 # %% [markdown]
-# *Figure 6.4: photographs that photos-tiny was not trained on, 75 % hidden (mask seed 0); visible patches are pasted. The third and fourth
-# columns use the mean and the standard deviation of each hidden patch.*
+# *Figure 6.4: photographs that photos-tiny was not trained on, 75 % hidden (mask seed 0); visible patches are pasted. The third column uses
+# the mean of each hidden patch, and the fourth its mean and its standard deviation.*
 #
 # Even the baseline shows what is in the picture. (Its hidden patches are grey, because the mean is taken over all three colours.) So in a
 # reconstruction from normalised pixels,
@@ -835,8 +834,8 @@ plots.two_losses(
 )
 
 # %% [markdown]
-# *Figure 6.9: the losses of both runs (seed 0, the same photographs and masks). Our run is that of Figure 6.5. The thick lines are running
-# means.*
+# *Figure 6.9: the losses of both runs (seed 0, the same photographs and masks). Our curve shows the first 150 steps of Figure 6.5. The
+# thick lines are running means.*
 #
 # Now look at the predictions of both models, with nothing pasted.
 

@@ -14,13 +14,13 @@
 # # 07 · Pre-training
 #
 # **The promise.** You write the main parts of a training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the
-# hidden parts of images of clothes. Then you build a model from your own parts, and train it on photographs in colour.
+# hidden parts of images of clothes. Then you build a model from your own parts, and train it on colour photographs.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
 #
 # After this chapter you can
 #
-# - compute the learning rate of any step, and say why it depends on the batch size;
+# - compute the learning rate at any step, and say why it depends on the batch size;
 # - name the parameters that weight decay leaves alone;
 # - write a training step in which four small batches give the same update as one large batch;
 # - compute the loss of a trivial model before you train a real one;
@@ -90,7 +90,8 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # the target.
 #
 # If no patch of the images were flat, this loss would be 48/49 = 0.98 for patches of 49 pixels. But much of Fashion-MNIST is black
-# background. A flat patch has the target 0, which the baseline predicts perfectly. So compute the loss from the data.
+# background, so many patches are flat. A flat patch has the target 0, which the baseline predicts perfectly. So compute the loss from the
+# data.
 
 # %%
 target = model.target(patchify(normalise(clothes.pixels, clothes.statistics), 7))
@@ -109,7 +110,7 @@ print(f"{100 * flat:.0f} % of the patches are flat; predicting flat patches ever
 # An optimizer step moves every weight a little. The **learning rate** scales this movement. The paper uses two rules.
 #
 # **Rule one: the more images in a step, the higher the learning rate.** The gradient is a mean over the images of the step. With more
-# images, the gradient is less noisy, so a longer step is usually safe. A recipe gives a *base* rate for 256 images, which is then scaled to
+# images, the gradient is less noisy, so a larger step is usually safe. A recipe gives a *base* rate for 256 images, which is then scaled to
 # the number of images in a step:
 
 # %% tags=["package:minimae.train.schedule"]
@@ -121,7 +122,7 @@ def scaled_lr(base_lr: float, batch: int) -> float:
 # %% [markdown]
 # The paper's base rate is 1.5e-4 and its batch is 4096, which is 16 times 256. So its highest rate, the **peak**, is 16 × 1.5e-4 = 2.4e-3.
 #
-# **1 ★ The peak of a big run.** A run uses `processes` GPUs. In each step, each GPU makes `accumulate` forward passes with `batch` images
+# **1 ★ The peak of a big run.** A run uses `processes` GPUs. In each step, every GPU makes `accumulate` forward passes with `batch` images
 # each. What is the peak learning rate of the run?
 
 
@@ -204,8 +205,8 @@ def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float =
 lr_at = book.use(check.ch07_lr_at, my_lr_at, lr_at)
 
 # %% [markdown]
-# Take 100 steps with a warm-up of 10 steps and a peak rate of 2. In the middle of the rise (step 5) and of the fall (step 55), the rate is
-# 1.
+# Consider a run of 100 steps with a warm-up of 10 steps and a peak rate of 2. In the middle of the rise (step 5) and of the fall (step 55),
+# the rate is 1.
 
 # %% tags=["nbval-check-output"]
 print([round(lr_at(step, steps=100, warmup=10, peak=2.0), 6) for step in (0, 5, 10, 55, 100)])
@@ -391,7 +392,7 @@ training_step = book.use(check.ch07_training_step, my_training_step, training_st
 # ### Debug it on one batch
 #
 # Before a long run, train on **one batch, again and again**. A model that works can memorise eight images with fixed masks, and the loss
-# falls far below the baseline. If the loss does not fall so far, something is probably broken. For example, the learning rate is 0,
+# falls far below the baseline. If the loss does not fall that far, something is probably broken. For example, the learning rate is 0,
 # gradients are not cleared, or the loss does not depend on the weights.
 
 # %%
@@ -435,7 +436,7 @@ def train(task, recipe, images, *, rate=lr_at, show=lambda step, loss: None):
 # ## A real run
 #
 # Predicting flat patches gives a loss of 0.80. The best possible loss is not 0, because some things, such as the print on a shirt, cannot
-# be inferred from the visible patches. **What is the loss after 50,000 images?**
+# be inferred from the visible patches. **What will the loss be after 50,000 images?**
 
 # %%
 book.predict("loss-after-a-minute", 0.3,
@@ -470,14 +471,16 @@ book.reveal("loss-after-a-minute", round(last, 3), unit="loss")
 #
 # > **Paper.** Table 8 and Section 4 give these settings: AdamW, betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4, batch 4096, cosine, 40
 # > warm-up epochs, mask ratio 75 %, random-size crops and flips; 800 epochs in the ablations and 1600 in the main results.
-# > **Our deviation.** We use batch 128, base rate 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, no crops, no flips, 5 epochs. These
-# > settings suit a small data set and a short run. The paper's 800 epochs amount to more than a billion images, our 5 epochs to 50,000.
+# > **Our deviation.** We use a batch of 128, a base rate of 5e-3, patches of 7 × 7 pixels, half an epoch of warm-up, and 5 epochs, without crops or
+# > flips. These settings suit a small data set and a short run. The paper's 800 epochs amount to more than a billion images, our 5 epochs to
+# > 50,000.
 
 # %% [markdown]
 # ## What a healthy loss looks like
 #
-# The best comparison for a run is an earlier run of the same task. The package contains loss curves of earlier runs for more than thirty
-# tasks ([a table of the curves](../docs/evidence.md#what-loss-to-expect)), including this one.
+# The best comparison for a run is an earlier run of the same task (the same images, network, masks, target and so on). The package contains
+# loss curves of earlier runs for more than thirty tasks ([a table of the curves](../docs/evidence.md#what-loss-to-expect)), including this
+# one.
 
 # %%
 known = PretrainTask(mine, clothes, task.model).expected()
@@ -488,7 +491,7 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 
 # %% [markdown]
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial
-# baseline. Green: the expected loss, which is the mean of three seeds of the same task, ± 5 %.*
+# baseline. Green: the expected loss, which is the mean of three earlier runs of the same task, ± 5 %.*
 #
 # A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns to predict the mean of the targets. Below
 # the baseline it falls more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very
@@ -503,8 +506,8 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # | jumps up and does not come back | the rate is too large, or the warm-up is too short |
 #
 # During training, the package prints a warning when five logged points in a row lie above the expected band, or five in a row below it.
-# (The baseline in the warning predicts the mean of all targets instead of 0, and scores 0.78.) Test the warning: pretend that our run
-# needed about ten times as many images to reach each of its losses.
+# (The warning also gives the loss of another baseline, which predicts the mean of all targets instead of 0: 0.78.) Test the warning:
+# pretend that our run needed up to ten times as many images to reach each of its losses.
 
 # %%
 watch = loss_bands.Watch(known)
@@ -519,17 +522,19 @@ assert not fine and len(slow) == 1 and "above the expected" in slow[0]
 # ## Where this lives
 #
 # `scaled_lr` and `lr_at` are in `minimae/train/schedule.py`. `decay_groups` is in `optim.py` and `batch_at` is in `order.py`, in the same
-# folder. The package's loop is `fit` in `minimae/train/loop.py`, one function for every task of this book. Here is the body of `fit`:
+# folder. The package's loop is `fit` in `minimae/train/loop.py`, a single function that serves every task of this book. Here is the body of
+# `fit`:
 
 # %%
 book.excerpt(loop.fit, "with locked", "return Result")
 
 # %% [markdown]
 # Find the lines of `train` in `fit`. `window`, `steps`, `peak` and `warmup` correspond to ours, and so do the lines with `lr_at` and
-# `step`. The rest is for long runs:
+# `step`. Most of the rest is for long runs and several GPUs:
 #
 # - `locked` prevents two runs from using the same folder at the same time. `run` writes checkpoints and the log, and handles Ctrl-C.
-# - `wrap_distributed` lets several GPUs train one model; `world().size` is the number of GPUs. `compile` makes the blocks faster.
+# - `wrap_distributed` lets several GPUs train one model; `world().size` is the number of processes, one for each GPU. `compile` makes the
+#   blocks faster.
 # - `Prefetch` reads the next images while a GPU computes. `run.add` does not wait for the GPU: the loss is read only when a point is
 #   logged.
 #
@@ -601,10 +606,11 @@ plots.runs_apart({"ours": ours, "the colleague's": theirs}, per_epoch=10)
 # The paper's code changes the rate at every step.
 # </details>
 
-# %% mystnb={"image": {"alt": "Two learning rates over 40 steps: ours rises in a straight line and falls along a cosine, the colleague's is a staircase of four steps, the first of them at zero."}}
+# %% mystnb={"image": {"alt": "Two learning rates over 40 steps: ours rises in a straight line and falls along a cosine, and the colleague's is a staircase of four steps, the first of them at zero."}}
 lab = dict(steps=40, warmup=15, peak=settings["peak"])
 plots.schedules(
-    {"ours": [lr_at(s, **lab) for s in range(1, 41)], "the colleague's": [tidy_lr(s, **lab) for s in range(1, 41)]}, per_epoch=10, warmup=15
+    {"ours": [lr_at(s, **lab) for s in range(1, 41)], "the colleague's": [tidy_lr(s, **lab) for s in range(1, 41)]},
+    per_epoch=10, warmup=15, first=1,
 )
 
 # %% [markdown]
@@ -617,8 +623,8 @@ assert ours[0] - ours[9] > 2 * still
 # %% [markdown]
 # ## Capstone: your own masked autoencoder
 #
-# Each part that you wrote in chapters 01 to 07 was saved in the folder `mine` if it passed its check. `own_parts` reads these parts and
-# checks them again. `whose` shows which parts are yours.
+# The parts of the model and of its training that you wrote in chapters 01 to 07 were saved in the folder `mine` if they passed their
+# checks. `own_parts` reads these parts and checks them again. `whose` shows which parts are yours.
 
 # %%
 parts = book.own_parts()
@@ -626,9 +632,9 @@ book.whose(parts)
 
 # %% [markdown]
 # Inside `assembled`, the package builds models from *your* parts, and uses its own part where yours is missing. The training data are 4,200
-# crops of seven colour photographs; each crop has 32 × 32 pixels. With patches of 4 × 4, the encoder sees 16 of 64 patches. The model
-# predicts plain pixels, so nothing in its reconstructions comes from the hidden patches. Test crops come from one third of each photograph,
-# which is never used for training.
+# crops of seven colour photographs; each crop has 32 × 32 pixels. With patches of 4 × 4 pixels, the encoder sees 16 of 64 patches. The
+# model predicts plain pixels, so nothing in its reconstructions comes from the hidden patches. Test crops come from one third of each
+# photograph, which is never used for training.
 
 # %%
 photos, held_out = data.load("photos", "train", image=32), data.load("photos", "test", image=32)
@@ -660,8 +666,8 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 
 # %% [markdown]
 # After about half a minute of training, the model predicts colours and large shapes. Fine detail needs a larger model and longer training.
-# `photos-tiny` of chapter 00 is wider and deeper, and saw 50,000 photographs about 200 times in training. You now have every part of such a
-# model.
+# `photos-tiny` of chapter 00 is wider and deeper, and saw each of 50,000 photographs about 200 times in training. You now have every part
+# of such a model.
 #
 # ## Summary
 #
@@ -678,7 +684,7 @@ assert sum(colour_losses[-20:]) / 20 < 0.5 * average
 # 2. Why are the scales of LayerNorm exempt from weight decay?
 # <details><summary>Answer</summary>They start at 1, not at 0. Decay would pull them towards 0 and shrink all that passes through the norm.</details>
 #
-# 3. Eight batches are accumulated, and the loss is not divided by eight. How large is the gradient?
+# 3. Eight batches are accumulated, and their losses are not divided by eight. How large is the gradient?
 # <details><summary>Answer</summary>Eight times too large: it is the sum of eight means instead of their mean.</details>
 #
 # 4. A new model does not learn. What do you try first?
@@ -715,7 +721,7 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # because masks, crops and the order of the images are computed from the seed, the epoch and the sample id.
 #
 # A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the
-# data are on the disk (`fsync`), and then rename the file. The rename either happens completely or not at all.
+# data are on the disk (`fsync`), and then rename this file to the checkpoint's name. The rename either happens completely or not at all.
 
 # %%
 book.excerpt(checkpoint.save_checkpoint, "with replacing", "os.fsync")

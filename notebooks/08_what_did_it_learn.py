@@ -68,7 +68,8 @@ from minimae.train.settings import Precision
 # ## Photographs, from a quarter of the patches
 #
 # The model `photos-tiny` was pre-trained for six minutes on one GPU, on 50,000 photographs of Tiny-ImageNet (64 × 64 pixels, no labels,
-# seed 0). It has never seen the four photographs below. We crop them to squares and hide 75 % of the 256 patches of each.
+# seed 0). It has never seen the four photographs below. We crop them to squares, scale these to 64 × 64 pixels, and hide 75 % of the 256
+# patches of each.
 #
 # The model was pre-trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain
 # pixels**, including colour and brightness. So, unlike with normalised pixels (chapter 06), nothing in the reconstructions below comes from
@@ -92,8 +93,9 @@ photo_mask = make_mask(torch.arange(4), photo_grid, ratio=0.75, seed=1)
 triplets = reconstruction_triplets(photos, four, photo_mask)
 
 # %% [markdown]
-# Our baseline needs no learning: it fills each hidden patch with a mean colour of the visible patches, weighted by a Gaussian of their
-# distance. Of five widths of the Gaussian, we keep the one with the smallest error on the hidden pixels. This choice favours the baseline.
+# Our baseline needs no learning: it fills each hidden patch with a mean colour of the visible patches, each weighted by a Gaussian of its
+# distance to the hidden one. Of five widths of the Gaussian, we keep the one with the smallest error on the hidden pixels. This choice
+# favours the baseline.
 
 
 # %%
@@ -363,8 +365,7 @@ plots.neighbours([search(source, q) for q in queries for source in ("raw pixels"
 # ## One label per class
 #
 # Suppose that you have labels for only *ten* photographs, one per class. All 750 test photographs must be classified by their similarity to
-# these ten. With raw pixels as features, 49 % of the answers are right. **What percentage of the answers is right with the features of the
-# MAE, `fashion-nano`?**
+# these ten. With raw pixels as features, the accuracy is 49 %. **What is it with the features of the MAE, `fashion-nano`?**
 
 # %%
 book.predict("one-label", 49,
@@ -400,18 +401,19 @@ plots.curves({name: (PER_CLASS, [float(s.mean()) for s in few[name]]) for name i
              x="labels per class", y="k-NN accuracy (%)", log=True, note="750 test images, means of ten choices of labels")
 
 # %% [markdown]
-# *Figure 8.4: accuracy against labels per class (750 test photographs; means over ten random choices of labels; the printed number after ±
-# is the standard deviation; k is the number of labels per class, but at most 5).*
+# *Figure 8.4: accuracy against labels per class (750 test photographs; means over ten random choices of labels; k is the number of labels
+# per class, but at most 5). The table printed above Figure 8.3 has the same means and, after each ±, the standard deviation over the ten
+# choices.*
 #
-# With one label per class the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. From 60,000
-# unlabelled photographs the MAE learned features that differ between some kinds of clothes. The ten labels only connect these features with
-# the names of the classes. With five or more labels per class, the lead over raw pixels is smaller.
+# With one label per class, the MAE is seven points ahead of raw pixels, and far ahead of the same network at initialisation. From 60,000
+# unlabelled photographs, the MAE learned features that differ between some kinds of clothes. The ten labels only connect these features
+# with the names of the classes. With five or more labels per class, the lead over raw pixels is smaller.
 #
 # ## Keep all tokens
 #
-# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: a sole is at the
-# bottom. With `"tokens"`, patch 12 of one image is compared with patch 12 of another. We now use all 1,500 labels. **Which of the three
-# kinds of features of the MAE is best?**
+# The mean of the patch tokens does not record which token came from which patch. In these photographs, position matters: the sole of a
+# shoe, for example, is in the lower half. With `"tokens"`, patch 12 of one image is compared with patch 12 of another. We now use all 1,500
+# labels. **Which features of the MAE are best: `"mean"`, `"class"` or `"tokens"`?**
 
 # %%
 book.predict("best-pool", "mean",
@@ -443,8 +445,8 @@ book.reveal("best-pool", POOLS[max(pooled, key=lambda title: pooled[title]["MAE"
 plots.comparison(pooled, ("raw pixels", "random encoder", "MAE"), note="750 images, one network and seed each")
 
 # %% [markdown]
-# *Figure 8.6: k-NN accuracy in % of raw pixels, and of three kinds of features of each encoder (1,500 labels, 750 test photographs, k = 20,
-# one network and one seed each).*
+# *Figure 8.6: k-NN accuracy (in %) with raw pixels, and with three kinds of features of each encoder (1,500 labels, 750 test photographs, k
+# = 20, one network and one seed each).*
 #
 # Only with all tokens is the MAE a few points more accurate than raw pixels. Are 750 images enough to trust this lead? Look only at the
 # images that exactly one of these two kinds of features classifies correctly:
@@ -482,17 +484,17 @@ planes = {name: in_a_plane(test) for name, (_, test) in vectors.items()}
 plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 
 # %% [markdown]
-# *Figure 8.7: 750 test photographs along the first two principal directions of three kinds of features. Colours and markers show the
-# classes.*
+# *Figure 8.7: three kinds of features of 750 test photographs, projected onto their first two principal directions. Colours and markers
+# show the classes.*
 #
 # With the MAE, shoes and trousers are at the two ends of an arc, and tops are between them. But the classes are no better separated than
 # with raw pixels: two directions show only the coarsest differences. With the random encoder, the classes overlap more.
 #
 # ## What a patch attends to
 #
-# The method `Attention.weights` returns how much each token takes in from every token, including itself. For every head it returns a matrix
-# `t t`, whose rows sum to 1. Row 0 belongs to the class token, so row 1 + i belongs to patch i. The first entry of every row also belongs
-# to the class token. The other entries of a row can be drawn as a grid.
+# The method `Attention.weights` returns the attention weights: how much each token attends to every token, including itself. For every head
+# it returns a matrix `t t`, whose rows sum to 1. Row 0 belongs to the class token, so row 1 + i belongs to patch i. In every row, the first
+# entry is the weight of the class token. The other entries, the weights of the patches, can be drawn as a grid.
 
 
 # %%
@@ -519,7 +521,7 @@ for i, place in ((0, (6, 4)), (2, (4, 4)), (3, (7, 7))):
     marks[len(rows), 0] = (place[0] * photo_patch + 1.5, place[1] * photo_patch + 1.5)
     rows.append([triplets[i][0], *(one / one.max() for one in maps)])
 
-# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the eye, the eye and the other one. Block 8, head 1: patches in the same row. Block 8, head 2: a column. Untrained: spread over the whole image."}}
+# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the eye, the eye and the other one. Block 8, head 1: patches in the row just below the cross. Block 8, head 2: a column. Untrained: spread over the whole image."}}
 titles = ["photograph", *(f"block {block},\nhead {head}" for name, block, head in chosen if name == "trained"), "untrained,\nblock 8, head 1"]
 plots.picture_table(rows, columns=titles, marks=marks)
 
@@ -527,9 +529,9 @@ plots.picture_table(rows, columns=titles, marks=marks)
 # *Figure 8.8: what the patch at the cross attends to (four of the 36 heads of `photos-tiny`, and one head of the same network at
 # initialisation). Each map is divided by its largest value.*
 #
-# At initialisation, attention is spread over the whole image. Of the four trained heads, one attends mostly to nearby patches, and two
-# attend to one row or one column, whatever the image shows. In head 2 of block 4, the patch on the rim of the cup attends to another part
-# of the rim, and the patch on one eye of the cat attends to both eyes.
+# At initialisation, attention is spread over the whole image. Of the four trained heads, one attends mostly to nearby patches. In block 8,
+# head 1 attends mostly to the row just below the cross, and head 2 to the column of the cross, whatever the image shows. In head 2 of block
+# 4, the patch on the rim of the cup attends to another part of the rim, and the patch on one eye of the cat attends to both eyes.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these four
 # of the 36 heads because their maps differ.
@@ -577,9 +579,9 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 # 06): a pattern, but no brightness or contrast. To draw the pattern, we need the mean and the standard deviation of each hidden patch. We
 # take these two values from the original image, so they **leak** into the picture.
 #
-# To see how much this leak matters, we draw two more pictures. One shows **only what leaked**: the prediction for every hidden patch is set
-# to zero. The other shows the prediction **without the leak**: all hidden patches get the average mean and standard deviation of the
-# *visible* patches.
+# To see how much this leak matters, we draw each reconstruction in two more versions. One shows **only what leaked**: the prediction for
+# every hidden patch is set to zero. The other shows the prediction **without the leak**: all hidden patches get the average mean and
+# standard deviation of the *visible* patches.
 
 
 # %%
@@ -642,7 +644,7 @@ check.ch08_flat_patches(solution_flat_patches)
 # %% [markdown]
 # ## Limit 2: where reconstruction fails
 #
-# `MAEOutput.patch_losses` `b m` holds the loss of each masked patch. A map of these losses shows which parts of the image are hard to
+# `MAEOutput.patch_losses` (`b m`) holds the loss of each masked patch. A map of these losses shows which parts of the image are hard to
 # reconstruct. **Where is the mean loss largest: in the background, along the outline, or inside the garment?**
 
 # %%
@@ -687,8 +689,8 @@ book.reveal("hardest-place", max(hard, key=hard.get))
 plots.picture_table([[row[0] for row in clothes], list(patch_errors(five, 12))], rows=("picture", "loss"), scale=(0, 1.2), scale_label="loss of a patch")
 
 # %% [markdown]
-# *Figure 8.11: the mean loss of each patch over those of 12 masks that hide it (75 % hidden, seeds 0 to 11). For a patch that is not flat,
-# a prediction of zero has a loss of 15/16 ≈ 0.94 (chapter 06).*
+# *Figure 8.11: the loss of each patch, averaged over the masks that hide it (12 masks, seeds 0 to 11, 75 % hidden). For a patch that is not
+# flat, a prediction of zero has a loss of 15/16 ≈ 0.94 (chapter 06).*
 #
 # The model can continue an outline from visible patches. Inside a garment there is mostly weave, print and noise, often with little
 # contrast. But normalisation divides each patch by its standard deviation, so the noise counts as much as an outline, and no model can
@@ -731,12 +733,12 @@ book.reveal("half-the-light", max(light, key=light.get))
 plots.comparison(table, tuple(sources), note="750 images, seed 0")
 
 # %% [markdown]
-# *Figure 8.13: k-NN accuracy in % on changed test photographs (1,500 unchanged labelled photographs, 750 test photographs, k = 20, mean of
-# tokens, noise with a standard deviation of 40 grey levels of 255, seed 0).*
+# *Figure 8.13: k-NN accuracy (in %) on unchanged and changed test photographs (1,500 labelled photographs, all unchanged; 750 test
+# photographs; k = 20; mean of tokens; noise with a standard deviation of 40 of 255 grey levels; seed 0).*
 #
 # - **Brightness.** The accuracy of the MAE hardly changes, probably because the targets in pre-training were normalised.
-# - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the background of the training
-#   photographs is almost perfectly black, without any pattern.
+# - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the encoder has never seen noise in
+#   the background, which is almost perfectly black in the training photographs.
 # - **Shift.** All three kinds of features lose accuracy. They depend on position, and in the training photographs the garments are centred.
 #
 # ## Limit 4: real photographs
@@ -859,10 +861,10 @@ check.ch08_two_directions(solution_two_directions)
 # <details><summary>Answer</summary>Row 1 belongs to patch 0, because row 0 belongs to the class token. All entries of row 1 are drawn except the first, which belongs to the class token.</details>
 #
 # 3. Why is the mean of the training vectors subtracted before the cosine is computed?
-# <details><summary>Answer</summary>The mean can be a large part of every vector. If it is not subtracted, all cosines are then close to 1, and the differences that matter are tiny.</details>
+# <details><summary>Answer</summary>The mean can be a large part of every vector. Then, unless it is subtracted, all cosines are close to 1, and the differences that matter are tiny.</details>
 #
 # 4. Why compare a trained encoder with a random one?
-# <details><summary>Answer</summary>Random weights already preserve much of the image. Only the part of the accuracy above that of random weights is due to training.</details>
+# <details><summary>Answer</summary>Random weights already preserve much of the image. Only the gain in accuracy over random weights is due to training.</details>
 #
 # 5. The cloud of features looks right, but the accuracy of k-NN is no better than that of guessing. What do you check first?
 # <details><summary>Answer</summary>Check whether the features and the labels are in the same order.</details>

@@ -22,9 +22,9 @@
 #
 # - freeze an encoder properly, and train one linear layer on it;
 # - put all features on the same scale, and say why a probe needs this scaling;
-# - write the core of LARS, the optimizer of the paper's probe, and say what a step of LARS does not depend on;
-# - find the best weights of a probe with a solver, and choose the penalty without the test images;
-# - compare an encoder with raw pixels, with random weights, and with the same encoder after more epochs of pre-training.
+# - write the core of LARS, the optimizer of the paper's probe, and say why the scale of the loss does not change the size of its steps;
+# - find the best weights of a probe with a solver, and choose the penalty on large weights without the test images;
+# - compare the features of an encoder with raw pixels, and with those of the encoder at initialisation or after more pre-training.
 
 # %% jupyter={"source_hidden": true} tags=["install", "remove-cell"]
 import os
@@ -111,8 +111,8 @@ plots.curves(lines, x="features, largest first (%)", y="standard deviation", flo
 # never does. A linear layer can make up for these differences with large and small weights. But the *learning rate* and a *penalty* on
 # large weights treat all weights alike. So each feature is first **standardised**: shifted to mean 0 and scaled to standard deviation 1.
 #
-# **1 ★ One scale.** Standardise the vectors `N d` and `M d`, both with the mean and standard deviation of the *first* set. A constant
-# feature must not become NaN or infinite.
+# **1 ★ One scale.** Standardise two sets of vectors, `N d` and `M d`, both with the mean and standard deviation of each feature in the
+# *first* set. A constant feature must not become NaN or infinite.
 #
 # <details><summary>Hint</summary>
 #
@@ -433,8 +433,8 @@ print(f"the probe, trained with LARS: {stepwise:.1f} % of 750 test photographs")
 # %% [markdown]
 # > **Paper.** Appendix A.1 and Table 10 describe the protocol: LARS with the settings above and momentum 0.9; 90 epochs, of which 10 are warm-up;
 # > random crops; and a BatchNorm without an affine part. The paper's probe uses the class token; our probe uses the mean of the patch tokens. The
-# > paper notes that SGD with a batch of 4,096 works similarly well. [`train_probe`](../minimae/tasks/probe_train.py) implements the LARS protocol.
-# > The recipe `imagenet-base-probe` and those like it have not been run here.
+# > paper notes that SGD with a batch of 4,096 works similarly well. [`train_probe`](../minimae/tasks/probe_train.py) implements the LARS protocol. We
+# > have not run `imagenet-base-probe` or the other recipes for probes on ImageNet.
 #
 # ## The shortcut: solve it
 #
@@ -511,7 +511,8 @@ assert torch.allclose(
 # ## The numbers
 #
 # In chapter 08, a vote of 20 nearest neighbours on the features of the MAE (the mean of the patch tokens) was right for 79 % of the test
-# photographs. **What accuracy does the MAE reach with a linear layer instead?**
+# photographs. **What accuracy does the MAE reach with a linear layer fitted by the solver instead?** (The result with LARS is printed
+# above.)
 
 # %%
 book.predict("probe-mae", 79,
@@ -644,7 +645,8 @@ picture(longer)
 # *Figure 9.8: longer pre-training, our results beside the paper's (its Figure 7: ViT-L on ImageNet). The bars show one standard deviation
 # over three seeds (left) and, under each pair of curves, 95 % intervals of the differences (explained in chapter 11). The scales differ.*
 #
-# In both experiments, the accuracy of the probe rises by more points in total than that of fine-tuning (chapter 10).
+# In our experiment and in the paper's, the accuracy of the probe rises by more points in total than that of fine-tuning (explained in
+# chapter 10).
 #
 # ## Break-it lab: the perfect features
 #
@@ -695,7 +697,7 @@ assert fitted["raw pixels"] > 95 and max(fitted["MAE"], fitted["random encoder"]
 #
 # <details><summary>Hint</summary>
 #
-# The gradient of the cross-entropy with respect to the logits is the softmax minus the one-hot labels.
+# For one image, the gradient of the cross-entropy with respect to the logits is the softmax minus the one-hot label.
 # </details>
 
 
@@ -724,9 +726,9 @@ check.ch09_slope(solution_slope)
 #
 # In linear probing, the encoder is frozen, and one linear layer is trained on its standardised features. The encoder gets no gradient and
 # stays in eval mode. The paper trains the layer with LARS, whose steps are proportional to the norm of the weights. With fixed features,
-# the loss with a penalty is convex, so a solver can minimise it. The penalty is chosen on held-out training images. With 1,500 labels the
-# features of the MAE are three points ahead of raw pixels on clothes. The accuracy of the probe rises towards the last block and with
-# longer pre-training.
+# the loss with a penalty is convex, so a solver can minimise it. The penalty is chosen on held-out training images. With 1,500 labels, a
+# probe on the features of the MAE is three points ahead of one on raw pixels of photographs of clothes. The accuracy of the probe rises
+# towards the last block and with longer pre-training.
 #
 # ## Five questions
 #
@@ -746,5 +748,5 @@ check.ch09_slope(solution_slope)
 # 5. After ten epochs of pre-training, the accuracy of the probe is below that of a probe on raw pixels. Is the pre-training useless?
 # <details><summary>Answer</summary>Not necessarily: the accuracy still rises steeply after ten epochs, and passes that of raw pixels later. Compare the probes at the end of pre-training, and say how long the pre-training was.</details>
 #
-# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you train the
-# encoder with the labels too?
+# Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you also train
+# the encoder with the labels?

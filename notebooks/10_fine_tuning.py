@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 10 · Fine-tuning, whole and in part
 #
-# **The promise.** You turn an encoder into a classifier, fine-tune it, look at what training only a part of it achieves, and learn why the
-# linear probe and fine-tuning can disagree.
+# **The promise.** You turn an encoder into a classifier, fine-tune it, see how accurate it becomes if only some of its blocks are trained,
+# and learn why the linear probe and fine-tuning can disagree.
 #
 # Minutes: 30. Needs: chapters 03, 07 and 09.
 #
@@ -87,8 +87,8 @@ depth, statistics = trained.model.size.depth, trained.statistics
 # %% [markdown]
 # ## An encoder becomes a classifier
 #
-# The classifier needs no decoder. It gives the encoder the whole image and takes the mean of the patch tokens. LayerNorm and one linear
-# layer, the **head**, turn this vector into **logits**: one number for each class. This LayerNorm replaces the encoder's own last norm.
+# The classifier needs no decoder. It gives the encoder the whole image and takes the mean of the patch tokens. A LayerNorm and one linear
+# layer, the **head**, turn this mean into **logits**: one number for each class. This LayerNorm replaces the encoder's own last norm.
 #
 # **1 ★ The head.** Write the step from the tokens to the logits. `tokens`, `b t d`, is the encoder's output. Leave out the first token,
 # which is the class token.
@@ -187,7 +187,7 @@ assert abs(float(F.cross_entropy(logits, few.labels[:64])) - torch.tensor(10.0).
 # ## Each layer its own learning rate
 #
 # The first layers of a pre-trained network usually compute general features, such as edges, which are useful for many tasks. The last
-# layers are the most specific to pre-training. So the last layers should change most and the first ones least.
+# layers are the most specific to the task of pre-training. So the last layers should change most and the first ones least.
 #
 # **Layer-wise learning rate decay** sets all the learning rates with one number, the decay. With a decay of 0.75, the last block gets 0.75
 # of the full learning rate, the block before it gets 0.75², and so on down to the patch projection. For an encoder of `L` blocks:
@@ -210,7 +210,7 @@ def layer_of(name: str, depth: int) -> int:
     return depth + 1
 
 # %% [markdown]
-# **2 ★★ Groups of parameters.** A PyTorch optimiser accepts a list of groups. Each group is a dictionary: `params` is a list of parameters,
+# **2 ★★ Groups of parameters.** A PyTorch optimizer accepts a list of groups. Each group is a dictionary: `params` is a list of parameters,
 # `weight_decay` applies to all of them, and our training loop multiplies the learning rate by `lr_scale`. Write the function that returns
 # this list for a classifier.
 #
@@ -234,7 +234,7 @@ def layer_of(name: str, depth: int) -> int:
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 def my_layer_groups(classifier, weight_decay, layer_decay):
-    """Groups of parameters for an optimiser, with `params`, `weight_decay` and `lr_scale`."""
+    """Groups of parameters for an optimizer, with `params`, `weight_decay` and `lr_scale`."""
     raise NotImplementedError("your turn")
 
 
@@ -246,7 +246,7 @@ check.ch10_layer_groups(my_layer_groups)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_my_layer_groups(classifier, weight_decay, layer_decay):
-    """Groups of parameters for an optimiser, with `params`, `weight_decay` and `lr_scale`."""
+    """Groups of parameters for an optimizer, with `params`, `weight_decay` and `lr_scale`."""
     depth, groups = len(classifier.encoder.blocks), []
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
@@ -259,7 +259,7 @@ def solution_my_layer_groups(classifier, weight_decay, layer_decay):
 check.ch10_layer_groups(solution_my_layer_groups)
 
 # %% [markdown]
-# The package's version is folded below. It collects parameters with the same settings in one group, which makes the optimiser faster.
+# The package's version is folded below. It collects parameters with the same settings in one group, which makes the optimizer faster.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.train.optim", "hide-input"]
 def layer_groups(classifier: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
@@ -360,7 +360,7 @@ drawn = {name: draw_shares(how, ids, (80, 120), seed=3, epoch=0) for name, how i
 rows = [x, *(mix_images(x, shares) for shares in drawn.values())]
 notes = [names, *([f"{100 * own:.0f} % own" for own in shares.own.tolist()] for shares in drawn.values())]
 
-# %% mystnb={"image": {"alt": "Four photographs in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that does not come from its neighbour."}}
+# %% mystnb={"image": {"alt": "Four photographs in three rows. First the originals with their classes; then each blended with its neighbour; then each with a rectangle of its neighbour pasted in. Below each mixed image is the share that comes from the original in the same column."}}
 plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows], rows=("originals", *drawn), notes=notes)
 
 # %% [markdown]
@@ -371,8 +371,9 @@ plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows],
 # classes`, and the right one also gets the rest, `1 − smoothing`. With such a target, the network has no reason to make its logits ever
 # larger.
 #
-# **3 ★★ Soft targets.** Write the function that returns the targets: smooth them first, then mix them. `shares.own`, a tensor `b`, holds
-# for each mixed image the share that does not come from its neighbour. If `shares` is None, do not mix. Do not use a loop.
+# **3 ★★ Soft targets.** Write the function that returns the targets: smooth them first, then mix them. `shares.own` is a tensor of shape
+# `b`; for each mixed image, it contains the share that comes from the image itself, not from its neighbour. If `shares` is None, do not
+# mix. Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -434,8 +435,8 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# Three quarters of the first mixed image come from class 0, and one quarter comes from class 2. Classes 1 and 3 get 0.025 each from
-# smoothing.
+# Each printed row is the target of one mixed image. Three quarters of the first one come from an image of class 0, and one quarter comes
+# from an image of class 2. Classes 1 and 3 get 0.025 each from smoothing.
 #
 # ### Where this lives
 #
@@ -486,8 +487,8 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # %% [markdown]
 # *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
-# This comparison favours the pre-trained network, because a network from scratch needs more steps. A fairer comparison uses 30 epochs,
-# three seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's 10,000
+# This comparison favours the pre-trained network, because a network trained from scratch needs more steps. A fairer comparison uses 30
+# epochs, three seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's 10,000
 # photographs. `minimae reproduce pre-training` repeats the experiment in about 12 minutes on one core.
 
 # %%
@@ -501,13 +502,13 @@ print(f"with all {mae.x:,} labels of the complete set: {mae.mean:.1f} against {s
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert ladder.verdict == "holds" and gains == sorted(gains, reverse=True) and gains[0] > 18 and 2 < gains[-1] < 5
 
-# %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
+# %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: with 100 labels the pre-trained network is right in 71 percent of cases and the one trained from scratch in 48; with 3,000 labels 86 and 83. Right, the paper: MAE 83.6, 85.9 and 86.9 percent for ViT-B, ViT-L and ViT-H, from scratch 82.3, 82.6 and 83.1."}}
 picture(ladder)
 
 # %% [markdown]
 # *Figure 10.5: pre-training against training from scratch. Left: our results by the number of labels (mean and one standard deviation over
-# three seeds). Right: the paper's results by model size, with all 1.3 million labels (Tables 3 and 11). Below: the differences with 95 %
-# intervals (chapter 11). The scales differ.*
+# three seeds). Right: the paper's results by model size, with all 1.3 million labels (Table 3). Below: the differences with 95 % intervals
+# (explained in chapter 11). The scales differ.*
 #
 # Pre-training gains 22 points with 100 labels and 3 with 3,000: the fewer labels, the larger the gain. With all 60,000 labels of the
 # complete Fashion-MNIST the gain is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
@@ -516,8 +517,8 @@ picture(ladder)
 # ## Partial fine-tuning
 #
 # A linear probe trains no block, and fine-tuning trains all of them. **Partial fine-tuning** lies between the two: it trains only the last
-# block, or the last two, or "half a block", which means the MLP of the last block. When `Classifier` gets the argument `tune`, it calls the
-# function `freeze`, folded below.
+# few blocks, or the last one, or "half a block", which means the MLP of the last block and the norm before it. When `Classifier` gets the
+# argument `tune`, it calls the function `freeze`, folded below.
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.partial", "hide-input"]
 class HalfBlock(nn.Module):
@@ -587,8 +588,8 @@ assert [len(f(copy.deepcopy(twin.encoder), 2)) for f in (freeze, partial.freeze)
 assert not any(block.training for block in Classifier(trained.model.encoder, 10, tune=2).train().frozen)
 
 # %% [markdown]
-# Sketch the accuracy of a network with four blocks when 0, ½, 1, 2, 3 and 4 of them are trained. With no block trained, only the norm and
-# the head learn, and the accuracy is 76.6 %.
+# The networks in the longer experiments have only four blocks. Sketch their accuracy when 0, ½, 1, 2, 3 and 4 blocks are trained. With no
+# block trained, only the norm and the head learn, and the accuracy is 76.6 %.
 
 # %%
 book.predict("blocks", [76.6, 77, 77.5, 79, 80.5, 82],
@@ -613,7 +614,8 @@ picture(in_part)
 
 # %% [markdown]
 # *Figure 10.7: our version of the paper's Figure 9 beside the original (ViT-L, 24 blocks). Left: mean and one standard deviation over three
-# seeds. Below: the differences with 95 % intervals (chapter 11). The scales differ.*
+# seeds. Right: MAE and MoCo v3, another method of pre-training. Below: the differences with 95 % intervals (explained in chapter 11). The
+# scales differ.*
 #
 # On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one block gives more
 # than 60 % of that gain. Three seeds are enough to show that tuning one block is better than tuning none. It is undecided whether tuning
@@ -621,12 +623,12 @@ picture(in_part)
 #
 # ## Why the probe and fine-tuning disagree
 #
-# In the paper's panel, the contrastive method MoCo v3 is four points better than MAE if no block is trained, but worse if one or more
-# blocks are trained. So which encoder is better? That depends on what you need the encoder for. A linear probe measures how well
-# hyperplanes in the feature space separate the classes. Fine-tuning measures how good a starting point the weights are.
+# In the paper's panel of Figure 10.7, the contrastive method MoCo v3 is four points better than MAE if no block is trained, but worse if
+# one or more blocks are trained. So which encoder is better? That depends on what you need the encoder for. A linear probe measures how
+# well hyperplanes in the feature space separate the classes. Fine-tuning measures how good a starting point the weights are.
 #
-# Probing and fine-tuning can also disagree about two settings of MAE. The figure below shows our nine experiments in which all encoders
-# were both probed and fine-tuned, beside the corresponding results of the paper.
+# Probing and fine-tuning can also disagree about which of two MAE settings is better. The figure below shows the nine of our experiments in
+# which all encoders were both probed and fine-tuned, beside the corresponding results of the paper.
 
 # %%
 both = (
@@ -662,7 +664,7 @@ for title, each in panels.items():
     ratio = steepness([p for points in each.values() for p in points])
     print(f"{title}: for each point of fine-tuning, {ratio:.1f} points of the probe")
 
-# %% mystnb={"image": {"alt": "Two scatter plots of fine-tuned against probe accuracy, one point for each setting. Measured here, the points lie along one rising line from 75 and 77 to 85 and 84 percent. In the paper, probes range from 55 to 75 percent while fine-tuning stays between 82.3 and 85.4."}}
+# %% mystnb={"image": {"alt": "Two scatter plots of fine-tuned against probe accuracy, one point for each setting. Measured here, the points lie along one rising line: as the probe accuracy rises from 75 to 85 percent, the fine-tuned accuracy rises from 77 to 84. In the paper, probes range from 55 to 75 percent while fine-tuning stays between 82.3 and 85.4."}}
 plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
@@ -673,16 +675,16 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # important than they are for fine-tuning. In our experiments, both accuracies rise together. A likely reason is that the largest
 # differences in our experiments come from the length of pre-training, and longer pre-training improves both accuracies.
 #
-# > **Paper.** Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, Appendices A.1 and A.2. The recipes `imagenet-large-finetune`,
-# > `imagenet-large-partial-1` and so on have the paper's settings, but we have not run them yet.
+# > **Paper.** See Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, and Appendices A.1 and A.2. The recipes
+# > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings, but we have not run them yet.
 # > **The head**: the code released with the paper takes the mean of the patch tokens by default. The paper's appendix uses the class token.
-# > **Our deviations here**: we use 100 to 3,000 labels (in one experiment up to 60,000) instead of 1.3 million, no mixing, no RandAugment, and
-# > learning rates for small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe.
+# > **Our deviations here**: we fine-tune with 100 to 3,000 labels (in one experiment up to 60,000) instead of 1.3 million, no mixing, no RandAugment,
+# > and learning rates for small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe.
 #
 # ## Break-it lab: the wrong way up
 #
-# A colleague wrote layer-wise decay from memory. There is no error message, and the loss falls, but the accuracy is lower than with the
-# correct groups.
+# A colleague wrote the code for layer-wise decay from memory. There is no error message, and the loss falls, but the accuracy is lower than
+# with the correct groups.
 
 # %%
 def their_groups(classifier, weight_decay, layer_decay):
@@ -738,9 +740,9 @@ plots.curves(
 # Among the blocks of the colleague's classifier, the first one moves most and the last one least. In your classifier, the order is
 # reversed. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head gets the smallest. The
 # exponent should be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in
-# pre-training. The head, which starts near zero, learns with only 13 % of the full learning rate. The groups also decay the class token and
-# the positions, which is a smaller mistake. All shapes are right, so a test of shapes does not find the main mistake. Test instead that the
-# norm and the head have a scale of 1.
+# pre-training. The head, which starts near zero, learns with only 13 % of the full learning rate. The colleague's groups also decay the
+# class token and the positions, which is a smaller mistake. All shapes are right, so a test of shapes does not find the main mistake. Test
+# instead that the `lr_scale` of the norm and the head is 1.
 # </details>
 #
 # ## One more exercise
@@ -777,11 +779,11 @@ check.ch10_paste(solution_paste)
 # %% [markdown]
 # ## Summary
 #
-# A classifier is the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. With layer-wise decay, the last
-# layers change most, and the first ones, which compute general features, change least. Mixing and label smoothing make it harder to
-# memorise the training images. In our experiments, pre-training gains 22 points with 100 labels and 3 with 3,000. Training one block gives
-# more than half of the gain of training all four. Linear probing measures linear separability, and fine-tuning measures how good a starting
-# point the weights are.
+# A classifier consists of the encoder, the mean of its patch tokens, a norm and a linear head that starts near zero. With layer-wise decay,
+# the last layers change most, and the first ones, which compute general features, change least. Mixing and label smoothing make it harder
+# to memorise the training images. In our experiments, pre-training gains 22 points with 100 labels and 3 with 3,000. Compared with training
+# no block, training one gives more than half of the gain of training all four. Linear probing measures linear separability, and fine-tuning
+# measures how good a starting point the weights are.
 #
 # ## Five questions
 #

@@ -209,7 +209,7 @@ assert all(60 < value < 78 for values in sweep.values() for value in values)
 # we would have had a clear result; with the other, the opposite result. The seed determines the initial weights, the masks and the order of
 # the images.
 #
-# So a result consists of one value for each seed. Two statistics summarise these values.
+# So a result consists of one value for each seed. Besides their mean, two statistics summarise these values.
 #
 # - The **standard deviation** says how far one more run would typically be from the mean.
 # - The **standard error** says how uncertain the *mean* of n values is: the standard deviation divided by √n.
@@ -257,9 +257,9 @@ class Mark:
 #
 # The standard error of a difference of two means is the square root of the sum of the two squared standard errors. With many seeds, the
 # true difference is within two standard errors of the measured one in about 95 % of cases. With few seeds, two standard errors are not
-# enough, because the standard deviation is itself only an estimate. **Student's t distribution** gives the factor to use instead of 2. The
-# factor depends on the number of **degrees of freedom**, which says how well the standard deviation is known. The factor is 2.0 for many,
-# 2.8 for four, 4.3 for two and 12.7 for one.
+# enough, because the standard deviation is itself only an estimate. **Student's t distribution** gives the factor to use instead of 2. This
+# factor depends on the number of **degrees of freedom**, which says how well the standard deviation is known. It is 2.0 for many degrees of
+# freedom, 2.8 for four, 4.3 for two and 12.7 for one.
 #
 # `Effect` holds a difference, its standard error and the degrees of freedom. Its methods return the 95 % interval for the true difference,
 # and a **p-value**: the probability of measuring a difference at least this large (`above`) or at most this large (`below`) if the true
@@ -303,9 +303,9 @@ class Effect:
 #
 # $$\frac{(v_1 + v_2)^2}{v_1^2/(n_1-1) + v_2^2/(n_2-1)}$$
 #
-# **2 ★★ Welch's interval.** Write the function that returns the `Effect` of two lists of values. `others` holds further squared standard
-# errors, such as that of a limited test set, each as a pair (squared error, degrees of freedom). Add each squared error to $v_1 + v_2$. Add
-# the square of the squared error, divided by its degrees of freedom, to the denominator.
+# **2 ★★ Welch's interval.** Write the function that returns the `Effect` for the difference between the means of two lists of values.
+# `others` holds further squared standard errors, such as that of a limited test set, each as a pair (squared error, degrees of freedom).
+# Add each squared error to $v_1 + v_2$, and its square, divided by its degrees of freedom, to the denominator of the formula.
 #
 # <details><summary>Hint</summary>
 #
@@ -421,8 +421,8 @@ plots.curves(
 # ### The test images are a sample too
 #
 # The test set of our recorded sweep has 2,000 photographs. With 2,000 other photographs, the accuracy would be different: an accuracy of 82
-# % has a standard error of √(82 · 18 / 2,000) ≈ 0.9 points (that of a **binomial** proportion). More seeds do not reduce this error. If
-# both settings fail on the same hard photographs, most of the error cancels when we compare the settings photograph by photograph. So new
+# % has a standard error of √(82 · 18 / 2,000) ≈ 0.9 points (that of a **binomial** proportion). More seeds do not reduce this error. If two
+# settings fail on the same hard photographs, most of this error cancels when we compare the settings photograph by photograph. So new
 # results also store `right`: for each photograph, the number of seeds for which the prediction is right. For older results, which lack
 # `right`, we use the full binomial error of both settings, which makes the intervals too wide.
 #
@@ -431,8 +431,8 @@ plots.curves(
 # At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. The thirteen claims at the end
 # of this chapter need 49 comparisons: if no setting made a difference, one or two would be significant by chance. **Holm's correction**
 # makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k, the next by k − 1, and so on;
-# the largest is multiplied by 1. Then replace each corrected value that is smaller than the one before it by that value, and each that is
-# larger than 1 by 1.
+# the largest is multiplied by 1. Then go through the products in the same order: raise each that is smaller than the one before it to the
+# value of the one before, and lower each above 1 to 1.
 #
 # **3 ★★ Holm's correction.** Return the corrected values in the order of the input.
 #
@@ -500,7 +500,7 @@ print("four comparisons:", [round(value, 3) for value in holm([0.012, 0.2, 0.004
 #
 # Some claims say that two settings are *equally* good. A large p-value in a test for a difference does not show this: there may be too few
 # seeds. The right test is **TOST**, two one-sided tests: the difference must be shown to be above −m *and* below +m, for a margin m chosen
-# in advance. The next cell tests four differences: is each above zero, and is it zero up to a margin of one point?
+# in advance. The next cell tests four differences: is each above zero, and is it within one point of zero?
 
 # %% tags=["nbval-check-output"]
 for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
@@ -516,9 +516,9 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
 # ## The mask ratio
 #
 # In our recorded sweep of mask ratios, each network has 0.5 million parameters and was pre-trained for 40 epochs on the package's 10,000
-# photographs, with three seeds for each ratio. The grid is 4 × 4, so four patches are visible at a ratio of 75 %. In the paper, the
-# accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the
-# probe change in our sweep?
+# photographs of clothes, with three seeds for each ratio. Each photograph is cut into 4 × 4 patches, so four patches are visible at a ratio
+# of 75 %. In the paper, the accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %.
+# How does the accuracy of the probe change in our sweep?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80],
@@ -550,7 +550,7 @@ picture(swept)
 #
 # With three seeds and 2,000 test photographs, all four comparisons are undecided. At 90 %, the mean accuracy of the probe is about two
 # points lower than at 75 %. At 10 %, it is about one point lower; in the paper, it is 19 points lower. If low ratios really do so little
-# harm here, there are three possible reasons.
+# harm here, three reasons are possible.
 #
 # - **The grid.** If an image has 196 small patches and few are hidden, a hidden patch can almost be copied from its neighbours. If it has
 #   16 large patches, even two hidden ones may be hard to predict.
@@ -567,9 +567,9 @@ print({f"{mark.x:.0f} %": round(mark.mean, 1) for mark in finer.line("linear pro
 print(*finer.findings, sep="\n")
 
 # %% [markdown]
-# On these photographs, the claim that 75 % is best holds: 75 % is better than 25 % and than 90 %. The differences are about as large as
-# those for the clothes, but the intervals are narrower, because there are more seeds and more test images, and the settings are compared
-# image by image. So this sweep does not show which of the three explanations is right.
+# On these photographs, the claim that 75 % is best holds: 75 % is better than 25 % and than 90 %. As with the clothes, the differences are
+# only about one to two points, but the intervals are narrower, because there are more seeds and more test images, and the settings are
+# compared image by image. So low ratios do little harm here too, and this sweep does not show which of the three explanations is right.
 #
 # ### What it costs
 #
@@ -654,8 +654,8 @@ decided = recorded("sampling", "colour")
 picture(decided)
 
 # %% [markdown]
-# *Figure 11.10: our version of Table 1f for colour photographs, in 8 × 8 patches (ten seeds, 5,000 test images), beside the paper's. The
-# scales differ.*
+# *Figure 11.10: our version of Table 1f for colour photographs, each cut into 64 patches (ten seeds, 5,000 test images), beside the
+# original, and the differences with 95 % intervals. The scales differ.*
 
 # %% tags=["nbval-check-output"]
 print(decided.verdict)
@@ -667,9 +667,9 @@ print(*decided.findings, sep="\n")
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests claims of the paper by one rule; we look at thirteen of them. A claim *holds* if all its comparisons are *yes*,
-# *holds partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. How many claims hold entirely in our
-# experiments, most of them with 10,000 photographs of clothes and three seeds?
+# `minimae reproduce` tests claims of the paper, all by the same rule; we look at thirteen of them. A claim *holds* if all its comparisons
+# are *yes*, *holds partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. All thirteen were tested with three
+# seeds, most of them with 10,000 photographs of clothes. How many hold entirely?
 
 # %%
 book.predict("thirteen", 9,

@@ -14,8 +14,7 @@
 # # 12 · Boxes and masks
 #
 # **The promise.** You put two kinds of head on a pre-trained encoder: one kind gives every pixel a class, and the other gives every object
-# a box and a mask. You write the central part of both kinds, train all heads in seconds, and measure how much pre-training helps
-# segmentation.
+# a box and a mask. You write the central part of each, train all heads in seconds, and measure how much pre-training helps segmentation.
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
@@ -77,8 +76,8 @@ from minimae.tasks.maps import spatial_maps
 # paper tests its encoders on all three tasks.
 #
 # The function `wardrobe` puts one to four photographs from Fashion-MNIST on a grey background. Each photograph is black around the garment,
-# so the mask of the garment is known exactly. The encoder, `fashion-nano`, was trained on single garments of 28 × 28 pixels and has never
-# seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16 patches.
+# so the mask of the garment is the set of all brighter pixels. The encoder, `fashion-nano`, was trained on single garments of 28 × 28
+# pixels and has never seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16 patches.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -95,7 +94,7 @@ def grey(scenes, i):
     return (scenes.pixels[i, 0].numpy()[..., None] / 255).repeat(3, -1)
 
 
-# %% mystnb={"image": {"alt": "Four grey scenes of clothes. The masks of the garments are coloured by kind, with a box around each garment; a legend names the kinds. Where two garments overlap, the mask of the lower one ends at the upper one."}}
+# %% mystnb={"image": {"alt": "Four grey scenes of clothes. The masks of the garments are coloured by kind, with a box around each garment; a legend names the kinds. Where two garments overlap, the mask of the covered one ends at the edge of the other."}}
 shown = [(tests.pixels[i], [tests.detection_target(i)]) for i in (1, 2, 4, 8)]
 objects_figure(shown, ("",), kinds, pairs=4)
 
@@ -250,9 +249,9 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 # 2. The whole sequence passes through two more blocks. In these blocks, class tokens and patches attend to each other.
 # 3. The mask of a class is the similarity of its class token to every patch, computed as a dot product.
 #
-# In step 3, patches and class tokens pass through one linear layer each and are scaled to length 1, so the dot product is a cosine. Cosines
-# lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A LayerNorm over the classes of each
-# patch learns a better scale.
+# In step 3, patches and class tokens each pass through their own linear layer and are scaled to length 1, so the dot product is a cosine.
+# Cosines lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A LayerNorm over the five
+# cosines of each patch learns a better scale.
 #
 # **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class
 # tokens follow.
@@ -392,7 +391,7 @@ segmentations(
 # ## A pyramid for objects
 #
 # A detector looks for small objects on a fine map and for large objects on a coarse map. A plain ViT has only one map, and the **stride**
-# of this map is the patch size: one step on the map is one patch in the image.
+# of this map is the patch size: one step on the map corresponds to that many pixels in the image.
 #
 # The **simple feature pyramid** (ViTDet, Li et al., 2022) computes all maps from the encoder's output. A transposed convolution doubles the
 # height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder must be
@@ -419,12 +418,13 @@ print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
 # %% [markdown]
 # Each map of the pyramid is called a *level*.
 #
-# **2 ★★★ The pyramid.** Fill `self.levels` with one `nn.Sequential` for each stride. The layers of each level are, in this order:
+# **2 ★★★ The pyramid.** Write `build`: fill `self.levels` with one `nn.Sequential` for each stride. The layers of each level are, in this
+# order:
 #
 # - if the map is halved: one `nn.MaxPool2d` that halves the map as often as needed;
 # - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the number of channels (at first `d`). Between two
 #   doublings: `Norm2d`, then `nn.GELU`;
-# - `nn.Conv2d` 1 × 1 to `channels` channels, `Norm2d`, `nn.Conv2d` 3 × 3 that keeps the size of the map, `Norm2d`. Neither of these two
+# - a 1 × 1 `nn.Conv2d` to `channels` channels, `Norm2d`, a 3 × 3 `nn.Conv2d` that keeps the size of the map, `Norm2d`. Neither of these two
 #   convolutions has a bias.
 #
 # <details><summary>Hint 1</summary>
@@ -490,9 +490,9 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 # ### Mask R-CNN on top
 #
 # The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
-# the best proposals, `RoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box, and resizes
-# this region to a fixed size. From the resized region, one head predicts the class and a better box, and another head predicts the mask of
-# the object.
+# the best proposals, `MultiScaleRoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box,
+# and resizes this region to a fixed size. From the resized region, one head predicts the class and a better box, and another head predicts
+# the mask of the object.
 #
 # `minimae.tasks.detector.Detector` connects the encoder, the pyramid and Mask R-CNN. The detector below has two levels, few channels, few
 # proposals and one class, "garment", so that it trains in seconds. The function `patch` (from `unittest.mock`) puts your pyramid into the
@@ -639,7 +639,7 @@ def window_table(grid, side):
 assert check.ch12_same_window(window_table).ok
 sees = book.use(check.ch12_same_window, same_window, window_table)
 
-# %% mystnb={"image": {"alt": "Three maps of 16 by 16 patches with one patch framed. Left, full attention: all patches are bright. Middle, windows of 4: a square of 4 by 4 patches that contains the framed patch is bright. Right, windows of 6: a square of 6 by 6 patches is bright, and the framed patch lies at its edge."}}
+# %% mystnb={"image": {"alt": "Three maps of 16 by 16 patches with one patch framed. Left, full attention: all patches are bright. Middle, windows of 4: a square of 4 by 4 patches that contains the framed patch is bright. Right, windows of 6: a square of 6 by 6 patches is bright, and the framed patch is its lower left corner."}}
 asking = (5, 6)
 visible = {f"windows of {side}": sees((16, 16), side)[asking[0] * 16 + asking[1]].view(16, 16).float().numpy() for side in (16, 4, 6)}
 visible = {"full attention": visible.pop("windows of 16"), **visible}
@@ -647,7 +647,7 @@ plots.place_maps(visible, [asking] * 3, label="0: not seen · 1: seen by the fra
 
 # %% [markdown]
 # *Figure 12.5: the patches that one patch (framed) attends to, on a grid of 16 × 16 patches. With windows, the framed patch cannot attend
-# to a neighbour just outside its window until the next block with full attention.*
+# to any patch outside its window until the next block with full attention.*
 #
 # How much do windows save? The linear layers of a block cost $24\,t\,d^2$ operations for $t$ tokens of width $d$, and attention costs
 # $4\,t^2\,d$ (chapter 04). With windows, each patch attends to $s + 1$ tokens instead of $t$: to the $s$ patches of its window and to the
@@ -685,7 +685,7 @@ plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 #
 # ## How much does pre-training help?
 #
-# Here are the scores of the two segmentation heads on frozen encoders. The mask transformer was trained on the maps of the MAE only.
+# Here are the scores of the two segmentation heads on frozen encoders. The mask transformer was trained only on the maps of the MAE.
 
 # %%
 means = {name: (mean(values), stdev(values)) for name, values in scores.items()}
@@ -705,7 +705,7 @@ plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 # uses the data set `shapes`, drawn scenes with six kinds of shapes. The experiment pre-trains an encoder on such scenes for each of three
 # seeds.
 
-# %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with a linear head for each patch: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
+# %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with one linear head for all patches: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
 dense = recorded("dense")
 assert all(finding.ok for finding in dense.findings) and len(dense.seeds) == 3
 picture(dense)
@@ -713,7 +713,7 @@ picture(dense)
 # %% [markdown]
 # *Figure 12.8: left, mean IoU on `shapes` with a linear head on raw pixels and on frozen encoders; error bars are one standard deviation
 # over three seeds (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale. Below,
-# the differences with 95 % intervals. Each panel has its own axis.*
+# the lead of MAE over the untrained encoder and over pixels on `shapes`, with 95 % intervals. Each panel has its own axis.*
 
 # %% tags=["nbval-check-output"]
 for finding in dense.findings:
@@ -721,7 +721,7 @@ for finding in dense.findings:
 
 # %% [markdown]
 # On `shapes` the MAE is 1.6 points ahead of the untrained encoder (95 % interval 0.5 to 2.7). On the scenes of clothes, the MAE is about
-# ten points ahead. The two experiments differ in pictures, encoders and patch size, so they do not show why the gain is smaller on
+# eleven points ahead. The two experiments differ in pictures, encoders and patch size, so they do not show why the gain is smaller on
 # `shapes`.
 #
 # The paper compares *fine-tuned* encoders. On `shapes`, `minimae reproduce segmentation` compares fine-tuned and frozen encoders, with both
@@ -736,9 +736,9 @@ for finding in segmenters.findings:
 
 # %% [markdown]
 # With the linear head, the MAE, frozen or fine-tuned, is clearly above the frozen random encoder. With this head, the fine-tuned MAE is 1.6
-# points ahead of training from scratch. This lead is undecided after the correction for six comparisons (chapter 11), although its own
-# interval does not include zero. The mask transformer probably has too few training scenes: one run with a frozen MAE and one run from
-# scratch predict only background.
+# points ahead of training from scratch. This comparison is undecided after the correction for six comparisons (chapter 11), although the
+# interval of the difference does not include zero. The mask transformer probably has too few training scenes: one of its runs on a frozen
+# MAE and one of its runs from scratch predicted only background.
 #
 # With a linear head, the result is similar on the street scenes of CamVid. A small MAE was pre-trained on Tiny-ImageNet for six epochs; the
 # table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
@@ -750,8 +750,8 @@ for finding in segmenters.findings:
 # | MAE, frozen | 17.7 |
 # | random, frozen | 15.1 |
 #
-# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE
-# leads training from scratch by 0.7 points, but this lead is undecided (interval −2.3 to 3.8). In detection the gain is clear: on the
+# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE is
+# 0.7 points ahead of training from scratch, but this comparison is undecided (interval −2.3 to 3.8). In detection the gain is clear: on the
 # pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three
 # seeds](../docs/dense.md#objects)).
 #
@@ -811,7 +811,7 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # one map of the encoder, so that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures,
 # and a few blocks with full attention let information pass between windows. With a linear head, a frozen MAE is better than a frozen random
 # network in all experiments of this chapter. With all weights trained, starting from MAE is clearly better than training from scratch in
-# one of the three experiments above: the detector of pedestrians.
+# one of the three experiments above: the detection of pedestrians.
 #
 # ## Five questions
 #
@@ -828,7 +828,7 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # 4. Why do windows of 14 × 14 patches save nothing for a picture of 224 × 224 pixels with patches of 16 × 16 pixels?
 # <details><summary>Answer</summary>The picture has 14 × 14 = 196 patches, exactly one window, so windowed attention is the same as full attention.</details>
 #
-# 5. A mask with values from 0 to 150 is resized with bicubic interpolation. Which pixels can be wrong?
+# 5. A map of class numbers from 0 to 150 is resized with bicubic interpolation. Which pixels can be wrong?
 # <details><summary>Answer</summary>The pixels along the outlines. The interpolation mixes the numbers of two classes at these pixels, and the mixture can be the number of a third class or of no class.</details>
 #
 # Next: [13 · ImageNet on GPUs](13_imagenet_on_gpus.ipynb). All models so far are small. What does it take to train a model of the paper's

@@ -93,19 +93,19 @@ print(f"base learning rate {large.base_lr}, peak {scaled_lr(large.base_lr, large
 print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} images")
 
 # %% [markdown]
-# A thousand million images are too many for your machine, and this project has not run the recipe either. But you can compute how much time
-# and memory the run would take. For each result, the chapter says whether it is *computed* here, *measured* on a machine that is named, or
-# *published*.
+# Your machine cannot train on 1.02 billion images (1.28 million, each shown 800 times), and this project has not run the recipe either. But
+# you can compute how much time and memory the run would take. For each result, the chapter says whether it is *computed* here, *measured*
+# on a machine that is named, or *published*.
 #
 # ### One step on any number of GPUs
 #
-# The learning rate depends on the number of images in an optimizer step (chapter 07):
+# The learning rate depends on the *images per step*, the number of images in an optimizer step (chapter 07):
 #
 # **images per step = processes × batch × accumulation**
 #
-# A **process** is one copy of the program, normally with one GPU. `torchrun` starts all processes. If you use more processes, keep the
-# product of the three numbers constant. Then the learning rate and the schedule stay the same, and so does the result, up to rounding. The
-# memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
+# A **process** is one copy of the program, normally with one GPU. PyTorch's `torchrun` starts all processes. If you use more processes,
+# keep the product of the three numbers constant. Then the learning rate and the schedule stay the same, and so does the result, up to
+# rounding. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
 # **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most
 # `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that fits and
@@ -157,8 +157,8 @@ for processes in (1, 2, 8, 64):
 # crops. In this package the order depends only on the seed and the epoch. A mask or a crop depends only on the seed, the epoch and the
 # image (chapter 02).
 #
-# To test whether the result is the same, the script below trains a small model on photographs of clothes for twelve steps. When `torchrun`
-# starts the script, each process takes its part of every batch.
+# To test whether the result is the same, the script below trains a small model on photographs of clothes for twelve steps. `torchrun`
+# starts the script in two processes, and each takes half of the 64 images of every step.
 
 # %%
 SETTINGS = dict(batch=64, epochs=1.2, warmup_epochs=0.2, log_every=1, save_every=0.0, seed=0)
@@ -307,10 +307,10 @@ print("billion operations for a step and image:", {vit: round(per_image[name] / 
 # %% [markdown]
 # ## How many hours, at least?
 #
-# A step takes at least the time that the GPU's matrix units need for the matrix products of the step. On one H200 a plain product of two
-# 8192 × 8192 matrices in bf16 ran at **790 TFLOP/s** (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the data sheet says 989). One
-# TFLOP/s is a million million operations per second. **How many hours does ViT-L need for 800 epochs on one H200, if the GPU computes only
-# matrix products, at this speed?**
+# A step takes at least the time that the GPU's matrix units need for the matrix products of the step. On one NVIDIA H200 GPU, a plain
+# product of two 8192 × 8192 matrices in bf16 (bfloat16) ran at **790 TFLOP/s** (measured, [benchmarks](../docs/benchmarks.md#on-a-gpu); the
+# data sheet says 989). One TFLOP/s is 10¹² operations per second. **How many hours does ViT-L need for 800 epochs on one H200, if the GPU
+# computes only matrix products, at this speed?**
 
 # %%
 book.predict("hours", 10,
@@ -346,18 +346,18 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
-# FLOP is the number of floating-point operations, and *bandwidth* is the number of bytes that can be moved per second. The **arithmetic
-# intensity** of an operation is its FLOP divided by the bytes that it moves. A copy on the H200 moved 4.19 TB/s (measured, reads and writes
-# together). So an operation needs 790 / 4.19 ≈ 190 FLOP for each byte to keep the matrix units busy. An operation with a lower intensity is
-# **memory-bound**: the matrix units wait for data.
+# FLOP is the number of floating-point operations, *peak* is the number of them that can be computed per second, and *bandwidth* is the
+# number of bytes that can be moved per second. The **arithmetic intensity** of an operation is its FLOP divided by the bytes that it moves.
+# A copy on the H200 moved 4.19 TB/s (measured, reads and writes together). So an operation needs 790 / 4.19 ≈ 190 FLOP for each byte to
+# keep the matrix units busy. An operation with a lower intensity is **memory-bound**: the matrix units wait for data.
 #
 # **3 ★★ The shortest possible time.** `operations` is a list with a pair (FLOP, bytes) for each operation. The operations run one after the
 # other. Return the shortest possible time for all operations together, in seconds. `peak` is in FLOP/s, `bandwidth` in bytes/s.
 #
 # <details><summary>Hint</summary>
 #
-# For each operation take the larger of its two times, then add up these larger times. Do not take the larger of the two sums, which can be
-# too small.
+# For each operation take the larger of its two times, then add up these larger times. Do not add up each kind of time first and then take
+# the larger sum: it can be too small.
 # </details>
 
 
@@ -424,7 +424,7 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # LayerNorm and AdamW are rough counts, 8 to 12 for each value.*
 #
 # The MLPs can reach the flat part of the roofline. All other operations in the figure are memory-bound. GELU has 2.5 FLOP for each byte, so
-# it runs at little more than one hundredth of the peak at best. Even **fused** attention (one kernel that never stores the scores in the
+# at best it runs at little more than one hundredth of the peak. Even **fused** attention (one kernel that never stores the scores in the
 # GPU's memory) is memory-bound, because an MAE has few tokens. AdamW is far down on the slope, but it takes little time for each image,
 # because it runs once for 4,096 images.
 #
@@ -474,8 +474,7 @@ book.reveal("products", round(share, 1), unit="% of the shortest possible time o
 # *Figure 13.3: your guess and the computed share of the matrix products (ViT-B/16, attention not included).*
 #
 # How close do real runs come to the shortest possible time? On one H200, ViT-L ran at 2,250 images/s and ViT-H at 1,050 images/s. Both were
-# measured in *eager mode*, that is, without compilation, in bf16 and with the batches above (torch 2.11, 2026-11-28). ViT-B was not
-# measured.
+# measured in *eager mode* (without compilation), in bf16 and with the batches above (torch 2.11, 2026-11-28). ViT-B was not measured.
 
 # %% mystnb={"image": {"alt": "Three horizontal bars of microseconds for one image, divided into matrix products, attention, GELU, LayerNorm, and copies, sums and casts. ViT-B 144, ViT-L 271, ViT-H 581. Matrix products are half of the bar for ViT-B and nearly two thirds for ViT-H; copies, sums and casts are the second largest part. Black marks show the measured times: 444 for ViT-L and 952 for ViT-H."}}
 measured = {"large": 2_250, "huge": 1_050}  # images/s
@@ -485,18 +484,18 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # *Figure 13.4: the shortest possible time for one image, by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of
 # one H200), and the measured time (black marks; ViT-L and ViT-H).*
 #
-# The blue part, the products without attention, is close to the bound of Figure 13.1 (44 hours are 155 µs for each image). A real step
-# takes longer than this bound, for two reasons. The first is the time of all other operations: together they take about as long as the
-# products in ViT-B, and 60 % as long in ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real
+# For ViT-L, the blue part (the products without attention) is close to the bound of Figure 13.1 (44 hours are 155 µs for each image). A
+# real step takes longer than this bound, for two reasons. The first is the time of all other operations: together they take about as long
+# as the products in ViT-B, and 60 % as long in ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real
 # kernels reach the roof, and most matrices are smaller than 8192 × 8192. The measured runs also crop and normalise the images and update
-# the weights, which the count leaves out.
+# the weights; the count leaves all of this out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
     print(f"{MODELS[name]}: measured {100 * rate / bounds[name]:.0f} % of the roofline, {100 * rate * per_image[name] / PEAK:.0f} % of a plain product")
 
 # %% [markdown]
-# Both measured models reach 61 % of their roofline. If ViT-B also reached 61 % of its roofline, it would run at 4,200 images/s.
+# Both measured models reach 61 % of the rate that the roofline allows. If ViT-B also reached 61 %, it would run at 4,200 images/s.
 #
 # ### Hours and money
 #
@@ -534,7 +533,7 @@ for kind in (torch.float32, torch.float16, torch.bfloat16):
     print(f"{str(kind)[6:]:9}  1e-8 → {tiny:.0e}   100,000 → {big:9,.0f}   1 + 1/256 → {near:.6f}")
 
 # %% [markdown]
-# Very small gradients become zero in float16, and very large activations become infinite. So float16 needs a **loss scaler**, which
+# Very large activations become infinite in float16, and very small gradients become zero. So float16 needs a **loss scaler**, which
 # multiplies the loss by a large factor before the backward pass, and afterwards divides the gradients by this factor and checks them for
 # infinities. bf16 has the range of float32 and needs no scaler. But in bf16, 1 + 1/256 is rounded to 1: weights in bf16 would lose small
 # updates. So PyTorch's **autocast** keeps the weights in float32 and makes bf16 copies for the products. What else stays in float32?
@@ -570,9 +569,9 @@ fused = {"read stream and branch, write stream and input of the product": 4 + 2 
 print(f"eager {sum(eager.values())} bytes, fused {sum(fused.values())} bytes for each value")
 
 # %% [markdown]
-# Fusion halves the bytes and turns three kernels into one. The option `--compile` compiles the blocks one by one. We measured the effect
-# for one small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph (next section) together raised the
-# speed of this model from 17,256 to 28,577 images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
+# Fusion halves the bytes and turns three kernels into one. The option `--compile` of `minimae pretrain` compiles the blocks one by one. We
+# measured the effect for one small model only, `photos-tiny` at batch 1,024. On one H200, compiled blocks and a CUDA graph (next section)
+# together raised the speed of this model from 17,256 to 28,577 images/s ([benchmarks](../docs/benchmarks.md#on-a-gpu)).
 #
 # ### CUDA graphs: fewer launches
 #
@@ -590,8 +589,8 @@ for name, (counted_step, microseconds) in cases.items():
 # %% [markdown]
 # Both average times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone,
 # `photos-tiny` trained only 2 % faster (17,528 images/s, measured). A graph helps when kernels are short: in the tests on the GPU, a very
-# small model with small batches ran 2.7 times as fast with a graph as without (measured). All shapes in a graph are fixed, and the host
-# must not read any values while the graph runs. The package records this code:
+# small model with small batches ran 2.7 times as fast with a graph as without (measured, in float32). All shapes in a graph are fixed, and
+# between its kernels the host must not read any values. The package records this code:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
@@ -602,10 +601,10 @@ book.excerpt(step.GraphStep.compute, "with backends", "return")
 #
 # ### The loader: enough images
 #
-# A GPU that trains at 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does the decoding take? Measure the
-# speed of one of your cores. The pictures of this test are JPEGs of sizes that are common in ImageNet, cut from photographs. `minimae data
-# pack` puts the same pictures into **shards**, files that contain many small JPEGs, each 256 pixels on its shorter side. A *worker* is a
-# process that reads, decodes, crops and resizes pictures.
+# A GPU that trains at 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does it take to prepare them? Measure
+# the speed of one of your cores. The pictures of this test are JPEGs of sizes that are common in ImageNet, cut from photographs. The
+# function `pack` (`minimae data pack` on the command line) puts the same pictures into **shards**, files that contain many small JPEGs,
+# each 256 pixels on its shorter side. In a run, *workers* prepare the pictures: processes that read, decode, crop and resize them.
 
 # %%
 folder = make_folder(work / "pictures", classes=4, train=16, val=1)
@@ -624,11 +623,12 @@ for name, rate in rates.items():
     print(f"{name}: {rate:,.0f} images/s of one core here; cores for one H200: {cores}")
 
 # %% [markdown]
-# A core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 images/s from shards. When cropping was left to the GPU, the core
-# prepared 527 and 934 images/s (measured, [benchmarks](../docs/benchmarks.md#from-file-to-device)).
+# A core of an AMD EPYC prepared 338 images/s from full-size JPEGs and 576 images/s from shards. Without cropping and resizing, which can be
+# left to a GPU, the core prepared 527 images/s from full-size JPEGs and 934 from shards (measured,
+# [benchmarks](../docs/benchmarks.md#from-file-to-device)).
 #
-# **4 ★ Does it wait?** A GPU can train at `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does the
-# GPU wait for images?
+# **4 ★ Does the GPU wait?** A GPU can train at `gpu` images/s, and `cores` cores prepare `core` images/s each. What share of the time does
+# the GPU wait for images?
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -706,8 +706,8 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 # buffers of the libraries, are left out.*
 #
 # How good is this count? Memory use is highest at the end of the forward pass, when all activations exist but no gradients yet. So without
-# accumulation, the peak should be the activations plus 12 bytes for each parameter (weight and moments). The bars in Figure 13.5 include
-# the gradients, so they are longer. Compare the sum with the peak that was measured on the H200:
+# accumulation, the peak memory should be the activations plus 12 bytes for each parameter (weight and moments). The bars in Figure 13.5
+# include the gradients, so they are longer. Compare this sum with the peak memory that was measured on the H200:
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -720,10 +720,10 @@ if results.is_file():
     assert [row["rows"][0]["images_per_s"] for row in rows_of_file] == list(measured.values())
 
 # %% [markdown]
-# So with the batch of its recipe, even ViT-H fits on a GPU of 40 GB without sharding. If memory is short, first reduce the batch, because
+# So with the batch of its recipe, even ViT-H fits on a GPU with 40 GB without sharding. If memory is short, first reduce the batch, because
 # activations take most of the memory. Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves.
-# With 16 bytes for each parameter, 80 GB hold the states of 5,000 million parameters. Sharding is not free: DDP exchanges all gradients
-# once in an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
+# With 16 bytes for each parameter, 80 GB hold the states of 5 billion parameters. Sharding is not free: DDP exchanges all gradients once in
+# an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
 count, rate = steps["huge"].parameters, 8 * 1_050
@@ -731,13 +731,14 @@ exchange = 2 * 7 / 8 * 4 * count / 450e9  # a ring of 8: each GPU sends and rece
 print(f"ViT-H on 8 GPUs: a step of 4,096 images takes {1e3 * 4096 / rate:.0f} ms, the exchange of gradients at least {1e3 * exchange:.0f} ms")
 
 # %% [markdown]
-# DDP exchanges gradients while the backward pass is still running, so most of the exchange time should be hidden. With accumulation,
-# gradients are exchanged in the last pass only (`sync_gradients`).
+# The printed step time assumes that eight GPUs are eight times as fast as one. DDP exchanges gradients while the backward pass is still
+# running, so most of the exchange time should be hidden. With accumulation, gradients are exchanged in the last pass only
+# (`sync_gradients`).
 #
 # ## Kill it, resume it
 #
-# In chapter 07, Ctrl-C stopped a run, and the run saved its state before it ended. A machine that fails leaves no time for saving. So start
-# the script from above in one process, wait until the run is in step 8, and **kill** the process.
+# In chapter 07, Ctrl-C stopped a run, and the run saved its state before it ended. A machine that fails leaves no time for saving. To
+# simulate such a failure, start the script from above in one process, wait until the run is in step 8, and **kill** the process.
 
 # %%
 victim = subprocess.Popen([sys.executable, work / "train.py", work / "killed", "--hang"], stdout=subprocess.PIPE, text=True)
@@ -764,10 +765,10 @@ assert all(equal) and left["step"] < 8
 # (On a CPU, the bits are the same if the number of threads is the same. On GPUs, some kernels add numbers in a different order each time,
 # so even two uninterrupted runs may differ a little.)
 #
-# A killed run loses all steps since its last checkpoint. The recipes for ImageNet save every ten minutes, so a failure loses about five
-# minutes of training on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L, 8 GB for ViT-H. If
-# saving takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of $w/s + s/(2M)$ of the
-# time. This cost is smallest at $s = \sqrt{2wM}$:
+# A killed run loses all steps since its last checkpoint. The recipes for pre-training on ImageNet save every ten minutes, so a failure
+# loses about five minutes of training on average. A checkpoint holds 12 bytes for each parameter (weights and moments): 4 GB for ViT-L,
+# 8 GB for ViT-H. If saving takes $w$ seconds and a failure comes every $M$ seconds on average, saving every $s$ seconds costs a share of
+# $w/s + s/(2M)$ of the time. This cost is smallest at $s = \sqrt{2wM}$:
 
 # %% tags=["nbval-check-output"]
 for seconds in (2, 10, 60):
@@ -783,11 +784,12 @@ for seconds in (2, 10, 60):
 # torchrun --standalone --nproc-per-node=8 -m minimae finetune imagenet-large-finetune --weights runs/large --data imagenet-256 --out runs/tuned
 # ```
 #
-# The dry run takes a few steps of every stage at full size, and prints the rate, the estimated hours, the memory and the waiting share for
-# *your* machine. Do the dry run first. The page [Launching](../docs/launching.md) has the commands for several machines and a script for
-# SLURM.
+# The dry run takes a few steps of pre-training, of the probe and of fine-tuning with the full-size model, and prints the rate, the
+# estimated hours, the memory and the waiting share for *your* machine. Do the dry run before the real one. The page
+# [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM, a scheduler for clusters.
 #
-# This table shows which parts have been run, and where ([full list](../docs/runs.md)):
+# This table shows which parts have been run, and where ([full list](../docs/runs.md)). Processes exchange data through the library gloo on
+# CPUs, and through NCCL on GPUs.
 #
 # | | where |
 # |---|---|
@@ -818,7 +820,7 @@ assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, la
 #
 # A colleague has written a loop with `DistributedSampler`, PyTorch's own class for sharing images among processes. The sampler shuffles the
 # images, and gives each process its part. Training runs without an error, and the loss falls. Here are the batches of process 0 for 24
-# images, first in the colleague's loop and below in the package:
+# images, first in the colleague's loop, then in the package:
 
 # %%
 sampler = DistributedSampler(range(24), num_replicas=2, rank=0, shuffle=True, seed=0)
@@ -861,7 +863,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # | the fault | what you see |
 # |---|---|
 # | the learning rate is scaled by the batch of one process | learning is slower with more GPUs |
-# | all processes draw masks from the same seed | all GPUs hide the same patches of their n-th image |
+# | all processes draw masks from random generators with the same seed | all GPUs hide the same patches of their n-th image |
 # | `loss.item()` in every step | the GPU is busy only part of the time, although it does not wait for images |
 # | gradients are exchanged in every accumulated pass | the result is right, but the run is slow on several machines |
 # | each process evaluates all images | the evaluation takes as long on eight GPUs as on one |
@@ -871,21 +873,22 @@ assert list(sampler) != theirs[0] == theirs[3]
 # An optimizer step has processes × batch × accumulation images. If you keep this product constant, the result stays the same up to
 # rounding. A step costs almost as much as three forward passes. The operations of a step, divided by the peak of the GPU, give a lower
 # bound on the time of the step. The roofline gives a tighter bound, because it includes the memory-bound operations. Our measured runs
-# reach 61 % of the roofline. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches. Activations take most of
-# the memory, and sharding helps only with the states. A killed run continues from its last checkpoint, on a CPU with bit-identical results.
+# reach 61 % of the rate that the roofline allows. bf16 makes the products fast, compilation saves bytes, and CUDA graphs save launches.
+# Activations take most of the memory, and sharding helps only with the states. A killed run can be resumed from its last checkpoint; on a
+# CPU, the results are bit-identical.
 #
 # ## Five questions
 #
 # 1. You go from 8 to 16 GPUs. What do you change in the recipe?
-# <details><summary>Answer</summary>Halve the accumulation or, if it is odd, the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
+# <details><summary>Answer</summary>Nothing. When the run starts, the package halves the accumulation or, if that is 1 already, the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
 #
 # 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
-# <details><summary>Answer</summary>It can reach at most 50 × 4.19 TB/s = 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>
+# <details><summary>Answer</summary>It can reach at most 50 FLOP/byte × 4.19 TB/s ≈ 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>
 #
 # 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast as on the old GPU. Why?
 # <details><summary>Answer</summary>Only operations that are not memory-bound become faster, such as large matrix products. Memory-bound operations take as long as before. Compilation can help, because it saves bytes.</details>
 #
-# 4. ViT-L does not fit into the memory of your GPU. Does FSDP2 help?
+# 4. ViT-L does not fit into the memory of your GPUs. Does FSDP2 help?
 # <details><summary>Answer</summary>It helps little, because most of the memory holds activations, which FSDP2 does not shard. Halve the batch and double the accumulation.</details>
 #
 # 5. Your GPU waits for images 30 % of the time. What do you try first?

@@ -72,9 +72,9 @@ from minimae.tasks.promptable import NEGATIVE, POSITIVE, FourierPositions, Masks
 from minimae.tasks.prompted import evaluate_prompts, rounds
 
 # %% [markdown]
-# In April 2023 Meta AI published *Segment Anything* (SAM). You click on an object in a photograph, and the model returns its outline. SAM
-# has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each picture. A light
-# decoder, with 4 million parameters, runs once for each click.
+# In April 2023 Meta AI published *Segment Anything* (SAM). You click on an object in a photograph, and the model returns a mask of the
+# object. SAM has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each
+# picture. A light decoder, with 4 million parameters, runs once for each click.
 #
 # Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs and has never seen a drawn scene.
 # You freeze this encoder, encode every picture once, and train only the decoder.
@@ -100,7 +100,7 @@ print("the encoder turns", (3, SIDE, SIDE), "into", tuple(encoder(normalise(lear
 # %% [markdown]
 # A *prompt* is a list of points. Each point has one of four kinds: positive (inside the object), negative (outside it), or the upper left
 # or the lower right corner of a box. A function simulates the clicks of a user. In the figures and in the test, the user's first click is
-# in the middle of the object, at the pixel farthest from the outline.
+# in the *middle* of the object: the pixel inside the object that is farthest from its outline.
 
 
 # %%
@@ -190,7 +190,7 @@ click = torch.tensor([0.3, 0.6])
 maps = [similarity(click, d) for d in (8, 64, 512)]
 assert all(abs(float(each[57, 28]) - 1) < 0.02 for each in maps)
 
-# %% mystnb={"image": {"alt": "Three square maps of similarity with a cross at the click. With 8 numbers there are broad stripes, bright in many places. With 64 numbers one spot at the click is bright, over a weak irregular pattern. With 512 numbers only the spot at the click is left, on an even ground."}}
+# %% mystnb={"image": {"alt": "Three square maps of similarity with a cross at the click. With 8 numbers there are broad stripes, bright in many places. With 64 numbers one spot at the click is bright, over a weak irregular pattern. With 512 numbers only the spot at the click is left, on an almost even background."}}
 plots.picture_table(
     [maps],
     columns=["8 numbers", "64 numbers", "512 numbers"],
@@ -212,9 +212,9 @@ plots.picture_table(
 #
 # `[quality | mask 1 | mask 2 | mask 3 | point 1 | point 2 | …]`
 #
-# The first four tokens are learned; the masks and their quality (explained below) are computed from them. Each point has a learned vector
-# for its kind, and a position vector. Patches and tokens exchange information by *cross-attention*: queries come from one set, and keys and
-# values come from the other set.
+# The first four tokens are learned; the masks and their quality (explained below) are computed from them. The token of a point is a learned
+# vector for its kind, and it comes with a position vector. Patches and tokens exchange information by *cross-attention*: queries come from
+# one set, and keys and values come from the other set.
 
 # %% tags=["package:minimae.tasks.promptable"]
 class CrossAttention(nn.Module):
@@ -349,7 +349,7 @@ with torch.no_grad():
 assert torch.allclose(out.logits, logits, atol=1e-5) and torch.allclose(out.quality, quality, atol=1e-6)
 
 # %% [markdown]
-# How much more than the decoder does the encoder cost?
+# How much more does the encoder cost than the decoder?
 
 # %%
 book.predict("clicks-per-picture", 5,
@@ -429,7 +429,7 @@ pick = book.use(check.ch14_pick, my_pick, pick)
 
 # %% [markdown]
 # For one mask, the loss is 20 times the *focal loss* plus the *Dice loss*, as in SAM. The focal loss is a cross-entropy over the pixels, in
-# which pixels that the model already classifies confidently and correctly count for little. The Dice loss measures the overlap: it is 0
+# which pixels that the model already classifies confidently and correctly count for little. The Dice loss depends on the overlap: it is 0
 # when the mask covers the object exactly, and close to 1 when the mask and the object do not overlap, even if the object is small.
 
 
@@ -512,7 +512,7 @@ def rounds_loss(model, features, masks, u, loss_of):
 
 
 # %% [markdown]
-# The learning rate rises for the first tenth of the steps and then falls to zero.
+# The learning rate rises for the first tenth of the steps and then falls almost to zero.
 
 
 # %%
@@ -628,13 +628,14 @@ best = overlap(out.logits > 0, unseen.masks(everything)).argmax(1).bincount(minl
 print("after the first click, each mask is the best of the three for so many objects:", best.tolist())
 
 # %% [markdown]
-# In some runs with other settings, one mask was always the best.
+# In some runs with other settings, one and the same mask was the best for every object.
 #
 # ## Did pre-training matter?
 #
 # Would random initial weights for SAM's encoder have worked as well? The experiment `prompt` of `minimae reproduce` examines this question
 # at a small scale. It trains the same decoder with two encoders: one that was pre-trained with MAE on `shapes`, and one with random initial
-# weights. Each encoder is frozen in some runs and trained along with the decoder in others, with three seeds each.
+# weights. Each encoder is frozen in some runs and trained along with the decoder in others, with three seeds for each of the four
+# combinations.
 
 # %% tags=["nbval-check-output"]
 outcome = recorded("prompt")
@@ -747,16 +748,16 @@ plots.picture_table(
 # |---|---|---|
 # | [MAE pre-pretraining](https://arxiv.org/abs/2303.13496) (ICCV 2023) | first MAE, then weak labels, on 3 billion images | ImageNet 90.1 % fine-tuned, 88.6 % linear (6.5 B parameters) |
 # | [Hiera](https://arxiv.org/abs/2306.00989) (ICML 2023) | a hierarchical network without the special parts that MAE pre-training makes unnecessary; now the encoder of SAM 2 | ImageNet 86.1 % fine-tuned (L) |
-# | [MAE-CT](https://arxiv.org/abs/2304.10520) (AAAI 2024) | a little contrastive tuning after MAE | linear, ViT-H/16: 78.0 → 81.5 % |
+# | [MAE-CT](https://arxiv.org/abs/2304.10520) (AAAI 2024) | a little contrastive tuning after MAE | ImageNet, linear: 78.0 → 81.5 % (H/16) |
 # | [CrossMAE](https://arxiv.org/abs/2401.14391) (TMLR 2025) | the decoder only cross-attends, and predicts a quarter of the patches | ImageNet 83.7 % fine-tuned (B) |
-# | [MAE-Lite](https://arxiv.org/abs/2404.12210) (IJCV 2025) | MAE for 5.7 M parameters, with distillation | ImageNet 78.0 → 79.4 % fine-tuned |
+# | [MAE-Lite](https://arxiv.org/abs/2404.12210) (IJCV 2025) | MAE for a model of 5.7 M parameters, with distillation | ImageNet 78.0 → 79.4 % fine-tuned |
 # | [CAPI](https://arxiv.org/abs/2502.08769) (2025) | predict the cluster of each masked patch, not its pixels | ImageNet 83.8 % with an attentive probe (L/14) |
 # | [DINOv2](https://arxiv.org/abs/2304.07193), [DINOv3](https://arxiv.org/abs/2508.10104) | a student predicts what a slowly moving teacher computes, also for masked patches | ADE20K, linear: 49.0 (DINOv2, g), 50.3 (DINOv3, H+) |
 # | [Pixio](https://arxiv.org/abs/2512.15715) (2025) | MAE again: a deeper decoder, masks of 4 × 4 patches, eight class tokens, 2 billion images | ADE20K, linear: 50.2 (MAE's ViT-H: 35.2) |
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
-# The numbers are those of the publications; for ADE20K, they are the mean IoU in percent with a frozen encoder. Models, data and
-# resolutions differ between the rows. [The bibliography](../docs/bibliography.md) lists all of these works.
+# The numbers are those of the publications: accuracy for ImageNet and, for ADE20K, mean IoU in percent with a frozen encoder. Models, data
+# and resolutions differ between the rows. [The bibliography](../docs/bibliography.md) lists all of these works.
 #
 # Masked autoencoders did much worse with *frozen* features than after fine-tuning (chapter 09). Methods that predict features or clusters
 # instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels. It made three changes to MAE and
@@ -842,14 +843,14 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 
 # %% [markdown]
 # With ViT-S and its decoder, a training step needs about a fifth fewer operations, and took about a fifth less time on our machine.
-# CrossMAE goes further: its mask tokens attend to the visible patches only. For ViT-B, fine-tuned on ImageNet, the authors of CrossMAE
-# report 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did no visible harm.
+# CrossMAE goes further: its mask tokens attend only to the visible patches. For ViT-B, fine-tuned on ImageNet, the authors of CrossMAE
+# report an accuracy of 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did no visible harm.
 #
 # ### More class tokens
 #
 # A single class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight class tokens. With 49 visible
-# patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use the option
-# `--class-tokens` of `minimae pretrain`.
+# patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use `minimae pretrain`
+# with the option `--class-tokens 8`.
 #
 # ## Summary
 #
@@ -858,13 +859,13 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # then the patches attend to the tokens. The logits of a mask are dot products of the upscaled patches with weights from a mask token. Three
 # masks are needed because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show.
 #
-# For some years after the MAE paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for dense
-# tasks.
+# For some years after the MAE paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for
+# *dense* tasks, which need an answer for every pixel.
 #
 # ## Five questions
 #
 # 1. Why can the positions of chapter 03 not be used for a click?
-# <details><summary>Answer</summary>The positions of chapter 03 are a table with one row for each patch of a grid. A click can be anywhere between the centres, so its position must be a function of real coordinates.</details>
+# <details><summary>Answer</summary>The positions of chapter 03 are a table with one row for each patch of a grid. A click can be anywhere between the centres, so its position vector must be a function of real coordinates.</details>
 #
 # 2. What would be missing if the patches did not attend to the tokens?
 # <details><summary>Answer</summary>The upscaled map would be the same for every prompt. Only the weights of the dot product would depend on the click.</details>

@@ -65,14 +65,14 @@ def metric_panels(history: Sequence[Mapping[str, float]]) -> Figure:
     return fig
 
 
-def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0) -> Figure:
-    """Learning rates by optimizer step: {name: one value per step}, with the epochs on the upper axis and the warm-up shaded."""
+def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup: float = 0.0, first: int = 0) -> Figure:
+    """Learning rates by optimizer step: {name: one value per step, from step ``first`` on}, with epochs on top and the warm-up shaded."""
     fig, axes = chart(WIDTH, 3.0)
     if warmup:
         axes.axvspan(0, warmup, color=SHADE, zorder=0)
         axes.text(1.02 * warmup, 0.04, " ← warm-up", transform=axes.get_xaxis_transform(), fontsize=10, color=NOTE)
     for (name, lrs), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
-        axes.plot(np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
+        axes.plot(first + np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
     axes.set(xlabel="optimizer step", ylabel="learning rate")
     highest = max(max(lrs) for lrs in lines.values())
     axes.set(xlim=(0, None), ylim=(-0.03 * highest, 1.06 * highest))  # a rate of 0 stays visible
