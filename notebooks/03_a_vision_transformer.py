@@ -497,8 +497,9 @@ xavier, large = sizes_through(initialise), sizes_through(ten_times)
 plots.through_blocks({"Xavier": xavier, "ten times larger": large}, y="root mean square of a token")
 
 # %% [markdown]
-# *Figure 3.5: the size of tokens after each of twelve untrained blocks (width 96, random tokens, seed 0). With Xavier, each block adds a
-# small correction. With weights ten times as large, the first block adds vectors far larger than its input.*
+# *Figure 3.5: the size of tokens after each of twelve untrained blocks (width 96, random tokens, seed 0). With Xavier, what each block adds
+# is smaller than its input: half its size in the first block, less than a third in the last. With weights ten times as large, the first
+# block adds vectors far larger than its input.*
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert 1.5 < xavier[-1] < 3 and large[1] > 50
@@ -794,8 +795,7 @@ def embed(patches, mask):
 plots.claimed_places({"ours": claimed(embed), "the colleague's": claimed(embed_fast)}, (7, 7))
 
 # %% [markdown]
-# *Figure 3.12: dots are visible patches. Each arrow leads from a patch to the position that its token carries, if that position is wrong
-# (seed 0).*
+# *Figure 3.12: dots are visible patches. If a token carries a wrong position, an arrow leads from its patch to that position (seed 0).*
 #
 # What is wrong? Why do all arrows end in the top two rows? And why does the loss fall at all?
 #

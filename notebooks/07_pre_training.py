@@ -493,9 +493,9 @@ plots.loss_against_marks(seen, means, zero=zero, expected=band)
 # *Figure 7.5: the loss of this run (10,000 photographs of Fashion-MNIST, 7 × 7 patches, seed 0, mean of 5 steps). Dashed: the trivial
 # baseline. Green: the expected loss, which is the mean of three earlier runs of the same task, ± 5 %.*
 #
-# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns to predict the mean of the targets. Below
-# the baseline it falls more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling slowly for a very
-# long time.
+# A healthy curve has three parts. First, it falls quickly to the baseline, while the model learns to predict values near 0, that is, flat
+# patches. Below the baseline it falls more slowly, while the model learns edges and shapes. Then the curve flattens, and keeps falling
+# slowly for a very long time.
 #
 # | the loss | what this means |
 # |---|---|
@@ -717,8 +717,9 @@ assert rough.dtype == torch.float32 and 0 < abs(rough - exact) < 0.02 * exact
 # ### Stop, and continue exactly
 #
 # Long runs are often interrupted. To continue, a run needs everything that the next step depends on: the weights, the two running means
-# that AdamW keeps for each weight, and the number of the step. The run needs no state of a random generator and no position in a loader,
-# because masks, crops and the order of the images are computed from the seed, the epoch and the sample id.
+# that AdamW keeps for each weight, and the number of the step. It does not need the state of a random number generator or a position in a
+# data loader: the order of the images is computed from the seed and the epoch, and the mask and the crop of an image from these two and its
+# sample id.
 #
 # A run that is killed *while* it writes a checkpoint must not destroy the previous checkpoint. So write to another file, make sure that the
 # data are on the disk (`fsync`), and then rename this file to the checkpoint's name. The rename either happens completely or not at all.

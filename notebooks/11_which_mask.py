@@ -65,8 +65,8 @@ from minimae.tasks.pretrain import pretrain
 from minimae.tasks.probe import probe_predict
 
 # %% [markdown]
-# BERT hides 15 % of the words of a text. The paper hides 75 % of the patches of an image at random. It argues that images are redundant:
-# unless most of the patches are hidden, a network can fill in the hidden ones without understanding the image.
+# The paper hides 75 % of the patches of an image at random. It argues that images are redundant: unless most of the patches are hidden, a
+# network can fill in the hidden ones without understanding the image.
 #
 # ## How far to the nearest visible patch?
 #
@@ -146,8 +146,7 @@ plots.curves(lines, x="mask ratio (%)", y="mean distance (patches)", floor=0, no
 # *Figure 11.3: how far hidden patches are from the nearest visible one (mean over 64 masks).*
 #
 # At 75 %, the distances are largest for blocks and smallest for a grid, which suggests that blocks are the hardest task and a grid the
-# easiest. In the paper, neither the easiest nor the hardest task gives the best encoder: grid masks give sharper reconstructions than
-# random masks but a worse encoder, and blocks that hide 75 % give a worse encoder too. The loss cannot show which mask gives the best
+# easiest. In the paper, neither the easiest nor the hardest task gives the best encoder. The loss cannot show which mask gives the best
 # encoder, because each kind of mask is a different task: a low loss may only mean that the task is easy.
 #
 # **1 ★★ Visible neighbours.** `hidden` is a bool tensor `b h w`. Return the share of *hidden* patches that have at least one *visible*
@@ -205,9 +204,8 @@ for seed in (0, 1):
 assert all(60 < value < 78 for values in sweep.values() for value in values)
 
 # %% [markdown]
-# On our machine, a ratio of 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. With one seed alone,
-# we would have had a clear result; with the other, the opposite result. The seed determines the initial weights, the masks and the order of
-# the images.
+# On our machine, a ratio of 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. Each seed alone would
+# suggest a clear result.
 #
 # So a result consists of one value for each seed. Besides their mean, two statistics summarise these values.
 #
@@ -255,15 +253,13 @@ class Mark:
 # %% [markdown]
 # ### The difference of two means
 #
-# The standard error of a difference of two means is the square root of the sum of the two squared standard errors. With many seeds, the
-# true difference is within two standard errors of the measured one in about 95 % of cases. With few seeds, two standard errors are not
-# enough, because the standard deviation is itself only an estimate. **Student's t distribution** gives the factor to use instead of 2. This
-# factor depends on the number of **degrees of freedom**, which says how well the standard deviation is known. It is 2.0 for many degrees of
-# freedom, 2.8 for four, 4.3 for two and 12.7 for one.
+# A difference of two means has a standard error too. With many seeds, the true difference is within two standard errors of the measured one
+# in about 95 % of cases. With few seeds, two standard errors are not enough, because the standard deviation is itself only an estimate.
+# **Student's t distribution** gives the factor to use instead of 2. This factor depends on the number of **degrees of freedom**, which says
+# how well the standard deviation is known. The factor is 2.0 for many degrees of freedom, 4.3 for two and 12.7 for one.
 #
-# `Effect` holds a difference, its standard error and the degrees of freedom. Its methods return the 95 % interval for the true difference,
-# and a **p-value**: the probability of measuring a difference at least this large (`above`) or at most this large (`below`) if the true
-# difference were equal to a given threshold.
+# The methods of the class `Effect` below return the 95 % interval for the true difference, and a **p-value**: the probability of measuring
+# a difference at least this large (`above`) or at most this large (`below`) if the true difference were equal to a given threshold.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -368,8 +364,7 @@ print(f"25 % hidden minus 75 %: {effect.difference:+.1f} points, from {low:+.1f}
 #
 # ### Where this lives
 #
-# In the folder `notebooks/minimae_book/evidence/`, `statistics.py` contains `Effect` and `welch`, and `verdicts.py` contains `Mark`. The
-# folded cell below compares `Mark` and `welch` with this chapter's.
+# In the folder `notebooks/minimae_book/evidence/`, `statistics.py` contains `Effect` and `welch`, and `verdicts.py` contains `Mark`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 same = verdicts.Mark("probe (%)", "MAE", "25 %", tuple(sweep[0.25]))
@@ -421,18 +416,16 @@ plots.curves(
 # ### The test images are a sample too
 #
 # The test set of our recorded sweep has 2,000 photographs. With 2,000 other photographs, the accuracy would be different: an accuracy of 82
-# % has a standard error of √(82 · 18 / 2,000) ≈ 0.9 points (that of a **binomial** proportion). More seeds do not reduce this error. If two
-# settings fail on the same hard photographs, most of this error cancels when we compare the settings photograph by photograph. So new
-# results also store `right`: for each photograph, the number of seeds for which the prediction is right. For older results, which lack
-# `right`, we use the full binomial error of both settings, which makes the intervals too wide.
+# % has a standard error of √(82 · 18 / 2,000) ≈ 0.9 points. More seeds do not reduce this error. If two settings fail on the same hard
+# photographs, most of this error cancels when we compare the settings photograph by photograph. Our older results do not allow this
+# comparison, so their intervals are wider than necessary.
 #
 # ### Many comparisons
 #
-# At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. The thirteen claims at the end
-# of this chapter need 49 comparisons: if no setting made a difference, one or two would be significant by chance. **Holm's correction**
-# makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the smallest by k, the next by k − 1, and so on;
-# the largest is multiplied by 1. Then go through the products in the same order: raise each that is smaller than the one before it to the
-# value of the one before, and lower each above 1 to 1.
+# At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. Many claims of the paper need
+# several comparisons. **Holm's correction** makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the
+# smallest by k, the next by k − 1, and so on; the largest is multiplied by 1. Then go through the products in the same order: raise each
+# that is smaller than the one before it to the value of the one before, and lower each above 1 to 1.
 #
 # **3 ★★ Holm's correction.** Return the corrected values in the order of the input.
 #
@@ -510,15 +503,13 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
     print(f"{difference:+.1f}, from {low:+.1f} to {high:+.1f} · above 0: {one.above(0) <= 0.025} · within a point: {equal}")
 
 # %% [markdown]
-# For the second and the fourth difference, neither property is shown: their intervals are too wide. With several comparisons, Holm's
-# correction makes the test stricter than the interval. Then a comparison can be undecided although its interval excludes zero.
+# Where both answers are `False`, the interval is too wide.
 #
 # ## The mask ratio
 #
-# In our recorded sweep of mask ratios, each network has 0.5 million parameters and was pre-trained for 40 epochs on the package's 10,000
-# photographs of clothes, with three seeds for each ratio. Each photograph is cut into 4 × 4 patches, so four patches are visible at a ratio
-# of 75 %. In the paper, the accuracy of the linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %.
-# How does the accuracy of the probe change in our sweep?
+# In our recorded sweep of mask ratios, each network was pre-trained for 40 epochs on the package's 10,000 photographs of clothes, with
+# three seeds for each ratio. Each photograph is cut into 4 × 4 patches. In the paper, the accuracy of the linear probe rises from 55 % at a
+# ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the probe change in our sweep?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80],
@@ -549,8 +540,8 @@ picture(swept)
 # three seeds. Below: the differences that test the claim that 75 % is best, with 95 % intervals. The scales differ a lot.*
 #
 # With three seeds and 2,000 test photographs, all four comparisons are undecided. At 90 %, the mean accuracy of the probe is about two
-# points lower than at 75 %. At 10 %, it is about one point lower; in the paper, it is 19 points lower. If low ratios really do so little
-# harm here, three reasons are possible.
+# points lower than at 75 %. At 10 %, it is about one point lower; in the paper, 19 points. If low ratios do so little harm here, three
+# reasons are possible.
 #
 # - **The grid.** If an image has 196 small patches and few are hidden, a hidden patch can almost be copied from its neighbours. If it has
 #   16 large patches, even two hidden ones may be hard to predict.
@@ -558,8 +549,8 @@ picture(swept)
 #   be learning.
 # - **The images.** Centred clothes may be less redundant than photographs of rooms and meadows.
 #
-# We found these explanations after the fact, so they have to be tested too. The next cell shows the results of a similar sweep on 20,000
-# colour photographs of CIFAR-10, each cut into 64 patches (only the linear probe, five seeds).
+# The next cell shows the results of a similar sweep on 20,000 colour photographs of CIFAR-10, each cut into 64 patches (only the linear
+# probe, five seeds).
 
 # %% tags=["nbval-check-output"]
 finer = recorded("mask-ratio", "colour")
@@ -568,8 +559,8 @@ print(*finer.findings, sep="\n")
 
 # %% [markdown]
 # On these photographs, the claim that 75 % is best holds: 75 % is better than 25 % and than 90 %. As with the clothes, the differences are
-# only about one to two points, but the intervals are narrower, because there are more seeds and more test images, and the settings are
-# compared image by image. So low ratios do little harm here too, and this sweep does not show which of the three explanations is right.
+# only one to two points, but the intervals are narrower, because there are more seeds and more test images. So low ratios do little harm
+# here too, and this sweep does not show which of the three explanations is right.
 #
 # ### What it costs
 #
@@ -647,7 +638,7 @@ print(*sampled.findings, sep="\n")
 # %% [markdown]
 # On average, no kind of mask is better than random masks, but every interval contains zero. So the claim is **undecided** for the
 # photographs of clothes. With 4 × 4 patches, the three kinds of mask look more alike than with 14 × 14. So here is a similar test on the
-# colour photographs, with only the linear probe, a finer grid and more seeds.
+# colour photographs, with a finer grid and more seeds.
 
 # %% mystnb={"image": {"alt": "Three panels: measured here, the differences with their intervals, the paper. Measured here, the probe is 44.0 percent for random, 43.5 for blocks of 50 percent, 42.5 for blocks of 75 and 42.8 for grid. The intervals of random above block 75 percent and above grid are above zero; that of random above block 50 percent includes zero."}}
 decided = recorded("sampling", "colour")
@@ -662,14 +653,14 @@ print(decided.verdict)
 print(*decided.findings, sep="\n")
 
 # %% [markdown]
-# Now random masks are better than blocks and grids of the same ratio. The paper's differences are larger. Only the comparison with blocks
-# that hide half of the patches remains undecided.
+# Now random masks are better than blocks and grids of the same ratio. Only the comparison with blocks that hide half of the patches remains
+# undecided.
 #
 # ## Thirteen claims
 #
-# `minimae reproduce` tests claims of the paper, all by the same rule; we look at thirteen of them. A claim *holds* if all its comparisons
-# are *yes*, *holds partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. All thirteen were tested with three
-# seeds, most of them with 10,000 photographs of clothes. How many hold entirely?
+# `minimae reproduce` tests claims of the paper; we look at thirteen of them. A claim *holds* if all its comparisons are *yes*, *holds
+# partly* if some are, *does not hold* if all are *no*, and is *undecided* otherwise. All thirteen were tested with three seeds, most with
+# 10,000 photographs of clothes. How many hold entirely?
 
 # %%
 book.predict("thirteen", 9,
@@ -691,8 +682,8 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # Two claims hold, four hold partly, and seven are undecided. *Undecided* is not a result against the paper: three seeds and 2,000 test
 # images are too few to detect small effects. [The page on the evidence](../docs/evidence.md) has the details of each claim.
 #
-# Holm's correction counts the comparisons *within* a claim, not the thirteen claims. If all thirteen claims were false and their tests were
-# independent, the chance of at least one wrong "yes" could be as high as 1 − 0.975¹³ = 28 %.
+# Holm's correction counts the comparisons *within* a claim, not the thirteen claims. So the chance of at least one wrong "yes" can be
+# higher than 2.5 %.
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling).
 # > **Our deviations**: the networks and the data are small; fine-tuning uses 1,000 labels; the probe is the quick version of chapter 09. The
@@ -755,8 +746,7 @@ assert all(len(set(mark.values)) > 1 for mark in (*probes, *tunes))  # and is no
 # apart and the standard deviation is 0.6 points, single runs rank them wrongly in more than a quarter of cases. Welch's t-test gives the
 # difference with an interval. Holm's correction takes the number of comparisons into account. TOST tests whether two settings are equal up
 # to a margin. With photographs of clothes and three seeds, all our comparisons of mask ratios and of kinds of mask are undecided. With
-# colour photographs, a finer grid and more seeds, four of five comparisons agree with the paper. Of thirteen claims, two hold, four hold
-# partly, and seven are undecided.
+# colour photographs, a finer grid and more seeds, four of five comparisons agree with the paper.
 #
 # ## Five questions
 #

@@ -394,8 +394,8 @@ segmentations(
 # of this map is the patch size: one step on the map corresponds to that many pixels in the image.
 #
 # The **simple feature pyramid** (ViTDet, Li et al., 2022) computes all maps from the encoder's output. A transposed convolution doubles the
-# height and the width of a map, and max pooling halves them. The function `doublings` returns how often the map of the encoder must be
-# doubled to reach a given stride. A negative number says how often the map must be halved.
+# height and the width of a map, and max pooling halves them. The function `doublings` returns how many times the encoder's map must be
+# doubled to reach a given stride. A negative number says how many times the map must be halved.
 
 
 # %% tags=["package:minimae.tasks.pyramid"]
@@ -525,11 +525,11 @@ objects_figure(pairs, ("marked", "found"), targets.classes)
 # The masks are coarse, some boxes miss part of a garment, and a garment can be found twice. But unlike the segmentation heads, the detector
 # can separate objects of the same class.
 #
-# Detection is scored by **average precision** (AP). A predicted box is correct when its IoU with a true box reaches a threshold; each true
-# box can be matched only once. *Precision* is the share of predicted boxes that are correct, and *recall* is the share of true boxes that
-# are found. Both depend on the lowest score at which a box counts. Lowering this limit step by step gives a curve of precision against
-# recall, and AP is the area under this curve. COCO's AP is the mean of the AP over ten IoU thresholds from 0.5 to 0.95, and over the
-# classes.
+# Detection is scored by **average precision** (AP). For each class, a predicted box is correct when its IoU with a true box of this class
+# reaches a threshold; each true box can be matched only once. *Precision* is the share of predicted boxes that are correct, and *recall* is
+# the share of true boxes that are found. Both depend on the lowest score at which a box counts. Lowering this limit step by step gives a
+# curve of precision against recall, and AP is the area under this curve. COCO's AP is the mean of the AP over ten IoU thresholds from 0.5
+# to 0.95, and over the classes.
 #
 # **3 ★ Box overlap.** Return the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`), as a tensor `k m`. A box is given as left,
 # top, right and bottom. The right and bottom edges lie just beyond the last pixel.
@@ -702,8 +702,8 @@ plots.claim_panels({"mean IoU (%)": measured}, {}, axis="frozen encoder")
 # use the same pre-trained encoder and the same untrained encoder.*
 #
 # The scenes of clothes suit the encoder `fashion-nano`, which was trained on photographs of this kind. The package's experiment `dense`
-# uses the data set `shapes`, drawn scenes with six kinds of shapes. The experiment pre-trains an encoder on such scenes for each of three
-# seeds.
+# uses the data set `shapes`, which consists of scenes drawn by a program, with six kinds of shapes. The experiment pre-trains an encoder on
+# such scenes for each of three seeds.
 
 # %% mystnb={"image": {"alt": "Three panels of mean IoU. Left, measured here with one linear head for all patches: raw pixels 10.8 percent, untrained encoder 15.0, MAE 16.7, with small error bars. Below, the differences with 95 percent intervals: the MAE is 0.5 to 2.7 points above the untrained encoder and 4.6 to 7.2 above pixels. Right, the paper: MAE 48.1 and 53.6, supervised 47.4 and 49.9 for ViT-B and ViT-L."}}
 dense = recorded("dense")
@@ -750,15 +750,15 @@ for finding in segmenters.findings:
 # | MAE, frozen | 17.7 |
 # | random, frozen | 15.1 |
 #
-# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points (95 % interval 0.5 to 4.8). When all weights are trained, MAE is
-# 0.7 points ahead of training from scratch, but this comparison is undecided (interval −2.3 to 3.8). In detection the gain is clear: on the
-# pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three
-# seeds](../docs/dense.md#objects)).
+# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points before rounding (95 % interval 0.5 to 4.8). When all weights are
+# trained, MAE is 0.7 points ahead of training from scratch, but this comparison is undecided (interval −2.3 to 3.8). In detection the gain
+# is clear: on the pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9
+# to 14.5; [three seeds](../docs/dense.md#objects)).
 #
 # > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
 # > supervised pre-training. ADE20K: mean IoU 48.1 / 53.6 after MAE, 47.4 / 49.9 after supervised pre-training.
 # > **Our deviations**: the
-# > paper feeds the maps after four of the blocks to a feature pyramid network (FPN), and
+# > paper feeds the outputs of four blocks to a feature pyramid network (FPN), and
 # > segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
 # > Our models have no relative position bias. The recipes `coco-base` and `ade20k-base` have settings for the paper's scale, but this project
 # > has not run these two recipes.

@@ -73,11 +73,11 @@ from minimae.tasks.prompted import evaluate_prompts, rounds
 
 # %% [markdown]
 # In April 2023 Meta AI published *Segment Anything* (SAM). You click on an object in a photograph, and the model returns a mask of the
-# object. SAM has two main parts. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each
-# picture. A light decoder, with 4 million parameters, runs once for each click.
+# object. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each picture. A light decoder runs
+# once for each click.
 #
-# Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs and has never seen a drawn scene.
-# You freeze this encoder, encode every picture once, and train only the decoder.
+# Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs. You freeze this encoder, encode
+# every picture once, and train only the decoder.
 #
 # ## Pictures and clicks
 #
@@ -138,7 +138,7 @@ plots.clicks.prompted([[cell(unseen, i, next_click(unseen.masks(torch.tensor([i]
 # 4. The position vector is the list of the sines of all angles, followed by the list of their cosines.
 #
 # **1 ★ Position of a point.** Write steps 2 to 4. `points` has the shape `… 2`, with values from 0 to 1, and `frequencies` has the shape `2
-# d/2`. Hint: one matrix product gives all angles.
+# d/2`.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -238,8 +238,7 @@ class CrossAttention(nn.Module):
 
 
 # %% [markdown]
-# Positions are added again in every attention layer, so that the information about them is not lost. Shorter prompts in a batch are padded:
-# `seen` is False for the padding.
+# Shorter prompts in a batch are padded: `seen` is False for the padding.
 #
 # A *two-way step* has four parts. The result of each part is **added** to the tokens or patches that this part updates:
 #
@@ -250,8 +249,7 @@ class CrossAttention(nn.Module):
 #
 # Without the last part, the patches would be the same for every prompt.
 #
-# **2 ★★★ The two-way step.** Write `forward`. The arguments whose names end in `_at` are position vectors. Return the updated tokens and
-# the updated patches.
+# **2 ★★★ The two-way step.** Write `forward`. The arguments whose names end in `_at` are position vectors.
 #
 # <details><summary>First hint</summary>
 #
@@ -322,10 +320,9 @@ model = assemble()
 # %% [markdown]
 # ## From a token to a mask
 #
-# After two two-way steps, the mask tokens depend on the picture, and the patches depend on the prompt. The tokens attend to the patches
-# once more. Then the map of patches is scaled up by a factor of 4 in height and width, and each mask token is turned into a vector of
-# weights by a small MLP of its own. The *logit* of a pixel is the dot product of the features of the pixel with this vector. A pixel
-# belongs to the mask if its logit is positive.
+# After two two-way steps, the tokens attend to the patches once more. Then the map of patches is scaled up by a factor of 4 in height and
+# width, and each mask token is turned into a vector of weights by a small MLP of its own. The *logit* of a pixel is the dot product of the
+# features of the pixel with this vector. A pixel belongs to the mask if its logit is positive.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -374,11 +371,10 @@ for name, count in cost.items():
 book.reveal("clicks-per-picture", round(cost["encoder"] / cost["decoder"]), unit="prompts")
 
 # %% [markdown]
-# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. On a CPU, the counter of operations leaves out
-# the products inside attention.*
+# *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. The products inside attention are not counted.*
 #
 # Because the decoder costs so little, SAM can answer each click in a web browser. Training your copy is fast too: each of the 300 pictures
-# is encoded once, and the decoder reuses these features for all 1,045 objects, in every epoch.
+# is encoded once, and the decoder reuses these features in every epoch.
 
 # %%
 started = time.perf_counter()
@@ -394,8 +390,7 @@ print(f"encoded {len(learned_from)} pictures in {time.perf_counter() - started:.
 # the number in at least one of the two. The user sees the mask with the highest expected quality.
 #
 # **3 ★ Pick a mask.** `logits` is `b 3 h w` and `quality` is `b 3`. For each prompt, return the mask with the highest quality: bool `b h
-# w`, True where the logit is above 0. Hint: `logits[torch.arange(len(logits)), best]`, where `best` holds the index of this mask for each
-# prompt.
+# w`. Hint: `logits[torch.arange(len(logits)), best]`, where `best` holds the index of this mask for each prompt.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch14-ex3", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -493,9 +488,8 @@ prompt_loss = book.use(check.ch14_prompt_loss, my_prompt_loss, prompt.prompt_los
 # ## Train it
 #
 # As in SAM, a training step has several rounds. The first prompt is a click on a random pixel of the object, or a rough box. Our simulated
-# user compares the picked mask with the object and clicks in the middle of the largest mistake: this click is positive where the mask
-# misses a part of the object, and negative where the mask covers something else. In the next round, the prompt contains the first prompt
-# and all clicks so far.
+# user compares the picked mask with the object and clicks in the middle of the largest mistake. In the next round, the prompt contains the
+# first prompt and all clicks so far.
 
 # %%
 CLICKS, BATCH, EPOCHS = 3, 16, 6
@@ -565,7 +559,7 @@ assert means["1 click"] > 40 and better > 0 and all(means[f"{name}, best of thre
 book.reveal("third-click", round(better, 1), unit="points of IoU")
 
 # %% [markdown]
-# *Figure 14.4: your guess, and the difference in mean IoU between the first and the third click (210 objects, one run, seed 0).*
+# *Figure 14.4: your guess, and the difference in mean IoU between the first and the third click (one run, seed 0).*
 
 
 # %%
@@ -589,10 +583,8 @@ plots.clicks.prompted(table_of_clicks(model, unseen, shown), ["1 click", "2 clic
 # *Figure 14.5: four test objects. Green marks are positive clicks, orange marks are negative clicks, and the green rectangle is the box.
 # The picked mask is lit and has a blue edge, and the dashed line is the truth.*
 #
-# A second click nearly completes the ring in the first row. But a further click does not always help: in some rows the IoU falls. On
-# average a box scores lower than a click here, perhaps because only a quarter of the first prompts in training were boxes.
-#
-# What do the three masks of one click look like?
+# A further click does not always help: in some rows the IoU falls. On average a box scores lower than a click here, perhaps because only a
+# quarter of the first prompts in training were boxes.
 
 # %% mystnb={"image": {"alt": "Three objects with their first click and three maps of probability each. The first mask is broad: it covers the whole object faintly and spills onto its neighbours. The second is narrow and bright around the click. The third is a pattern of noise over the whole picture."}}
 def three_masks(model, objects, i):
@@ -628,8 +620,6 @@ best = overlap(out.logits > 0, unseen.masks(everything)).argmax(1).bincount(minl
 print("after the first click, each mask is the best of the three for so many objects:", best.tolist())
 
 # %% [markdown]
-# In some runs with other settings, one and the same mask was the best for every object.
-#
 # ## Did pre-training matter?
 #
 # Would random initial weights for SAM's encoder have worked as well? The experiment `prompt` of `minimae reproduce` examines this question
@@ -646,17 +636,14 @@ for found in outcome.findings:
     print(found)
 
 # %% [markdown]
-# On drawn scenes, after one click and after three clicks, the means are 6 to 11 points higher when the encoder is trained with the decoder
-# than when it is frozen. Whether MAE helps is undecided in all four comparisons. On photographs of pedestrians, with the encoder trained
-# too, MAE is ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1; [three
-# seeds](../docs/dense.md#prompts)). But this is one of six comparisons on these photographs (one click, three clicks or a box; encoder
-# frozen or trained). With Holm's correction for all six, it is undecided here too whether MAE helps.
+# On drawn scenes, whether MAE helps is undecided in all four comparisons. On photographs of pedestrians, with the encoder trained too, MAE
+# is ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1; [three seeds](../docs/dense.md#prompts)). But
+# this is one of six comparisons on these photographs. With Holm's correction for all six, it is undecided here too whether MAE helps.
 #
 # The differences are tested as in chapter 11. Such tests have limits:
 #
-# - Our tests use small networks and few pictures. SAM's encoder is a ViT-Huge, and it was trained on 11 million photographs with 1.1
-#   billion masks.
-# - SAM's encoder was trained on so many masks that its initial weights may no longer have mattered.
+# - Our tests use small networks and few pictures. SAM's large encoder was trained on 11 million photographs with 1.1 billion masks, so many
+#   that its initial weights may no longer have mattered.
 # - Your own run above, with one seed, shows that a segmenter *can* be built on a frozen masked autoencoder. It does not show that this
 #   encoder is better than another encoder.
 #
@@ -757,12 +744,11 @@ plots.picture_table(
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
 # The numbers are those of the publications: accuracy for ImageNet and, for ADE20K, mean IoU in percent with a frozen encoder. Models, data
-# and resolutions differ between the rows. [The bibliography](../docs/bibliography.md) lists all of these works.
+# and resolutions differ between the rows.
 #
 # Masked autoencoders did much worse with *frozen* features than after fine-tuning (chapter 09). Methods that predict features or clusters
-# instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels. It made three changes to MAE and
-# used far more data. With a linear head, its frozen features are about as good as DINOv3's on ADE20K, and better for predicting depth on
-# the data set NYUv2.
+# instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels, with far more data. With a linear
+# head, its frozen features are about as good as DINOv3's on ADE20K.
 #
 # ### Larger mask units
 #
@@ -806,13 +792,12 @@ plots.picture_table([rows, filled], columns=["original", "1 × 1", "2 × 2", "4 
 # Each reconstructed patch is shown with the mean and the contrast of the original patch, because this model predicts normalised pixels.*
 #
 # The loss rises with the size of the units. Two reasons are likely: the task is harder, and this model was trained only with masks of
-# single patches. The command `minimae pretrain photos-micro --unit 2` trains with units of 2 × 2 patches.
+# single patches.
 #
 # ### A quarter of the patches
 #
 # The decoder of chapter 05 predicts every hidden patch. CrossMAE predicts only a quarter of all patches: a new random third of the hidden
-# ones in each epoch. The encoder sees the same patches as before, and the decoder has fewer tokens. How many operations, and how much time,
-# does this save?
+# ones in each epoch. The decoder then has fewer tokens. How many operations, and how much time, does this save?
 
 # %%
 small = minimae.MAE("small")  # ViT-S/16 at 224 pixels
@@ -842,15 +827,15 @@ print(f"operations for an image: {all_flops:.1f} and {few_flops:.1f} billion ({1
 print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seconds:.1f} s ({100 * few_seconds / all_seconds:.0f} %)")
 
 # %% [markdown]
-# With ViT-S and its decoder, a training step needs about a fifth fewer operations, and took about a fifth less time on our machine.
-# CrossMAE goes further: its mask tokens attend only to the visible patches. For ViT-B, fine-tuned on ImageNet, the authors of CrossMAE
-# report an accuracy of 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did no visible harm.
+# With ViT-S and its decoder, a training step needs about a fifth fewer operations, and took about a fifth less time on our machine. For
+# ViT-B, fine-tuned on ImageNet, the CrossMAE paper reports an accuracy of 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did
+# no visible harm.
 #
 # ### More class tokens
 #
 # A single class token has to summarise a whole picture in one vector, so Pixio gives the encoder eight class tokens. With 49 visible
-# patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with eight class tokens, use `minimae pretrain`
-# with the option `--class-tokens 8`.
+# patches, the encoder then has 57 tokens instead of 50, and costs about 14 % more. To train with larger units or more class tokens, use
+# `minimae pretrain` with `--unit 2` or `--class-tokens 8`.
 #
 # ## Summary
 #
@@ -859,8 +844,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # then the patches attend to the tokens. The logits of a mask are dot products of the upscaled patches with weights from a mask token. Three
 # masks are needed because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show.
 #
-# For some years after the MAE paper, the best frozen features came from other methods. With Pixio, predicting pixels has returned for
-# *dense* tasks, which need an answer for every pixel.
+# Methods that predict features or clusters had better frozen features than MAE, until Pixio returned to pixels.
 #
 # ## Five questions
 #
@@ -885,10 +869,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 #
 # - **Your own pictures.** `minimae pretrain my-pictures --data FOLDER` needs at least 20 pictures, and [the page on your
 #   data](../docs/your-data.md) says what to look out for.
-# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to put a head for your own task on top of the encoder and train
-#   it.
+# - **Your own task.** [Another page](../docs/your-own-task.md) shows how to train the encoder with a head for your own task.
 # - **Your own objects.** `minimae prompt FOLDER --weights RUN --out SEGMENTER` trains the segmenter of this chapter on pictures with masks.
-# - **A larger machine.** `minimae recipes` lists the recipes for ImageNet with their cost, and says which of them this project has run.
-# - **The papers.** Read the papers on Segment Anything and Pixio.
 #
 # Next: whatever you are curious about. Change one thing, write down what you expect, run it with several seeds, and report what you find.
