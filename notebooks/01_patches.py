@@ -186,8 +186,8 @@ book.slider(lambda moment: plots.moving_grid(pieces.numpy(), (3, 4), [moment]), 
 # %% [markdown]
 # ## Inside a patch
 #
-# The end of the string, `(p1 p2 c)`, gives the order of the values in one patch. `c` is last, so it changes fastest. The vector lists red,
-# green and blue of the first pixel, then of the second pixel, and so on. This order is called **channels last**.
+# The end of the string, `(p1 p2 c)`, gives the order of the values in one patch. `c` is last, so it changes fastest. The vector lists the
+# red, green and blue values of the first pixel, then those of the second pixel, and so on. This order is called **channels last**.
 
 # %%
 coarse = F.avg_pool2d(photograph("astronaut").permute(2, 0, 1)[None] / 255, 32)[..., :15]
@@ -388,7 +388,7 @@ plots.same_scale(views, ("3 × 4", "4 × 3", "2 × 6"))
 # %% [markdown]
 # *Figure 1.5: the same twelve patches, put together with three grids.*
 #
-# If an image is *right inside the patches and wrong between them*, the grid or the order of the patches is wrong.
+# If *each patch looks right but neighbouring patches do not fit together*, the grid or the order of the patches is wrong.
 
 # %% [markdown]
 # ## Where this lives
@@ -603,7 +603,8 @@ for name in shuffled:
 plots.picture_table([holes], columns=("A", "B", "C"), width=8.0)
 
 # %% [markdown]
-# *Figure 1.12: the image with 75 % of the tokens hidden, for each of the three strings (the same token numbers, seed 0).*
+# *Figure 1.12: the image with 75 % of the tokens hidden, for each of the three strings. Each time, tokens at the same positions in the
+# sequence are hidden (seed 0).*
 #
 # <details><summary>Diagnosis</summary>
 #
@@ -634,13 +635,13 @@ for name, string in strings.items():
 # ## One more exercise
 #
 # **4 ★★★ Which order?** You get a function `cut(images, patch)` whose code you cannot see. It takes images `b c height width` and a pair
-# (p1, p2), and returns a tensor that has the shape of patches. In which order does `cut` list the values of a patch? Return one of the six
-# orders, such as `"p1 p2 c"` or `"c p1 p2"`. Return `"none"` if the rows of the tensor are not patches in reading order.
+# (p1, p2), and returns a tensor of the same shape as the output of `patchify`. In which order does `cut` list the values of a patch? Return
+# one of the six orders, such as `"p1 p2 c"` or `"c p1 p2"`. Return `"none"` if the rows of the tensor are not patches in reading order.
 #
 # <details><summary>Hint</summary>
 #
-# Make an image of your own to test `cut`. Which sizes must differ so that no two orders give the same result? `rearrange` is allowed, and
-# `itertools.permutations` helps.
+# Make an image of your own to test `cut`. What must hold for its values, and for p1, p2 and c, so that no two orders give the same result?
+# `rearrange` is allowed, and `itertools.permutations` helps.
 # </details>
 
 

@@ -63,8 +63,8 @@ from minimae.model.patches import Pair, pair
 # %% [markdown]
 # ## Six patches, by hand
 #
-# An image has two rows and three columns of patches, numbered 0 to 5. The model may see two of them. All pairs should be equally likely, so
-# shuffle the patches and keep the first two.
+# Suppose an image has two rows and three columns of patches, numbered 0 to 5, and the model may see two of these patches. All pairs should
+# be equally likely, so shuffle the patches and keep the first two.
 #
 # A computer can shuffle by sorting: it gives each patch a random number, the **noise**, and sorts the patches by this number. Do it with a
 # pencil:
@@ -78,7 +78,7 @@ from minimae.model.patches import Pair, pair
 # 3. **Put back.** For each patch, write down its index in the order. Patch 0 is at index 2, patch 1 at index 1, patch 2 at index 4, and so
 #    on: 2, 1, 4, 5, 0, 3. This list is called *restore*.
 #
-# **1 ★ Undo it.** Compute *restore* from the order, in plain Python and without tensors.
+# **1 ★ Undo the sort.** Compute *restore* from the order, in plain Python and without tensors.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch02-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -104,7 +104,7 @@ def solution_inverse(order: list[int]) -> list[int]:
 check.ch02_inverse(solution_inverse)
 
 # %% [markdown]
-# For a tensor, use `argsort`, which returns the indices that sort it. Applied to the noise, it returns the order. Applied to the *order*
+# With tensors, use `argsort`: it returns the indices that sort a tensor. Applied to the noise, it returns the order. Applied to the *order*
 # (4, 1, 0, 5, 2, 3), it returns restore: the smallest number, 0, is at index 2; the next number, 1, is at index 1; and so on.
 
 # %%
@@ -230,8 +230,8 @@ mask_from_noise = book.use(check.ch02_mask_from_noise, my_mask_from_noise, mask_
 # %% [markdown]
 # Each image has its own list of indices, so `tokens[:, mask.keep]` is wrong: it applies the lists of *all* images to *every* image.
 #
-# **3 ★★ Take.** Take the tokens of each image at the indices of that image. If `tokens` has only two axes, `n d`, it is one table for the
-# whole batch (chapter 03 uses such a table for positions). Do not use a loop.
+# **3 ★★ Take.** For each image, take the tokens at the indices in its row of `index`. If `tokens` has only two axes, `n d`, it is one table
+# for the whole batch (chapter 03 uses such a table for positions). Do not use a loop.
 #
 # <details><summary>Hint</summary>
 #
@@ -315,8 +315,8 @@ plots.picture_table([list(row) for row in pictures], rows=("all patches", "maske
 # %% [markdown]
 # ## How many are kept?
 #
-# If 75 % of 196 patches are hidden, 49 patches stay visible. But hiding 75 % of 18 patches would leave 4.5. The package rounds halves up,
-# so `keep_count(18, 0.75)` is 5.
+# If the **mask ratio**, the share of hidden patches, is 75 %, 49 of 196 patches stay visible. But hiding 75 % of 18 patches would leave
+# 4.5. The package rounds halves up, so `keep_count(18, 0.75)` is 5.
 #
 # Many programs use `int(n * (1 - ratio))` instead. At a mask ratio of 90 %, this formula goes wrong:
 
@@ -355,8 +355,8 @@ book.reveal("coin-exact", round(100 * exactly, 1), unit="% of the images keep ex
 # %% [markdown]
 # ## Masks that can be repeated
 #
-# Where does the noise come from? `torch.rand` returns the next numbers of one long sequence. So the mask of an image depends on everything
-# that was drawn before. Follow image 7 through three batches, with the same seed:
+# Where does the noise come from? If `torch.rand` draws it, the noise is the next part of one long sequence of random numbers. So the mask
+# of an image depends on how many numbers were drawn before. Follow image 7 through three batches, with the same seed:
 
 # %%
 batches = ([5, 6, 7, 8], [2, 7, 9], [4, 1, 0, 7, 3])
@@ -392,7 +392,7 @@ plots.mask_table(
 #
 # The package computes each random number from five integers, its **address**: (seed, purpose, epoch, sample id, index of the patch). The
 # function `uniforms` hashes these integers: it turns them into a number that looks random. So, within a run, a mask depends only on the
-# sample id and the epoch. The appendix explains the hash.
+# sample id (the number of the image, here 7) and the epoch. The appendix explains the hash.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert len(torch.unique(drawn.flatten(0, 1).flatten(1), dim=0)) == 9
@@ -401,8 +401,8 @@ assert torch.equal(hashed[0], hashed[1]) and torch.equal(hashed[0], hashed[2]) a
 # %% [markdown]
 # ## Three samplers
 #
-# The paper compares three ways to choose the hidden patches (its Figure 6). We implement each of them by sorting the patches; only the
-# numbers that we sort by differ.
+# The paper compares three ways to choose the hidden patches (its Figure 6). We implement all three by sorting the patches; only the numbers
+# that we sort by differ.
 #
 # **Random** sorts the patches by the noise itself.
 
@@ -434,9 +434,9 @@ def grid_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
 
 # %% [markdown]
 # **Block** removes large rectangles until enough patches are gone. Four random numbers determine each rectangle: its area, its aspect
-# ratio, its row and its column. We note for each patch which rectangle covered it first. Patches that were covered early are removed first,
-# and those that were never covered are removed last, if at all. Inside a rectangle the noise decides the order, so the last rectangle is
-# trimmed to the exact count at random.
+# ratio, and the row and column of its top left corner. We note for each patch which rectangle covered it first. Patches that were covered
+# early are removed first, and those that were never covered are removed last, if at all. Inside a rectangle the noise decides the order, so
+# if the last rectangle is too large, random patches of it stay visible.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -529,10 +529,10 @@ assert all(abs(kept_by[f"{name}, 75 %"] - 25).max() < 3 for name in ("random", "
 # of fur between visible patches of fur is easy to predict: average the neighbours. If averaging solves the task, a network need not learn
 # more than averaging.
 #
-# How far does averaging get? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels, with
-# weights 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour, the
-# mean of the image's visible pixels. We give the squared error on the hidden pixels as a percentage of the baseline's: 0 is perfect, and
-# 100 is as bad as the baseline.
+# How well does averaging work? Here is a method that learns nothing: each hidden pixel becomes a weighted mean of all *visible* pixels,
+# with weights 1 / distance⁴, so that nearby pixels count most. We compare it with a baseline that fills all hidden pixels with one colour,
+# the mean of the image's visible pixels. We give the squared error on the hidden pixels as a percentage of the baseline's: 0 is perfect,
+# and 100 is as bad as the baseline.
 
 # %%
 crops = photos("test", image=56, count=140).pixels.float() / 255
@@ -552,8 +552,8 @@ def averaged(images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
 
 
 # %% [markdown]
-# The data are 140 crops of photographs. Each has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4 pixels: 196 patches, as in the
-# paper. **Sketch the curve: the error of averaging under random masks that hide 10, 25, 50, 75, 90 and 95 % of the patches.**
+# The data are 140 crops of photographs. Each crop has 56 × 56 pixels and is cut into 14 × 14 patches of 4 × 4 pixels: 196 patches, as in
+# the paper. **Sketch the curve: the error of averaging under random masks that hide 10, 25, 50, 75, 90 and 95 % of the patches.**
 
 # %%
 shares_hidden = [10, 25, 50, 75, 90, 95]
@@ -608,7 +608,8 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # %% [markdown]
 # *Figure 2.10: three of the 140 crops. Each sampler hides 75 % of the patches (seed 0), and averaging fills them in.*
 #
-# Compare the errors in Figure 2.9 with the accuracies (in %) that the paper reports after training (Table 1f; ViT-L, 800 epochs, ImageNet):
+# Compare the errors in Figure 2.9 with the accuracies (in %) that the paper reports for fine-tuning (chapter 10) and for a linear probe
+# (chapter 09), after pre-training with each kind of mask (Table 1f; ViT-L, 800 epochs, ImageNet):
 #
 # | sampling | hidden | fine-tuned | linear probe |
 # |---|---|---|---|
@@ -618,28 +619,28 @@ plots.picture_table(cells, columns=("original", "random 75 %", "averaged", "bloc
 # | grid | 75 % | 84.0 | 66.0 |
 #
 # At 75 %, grid masks give the easiest task for averaging, because every hidden patch has a visible neighbour. Yet both accuracies are lower
-# with grid masks than with random masks. Block at 75 % is very hard: large regions have no visible patch at all. Random at 75 % lies
-# between the two in difficulty, and gives the highest accuracy in both columns.
+# with grid masks than with random masks. Block masks at 75 % give the hardest task: large regions have no visible patch at all. Random
+# masks at 75 % lie between the two in difficulty, and give the highest accuracy in both columns.
 #
 # The averaging experiment shows that images are *redundant*. It does not show that 75 % is the best ratio, because it measures how hard the
 # task is, not how much a model learns from it. Only training can show which ratio is best. In the paper's Figure 5, the accuracy of the
-# linear probe rises from 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats this experiment
-# on a small scale.
+# linear probe rises from 54.6 % at a mask ratio of 10 % to 73.5 % at 75 %, and falls to 66.1 % at 90 %. Chapter 11 repeats the paper's
+# experiment on a small scale.
 
 # %% [markdown]
 # > **Paper.** Section 3, "Masking" and "Simple implementation"; Figures 5 and 6; Table 1f. The paper shuffles the tokens, keeps the
-# > first part, and unshuffles after the encoder.
-# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. The kept count is rounded; the authors' code
-# > truncates it. At 75 % and for the numbers of patches in the paper, both give the same count. The two lists of a `Mask` are enough, so the whole
-# > sequence of tokens is never shuffled. For block masks the paper only cites BEiT. Our blocks are rectangles of at least 8 % of the patches, with
-# > aspect ratios between 0.3 and 1 / 0.3 (before rounding to whole patches).
+# > first part, and restores the image order after the encoder.
+# > **Our deviation.** The noise is computed from an address instead of being drawn from a generator. We round the number of kept patches; the
+# > authors' code truncates it. At 75 % and for the numbers of patches in the paper, rounding and truncating give the same number. We take the visible
+# > tokens with `mask.keep`, so the whole sequence of tokens is never shuffled. For block masks the paper cites BEiT and gives no details. Our blocks
+# > are rectangles of at least 8 % of the patches, with aspect ratios between 0.3 and 1 / 0.3 (before rounding to whole patches).
 
 # %% [markdown]
 # ## Your own mask
 #
 # To hide something of your choice, such as a face or the left half of the image, give `user_mask` a zero (keep) or a one (remove) for each
-# patch or each pixel. A patch is removed if *any* of its pixels is removed. The function uses the zeros and ones as noise: the zeros come
-# first, so their patches are kept.
+# patch or each pixel. A patch is removed if *any* of its pixels is removed. The function uses the zero or one of each patch as its noise:
+# the zeros come first, so their patches are kept.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.model.masking", "hide-input"]
@@ -838,8 +839,8 @@ check.ch02_four_views(solution_four_views)
 #
 # ### Rounding
 #
-# `keep_count` rounds halves up. (Python's `round` rounds halves to the nearest even number: 4.5 to 4 and 5.5 to 6.) The inner `round` in
-# its code first removes the floating-point error. Ratios that would hide everything or nothing raise an error.
+# `keep_count` rounds halves up. (Python's `round` rounds halves to the nearest even number: 4.5 to 4 and 5.5 to 6.) In the code below, the
+# inner `round` first removes the floating-point error. Ratios that would hide everything or nothing raise an error.
 
 
 # %% tags=["package:minimae.model.masking"]
@@ -868,7 +869,7 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 #
 # A **hash** is a function that turns an address into a number that looks random. Two operations, each repeated, are enough. The first
 # operation combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a
-# large odd number, so that low bits change the high bits. The constants are those of SplitMix64, a well-tested generator.
+# large odd number, so that the low bits affect the high bits. The constants are those of SplitMix64, a well-tested generator.
 
 
 # %% tags=["package:minimae.random"]

@@ -374,9 +374,9 @@ book.reveal("quarter", round(100 * block_flops(50, 1024) / block_flops(197, 1024
 # %% [markdown]
 # *Figure 4.3: your guess and the computed share.*
 #
-# A quarter of the tokens needs about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic in t. Its
-# share of the operations is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 / 6341, or
-# about 3 %.
+# Processing a quarter of the tokens takes about a quarter of the work, not a sixteenth. Only the term 4·t²·d, the *t² part*, is quadratic
+# in t. Its share of the operations is 4t²d / (24td² + 4t²d) = **t / (6d + t)**. For 197 tokens of ViT-L (d = 1024), this share is 197 /
+# 6341, or about 3 %.
 
 # %%
 counts = [2**i for i in range(4, 17)]
@@ -685,9 +685,9 @@ check.ch04_leaks(solution_leaks)
 # ## Summary
 #
 # The encoder projects only the visible patches, adds the position of each, puts the class token in front, and runs its blocks on t = 1 + k
-# tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so a quarter of
-# the tokens needs about a quarter of the operations. Mask tokens in the encoder make a forward pass of the whole model 3.23 times as
-# expensive for ViT-L with 75 % masked, and they make the features worse.
+# tokens. Hidden patches cannot influence its output. At the paper's image size, the cost of a block is almost linear in t, so processing a
+# quarter of the tokens takes about a quarter of the operations. Mask tokens in the encoder make a forward pass of the whole model 3.23
+# times as expensive for ViT-L with 75 % masked, and they make the features worse.
 #
 # ## Five questions
 #
@@ -698,7 +698,8 @@ check.ch04_leaks(solution_leaks)
 # <details><summary>Answer</summary>The class token can then never be masked, and the indices of the mask are indices of patches, with
 # no shift by one.</details>
 #
-# 3. The cost of attention is quadratic in the number of tokens. Why does a quarter of the tokens need more than a sixteenth of the work?
+# 3. The cost of attention is quadratic in the number of tokens. Why does processing a quarter of the tokens take more than a sixteenth of
+#    the work?
 # <details><summary>Answer</summary>Only the t² part is quadratic, and its share is t / (6d + t): 3 % for ViT-L at 197 tokens. The other matrix products treat each token separately, so
 # their cost is linear in t.</details>
 #

@@ -91,7 +91,7 @@ print("keep    b k   :", tuple(mask.keep.shape), "  masked  b m :", tuple(mask.m
 # - To restore the order of the image, look up the index of each patch in this sequence of six tokens. Patch 0 is at index 2, patch 1 at
 #   index 1, patch 2 at index 4, and so on.
 #
-# The list of the indices of patches 0 to 5 is called `restore`. It is the inverse of the shuffle.
+# The list of these indices, for patches 0 to 5, is called `restore`. It is the inverse of the shuffle.
 
 # %%
 small = Mask(keep=torch.tensor([[4, 1]]), masked=torch.tensor([[0, 5, 2, 3]]))
@@ -107,7 +107,7 @@ plots.token_strip([4, 1], [0, 5, 2, 3])
 
 # %% [markdown]
 # *Figure 5.1: the tokens of the six patches. The number below a token is the number of its patch. Tokens with a blue frame belong to
-# visible patches. Grey tokens with a question mark are blanks (in the figure: mask tokens, see step 2).*
+# visible patches. Grey tokens with a question mark are blanks (labelled mask tokens in the figure; see step 2).*
 
 # %%
 shirt = clothes.pixels[6:7].float() / 255
@@ -178,7 +178,7 @@ print("blanks :", tuple(blanks.shape), "  strides:", blanks.stride())
 print("tokens :", tuple(shuffled.shape), " = 1 class + 12 visible + 37 masked")
 
 # %% [markdown]
-# The strides confirm that nothing is copied: from one image to the next, and from one blank to the next, the step in memory is 0.
+# The strides confirm that `expand` copies nothing: from one image to the next, and from one blank to the next, the step in memory is 0.
 
 # %% [markdown]
 # ## Step 3: positions, again
@@ -223,8 +223,8 @@ book.reveal("different-predictions", different, unit="different predictions")
 
 
 # %% [markdown]
-# *Figure 5.3: your guess, and the number of different predictions of the trained decoder without positions (counted after rounding to three
-# decimals).*
+# *Figure 5.3: your guess, and the number of different predictions that the trained decoder makes for one image without positions (counted
+# after rounding to three decimals).*
 #
 # There is only one prediction: 37 equal tokens give 37 equal predictions. The pictures show the effect:
 
@@ -250,8 +250,9 @@ plots.reconstructions([rows[i] for i in (6, 1, 4, 2)], ("original", "masked", "n
 # 06).*
 #
 # So each blank needs the position of its patch, and the decoder has to add this position. Counting the different predictions is a good test
-# of any decoder. In Hugging Face transformers 4.51 and later, a ViTMAE that is built from a config loses the decoder's positions: after
-# they are set, an initialiser overwrites them with zeros. No error is raised, but all masked patches of an image get the same prediction.
+# of any decoder. For example, it reveals a bug in Hugging Face transformers 4.51 and later. There, a ViTMAE that is built from a config
+# loses the decoder's positions: after they are set, an initialiser overwrites them with zeros. No error is raised, but all masked patches
+# of an image get the same prediction.
 
 # %% [markdown]
 # ## The paper's way: put everything back in order
@@ -280,12 +281,13 @@ with torch.no_grad():
 print("predictions  b n values :", tuple(papers_way.shape))
 
 # %% [markdown]
-# This decoder predicts all 49 patches. The predictions for the 12 visible ones are thrown away later.
+# This decoder predicts all 49 patches. The loss (chapter 06) ignores the predictions for the 12 visible ones.
 #
 # ## Does the order matter?
 #
-# Chapter 03 showed that a block is permutation equivariant. Here is the proof. Let $P$ be the matrix that permutes the tokens. Queries $Q$,
-# keys $K$ and values $V$ are computed token by token, so they become $PQ$, $PK$ and $PV$. The output of attention becomes
+# Chapter 03 showed with an example that attention is permutation equivariant. Here is the proof. Let $P$ be the matrix that permutes the
+# tokens. Queries $Q$, keys $K$ and values $V$ are computed token by token, so they become $PQ$, $PK$ and $PV$. The output of attention
+# becomes
 #
 # $$\mathrm{softmax}\big(PQ\,(PK)^\top\big)\,PV \;=\; P\,\mathrm{softmax}(QK^\top)\,P^\top P\,V \;=\; P\,\mathrm{softmax}(QK^\top)\,V.$$
 #
@@ -529,8 +531,8 @@ book.reveal("decoder-cost", round(100 * per_image["ViT-B"][1] / per_image["ViT-B
 plots.encoder_and_decoder({"one token (million operations)": per_token, "one image (billion operations)": per_image})
 
 # %% [markdown]
-# *Figure 5.7: operations in the blocks of the encoder and of the decoder, for a forward pass at 224 pixels with 75 % masked and all tokens
-# decoded as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
+# *Figure 5.7: operations in the blocks of the encoder and of the decoder, for a forward pass at 224 pixels with 75 % masked, and with all
+# tokens decoded, as in the paper. Each percentage is the decoder's operations divided by the encoder's.*
 #
 # The paper's statement is true: *per token*, the decoder costs 9 % as much as the ViT-L encoder. But the decoder sees all 197 tokens, and
 # the encoder sees only 50. Per image, the decoder adds about a third to the cost of the ViT-L encoder. With ViT-B, the decoder costs *more*
@@ -538,8 +540,8 @@ plots.encoder_and_decoder({"one token (million operations)": per_token, "one ima
 #
 # The paper measured how deep the decoder must be (Table 1a, ViT-L, 800 epochs). After **fine-tuning** (further training of the whole
 # encoder with labels, chapter 10), an encoder that was pre-trained with a one-block decoder is almost as accurate as one that was
-# pre-trained with an eight-block decoder. A **linear probe** (a linear classifier on the unchanged encoder, chapter 09) is far better after
-# pre-training with eight decoder blocks than with one. The table gives the accuracy on ImageNet:
+# pre-trained with an eight-block decoder. A **linear probe** (a linear classifier on the output of the unchanged encoder, chapter 09) is
+# far better after pre-training with eight decoder blocks than with one. The table gives the accuracy on ImageNet:
 #
 # | decoder blocks | 1 | 2 | 4 | 8 | 12 |
 # |---|---|---|---|---|---|
@@ -568,7 +570,7 @@ print("of the decoder with", ", ".join(f"{blocks} block{'s' * (blocks > 1)}: {10
 # > **Our deviation.** Tokens stay in
 # > shuffled order, only masked patches are predicted, and only their tokens are queries in the last block. The predictions for the masked
 # > patches, the loss and the gradients are the same (up to rounding: see above and `tests/model/test_decoder.py`). Where this book counts
-# > the FLOPs of the paper's models, all tokens are decoded, unless stated otherwise.
+# > the operations of the paper's models, it assumes that all tokens are decoded, unless stated otherwise.
 
 # %% [markdown]
 # ## Break it: one line less

@@ -378,7 +378,7 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 #
 # The loss of an image is the mean loss of its *masked* patches. The encoder has seen the visible patches, so they could simply be copied.
 # To predict a masked patch, the model has to use the visible ones. The paper reports that computing the loss on all patches lowers the
-# accuracy by about 0.5 % (footnote in Section 3).
+# accuracy by about half a percentage point (footnote in Section 3).
 #
 # **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n` (1
 # means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
@@ -805,8 +805,7 @@ plots.loss_levels(dict(zip(names, (*clothes[:2], *crops[:2]))), highlight=(names
 # %% [markdown]
 # > **Paper.** Section 3, "Reconstruction target", describes the normalised pixels and the mean squared error on masked patches. Table 1d compares
 # > the targets. The class `MAE` is the model of Figure 1.
-# > **Our deviation.** The numbers do not deviate: with equal weights and masks, the loss and the gradients equal those of ViTMAE in Hugging Face
-# > transformers (`tests/model/test_parity.py`). We leave out dVAE tokens. The paper does not say on which patches its PCA was fitted; when the
+# > **Our deviation.** The computation does not deviate: with the same weights and masks, our model gives the same loss and gradients as ViTMAE in Hugging Face transformers (`tests/model/test_parity.py`). We leave out dVAE tokens. The paper does not say on which patches its PCA was fitted; when the
 # > package trains with this target, it fits the PCA on patches of the training images.
 
 # %% [markdown]

@@ -223,8 +223,8 @@ def extract(
 extract = book.use(check.ch08_extract, my_extract, extract)
 
 # %% [markdown]
-# The next measurements use small photographs of clothes. The model `fashion-nano` comes with the book. It was trained for twelve epochs on
-# the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor core, seed 0). We compare three kinds of features: raw
+# The next measurements use small photographs of clothes. The model `fashion-nano` comes with the book. It was pre-trained for twelve epochs
+# on the 60,000 training photographs of Fashion-MNIST (25 minutes on one processor core, seed 0). We compare three kinds of features: raw
 # pixels, the features of the trained encoder, and those of the same encoder **at initialisation**, with random weights.
 
 # %%
@@ -457,8 +457,8 @@ print(f"only the MAE is right: {int((right & ~pixels_right).sum())} images; only
 
 # %% [markdown]
 # If all tokens and raw pixels were equally good, each of these images would be like the toss of a fair coin. The two printed counts would
-# then rarely differ by more than twice the square root of their sum. Here they do. (Chapter 11 does such tests properly, with several
-# seeds.)
+# then rarely differ by more than twice the square root of their sum. Here they differ by more. (Chapter 11 tests differences properly, with
+# several seeds.)
 #
 # The random encoder reaches 77 % with all tokens, because random weights preserve much of the image. So compare a trained network with the
 # same network at initialisation.
@@ -480,7 +480,7 @@ def in_a_plane(vectors):
 
 planes = {name: in_a_plane(test) for name, (_, test) in vectors.items()}
 
-# %% mystnb={"image": {"alt": "Three scatter plots of 750 test photographs in ten colours and shapes. Raw pixels: a wide cloud with trousers, shoes and bags at three corners. Random encoder: one cloud in which classes overlap. MAE: a narrow arc with shoes at one end, trousers at the other, and tops and bags between them."}}
+# %% mystnb={"image": {"alt": "Three scatter plots of 750 test photographs whose ten classes have five colours and two shapes. Raw pixels: a wide cloud with trousers, shoes and bags at three corners. Random encoder: one cloud in which classes overlap. MAE: a narrow arc with shoes at one end, trousers at the other, and tops and bags between them."}}
 plots.classes_in_a_plane(planes, test_labels, test_images.classes)
 
 # %% [markdown]
@@ -521,7 +521,7 @@ for i, place in ((0, (6, 4)), (2, (4, 4)), (3, (7, 7))):
     marks[len(rows), 0] = (place[0] * photo_patch + 1.5, place[1] * photo_patch + 1.5)
     rows.append([triplets[i][0], *(one / one.max() for one in maps)])
 
-# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the eye, the eye and the other one. Block 8, head 1: patches in the row just below the cross. Block 8, head 2: a column. Untrained: spread over the whole image."}}
+# %% mystnb={"image": {"alt": "Three photographs with a cross: at the eye of a cat, the rim of a cup, the middle of a flower. Beside each are five maps. Block 1, head 3: a soft area around the cross. Block 4, head 2: for the cup, a piece of its rim; for the cat, both eyes. Block 8, head 1: patches in the row just below the cross. Block 8, head 2: a column. Untrained: spread over the whole image."}}
 titles = ["photograph", *(f"block {block},\nhead {head}" for name, block, head in chosen if name == "trained"), "untrained,\nblock 8, head 1"]
 plots.picture_table(rows, columns=titles, marks=marks)
 
@@ -529,9 +529,9 @@ plots.picture_table(rows, columns=titles, marks=marks)
 # *Figure 8.8: what the patch at the cross attends to (four of the 36 heads of `photos-tiny`, and one head of the same network at
 # initialisation). Each map is divided by its largest value.*
 #
-# At initialisation, attention is spread over the whole image. Of the four trained heads, one attends mostly to nearby patches. In block 8,
-# head 1 attends mostly to the row just below the cross, and head 2 to the column of the cross, whatever the image shows. In head 2 of block
-# 4, the patch on the rim of the cup attends to another part of the rim, and the patch on one eye of the cat attends to both eyes.
+# At initialisation, attention is spread over the whole image. Head 3 of block 1 attends mostly to nearby patches. In block 8, head 1
+# attends mostly to the row just below the cross, and head 2 to the column of the cross, whatever the image shows. In head 2 of block 4, the
+# patch on the rim of the cup attends to another part of the rim, and the patch on one eye of the cat attends to both eyes.
 #
 # Do not read too much into such maps. They show which tokens were mixed, not what the network did with the mixture. And we chose these four
 # of the 36 heads because their maps differ.
@@ -580,8 +580,8 @@ assert accuracy(train_labels, train_labels) == knn.accuracy(train_labels, train_
 # take these two values from the original image, so they **leak** into the picture.
 #
 # To see how much this leak matters, we draw each reconstruction in two more versions. One shows **only what leaked**: the prediction for
-# every hidden patch is set to zero. The other shows the prediction **without the leak**: all hidden patches get the average mean and
-# standard deviation of the *visible* patches.
+# every hidden patch is set to zero. The other shows the prediction **without the leak**: all hidden patches get the average mean and the
+# average standard deviation of the *visible* patches.
 
 
 # %%
@@ -603,7 +603,7 @@ versions = [drawn(pattern, patches, mask, mean, std), drawn(0 * pattern, patches
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert torch.allclose(versions[0], model.reconstruct(x, mask).inpainted, atol=1e-5)
 
-# %% mystnb={"image": {"alt": "Five garments in five columns: original, masked, reconstruction, only what leaked, without the leak. With only what leaked, a mosaic of flat squares already shows the garment. Without the leak, all hidden patches have one brightness, and edges run in the right directions."}}
+# %% mystnb={"image": {"alt": "Five garments, one in each row, in five columns: original, masked, reconstruction, only what leaked, without the leak. With only what leaked, a mosaic of flat squares already shows the garment. Without the leak, all hidden patches have one brightness, and edges run in the right directions."}}
 clothes = reconstruction_triplets(trained, five.pixels, mask)
 plots.picture_table(
     [[*clothes[i][:2], *(as_picture(version[i], trained.statistics) for version in versions)] for i in range(5)],
@@ -737,15 +737,15 @@ plots.comparison(table, tuple(sources), note="750 images, seed 0")
 # photographs; k = 20; mean of tokens; noise with a standard deviation of 40 of 255 grey levels; seed 0).*
 #
 # - **Brightness.** The accuracy of the MAE hardly changes, probably because the targets in pre-training were normalised.
-# - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the encoder has never seen noise in
-#   the background, which is almost perfectly black in the training photographs.
+# - **Noise.** The accuracy of the MAE falls below that of the random encoder. A possible reason is that the MAE has never seen noise in the
+#   background, which is almost perfectly black in the training photographs.
 # - **Shift.** All three kinds of features lose accuracy. They depend on position, and in the training photographs the garments are centred.
 #
 # ## Limit 4: real photographs
 #
-# How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 test photographs of Tiny-ImageNet (200 classes).
-# The labelled images are the 50,000 photographs of pre-training. A vote of 20 nearest neighbours is right for 14.7 % of the test
-# photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 % (one seed; see the
+# How good is `photos-tiny` at *classifying* photographs? We measured this on the 10,000 validation photographs of Tiny-ImageNet (200
+# classes). The labelled images are the 50,000 photographs from pre-training, with their labels. A vote of 20 nearest neighbours is right
+# for 14.7 % of the test photographs, a linear probe (chapter 09) for 22.2 %, and random guessing for 0.5 % (one seed; see the
 # [details](../data/weights/photos-tiny.md)). Both classifiers are far better than guessing, but too inaccurate for most uses. The
 # reconstructions of Figure 8.1 came from the same encoder. **Good reconstructions do not mean that the features separate the classes.**
 #
@@ -849,7 +849,7 @@ check.ch08_two_directions(solution_two_directions)
 # A masked autoencoder continues shapes from a quarter of a photograph. With the features of `fashion-nano`, ten labels are enough to
 # classify more than half of the clothes correctly, more than with raw pixels or with random weights. With 1,500 labels, all tokens side by
 # side are better than raw pixels, but the mean of the tokens is hardly better. There are limits: reconstructions of normalised pixels use
-# leaked statistics, and the features fail on noisy images. And a model that reconstructs photographs well may still classify them badly.
+# leaked statistics, and the features fail on noisy images. And a model that reconstructs photographs well may classify them badly.
 #
 # ## Five questions
 #

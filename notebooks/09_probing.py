@@ -22,7 +22,7 @@
 #
 # - freeze an encoder properly, and train one linear layer on it;
 # - put all features on the same scale, and say why a probe needs this scaling;
-# - write the core of LARS, the optimizer of the paper's probe, and say why the scale of the loss does not change the size of its steps;
+# - write the core of LARS, the optimizer of the paper's probe, and say why the size of its steps does not depend on the scale of the loss;
 # - find the best weights of a probe with a solver, and choose the penalty on large weights without the test images;
 # - compare the features of an encoder with raw pixels, and with those of the encoder at initialisation or after more pre-training.
 
@@ -68,8 +68,8 @@ from minimae.train import lars
 # Pre-training used no labels. Has the encoder nevertheless learned something about classes? A **linear probe** is the usual test. Freeze
 # the encoder, put one linear layer on its features, and train only that layer, with labels. Then measure its accuracy on test images.
 #
-# As in chapter 08, we compare raw pixels, the features of the encoder of `fashion-nano`, and those of the same encoder at initialisation.
-# The images are 1,500 training and 750 test photographs of clothes.
+# As in chapter 08, we compare raw pixels, the features of the encoder of `fashion-nano`, and those of the same encoder at initialisation,
+# the *random encoder*. The images are 1,500 training and 750 test photographs of clothes.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -165,8 +165,8 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 #
 # **2 ★★ Your linear probe.** Write all three methods.
 #
-# - `__init__`: Freeze the encoder. Make `self.norm`, a BatchNorm without its affine part, with `eps=1e-6`. Make `self.head`, a linear layer
-#   whose weights start with mean 0 and standard deviation 0.01, and whose bias starts at 0.
+# - `__init__`: Freeze the parameters of `self.encoder`. Make `self.norm`, a BatchNorm without its affine part, with `eps=1e-6`. Make
+#   `self.head`, a linear layer whose weights start with mean 0 and standard deviation 0.01, and whose bias starts at 0.
 # - `train`: Set the mode as usual, but keep the encoder in eval mode.
 # - `forward`: Take the class token, or with `pool="mean"` the mean of the patch tokens. Then apply `self.norm` and `self.head`.
 #
@@ -289,8 +289,7 @@ print("learned:", learned, "of", sum(p.numel() for p in linear.parameters()), "�
 #
 # <details><summary>Hint</summary>
 #
-# `weight.dim() <= 1` tests for the first exception. `weight.norm()` is a tensor with one number. Return a new tensor; do not change the
-# gradient.
+# `weight.dim() <= 1` tests for the first exception. `weight.norm()` is a tensor with one number. Do not change the gradient in place.
 # </details>
 
 
@@ -407,7 +406,7 @@ for factor in (0.001, 1, 1000):
 # In all three rows, LARS moves the matrix by 0.64 % of its norm: the learning rate, 6.4, times the trust, a thousandth. So without weight
 # decay, the distance by which LARS moves a matrix in one step does not depend on the scale of the loss.
 #
-# Now train the probe. We use no random crops, so the features computed above with the frozen encoder never change.
+# Now train the probe. We use no random crops, so the features of a photograph never change, and we can use those computed above.
 
 # %%
 def train_head(linear, features, labels, steps=200, lr=6.4):
@@ -507,7 +506,7 @@ assert torch.allclose(
 # ## The numbers
 #
 # In chapter 08, a vote of 20 nearest neighbours on the features of the MAE was right for 79 % of the test photographs. **What accuracy does
-# the MAE reach with a linear layer fitted by the solver instead?**
+# the MAE reach when a linear layer, fitted by the solver, replaces the vote?**
 
 # %%
 book.predict("probe-mae", 79,
@@ -539,7 +538,7 @@ plots.comparison(score, tuple(sources), note="750 images, one network")
 # - With a probe, the accuracy of the **random encoder** is 13 points higher than with a vote of neighbours. The vote takes the features as
 #   they are, whereas a linear layer can give more weight to the useful directions. *So a probe does not only measure what was learned in
 #   pre-training: the probe learns, too.*
-# - The **MAE** is now ahead of raw pixels by three points, with 96 features instead of 784.
+# - With a probe, the **MAE** is ahead of raw pixels by three points, with 96 features instead of 784.
 #
 # ## Which block?
 #
@@ -573,16 +572,16 @@ plots.curves({name: (range(1, depth + 1), values) for name, values in by_block.i
              note="750 test images, one network each")
 
 # %% [markdown]
-# *Figure 9.5: the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750 test
-# photographs, one network each).*
+# *Figure 9.5: accuracy of the probe on the mean of the patch tokens after each block, before the encoder's last norm (1,500 labels, 750
+# test photographs, one network each).*
 #
 # In the trained encoder, classes become easier to separate towards the last block. In the random one they do not.
 #
 # ## More epochs
 #
-# In the paper, the accuracy of the probe still rises from 800 to 1,600 epochs. Our experiment is smaller. Networks of 0.5 million
-# parameters are pre-trained for 5, 10, 20, 40 or 80 epochs on 10,000 photographs. The probe is trained on all 10,000 labels. There are
-# three seeds for each number of epochs. These fifteen runs take half an hour on one processor core (`minimae reproduce longer --budget
+# In the paper, the accuracy of the probe still rises from 800 to 1,600 epochs of pre-training. Our experiment is smaller. Networks of 0.5
+# million parameters are pre-trained for 5, 10, 20, 40 or 80 epochs on 10,000 photographs. The probe is trained on all 10,000 labels. There
+# are three seeds for each number of epochs. These fifteen runs take half an hour on one processor core (`minimae reproduce longer --budget
 # laptop`), so they were done in advance.
 
 # %%
@@ -627,17 +626,18 @@ plots.curves({"MAE": (epochs, means)}, x="epochs of pre-training", y="linear pro
 # labels, 2,000 test photographs).*
 #
 # After five epochs, the probe is hardly better than at initialisation. Its mean accuracy passes that of raw pixels between 20 and 40
-# epochs, so a measurement after ten epochs alone is misleading.
+# epochs, so a single measurement after ten epochs would be misleading.
 
 # %% mystnb={"image": {"alt": "Six panels, three for each measure: measured here, the paper, and below them the differences with their intervals. Measured here, fine-tuning rises from 77 to 84 percent and the probe from 75 to 85 percent, with small bars. In the paper, fine-tuning rises from 82.3 to 85.1 and the probe from 57.3 to 75.1 percent."}}
 picture(longer)
 
 # %% [markdown]
 # *Figure 9.8: longer pre-training, our results beside the paper's (its Figure 7: ViT-L on ImageNet). The bars show one standard deviation
-# over three seeds (left) and, under each pair of curves, 95 % intervals of the differences (explained in chapter 11). The scales differ.*
+# over three seeds (left) and, under each pair of curves, 95 % intervals of the differences between neighbouring points (explained in
+# chapter 11). The scales differ.*
 #
-# In our experiment and in the paper's, the accuracy of the probe rises by more points in total than that of fine-tuning (explained in
-# chapter 10).
+# In our experiment and in the paper's, the accuracy of the probe rises by more points in total than that of fine-tuning, which trains the
+# whole encoder (chapter 10).
 #
 # ## Break-it lab: the perfect features
 #
@@ -663,10 +663,10 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 #
 # <details><summary>Diagnosis</summary>
 #
-# The colleague measured the accuracy on the training images. Raw pixels are 784 features, and each encoder gives only 96. With 784 weights
-# for each class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. Such a layer can even fit 500 *random*
-# labels, as the next cell shows. So accuracy on the training images depends strongly on the *number of features*. Measure a probe on images
-# that it was not trained on, and choose the penalty on a third set of images.
+# The colleague measured the accuracy on the training images, so the axis label "test accuracy" is wrong for the right panel. Raw pixels are
+# 784 features, and each encoder gives only 96. With 784 weights for each class and almost no penalty, a linear layer can fit these 1,500
+# labels almost perfectly. Such a layer can even fit 500 *random* labels, as the next cell shows. So accuracy on the training images depends
+# strongly on the *number of features*. Test a probe on images that it was not trained on, and choose the penalty on a third set of images.
 # </details>
 
 # %%
@@ -721,7 +721,7 @@ check.ch09_slope(solution_slope)
 #
 # ## Five questions
 #
-# 1. Why must test features not be standardised by their own mean and standard deviation?
+# 1. Why must test features not be standardised with their own mean and standard deviation?
 # <details><summary>Answer</summary>The prediction for one test image would then depend on all the other test images: information from the test set would enter the method.</details>
 #
 # 2. The encoder's parameters get no gradient. Why must the encoder be in eval mode, too?
@@ -735,7 +735,7 @@ check.ch09_slope(solution_slope)
 # <details><summary>Answer</summary>A step of SGD is 1,000 times as large. LARS without weight decay moves the weight matrix as before, because the norm of the gradient is divided out. LARS does not scale the gradient of the bias, so the bias moves 1,000 times as far.</details>
 #
 # 5. After ten epochs of pre-training, the accuracy of the probe is below that of a probe on raw pixels. Is the pre-training useless?
-# <details><summary>Answer</summary>Not necessarily: the accuracy still rises steeply after ten epochs, and passes that of raw pixels later. Compare the probes at the end of pre-training, and say how long the pre-training was.</details>
+# <details><summary>Answer</summary>Not necessarily: in our experiment, the accuracy still rises steeply after ten epochs, and passes that of raw pixels later. Compare the probes at the end of pre-training, and say how long the pre-training was.</details>
 #
 # Next: [10 · Fine-tuning, whole and in part](10_fine_tuning.ipynb). A probe leaves the encoder unchanged. What happens if you also train
 # the encoder with the labels?

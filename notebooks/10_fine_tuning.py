@@ -324,7 +324,7 @@ plots.curves(
 #
 # ## Mixing pictures and labels
 #
-# A network with many weights and few labels soon memorises its training images. The paper's recipe counters this with random crops,
+# With few labels, a network with many weights soon memorises its training images. The paper's recipe counters this with random crops,
 # RandAugment (random distortions and changes of colour), drop path (chapter 03), label smoothing and mixing. Mixing combines an image with
 # its neighbour in the batch:
 #
@@ -487,9 +487,9 @@ book.reveal("scratch-300", round(scratch_score, 1), unit="test accuracy (%)")
 # %% [markdown]
 # *Figure 10.4: your guess, and the accuracy of the network trained from scratch for 15 epochs (one seed, 1,000 test photographs).*
 #
-# This comparison favours the pre-trained network, because a network trained from scratch needs more steps. A fairer comparison uses 30
-# epochs, three seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's 10,000
-# photographs. `minimae reproduce pre-training` repeats the experiment in about 12 minutes on one core.
+# Stopping after 15 epochs favours the pre-trained network, because a network trained from scratch needs more steps. A fairer comparison
+# uses 30 epochs, three seeds, and 100 to 3,000 labels. All networks have 0.5 million parameters. Pre-training lasts 20 epochs on the book's
+# 10,000 photographs. `minimae reproduce pre-training` repeats the experiment in about 12 minutes on one core.
 
 # %%
 ladder = recorded("pre-training")
@@ -507,11 +507,11 @@ picture(ladder)
 
 # %% [markdown]
 # *Figure 10.5: pre-training against training from scratch. Left: our results by the number of labels (mean and one standard deviation over
-# three seeds). Right: the paper's results by model size, with all 1.3 million labels (Table 3). Below: the differences with 95 % intervals
-# (explained in chapter 11). The scales differ.*
+# three seeds). Right: the paper's results by model size, with all 1.3 million labels (Table 3). Below: our gains from pre-training, with 95
+# % intervals (explained in chapter 11). The scales differ.*
 #
 # Pre-training gains 22 points with 100 labels and 3 with 3,000: the fewer labels, the larger the gain. With all 60,000 labels of the
-# complete Fashion-MNIST the gain is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
+# complete Fashion-MNIST, the gain is still two points (`minimae reproduce pre-training --budget full`). The paper's gains, with 1.3 million
 # labels, are 1.3 points for ViT-B and almost 4 for ViT-H.
 #
 # ## Partial fine-tuning
@@ -607,15 +607,15 @@ assert means == sorted(means) and means[2] - means[0] > 0.5 * (means[-1] - means
 book.reveal("blocks", means, x=[mark.x for mark in line], unit="fine-tuned (%)", xlabel="blocks tuned")
 
 # %% [markdown]
-# *Figure 10.6: your sketch, and the measured means over three seeds with 1,000 labels (`minimae reproduce partial --budget laptop`).*
+# *Figure 10.6: your sketch, and the mean accuracy over three seeds with 1,000 labels (`minimae reproduce partial --budget laptop`).*
 
 # %% mystnb={"image": {"alt": "Three panels: measured here, the paper, and below them the differences with their intervals. Left, measured here: accuracy against blocks tuned, 76.6 percent with none, 79.3 with half a block, 80.1 with one, 82.2 with all four. Right, the paper: MAE rises from 73.5 with none to 81.0 with one and 84.9 with 24; MoCo v3 starts higher, at 77.6, and ends lower, at 84.1."}}
 picture(in_part)
 
 # %% [markdown]
 # *Figure 10.7: our version of the paper's Figure 9 beside the original (ViT-L, 24 blocks). Left: mean and one standard deviation over three
-# seeds. Right: MAE and MoCo v3, another method of pre-training. Below: the differences with 95 % intervals (explained in chapter 11). The
-# scales differ.*
+# seeds. Right: MAE and MoCo v3, another method of pre-training. Below: two differences between our results, with 95 % intervals (explained
+# in chapter 11). The scales differ.*
 #
 # On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one block gives more
 # than 60 % of that gain. Three seeds are enough to show that tuning one block is better than tuning none. It is undecided whether tuning
@@ -676,10 +676,12 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 # differences in our experiments come from the length of pre-training, and longer pre-training improves both accuracies.
 #
 # > **Paper.** See Section 4.3 and Figure 9 (partial fine-tuning), Tables 3, 9 and 11, and Appendices A.1 and A.2. The recipes
-# > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings, but we have not run them yet.
+# > `imagenet-large-finetune`, `imagenet-large-partial-1` and so on have the paper's settings (drop path and random
+# > erasing are those of the released code), but we have not run them yet.
 # > **The head**: the code released with the paper takes the mean of the patch tokens by default. The paper's appendix uses the class token.
-# > **Our deviations here**: we fine-tune with 100 to 3,000 labels (in one experiment up to 60,000) instead of 1.3 million, no mixing, no RandAugment,
-# > and learning rates for small networks. With 0 blocks we train the norm and the head with the fine-tuning recipe, not with that of the probe.
+# > **Our deviations here**: we fine-tune with 100 to 3,000 labels (in one experiment up to 60,000) instead of 1.3 million, without
+# > mixing or RandAugment, and with learning rates for small networks. With 0 blocks, we train the norm and the head with the fine-tuning
+# > recipe, not with that of the probe.
 #
 # ## Break-it lab: the wrong way up
 #

@@ -207,7 +207,8 @@ assert all(60 < value < 78 for values in sweep.values() for value in values)
 # On our machine, a ratio of 25 % is better by four points with seed 0, and 75 % is better by two points with seed 1. Each seed alone would
 # suggest a clear result.
 #
-# So a result consists of one value for each seed. Besides their mean, two statistics summarise these values.
+# The two seeds contradict each other, so one seed is not enough: from now on, a result consists of several values, one for each seed.
+# Besides their mean, two statistics summarise these values.
 #
 # - The **standard deviation** says how far one more run would typically be from the mean.
 # - The **standard error** says how uncertain the *mean* of n values is: the standard deviation divided by √n.
@@ -258,8 +259,9 @@ class Mark:
 # **Student's t distribution** gives the factor to use instead of 2. This factor depends on the number of **degrees of freedom**, which says
 # how well the standard deviation is known. The factor is 2.0 for many degrees of freedom, 4.3 for two and 12.7 for one.
 #
-# The methods of the class `Effect` below return the 95 % interval for the true difference, and a **p-value**: the probability of measuring
-# a difference at least this large (`above`) or at most this large (`below`) if the true difference were equal to a given threshold.
+# The class `Effect`, in the next cell, has three methods. `interval` returns the 95 % interval for the true difference. `above` and `below`
+# return a **p-value**: the probability, if the true difference were equal to a given threshold, of measuring a difference at least
+# (`above`) or at most (`below`) as large as the one that was measured.
 
 # %% tags=["package:minimae_book.evidence.statistics"]
 LEVEL = 0.95  # of intervals; tests are one-sided at 2.5 %, so that a test and an interval agree
@@ -508,8 +510,9 @@ for difference, error in ((0.1, 0.2), (0.1, 1.0), (2.0, 0.2), (2.0, 1.0)):
 # ## The mask ratio
 #
 # In our recorded sweep of mask ratios, each network was pre-trained for 40 epochs on the package's 10,000 photographs of clothes, with
-# three seeds for each ratio. Each photograph is cut into 4 × 4 patches. In the paper, the accuracy of the linear probe rises from 55 % at a
-# ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the probe change in our sweep?
+# three seeds for each ratio. Each photograph is cut into a grid of 4 × 4 patches (7 × 7 pixels each). In the paper, the accuracy of the
+# linear probe rises from 55 % at a ratio of 10 % to 73.5 % at 75 %, and falls to 66 % at 90 %. How does the accuracy of the probe change in
+# our sweep?
 
 # %%
 book.predict("ratio-probe", [70, 74, 79, 84, 80],
@@ -558,9 +561,10 @@ print({f"{mark.x:.0f} %": round(mark.mean, 1) for mark in finer.line("linear pro
 print(*finer.findings, sep="\n")
 
 # %% [markdown]
-# On these photographs, the claim that 75 % is best holds: 75 % is better than 25 % and than 90 %. As with the clothes, the differences are
-# only one to two points, but the intervals are narrower, because there are more seeds and more test images. So low ratios do little harm
-# here too, and this sweep does not show which of the three explanations is right.
+# On these photographs, the claim that 75 % is best holds as far as we test it: 75 % is better than both 25 % and 90 %. (Its lead over 50 %,
+# half a point, is not tested.) As with the clothes, the differences are only one to two points, but the intervals are narrower, because
+# there are more seeds and more test images. So low ratios do little harm here too, and this sweep does not show which of the three
+# explanations is right.
 #
 # ### What it costs
 #
@@ -686,7 +690,7 @@ book.reveal("thirteen", sum(outcome.verdict == "holds" for outcome in found.valu
 # higher than 2.5 %.
 #
 # > **Paper.** Section 4.1: Figure 5 (mask ratio), Table 1f and Figure 6 (sampling).
-# > **Our deviations**: the networks and the data are small; fine-tuning uses 1,000 labels; the probe is the quick version of chapter 09. The
+# > **Our deviations**: the networks and the data are small; fine-tuning uses 1,000 labels; the probe is fitted with the shortcut from chapter 09 (a solver instead of LARS). The
 # > thirteen claims have not been tested with `--budget gpu` yet. The results on CIFAR-10 come from smaller runs on CPUs (`--budget colour`).
 #
 # ## Break-it lab: no spread at all

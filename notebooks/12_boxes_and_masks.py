@@ -14,7 +14,7 @@
 # # 12 · Boxes and masks
 #
 # **The promise.** You put two kinds of head on a pre-trained encoder: one kind gives every pixel a class, and the other gives every object
-# a box and a mask. You write the central part of each, train all heads in seconds, and measure how much pre-training helps segmentation.
+# a box and a mask. You write an essential part of each, train every head in seconds, and measure how much pre-training helps segmentation.
 #
 # Minutes: 30. Needs: chapters 03, 09 and 10.
 #
@@ -75,9 +75,10 @@ from minimae.tasks.maps import spatial_maps
 # and a class to every object. **Instance segmentation** gives a mask to every object, so that two boots side by side get two masks. The
 # paper tests its encoders on all three tasks.
 #
-# The function `wardrobe` puts one to four photographs from Fashion-MNIST on a grey background. Each photograph is black around the garment,
-# so the mask of the garment is the set of all brighter pixels. The encoder, `fashion-nano`, was trained on single garments of 28 × 28
-# pixels and has never seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16 patches.
+# The function `wardrobe` makes *scenes*: in each, one to four photographs from Fashion-MNIST lie on a grey background. Each photograph is
+# black around the garment, so the mask of the garment is the set of all brighter pixels. The encoder, `fashion-nano`, was trained on single
+# garments of 28 × 28 pixels and has never seen a scene. The scenes have 64 × 64 pixels, so patches of 4 × 4 pixels make a grid of 16 × 16
+# patches.
 
 # %%
 trained = weights.load("fashion-nano")
@@ -106,7 +107,7 @@ objects_figure(shown, ("",), kinds, pairs=4)
 #
 # In chapter 10 we took the mean of the encoder's patch tokens and so lost their positions. Now we keep every patch token. Without the class
 # token, the sequence of tokens is the grid of patches, read row by row, so one `rearrange` turns the sequence into a *map*, with one vector
-# for each patch. The package's `spatial_maps` does this for images of any size.
+# for each patch. The package's `spatial_maps` does this for images of any size that the patch size divides.
 #
 # In all training runs that you start in this chapter, the encoder is **frozen**: no gradient reaches its weights. So we compute all maps
 # once, and the two segmentation heads of this chapter train on the stored maps.
@@ -238,20 +239,21 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 
 # %% [markdown]
 # Even with the untrained encoder, the head scores far better than a model that predicts background everywhere. Random features of the image
-# are probably enough to separate cloth from the background.
+# are probably enough to separate the garments from the background.
 #
 # ## A token for each class
 #
 # A linear head compares each patch with one vector of weights for each class, and these vectors are the same for every image. In the **mask
 # transformer** (Segmenter, Strudel et al., 2021), the vector of a class depends on the image. The mask transformer works in three steps:
 #
-# 1. One learned token for each class joins the patches, as the class token does in a ViT.
+# 1. One learned token for each class joins the patches, as the class token does in a ViT. In the mask transformer, *class tokens* means
+#    these learned tokens.
 # 2. The whole sequence passes through two more blocks. In these blocks, class tokens and patches attend to each other.
 # 3. The mask of a class is the similarity of its class token to every patch, computed as a dot product.
 #
-# In step 3, patches and class tokens each pass through their own linear layer and are scaled to length 1, so the dot product is a cosine.
-# Cosines lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A LayerNorm over the five
-# cosines of each patch learns a better scale.
+# In step 3, the patches pass through one linear layer and the class tokens through another. All are then scaled to length 1, so the dot
+# product is a cosine. Cosines lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A
+# LayerNorm over the five cosines of each patch learns a better scale.
 #
 # **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class
 # tokens follow.
@@ -266,7 +268,8 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 #
 # After the blocks and `self.norm`, the first `h * w` tokens are the patches. Apply `self.patch_side` to the patches and `self.class_side`
 # to the class tokens. `F.normalize(x, dim=-1)` scales each token to length 1. Multiply the patches `b n d` by the class tokens, transposed
-# to `b d classes`. The products are the masks `b n classes`, and `self.mask_norm` is applied to them.
+# to `b d classes`. The products are the masks `b n classes`, where n is `h * w`. Apply `self.mask_norm` to them, and rearrange the result
+# to `b classes h w`.
 # </details>
 
 
@@ -383,7 +386,8 @@ segmentations(
 )
 
 # %% [markdown]
-# *Figure 12.3: test scenes, true masks and predicted masks (frozen encoder, 300 training scenes, 400 steps, seed 0).*
+# *Figure 12.3: test scenes, true masks, and the masks that the mask transformer predicts (frozen encoder, 300 training scenes, 400 steps,
+# seed 0).*
 #
 # Outlines and classes are mostly right, but two limits are visible. The outlines are coarse, because the head computes only one logit per
 # class for each patch of 4 × 4 pixels. And one garment can get two classes, because no part of this head groups patches into objects.
@@ -491,8 +495,8 @@ for stride, one in levels(maps["MAE"][1][:2]).items():
 #
 # The rest of the detector is torchvision's Mask R-CNN. First, a small network proposes boxes at every position of every map. For each of
 # the best proposals, `MultiScaleRoIAlign` takes the map whose stride suits the size of the proposed box, cuts out the region of the box,
-# and resizes this region to a fixed size. From the resized region, one head predicts the class and a better box, and another head predicts
-# the mask of the object.
+# and resizes this region to a fixed size. From such a region, one head predicts the class and a better box, and another head predicts the
+# mask of the object.
 #
 # `minimae.tasks.detector.Detector` connects the encoder, the pyramid and Mask R-CNN. The detector below has two levels, few channels, few
 # proposals and one class, "garment", so that it trains in seconds. The function `patch` (from `unittest.mock`) puts your pyramid into the
@@ -519,8 +523,8 @@ pairs = [(tests.pixels[i], [targets.target(i), objects_in(detector, tests.pixels
 objects_figure(pairs, ("marked", "found"), targets.classes)
 
 # %% [markdown]
-# *Figure 12.4: the true garments ("marked"), and those that the detector found with a score of at least 40 % (200 training scenes, four
-# epochs, frozen encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes.*
+# *Figure 12.4: the true boxes and masks of the garments ("marked"), and those that the detector found with a score of at least 40 % (200
+# training scenes, four epochs, frozen encoder, seed 0). Colours distinguish the objects of a picture and do not stand for classes.*
 #
 # The masks are coarse, some boxes miss part of a garment, and a garment can be found twice. But unlike the segmentation heads, the detector
 # can separate objects of the same class.
@@ -712,7 +716,7 @@ picture(dense)
 
 # %% [markdown]
 # *Figure 12.8: left, mean IoU on `shapes` with a linear head on raw pixels and on frozen encoders; error bars are one standard deviation
-# over three seeds (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, a different task at a different scale. Below,
+# over three seeds (`minimae reproduce dense`). Right, the paper's Table 5: UperNet on ADE20K, different data at a different scale. Below,
 # the lead of MAE over the untrained encoder and over pixels on `shapes`, with 95 % intervals. Each panel has its own axis.*
 
 # %% tags=["nbval-check-output"]
@@ -725,7 +729,7 @@ for finding in dense.findings:
 # `shapes`.
 #
 # The paper compares *fine-tuned* encoders. On `shapes`, `minimae reproduce segmentation` compares fine-tuned and frozen encoders, with both
-# heads and three seeds:
+# heads and three seeds (in the output, "MAE" alone means fine-tuned):
 
 # %% tags=["nbval-check-output"]
 segmenters = recorded("segmentation")
@@ -750,13 +754,14 @@ for finding in segmenters.findings:
 # | MAE, frozen | 17.7 |
 # | random, frozen | 15.1 |
 #
-# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points before rounding (95 % interval 0.5 to 4.8). When all weights are
-# trained, MAE is 0.7 points ahead of training from scratch, but this comparison is undecided (interval −2.3 to 3.8). In detection the gain
-# is clear: on the pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with MAE and 8.9 from scratch (interval of the difference 6.9
-# to 14.5; [three seeds](../docs/dense.md#objects)).
+# The frozen MAE is again ahead of the frozen random encoder, by 2.7 points, computed from the unrounded means (95 % interval 0.5 to 4.8,
+# not corrected for two comparisons). When all weights are trained, MAE is 0.7 points ahead of training from scratch, but this comparison is
+# undecided (interval −2.3 to 3.8). In detection the gain is clear: on the pedestrians of Penn-Fudan, a detector reaches 19.6 box AP with
+# MAE and 8.9 from scratch (interval of the difference 6.9 to 14.5; [three seeds](../docs/dense.md#objects)).
 #
-# > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. COCO, ViT-B / ViT-L: box AP 50.3 / 53.3 after MAE, 47.9 / 49.3 after
-# > supervised pre-training. ADE20K: mean IoU 48.1 / 53.6 after MAE, 47.4 / 49.9 after supervised pre-training.
+# > **Paper.** Section 5 with Tables 4 and 5, Appendices A.3 and A.4. On COCO, ViT-B / ViT-L reach a box AP of 50.3 / 53.3 after MAE and
+# > 47.9 / 49.3 after supervised pre-training. On ADE20K, they reach a mean IoU of 48.1 / 53.6 after MAE and 47.4 / 49.9 after supervised
+# > pre-training.
 # > **Our deviations**: the
 # > paper feeds the outputs of four blocks to a feature pyramid network (FPN), and
 # > segments with UperNet; we use ViTDet's simple pyramid and a mask transformer.
@@ -790,10 +795,10 @@ segmentations(
 # <details><summary>Diagnosis</summary>
 #
 # The colleague resized the labels with bilinear interpolation. Bilinear interpolation averages class numbers, and the average of two class
-# numbers can be the number of a third class. Halfway between background (0) and T-shirt (4) is 2, the number of the bag. So the outline of
-# a T-shirt gets the classes 1, 2 and 3. Trousers have number 1, and there is no class between 0 and 1. Interpolate pictures, but resize
-# labels by taking the nearest pixel. A simple test on many scenes finds this bug: after resizing, a scene must not contain a class that it
-# did not contain before.
+# numbers can be the number of a third class. Halfway between background (0) and T-shirt (4) is 2, the number of the bag; nearer to one of
+# the two, the average is 1 or 3. So the outline of a T-shirt gets the classes 1, 2 and 3. Trousers have number 1, and there is no class
+# between 0 and 1. Interpolate pictures, but resize labels by taking the nearest pixel. A simple test on many scenes finds this bug: after
+# resizing, a scene must not contain a class that it did not contain before.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -809,9 +814,9 @@ print("classes that no object of the scene has, over 100 scenes:", new)
 # The patch tokens of a ViT form a map. One linear layer turns this map into a segmentation. In a mask transformer, a token for each class
 # attends to the image, and its dot products with the patches are the mask of the class. A pyramid makes maps of several strides from the
 # one map of the encoder, so that a standard detector can use a plain ViT. Windows remove most of the cost of attention in large pictures,
-# and a few blocks with full attention let information pass between windows. With a linear head, a frozen MAE is better than a frozen random
-# network in all experiments of this chapter. With all weights trained, starting from MAE is clearly better than training from scratch in
-# one of the three experiments above: the detection of pedestrians.
+# and a few blocks with full attention let information pass between windows. With a linear head, a frozen MAE scores higher than a frozen
+# random network in all experiments of this chapter. With all weights trained, starting from MAE is clearly better than training from
+# scratch in one of the three experiments above: the detection of pedestrians.
 #
 # ## Five questions
 #

@@ -81,7 +81,7 @@ work = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The recipe
 #
-# The paper's run has the same loop as your run in chapter 07, with different settings. The package keeps these settings as a recipe, with
+# The paper's run uses the same loop as your run in chapter 07, with different settings. The package keeps these settings as a recipe, with
 # the values of the paper's Table 8. This is the recipe for ViT-L/16:
 
 # %% tags=["nbval-check-output"]
@@ -109,7 +109,7 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 #
 # **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most
 # `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that fits and
-# divides the images of a process without a remainder.
+# divides the number of images of a process without a remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -153,7 +153,7 @@ for processes in (1, 2, 8, 64):
 # %% [markdown]
 # Why is the result the same? Each process computes the gradient of the mean loss of its own images. Then the processes exchange their
 # gradients and average them (**DDP**, distributed data parallel). All processes have the same number of images, so the mean of their
-# gradients is the gradient of the mean loss of all images. Two things could still differ: the order of the images, and the random masks and
+# gradients is the gradient of the mean loss of all images. Two other things could differ: the order of the images, and the random masks and
 # crops. In this package the order depends only on the seed and the epoch. A mask or a crop depends only on the seed, the epoch and the
 # image (chapter 02).
 #
@@ -341,8 +341,8 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 # ## The roofline
 #
 # An operation does two things: it computes, and it moves bytes between the memory and the processors of the GPU. A *kernel* is a program
-# that runs on the GPU, here one operation. A good kernel computes and moves bytes at the same time, so the slower of these two activities
-# determines the time of the operation:
+# that runs on the GPU; here each kernel computes one operation. A good kernel computes and moves bytes at the same time, so the slower of
+# these two activities determines the time of the operation:
 #
 # **time = max(FLOP / peak, bytes / bandwidth)**
 #
@@ -357,7 +357,7 @@ print(f"the paper's run: {paper_flops:.2e} operations; {100 * paper_flops / (15.
 # <details><summary>Hint</summary>
 #
 # For each operation take the larger of its two times, then add up these larger times. Do not add up each kind of time first and then take
-# the larger sum: it can be too small.
+# the larger sum: the result can be too small.
 # </details>
 
 
@@ -420,8 +420,8 @@ parts["no matrix product"] = {  # operations for each value, roughly
 roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 
 # %% [markdown]
-# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The operations of GELU,
-# LayerNorm and AdamW are rough counts, 8 to 12 for each value.*
+# *Figure 13.2: parts of ViT-B/16 on the roofline (batch 512, computed). The roof was measured on one H200. The numbers of operations of
+# GELU, LayerNorm and AdamW are rough estimates, 8 to 12 for each value.*
 #
 # The MLPs can reach the flat part of the roofline. All other operations in the figure are memory-bound. GELU has 2.5 FLOP for each byte, so
 # at best it runs at little more than one hundredth of the peak. Even **fused** attention (one kernel that never stores the scores in the
@@ -431,8 +431,8 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 # ### A whole step
 #
 # PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the package's model
-# in bf16 this way, and records the FLOP and bytes of each operation. An operation that returns only a view of its input moves nothing. For
-# all other operations, the code below adds up the bytes of inputs and outputs:
+# in bf16 this way, and records the bytes of each operation and the FLOP of its matrix products. An operation that returns only a view of
+# its input moves nothing. For all other operations, the code below adds up the bytes of inputs and outputs:
 
 # %%
 book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
@@ -484,11 +484,11 @@ time_bars(kinds_of, {MODELS[name]: 1e6 / rate for name, rate in measured.items()
 # *Figure 13.4: the shortest possible time for one image, by kind of operation (computed; eager mode, batch 512, 256 and 128, the roof of
 # one H200), and the measured time (black marks; ViT-L and ViT-H).*
 #
-# For ViT-L, the blue part (the products without attention) is close to the bound of Figure 13.1 (44 hours are 155 µs for each image). A
-# real step takes longer than this bound, for two reasons. The first is the time of all other operations: together they take about as long
-# as the products in ViT-B, and 60 % as long in ViT-H. The second is the gap between bar and mark, which has several likely causes. Few real
-# kernels reach the roof, and most matrices are smaller than 8192 × 8192. The measured runs also crop and normalise the images and update
-# the weights; the count leaves all of this out.
+# For ViT-L, the blue part (the products without attention) is close to the bound of Figure 13.1 (44 hours correspond to 155 µs for each
+# image). A real step takes longer than this bound, for two reasons. The first is the time of all other operations: together they take about
+# as long as the products in ViT-B, and 60 % as long in ViT-H. The second is the gap between bar and mark, which has several likely causes.
+# Few real kernels reach the roof, and most matrices are smaller than 8192 × 8192. The measured runs also crop and normalise the images and
+# update the weights; the count leaves all of this out.
 
 # %% tags=["nbval-check-output"]
 for name, rate in measured.items():
@@ -590,7 +590,7 @@ for name, (counted_step, microseconds) in cases.items():
 # Both average times for a kernel are well above a few microseconds, so we expect little from a graph alone. Indeed, with a graph alone,
 # `photos-tiny` trained only 2 % faster (17,528 images/s, measured). A graph helps when kernels are short: in the tests on the GPU, a very
 # small model with small batches ran 2.7 times as fast with a graph as without (measured, in float32). All shapes in a graph are fixed, and
-# between its kernels the host must not read any values. The package records this code:
+# between its kernels the host must not read any values from the GPU. The package records this code:
 
 # %%
 book.excerpt(step.GraphStep.compute, "with backends", "return")
@@ -604,7 +604,7 @@ book.excerpt(step.GraphStep.compute, "with backends", "return")
 # A GPU that trains at 2,250 images/s needs 2,250 decoded JPEGs each second. How many processor cores does it take to prepare them? Measure
 # the speed of one of your cores. The pictures of this test are JPEGs of sizes that are common in ImageNet, cut from photographs. The
 # function `pack` (`minimae data pack` on the command line) puts the same pictures into **shards**, files that contain many small JPEGs,
-# each 256 pixels on its shorter side. In a run, *workers* prepare the pictures: processes that read, decode, crop and resize them.
+# each 256 pixels on its shorter side. In a run, the pictures are prepared by *workers*: processes that read, decode, crop and resize them.
 
 # %%
 folder = make_folder(work / "pictures", classes=4, train=16, val=1)
@@ -662,8 +662,8 @@ check.ch13_waiting_share(solution_waiting_share)
 # these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects all weights of a block
 # from the other GPUs when it computes the block, and discards the collected weights afterwards.
 #
-# **5 ★ States.** Return the number of bytes that the weights, gradients and moments of all parameters take on one of `processes` GPUs.
-# `shard` is True for FSDP2 and False for DDP.
+# **5 ★ Bytes on a GPU.** Return the number of bytes that the weights, gradients and moments of all parameters take on one of `processes`
+# GPUs. `shard` is True for FSDP2 and False for DDP.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -688,8 +688,8 @@ def solution_state_bytes(parameters, processes, shard):
 check.ch13_state_bytes(solution_state_bytes)
 
 # %% [markdown]
-# Most of the remaining memory holds the **activations**: all results of the forward pass that the backward pass needs. The step with fake
-# tensors above has counted the activations too.
+# Besides these numbers, the memory holds mostly **activations**: all results of the forward pass that the backward pass needs. The step
+# with fake tensors above has counted their bytes too.
 
 # %%
 memory = {}
@@ -707,7 +707,7 @@ plots.cost_bars(memory, unit="GB on one GPU, at the batches of the recipes")
 #
 # How good is this count? Memory use is highest at the end of the forward pass, when all activations exist but no gradients yet. So without
 # accumulation, the peak memory should be the activations plus 12 bytes for each parameter (weight and moments). The bars in Figure 13.5
-# include the gradients, so they are longer. Compare this sum with the peak memory that was measured on the H200:
+# include the gradients, so they are longer. Compare the sum without gradients with the peak memory that was measured on the H200:
 
 # %% tags=["nbval-check-output"]
 for name, peak in (("large", 24.28), ("huge", 26.94)):
@@ -722,8 +722,8 @@ if results.is_file():
 # %% [markdown]
 # So with the batch of its recipe, even ViT-H fits on a GPU with 40 GB without sharding. If memory is short, first reduce the batch, because
 # activations take most of the memory. Sharding is needed when the weights, gradients and moments (the *states*) do not fit by themselves.
-# With 16 bytes for each parameter, 80 GB hold the states of 5 billion parameters. Sharding is not free: DDP exchanges all gradients once in
-# an optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
+# With 16 bytes for each parameter, 80 GB hold the states of 5 billion parameters. Sharding is not free: DDP exchanges all gradients once
+# per optimizer step, and FSDP2 also collects all weights in every forward and every backward pass.
 
 # %% tags=["nbval-check-output"]
 count, rate = steps["huge"].parameters, 8 * 1_050
@@ -785,11 +785,11 @@ for seconds in (2, 10, 60):
 # ```
 #
 # The dry run takes a few steps of pre-training, of the probe and of fine-tuning with the full-size model, and prints the rate, the
-# estimated hours, the memory and the waiting share for *your* machine. Do the dry run before the real one. The page
+# estimated hours, the memory and the waiting share for *your* machine. Do the dry run before the real run. The page
 # [Launching](../docs/launching.md) has the commands for several machines and a script for SLURM, a scheduler for clusters.
 #
-# This table shows which parts have been run, and where ([full list](../docs/runs.md)). Processes exchange data through the library gloo on
-# CPUs, and through NCCL on GPUs.
+# This table shows what has been run, and where ([full list](../docs/runs.md)). Processes exchange data through the library gloo on CPUs,
+# and through NCCL on GPUs.
 #
 # | | where |
 # |---|---|
@@ -846,8 +846,8 @@ orders({"the colleague's": theirs, "ours": ours}, batch=4)
 #
 # All epochs have the same order. The sampler computes its order from the seed and an epoch number, and the loop must set that number with
 # `sampler.set_epoch(epoch)`. The colleague forgot this call. So process 0 never gets the images of process 1, and the n-th batch has the
-# same images in every epoch. There is no error, because the sampler uses epoch 0 if no number is set. The loss still falls, because each
-# image is still used once in an epoch. To find this bug, print the first indices of two epochs.
+# same images in every epoch. There is no error, because the sampler uses epoch 0 if no number is set. The loss falls nevertheless, because
+# each image is used once in every epoch. To find this bug, print the first indices of two epochs.
 # </details>
 
 # %% tags=["nbval-check-output"]
@@ -882,7 +882,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # 1. You go from 8 to 16 GPUs. What do you change in the recipe?
 # <details><summary>Answer</summary>Nothing. When the run starts, the package halves the accumulation or, if that is 1 already, the batch of each process. The product, 4,096, stays the same, and so do the learning rate and the schedule.</details>
 #
-# 2. An operation has 50 FLOP for each byte. How fast can it be on the H200 of this chapter?
+# 2. An operation has 50 FLOP for each byte. How fast can it run on the H200 of this chapter?
 # <details><summary>Answer</summary>It can reach at most 50 FLOP/byte × 4.19 TB/s ≈ 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>
 #
 # 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast as on the old GPU. Why?

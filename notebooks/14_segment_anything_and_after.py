@@ -76,8 +76,8 @@ from minimae.tasks.prompted import evaluate_prompts, rounds
 # object. A large image encoder, a ViT-Huge that was pre-trained as a masked autoencoder, runs once for each picture. A light decoder runs
 # once for each click.
 #
-# Your small copy of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs. You freeze this encoder, encode
-# every picture once, and train only the decoder.
+# Your small version of SAM uses the encoder of `photos-tiny` (chapter 00), which was trained on photographs. You freeze this encoder,
+# encode every picture once, and train only the decoder.
 #
 # ## Pictures and clicks
 #
@@ -175,7 +175,7 @@ def fourier(points, frequencies):
 fourier = book.use(check.ch14_fourier, my_fourier, fourier)
 
 # %% [markdown]
-# Compare the position vector of one click with that of every pixel, using a dot product.
+# Compare the position vector of one click with that of every pixel, using the dot product divided by `d/2`, which lies between −1 and 1.
 
 
 # %%
@@ -253,7 +253,7 @@ class CrossAttention(nn.Module):
 #
 # <details><summary>First hint</summary>
 #
-# For `among`, tokens are both the queries and the context: `self.among(tokens, tokens, tokens_at, tokens_at, seen)`.
+# For `among`, the tokens are both the queries and the context: `self.among(tokens, tokens, tokens_at, tokens_at, seen)`.
 # </details>
 #
 # <details><summary>Second hint</summary>
@@ -321,8 +321,8 @@ model = assemble()
 # ## From a token to a mask
 #
 # After two two-way steps, the tokens attend to the patches once more. Then the map of patches is scaled up by a factor of 4 in height and
-# width, and each mask token is turned into a vector of weights by a small MLP of its own. The *logit* of a pixel is the dot product of the
-# features of the pixel with this vector. A pixel belongs to the mask if its logit is positive.
+# width, and each mask token is turned into a vector of weights by a small MLP of its own. The *logit* of a pixel is the dot product of this
+# vector with the features of the pixel in the scaled-up map. A pixel belongs to the mask if its logit is positive.
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
@@ -373,8 +373,8 @@ book.reveal("clicks-per-picture", round(cost["encoder"] / cost["decoder"]), unit
 # %% [markdown]
 # *Figure 14.3: your guess, and the cost of the encoder divided by the cost of the decoder. The products inside attention are not counted.*
 #
-# Because the decoder costs so little, SAM can answer each click in a web browser. Training your copy is fast too: each of the 300 pictures
-# is encoded once, and the decoder reuses these features in every epoch.
+# Because the decoder costs so little, SAM can answer each click in a web browser. Training your version is fast too: each of the 300
+# pictures is encoded once, and the decoder reuses these features in every epoch.
 
 # %%
 started = time.perf_counter()
@@ -538,8 +538,9 @@ for epoch, loss in enumerate(train(model, prompt_loss, EPOCHS), start=1):
 # %% [markdown]
 # ## A table of clicks
 #
-# Now the simulated user clicks on 210 test objects, or draws a box around each. The score is the mean IoU of the picked mask. The table
-# also gives the mean IoU of the best of the three masks, which can be picked only if the true mask is known.
+# Now the simulated user clicks three times for each of 210 test objects; a separate prompt is a box around the object. The score is the
+# mean IoU of the picked mask. The printed table also gives the mean IoU of the best of the three masks, which can be picked only if the
+# true mask is known.
 
 # %%
 book.predict("third-click", 10,
@@ -580,11 +581,11 @@ def table_of_clicks(model, objects, chosen):
 plots.clicks.prompted(table_of_clicks(model, unseen, shown), ["1 click", "2 clicks", "3 clicks", "box"])
 
 # %% [markdown]
-# *Figure 14.5: four test objects. Green marks are positive clicks, orange marks are negative clicks, and the green rectangle is the box.
-# The picked mask is lit and has a blue edge, and the dashed line is the truth.*
+# *Figure 14.5: four test objects. A plus is a positive click, an × is a negative click, and the green rectangle is the box. The picked mask
+# is lit and has a blue edge, and the dashed line is the true outline.*
 #
-# A further click does not always help: in some rows the IoU falls. On average a box scores lower than a click here, perhaps because only a
-# quarter of the first prompts in training were boxes.
+# A further click does not always help: in some rows the IoU falls at the second click. On average a box scores lower than one click here,
+# perhaps because only a quarter of the first prompts in training were boxes.
 
 # %% mystnb={"image": {"alt": "Three objects with their first click and three maps of probability each. The first mask is broad: it covers the whole object faintly and spills onto its neighbours. The second is narrow and bright around the click. The third is a pattern of noise over the whole picture."}}
 def three_masks(model, objects, i):
@@ -603,8 +604,8 @@ def three_masks(model, objects, i):
 plots.clicks.prompted([three_masks(model, unseen, i) for i in shown[:3]], ["click", "first mask", "second mask", "third mask"])
 
 # %% [markdown]
-# *Figure 14.6: three masks for one click as probabilities (dark is 0, bright is 1), sorted by the quality that the model expects. The
-# dashed line is the truth.*
+# *Figure 14.6: for each of three objects, the three masks for one click as probabilities (dark is 0, bright is 1), sorted by the quality
+# that the model expects. The dashed line is the true outline.*
 #
 # Two of the masks have become two different answers. One covers everything that may belong to the object, and the other stays near the
 # click. This difference comes from training only the best mask. The third mask shows the disadvantage: a mask that is never the best gets
@@ -640,10 +641,10 @@ for found in outcome.findings:
 # is ahead of random initial weights by 4.1 points after one click (95 % interval 1.2 to 7.1; [three seeds](../docs/dense.md#prompts)). But
 # this is one of six comparisons on these photographs. With Holm's correction for all six, it is undecided here too whether MAE helps.
 #
-# The differences are tested as in chapter 11. Such tests have limits:
+# The differences are tested as in chapter 11. All experiments of this chapter have limits:
 #
-# - Our tests use small networks and few pictures. SAM's large encoder was trained on 11 million photographs with 1.1 billion masks, so many
-#   that its initial weights may no longer have mattered.
+# - Our experiments use small networks and few pictures, so they do not answer the question for SAM. SAM's large encoder was trained on 11
+#   million photographs with 1.1 billion masks, so many that its initial weights may no longer have mattered.
 # - Your own run above, with one seed, shows that a segmenter *can* be built on a frozen masked autoencoder. It does not show that this
 #   encoder is better than another encoder.
 #
@@ -736,24 +737,24 @@ plots.picture_table(
 # | [MAE pre-pretraining](https://arxiv.org/abs/2303.13496) (ICCV 2023) | first MAE, then weak labels, on 3 billion images | ImageNet 90.1 % fine-tuned, 88.6 % linear (6.5 B parameters) |
 # | [Hiera](https://arxiv.org/abs/2306.00989) (ICML 2023) | a hierarchical network without the special parts that MAE pre-training makes unnecessary; now the encoder of SAM 2 | ImageNet 86.1 % fine-tuned (L) |
 # | [MAE-CT](https://arxiv.org/abs/2304.10520) (AAAI 2024) | a little contrastive tuning after MAE | ImageNet, linear: 78.0 → 81.5 % (H/16) |
-# | [CrossMAE](https://arxiv.org/abs/2401.14391) (TMLR 2025) | the decoder only cross-attends, and predicts a quarter of the patches | ImageNet 83.7 % fine-tuned (B) |
+# | [CrossMAE](https://arxiv.org/abs/2401.14391) (TMLR 2025) | the decoder only cross-attends, and predicts a quarter of the patches | ImageNet 83.5 % fine-tuned (B) |
 # | [MAE-Lite](https://arxiv.org/abs/2404.12210) (IJCV 2025) | MAE for a model of 5.7 M parameters, with distillation | ImageNet 78.0 → 79.4 % fine-tuned |
 # | [CAPI](https://arxiv.org/abs/2502.08769) (2025) | predict the cluster of each masked patch, not its pixels | ImageNet 83.8 % with an attentive probe (L/14) |
 # | [DINOv2](https://arxiv.org/abs/2304.07193), [DINOv3](https://arxiv.org/abs/2508.10104) | a student predicts what a slowly moving teacher computes, also for masked patches | ADE20K, linear: 49.0 (DINOv2, g), 50.3 (DINOv3, H+) |
 # | [Pixio](https://arxiv.org/abs/2512.15715) (2025) | MAE again: a deeper decoder, masks of 4 × 4 patches, eight class tokens, 2 billion images | ADE20K, linear: 50.2 (MAE's ViT-H: 35.2) |
 # | [Bisulco et al.](https://arxiv.org/abs/2508.15404) (2025) | a linear MAE in closed form: mask ratio and patch size decide how far its features reach | theory |
 #
-# The numbers are those of the publications: accuracy for ImageNet and, for ADE20K, mean IoU in percent with a frozen encoder. Models, data
-# and resolutions differ between the rows.
+# The numbers are those of the publications: accuracy for ImageNet and, for ADE20K, mean IoU in percent with a frozen encoder (all measured
+# in the Pixio paper). Models, data and resolutions differ between the rows.
 #
 # Masked autoencoders did much worse with *frozen* features than after fine-tuning (chapter 09). Methods that predict features or clusters
-# instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels, with far more data. With a linear
-# head, its frozen features are about as good as DINOv3's on ADE20K.
+# instead of pixels, such as DINOv2 and CAPI, had better frozen features. Then Pixio returned to pixels, with far more data than MAE. With a
+# linear head, its frozen features are about as good as DINOv3's on ADE20K.
 #
 # ### Larger mask units
 #
-# Hide 75 % of the patches again, but in units of 2 × 2 or 4 × 4 patches. The ratio and the cost are the same, but on average, a hidden
-# patch is farther from the nearest visible patch, so copying from a neighbour helps less.
+# Hide 75 % of the patches again, but in units of 2 × 2 or 4 × 4 patches. The mask ratio and the cost stay the same, but on average, a
+# hidden patch is farther from the nearest visible patch, so copying from a neighbour helps less.
 
 
 # %%
@@ -828,8 +829,8 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 
 # %% [markdown]
 # With ViT-S and its decoder, a training step needs about a fifth fewer operations, and took about a fifth less time on our machine. For
-# ViT-B, fine-tuned on ImageNet, the CrossMAE paper reports an accuracy of 83.7 % and the MAE paper 83.6 %. So predicting fewer patches did
-# no visible harm.
+# ViT-B, fine-tuned on ImageNet, the CrossMAE paper reports an accuracy of 83.5 % when a quarter of the patches is predicted, and 83.7 %
+# when all hidden patches are. So predicting fewer patches did little harm.
 #
 # ### More class tokens
 #
@@ -842,7 +843,7 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # Our promptable segmenter consists of a frozen encoder and a light decoder. A click becomes a token: a learned vector for its kind, with a
 # position vector made of sines and cosines at random frequencies. In a two-way step the tokens attend to each other and to the patches, and
 # then the patches attend to the tokens. The logits of a mask are dot products of the upscaled patches with weights from a mask token. Three
-# masks are needed because a click can be ambiguous. Only the best mask is trained, and an expected quality says which mask to show.
+# masks are needed because a click can be ambiguous. Only the best mask is trained, and the expected quality says which mask to show.
 #
 # Methods that predict features or clusters had better frozen features than MAE, until Pixio returned to pixels.
 #
@@ -861,9 +862,9 @@ print(f"time of a step of {len(batch)} images: {all_seconds:.1f} s and {few_seco
 # <details><summary>Answer</summary>The expected quality: there are good masks among the three, but often another mask is picked.</details>
 #
 # 5. Masks in units of 4 × 4 patches hide the same share of the patches as masks of single patches. Why is the task harder?
-# <details><summary>Answer</summary>Most hidden patches have no visible neighbour, so the model cannot copy colours or edges from one. The model has to use what it has learned about objects.</details>
+# <details><summary>Answer</summary>With the larger units, most hidden patches have no visible neighbour, so the model cannot copy colours or edges from one. Instead, it has to use what it has learned about objects.</details>
 #
-# ## Where to go on
+# ## Where to go next
 #
 # You have built a masked autoencoder from its parts, trained it, measured it, and used it for something new. Good next steps are:
 #

@@ -1,4 +1,4 @@
-"""Partial fine-tuning: only the last blocks learn, the others stay as they were pre-trained (paper, Section 5 and Figure 9)."""
+"""Partial fine-tuning: only the last blocks learn, the others stay as they were pre-trained (paper, Section 4.3 and Figure 9)."""
 
 from __future__ import annotations
 
