@@ -282,8 +282,8 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a **stub** (a function whose body you write) and a check, which names some common mistakes. More stars mean a harder
-# exercise. The time at the top of each chapter does not include the exercises.
+# Each exercise has a **stub** (a function whose body you write) and a check, which tests your function and recognises some common mistakes.
+# More stars mean a harder exercise. The time at the top of each chapter does not include the exercises.
 #
 # **1 ★ Count.** An image of `height` × `width` pixels is cut into squares of `patch` × `patch` pixels, and a share `ratio` of the squares
 # is hidden. How many patches stay visible, rounded to the nearest integer?

@@ -341,9 +341,10 @@ plots.three_targets([one_patch(4, 7, 6), one_patch(0, 2, 2), one_patch(2, 6, 8)]
 # *Figure 6.2: three patches of photographs (scikit-image and scikit-learn) and their targets. In the pictures of normalised pixels,
 # mid-grey stands for 0. PCA was fitted on the 2,048 patches of the eight photographs.*
 #
-# In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because the three colours
-# share one mean. In the bottom row, the colours are dull, and normalisation makes the faint texture as strong as an edge. So texture counts
-# as much in the loss as edges do. But in a grey patch that is flat except for noise, the normalised target is noise.
+# In the middle row, the pixels are nearly one colour. Normalisation removes the brightness, but the hue remains, because red, green and
+# blue share one mean. In the bottom row, the contrast between window and wall is weak, and normalisation makes it as strong as the contrast
+# in any other patch. So a patch of weak contrast counts as much in the loss as one with a strong edge. But in a grey patch that is flat
+# except for noise, the normalised target is noise.
 #
 # The paper compares the *features* learned with four targets (Table 1d, ViT-L, 800 epochs):
 #

@@ -365,7 +365,7 @@ plots.picture_table([[image.permute(1, 2, 0) for image in row] for row in rows],
 
 # %% [markdown]
 # *Figure 10.3: two pairs of neighbours (columns 1 and 2, and columns 3 and 4). The number below a mixed image is the share that comes from
-# the original in the same column, drawn at random (seed 3, epoch 0).*
+# the original in the same column; the shares are drawn at random (seed 3, epoch 0).*
 #
 # **Label smoothing** changes the target, which would otherwise be 1 for the right class and 0 elsewhere. Every class gets `smoothing /
 # classes`, and the right one also gets the rest, `1 − smoothing`. With such a target, the network has no reason to make its logits ever
@@ -435,8 +435,8 @@ targets = soft_targets(torch.tensor([0, 2]), 4, smoothing=0.1, shares=quarter)
 print([[round(float(value), 3) for value in row] for row in targets])
 
 # %% [markdown]
-# Each printed row is the target of one mixed image. Three quarters of the first one come from an image of class 0, and one quarter comes
-# from an image of class 2. Classes 1 and 3 get 0.025 each from smoothing.
+# Each printed row is the target of one mixed image. In the first mixed image, three quarters comes from an image of class 0, and one
+# quarter from an image of class 2. Classes 1 and 3 get 0.025 each from smoothing.
 #
 # ### Where this lives
 #
@@ -618,8 +618,8 @@ picture(in_part)
 # in chapter 11). The scales differ.*
 #
 # On average over our seeds, tuning half a block gives about half of the gain of tuning all four blocks, and tuning one block gives more
-# than 60 % of that gain. Three seeds are enough to show that tuning one block is better than tuning none. It is undecided whether tuning
-# two blocks comes within a point of tuning all four. In the paper, tuning 4 of 24 blocks comes within a point of tuning all.
+# than 60 % of that gain. Three seeds are enough to show that tuning one block is better than tuning none. They are not enough to show
+# whether tuning two blocks comes within a point of tuning all four. In the paper, tuning 4 of 24 blocks comes within a point of tuning all.
 #
 # ## Why the probe and fine-tuning disagree
 #
