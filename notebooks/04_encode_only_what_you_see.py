@@ -735,8 +735,8 @@ def parameters(s: Size) -> tuple[int, int]:
     return encoder, encoder + decoder + (1 + n) * (s.width + d)
 
 # %% [markdown]
-# The next cell prints the numbers of parameters for four sizes. The folded cell after it compares the numbers for the encoder with those of
-# encoders that are built on PyTorch's `meta` device, where tensors have shapes but no contents.
+# The next cell prints the numbers of parameters for four sizes. The folded cell after it checks the numbers for the encoders: it builds
+# each encoder on PyTorch's `meta` device, where tensors have shapes but no contents, and counts its parameters.
 
 # %% tags=["nbval-check-output"]
 for name in ("nano", "base", "large", "huge"):

@@ -22,7 +22,8 @@
 #
 # - freeze an encoder properly, and train one linear layer on it;
 # - put all features on the same scale, and say why a probe needs this scaling;
-# - write the core of LARS, the optimizer of the paper's probe, and say why the size of its steps does not depend on the scale of the loss;
+# - write the core of LARS, the optimizer of the paper's probe, and say why, without weight decay, the distance by which it moves a weight
+#   matrix does not depend on the scale of the loss;
 # - find the best weights of a probe with a solver, and choose the penalty on large weights without the test images;
 # - compare the features of an encoder with raw pixels, and with those of the encoder at initialisation or after more pre-training.
 

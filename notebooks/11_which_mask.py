@@ -426,8 +426,8 @@ plots.curves(
 #
 # At a level of 2.5 %, one test in forty is, on average, significant by chance when there is no difference. Many claims of the paper need
 # several comparisons. **Holm's correction** makes such chance results rare within a claim. Sort the k p-values of a claim. Multiply the
-# smallest by k, the next by k − 1, and so on; the largest is multiplied by 1. Then go through the products in the same order: raise each
-# that is smaller than the one before it to the value of the one before, and lower each above 1 to 1.
+# smallest by k, the next by k − 1, and so on; the largest is multiplied by 1. Then go through the products in the same order. If a product
+# is smaller than the one before it (as already corrected), replace it with that value; if it is greater than 1, replace it with 1.
 #
 # **3 ★★ Holm's correction.** Return the corrected values in the order of the input.
 #
