@@ -115,8 +115,8 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 # %% [markdown]
 # ## The encoder
 #
-# **1 ★★ Your encoder.** Write `embed`. Cut the images into patches, keep the visible ones, project them, add their positions, and put the
-# class token in front. If `mask` is None, use all patches, in image order.
+# **1 ★★ Your encoder.** Write `embed`. Cut the images into patches (the patch size is `self.size.patch`), keep the visible ones, project
+# them, add their positions, and put the class token in front. If `mask` is None, use all patches, in image order.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -132,7 +132,7 @@ plots.visible_tokens(plots.as_picture(images[0], clothes.statistics), mask.keep[
 
 # %% nbgrader={"grade": false, "grade_id": "ch04-ex1", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
 class MyEncoder(nn.Module):
-    """Images `b c (h p1) (w p2)` and a mask → latent tokens `b (1 + k) d`."""
+    """Images `b c (h p1) (w p2)` and a mask (None: all patches) → latent tokens `b (1 + k) d`."""
 
     def __init__(self, size):
         super().__init__()

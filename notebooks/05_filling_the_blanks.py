@@ -219,7 +219,7 @@ assert visible.shape == (10, 13, 64) and (without - without[:, :1]).abs().max() 
 assert len(torch.unique(with_them[0].round(decimals=3), dim=0)) == 37
 
 # %% mystnb={"image": {"alt": "The reader's guess, 37 different predictions, and the truth: 1."}}
-book.reveal("different-predictions", different, unit="different predictions")
+book.reveal("different-predictions", different, unit="prediction for all 37 patches")
 
 
 # %% [markdown]
@@ -654,15 +654,24 @@ check.ch05_minds_no_order(minds_no_order)
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-input", "nbval-check-output"]
 def solution_minds_no_order(layer, x: Tensor) -> bool:
     """Does `layer` return the same tokens, permuted, when its tokens are permuted?"""
-    order = torch.arange(x.shape[1]).roll(1)
+    order = torch.randperm(x.shape[1])
     return torch.allclose(layer(x[:, order]), layer(x)[:, order], rtol=0, atol=1e-8)
 
 
 check.ch05_minds_no_order(solution_minds_no_order)
 
 # %% [markdown]
-# If your test works, try it on layers that you know: `nn.LayerNorm(...)`, a convolution along the tokens, `Block(...)` and `lambda x: x +
-# positions`. Use float64 for the layer and for `x` (`.double()`): in float32, rounding errors can exceed the solution's tolerance of 1e-8.
+# If your test works, try it on layers that you know:
+#
+# ```python
+# x, positions = torch.randn(2, 9, 8).double(), torch.randn(9, 8).double()
+# convolution = nn.Conv1d(8, 8, 3, padding=1).double()  # along the tokens; its input is b d t
+# print(minds_no_order(nn.LayerNorm(8).double(), x), minds_no_order(Block(8, 2).double(), x))
+# print(minds_no_order(lambda y: convolution(y.mT).mT, x), minds_no_order(lambda y: y + positions, x))
+# ```
+#
+# `.double()` makes the numbers float64: in float32, rounding errors can exceed the default tolerance of `torch.allclose`, which is 1e-8 for
+# values near 0.
 
 # %% [markdown]
 # ## Summary

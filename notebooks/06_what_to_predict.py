@@ -68,8 +68,9 @@ from minimae.model.sizes import resolve
 # For each masked patch, the decoder returns a list of numbers. What should these numbers be?
 #
 # The simplest answer is the pixels themselves. But how much of the squared error would a model remove by predicting only the mean colour of
-# each patch? Take eight photographs (crops of 64 × 64 pixels), and cut them into patches of 4 × 4 pixels. Compare the squared error of
-# predicting the mean colour of each patch, and no detail, with that of predicting one colour for all patches.
+# each patch? Take eight photographs (crops of 64 × 64 pixels; the model `photos-tiny` was trained on other photographs), and cut them into
+# patches of 4 × 4 pixels. Compare the squared error of predicting the mean colour of each patch, and no detail, with that of predicting one
+# colour for all patches.
 
 # %%
 trained = weights.load("photos-tiny")
@@ -381,8 +382,9 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # To predict a masked patch, the model has to use the visible ones. The paper reports that computing the loss on all patches lowers the
 # accuracy by about half a percentage point (footnote in Section 3).
 #
-# **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n` (1
-# means masked). Return the loss, a single number: the mean squared error of each masked patch, averaged over all masked patches.
+# **3 ★★ The masked mean.** You have predictions and targets of *all* patches in image order, `b n values`, and the binary mask `b n`
+# (float: 1 means masked, 0 visible). Return the loss, a tensor with a single number: the mean squared error of each masked patch, averaged
+# over all masked patches.
 #
 # <details><summary>Hint</summary>
 #
@@ -747,7 +749,7 @@ plots.reconstructions(rows, ("masked", *(f"step {step}" for step in pictures), "
 # pasted).*
 #
 # At first, the predictions are noise. After 20 steps, all images get nearly the same brown, close to the mean colour of the eight
-# photographs: the model hardly uses the visible patches. Then each image gets its own colours, and at the end shapes appear, such as the
+# photographs: the model hardly uses the visible patches. Next, each image gets its own colours. Then shapes appear, such as the
 # flower and the badge.
 #
 # How good are the predictions for the visible patches after 300 steps?
@@ -835,7 +837,7 @@ plots.two_losses(
 
 # %% [markdown]
 # *Figure 6.9: the losses of both runs (seed 0, the same photographs and masks). Our curve shows the first 150 steps of Figure 6.5. The
-# thick lines are running means.*
+# learning rate falls from step 75 in the colleague's run, and from step 150 in ours. The thick lines are running means.*
 #
 # Now look at the predictions of both models, with nothing pasted.
 

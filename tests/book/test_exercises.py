@@ -31,6 +31,7 @@ from minimae_book.own import PARTS
 
 import minimae
 from minimae.model import mae, vit
+from minimae.model.sizes import block_flops
 from minimae.recipes import recipe
 from minimae.tasks import pretrain, promptable
 from notebooks import build
@@ -92,6 +93,13 @@ def test_a_classic_mistake_is_named(name: str, mistake: str, function: Callable[
     verdict = getattr(check, name)(function)
     assert not verdict.ok and verdict.written
     assert re.search(told, verdict.text), f"{mistake}: {verdict.text}"
+
+
+def test_a_right_answer_of_another_type_is_accepted() -> None:
+    assert check.ch04_times_cheaper(lambda n, k, d: torch.tensor(block_flops(1 + n, d)) / block_flops(1 + k, d)).ok
+    assert check.ch04_tokens_for_share(lambda share, d: torch.tensor(6 * d * share / (1 - share))).ok
+    assert check.ch06_baseline_loss(lambda p1, p2, c: 1 - torch.ones(()) / (p1 * p2 * c)).ok
+    assert check.ch06_masked_loss(lambda p, t, m: (p - t)[m.bool()].square().mean()).ok
 
 
 @pytest.mark.parametrize("script", build.chapters(), ids=lambda path: path.stem)

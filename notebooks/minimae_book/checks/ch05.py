@@ -61,10 +61,11 @@ def ch05_places_of(f: Callable[..., Any]) -> Verdict:
     if torch.equal(got, torch.cat([torch.zeros_like(keep[:, :1]), masked + 1, keep + 1], dim=1)):
         return failed("the visible tokens come before the masked ones")
     if torch.equal(got, torch.arange(7).expand(2, 7)):
-        return failed("that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the lab below")
+        return failed("that is the table in image order, but the tokens are in the order of the shuffle: this is the bug of the section “Break it” below")
     if torch.equal(got.sort(dim=1).values, wanted.sort(dim=1).values):
         return failed("the right rows in another order: [class | visible | masked], each list as the mask holds it")
-    return failed(f"for keep {keep[0].tolist()} and masked {masked[0].tolist()} the rows are {wanted[0].tolist()}, not {got[0].tolist()}")
+    i = 0 if not torch.equal(got[0], wanted[0]) else 1
+    return failed(f"for keep {keep[i].tolist()} and masked {masked[i].tolist()}, the rows are {wanted[i].tolist()}, not {got[i].tolist()}")
 
 
 def ch05_decoder(cls: type[nn.Module]) -> Verdict:
@@ -103,13 +104,13 @@ def ch05_decoder(cls: type[nn.Module]) -> Verdict:
         (decoded(take(table, rows.clamp(min=1) - 1)), "one row off: row 0 of the table belongs to the class token, so patch i has row i + 1"),
         (decoded(torch.cat([0 * right[:, : 1 + k], right[:, 1 + k :]], dim=1)), "the visible tokens need positions too, not only the mask tokens"),
         (decoded(right, norm=False), "the norm before the last layer is missing: self.predict(self.norm(x))"),
-        (decoded(right, part=slice(1, 1 + m)), "these are the predictions of other tokens: the masked ones are the last m of the sequence"),
+        *((decoded(right, part=slice(i, i + m)), "these are the predictions of other tokens: return those of the last m tokens") for i in range(1 + k)),
         (decoded(right, depth=1), "only one block was used: loop over self.blocks"),
         (wanted.gather(1, mask.masked.argsort(dim=1)[:, :, None].expand(-1, -1, shape.values)), "the values are right, but sorted into image order: keep the order of mask.masked"),
     ):  # fmt: skip
         if near(got, wrong):
             return failed(message)
-    return failed("the shape is right, but the numbers differ from the package's decoder. Compare the tokens before the first block")
+    return failed("the shape is right, but the numbers differ from the package's decoder. Compare the tokens before the first block, then those that you return")
 
 
 def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
@@ -120,7 +121,7 @@ def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
         torch.manual_seed(0)
         block, norm = Block(8, 2).double(), nn.LayerNorm(8).double()
         places = torch.randn(9, 8, dtype=torch.float64)
-        along = nn.Conv1d(8, 8, 3, padding=1).double()
+        along, around = nn.Conv1d(8, 8, 3, padding=1).double(), nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular").double()
         layers: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
             "a transformer block": (block, True),
             "a LayerNorm": (norm, True),
@@ -129,6 +130,9 @@ def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
             "a running sum over the tokens": (lambda y: y.cumsum(1), False),
             "a convolution along the tokens": (lambda y: along(y.transpose(1, 2)).transpose(1, 2), False),
             "reversing the order of the tokens": (lambda y: y.flip(1), False),
+            "a circular convolution along the tokens": (lambda y: around(y.transpose(1, 2)).transpose(1, 2), False),
+            "adding positions that neighbours share in pairs": (lambda y: y + places[torch.arange(9) // 2], False),
+            "adding small positions": (lambda y: y + 0.001 * places, False),
         }
         answers = {name: f(layer, x.clone()) for name, (layer, _) in layers.items()}
     said = {name: bool(answer) for name, answer in answers.items()}
@@ -140,12 +144,17 @@ def ch05_minds_no_order(f: Callable[..., Any]) -> Verdict:
             "Equal outputs without that would be invariant, not equivariant"
         )
     if not said["a transformer block"]:
-        return failed("it returns False for a transformer block: sums in another order differ in the last bits, so compare with torch.allclose")
+        return failed("it returns False for a transformer block. Permute the tokens (axis 1), and compare with torch.allclose: sums in another order differ in the last bits")
     if said["reversing the order of the tokens"]:
         return failed(
             "reversing the tokens depends on the order, but your shuffle misses it: do not use flip, or a swap like it, as the shuffle"
         )
+    hints = {
+        "a circular convolution along the tokens": ". Your permutation moves all tokens by the same number of steps: try torch.randperm",
+        "adding positions that neighbours share in pairs": ". Your permutation only swaps such neighbours: try torch.randperm",
+        "adding small positions": ". The positions are about 0.001, and your tolerance is larger: use the default of torch.allclose",
+    }
     for name, (_, right) in layers.items():
         if said[name] != right:
-            return failed(f"for {name} the answer is {right}, and yours is {said[name]}")
+            return failed(f"for {name}, the answer is {right}, and yours is {said[name]}{hints.get(name, '')}")
     return passed("you can now test any layer for it")

@@ -39,7 +39,7 @@ def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
         return passed("a flat patch gives zeros, and every other patch the same contrast")
     variance = patches.var(-1, keepdim=True)
     for wrong, message in (
-        ((patches.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt(), "this variance divides by n: use the unbiased one, which divides by n − 1"),
+        ((patches.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt(), "this variance divides by v, the number of values in a patch: use the unbiased one, which divides by v − 1"),
         (variance + 1e-6, "that is the variance: take its root"),
         (variance.sqrt(), "the patch of one colour has standard deviation 0: add 1e-6 to the variance before the root"),
         (variance.sqrt() + 1e-6, "add 1e-6 to the variance, inside the root: yours is added after it"),
@@ -47,30 +47,32 @@ def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
     ):  # fmt: skip
         if isinstance(got[1], Tensor) and torch.allclose(got[1], wrong, atol=1e-7):
             return failed(message)
-    return failed("the mean is right, the standard deviation is not")
+    image, patch = divmod(int((got[1] - std).abs().argmax()), 5)
+    right, own = float(std[image, patch]), float(got[1][image, patch])
+    return failed(f"the mean is right. The standard deviation of a patch of variance {float(variance[image, patch]):.6g} is {right:.6g}, not {own:.6g}")
 
 
 def ch06_baseline_loss(f: Callable[..., Any]) -> Verdict:
-    """(n − 1) / n, for several patches."""
+    """(v − 1) / v, for several patches of v values."""
     for p1, p2, c in ((4, 4, 1), (2, 2, 3), (16, 16, 3), (2, 5, 4)):
-        n, got = p1 * p2 * c, f(p1, p2, c)
+        v, got = p1 * p2 * c, float(f(p1, p2, c))
         what = f"a patch of {p1} × {p2} pixels with {c} channel{'s' * (c > 1)}"
-        if abs(float(got) - (n - 1) / n) < 1e-9:
+        if abs(got - (v - 1) / v) < 1e-6:
             continue
-        if abs(float(got) - 1) < 1e-9:
+        if abs(got - 1) < 1e-6:
             return failed(
-                f"1 would be right for the variance that divides by n; the unbiased one divides by n − 1, and n is {n} for {what}"
+                f"1 would be right for the variance that divides by v, the number of values; the unbiased one divides by v − 1, and v is {v} for {what}"
             )
-        if abs(float(got) - n / (n - 1)) < 1e-9:
+        if abs(got - v / (v - 1)) < 1e-6:
             return failed(f"upside down: the loss is below 1, not above ({what})")
-        if abs(float(got) - 1 / n) < 1e-9:
+        if abs(got - 1 / v) < 1e-6:
             return failed(f"that is the difference from 1; the loss is 1 minus that ({what})")
-        if abs(float(got) - (p1 * p2 - 1) / (p1 * p2)) < 1e-9:
-            return failed(f"the channels belong to the patch too: {what} has {n} values, which share one mean and one standard deviation")
-        if p1 != p2 and abs(float(got) - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-9:
+        if abs(got - (p1 * p2 - 1) / (p1 * p2)) < 1e-6:
+            return failed(f"the channels belong to the patch too: {what} has {v} values, which share one mean and one standard deviation")
+        if p1 != p2 and abs(got - (p1 * p1 * c - 1) / (p1 * p1 * c)) < 1e-6:
             return failed("a patch need not be square: it has p1 · p2 · c values")
-        return failed(f"for {what} the loss is {(n - 1) / n:.4f}, not {float(got):.4f}")
-    return passed("this is the dashed line of a loss curve")
+        return failed(f"for {what}, the loss is {(v - 1) / v:.7g}, not {got:.7g}")
+    return passed("for normalised pixels, draw it as a line in the plot of your loss")
 
 
 def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
@@ -81,11 +83,12 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
     square = (predicted - target).square()
     losses = square.mean(-1)
     right = float((losses * binary).sum() / binary.sum())
-    got = f(predicted.clone(), target.clone(), binary.clone())
-    got = torch.as_tensor(got)
+    got = f(predicted.clone().requires_grad_().clone(), target.clone(), binary.clone())
+    if not isinstance(got, Tensor):
+        return failed(f"return a tensor with a single number, not {type(got).__name__}: without a gradient, nothing would be trained")
     if got.numel() != 1:
         return failed(
-            f"a single number was expected, not a tensor of shape {tuple(got.shape)}: take the mean over the masked patches of all images"
+            f"a tensor with a single number was expected, not one of shape {tuple(got.shape)}: take the mean over the masked patches of all images"
         )
     mistakes = {
         float(losses.mean()): "that is the mean over *all* patches: multiply by the mask first, and divide by the number of masked patches",
@@ -102,10 +105,13 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
             ((predicted - target).abs().mean(-1) * binary).sum() / binary.sum()
         ): "that is the absolute error: square the differences instead",
     }
-    if abs(float(got) - right) < 1e-5:
+    number = float(got.detach())
+    if abs(number - right) < 1e-5:
+        if not got.requires_grad:
+            return failed("the number is right, but it has no gradient, so nothing would be trained: no torch.no_grad(), detach() or item()")
         return passed("only what was hidden counts")
-    named_mistake(got, mistakes)
-    return failed(f"for the test patches the loss is {right:.4f}, and you say {float(got):.4f}")
+    named_mistake(number, mistakes)
+    return failed(f"for the test patches, the loss is {right:.6f}, not {number:.6f}")
 
 
 def ch06_mae(cls: type[nn.Module]) -> Verdict:
@@ -138,9 +144,12 @@ def ch06_mae(cls: type[nn.Module]) -> Verdict:
             return failed(message)
     if not near(got.patch_losses, wanted.patch_losses):
         return failed("the losses of the patches differ: patch_loss(predicted, target), with the targets of the masked patches")
-    named_mistake(got.loss.detach().sum(), {float(wanted.patch_losses.detach().sum()): "the loss is a sum: take the mean over patches and images"}, tolerance=1e-2)
-    if not near(got.loss, wanted.loss):
+    loss = torch.as_tensor(got.loss).detach()
+    if loss.dim():
+        return failed(f"the loss is a single number, not a tensor of shape {tuple(loss.shape)}: take the mean over patches and images")
+    named_mistake(loss, {float(wanted.patch_losses.detach().sum()): "the loss is a sum: take the mean over patches and images"}, tolerance=1e-2)
+    if not near(loss, wanted.loss):
         return failed("the losses of the patches are right: the loss is their mean, a single number")
-    if not got.loss.requires_grad:
+    if not getattr(got.loss, "requires_grad", False):
         return failed("the loss has no gradient, so nothing would be trained: no torch.no_grad(), detach() or item()")
     return passed("patches, mask, encoder, decoder, target, loss: this is a masked autoencoder")

@@ -150,7 +150,8 @@ def who_asks(k: int, m: int) -> Figure:
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
         axes.text(t / 2, (first + t) / 2, f"{t - first} × {t} weights", ha="center", va="center", fontsize=10)
         places, names = [0.5, 1 + k / 2, 1 + k + m / 2], ["class", "visible", "masked"]
-        axes.set_xticks(places, ["", *names[1:]], fontsize=10)
+        axes.set_xticks(places, names, fontsize=10)
+        axes.get_xticklabels()[0].set_ha("right")  # beside "visible", not under it
         axes.set_yticks(places, names, fontsize=10)
         axes.set(xlim=(0, t), ylim=(t, 0), aspect="equal")
         axes.set_xlabel("key", fontsize=10)

@@ -66,10 +66,17 @@ def changed_by(encode, patches, mask, places, *, copy=True):
     return sorted(found)
 
 
+def all_at_once(encode, patches, mask):
+    changed, hidden = patches.clone(), mask.masked[0].tolist()
+    changed[:, hidden] += 1 + torch.arange(patches.shape[-1])
+    return [] if torch.equal(encode(changed, mask), encode(patches, mask)) else sorted(hidden)
+
+
 ANSWERS = {
     "ch04_times_cheaper": {
         "wrong": {
             "forgets the class token": (lambda n, k, d: block_flops(n, d) / block_flops(k, d), "class token is missing"),
+            "rounded": (lambda n, k, d: round(block_flops(1 + n, d) / block_flops(1 + k, d), 2), "the factor is 4.033507, not 4.03"),
             "ratio of tokens": (lambda n, k, d: n / k, "ratio of the tokens"),
             "everything quadratic": (lambda n, k, d: (n / k) ** 2, "not everything is quadratic"),
             "upside down": (lambda n, k, d: block_flops(1 + k, d) / block_flops(1 + n, d), "upside down"),
@@ -88,7 +95,7 @@ ANSWERS = {
             "encodes the hidden patches": (encoder(hidden_patches), "not of mask.masked"),
             "the first patches": (encoder(lambda s, x, p, m: s.project(x[:, :3]) + take(p, m.keep)), "first patches of the image"),
             "first token is zero": (encoder(zeros_first, first=False), "should be the class token"),
-            "needs a mask": (encoder(right), "AttributeError"),
+            "needs a mask": (encoder(right), "With mask=None it stopped: 'NoneType'.*image order"),
             "no positions without a mask": (encoder(only_with_a_mask), "With mask=None"),
             "changes forward": (OtherForward, "leave forward"),
         }
@@ -97,13 +104,20 @@ ANSWERS = {
         "wrong": {
             "share of the linear part": (lambda share, d: 6 * d * share, "linear part alone"),
             "one product only": (lambda share, d: 12 * d * share / (1 - share), "You count one"),
+            "upside down": (lambda share, d: 6 * d * (1 - share) / share, r"upside down: it is share / \(1 − share\)"),
+            "rounded": (lambda share, d: round(6 * d * share / (1 - share)), "0.1 and d = 1024.* 682.6667 tokens, not 683. Do not round"),
+            "cut off": (lambda share, d: int(6 * d * share / (1 - share)), "682.6667 tokens, not 682. Do not round"),
+            "for one half only": (lambda share, d: 6 * d, "for a share of 0.1 and d = 1024, it takes 682.6667 tokens, not 6144$"),
             "not solved": (lambda share, d: share / (6 * d + share), "Solve it for t"),
         }
     },
     "ch04_leaks": {
         "wrong": {
             "asks about all patches": (lambda e, p, m: changed_by(e, p, m, range(p.shape[1])), "are visible"),
-            "does not copy": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist(), copy=False), "fresh copy"),
+            "does not copy": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist(), copy=False), "on a fresh copy"),
+            "all at once": (all_at_once, r"it should, you report \[0, 5, 8\], which do not .*one patch at a time"),
+            "unsorted": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist())[::-1], r"once, sorted: \[1, 3, 6\], not \[6, 3, 1\]"),
+            "twice": (lambda e, p, m: sorted(2 * changed_by(e, p, m, m.masked[0].tolist())), "each patch once"),
             "trusts the shape": (lambda e, p, m: [], "you miss"),
             "first hidden patch only": (lambda e, p, m: changed_by(e, p, m, m.masked[0, :1].tolist()), "you miss"),
             "returns a mask": (lambda e, p, m: m.binary, "list of indices"),

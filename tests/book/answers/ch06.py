@@ -14,6 +14,10 @@ def _losses(predicted, target):
     return (predicted - target).square().mean(-1)
 
 
+def _masked(predicted, target, binary):
+    return (_losses(predicted, target) * binary).sum() / binary.sum()
+
+
 def _mean(patches):
     return patches.mean(-1, keepdim=True)
 
@@ -45,10 +49,11 @@ def in_image_order(out, patches, target, **_):
 ANSWERS = {
     "ch06_baseline_loss": {
         "wrong": {
-            "one": (lambda p1, p2, c: 1.0, "unbiased"),
+            "one": (lambda p1, p2, c: 1.0, "v − 1, and v is 16"),
             "upside down": (lambda p1, p2, c: p1 * p2 * c / (p1 * p2 * c - 1), "upside down"),
             "forgets the channels": (lambda p1, p2, c: (p1 * p2 - 1) / (p1 * p2), "channels"),
             "squares only": (lambda p1, p2, c: (p1 * p1 * c - 1) / (p1 * p1 * c), "square"),
+            "rounded": (lambda p1, p2, c: round(1 - 1 / (p1 * p2 * c), 3), "the loss is 0.9375, not 0.938"),
             "what is missing": (lambda p1, p2, c: 1 / (p1 * p2 * c), "difference from 1"),
         }
     },
@@ -59,7 +64,10 @@ ANSWERS = {
             "divided by all": (lambda p, t, m: (_losses(p, t) * m).mean(), "number of all"),
             "a sum": (lambda p, t, m: (_losses(p, t) * m).sum(), "sum"),
             "not squared": (lambda p, t, m: ((p - t).abs().mean(-1) * m).sum() / m.sum(), "absolute"),
-            "patch by patch": (lambda p, t, m: _losses(p, t) * m, "single number"),
+            "patch by patch": (lambda p, t, m: _losses(p, t) * m, r"single number was expected, not one of shape \(2, 8\)"),
+            "a float": (lambda p, t, m: _masked(p, t, m).item(), "a tensor with a single number, not float"),
+            "no gradient": (lambda p, t, m: _masked(p, t, m).detach(), "has no gradient"),
+            "nearly": (lambda p, t, m: _masked(p, t, m) + 2e-5, r"the loss is (\d\.\d{6}), not (?!\1)\d\.\d{6}"),
             "returns nothing": (lambda p, t, m: None, "return"),
         }
     },
@@ -68,9 +76,10 @@ ANSWERS = {
             "no keepdim": (lambda p: (p.mean(-1), (p.var(-1) + 1e-6).sqrt()), "keepdim"),
             "each colour": (_each_colour, "each colour"),
             "over the image": (lambda p: (p.mean((1, 2), keepdim=True), p.std((1, 2), keepdim=True)), "for each patch"),
-            "biased": (lambda p: (_mean(p), (p.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()), "n − 1"),
+            "biased": (lambda p: (_mean(p), (p.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()), "divides by v − 1"),
             "variance": (lambda p: (_mean(p), p.var(-1, keepdim=True) + 1e-6), "take its root"),
             "no epsilon": (lambda p: (_mean(p), p.std(-1, keepdim=True)), "one colour"),
+            "other epsilon": (lambda p: (_mean(p), (p.var(-1, keepdim=True) + 1e-5).sqrt()), "of variance 0 is 0.001, not 0.00316228"),
             "outside the root": (lambda p: (_mean(p), p.std(-1, keepdim=True) + 1e-6), "inside the root"),
             "reversed": (lambda p: ((p.var(-1, keepdim=True) + 1e-6).sqrt(), _mean(p)), "order is reversed"),
             "only one": (lambda p: _mean(p), "two tensors"),
@@ -84,7 +93,8 @@ ANSWERS = {
             "image order": (mae(in_image_order), "order of"),
             "all patches": (mae(lambda out, patches, target, **_: scored(out, target(patches))), "stopped"),
             "a sum": (mae(lambda out, **_: replace(out, loss=out.patch_losses.sum())), "is a sum"),
-            "not reduced": (mae(lambda out, **_: replace(out, loss=out.patch_losses)), "sum|single number"),
+            "not reduced": (mae(lambda out, **_: replace(out, loss=out.patch_losses)), r"single number, not a tensor of shape \(2, 9\)"),
+            "a float": (mae(lambda out, **_: replace(out, loss=out.loss.item())), "no gradient.*item"),
             "no gradient": (mae(lambda out, **_: replace(out, loss=out.loss.detach())), "no gradient"),
             "returns nothing": (mae(lambda out, **_: None), "not NoneType"),
         }
