@@ -360,8 +360,8 @@ with_a_hole() if check.ch00_hide_rectangle(hide_rectangle).ok else "With your hi
 # %% [markdown]
 # One large hole can be harder to fill than many small ones, because the patches in its middle have no visible neighbours (chapter 02).
 #
-# **3 ★★★ Measure the reconstruction.** Return the mean squared error over the pixels that were *hidden*. The three arguments have the same
-# shape, and `hidden` is True where a pixel was hidden.
+# **3 ★★★ Measure the reconstruction.** Return the mean squared error over the pixels that were *hidden*, as one number (a float or a
+# tensor). The three arguments have the same shape, and `hidden` is True where a pixel was hidden.
 #
 # <details><summary>Hint</summary>
 #

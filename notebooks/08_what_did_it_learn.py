@@ -71,9 +71,9 @@ from minimae.train.settings import Precision
 # seed 0). It has never seen the four photographs below. We crop them to squares, scale these to 64 × 64 pixels, and hide 75 % of the 256
 # patches of each.
 #
-# The model was pre-trained to predict normalised pixels. Then a second decoder was trained on the frozen encoder to predict **plain
-# pixels**, including colour and brightness. So, unlike with normalised pixels (chapter 06), nothing in the reconstructions below comes from
-# the hidden patches.
+# The model was pre-trained to predict normalised pixels. Then a second decoder was trained for 1.4 minutes on the frozen encoder to predict
+# **plain pixels**, including colour and brightness. So, unlike with normalised pixels (chapter 06), nothing in the reconstructions below
+# comes from the hidden patches.
 
 
 # %%
@@ -130,7 +130,7 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 # %% [markdown]
 # *Figure 8.1: four photographs (75 % of 256 patches hidden, mask seed 1). In the reconstructions, visible patches are pasted in.*
 #
-# A mean of nearby colours cannot continue *shapes*. The model can: it closes the rim of the cup and extends the roofs of the pagoda. The
+# A mean of nearby colours cannot continue *shapes*. The model can: it continues the rim of the cup and extends the roofs of the pagoda. The
 # fine texture of fur and petals is gone, probably because the mean of all plausible textures has the smallest expected squared error.
 #
 # ## From tokens to one vector
@@ -144,7 +144,8 @@ plots.picture_table(rows, columns=("original", "75 % hidden", "mean of neighbour
 # - `"tokens"`: all patch tokens side by side, `n·d` numbers.
 #
 # **1 ★★ Your feature extractor.** Write the function `my_extract`. Normalise the pixels, put the encoder into eval mode, and return the
-# features of all images in their original order. Work in batches, because all images at once may not fit into memory.
+# features of all images in their original order. Work in batches of at most `batch` images, because all images at once may not fit into
+# memory.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -388,7 +389,9 @@ for name, (train, test) in vectors.items():
         chosen = [draw(per_class, seed) for seed in range(DRAWS)]
         scores = [accuracy(knn_predict(train[i], train_labels[i], test, k=min(5, per_class)), test_labels) for i in chosen]
         few[name].append(torch.tensor(scores))
-    print(f"{name:15}", "  ".join(f"{s.mean():.0f} ± {s.std():.0f}" for s in few[name]))
+print(f"{'labels per class':16}", "  ".join(f"{per_class:<6}" for per_class in PER_CLASS))
+for name, scores in few.items():
+    print(f"{name:16}", "  ".join(f"{s.mean():.0f} ± {s.std():.0f}" for s in scores))
 
 # %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 49 percent, and the measured 56 percent."}}
 book.reveal("one-label", round(float(few["MAE"][0].mean()), 1), unit="%")
@@ -614,11 +617,11 @@ plots.picture_table(
 # *Figure 8.9: test photographs of Fashion-MNIST, reconstructed by `fashion-nano` (75 % of 49 patches hidden, mask seed 4).*
 #
 # In the column "only what leaked", the flat mosaic already looks like the garment. What the model adds is *inside* the squares: the edge of
-# a sleeve, or the line of a sole. So never judge a model by pictures with leaked statistics. To draw pictures without a leak, predict plain
-# pixels, with a second decoder on the frozen encoder as in Figure 8.1.
+# a sleeve, or the line of a sole. Without the leak, only faint lines of the garment remain. So never judge a model by pictures with leaked
+# statistics. To draw pictures without a leak, predict plain pixels, with a second decoder on the frozen encoder as in Figure 8.1.
 #
 # **4 ★ Only what leaked.** `patches` has the shape `b n (p1 p2 c)`, and `hidden` is a bool tensor `b n`. Replace every value of a hidden
-# patch with the mean of that patch, and keep the visible patches as they are. No model is needed.
+# patch with the mean of that patch (one number, over all its values), and keep the visible patches as they are. No model is needed.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch08-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -26,6 +26,7 @@ from einops import rearrange
 from minimae_book import Verdict, assembled, check, own_parts, use, whose
 from minimae_book.checks import names
 from minimae_book.checks.comparing import stopped
+from minimae_book.evidence import statistics
 from minimae_book.live import stages
 from minimae_book.own import PARTS
 
@@ -144,6 +145,16 @@ def test_a_loop_over_the_images_is_refused_where_the_text_says_so() -> None:
         return tokens[index] if tokens.dim() == 2 else tokens[torch.arange(len(index))[:, None], index]
 
     assert "it loops" in check.ch02_take(looping).text and check.ch02_take(indexed).ok
+
+
+def test_single_precision_and_tensors_of_one_number_are_accepted() -> None:
+    def welch32(*lists):  # type: ignore[no-untyped-def]
+        right = statistics.welch(*lists)
+        return statistics.Effect(*(torch.tensor(value).item() for value in (right.difference, right.error, right.freedom)))
+
+    assert check.ch11_welch(welch32).ok
+    assert check.ch11_holm(lambda values: torch.tensor(statistics.holm(values)).tolist()).ok
+    assert check.ch00_error_on_hidden(lambda original, other, hidden: ((original - other) ** 2)[hidden].mean()).ok
 
 
 class MyAttention(vit.Attention):

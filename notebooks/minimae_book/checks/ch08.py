@@ -32,16 +32,22 @@ def ch08_extract(f: Callable[..., Any]) -> Verdict:
     pixels = torch.randint(256, (5, 1, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     statistics = torch.tensor([0.3]), torch.tensor([0.2])
     own, package = copy.deepcopy(package).train(), package.eval()
+    sizes: list[int] = []
+    own.register_forward_hook(lambda module, given, tokens: sizes.append(len(tokens)))
     for pool, values in (("mean", 24), ("class", 24), ("tokens", 288)):
         got, wanted = f(own, pixels, statistics, pool=pool, batch=2), extract(package, pixels, statistics, pool=pool)  # type: ignore[arg-type]
         if near(got, wanted):
             if got.requires_grad:
                 return failed("the values are right, but they carry gradients, and all batches stay in memory: keep @torch.no_grad()")
+            if max(sizes, default=0) > 2:
+                return failed(f"with batch=2, the encoder was given {max(sizes)} images at once: work in the parts of pixels.split(batch)")
             own.train()
             continue
-        if isinstance(got, Tensor) and len(got) in (1, 2):
+        if isinstance(got, list | tuple):
+            return failed(f"one tensor was expected, not a {type(got).__name__}: torch.cat the features of all batches")
+        if isinstance(got, Tensor) and tuple(got.shape[:1]) in ((1,), (2,)):
             return failed(f"features of {len(got)} images came back, not of 5: collect the features of all batches, then torch.cat them")
-        expect(got, (5, values), f"for pool={pool!r}, 5 images and 12 patches")
+        expect(got, (5, values), f"with pool={pool!r}, features of 5 images (12 patches each, d = 24) were expected")
         if own.training:
             return failed("the encoder was in training mode, so drop path changed the features at random: call encoder.eval() first")
         with torch.no_grad():
@@ -52,8 +58,11 @@ def ch08_extract(f: Callable[..., Any]) -> Verdict:
             (raw[:, 1:].mean(1), "the images were not normalised: normalise(part, statistics)"),
             (before[:, 1:].mean(1), "these are the tokens before the last norm: call the encoder itself"),
             (tokens[:, 1:].amax(1), "that is the largest value over the patches: take their mean"),
-            (tokens[:, 0] if pool == "mean" else tokens[:, 1:].mean(1), f"pool={pool!r} makes no difference: it returned another kind of features"),
+            (tokens[:, 0], "that is the class token: take the mean of rows 1 to n"),
+            (tokens[:, 1:].mean(1), "that is the mean of the patch tokens: the class token is row 0"),
             (tokens[:, 1], "that is the first patch: the class token is row 0"),
+            (tokens[:, -1], "that is the last patch: the class token is row 0"),
+            (tokens[:, 1:].mT.flatten(1), "the order is b (d n): keep the d numbers of a patch together, b (n d)"),
             (tokens[:, :-1].flatten(1), "the class token is among the patches, and the last patch is missing: they are rows 1 to n"),
         ):
             if near(got, wrong):
@@ -101,7 +110,7 @@ def ch08_knn_predict(f: Callable[..., Any]) -> Verdict:
             (vote(-torch.cdist(test, train)), "that is the distance, which depends on the lengths: use the cosine"),
             (vote(b @ a.T, weigh=torch.ones_like), "every neighbour has the same vote: weigh it by exp(cosine / temperature)"),
             (vote(b @ a.T, weigh=lambda top: top), "the vote is the cosine itself: it is exp(cosine / temperature)"),
-            (vote(b @ a.T, 5.0), "the cosine was multiplied by the temperature: divide"),
+            (vote(b @ a.T, 1.0), "the cosine was not divided by the temperature"),
             (vote(-(b @ a.T)), "those are the farthest: the nearest have the largest cosine"),
             (vote(b @ a.T, k=1), "only the nearest neighbour was used: k of them vote"),
         ):  # fmt: skip

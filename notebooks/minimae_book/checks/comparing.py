@@ -47,6 +47,14 @@ def expect(got: Any, shape: tuple[int, ...], words: str = "") -> None:
         raise Mistake(f"{words or 'the shape should be'}{': ' if words else ' '}{shape}, not {tuple(got.shape)}")
 
 
+def one_number(got: Any) -> float:
+    """The returned number. Raises Mistake unless it is a number, or a tensor or array of one number."""
+    try:
+        return float(got)
+    except (TypeError, ValueError, RuntimeError):
+        raise Mistake(f"one number was expected, a float or a tensor of one number, not {described(got)}") from None
+
+
 def named_mistake(got: Any, mistakes: dict[float, str], *, tolerance: float = 1e-5) -> None:
     """Raises Mistake with the message for the returned number, if it is one of these."""
     for value, message in mistakes.items():

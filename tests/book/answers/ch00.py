@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -47,8 +49,10 @@ ANSWERS = {
     "ch00_visible_patches": {
         "wrong": {
             "counts the hidden": (_hidden_instead, "hidden"),
-            "cuts off": (_cut_off, "round, do not cut off"),
-            "does not round": (_fraction, "round, do not cut off"),
+            "cuts off": (_cut_off, r"you say 9, but 49 × 0.20 = 9.80, and the nearest integer is 10: use round"),
+            "rounds up": (lambda *a: math.ceil(_fraction(*a)), r"you say 13, but 49 × 0.25 = 12.25, and the nearest integer is 12"),
+            "does not round": (_fraction, "you say 12.25, .*use round"),
+            "a list": (lambda *a: [_fraction(*a)], r"one number was expected, .*not \[12.25\]"),
             "counts pixels": (_pixels, "counts pixels"),
             "returns nothing": (lambda *a: None, "return"),
         }
@@ -59,6 +63,7 @@ ANSWERS = {
             "rows and columns swapped": (_swapped, "swapped"),
             "sizes taken for ends": (_ends, "sizes"),
             "no batch axis": (_no_batch, r"\(1, 6, 9\)"),
+            "one row too low": (lambda top, *a: 1 - _inside_out(top + 1, *a), "row 1, column 2 should be 1, but yours is 0"),
         }
     },
     "ch00_error_on_hidden": {
@@ -68,6 +73,8 @@ ANSWERS = {
             "the visible ones": (lambda o, p, h: ((o - p) ** 2)[~h].mean(), "visible"),
             "not squared": (lambda o, p, h: (o - p)[h].mean(), "cancel"),
             "a sum": (lambda o, p, h: ((o - p) ** 2)[h].sum(), "sum"),
+            "no mean": (lambda o, p, h: ((o - p) ** 2)[h], r"one number was expected, .*not a float32 tensor of shape"),
+            "a hundredth of a percent off": (lambda o, p, h: 1.0001 * ((o - p) ** 2)[h].mean(), r"is (\d\.\d{6}), and you say (?!\1)"),
         }
     },
 }

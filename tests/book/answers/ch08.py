@@ -26,6 +26,16 @@ def _extract(*, mode="eval", scale=True, cat=True, tokens=None, kinds=None):
     return wrong
 
 
+def _batches(parts):
+    """A right extractor, except for the batches."""
+
+    @torch.no_grad()
+    def wrong(encoder, pixels, statistics, *, pool="mean", batch=500):
+        return torch.cat([_with_gradients(encoder, part, statistics, pool=pool) for part in parts(pixels, batch)])
+
+    return wrong
+
+
 def _with_gradients(encoder, pixels, statistics, *, pool="mean", batch=500):
     t = encoder.eval()(normalise(pixels, statistics))
     return {"mean": t[:, 1:].mean(1), "class": t[:, 0], "tokens": t[:, 1:].flatten(1)}[pool]
@@ -75,10 +85,16 @@ ANSWERS = {
             "the last batch": (_extract(cat=False), "torch.cat"),
             "class token in the mean": (_extract(kinds=lambda t: {"mean": t.mean(1)}), "class token is part of the mean"),
             "before the norm": (_extract(tokens=lambda encoder, x: encoder.features(x)[-1]), "before the last norm"),
-            "always the mean": (_extract(kinds=lambda t: dict.fromkeys(("mean", "class", "tokens"), t[:, 1:].mean(1))), "no difference"),
+            "always the mean": (_extract(kinds=lambda t: {"class": t[:, 1:].mean(1)}), "pool='class': that is the mean"),
+            "always the class token": (_extract(kinds=lambda t: {"mean": t[:, 0]}), "pool='mean': that is the class token"),
+            "last patch": (_extract(kinds=lambda t: {"class": t[:, -1]}), "last patch: the class token is row 0"),
+            "number by number": (_extract(kinds=lambda t: {"tokens": rearrange(t[:, 1:], "b n d -> b (d n)")}), r"the order is b \(d n\)"),
+            "a list": (lambda *a, **k: [_extract()(*a, **k)], "not a list: torch.cat"),
+            "all at once": (_batches(lambda x, batch: [x]), "given 5 images at once"),
+            "two parts": (_batches(lambda x, batch: x.chunk(batch)), "given 3 images at once"),
             "first patch": (_extract(kinds=lambda t: {"class": t[:, 1]}), "first patch"),
             "one row off": (_extract(kinds=lambda t: {"tokens": t[:, :-1].flatten(1)}), "last patch is missing"),
-            "all tokens": (_extract(kinds=lambda t: {"tokens": t.flatten(1)}), "12 patches"),
+            "all tokens": (_extract(kinds=lambda t: {"tokens": t.flatten(1)}), r"\(5, 288\), not \(5, 312\)"),
             "with gradients": (_with_gradients, "gradients"),
         }
     },
@@ -90,7 +106,8 @@ ANSWERS = {
             "distance": (_distance, "distance"),
             "equal votes": (_knn(weigh=torch.ones_like), "same vote"),
             "the cosine": (_knn(weigh=lambda c: c), "cosine itself"),
-            "multiplied": (lambda a, y, b, *, k, temperature: _knn()(a, y, b, k=k, temperature=1 / temperature), "divide"),
+            "multiplied": (lambda *a, k, temperature: _knn()(*a, k=k, temperature=1 / temperature), "was not divided by the temperature"),
+            "no temperature": (_knn(temperature=1.0), "was not divided by the temperature"),
             "the farthest": (_knn(sign=-1), "farthest"),
             "the nearest only": (_knn(k=1), "nearest neighbour"),
             "k fixed": (_knn(k=7), "use both arguments"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 from statistics import mean, pvariance, variance
 
 import torch
@@ -15,6 +15,13 @@ def _welch(a, b, *others, spread=variance, single=False, freedom=None, power=2, 
     total = sum(part for part, _ in parts)
     degrees = total**power / sum(part**2 / each for part, each in parts) if freedom is None else freedom
     return Effect(mean(a) - mean(b), math.sqrt(total), degrees)
+
+
+def _freedom(a, b, *others, above=True, below=True, less=0):
+    """Welch's interval with a mistake in what the others add to the degrees of freedom."""
+    parts = [(variance(x) / len(x), len(x) - 1) for x in (a, b)] + [(part, degrees - less) for part, degrees in others]
+    over, under = parts if above else parts[:2], parts if below else parts[:2]
+    return _changed(a, b, *others, freedom=sum(part for part, _ in over) ** 2 / sum(part**2 / degrees for part, degrees in under))
 
 
 def _changed(a, b, *others, **changes):
@@ -37,6 +44,10 @@ def _near(hidden, corners=False, wrap=True):
     return found if wrap else found[:, 1:-1, 1:-1]
 
 
+def _edged(hidden):
+    return _near(torch.nn.functional.pad(hidden, (1, 1, 1, 1), value=False))[:, 1:-1, 1:-1]
+
+
 def _share(part, whole):
     return float(part.sum() / whole.sum())
 
@@ -48,13 +59,20 @@ ANSWERS = {
             "no root": (lambda a, b, *o: _changed(a, b, *o, error=welch(a, b, *o).error ** 2), "take the root"),
             "added": (lambda a, b, *o: _changed(a, b, *o, error=sum(math.sqrt(variance(x) / len(x)) for x in (a, b))), "add as squares"),
             "single runs": (lambda a, b, *o: _welch(a, b, *o, single=True), "single runs"),
-            "by n": (lambda a, b, *o: _welch(a, b, *o, spread=pvariance), "n − 1, not by n"),
+            "by n": (lambda a, b, *o: _welch(a, b, *o, spread=pvariance), "n − 1, not by n: use `variance`"),
             "pooled": (lambda a, b, *o: _welch(a, b, *o, freedom=len(a) + len(b) - 2), "suppose equal variances"),
             "the smaller": (lambda a, b, *o: _welch(a, b, *o, freedom=2), "too careful"),
             "not squared": (lambda a, b, *o: _welch(a, b, *o, power=1), "is squared"),
             "n for n − 1": (lambda a, b, *o: _welch(a, b, *o, less=0), "the degrees of freedom, not by n"),
             "no others": (lambda a, b, *o: welch(a, b), "`others` are missing"),
-            "a tuple": (lambda a, b, *o: (1.0, 2.0, 3.0), "was expected"),
+            "others not above": (lambda a, b, *o: _freedom(a, b, *o, above=False), "missing from the numerator"),
+            "others not below": (lambda a, b, *o: _freedom(a, b, *o, below=False), "missing from the denominator"),
+            "others in the error only": (lambda a, b, *o: _freedom(a, b, *o, above=False, below=False), "they belong in both sums"),
+            "others less 1": (lambda a, b, *o: _freedom(a, b, *o, less=1), "do not subtract 1"),
+            "a bit off": (lambda a, b, *o: _changed(a, b, *o, freedom=welch(a, b, *o).freedom * 1.0002), r"are (\d\.\d{6}), not (?!\1)"),
+            "no spread": (_welch, "no spread: .* math.inf"),
+            "tensors": (lambda *a: Effect(*map(torch.tensor, astuple(welch(*a)))), "three floats .* difference is a float32 tensor"),
+            "a tuple": (lambda a, b, *o: (1.0, 2.0, 3.0), "was expected, not tuple"),
         }
     },
     "ch11_holm": {
@@ -66,6 +84,7 @@ ANSWERS = {
             "upside down": (lambda v: _holm(v, factor=lambda k, rank: rank + 1, keep=False), "the wrong way round"),
             "nothing": (lambda v: list(v), "nothing was corrected"),
             "in place": (lambda v: v.sort() or _holm(v), "has changed"),
+            "a tensor": (lambda v: torch.tensor(_holm(v)), "a list of 4 corrected values was expected, not a float32 tensor"),
         }
     },
     "ch11_in_touch": {
@@ -74,7 +93,12 @@ ANSWERS = {
             "corners": (lambda h: _share(_near(h, corners=True, wrap=False) & h, h), "corners"),
             "of all": (lambda h: _share(_near(h, wrap=False) & h, torch.ones_like(h)), "all"),
             "inverted": (lambda h: _share(_near(~h, wrap=False) & ~h, ~h), "inverted"),
-            "per image": (lambda h: (_near(h, wrap=False) & h).float().mean((1, 2)), "one number"),
+            "per image": (lambda h: (_near(h, wrap=False) & h).float().mean((1, 2)), "one number was expected, .* tensor of shape"),
+            "mean of shares": (lambda h: sum(_share(_near(x, wrap=False) & x, x) for x in h.split(1)) / 3, "mean of each image's share"),
+            "beyond the edge": (lambda h: _share(_edged(h) & h, h), "beyond the edge"),
+            "percent": (lambda h: 100 * _share(_near(h, wrap=False) & h, h), "a number from 0 to 1"),
+            "a count": (lambda h: (_near(h, wrap=False) & h).sum(), "47 is a count"),
+            "half": (lambda h: 0.5, "47 of 56 hidden patches .* a share of 0.8393; you say 0.5000"),
         }
     },
     "ch11_cheapest": {
@@ -82,6 +106,8 @@ ANSWERS = {
             "the best": (lambda m, c, s: max(m, key=m.get), "whatever it costs"),
             "the cheapest": (lambda m, c, s: min(c, key=c.get), "cheapest of all"),
             "most expensive": (lambda m, c, s: max((k for k in m if m[k] >= max(m.values()) - s), key=c.get), "most expensive"),
+            "the first": (lambda m, c, s: next(k for k in m if m[k] >= max(m.values()) - s), "the first in the dictionary"),
+            "the last": (lambda m, c, s: [k for k in m if m[k] >= max(m.values()) - s][-1], "slack of 1.0, 'd' was expected, not 'b'"),
             "a number": (lambda m, c, s: max(m.values()), "key"),
         }
     },
