@@ -263,6 +263,10 @@ except ValueError as error:
 #
 # **2 ★ Patchify.** Write the function `my_patchify`. Its argument `patch` is a number or a pair. Let `grid_of` check the image size first,
 # and then use the einops string.
+#
+# Keep everything your function needs inside it. If it is right, it is saved in the folder `mine`, and chapter 07 uses it again, with the
+# functions of the package (such as `pair` and `grid_of`), but without your other cells. The same holds for every
+# function `my_…` and every class `My…` of the chapters up to 07.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch01-ex2", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -308,8 +312,9 @@ patchify = book.use(check.ch01_patchify, my_patchify, patchify)
 # The way back is the same string with its two sides swapped. But twelve patches may be 3 rows of 4, 4 rows of 3, or one row of 12, so the
 # inverse needs the grid as an argument.
 #
-# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Raise a `ValueError` if there are too few or too many patches for
-# the grid, or if the number of values in a patch is not a multiple of `p1 · p2`.
+# **3 ★★ Unpatchify.** Write `my_unpatchify`, the inverse of `patchify`. Again, `patch` is a number or a pair; `grid` is the pair (rows,
+# columns) of patches. Before you use einops, raise a `ValueError` if there are too few or too many patches for the grid, or if the number
+# of values in a patch is not a multiple of `p1 · p2`.
 #
 # <details><summary>Hint</summary>
 #
@@ -532,7 +537,7 @@ assert tokens.shape == (1, 14 * 14, 16 * 16 * 3) and tokens.numel() == square.nu
 assert torch.allclose(first, second, atol=1e-6)
 
 # %% [markdown]
-# ## Break it: three strings that fit
+# ## Break-it lab: three strings that fit
 #
 # Three colleagues wrote the string of `patchify` from memory. For an image of 144 × 144 pixels and patches of 12 × 12, einops accepts all
 # three strings and returns a tensor of the right shape, 1 × 144 × 432.
@@ -640,7 +645,8 @@ for name, string in strings.items():
 #
 # <details><summary>Hint</summary>
 #
-# Make an image of your own to test `cut`. What must hold for its values, and for p1, p2 and c, so that no two orders give the same result?
+# Make an image of your own to test `cut`. What must hold for its values, for p1, p2 and c, and for its grid of patches, so that no two
+# orders give the same result and wrong patches are noticed?
 # `rearrange` is allowed, and `itertools.permutations` helps.
 # </details>
 

@@ -114,7 +114,7 @@ plots.attention_table(shares.numpy(), v[:, 0].numpy(), mixed[:, 0].numpy())
 # *Figure 3.2: the attention weights. Rows are queries and columns are keys.*
 #
 # **1 ★ Attention in three lines.** Queries, keys and values now have the shape `b heads t e`, where `t` is the number of tokens (the next
-# section explains heads). Write the three lines above (scores, weights, results) again for these shapes, without PyTorch's
+# section explains heads). Write the three lines above (scores, weights, results) again for these shapes and for any `e`, without PyTorch's
 # `F.scaled_dot_product_attention`.
 #
 # <details><summary>Hint</summary>
@@ -820,6 +820,12 @@ assert (claimed(embed_fast)[1] == range(12)).all()
 #
 # **5 ★★ Read a position.** You get one position vector of `d` numbers, with a little noise. In which row and column of the grid is its
 # patch? You may use `sincos_2d`.
+#
+# <details><summary>Hint</summary>
+#
+# Compare `vector` with all rows of the table, except that of the class token, by dot products. The index of the largest one is
+# row · columns + column.
+# </details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch03-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -848,7 +854,15 @@ check.ch03_read_address(solution_read_address)
 # **6 ★★★ Move a position with a matrix.** Turning a clock hand by an angle s multiplies (sin, cos) by a fixed 2 × 2 matrix, because sin(a +
 # s) = sin a · cos s + cos a · sin s and cos(a + s) = cos a · cos s − sin a · sin s. So *one* matrix turns the position of any patch into
 # the position of the patch `rows` further down and `columns` further right. Build that matrix. Each half of the channels has d/4 sines,
-# then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. `torch.diag` and `torch.block_diag` may help.
+# then d/4 cosines, at the frequencies 10000^(−i/(d/4)) with i = 0, 1, …, d/4 − 1. So the sine and the cosine of one hand are d/4 channels
+# apart.
+#
+# <details><summary>Hint</summary>
+#
+# For each half, build four diagonal matrices with `torch.diag`, and put them together with `torch.cat`. Column j of the matrix says how
+# the new number j is made from the old ones: the column of a new sine holds cos s in the row of the old sine, and sin s in the row of the old
+# cosine. `torch.block_diag` joins the two halves.
+# </details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch03-ex6", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from minimae_book import Verdict, assembled, check, own_parts, use, whose
 from minimae_book.checks import names
-from minimae_book.checks.comparing import stopped
+from minimae_book.checks.comparing import described, stopped
 from minimae_book.evidence import statistics
 from minimae_book.live import stages
 from minimae_book.own import PARTS
@@ -131,7 +131,8 @@ def test_an_error_is_reported_with_its_line_and_the_arguments() -> None:
 
     said = check.ch03_attend(attend).text
     assert "in attend at `scores = q @ k`" in said and "RuntimeError" in said
-    assert "(a float32 tensor of shape (2, 3, 5, 4), a float32 tensor" in said
+    assert "(a float32 tensor of shape (2, 3, 5, 6), a float32 tensor" in said
+    assert described(torch.arange(2)) == "an int64 tensor of shape (2,)" and described(torch.arange(2).byte()).startswith("a uint8 tensor")
     with pytest.raises(RuntimeError) as caught:
         Broken()(torch.ones(2, 3))
     assert "in forward at `return x @ x.reshape(-1, 7)`" in stopped(caught.value, [Broken])

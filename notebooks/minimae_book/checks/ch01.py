@@ -13,38 +13,42 @@ from torch import Tensor
 from minimae.model.patches import Pair, pair, patchify
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, refuses
+from .comparing import described, expect, refuses
 
 ORDERS = [" ".join(order) for order in permutations(("p1", "p2", "c"))]
 Cut = Callable[[Tensor, Any], Tensor]
 
 
 def ch01_corner_of(f: Callable[..., Any]) -> Verdict:
-    """Patches of a grid with more columns than rows, and of patches that are not square."""
-    grid, patch = (3, 5), (2, 7)
-    got = [f(i, grid, patch) for i in range(15)]
-    if not all(isinstance(answer, tuple | list) and len(answer) == 2 for answer in got):
-        return failed(f"a pair (top, left) was expected, not {got[0]!r}")
-    found = [(float(top), float(left)) for top, left in got]
-    if found == [(i // 5 * 2, i % 5 * 7) for i in range(15)]:
-        return passed("you can find any patch in any picture")
-    mistakes: dict[str, list[Pair]] = {
-        "that is the row and the column of the patch in the grid; multiply them by p1 and p2 for pixels": [
-            (i // 5, i % 5) for i in range(15)
-        ],
-        "divide by w, the number of columns: a row of the grid is full after w patches, not after h": [
-            (i // 3 * 2, i % 3 * 7) for i in range(15)
-        ],
-        "that counts down the columns; patches are numbered along the rows, as in reading": [(i % 3 * 2, i // 3 * 7) for i in range(15)],
-        "that is (left, top): the row comes first": [(i % 5 * 7, i // 5 * 2) for i in range(15)],
-        "p1 and p2 are swapped: p1 is the height of a patch, p2 its width": [(i // 5 * 7, i % 5 * 2) for i in range(15)],
-        "i // w is the row in the grid and i % w the column; yours are the other way round": [(i % 5 * 2, i // 5 * 7) for i in range(15)],
-    }
-    for message, places in mistakes.items():
-        if found == places:
-            return failed(message)
-    i = next(i for i in range(15) if found[i] != (i // 5 * 2, i % 5 * 7))
-    return failed(f"in a grid of 3 × 5 patches of 2 × 7 pixels, patch {i} begins at {(i // 5 * 2, i % 5 * 7)}, not at {tuple(got[i])}")
+    """Two grids that are not square, of patches that are not square."""
+    for (h, w), (p1, p2) in (((3, 5), (2, 7)), ((4, 2), (3, 1))):
+        got = [f(i, (h, w), (p1, p2)) for i in range(h * w)]
+        if not all(isinstance(answer, tuple | list) and len(answer) == 2 for answer in got):
+            return failed(f"a pair (top, left) was expected, not {described(got[0])}")
+        found, places = [(float(top), float(left)) for top, left in got], [divmod(i, w) for i in range(h * w)]
+        wanted: list[Pair] = [(row * p1, column * p2) for row, column in places]
+        if found == wanted:
+            continue
+        mistakes: dict[str, list[Pair]] = {
+            "that is the row and the column of the patch in the grid; multiply them by p1 and p2 for pixels": places,
+            "divide by w, the number of columns: a row of the grid is full after w patches, not after h": [
+                (i // h * p1, i % h * p2) for i in range(h * w)
+            ],
+            "that counts down the columns; patches are numbered along the rows, as in reading": [
+                (i % h * p1, i // h * p2) for i in range(h * w)
+            ],
+            "that is (left, top): the row comes first": [(left, top) for top, left in wanted],
+            "p1 and p2 are swapped: p1 is the height of a patch, p2 its width": [(row * p2, column * p1) for row, column in places],
+            "i // w is the row in the grid and i % w the column; yours are the other way round": [
+                (column * p1, row * p2) for row, column in places
+            ],
+        }
+        for message, corners in mistakes.items():
+            if found == corners:
+                return failed(message)
+        i = next(i for i in range(h * w) if found[i] != wanted[i])
+        return failed(f"in a grid of {h} × {w} patches of {p1} × {p2} pixels, patch {i} begins at {wanted[i]}, not at {tuple(got[i])}")
+    return passed("you can find any patch in any picture")
 
 
 def ch01_patchify(f: Callable[..., Any]) -> Verdict:
@@ -59,8 +63,12 @@ def ch01_patchify(f: Callable[..., Any]) -> Verdict:
         square = f(images[..., :12].clone(), 4)
         if not isinstance(square, Tensor) or not torch.equal(square, patchify(images[..., :12], 4)):
             return failed("right for a patch of (4, 3); but a patch size may also be one number, 4: use pair(patch)")
-        if not refuses(f, images.clone(), (5, 3)):
-            return failed("rows of 8 pixels cannot be cut into patches of 5: raise a ValueError (grid_of does)")
+        other = torch.arange(5 * 6 * 4).reshape(1, 5, 6, 4)
+        if not torch.equal(f(other.clone(), (2, 4)), patchify(other, (2, 4))):
+            return failed("right for 2 images of 3 × 8 × 15, wrong for 1 image of 5 × 6 × 4 in patches of 2 × 4: is a number in your code fixed?")
+        for misfit, words in (((5, 3), "columns of 8 pixels cannot be cut into patches 5 high"), ((4, 4), "rows of 15 pixels cannot be cut into patches 4 wide")):
+            if not refuses(f, images.clone(), misfit):
+                return failed(f"{words}: raise a ValueError (grid_of does)")
         return passed("it equals the package's, and refuses sizes that do not fit")
     if torch.equal(got, images.reshape(wanted.shape)):
         return failed("a reshape alone does not move any numbers: the rows are pieces of pixel rows, not patches. Permute before you join")
@@ -73,7 +81,7 @@ def ch01_patchify(f: Callable[..., Any]) -> Verdict:
             return failed("the patches run down the columns, (w h): number them along the rows, (h w)")
         if torch.equal(got, _cut(images, (p1, p2), f"b c (p1 h) (p2 w) -> b (h w) ({order})")):
             return failed(
-                "taken apart as (p1 h) and (p2 w): the last axis moves fastest, so reshape the height to h, p1 and the width to w, p2"
+                "taken apart as (p1 h) and (p2 w): the last axis changes fastest, so split the height into (h p1) and the width into (w p2)"
             )
     if torch.equal(got.flatten(1).sort(dim=1).values, wanted.flatten(1).sort(dim=1).values):
         first = got[0, 0, :4].tolist()
@@ -90,8 +98,12 @@ def ch01_unpatchify(f: Callable[..., Any]) -> Verdict:
     if torch.equal(got, images):
         if not torch.equal(f(patchify(images[..., :12], 4), 4, (2, 3)), images[..., :12]):
             return failed("right for a patch of (4, 3); but a patch size may also be one number, 4: use pair(patch)")
-        if not refuses(f, patches.clone(), patch, (2, 4)):
-            return failed("ten patches do not fill a grid of 2 × 4: raise a ValueError that says so")
+        other = torch.arange(13 * 6 * 4).reshape(1, 13, 6, 4)
+        if not torch.equal(f(patchify(other, (2, 4)), (2, 4), (3, 1)), other):
+            return failed("right for 2 images of 3 × 8 × 15, wrong for 1 image of 13 × 6 × 4 (13 channels): is a number in your code fixed?")
+        for rows, columns in ((2, 4), (3, 5)):
+            if not refuses(f, patches.clone(), patch, (rows, columns)):
+                return failed(f"ten patches do not fill a grid of {rows} × {columns}: raise a ValueError that says so")
         if not refuses(f, patches[..., :-1].clone(), patch, grid):
             return failed("35 values are not a whole number of channels for patches of 12 pixels: raise a ValueError that says so")
         return passed("it is the exact inverse of patchify, and refuses what cannot be an image")
@@ -111,8 +123,8 @@ def ch01_order_of(f: Callable[..., Any]) -> Verdict:
     """All six orders, and three functions that do not cut patches."""
     cuts: dict[str, tuple[Cut, str]] = {order: (_cutter(f"b c (h p1) (w p2) -> b (h w) ({order})"), order) for order in ORDERS}
     cuts["a plain reshape"] = (lambda x, patch: x.reshape(len(x), -1, x.shape[1] * pair(patch)[0] * pair(patch)[1]), "none")
-    cuts["(p1 h) (p2 w), with the brackets reversed"] = (_cutter("b c (p1 h) (p2 w) -> b (h w) (p1 p2 c)"), "none")
-    cuts["(w h), patches numbered down the columns"] = (_cutter("b c (h p1) (w p2) -> b (w h) (p1 p2 c)"), "none")
+    cuts["patches that are taken apart as (p1 h) and (p2 w)"] = (_cutter("b c (p1 h) (p2 w) -> b (h w) (p1 p2 c)"), "none")
+    cuts["patches that are numbered (w h), down the columns,"] = (_cutter("b c (h p1) (w p2) -> b (w h) (p1 p2 c)"), "none")
     said = {name: f(cut) for name, (cut, _) in cuts.items()}
     if not all(isinstance(answer, str) for answer in said.values()):
         return failed(f'a string was expected, such as "p1 p2 c", not {said[ORDERS[0]]!r}')
@@ -130,7 +142,7 @@ def ch01_order_of(f: Callable[..., Any]) -> Verdict:
     if not any(name in wrong for name in ORDERS):
         (name, answer), *_ = wrong.items()
         return failed(
-            f'all six orders are right, but {name} is not a valid order: it should be "none", and you say "{answer}". '
+            f'all six orders are right, but for {name} the answer is "none", and yours is "{answer}". '
             "Try it on an image of several patches, in rows and columns, and compare all of them"
         )
     (name, answer), *_ = wrong.items()

@@ -63,23 +63,37 @@ def named_mistake(got: Any, mistakes: dict[float, str], *, tolerance: float = 1e
 
 
 def refuses(function: Any, *args: Any) -> bool:
-    """Whether the reader's function raises ValueError for these arguments. einops raises a RuntimeError of its own, which counts too."""
+    """Whether the reader's function raises ValueError for these arguments. Raises Mistake when it raises another error."""
     try:
         function(*args)
-    except (ValueError, RuntimeError):
+    except ValueError:
         return True
+    except Mistake:  # it returned nothing
+        return False
+    except Exception as error:
+        given = ", ".join(map(described, args))
+        raise Mistake(f"for ({given}) a ValueError was expected, not {type(error).__name__}: check the sizes first, and raise it yourself") from None
     return False
 
 
-def without_loop(function: Any) -> None:
-    """Raises Mistake when the reader's function has a loop or a comprehension. A function without source code passes."""
+def tree_of(function: Any) -> ast.AST:
+    """The syntax tree of the reader's function, or an empty one when its source is not known."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+        return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
     except (OSError, TypeError, SyntaxError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.For | ast.While | ast.comprehension):
-            raise Mistake("it loops, but this exercise needs one indexing step for all images at once")
+        return ast.Module([], [])
+
+
+def without_loop(function: Any) -> None:
+    """Raises Mistake when the reader's function has a loop or a comprehension."""
+    if any(isinstance(node, ast.For | ast.While | ast.comprehension) for node in ast.walk(tree_of(function))):
+        raise Mistake("it loops, but this exercise treats all images at once, without a loop")
+
+
+def without_name(function: Any, name: str) -> None:
+    """Raises Mistake when the reader's function uses this name, such as that of the library function that it should replace."""
+    if any(name in (getattr(node, "id", None), getattr(node, "attr", None)) for node in ast.walk(tree_of(function))):
+        raise Mistake(f"the result is right, but this exercise is to be solved without {name}")
 
 
 def stopped(error: Exception, functions: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:
@@ -96,6 +110,7 @@ def stopped(error: Exception, functions: Sequence[Any], args: Sequence[Any] = ()
 def described(value: Any) -> str:
     """A value in a few words: the shape and type of a tensor, other values as Python writes them, cut short."""
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"{'an' if kind.startswith('int') else 'a'} {kind} tensor of shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:50]}…"

@@ -86,6 +86,23 @@ def _largest_first(noise):
     return [Mask(quarters[i], torch.cat([*quarters[:i], *quarters[i + 1 :]], dim=1)) for i in range(4)]
 
 
+def _fixed_gather(tokens, index):
+    return tokens[index] if tokens.dim() == 2 else tokens.gather(1, index[:, :, None].expand(-1, -1, 4))
+
+
+def _fixed_rows(tokens, index):
+    return tokens[index] if tokens.dim() == 2 else tokens.flatten(0, 1)[index + 6 * torch.arange(len(index))[:, None]]
+
+
+def _right_for_the_first(tokens, index):
+    return _gather(tokens, torch.cat([index[:1], index[1:].flip(1)]))
+
+
+def _twelve(noise):
+    order = noise.argsort(dim=1)
+    return [Mask(order[:, i : i + 3], torch.cat([order[:, :i], order[:, i + 3 :]], dim=1)) for i in (0, 3, 6, 9)]
+
+
 ANSWERS = {
     "ch02_inverse": {
         "wrong": {
@@ -93,6 +110,7 @@ ANSWERS = {
             "sorts": (sorted, "sorted the patches"),
             "backwards": (lambda order: order[::-1], "backwards"),
             "counts from one": (lambda order: [order.index(i) + 1 for i in range(len(order))], "first index is 0"),
+            "a dict": (lambda order: {patch: i for i, patch in enumerate(order)}, "a list of indices was expected, not dict"),
             "applies it twice": (lambda order: [order[i] for i in order], "is at index"),
             "too short": (lambda order: [order.index(i) for i in range(len(order) - 1)], "yours has"),
             "returns nothing": (lambda order: None, "return"),
@@ -110,7 +128,13 @@ ANSWERS = {
             "sorted into image order": (_image_order, "in the order of the noise"),
             "one too many": (_one_too_many, "keep holds 3"),
             "masks what it keeps": (_masks_all, "masked holds the other 4"),
-            "two tensors": (lambda noise, keep: (noise[:, :keep], noise[:, keep:]), "a Mask was expected"),
+            "two tensors": (lambda noise, keep: (noise[:, :keep], noise[:, keep:]), "should be a Mask, .*, not tuple"),
+            "lists": (lambda noise, keep: Mask([1], [2]), "its keep should be a tensor, not list"),
+            "a fixed number": (lambda noise, keep: _cut(noise.argsort(dim=1), 3), "keep holds 5 indices for each of 3 images"),
+            "masked in image order": (
+                lambda noise, keep: Mask(noise.argsort(dim=1)[:, :keep], noise.argsort(dim=1)[:, keep:].sort(dim=1).values),
+                "keep is right; masked of image 0 is",
+            ),
             "loops": (_looping_mask, "it loops"),
         }
     },
@@ -122,6 +146,9 @@ ANSWERS = {
             "the first tokens": (lambda tokens, index: tokens[:, : index.shape[1]], "first three tokens"),
             "first image for all": (lambda tokens, index: tokens.flatten(0, 1)[index], "image 1 starts at row n"),
             "counts from one": (lambda tokens, index: _gather(tokens, (index + 1) % 6), "should give patches"),
+            "right for the first image": (_right_for_the_first, r"image 1 should give patches \[0, 5, 2\], yours gives \[2, 5, 0\]"),
+            "a fixed width": (_fixed_gather, r"\(3, 2, 7\), not \(3, 2, 4\)|RuntimeError"),
+            "a fixed number of patches": (_fixed_rows, "3 images of 5 tokens|IndexError"),
             "no table": (_gather, "IndexError|RuntimeError"),
             "another table": (_no_table, "table.index."),
             "loops": (_looping_take, "it loops"),
@@ -136,6 +163,9 @@ ANSWERS = {
             "only one quarter is masked": (_next_quarter_is_masked, "all other views"),
             "masks what it keeps": (_forgets_to_leave_out, "both kept and masked"),
             "largest first": (_largest_first, "smallest numbers first"),
+            "twelve patches": (_twelve, r"should keep a quarter, 2 × 5; its keep has shape \(2, 3\)"),
+            "lists": (lambda noise: [Mask([0], [1])] * 4, "view 0 is a Mask, but its keep should be a tensor"),
+            "tensors": (lambda noise: list(noise.argsort(dim=1).chunk(4, dim=1)), "view 0 should be a Mask"),
             "three quarters kept": (lambda noise: [mask_from_noise(noise, 3 * noise.shape[1] // 4)] * 4, "a quarter"),
             "returns nothing": (lambda noise: None, "return"),
         }
