@@ -251,9 +251,10 @@ assert min(scores["MAE, linear"]) > max(scores["untrained, linear"]) + 5
 # 2. The whole sequence passes through two more blocks. In these blocks, class tokens and patches attend to each other.
 # 3. The mask of a class is the similarity of its class token to every patch, computed as a dot product.
 #
-# In step 3, the patches pass through one linear layer and the class tokens through another. All are then scaled to length 1, so the dot
-# product is a cosine. Cosines lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A
-# LayerNorm over the five cosines of each patch learns a better scale.
+# Before step 1, the patches pass through `self.enter`. After step 2, all tokens pass through `self.norm`. In step 3, the patches pass
+# through one linear layer and the class tokens through another. All are then scaled to length 1, so the dot product is a cosine. Cosines
+# lie between −1 and 1, so no class could get a probability close to 1 in a softmax over five cosines. A LayerNorm over the five cosines of
+# each patch learns a better scale.
 #
 # **1 ★★ The mask transformer.** All layers are already defined. Write `forward`. In the sequence, the patches come first and the class
 # tokens follow.
@@ -319,7 +320,7 @@ class solution_MyMaskTransformer(MyMaskTransformer):
 check.ch12_mask_transformer(solution_MyMaskTransformer)
 
 # %% [markdown]
-# The package's version is folded below. With the same weights, its `forward` computes the same masks as the solution.
+# The package's version is folded below. With the same weights, it computes the same masks as a right solution.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
@@ -389,8 +390,9 @@ segmentations(
 # *Figure 12.3: test scenes, true masks, and the masks that the mask transformer predicts (frozen encoder, 300 training scenes, 400 steps,
 # seed 0).*
 #
-# Outlines and classes are mostly right, but two limits are visible. The outlines are coarse, because the head computes only one logit per
-# class for each patch of 4 × 4 pixels. And one garment can get two classes, because no part of this head groups patches into objects.
+# Outlines and classes are mostly right, but three limits are visible. The outlines are coarse, because the head computes only one logit per
+# class for each patch of 4 × 4 pixels. One garment can get two classes, because no part of this head groups patches into objects. A garment
+# can also get a wrong class as a whole, such as the patterned trousers.
 #
 # ## A pyramid for objects
 #
@@ -429,7 +431,7 @@ print("patch  4:", {stride: doublings(4, stride) for stride in (4, 8, 16)})
 # - for each doubling: `nn.ConvTranspose2d` with kernel and stride 2, which also halves the number of channels (at first `d`). Between two
 #   doublings: `Norm2d`, then `nn.GELU`;
 # - a 1 × 1 `nn.Conv2d` to `channels` channels, `Norm2d`, a 3 × 3 `nn.Conv2d` that keeps the size of the map, `Norm2d`. Neither of these two
-#   convolutions has a bias.
+#   convolutions has a bias; the transposed ones have one.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -535,8 +537,8 @@ objects_figure(pairs, ("marked", "found"), targets.classes)
 # curve of precision against recall, and AP is the area under this curve. COCO's AP is the mean of the AP over ten IoU thresholds from 0.5
 # to 0.95, and over the classes.
 #
-# **3 ★ Box overlap.** Return the IoU of every box in `a` (`k 4`) with every box in `b` (`m 4`), as a tensor `k m`. A box is given as left,
-# top, right and bottom. The right and bottom edges lie just beyond the last pixel.
+# **3 ★ Box overlap.** Return the IoU, from 0 to 1, of every box in `a` (`k 4`) with every box in `b` (`m 4`), as a tensor `k m`. A box is
+# given as left, top, right and bottom. The right and bottom edges lie just beyond the last pixel.
 #
 # <details><summary>Hint</summary>
 #
@@ -630,7 +632,7 @@ check.ch12_same_window(solution_same_window)
 
 
 # %% tags=["nbval-check-output"]
-def window_table(grid, side):
+def sees(grid, side):
     """The same table from the package's windows. Patches count from 1 here: `cut` fills the windows at the edges with 0."""
     n = grid[0] * grid[1]
     windows = cut(1.0 + torch.arange(n).view(1, 1, n, 1), grid, (side, side))[:, 0, :, 0].long()
@@ -640,8 +642,8 @@ def window_table(grid, side):
     return table[1:, 1:]
 
 
-assert check.ch12_same_window(window_table).ok
-sees = book.use(check.ch12_same_window, same_window, window_table)
+assert check.ch12_same_window(sees).ok
+sees = book.use(check.ch12_same_window, same_window, sees)
 
 # %% mystnb={"image": {"alt": "Three maps of 16 by 16 patches with one patch framed. Left, full attention: all patches are bright. Middle, windows of 4: a square of 4 by 4 patches that contains the framed patch is bright. Right, windows of 6: a square of 6 by 6 patches is bright, and the framed patch is its lower left corner."}}
 asking = (5, 6)
@@ -740,9 +742,9 @@ for finding in segmenters.findings:
 
 # %% [markdown]
 # With the linear head, the MAE, frozen or fine-tuned, is clearly above the frozen random encoder. With this head, the fine-tuned MAE is 1.6
-# points ahead of training from scratch. This comparison is undecided after the correction for six comparisons (chapter 11), although the
-# interval of the difference does not include zero. The mask transformer probably has too few training scenes: one of its runs on a frozen
-# MAE and one of its runs from scratch predicted only background.
+# points ahead of training from scratch (computed from the unrounded means). This comparison is undecided after the correction for six
+# comparisons (chapter 11), although the interval of the difference does not include zero. The mask transformer probably has too few
+# training scenes: one of its runs on a frozen MAE and one of its runs from scratch predicted only background.
 #
 # With a linear head, the result is similar on the street scenes of CamVid. A small MAE was pre-trained on Tiny-ImageNet for six epochs; the
 # table shows means over [three seeds](../docs/dense.md#semantic-segmentation):
@@ -788,7 +790,8 @@ segmentations(
 )
 
 # %% [markdown]
-# *Figure 12.9: two scenes at 40 pixels, with the labels as resized by us ("ours") and by the colleague ("theirs").*
+# *Figure 12.9: two scenes at 40 pixels, with the labels as resized by us ("ours") and by the colleague ("theirs"). The numbers of the
+# classes are 0 background, 1 trousers, 2 bag, 3 ankle boot, 4 T-shirt.*
 #
 # What went wrong? Why does a T-shirt have a rim in several colours, and why do trousers have none?
 #

@@ -108,8 +108,8 @@ print(f"{large.steps(images):,} optimizer steps, {large.epochs * images:,} image
 # rounding. The memory of a GPU limits the batch, and accumulation supplies the remaining images of the step.
 #
 # **1 ★ Share a step.** An optimizer step has `window` images, and `processes` is the number of processes that share them evenly. At most
-# `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process. Take the largest batch that fits and
-# divides the number of images of a process without a remainder.
+# `fits` images fit into the memory of one GPU. Return the batch and the accumulation of each process, two integers. Take the largest batch
+# that fits and divides the number of images of a process without a remainder.
 #
 # <details><summary>Hint</summary>
 #
@@ -468,7 +468,7 @@ kinds_of = {MODELS[name]: roofline.by_kind(steps[name], PEAK, COPY) for name in 
 share = 100 * kinds_of["ViT-B/16"]["matrix products"] / sum(kinds_of["ViT-B/16"].values())
 
 # %% mystnb={"image": {"alt": "Two marks on one scale: the reader's guess of 90 and the computed share, 48 percent."}}
-book.reveal("products", round(share, 1), unit="% of the shortest possible time of a step (ViT-B/16)")
+book.reveal("products", round(share, 1), unit="% of the time")
 
 # %% [markdown]
 # *Figure 13.3: your guess and the computed share of the matrix products (ViT-B/16, attention not included).*
@@ -662,8 +662,8 @@ check.ch13_waiting_share(solution_waiting_share)
 # these numbers. With **FSDP2** (fully sharded data parallel) each of N GPUs holds 1/N of the numbers. A GPU collects all weights of a block
 # from the other GPUs when it computes the block, and discards the collected weights afterwards.
 #
-# **5 ★ Bytes on a GPU.** Return the number of bytes that the weights, gradients and moments of all parameters take on one of `processes`
-# GPUs. `shard` is True for FSDP2 and False for DDP.
+# **5 ★ Bytes on a GPU.** Return the number of bytes (it need not be whole) that the weights, gradients and moments of all parameters take
+# on one of `processes` GPUs. `shard` is True for FSDP2 and False for DDP.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch13-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]
@@ -812,8 +812,8 @@ for seconds in (2, 10, 60):
 book.excerpt(distributed.wrap_distributed, "if world()", "return DistributedDataParallel")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-assert for_processes(large, 8).batch == solution_split_step(4096, 8, large.batch)[0]
-assert all(for_processes(large, n).accumulate == solution_split_step(4096, n, large.batch)[1] for n in (1, 2, 8, 64))
+shared = [for_processes(large, n) for n in (1, 2, 8, 64)]
+assert [(each.batch, each.accumulate) for each in shared] == [(256, 16), (256, 8), (256, 2), (64, 1)]
 
 # %% [markdown]
 # ## Break-it lab: a loop for two GPUs

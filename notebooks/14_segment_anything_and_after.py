@@ -240,7 +240,8 @@ class CrossAttention(nn.Module):
 # %% [markdown]
 # Shorter prompts in a batch are padded: `seen` is False for the padding.
 #
-# A *two-way step* has four parts. The result of each part is **added** to the tokens or patches that this part updates:
+# A *two-way step* has four parts. The result of each part is **added** to the tokens or patches that this part updates (`tokens =
+# tokens + …`, not `+=`, which overwrites values that the backward pass needs):
 #
 # 1. `among`: the tokens attend to the tokens (only to those that are `seen`).
 # 2. `read`: the tokens attend to the patches.

@@ -146,7 +146,7 @@ def student_copy(notebook: Any, *, regions: bool = False) -> Any:
             cell.update(outputs=[], execution_count=None)
         if "hide-input" in tags and (module := next((tag[8:] for tag in tags if tag.startswith("package:")), None)):
             written = [node.name for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-            cell["source"] = f"from {module} import {', '.join(written)}"  # what the student writes is not shown below it
+            cell["source"] = f"from {module} import {', '.join(written)}  # not shown in this copy; {written[0]}?? shows it"
         cells.append(cell)
         exercise = cell if "exercise" in tags else exercise
         if "exercise-check" in tags:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from minimae_book import predict, reveal
 from minimae_book import predictions as module
+
+from notebooks import build
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +36,12 @@ def test_a_guess_that_is_right_has_a_scale_too(value: float) -> None:
     predict("same", value, ask="?")
     low, high = reveal("same", value).axes[0].get_xlim()
     assert low < value < high
+
+
+def test_the_units_leave_room_for_the_scale() -> None:
+    for script in build.chapters():
+        for unit in re.findall(r'book.reveal\(.*unit="([^"]*)"', script.read_text(encoding="utf-8")):
+            assert len(unit) < 40, f"{script.stem}: the unit {unit!r} covers the scale"
 
 
 def test_a_word() -> None:

@@ -15,7 +15,7 @@ from minimae.model import vit
 from minimae.model.positions import sincos_1d, sincos_2d
 
 from ..verdict import Verdict, failed, passed
-from .comparing import described, expect, loaded, near, random, without_name
+from .comparing import described, expect, loaded, near, random, trains, without_name
 
 PARTS = ("queries", "keys", "values")
 
@@ -49,8 +49,9 @@ def ch03_attention(cls: type[nn.Module]) -> Verdict:
     """Exercise 2: multi-head attention as a layer, with the weights of the package's layer."""
     package, x = vit.Attention(12, 3), random(2, 5, 12)
     layer = loaded(cls(12, 3), package)
-    got, wanted = layer(x), package(x)
+    got, wanted = layer(x.clone()), package(x)
     if near(got, wanted):
+        trains(layer.named_parameters(), got)
         package, x = vit.Attention(12, 2), random(3, 4, 12)
         if not near(loaded(cls(12, 2), package)(x), package(x)):
             return failed("right for 12 channels in 3 heads, wrong for 12 channels in 2 heads: use self.heads, and no fixed number")
@@ -93,10 +94,11 @@ def ch03_block(cls: type[nn.Module]) -> Verdict:
         nn.init.normal_(norm.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(1))
     nn.init.constant_(package.norm2.bias, 0.5)
     block = loaded(cls(12, 3), package)
-    got, wanted = block(x), package(x)
+    got, wanted = block(x.clone()), package(x)
     a, m, n1, n2 = package.attention, package.mlp, package.norm1, package.norm2
     middle = x + a(n1(x))
     if near(got, wanted):
+        trains(block.named_parameters(), got)
         dropping, many = loaded(cls(12, 3, drop=0.4), package).train(), random(400, 2, 12)
         torch.manual_seed(0)
         dropped = dropping(many)

@@ -14,7 +14,7 @@ from minimae.model.sizes import block_flops, size
 from minimae.model.vit import Encoder
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, loaded, near, random
+from .comparing import expect, loaded, near, random, trains
 
 
 def ch04_times_cheaper(f: Callable[[int, int, int], float]) -> Verdict:
@@ -62,8 +62,10 @@ def ch04_encoder(cls: type[nn.Module]) -> Verdict:
             return failed(f"with a mask it is right. With mask=None it stopped: {error}. Use all patches then, in image order")
         if not near(whole, package.embed(images)):
             return failed("with a mask it is right. With mask=None: all patches in image order, each with its position, after the class token")
-        if not near(encoder(images, mask), package(images, mask)):
+        latent = encoder(images, mask)
+        if not near(latent, package(images, mask)):
             return failed("embed is right, but forward differs: leave forward as it was")
+        trains(encoder.named_parameters(), latent)
         return passed("each visible patch has its own position, and hidden patches never enter the encoder")
     if isinstance(got, Tensor) and tuple(got.shape) == (2, k, 24):
         return failed(f"{k} tokens for {k} visible patches: the class token is missing")

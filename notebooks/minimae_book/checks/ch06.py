@@ -15,7 +15,7 @@ from minimae.model.sizes import size
 from minimae.model.targets import patch_loss, patch_statistics
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, loaded, named_mistake, near, random
+from .comparing import expect, loaded, named_mistake, near, random, trains
 
 
 def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
@@ -152,4 +152,5 @@ def ch06_mae(cls: type[nn.Module]) -> Verdict:
         return failed("the losses of the patches are right: the loss is their mean, a single number")
     if not getattr(got.loss, "requires_grad", False):
         return failed("the loss has no gradient, so nothing would be trained: no torch.no_grad(), detach() or item()")
+    trains(model.named_parameters(), got.loss)
     return passed("patches, mask, encoder, decoder, target, loss: this is a masked autoencoder")

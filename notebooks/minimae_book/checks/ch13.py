@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 from minimae.model.masking import keep_count
@@ -25,7 +26,9 @@ def ch13_split_step(f: Callable[..., Any]) -> Verdict:
         batch, accumulate = got
         total = batch * accumulate * processes
         if (batch, accumulate) == right:
-            continue
+            if all(isinstance(part, Integral) for part in got):
+                continue
+            return failed(f"{given}: {batch} and {accumulate} are right, but both must be integers: divide with //")
         if (accumulate, batch) == right:
             return failed("the order is batch, accumulation: yours is the reverse")
         if batch * accumulate == window and processes > 1:
@@ -41,14 +44,14 @@ def ch13_split_step(f: Callable[..., Any]) -> Verdict:
 
 
 def _step_flops(s: Size, ratio: float, *, times: int = 3, pixels: bool = True, encoder: str = "visible", token: int = 1, decoder: str = "all",
-                project: str = "visible", predict: str = "masked", last: bool = True, narrow: bool = True, half: bool = False) -> int:  # fmt: skip
+                project: str = "visible", predict: str = "masked", last: bool = True, narrow: bool = True, joins: int = 1, half: bool = False) -> int:  # fmt: skip
     """A training step, right or with a mistake."""
     n = s.grid[0] * s.grid[1]
     k = keep_count(n, ratio)
     t, every, d = token + (n if encoder == "all" else k), token + (k if decoder == "visible" else n), s.decoder_width
     projection = 2 * (n if project == "all" else k) * s.values * s.width
     forward = projection + s.depth * block_flops(t, s.width)
-    forward += 2 * t * s.width * d if narrow else 0
+    forward += 2 * (t if joins else t - token) * s.width * d if narrow else 0
     forward += (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=n - k if last else every)
     forward += 2 * (n if predict == "all" else n - k) * d * s.values
     return (times * forward - (projection if pixels else 0)) // (2 if half else 1)
@@ -65,6 +68,7 @@ STEP_MISTAKES: dict[str, dict[str, Any]] = {
     "only the masked patches are predicted": {"predict": "all"},
     "in the last block of the decoder only the masked tokens are queries: block_flops(…, queries=m)": {"last": False},
     "between encoder and decoder a linear layer changes the width: 2 · t · width · decoder_width": {"narrow": False},
+    "the class token goes to the decoder too, so the layer between them works on 1 + k tokens, not on k": {"joins": 0},
     "a multiplication and an addition are two operations: a product of t × d with d × k costs 2·t·d·k": {"half": True},
 }  # fmt: skip
 
@@ -72,6 +76,7 @@ STEP_MISTAKES: dict[str, dict[str, Any]] = {
 def ch13_step_flops(f: Callable[..., Any]) -> Verdict:
     """Operations of a training step for one image."""
     cases = [(size("base"), 0.75), (size("nano"), 0.5), (size("tiny", image=(64, 96), patch=8), 0.75)]
+    calls = ["size('base'), 0.75", "size('nano'), 0.5", "size('tiny', image=(64, 96), patch=8), 0.75"]
     got = [f(s, ratio) for s, ratio in cases]
     right = [flops(s, ratio).step for s, ratio in cases]
     if got == right:
@@ -79,8 +84,14 @@ def ch13_step_flops(f: Callable[..., Any]) -> Verdict:
     for message, flags in STEP_MISTAKES.items():
         if got == [_step_flops(s, ratio, **flags) for s, ratio in cases]:
             return failed(message)
-    share = float(got[0]) / right[0]
-    return failed(f"ViT-B/16 with 75 % masked needs {right[0] / 1e9:.2f} billion operations, and you count {share:.2f} times as many")
+    if got == [_step_flops(s, 0.75) for s, _ in cases]:
+        return failed("`ratio` is not used: k is keep_count(n, ratio) for every ratio, not only for 0.75")
+    (s, ratio), call, mine, wanted = next(case for case in zip(cases, calls, got, right) if case[2] != case[3])
+    n = s.grid[0] * s.grid[1]
+    return failed(
+        f"for ({call}), with n = {n} and k = {keep_count(n, ratio)}, a step needs {wanted:,} operations, and you count {float(mine):,.0f}, "
+        f"{float(mine) / wanted:.6f} times as many"
+    )
 
 
 def ch13_roofline_seconds(f: Callable[..., Any]) -> Verdict:
@@ -106,7 +117,9 @@ def ch13_roofline_seconds(f: Callable[..., Any]) -> Verdict:
     for message, mistake in mistakes.items():
         if close(mistake):
             return failed(message)
-    return failed(f"8e12 FLOP and 1e9 bytes at 1e12 FLOP/s and 1e11 bytes/s take 8 s; all three operations 11.6 s, and you say {got[0]:g}")
+    times = [sum(max(flops / peak, moved / speed) for flops, moved in operations) for peak, speed in roofs]
+    (peak, speed), mine, right = next(case for case in zip(roofs, got, times) if abs(case[1] - case[2]) >= 1e-9 * case[2])
+    return failed(f"with peak {peak:g} and bandwidth {speed:g}, the operations {operations} take {right:g} s together, and you say {mine:.9g}")
 
 
 def ch13_state_bytes(f: Callable[..., Any]) -> Verdict:
@@ -130,7 +143,7 @@ def ch13_state_bytes(f: Callable[..., Any]) -> Verdict:
         if shares == list(values):
             return failed(message)
     return failed(
-        f"a million parameters: 16 MB on one GPU, 16 MB on each of 8 with DDP, 2 MB with sharding; yours are {', '.join(f'{v / 1e6:g}' for v in got)}"
+        f"a million parameters: 16 MB on one GPU, 16 MB on each of 8 with DDP, 2 MB with sharding; yours are {', '.join(f'{v / 1e6:.9g}' for v in got)}"
     )
 
 
@@ -141,11 +154,13 @@ def ch13_waiting_share(f: Callable[..., Any]) -> Verdict:
         (0.25, -1.0): "16 cores prepare more than the GPU takes, so it never waits: the share cannot be less than 0",
         (0.75, 1.0): "that is the share of the time in which the GPU works: the rest is waiting",
         (0.75, 2.0): "that is the share of the time in which the GPU works: the rest is waiting",
+        (25.0, 0.0): "that is in percent: a share lies between 0 and 1",
         (1 / 3, 0.0): "a share of the whole time is expected: 1 − supply / demand; yours compares with the working time",
     }  # fmt: skip
     for values, message in mistakes.items():
         if all(abs(a - b) < 1e-9 for a, b in zip(got, values)):
             return failed(message)
-    if abs(got[0] - 0.25) < 1e-9 and got[1] == 0:
-        return passed("6 cores deliver 1,500 of 2,000 images/s: the GPU waits a quarter of the time; 16 cores are enough")
-    return failed(f"a GPU that takes 2,000 images/s, with 6 cores of 250 images/s each, waits 25 % of the time; you say {100 * got[0]:.0f} %")
+    for cores, share, mine in ((6, 0.25, got[0]), (16, 0.0, got[1])):
+        if not abs(mine - share) < 1e-9:
+            return failed(f"a GPU that takes 2,000 images/s, with {cores} cores of 250 images/s each, waits a share of {share:g} of the time; you say {mine:.9g}")
+    return passed("6 cores deliver 1,500 of 2,000 images/s: the GPU waits a quarter of the time; 16 cores are enough")

@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,18 @@ def loaded(own: Any, package: nn.Module) -> Any:
         raise Mistake(f"leave __init__ as it was: the parameters differ from the package's in {', '.join(different)}")
     own.load_state_dict(package.state_dict())
     return own
+
+
+def trains(weights: Iterable[tuple[str, Tensor]], *results: Tensor) -> None:
+    """Raises Mistake unless the backward pass reaches all these weights from the reader's results."""
+    trained = [(name, weight) for name, weight in weights if weight.requires_grad]
+    try:
+        torch.stack([result.sum() for result in results]).sum().backward()
+    except RuntimeError as error:
+        if "inplace" in str(error):
+            raise Mistake("the values are right, but training would stop: `x += …` overwrites values that the backward pass needs. Write `x = x + …`") from None
+    if lost := [name for name, weight in trained if weight.grad is None]:
+        raise Mistake(f"the values are right, but {lost[0]} gets no gradient, so it would not be trained: no torch.no_grad(), detach() or item()")
 
 
 def near(a: object, b: Tensor) -> bool:

@@ -71,5 +71,7 @@ def segmentations(
                 axes.set_title(fold(title, side), fontsize=10, pad=3)
     handles = [Patch(facecolor=colours[v], label=classes[v]) for v in present]
     handles += [Patch(facecolor=IGNORED, edgecolor=GREY, label="ignored")] if ignored else []
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(wide, len(handles)), fontsize=10, frameon=False, handlelength=1.2)
+    ncols = min(wide, len(handles))
+    handles = [handle for column in range(ncols) for handle in handles[column::ncols]]  # matplotlib fills columns: read in rows, 0 comes first
+    fig.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=10, frameon=False, handlelength=1.2)
     return fig

@@ -81,6 +81,11 @@ def one_norm(self, x):
     return x + self.mlp(self.norm1(x))
 
 
+def in_place(self, x):
+    x += self.attention(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
+
+
 def no_drop_path(self, x):
     x = x + self.attention(self.norm1(x))
     return x + self.mlp(self.norm2(x))
@@ -218,6 +223,7 @@ ANSWERS = {
             "one head": (layer(heads=1), "one head"),
             "reshape instead of rearrange": (attention(reshape_back), "mixes tokens"),
             "another layer": (lambda d, heads: torch.nn.Linear(d, d), "leave __init__"),
+            "no gradient": (attention(lambda self, x: self.out(heads(self, x).detach())), "qkv.weight gets no gradient"),
             "a token alone": (attention(lambda self, x: self.out(heads(self, x))[:, 0]), "same shape"),
         }
     },
@@ -228,6 +234,7 @@ ANSWERS = {
             "one norm for both": (block(one_norm), "norm of its own"),
             "parallel": (block(lambda self, x: x + self.attention(self.norm1(x)) + self.mlp(self.norm2(x))), "output of attention"),
             "attention only": (block(lambda self, x: x + self.attention(self.norm1(x))), "second half"),
+            "in place": (block(in_place), r"training would stop: `x \+= …`"),
             "forgets drop path": (block(no_drop_path), "no branch is ever skipped: apply drop_path to each branch, before the sum"),
             "drops attention only": (dropping(second=False), "never the MLP"),
             "drops the MLP only": (dropping(first=False), "never attention"),

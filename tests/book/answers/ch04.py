@@ -97,6 +97,7 @@ ANSWERS = {
             "first token is zero": (encoder(zeros_first, first=False), "should be the class token"),
             "needs a mask": (encoder(right), "With mask=None it stopped: 'NoneType'.*image order"),
             "no positions without a mask": (encoder(only_with_a_mask), "With mask=None"),
+            "no gradient": (type("MyEncoder", (Encoder,), {"embed": torch.no_grad()(Encoder.embed)}), "class_token gets no gradient"),
             "changes forward": (OtherForward, "leave forward"),
         }
     },

@@ -116,6 +116,7 @@ ANSWERS = {
             "no norm": (decoder(positions, norm=False), "norm before"),
             "one block": (decoder(positions, depth=1), "loop over self.blocks"),
             "in image order at the end": (decoder(positions, sort=True), "order of mask.masked"),
+            "no gradient": (type("Own", (Decoder,), {"forward": torch.no_grad()(Decoder.forward)}), "no gradient"),
             "no mask tokens": (decoder(lambda self, mask: take(self.positions, rows(mask)[:, :4]), blanks=False), "append self.mask_token"),
         }
     },

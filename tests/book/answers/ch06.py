@@ -42,6 +42,13 @@ def mae(spoil):
     return type("Own", (MAE,), {"forward": forward})
 
 
+class Detached(MAE):
+    def forward(self, images, mask):
+        out = MAE.forward(self, images, mask)
+        predicted = self.decoder(out.latent.detach(), mask)
+        return scored(replace(out, predicted=predicted), self.target(take(patchify(images, self.size.patch), mask.masked)))
+
+
 def in_image_order(out, patches, target, **_):
     return scored(out, target(take(patches, out.mask.masked.sort(dim=1).values)))
 
@@ -96,6 +103,7 @@ ANSWERS = {
             "not reduced": (mae(lambda out, **_: replace(out, loss=out.patch_losses)), r"single number, not a tensor of shape \(2, 9\)"),
             "a float": (mae(lambda out, **_: replace(out, loss=out.loss.item())), "no gradient.*item"),
             "no gradient": (mae(lambda out, **_: replace(out, loss=out.loss.detach())), "no gradient"),
+            "a latent without gradient": (Detached, "encoder.* gets no gradient"),
             "returns nothing": (mae(lambda out, **_: None), "not NoneType"),
         }
     },

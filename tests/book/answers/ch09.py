@@ -103,6 +103,9 @@ ANSWERS = {
             "class token in the mean": (
                 _probe(forward=lambda s, t: s.head(s.norm(t[:, 0] if s.pool == "class" else t.mean(1)))), "class token is part of the mean",
             ),
+            "no gradient": (
+                _probe(forward=lambda s, t: s.head(s.norm(t[:, 0] if s.pool == "class" else t[:, 1:].mean(1))).detach()), "no gradient",
+            ),
             "always the mean": (_probe(forward=lambda s, t: s.head(s.norm(t[:, 1:].mean(1)))), "self.pool"),
         }
     },

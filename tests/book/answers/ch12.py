@@ -17,9 +17,10 @@ def _head(**flags):
     class Head(MaskTransformer):
         def forward(self, maps):
             b, _, h, w = maps.shape
-            x = rearrange(maps, "b d h w -> b (h w) d")
+            x = rearrange(maps, "b d h w -> b (w h) d" if "columns first" in flags else "b d h w -> b (h w) d")
             x = x if "no enter" in flags else self.enter(x)
             tokens = repeat(self.class_tokens, "1 classes d -> b classes d", b=b)
+            tokens = self.enter(tokens) if "enters all" in flags else tokens
             late = "late" in flags
             x = x if late else torch.cat([x, tokens], dim=1)
             for block in () if "no blocks" in flags else self.blocks:
@@ -27,16 +28,36 @@ def _head(**flags):
             x = torch.cat([x, tokens], dim=1) if late else x
             x = x if "no norm" in flags else self.norm(x)
             patches, classes = x[:, : h * w], x[:, h * w :]
-            patches, classes = self.patch_side(patches), self.class_side(classes)
+            first, second = flags.get("sides", ("patch_side", "class_side"))
+            patches, classes = getattr(self, first, nn.Identity())(patches), getattr(self, second, nn.Identity())(classes)
             if "no cosine" not in flags:
-                patches, classes = F.normalize(patches, dim=-1), F.normalize(classes, dim=-1)
+                patches = patches if "long patches" in flags else F.normalize(patches, dim=-1)
+                classes = classes if "long classes" in flags else F.normalize(classes, dim=-1)
             masks = patches @ classes.transpose(1, 2)
             masks = masks if "no mask norm" in flags else self.mask_norm(masks)
             if "rows" in flags:
                 return masks
+            if "reshaped" in flags:
+                return masks.reshape(b, -1, h, w)
+            if "columns last" in flags:
+                return rearrange(masks, "b (w h) classes -> b classes h w", h=h)
             return rearrange(masks, "b (w h) classes -> b classes w h" if "turned" in flags else "b (h w) classes -> b classes h w", h=h)
 
     return Head
+
+
+class _InPlace(MaskTransformer):
+    """Right numbers, but one step overwrites the input of the norm before it."""
+
+    def forward(self, maps):
+        b, _, h, w = maps.shape
+        x = torch.cat([self.enter(rearrange(maps, "b d h w -> b (h w) d")), self.class_tokens.expand(b, -1, -1)], dim=1)
+        for block in self.blocks:
+            x += block.attention(block.norm1(x))
+            x = x + block.mlp(block.norm2(x))
+        x = self.norm(x)
+        patches, classes = F.normalize(self.patch_side(x[:, : h * w]), dim=-1), F.normalize(self.class_side(x[:, h * w :]), dim=-1)
+        return rearrange(self.mask_norm(patches @ classes.transpose(1, 2)), "b (h w) classes -> b classes h w", h=h)
 
 
 class _Exchanged(MaskTransformer):
@@ -62,12 +83,14 @@ def _pyramid(**flags):
                 pool = nn.AvgPool2d if "average" in flags else nn.MaxPool2d
                 wide, steps = d, [pool(2**-times)] if times < 0 else []
                 for i in range(0 if "flat" in flags else times):
-                    steps += [Norm2d(wide), nn.GELU()] if i and "linear" not in flags else []
+                    between = i and not {"linear", "after each"} & flags.keys()
+                    steps += [*([] if "no norm" in flags else [Norm2d(wide)]), nn.GELU()] if between else []
                     if "repeats" in flags:
                         steps.append(nn.Upsample(scale_factor=2))
                         continue
-                    steps.append(nn.ConvTranspose2d(wide, wide // 2, kernel_size=2, stride=2))
+                    steps.append(nn.ConvTranspose2d(wide, wide // 2, kernel_size=2, stride=2, bias="no bias" not in flags))
                     wide //= 2
+                    steps += [Norm2d(wide), nn.GELU()] if "after each" in flags else []
                 steps = [] if "flat" in flags else steps
                 bias = "bias" in flags
                 steps += [nn.Conv2d(wide, channels, 1, bias=bias), Norm2d(channels)]
@@ -128,6 +151,19 @@ ANSWERS = {
             "no mask norm": (_head(**{"no mask norm": True}), "`mask_norm`"),
             "rows, no map": (_head(rows=True), "a map is expected"),
             "turned": (_head(turned=True), "height and width"),
+            "enters all": (_head(**{"enters all": True}), "for the patches only"),
+            "patch_side for both": (_head(sides=("patch_side", "patch_side")), "the class tokens have `class_side`"),
+            "class_side for both": (_head(sides=("class_side", "class_side")), "the patches have `patch_side`"),
+            "sides exchanged": (_head(sides=("class_side", "patch_side")), "are exchanged"),
+            "no sides": (_head(sides=("", "")), "`class_side` are missing"),
+            "long patches": (_head(**{"long patches": True}), "patches are not scaled to length 1"),
+            "long class tokens": (_head(**{"long classes": True}), "class tokens are not scaled to length 1"),
+            "columns at the end": (_head(**{"columns last": True}), r"\(w h\) at the end"),
+            "columns at the start": (_head(**{"columns first": True}), r"\(w h\) at the start"),
+            "reshaped": (_head(reshaped=True), "reshape alone"),
+            "something else": (_head(**{"no norm": True, "no cosine": True}), "patch_side, class_side → length 1"),
+            "in place": (_InPlace, r"training would stop: `x \+= …`"),
+            "no gradient": (type("Head", (MaskTransformer,), {"forward": torch.no_grad()(MaskTransformer.forward)}), "no gradient"),
         }
     },
     "ch12_pyramid": {
@@ -141,6 +177,9 @@ ANSWERS = {
             "one size": (_pyramid(flat=True), "size of x"),
             "a plain dict": (_pyramid(plain=True), "ModuleDict"),
             "other numbers": (_Chained, "same map x"),
+            "norm after each": (_pyramid(**{"after each": True}), "only between two doublings"),
+            "no norm between": (_pyramid(**{"no norm": True}), "stride 2 are ConvTranspose2d, GELU, .* should be ConvTranspose2d, Norm2d"),
+            "no bias": (_pyramid(**{"no bias": True}), "have a bias"),
         }
     },
     "ch12_box_overlap": {
@@ -149,6 +188,10 @@ ANSWERS = {
             "counts twice": (lambda a, b: _overlap(a, b, twice=True), "twice"),
             "one pixel more": (lambda a, b: _overlap(a, b, extra=1.0), r"\+ 1"),
             "transposed": (lambda a, b: _overlap(b, a), "transposed"),
+            "percent": (lambda a, b: 100 * _overlap(a, b), "in percent"),
+            "equal boxes only": (
+                lambda a, b: (a[:, None] == b[None]).all(-1).float(), r"\] and \[2.0, 0.0, 6.0, 2.0\] is 0.3333, and yours is 0.000000"
+            ),
         }
     },
     "ch12_same_window": {
@@ -158,7 +201,12 @@ ANSWERS = {
             "divides by the rows": (lambda g, s: _windows(g, s, by=g[0]), "number of columns"),
             "rows only": (lambda g, s: _windows(g, s, column=False), "one axis"),
             "columns only": (lambda g, s: _windows(g, s, row=False), "one axis"),
+            "numbers": (lambda g, s: _windows(g, s).float(), "float32, not bool"),
+            "windows from the right": (
+                lambda g, s: _windows(g, s) if g[1] % s == 0 else _windows(g, s).flip(0, 1),
+                "of 5 × 7, patches 0 and 1 are in the same window of side 3.*False",
+            ),
             "inside a window": (lambda g, s: _windows(g, s, inside=True), "gives the window"),
         }
     },
-}
+}  # fmt: skip

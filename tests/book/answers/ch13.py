@@ -17,14 +17,15 @@ def _largest(window, processes, fits):
     return next((b, window // processes // b) for b in range(fits, 0, -1) if window // processes % b == 0)
 
 
-def _count(s, ratio, *, forward=None, tokens="visible", extra=1, seen="all", project="", predict="", queries=True, narrow=True, factor=2):
+def _count(s, ratio, *, forward=None, tokens="visible", extra=1, seen="all", project="", predict="", queries=True, narrow=True, joins=True,
+           factor=2):  # fmt: skip
     """A training step with a mistake; forward: how many forward passes a step is said to be."""
     n = s.grid[0] * s.grid[1]
     k = keep_count(n, ratio)
     m, d, t = n - k, s.decoder_width, extra + (n if tokens == "all" else k)
     every = extra + (k if seen == "visible" else n)
     projection = 2 * (n if project == "all" else k) * s.values * s.width
-    total = projection + s.depth * block_flops(t, s.width) + (2 * t * s.width * d if narrow else 0)
+    total = projection + s.depth * block_flops(t, s.width) + (2 * (t if joins else k) * s.width * d if narrow else 0)
     total += (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=m if queries else None)
     total += 2 * (n if predict == "all" else m) * d * s.values
     return (forward * total if forward else 3 * total - projection) // (2 // factor)
@@ -44,6 +45,7 @@ ANSWERS = {
             "exchanged": (lambda w, p, f: _largest(w, p, f)[::-1], "reverse"),
             "loses images": (lambda w, p, f: (min(f, w // p), max(1, w // p // f)), "are lost"),
             "rounds up": (lambda w, p, f: (min(f, w // p), -(-(w // p) // f)), "more than the step has"),
+            "floats": (lambda w, p, f: (b := _largest(w, p, f)[0], w / p / b), "must be integers"),
             "one image at a time": (lambda w, p, f: (1, w // p), "also divides"),
         }
     },
@@ -60,7 +62,12 @@ ANSWERS = {
             "all queries": (lambda s, r=0.75: _count(s, r, queries=False), "queries=m"),
             "no change of width": (lambda s, r=0.75: _count(s, r, narrow=False), "changes the width"),
             "multiply-adds": (lambda s, r=0.75: _count(s, r, factor=1), "two operations"),
-            "something else": (lambda s, r=0.75: 10**9, "times as many"),
+            "the class token stays": (lambda s, r=0.75: _count(s, r, joins=False), r"1 \+ k tokens, not on k"),
+            "the ratio is not used": (lambda s, r=0.75: _count(s, 0.75), "`ratio` is not used"),
+            "one size only": (
+                lambda s, r=0.75: _count(s, r) + (r == 0.5), r"\('nano'\), 0.5\), with n = 49 and k = 25, .*,184 .*,185, 1.000000 times"
+            ),
+            "something else": (lambda s, r=0.75: 10**9, "needs 57,143,857,152 operations, and you count 1,000,000,000, 0.0175"),
         }
     },
     "ch13_roofline_seconds": {
@@ -71,7 +78,8 @@ ANSWERS = {
             "computing only": (lambda o, p, b: sum(f / p for f, _ in o), "moving the bytes"),
             "moving only": (lambda o, p, b: sum(m / b for _, m in o), "computing takes time"),
             "the slowest": (lambda o, p, b: max(max(f / p, m / b) for f, m in o), "add the times of all"),
-            "exchanged": (lambda o, p, b: sum(max(f / b, m / p) for f, m in o), "you say"),
+            "exchanged": (lambda o, p, b: sum(max(f / b, m / p) for f, m in o), "take 11.6 s together, and you say"),
+            "one peak": (lambda o, p, b: sum(max(f / 1e12, m / b) for f, m in o), r"peak 1e\+13 .* take 4.4 s together, and you say 11.6"),
         }
     },
     "ch13_state_bytes": {
@@ -89,7 +97,9 @@ ANSWERS = {
             "below zero": (lambda g, c, n: 1 - n * c / g, "less than 0"),
             "working": (lambda g, c, n: min(1.0, n * c / g), "works"),
             "of the working time": (lambda g, c, n: max(0.0, g / (n * c) - 1), "whole time"),
-            "something else": (lambda g, c, n: 0.5, "25 %"),
+            "in percent": (lambda g, c, n: 100 * max(0.0, 1 - n * c / g), "in percent"),
+            "a difference": (lambda g, c, n: abs(1 - n * c / g), "with 16 cores .* a share of 0 of the time; you say 1$"),
+            "something else": (lambda g, c, n: 0.5, "a share of 0.25 of the time; you say 0.5"),
         }
     },
-}
+}  # fmt: skip

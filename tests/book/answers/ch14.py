@@ -40,6 +40,33 @@ class Step(TwoWay):
         return (patches, tokens) if way == "swapped" else (tokens, patches)
 
 
+class InPlace(TwoWay):
+    def forward(self, tokens, patches, tokens_at, patches_at, seen):
+        tokens += self.among(tokens, tokens, tokens_at, tokens_at, seen)
+        tokens += self.read(tokens, patches, tokens_at, patches_at)
+        tokens += self.mlp(self.norm(tokens))
+        patches += self.write(patches, tokens, patches_at, tokens_at, seen)
+        return tokens, patches
+
+
+class Arguments(TwoWay):
+    """Wrong arguments of a cross-attention."""
+
+    def forward(self, tokens, patches, tokens_at, patches_at, seen):
+        way = self.way
+        if way == "seen for patches":
+            tokens = tokens + self.read(tokens, patches, tokens_at, patches_at, seen)
+        if way == "positions of read":
+            tokens = tokens + self.read(tokens, patches, patches_at, tokens_at)
+        if way == "queries of read":
+            tokens = tokens + self.read(patches, tokens, patches_at, tokens_at)
+        return tokens, patches + self.write(patches, tokens, tokens_at, patches_at, seen=seen)
+
+
+def wrong_arguments(name):
+    return type("MyTwoWayStep", (Arguments,), {"way": name})
+
+
 class Bare(torch.nn.Module):
     def __init__(self, d, heads):
         super().__init__()
@@ -90,16 +117,24 @@ ANSWERS = {
             "patches replaced": (wrong("patches replaced"), "replaces the patches"),
             "patches read padding": (wrong("padding in write"), "attend to the padding"),
             "swapped": (wrong("swapped"), "swapped"),
+            "in place": (InPlace, r"training would stop: `x \+= …`"),
+            "seen for patches": (wrong_arguments("seen for patches"), "leave out `seen`"),
+            "positions of read": (wrong_arguments("positions of read"), r"in `read`, the positions of the queries \(tokens\) come first"),
+            "queries of read": (wrong_arguments("queries of read"), "in `read`, the queries are the tokens"),
+            "positions of write": (wrong_arguments(""), r"in `write`, the positions of the queries \(patches\) come first"),
         }
     },
     "ch14_pick": {
         "wrong": {
             "a threshold for probabilities": (lambda x, q: picked(x, q) > 0.5, "belongs to probabilities"),
+            "a probability above 0": (lambda x, q: picked(x, q).sigmoid() > 0, "its threshold is 0.5"),
+            "outside": (lambda x, q: picked(x, q) < 0, "inside and outside are exchanged"),
+            "the second best": (lambda x, q: x[ROWS, q.argsort(1)[:, 1]] > 0, "the pixels with a logit above 0"),
             "the worst": (lambda x, q: picked(x, -q) > 0, "the worst"),
             "one index for all": (lambda x, q: x[:, int(q[0].argmax())] > 0, "one index for all"),
             "the union": (lambda x, q: x.amax(1) > 0, "union"),
             "logits": (picked, "is bool"),
-            "every index for every image": (lambda x, q: x[:, q.argmax(1)] > 0, "every image for every image"),
+            "every index for every image": (lambda x, q: x[:, q.argmax(1)] > 0, "every prompt for every prompt"),
             "keeps the axis": (lambda x, q: picked(x, q)[:, None] > 0, "length 1"),
         }
     },
@@ -115,6 +150,11 @@ ANSWERS = {
             "no quality": (lambda o, m: parts(o, m)[0].amin(1).mean(), "learns nothing"),
             "summed": (lambda o, m: parts(o, m)[0].amin(1).mean() + parts(o, m)[1].sum(1).mean(), "not summed"),
             "absolute": (lambda o, m: parts(o, m)[0].amin(1).mean() + parts(o, m)[1].sqrt().mean(), "squared"),
+            "the quality is detached": (
+                lambda o, m: parts(o, m)[0].amin(1).mean() + parts(o, m)[1].detach().mean(), "out.quality gets no gradient"
+            ),
+            "only a number": (lambda o, m: (parts(o, m)[0].amin(1) + parts(o, m)[1].mean(1)).mean().item(), "out.logits gets no gradient"),
+            "too much": (lambda o, m: parts(o, m)[0].amin(1).mean() + 2 * parts(o, m)[1].mean(), r"12.60\d{3} was expected, not 12.7\d{4}"),
             "one for each image": (lambda o, m: parts(o, m)[0].amin(1) + parts(o, m)[1].mean(1), "one number"),
         }
     },
