@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 07 · Pre-training
 #
-# **The promise.** You write the main parts of a training loop, and watch a masked autoencoder learn, in less than a minute, to fill in the
+# **The promise.** You write the main parts of a training loop, and watch a masked autoencoder learn, in about a minute, to fill in the
 # hidden parts of images of clothes. Then you build a model from your own parts, and train it on colour photographs.
 #
 # Minutes: 25. Needs: chapters 01 to 06.
@@ -89,9 +89,9 @@ print(f"target: {mine.target}, base learning rate {mine.base_lr}, {sum(p.numel()
 # baseline predicts 0 everywhere: all patches that it predicts are *flat* (all values of a patch are equal). Its loss is the mean square of
 # the target.
 #
-# If no patch of the images were flat, this loss would be 48/49 = 0.98 for patches of 49 pixels. But much of Fashion-MNIST is black
-# background, so many patches are flat. A flat patch has the target 0, which the baseline predicts perfectly. So compute the loss from the
-# data.
+# If no patch of the images were flat, this loss would be 48/49 = 0.98 for patches of 49 pixels (chapter 06, exercise 2). But much of
+# Fashion-MNIST is black background, so many patches are flat. A flat patch has the target 0, which the baseline predicts perfectly. So
+# compute the loss from the data.
 
 # %%
 target = model.target(patchify(normalise(clothes.pixels, clothes.statistics), 7))
@@ -153,6 +153,7 @@ check.ch07_peak_lr(solution_peak_lr)
 #
 # **2 ★★ Your schedule.** For the first `warmup` steps, return a rate that rises in a straight line from 0 to `peak`. After that, let the
 # rate fall from `peak` to `floor` along half a cosine, 0.5 · (1 + cos(π · progress)). The rate reaches `floor` at step `steps`.
+# (`warmup` may be 0, or not a whole number.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -212,13 +213,14 @@ lr_at = book.use(check.ch07_lr_at, my_lr_at, lr_at)
 print([round(lr_at(step, steps=100, warmup=10, peak=2.0), 6) for step in (0, 5, 10, 55, 100)])
 
 # %%
-settings = dict(steps=steps, warmup=mine.warmup_epochs * per_epoch, peak=scaled_lr(mine.base_lr, mine.batch))
+settings = dict(steps=steps + 1, warmup=mine.warmup_epochs * per_epoch, peak=scaled_lr(mine.base_lr, mine.batch))
 
-# %% mystnb={"image": {"alt": "The learning rate against the optimizer step: a straight rise over the first 39 steps, which are shaded, then half a cosine down to zero at step 391."}}
+# %% mystnb={"image": {"alt": "The learning rate against the optimizer step: a straight rise over the first 39 steps, which are shaded, then half a cosine down to almost zero at step 391."}}
 plots.schedules({"lr": [lr_at(s, **settings) for s in range(steps + 1)]}, per_epoch=per_epoch, warmup=settings["warmup"])
 
 # %% [markdown]
-# *Figure 7.1: the learning rate of this chapter's run (391 steps, peak 0.0025).*
+# *Figure 7.1: the learning rate of this chapter's run (391 steps, peak 0.0025). The cosine ends one step after the last: a step with a
+# rate of 0 would change nothing.*
 
 # %% [markdown]
 # ## Which weights shrink? The optimizer
@@ -410,8 +412,8 @@ assert by_heart[-1] < 0.15 and zero < by_heart[0]
 # %% [markdown]
 # ## The loop
 #
-# The loop sets the learning rate, takes the step, stores the loss, and shows the progress. A step with a rate of 0 would change nothing, so
-# the cosine ends one step after the last training step.
+# The loop sets the learning rate, takes the step, stores the loss, and shows the progress. As in Figure 7.1, the cosine ends one step after
+# the last training step.
 
 
 # %%
@@ -607,7 +609,7 @@ plots.runs_apart({"ours": ours, "the colleague's": theirs}, per_epoch=10)
 # </details>
 
 # %% mystnb={"image": {"alt": "Two learning rates over 40 steps: ours rises in a straight line and falls along a cosine, and the colleague's is a staircase of four steps, the first of them at zero."}}
-lab = dict(steps=40, warmup=15, peak=settings["peak"])
+lab = dict(steps=41, warmup=15, peak=settings["peak"])
 plots.schedules(
     {"ours": [lr_at(s, **lab) for s in range(1, 41)], "the colleague's": [tidy_lr(s, **lab) for s in range(1, 41)]},
     per_epoch=10, warmup=15, first=1,
@@ -766,8 +768,9 @@ assert all(same) and not all(differ) and result.steps == 12
 
 # %% [markdown]
 # **5 ★★★ Complete, or not there.** `write(file)` writes bytes into an open file, and may fail half-way with an exception. Use `write` to
-# save a file at `path`. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and leave no other file
-# behind.
+# save a file at `path`: let it write into another file in the folder of `path`, and rename that file at the end, as above (you may leave
+# out `fsync`). There may be no old file yet. If `write` fails, let the exception propagate, leave the old file at `path` as it was, and
+# leave no other file behind.
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch07-ex5", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -169,7 +169,8 @@ assert train.isfinite().all() and train.mean(0).abs().max() < 0.02 < 0.1 < test.
 # - `__init__`: Freeze the parameters of `self.encoder`. Make `self.norm`, a BatchNorm without its affine part, with `eps=1e-6`. Make
 #   `self.head`, a linear layer whose weights start with mean 0 and standard deviation 0.01, and whose bias starts at 0.
 # - `train`: Set the mode as usual, but keep the encoder in eval mode.
-# - `forward`: Take the class token, or with `pool="mean"` the mean of the patch tokens. Then apply `self.norm` and `self.head`.
+# - `forward`: `self.encoder(images)` has the shape `b t d`, with the class token first. Take the class token, or with `pool="mean"` the
+#   mean of the patch tokens. Then apply `self.norm` and `self.head`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -635,7 +636,7 @@ picture(longer)
 # %% [markdown]
 # *Figure 9.8: longer pre-training, our results beside the paper's (its Figure 7: ViT-L on ImageNet). The bars show one standard deviation
 # over three seeds (left) and, under each pair of curves, 95 % intervals of the differences between neighbouring points (explained in
-# chapter 11). The scales differ.*
+# chapter 11). An interval without 0 can still be "undecided", because several comparisons are made. The scales differ.*
 #
 # In our experiment and in the paper's, the accuracy of the probe rises by more points in total than that of fine-tuning, which trains the
 # whole encoder (chapter 10).
@@ -655,7 +656,8 @@ def colleagues_probe(train, labels):
 theirs = {name: colleagues_probe(train, labels) for name, (train, _) in vectors.items()}
 
 # %% mystnb={"image": {"alt": "Two panels. Ours: raw pixels 80, random encoder 70, MAE 83 percent. The colleague's: raw pixels 100, random encoder 77, MAE 95 percent."}}
-plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tuple(sources), note="750 images, one network")
+both = {"ours (750 test images)": score["linear probe"], "the colleague's": theirs}
+plots.comparison(both, tuple(sources), x="accuracy (%)", note="one network")
 
 # %% [markdown]
 # *Figure 9.9: accuracy in % with the same features, measured by our probe and by the colleague's.*
@@ -664,10 +666,10 @@ plots.comparison({"ours": score["linear probe"], "the colleague's": theirs}, tup
 #
 # <details><summary>Diagnosis</summary>
 #
-# The colleague measured the accuracy on the training images, so the axis label "test accuracy" is wrong for the right panel. Raw pixels are
-# 784 features, and each encoder gives only 96. With 784 weights for each class and almost no penalty, a linear layer can fit these 1,500
-# labels almost perfectly. Such a layer can even fit 500 *random* labels, as the next cell shows. So accuracy on the training images depends
-# strongly on the *number of features*. Test a probe on images that it was not trained on, and choose the penalty on a third set of images.
+# The colleague measured the accuracy on the training images. Raw pixels are 784 features, and each encoder gives only 96. With 784 weights
+# for each class and almost no penalty, a linear layer can fit these 1,500 labels almost perfectly. Such a layer can even fit 500 *random*
+# labels, as the next cell shows. So accuracy on the training images depends strongly on the *number of features*, among other things. Test
+# a probe on images that it was not trained on, and choose the penalty on a third set of images.
 # </details>
 
 # %%

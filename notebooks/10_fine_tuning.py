@@ -669,7 +669,7 @@ plots.scatters(panels, x=measures[0], y=measures[1])
 
 # %% [markdown]
 # *Figure 10.8: every setting of these experiments with both a probe and a fine-tuning result. Left: our means over three seeds. Right: the
-# paper's results (ViT-L). The scales differ.*
+# paper's results (ViT-L). The names are those of `minimae reproduce --list`. The scales differ.*
 #
 # In the paper, the probe accuracies span 20 points and the fine-tuned ones 3. If you look only at the probe, most design choices seem more
 # important than they are for fine-tuning. In our experiments, both accuracies rise together. A likely reason is that the largest
@@ -740,8 +740,8 @@ plots.curves(
 # <details><summary>Diagnosis</summary>
 #
 # Among the blocks of the colleague's classifier, the first one moves most and the last one least. In your classifier, the order is
-# reversed. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head gets the smallest. The
-# exponent should be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in
+# reversed. The colleague's exponent is the number of the layer, so layer 0 gets the full learning rate and the head gets the smallest.
+# (Layer 0 still moves by a smaller share, mainly because its positions are about ten times as large as the weights of a block.) The exponent should be the distance from the top, `depth + 1 − layer`. The first blocks probably lose part of what they learned in
 # pre-training. The head, which starts near zero, learns with only 13 % of the full learning rate. The colleague's groups also decay the
 # class token and the positions, which is a smaller mistake. All shapes are right, so a test of shapes does not find the main mistake. Test
 # instead that the `lr_scale` of the norm and the head is 1.
@@ -751,7 +751,8 @@ plots.curves(
 #
 # **4 ★★★ Cutmix.** Images are `b c h w` with an even `b`; images 0 and 1 are partners, as are 2 and 3, and so on. Paste the rectangle `box
 # = (top, left, bottom, right)` of each image's partner into the image, at the same position. The box is the same for all images, and row
-# `bottom` and column `right` are excluded. Return the new images, and the share of its own area that each image keeps.
+# `bottom` and column `right` are excluded. Return the new images, and the share of its own area that each image keeps
+# (one number).
 
 
 # %% nbgrader={"grade": false, "grade_id": "ch10-ex4", "locked": false, "schema_version": 3, "solution": true, "task": false} tags=["exercise"]

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import linecache
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -35,6 +36,8 @@ from minimae.model import mae, vit
 from minimae.model.sizes import block_flops
 from minimae.recipes import recipe
 from minimae.tasks import pretrain, promptable
+from minimae.train import optim
+from minimae.train.lars import scaled_by_trust_ratio
 from notebooks import build
 
 HERE = Path(__file__).resolve().parent
@@ -97,6 +100,31 @@ def test_a_classic_mistake_is_named(name: str, mistake: str, function: Callable[
 
 
 def test_a_right_answer_of_another_type_is_accepted() -> None:
+    def lr_at(step: float, *, steps: int, warmup: float, peak: float, floor: float = 0.0) -> Any:
+        progress = (step - warmup) / (steps - warmup)
+        return peak * step / warmup if step < warmup else floor + (peak - floor) / 2 * (1 + torch.cos(torch.tensor(torch.pi * progress)))
+
+    def layer_groups(classifier: torch.nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        groups = optim.layer_groups(classifier, weight_decay, layer_decay)
+        return [{name: torch.tensor(value) if name != "params" else value for name, value in group.items()} for group in groups]
+
+    def mean_and_std(train: torch.Tensor, test: torch.Tensor) -> list[torch.Tensor]:
+        return [(x.double() - train.double().mean(0)) / (train.double().std(0) + 1e-6) for x in (train, test)]
+
+    def ratio(weight: torch.Tensor, gradient: torch.Tensor, **how: float) -> torch.Tensor:
+        return scaled_by_trust_ratio(weight.double(), gradient.double(), weight_decay=how["weight_decay"], trust=how["trust"])
+
+    def inside(path: Path, write: Callable[[Any], None]) -> None:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, open(Path(folder) / "new", "wb") as file:
+            write(file)
+            file.flush()
+            (Path(folder) / "new").rename(path)
+
+    assert check.ch07_peak_lr(lambda *numbers: torch.tensor(numbers).prod() / 256).ok
+    assert check.ch07_lr_at(lr_at).ok
+    assert check.ch07_careful_save(inside).ok
+    assert check.ch09_one_scale(mean_and_std).ok and check.ch09_trust_ratio(ratio).ok
+    assert check.ch10_layer_groups(layer_groups).ok
     assert check.ch04_times_cheaper(lambda n, k, d: torch.tensor(block_flops(1 + n, d)) / block_flops(1 + k, d)).ok
     assert check.ch04_tokens_for_share(lambda share, d: torch.tensor(6 * d * share / (1 - share))).ok
     assert check.ch06_baseline_loss(lambda p1, p2, c: 1 - torch.ones(()) / (p1 * p2 * c)).ok

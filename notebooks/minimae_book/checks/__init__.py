@@ -9,10 +9,12 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
+import torch
+
 from minimae.errors import nearest
 
 from ..verdict import Verdict, failed, unwritten
-from .comparing import Mistake, stopped
+from .comparing import Mistake, described, stopped
 
 Check = Callable[..., Verdict]
 
@@ -41,12 +43,13 @@ IN_PLACE = ("ch07_careful_save",)  # exercises whose function returns nothing
 
 
 def careful(check: Check) -> Check:
-    """The check, with errors of the reader's function and a forgotten ``return`` turned into verdicts."""
+    """The check, with errors of the reader's function, a forgotten ``return`` and tensors changed in place turned into verdicts."""
     call: dict[str, Any] = {}  # arguments of the call that failed
 
     def guarded(function: Any) -> Any:
         @wraps(function, assigned=("__name__", "__doc__"), updated=())
         def guard(*args: Any, **kwargs: Any) -> Any:
+            given = [(value, value.detach().clone()) for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
             try:
                 value = function(*args, **kwargs)
             except Exception:
@@ -54,6 +57,9 @@ def careful(check: Check) -> Check:
                 raise
             if value is None and check.__name__ not in IN_PLACE:
                 raise Mistake("the function returned nothing: does it end with `return`?")
+            for tensor, before in given:
+                if not torch.equal(tensor, before):
+                    raise Mistake(f"an input has changed ({described(before)}): make a new tensor, or work on a clone")
             return value
 
         return guard

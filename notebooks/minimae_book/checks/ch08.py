@@ -139,11 +139,8 @@ def ch08_flat_patches(f: Callable[..., Any]) -> Verdict:
     """Hidden patches filled with their own mean."""
     generator = torch.Generator().manual_seed(0)
     patches, hidden = torch.randn(2, 9, 16, generator=generator) * 2 + 1, torch.rand(2, 9, generator=generator) < 0.6
-    before = patches.clone()
     got, means = f(patches, hidden), patches.mean(-1, keepdim=True).expand_as(patches)
     right = torch.where(hidden[:, :, None], means, patches)
-    if not torch.equal(before, patches):
-        return failed("the patches that were given have changed: make a new tensor, for example with torch.where")
     expect(got, (2, 9, 16), "a tensor with the shape of the patches was expected, b n (p1 p2 c)")
     if torch.allclose(got, right):
         return passed("this picture needs no model")

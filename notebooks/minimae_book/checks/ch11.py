@@ -103,11 +103,7 @@ def ch11_holm(f: Callable[..., Any]) -> Verdict:
 def ch11_in_touch(f: Callable[..., Any]) -> Verdict:
     """Share of hidden patches with a visible neighbour."""
     hidden = torch.rand(3, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.6  # every mistake below gives a different share
-    before = hidden.clone()
-    got = f(hidden)
-    if not torch.equal(before, hidden):
-        return failed("the mask that was given has changed: work on a copy")
-    got = one_number(got)
+    got = one_number(f(hidden))
 
     def near(corners: bool = False, wrap: bool = False, inverse: bool = False, outside: bool = False) -> torch.Tensor:
         seen = hidden if inverse else ~hidden

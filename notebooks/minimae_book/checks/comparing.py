@@ -22,14 +22,14 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def loaded(own: Any, package: nn.Module) -> Any:
+def loaded(own: Any, package: nn.Module, advice: str = "leave __init__ as it was") -> Any:
     """The reader's layer with the package's weights. Raises Mistake when the names or shapes of the parameters differ."""
     if not isinstance(own, nn.Module):
         raise Mistake(f"a layer was expected, a subclass of nn.Module, not {type(own).__name__}")
     theirs, ours = ({name: tuple(p.shape) for name, p in layer.state_dict().items()} for layer in (own, package))
     if theirs != ours:
         different = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        raise Mistake(f"leave __init__ as it was: the parameters differ from the package's in {', '.join(different)}")
+        raise Mistake(f"{advice}: the parameters differ from the package's in {', '.join(different)}")
     own.load_state_dict(package.state_dict())
     return own
 
@@ -106,6 +106,14 @@ def without_name(function: Any, name: str) -> None:
     """Raises Mistake when the reader's function uses this name, such as that of the library function that it should replace."""
     if any(name in (getattr(node, "id", None), getattr(node, "attr", None)) for node in ast.walk(tree_of(function))):
         raise Mistake(f"the result is right, but this exercise is to be solved without {name}")
+
+
+def without_autograd(function: Any) -> None:
+    """Raises Mistake when the reader's function calls autograd."""
+    for node in ast.walk(tree_of(function)):
+        name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+        if name in ("backward", "grad", "grad_and_value", "jacrev", "jacfwd", "vjp"):
+            raise Mistake(f"it calls {name}, but this exercise needs a formula, without autograd")
 
 
 def stopped(error: Exception, functions: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:

@@ -12,7 +12,7 @@ from .pictures import picture_table
 from .style import BLUE, GREEN, GREY, INK, NOTE, ORANGE, PURPLE, WIDTH, Axes, Figure, chart, figure, fold, legend_columns, plain
 
 
-def comparison(table: dict[str, dict[str, float]], rows: Sequence[str], *, note: str = "") -> Figure:
+def comparison(table: dict[str, dict[str, float]], rows: Sequence[str], *, x: str = "test accuracy (%)", note: str = "") -> Figure:
     """Accuracy by method: {evaluation: {row: percent}} → one panel per evaluation, one dot per row; a row without a value has none.
 
     note: what was measured, for example how many images and seeds.
@@ -38,7 +38,7 @@ def comparison(table: dict[str, dict[str, float]], rows: Sequence[str], *, note:
         axes.tick_params(axis="y", length=0)
     for axes in [*panels][len(table) :]:
         axes.set_axis_off()
-    fig.supxlabel(f"test accuracy (%){note and f': {note}'}", fontsize=10)
+    fig.supxlabel(f"{x}{note and f': {note}'}", fontsize=10)
     return fig
 
 

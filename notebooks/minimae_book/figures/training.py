@@ -75,7 +75,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
         axes.plot(first + np.arange(len(lrs)), lrs, color=colour, linestyle=style, linewidth=2, label=name)
     axes.set(xlabel="optimizer step", ylabel="learning rate")
     highest = max(max(lrs) for lrs in lines.values())
-    axes.set(xlim=(0, None), ylim=(-0.03 * highest, 1.06 * highest))  # a rate of 0 stays visible
+    axes.set(xlim=(0, None), ylim=(-0.03 * highest, (1.06 if len(lines) == 1 else 1.28) * highest))  # a rate of 0 stays visible; room for a legend
 
     def to_epochs(step: Any) -> Any:
         return step / per_epoch
@@ -86,7 +86,7 @@ def schedules(lines: Mapping[str, Sequence[float]], *, per_epoch: float, warmup:
     axes.secondary_xaxis("top", functions=(to_epochs, to_steps)).set_xlabel("epoch", fontsize=10)
     axes.spines["top"].set_visible(False)
     if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=10)
+        axes.legend(frameon=False, fontsize=10, loc="upper right")
     return fig
 
 

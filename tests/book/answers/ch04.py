@@ -115,7 +115,7 @@ ANSWERS = {
     "ch04_leaks": {
         "wrong": {
             "asks about all patches": (lambda e, p, m: changed_by(e, p, m, range(p.shape[1])), "are visible"),
-            "does not copy": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist(), copy=False), "on a fresh copy"),
+            "does not copy": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist(), copy=False), "work on a clone"),
             "all at once": (all_at_once, r"it should, you report \[0, 5, 8\], which do not .*one patch at a time"),
             "unsorted": (lambda e, p, m: changed_by(e, p, m, m.masked[0].tolist())[::-1], r"once, sorted: \[1, 3, 6\], not \[6, 3, 1\]"),
             "twice": (lambda e, p, m: sorted(2 * changed_by(e, p, m, m.masked[0].tolist())), "each patch once"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import shutil
+import tempfile
+from pathlib import Path
 
 
 def _step(divide=True, clear="before", step="after", batch="each", returned="mean"):
@@ -45,8 +49,21 @@ def _schedule(warm=True, begin=True, floor=True, shape="cosine"):
     return wrong
 
 
+def _cut_off(step, *, steps, warmup, peak, floor=0.0):
+    rate = _schedule()(step, steps=steps, warmup=warmup, peak=peak)
+    return rate if step < warmup else max(floor, rate)
+
+
+def _rounded(step, **run):
+    return round(_schedule()(step, **run), 3)
+
+
 def _no_one_dimensional_rule(model):
-    return {name for name, p in model.named_parameters() if name.endswith("bias")}
+    return {name for name, p in model.named_parameters() if name.endswith("bias") and p.requires_grad}
+
+
+def _one_axis(model):
+    return [name for name, p in model.named_parameters() if p.dim() <= 1]
 
 
 def _tokens_too(model):
@@ -79,8 +96,44 @@ def _swallows(path, write):
         with open(temporary, "wb") as file:
             write(file)
         temporary.replace(path)
+    except Exception:
+        temporary.unlink()
+
+
+def _some_failures(path, write):
+    temporary = path.with_name("other")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+        temporary.replace(path)
     except OSError:
         temporary.unlink()
+        raise
+
+
+def _collects(path, write):
+    buffer = io.BytesIO()
+    write(buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def _elsewhere(path, write):
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "other"
+        with open(temporary, "wb") as file:
+            write(file)
+        shutil.move(temporary, path)
+
+
+def _copies(path, write, removed=True):
+    temporary = path.with_name("other")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+        shutil.copy(temporary, path)
+    finally:
+        if removed:
+            temporary.unlink()
 
 
 def _removes_first(path, write):
@@ -94,6 +147,7 @@ ANSWERS = {
             "one forward pass only": (lambda base, b, a, p: base * b / 256, "all its images"),
             "forgets accumulation": (lambda base, b, a, p: base * b * p / 256, "accumulated"),
             "forgets the processes": (lambda base, b, a, p: base * b * a / 256, "processes"),
+            "close": (lambda base, b, a, p: 0.001201, "the peak is 0.0012, and you say 0.001201"),
             "forgets 256": (lambda base, b, a, p: base * b * a * p, "256"),
         }
     },
@@ -101,7 +155,8 @@ ANSWERS = {
         "wrong": {
             "goes by the name": (_no_one_dimensional_rule, "norms"),
             "tokens too": (_tokens_too, "three axes"),
-            "the frozen too": (_frozen_too, "frozen"),
+            "the frozen too": (_frozen_too, "positions is fixed"),
+            "a frozen bias": (_one_axis, "encoder.project.bias is fixed"),
             "the others": (_the_others, "matrices do decay"),
         }
     },
@@ -113,6 +168,9 @@ ANSWERS = {
             "a straight line": (_schedule(shape="straight"), "straight line: half a cosine"),
             "no pi": (_schedule(shape="degrees"), "to π"),
             "a constant": (lambda step, *, steps, warmup, peak, floor=0.0: peak, "at step 0 with steps=100"),
+            "max": (_cut_off, "cut off at `floor`"),
+            "rounded": (_rounded, r"at step 30 with steps=100, warmup=10, peak=2 the rate is 1.7660444, and yours is 1.766$"),
+            "not a number": (lambda step, **run: math.nan, "yours is nan"),
             "whole steps": (lambda step, **run: _schedule()(int(step), **run), "do not round"),
         }
     },
@@ -127,6 +185,7 @@ ANSWERS = {
             "a step for each batch, gradients kept": (_step(step="inside, kept"), "four batches make one step"),
             "returns the graph": (_step(returned="graph"), "detach"),
             "returns the last loss": (_step(returned="last"), "mean loss of its batches"),
+            "returns NaN": (lambda *given: _step()(*given) * math.nan, r"mean loss of its batches: \d\.\d{6}, not nan"),
         }
     },
     "ch07_careful_save": {
@@ -135,6 +194,11 @@ ANSWERS = {
             "leaves half a file": (_leaves_a_half, "left behind"),
             "swallows the failure": (_swallows, "exception was lost"),
             "removes the old one first": (_removes_first, "no file at all"),
+            "only some failures": (_some_failures, "whatever the exception"),
+            "collects first": (_collects, "another file in the folder of `path`"),
+            "another folder": (_elsewhere, "another file in the folder of `path`"),
+            "a copy": (_copies, "was copied to path"),
+            "a copy that stays": (lambda path, write: _copies(path, write, removed=False), "a second file, other, is left behind"),
         }
     },
 }

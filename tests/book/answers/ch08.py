@@ -120,7 +120,7 @@ ANSWERS = {
             "black": (lambda p, h: p * ~h[:, :, None], "mean of the patch"),
             "one mean for all": (_whole_mean, "one mean for the whole picture"),
             "inverted": (lambda p, h: torch.where(h[:, :, None], p, p.mean(-1, keepdim=True)), "inverted"),
-            "in place": (_in_place, "have changed"),
+            "in place": (_in_place, "has changed"),
         }
     },
     "ch08_class_map": {

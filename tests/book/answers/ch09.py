@@ -17,6 +17,11 @@ def _no_guard(train, test):
     return (train - train.mean(0)) / train.std(0), (test - train.mean(0)) / train.std(0)
 
 
+def _standardised_in_place(train, test):
+    train.sub_(train.mean(0)).div_(train.std(0).clamp(min=1e-3))
+    return train, test
+
+
 def _probe(*, mode="eval", freeze=True, norm=None, std=0.01, own_copy=True, forward=None, returns=True):
     """A probe with one mistake."""
 
@@ -68,8 +73,24 @@ def _in_place(weight, gradient, *, weight_decay, trust):
     return gradient.mul_(trust * weight.norm() / gradient.norm())
 
 
+def _only_biases_in_place(weight, gradient, *, weight_decay, trust):
+    if weight.dim() <= 1:
+        return gradient.add_(weight_decay * weight)
+    return _ratio()(weight, gradient, weight_decay=weight_decay, trust=trust)
+
+
 def _decay_after(weight, gradient, *, weight_decay, trust):
     return _ratio(lambda w, g, d: g)(weight, gradient, weight_decay=0, trust=trust) + weight_decay * weight
+
+
+def _backward(weight, features, labels, penalty):
+    weight = weight.clone().requires_grad_()
+    (F.cross_entropy(features @ weight.T, labels) + penalty * weight.square().sum()).backward()
+    return weight.grad
+
+
+def _grad(weight, features, labels, penalty):
+    return torch.func.grad(lambda w: F.cross_entropy(features @ w.T, labels) + penalty * w.square().sum())(weight)
 
 
 def _wrong(weight, features, labels):
@@ -85,6 +106,8 @@ ANSWERS = {
             "centred": (lambda a, b: (a - a.mean(0), b - a.mean(0)), "the scale is not"),
             "variance": (lambda a, b: ((a - a.mean(0)) / a.var(0), (b - a.mean(0)) / a.var(0)), "variance"),
             "0 / 0": (_no_guard, "not a number"),
+            "test as it is": (lambda a, b: (_scaled(a, a), b), "the training vectors are right; the test vectors need"),
+            "in place": (_standardised_in_place, r"an input has changed \(a float32 tensor of shape \(40, 4\)\)"),
             "one set": (lambda a, b: _scaled(a, a), "two tensors"),
         }
     },
@@ -98,7 +121,7 @@ ANSWERS = {
             "affine": (_probe(norm=lambda d: nn.BatchNorm1d(d, eps=1e-6)), "affine=False"),
             "LayerNorm": (_probe(norm=nn.LayerNorm), "nn.BatchNorm1d"),
             "eps": (_probe(norm=lambda d: nn.BatchNorm1d(d, affine=False)), "1e-6"),
-            "large weights": (_probe(std=0.1), r"N\(0, 0.01\)"),
+            "large weights": (_probe(std=0.1), r"N\(0, 0.01\), and its bias at 0; yours have std 0\.0989"),
             "no norm": (_probe(forward=lambda s, t: s.head(t[:, 0] if s.pool == "class" else t[:, 1:].mean(1))), "norm is missing"),
             "class token in the mean": (
                 _probe(forward=lambda s, t: s.head(s.norm(t[:, 0] if s.pool == "class" else t.mean(1)))), "class token is part of the mean",
@@ -118,10 +141,11 @@ ANSWERS = {
             "no decay": (_ratio(lambda w, g, d: g), "weight decay is missing"),
             "decay afterwards": (_decay_after, "before scaling"),
             "norm of the gradient": (_ratio(factor=lambda w, u, g, t: t * w.norm() / g.norm()), "whole update"),
-            "biases scaled": (_ratio(biases=True), "a bias should not be scaled"),
-            "biases decayed": (_ratio(decayed=True), "no weight decay"),
+            "biases scaled": (_ratio(biases=True), "a bias should not be scaled: return its gradient as it is"),
+            "biases decayed": (_ratio(decayed=True), "a bias has no weight decay: return its gradient as it is"),
+            "biases decayed in place": (_only_biases_in_place, "an input has changed"),
             "0 / 0": (_ratio(guard="weights"), "norm of zero"),
-            "no exception": (_ratio(guard=False), "weights of zero should not be scaled"),
+            "no exception": (_ratio(guard=False), "weights of zero should not be scaled: return the update as it is"),
             "in place": (_in_place, "changed"),
         }
     },
@@ -131,6 +155,8 @@ ANSWERS = {
             "a sum": (lambda w, x, y, p: _wrong(w, x, y).T @ x + 2 * p * w, "mean"),
             "no penalty": (lambda w, x, y, p: _wrong(w, x, y).T @ x / len(x), "penalty is missing"),
             "half": (lambda w, x, y, p: _wrong(w, x, y).T @ x / len(x) + p * w, "factor of 2"),
+            "backward": (_backward, "it calls backward"),
+            "grad": (_grad, "it calls grad"),
             "transposed": (lambda w, x, y, p: x.T @ _wrong(w, x, y), "shape of the weights"),
         }
     },

@@ -75,6 +75,9 @@ ANSWERS = {
             "frozen": (lambda c, w, k: _groups(c, w, k, frozen=True), "is frozen"),
             "a part": (lambda c, w, k: _groups(c, w, k)[:-1], "in no group"),
             "twice": (lambda c, w, k: 2 * _groups(c, w, k), "two groups"),
+            "a parameter": (lambda c, w, k: [g | {"params": g["params"][0]} for g in _groups(c, w, k)], "must be a list .* not Parameter"),
+            "names": (lambda c, w, k: [g | {"params": ["head"]} for g in _groups(c, w, k)], "no parameter of the classifier, but 'head'"),
+            "nearly": (lambda c, w, k: _groups(c, w, k, scale=lambda k, i: k ** (5 - i) + 2e-6), r"its share is 0\.\d{6}, not 0\.\d{6}$"),
             "lr": (lambda c, w, k: [{"params": [p], "weight_decay": w, "lr": k} for p in c.parameters()], "no 'lr_scale'"),
         }
     },
@@ -86,7 +89,7 @@ ANSWERS = {
             "not mixed": (lambda y, n, smoothing=0.0, shares=None: _targets(y, n, smoothing=smoothing), "mix the targets"),
             "reversed": (lambda y, n, **how: _targets(y, n, **how, mix=lambda own, t: own * t + (1 - own) * t.flip(0)), "reversed batch"),
             "sum": (lambda y, n, smoothing=0.0, shares=None: _targets(y, n, shares=shares) + smoothing / n, "sum to 1"),
-            "a loop": (_looping, "it loops"),
+            "a loop": (_looping, "treats all images at once, without a loop"),
         }
     },
     "ch10_paste": {
@@ -95,6 +98,7 @@ ANSWERS = {
             "reversed": (lambda x, box: _paste(x, box, [3, 2, 1, 0]), "reversed"),
             "rows and columns": (lambda x, box: _paste(x, (box[1], box[0], box[3], box[2]), [1, 0, 3, 2]), "exchanged"),
             "the other share": (lambda x, box: _paste(x, box, [1, 0, 3, 2], 10 / 48), "share of the rectangle"),
+            "rounded": (lambda x, box: _paste(x, box, [1, 0, 3, 2], 0.792), r"0\.79167, not 0\.79200"),
             "in place": (_in_place, "clone"),
         }
     },
