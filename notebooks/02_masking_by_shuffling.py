@@ -518,7 +518,8 @@ plots.how_often_kept(kept_by)
 # the map of random masks, 11 of 196 lie outside. The map of grid masks has only four different shares, one for each shift of the lattice.*
 #
 # Random and grid treat all patches alike. Block does not: all rectangles lie inside the image, so they cover the middle more often than the
-# corners. At 75 % the encoder sees a corner patch in about five out of six images, and a patch in the middle in about one out of fifty.
+# corners. At 75 %, the encoder sees any given corner patch in about five out of six images, but a given patch at the centre in only about
+# one out of fifty.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 assert kept_by["block, 75 %"][0, 0] > 75 and kept_by["block, 75 %"][7, 7] < 4
@@ -870,9 +871,10 @@ assert all(abs(keep_count(n, 0.9) - 0.1 * n) <= 0.5 + 1e-9 for n in range(6, 61)
 # %% [markdown]
 # ### Noise with an address
 #
-# A **hash** is a function that turns an address into a number that looks random. Two operations, each repeated, are enough. The first
-# operation combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies the number by a
-# large odd number, so that the low bits affect the high bits. The constants are those of SplitMix64, a well-tested generator.
+# A **hash function** turns its input, here an address, into a number that looks random, the **hash**. Two operations, each repeated, are
+# enough. The first operation combines the upper bits of a 64-bit number with the lower bits (shift, exclusive or). The second multiplies
+# the number by a large odd number, so that the low bits affect the high bits. The constants are those of SplitMix64, a well-tested
+# generator.
 
 
 # %% tags=["package:minimae.random"]

@@ -320,7 +320,7 @@ class solution_MyMaskTransformer(MyMaskTransformer):
 check.ch12_mask_transformer(solution_MyMaskTransformer)
 
 # %% [markdown]
-# The package's version is folded below. With the same weights, it computes the same masks as a right solution.
+# The package's version is folded below. With the same weights, it computes the same masks as a correct solution.
 
 
 # %% jupyter={"source_hidden": true} tags=["package:minimae.tasks.segmenter", "hide-input"]
@@ -686,7 +686,7 @@ plots.cost_bars(costs, unit="operations for one image, ViT-B (10⁹)")
 # *Figure 12.6: the cost of the twelve blocks of ViT-B, computed, not measured (one multiply-add is two operations; the padding of windows
 # at the edges is not counted).*
 #
-# At 1024 pixels, full attention causes almost half of the cost. With four full blocks, windows remove more than 60 % of the cost of
+# At 1024 pixels, full attention accounts for almost half of the cost. With four full blocks, windows remove more than 60 % of the cost of
 # attention. Windows cannot reduce the cost of the linear layers.
 #
 # ## How much does pre-training help?

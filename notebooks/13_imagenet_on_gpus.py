@@ -430,9 +430,9 @@ roofline_figure(parts, peak=PEAK, bandwidth=COPY)
 #
 # ### A whole step
 #
-# PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. `step_of` runs the package's model
-# in bf16 this way, and records the bytes of each operation and the FLOP of its matrix products. An operation that returns only a view of
-# its input moves nothing. For all other operations, the code below adds up the bytes of inputs and outputs:
+# PyTorch can run a step with **fake tensors**, which have a shape, a type and a device, but no contents. In this way, `step_of` runs the
+# package's model in bf16. It records the bytes that each operation moves, and the FLOP of matrix products only. An operation that returns
+# only a view of its input moves nothing. For all other operations, the code below adds up the bytes of inputs and outputs:
 
 # %%
 book.excerpt(roofline.Recorder.__torch_dispatch__, "result =", "return result")
@@ -886,7 +886,7 @@ assert list(sampler) != theirs[0] == theirs[3]
 # <details><summary>Answer</summary>It can reach at most 50 FLOP/byte × 4.19 TB/s ≈ 210 TFLOP/s. The operation is memory-bound, because its intensity is below 190.</details>
 #
 # 3. A run on a new GPU with twice the peak and the same bandwidth is only 1.3 times as fast as on the old GPU. Why?
-# <details><summary>Answer</summary>Only operations that are not memory-bound become faster, such as large matrix products. Memory-bound operations take as long as before. Compilation can help, because it saves bytes.</details>
+# <details><summary>Answer</summary>Only operations that are not memory-bound, such as large matrix products, become faster. Memory-bound operations take as long as before. Compilation can help, because it saves bytes.</details>
 #
 # 4. ViT-L does not fit into the memory of your GPUs. Does FSDP2 help?
 # <details><summary>Answer</summary>It helps little, because most of the memory holds activations, which FSDP2 does not shard. Halve the batch and double the accumulation.</details>
