@@ -87,6 +87,19 @@ def test_every_dependency_has_a_lower_bound_and_no_other(project: dict) -> None:
         assert re.fullmatch(r">=[\d.]+", specifier) or name == "minimae", f"{name}{specifier}"
 
 
+def test_the_site_can_be_built_without_the_test_extra(project: dict) -> None:
+    """``make docs`` on a fresh machine: the reference imports every module, and all that a module imports at its top is installed."""
+    extras, known = project["optional-dependencies"], {"PIL": "pillow", "sklearn": "scikit-learn"}
+    taken = {extra for text in extras["docs"] for extra in Requirement(text).extras}
+    installed = bounds([*project["dependencies"], *(line for extra in ("docs", *taken) for line in extras[extra])])
+    for module in MODULES:
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for library in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"minimae_book"}:
+                assert known.get(library, library) in installed, f"{name_of(module)} imports {library}: add it to the docs extra"
+
+
 def test_the_version_is_semantic(project: dict) -> None:
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", project["version"])
     assert Version(project["version"]).release
