@@ -10,7 +10,7 @@ import torch
 from minimae.model.masking import user_mask
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, named_mistake, one_number
+from .comparing import close, expect, named_mistake, one_number
 
 
 def ch00_visible_patches(f: Callable[..., Any]) -> Verdict:
@@ -81,5 +81,5 @@ def ch00_error_on_hidden(f: Callable[..., Any]) -> Verdict:
     }
     if abs(got - right) < 1e-5:
         return passed("only what was hidden counts")
-    named_mistake(got, mistakes)
+    named_mistake(got, mistakes.items(), same=close)
     return failed(f"for the test pictures the error is {right:.6f}, and you say {got:.6f}")

@@ -15,7 +15,7 @@ from minimae.model import vit
 from minimae.model.positions import sincos_1d, sincos_2d
 
 from ..verdict import Verdict, failed, passed
-from .comparing import described, expect, loaded, near, random, trains, without_name
+from .comparing import described, expect, loaded, named_mistake, near, random, trains, without_name
 
 PARTS = ("queries", "keys", "values")
 
@@ -28,18 +28,14 @@ def ch03_attend(f: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Verdict:
     if near(got, F.scaled_dot_product_attention(q, k, v)):
         without_name(f, "scaled_dot_product_attention")
         return passed("three lines, and equal to PyTorch's own function")
-    if near(got, scores.softmax(dim=-1) @ v):
-        return failed("the scores are not scaled: divide them by the square root of e, the width of a head, before the softmax")
-    if near(got, (scores / 2).softmax(dim=-1) @ v):
-        return failed("you divide the scores by √4, as in the example. The check has e = 6: the number e is q.shape[-1]")
-    if near(got, (scores / 6).softmax(dim=-1) @ v):
-        return failed("you divide the scores by e; it is the square root of e")
-    if near(got, (scores / 5**0.5).softmax(dim=-1) @ v):
-        return failed("you divide by the square root of t, the number of tokens. It is e, the width of a head: the last axis")
-    if any(near(got, (scores / s).softmax(dim=-2) @ v) for s in (1, 2, root, 6)):
-        return failed("the softmax runs over the wrong axis: the weights of each query sum to 1 over the keys, the last axis")
-    if any(near(got, scores / s @ v) for s in (1, 2, root, 6)):
-        return failed("there is no softmax: the scores are not weights yet")
+    named_mistake(got, (
+        (scores.softmax(dim=-1) @ v, "the scores are not scaled: divide them by the square root of e, the width of a head, before the softmax"),
+        ((scores / 2).softmax(dim=-1) @ v, "you divide the scores by √4, as in the example. The check has e = 6: the number e is q.shape[-1]"),
+        ((scores / 6).softmax(dim=-1) @ v, "you divide the scores by e; it is the square root of e"),
+        ((scores / 5**0.5).softmax(dim=-1) @ v, "you divide by the square root of t, the number of tokens. It is e, the width of a head: the last axis"),
+        *(((scores / s).softmax(dim=-2) @ v, "the softmax runs over the wrong axis: the weights of each query sum to 1 over the keys, the last axis") for s in (1, 2, root, 6)),
+        *((scores / s @ v, "there is no softmax: the scores are not weights yet") for s in (1, 2, root, 6)),
+    ))  # fmt: skip
     if isinstance(got, Tensor) and got.shape != v.shape:
         return failed(f"the result has shape {tuple(got.shape)} and should have that of the values, {tuple(v.shape)}")
     return failed("the values are mixed with other weights than softmax(q · k / √e). Compare with the three tokens by hand")
@@ -57,7 +53,7 @@ def ch03_attention(cls: type[nn.Module]) -> Verdict:
             return failed("right for 12 channels in 3 heads, wrong for 12 channels in 2 heads: use self.heads, and no fixed number")
         return passed("it equals the package's layer, number by number")
     expect(got, (2, 5, 12), "tokens go in and tokens of the same shape come out")
-    for wrong, message in (
+    named_mistake(got, (
         (_heads(package, x), "the last linear layer, self.out, is missing"),
         (package.out(_heads(package, x, split="b t (three e heads) -> three b heads t e")), "the channels of one head lie side by side: (heads e), not (e heads)"),
         (package.out(_heads(package, x, split="b t (heads three e) -> three b heads t e")), "queries, keys and values come first, then the heads: (three heads e), not (heads three e)"),
@@ -67,9 +63,7 @@ def ch03_attention(cls: type[nn.Module]) -> Verdict:
         *((package.out(_heads(package, x, parts=(i, j, k))), f"you use the three parts of self.qkv(x) as {PARTS[i]}, {PARTS[j]} and {PARTS[k]}; they are queries, keys and values") for i, j, k in permutations(range(3)) if (i, j, k) != (0, 1, 2)),
         (package.out(_heads(package, x, scale=1.0)), "the scores are not scaled: divide them by the square root of e, the width of a head"),
         (package.out(_heads(package, x, scale=12**-0.5)), "divide by the square root of the width of a head, not of all channels: 2, not √12"),
-    ):  # fmt: skip
-        if near(got, wrong):
-            return failed(message)
+    ))  # fmt: skip
     one_head = vit.Attention(12, 1)
     one_head.load_state_dict(package.state_dict())
     if near(got, one_head(x)):
@@ -111,7 +105,7 @@ def ch03_block(cls: type[nn.Module]) -> Verdict:
     expect(got, (2, 5, 12), "tokens go in and tokens of the same shape come out")
     if near(block.eval()(x), wanted):
         return failed("right in evaluation; but in training it drops something even with drop=0: pass self.drop")
-    for wrong, message in (
+    named_mistake(got, (
         (m(n2(a(n1(x)))), "there are no residual connections: add each branch to its input"),
         (middle + m(middle), "the second norm is missing"),
         (x + a(x) + m(n2(x + a(x))), "the first norm is missing"),
@@ -121,9 +115,7 @@ def ch03_block(cls: type[nn.Module]) -> Verdict:
         (x + m(n2(x)) + a(n1(x + m(n2(x)))), "attention comes first, then the MLP"),
         (middle + m(n1(middle)), "the MLP has a norm of its own, self.norm2"),
         (middle, "the second half, the MLP, is missing"),
-    ):  # fmt: skip
-        if near(got, wrong):
-            return failed(message)
+    ))  # fmt: skip
     return failed("the shape is right, but the numbers differ from the package's block. x + attention(norm1(x)) comes first")
 
 

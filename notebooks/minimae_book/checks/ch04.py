@@ -14,7 +14,7 @@ from minimae.model.sizes import block_flops, size
 from minimae.model.vit import Encoder
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, loaded, near, random, trains
+from .comparing import expect, loaded, named_mistake, near, random, trains
 
 
 def ch04_times_cheaper(f: Callable[[int, int, int], float]) -> Verdict:
@@ -77,14 +77,12 @@ def ch04_encoder(cls: type[nn.Module]) -> Verdict:
     patches, table, first = package.project(patchify(images, 4)), package.positions, package.class_token.expand(2, 1, 24)
     visible, right = take(patches, mask.keep), take(table[1:], mask.keep)
     early = torch.cat([torch.zeros_like(mask.keep[:, :1]), mask.keep], dim=1)
-    for wrong, message in (
+    named_mistake(got[:, 1:], (
         (visible, "the positions are missing: without them, the image is a bag of patches"),
         (visible + table[1 : 1 + k], "the first visible patch gets the position of patch 0, the second that of patch 1: take positions by index, like the patches"),
         (visible + take(table, mask.keep), "each patch has the position of the patch before it: row 0 belongs to the class token, so patch i has row i + 1"),
         (patches[:, :k] + right, "the positions are right, but these are the first patches of the image: take(patches, mask.keep)"),
-    ):  # fmt: skip
-        if near(got[:, 1:], wrong):
-            return failed(message)
+    ))  # fmt: skip
     if near(got, torch.cat([visible + right, first], dim=1)):
         return failed("the class token is at the end. It comes first")
     if near(got, take(torch.cat([first, patches + table[1:]], dim=1), early)):

@@ -15,7 +15,7 @@ from minimae.model.sizes import size
 from minimae.model.targets import patch_loss, patch_statistics
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, loaded, named_mistake, near, random, trains
+from .comparing import close, expect, loaded, named_mistake, near, random, trains
 
 
 def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
@@ -38,15 +38,13 @@ def ch06_patch_statistics(f: Callable[..., Any]) -> Verdict:
     if near(got[1], std):
         return passed("a flat patch gives zeros, and every other patch the same contrast")
     variance = patches.var(-1, keepdim=True)
-    for wrong, message in (
+    named_mistake(got[1], (
         ((patches.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt(), "this variance divides by v, the number of values in a patch: use the unbiased one, which divides by v − 1"),
         (variance + 1e-6, "that is the variance: take its root"),
         (variance.sqrt(), "the patch of one colour has standard deviation 0: add 1e-6 to the variance before the root"),
         (variance.sqrt() + 1e-6, "add 1e-6 to the variance, inside the root: yours is added after it"),
         (variance.sqrt() + 1e-3, "add 1e-6 to the variance, inside the root: yours is added after it"),
-    ):  # fmt: skip
-        if isinstance(got[1], Tensor) and torch.allclose(got[1], wrong, atol=1e-7):
-            return failed(message)
+    ), same=lambda own, wrong: isinstance(own, Tensor) and torch.allclose(own, wrong, atol=1e-7))  # fmt: skip
     image, patch = divmod(int((got[1] - std).abs().argmax()), 5)
     right, own = float(std[image, patch]), float(got[1][image, patch])
     return failed(f"the mean is right. The standard deviation of a patch of variance {float(variance[image, patch]):.6g} is {right:.6g}, not {own:.6g}")
@@ -110,7 +108,7 @@ def ch06_masked_loss(f: Callable[..., Any]) -> Verdict:
         if not got.requires_grad:
             return failed("the number is right, but it has no gradient, so nothing would be trained: no torch.no_grad(), detach() or item()")
         return passed("only what was hidden counts")
-    named_mistake(number, mistakes)
+    named_mistake(number, mistakes.items(), same=close)
     return failed(f"for the test patches, the loss is {right:.6f}, not {number:.6f}")
 
 
@@ -134,20 +132,19 @@ def ch06_mae(cls: type[nn.Module]) -> Verdict:
     if not (near(got.latent, wanted.latent) and near(got.predicted, wanted.predicted) and got.mask is mask):
         return failed("latent, predictions or mask differ: self.encoder(images, mask), self.decoder(latent, mask), and the mask as it came")
     patches = patchify(images, 4)
-    for target, message in (
+    named_mistake(got.patch_losses, (
         (take(patches, mask.masked), "the loss compares with the pixels as they are: self.target turns patches into targets"),
         (package.target(patches)[:, :m], "the target is that of the first patches of the image: take(patches, mask.masked)"),
         (package.target(take(patches, mask.masked.sort(dim=1).values)), "the targets are in image order: keep the order of mask.masked"),
         (package.target(take(patches, mask.masked).flip(1)), "the targets are in reversed order: keep the order of mask.masked"),
-    ):
-        if near(got.patch_losses, patch_loss(wanted.predicted, target)):
-            return failed(message)
+    ), same=lambda own, target: near(own, patch_loss(wanted.predicted, target)))  # fmt: skip
     if not near(got.patch_losses, wanted.patch_losses):
         return failed("the losses of the patches differ: patch_loss(predicted, target), with the targets of the masked patches")
     loss = torch.as_tensor(got.loss).detach()
     if loss.dim():
         return failed(f"the loss is a single number, not a tensor of shape {tuple(loss.shape)}: take the mean over patches and images")
-    named_mistake(loss, {float(wanted.patch_losses.detach().sum()): "the loss is a sum: take the mean over patches and images"}, tolerance=1e-2)
+    if abs(loss - float(wanted.patch_losses.detach().sum())) < 1e-2:
+        return failed("the loss is a sum: take the mean over patches and images")
     if not near(loss, wanted.loss):
         return failed("the losses of the patches are right: the loss is their mean, a single number")
     if not getattr(got.loss, "requires_grad", False):

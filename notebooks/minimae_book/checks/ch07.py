@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from minimae.model.sizes import size
 from minimae.train.schedule import lr_at
 
 from ..verdict import Verdict, failed, passed
-from .comparing import named_mistake, one_number, random
+from .comparing import close, named_mistake, one_number, random
 
 
 def ch07_peak_lr(f: Callable[..., Any]) -> Verdict:
@@ -32,7 +33,7 @@ def ch07_peak_lr(f: Callable[..., Any]) -> Verdict:
     }
     if abs(got - right) < 1e-8:
         return passed("2,048 images a step, so eight times the base rate: 1.2e-3")
-    named_mistake(got, mistakes, tolerance=1e-8)
+    named_mistake(got, mistakes.items(), same=partial(close, tolerance=1e-8))
     return failed(f"32 images, 16 passes, 4 processes, base {base:g}: the peak is {right:g}, and you say {got:g}")
 
 

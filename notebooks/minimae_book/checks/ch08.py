@@ -17,7 +17,7 @@ from minimae.tasks.features import extract
 from minimae.tasks.knn import knn_predict
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, near, random
+from .comparing import expect, named_mistake, near, random
 
 
 def ch08_extract(f: Callable[..., Any]) -> Verdict:
@@ -53,7 +53,7 @@ def ch08_extract(f: Callable[..., Any]) -> Verdict:
         with torch.no_grad():
             x = normalise(pixels, statistics)
             tokens, raw, before = package(x), package(pixels.float() / 255), package.features(x)[-1]
-        for wrong, message in (
+        named_mistake(got, (
             (tokens.mean(1), "the class token is part of the mean: the patch tokens are rows 1 to n"),
             (raw[:, 1:].mean(1), "the images were not normalised: normalise(part, statistics)"),
             (before[:, 1:].mean(1), "these are the tokens before the last norm: call the encoder itself"),
@@ -64,9 +64,7 @@ def ch08_extract(f: Callable[..., Any]) -> Verdict:
             (tokens[:, -1], "that is the last patch: the class token is row 0"),
             (tokens[:, 1:].mT.flatten(1), "the order is b (d n): keep the d numbers of a patch together, b (n d)"),
             (tokens[:, :-1].flatten(1), "the class token is among the patches, and the last patch is missing: they are rows 1 to n"),
-        ):
-            if near(got, wrong):
-                return failed(f"pool={pool!r}: {message}")
+        ), where=f"pool={pool!r}")  # fmt: skip
         return failed(f"pool={pool!r}: the shape is right, but the numbers differ from the package's")
     return passed("whole images, in eval mode, in their order, in three ways")
 
@@ -103,7 +101,7 @@ def ch08_knn_predict(f: Callable[..., Any]) -> Verdict:
         if (neighbours, temperature) != (7, 0.2):
             return failed(f"right for k=7 and temperature=0.2, wrong for k={neighbours} and temperature={temperature}: use both arguments")
         own = F.normalize(test - test.mean(0), dim=1)
-        for wrong, message in (
+        named_mistake(got, (
             (vote(F.normalize(test, dim=1) @ F.normalize(train, dim=1).T), "the mean was not subtracted: all vectors share it, and it makes every cosine large"),
             (vote(own @ a.T), "the test vectors were centred by their own mean: use the mean of the training vectors for both"),
             (vote((test - centre) @ (train - centre).T), "the vectors have different lengths, and long ones win: F.normalize after centring"),
@@ -113,9 +111,7 @@ def ch08_knn_predict(f: Callable[..., Any]) -> Verdict:
             (vote(b @ a.T, 1.0), "the cosine was not divided by the temperature"),
             (vote(-(b @ a.T)), "those are the farthest: the nearest have the largest cosine"),
             (vote(b @ a.T, k=1), "only the nearest neighbour was used: k of them vote"),
-        ):  # fmt: skip
-            if same(wrong):
-                return failed(message)
+        ))  # fmt: skip
         return failed("the neighbours are those with the largest cosine after centring, and each votes with exp(cosine / temperature)")
     return passed("three choices of k and temperature, 300 votes each")
 

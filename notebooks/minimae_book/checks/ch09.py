@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from minimae.tasks.probe_train import LinearProbe
 from minimae.train.lars import scaled_by_trust_ratio
 
 from ..verdict import Verdict, failed, passed
-from .comparing import expect, loaded, near, random, trains, without_autograd
+from .comparing import expect, loaded, named_mistake, near, random, trains, without_autograd
 
 
 def _pair(got: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> str | None:
@@ -94,13 +95,11 @@ def ch09_linear_probe(cls: type[nn.Module]) -> Verdict:
                 continue
             expect(got, (6, 40), f"pool={pool!r}: for 6 images and 40 classes")
             tokens = encoder.eval()(images).detach()
-            for wrong, message in (
+            named_mistake(got, (
                 (package.head(tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(1)), "the norm is missing: self.head(self.norm(features))"),
                 (package.head(package.norm(tokens.mean(1))), "the class token is part of the mean: the patch tokens are rows 1 to n"),
                 (package.head(package.norm(tokens[:, 1:].mean(1) if pool == "class" else tokens[:, 0])), "self.pool is not used, or the other way round"),
-            ):
-                if near(got, wrong):
-                    return failed(f"pool={pool!r}: {message}")
+            ), where=f"pool={pool!r}")  # fmt: skip
             return failed(f"pool={pool!r}: the shape is right, but the numbers differ from the package's")
     return passed("frozen in its gradients and in its mode, and equal to the package's probe")
 
@@ -136,9 +135,10 @@ def ch09_trust_ratio(f: Callable[..., Any]) -> Verdict:
     for decay, trust in ((0.0, 0.001), (30.0, 0.01)):
         got, update = f(weight, gradient, weight_decay=decay, trust=trust), gradient + decay * weight
         expect(got, (3, 5), "the update has the shape of the gradient")
-        got = got.float()
-        ratio = weight.norm() / update.norm()
-        for wrong, message in (
+        got, ratio, same = got.float(), weight.norm() / update.norm(), partial(torch.allclose, rtol=1e-4)
+        if same(got, update * trust * ratio):
+            continue
+        named_mistake(got, (
             (update, "the update has kept its own norm, as in SGD: multiply by trust · ‖w‖ / ‖update‖"),
             (update * trust / ratio, "the ratio is upside down: multiply by the norm of the weights, divide by that of the update"),
             (update * trust * ratio / weight.norm(), "the norm of the weights is missing: large matrices should take large steps"),
@@ -146,11 +146,8 @@ def ch09_trust_ratio(f: Callable[..., Any]) -> Verdict:
             (gradient * trust * weight.norm() / gradient.norm(), "the weight decay is missing: scale gradient + weight_decay · weight"),
             (gradient * trust * weight.norm() / gradient.norm() + decay * weight, "add the weight decay before scaling, not after it"),
             (update * trust * weight.norm() / gradient.norm(), "divide by the norm of the whole update, the weight decay included"),
-        ):
-            if not torch.allclose(wrong, update * trust * ratio, rtol=1e-4) and torch.allclose(got, wrong, rtol=1e-4):
-                return failed(message)
-        if not torch.allclose(got, update * trust * ratio, rtol=1e-4):
-            return failed("(gradient + weight_decay · weight) · trust · ‖w‖ / ‖gradient + weight_decay · weight‖ was expected")
+        ), same=same)  # fmt: skip
+        return failed("(gradient + weight_decay · weight) · trust · ‖w‖ / ‖gradient + weight_decay · weight‖ was expected")
     zero = torch.zeros(3, 5)
     for what, w, g, instead in (
         ("a bias", bias, bias.flip(0), "its gradient"),

@@ -16,7 +16,7 @@ from minimae.tasks.finetune import Classifier
 from minimae.train.optim import layer_of
 
 from ..verdict import Verdict, failed, passed
-from .comparing import described, expect, near, random, without_loop
+from .comparing import described, expect, named_mistake, near, random, without_loop
 
 
 def ch10_classify(f: Callable[..., Any]) -> Verdict:
@@ -28,7 +28,7 @@ def ch10_classify(f: Callable[..., Any]) -> Verdict:
     expect(got, (3, 4), "logits b classes were expected")
     if near(got, head(norm(patches.mean(1)))):
         return passed("the mean of the patches, the norm, the head")
-    for wrong, message in (
+    named_mistake(got, (
         (head(norm(tokens.mean(1))), "the class token is in your mean: it is the first token, and it is left out"),
         (head(norm(tokens[:, 0])), "this classifies the class token: take the mean of the patch tokens instead"),
         (head(norm(tokens[:, :-1].mean(1))), "you left out the last token: the class token is the first one"),
@@ -36,9 +36,7 @@ def ch10_classify(f: Callable[..., Any]) -> Verdict:
         (head(norm(patches).mean(1)), "the norm comes after the mean, not before it"),
         (head(norm(patches.amax(1))), "this takes the largest value of each channel: take the mean"),
         (head(norm(patches.sum(1))), "this is the sum of the patch tokens: take their mean"),
-    ):
-        if near(got, wrong):
-            return failed(message)
+    ))  # fmt: skip
     return failed("the shape is right, but the numbers are not: head(norm(…)) of the mean of the patch tokens")
 
 
@@ -129,15 +127,13 @@ def ch10_soft_targets(f: Callable[..., Any]) -> Verdict:
         if near(got, wanted):
             continue
         unmixed = near(wanted, smooth(hard))
-        for wrong, message in (
+        named_mistake(got, (
             (hard if unmixed else mixed, "the targets are not smoothed: every class gets smoothing / classes"),
             (_others(hard if unmixed else mixed, smoothing), "smoothing goes to *all* classes, the right one included: smoothing / classes each"),
             (smooth(swapped), "the shares are swapped: `own` is the share of the image itself, and its partner has the rest"),
             (smooth(hard), "without mixing it is right; with `shares`, mix the targets with those of the partners"),
             (smooth(own * hard + (1 - own) * hard.flip(0)), "partners are neighbours, 0 and 1, 2 and 3: use partners(target), not the reversed batch"),
-        ):
-            if near(got, wrong):
-                return failed(message)
+        ))  # fmt: skip
         if not torch.allclose(got.sum(1).float(), torch.ones(4), atol=1e-4):
             return failed(f"the rows sum to {[round(float(v), 4) for v in got.sum(1)]}: each row must sum to 1")
         return failed("smooth the one-hot labels, then mix each row with its partner's in shares of own and 1 − own")

@@ -11,7 +11,7 @@ import torch
 
 from ..evidence.statistics import holm, welch
 from ..verdict import Verdict, failed, passed
-from .comparing import described, one_number
+from .comparing import described, named_mistake, one_number
 
 
 def ch11_welch(f: Callable[..., Any]) -> Verdict:
@@ -33,32 +33,28 @@ def ch11_welch(f: Callable[..., Any]) -> Verdict:
                           else f"the difference of the means is {right.difference:.6f}, not {got.difference:.6f}")  # fmt: skip
         parts = [(variance(a) / 4, 3.0), (variance(b) / 3, 2.0), *others]
         total = sum(part for part, _ in parts)
-        for wrong, message in (
-            (total, "that is the squared standard error: take the root"),
-            (sum(math.sqrt(part) for part, _ in parts), "independent errors add as squares: √(e₁² + e₂²), not e₁ + e₂"),
-            (math.hypot(stdev(a), stdev(b)), "those are the variances of single runs: divide each by its number of seeds"),
-            (math.sqrt(pvariance(a) / 4 + pvariance(b) / 3), "the variance divides by n − 1, not by n: use `variance`"),
-            (math.sqrt(sum(part for part, _ in parts[:2])), "`others` are missing: add their squared errors and their degrees of freedom to both sums"),
-        ):
-            if same(got.error, wrong) and not same(got.error, right.error):
-                return failed(message)
         if not same(got.error, right.error):
+            named_mistake(got.error, (
+                (total, "that is the squared standard error: take the root"),
+                (sum(math.sqrt(part) for part, _ in parts), "independent errors add as squares: √(e₁² + e₂²), not e₁ + e₂"),
+                (math.hypot(stdev(a), stdev(b)), "those are the variances of single runs: divide each by its number of seeds"),
+                (math.sqrt(pvariance(a) / 4 + pvariance(b) / 3), "the variance divides by n − 1, not by n: use `variance`"),
+                (math.sqrt(sum(part for part, _ in parts[:2])), "`others` are missing: add their squared errors and their degrees of freedom to both sums"),
+            ), same=same)  # fmt: skip
             return failed(f"the standard error of {a} and {b} with others={others} is {right.error:.6f}, not {got.error:.6f}")
         denominators, own = [part**2 / degrees for part, degrees in parts], sum(part for part, _ in parts[:2])
-        for wrong, message in (
-            (5.0, "n₁ + n₂ − 2 degrees of freedom suppose equal variances: use Satterthwaite's formula"),
-            (2.0, "the smaller n − 1 is too careful: use Satterthwaite's formula"),
-            (total / sum(denominators), "the upper part of the fraction is squared: (v₁ + v₂)²"),
-            (total**2 / sum(part**2 / n for (part, _), n in zip(parts, (4, 3, 6))), "divide v² by n − 1, the degrees of freedom, not by n"),
-            (own**2 / sum(denominators[:2]), "`others` are missing from the degrees of freedom: they belong in both sums of the fraction"),
-            (total**2 / sum(denominators[:2]), "`others` are missing from the denominator of the degrees of freedom"),
-            (own**2 / sum(denominators), "`others` are missing from the numerator of the degrees of freedom"),
-            (total**2 / sum(part**2 / (degrees - i // 2) for i, (part, degrees) in enumerate(parts)),
-             "the pairs in `others` hold degrees of freedom, not numbers of values: do not subtract 1"),
-        ):  # fmt: skip
-            if same(got.freedom, wrong) and not same(got.freedom, right.freedom):
-                return failed(message)
         if not same(got.freedom, right.freedom):
+            named_mistake(got.freedom, (
+                (5.0, "n₁ + n₂ − 2 degrees of freedom suppose equal variances: use Satterthwaite's formula"),
+                (2.0, "the smaller n − 1 is too careful: use Satterthwaite's formula"),
+                (total / sum(denominators), "the upper part of the fraction is squared: (v₁ + v₂)²"),
+                (total**2 / sum(part**2 / n for (part, _), n in zip(parts, (4, 3, 6))), "divide v² by n − 1, the degrees of freedom, not by n"),
+                (own**2 / sum(denominators[:2]), "`others` are missing from the degrees of freedom: they belong in both sums of the fraction"),
+                (total**2 / sum(denominators[:2]), "`others` are missing from the denominator of the degrees of freedom"),
+                (own**2 / sum(denominators), "`others` are missing from the numerator of the degrees of freedom"),
+                (total**2 / sum(part**2 / (degrees - i // 2) for i, (part, degrees) in enumerate(parts)),
+                 "the pairs in `others` hold degrees of freedom, not numbers of values: do not subtract 1"),
+            ), same=same)  # fmt: skip
             return failed(f"the degrees of freedom of {a} and {b} with others={others} are {right.freedom:.6f}, not {got.freedom:.6f}")
     try:
         freedom = f([81.0, 81.0, 81.0], [80.0, 80.0]).freedom
@@ -79,23 +75,21 @@ def ch11_holm(f: Callable[..., Any]) -> Verdict:
         if not isinstance(got, list | tuple) or len(got) != k:
             return failed(f"a list of {k} corrected values was expected, not {described(got)}")
 
-        def same(wanted: list[float], given: Any = got) -> bool:
+        def same(given: Any, wanted: list[float]) -> bool:
             return all(abs(float(a) - b) < 1e-6 for a, b in zip(given, wanted))
 
         order, right = sorted(range(k), key=lambda i: before[i]), holm(before)
-        if same(right):
+        if same(got, right):
             continue
         factors = [before[i] * (k - order.index(i)) for i in range(k)]
-        for wrong, message in (
+        named_mistake(got, (
             ([min(1.0, k * p) for p in before], "this is Bonferroni's correction, k for all: Holm multiplies the next smallest by k − 1, and so on"),
             (sorted(right), "the values are right, but sorted: return them in the order in which they were given"),
             ([min(1.0, p) for p in factors], "a corrected value may not be smaller than that of a smaller p-value: keep the largest so far"),
             ([max(factors[j] for j in order[: order.index(i) + 1]) for i in range(k)], "a p-value is at most 1: use min(1.0, …)"),
             ([min(1.0, p * (1 + order.index(i))) for i, p in enumerate(before)], "the wrong way round: the *smallest* value is multiplied by k"),
             (before, "nothing was corrected"),
-        ):
-            if same(wrong):
-                return failed(message)
+        ), same=same)  # fmt: skip
         return failed(f"for {before} it should be {[round(p, 6) for p in right]}, not {[round(float(p), 6) for p in got]}")
     return passed("each value is corrected for its rank, and the order is kept")
 

@@ -14,7 +14,7 @@ from minimae.tasks.prompt import mask_losses, overlap
 from minimae.tasks.promptable import Masks, TwoWay
 
 from ..verdict import Verdict, failed, passed
-from .comparing import Mistake, expect, named_mistake, near, random, trains
+from .comparing import Mistake, close, expect, named_mistake, near, random, trains
 
 
 def ch14_fourier(f: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
@@ -178,7 +178,7 @@ def ch14_prompt_loss(f: Callable[[Masks, Tensor], Tensor]) -> Verdict:
         (least, "the quality learns nothing: add the mean squared error between quality and IoU"),
         (losses.amin(1).sum() + errors.mean(1).sum(), "the loss is summed over the prompts: take the mean"),
     )
-    named_mistake(got, {float(value): mistake for value, mistake in known})
+    named_mistake(got, known, same=close)
     if near(got.reshape(()), least + error):
         trains([("out.logits", given.logits), ("out.quality", given.quality)], result)
         return passed("each of the three masks can become a different answer")

@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ def near(a: object, b: Tensor) -> bool:
     return isinstance(a, Tensor) and a.shape == b.shape and torch.allclose(a.to(b.dtype), b, atol=1e-5)
 
 
+def close(a: Any, b: Any, tolerance: float = 1e-5) -> bool:
+    """Numbers that differ by less."""
+    return abs(float(a) - float(b)) < tolerance
+
+
 def expect(got: Any, shape: tuple[int, ...], words: str = "") -> None:
     """Raises Mistake unless it is a tensor of this shape. words: what was expected."""
     if not isinstance(got, Tensor):
@@ -67,11 +72,11 @@ def one_number(got: Any) -> float:
         raise Mistake(f"one number was expected, a float or a tensor of one number, not {described(got)}") from None
 
 
-def named_mistake(got: Any, mistakes: dict[float, str], *, tolerance: float = 1e-5) -> None:
-    """Raises Mistake with the message for the returned number, if it is one of these."""
-    for value, message in mistakes.items():
-        if abs(float(got) - value) < tolerance:
-            raise Mistake(message)
+def named_mistake(got: Any, mistakes: Iterable[tuple[Any, str]], *, same: Callable[[Any, Any], bool] = near, where: str = "") -> None:
+    """Raises Mistake with the message of the first wrong result that is the reader's. where: the case, before the message."""
+    for wrong, message in mistakes:
+        if same(got, wrong):
+            raise Mistake(f"{where}: {message}" if where else message)
 
 
 def refuses(function: Any, *args: Any) -> bool:

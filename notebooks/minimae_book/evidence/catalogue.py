@@ -46,9 +46,9 @@ def named(x: X) -> str:
     return x if isinstance(x, str) else f"{x:g}"
 
 
-def every_pair(measure: str, *xs: float | str) -> list[Expect]:
+def every_pair(measure: str, *xs: float | str, unit: str = "") -> list[Expect]:
     """Each is above the one that follows it."""
-    return [Expect(f"{measure.split(' (')[0]}: {named(a)} above {named(b)}", mae(measure, a), mae(measure, b)) for a, b in pairwise(xs)]
+    return [Expect(f"{measure.split(' (')[0]}: {named(a)}{unit} above {named(b)}", mae(measure, a), mae(measure, b)) for a, b in pairwise(xs)]
 
 
 def judged(b: Budget, *expects: Expect) -> list[Expect]:
@@ -113,15 +113,15 @@ def crops_suffice(b: Budget) -> list[Expect]:
 
 
 def longer_better(b: Budget) -> list[Expect]:
-    return [e for m in b.judges for e in every_pair(m, *reversed(b.epochs))]
+    return [e for m in b.judges for e in every_pair(m, *reversed(b.epochs), unit=" epochs")]
 
 
 def few_blocks(b: Budget) -> list[Expect]:
     none, _, one, *_, whole = b.blocks
     middle = b.blocks[len(b.blocks) // 2]
     return [
-        *every_pair(TUNED, one, none),
-        Expect(f"fine-tuned: {middle:g} blocks at most a point below all", mae(TUNED, middle), mae(TUNED, whole), slack=1.0),
+        Expect("fine-tuned: one block above none", mae(TUNED, one), mae(TUNED, none)),
+        Expect(f"fine-tuned: {middle:g} block{'s' if middle > 1 else ''} at most a point below all", mae(TUNED, middle), mae(TUNED, whole), slack=1.0),
     ]
 
 
