@@ -115,12 +115,12 @@ def ratios_figure() -> Any:
             each = [a / b for a, b in zip(row.rounds, ours, strict=True)]
             axes.barh(y, row.ratio, color=BLUE if row.name.startswith(OURS) else GREY, height=0.7)
             axes.plot(each, [y] * len(each), ".", color=ORANGE, markersize=4)
-            axes.annotate(f"{row.ratio:.2f}", (max([row.ratio, *each]), y), (6, 0), textcoords="offset points", va="center")
+            axes.annotate(f"{row.ratio:.2f}", (max([1, row.ratio, *each]), y), (6, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.set_title(f"{size}: {task}", loc="left", fontsize=10)
         axes.axvline(1, color="black", linewidth=0.8)
         plain(axes).grid(axis="y", visible=False)
-    all_axes[-1].set_xlabel("images/s over those of minimae, eager (bar: median; dots: each round)")
+    drawn.supxlabel("images/s over those of minimae, eager (bar: median; dots: each round)", fontsize=10)
     all_axes[-1].margins(x=0.08)
     return drawn
 

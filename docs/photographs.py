@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -46,6 +46,8 @@ PRECISION = torch.bfloat16  # of the features, also on a CPU: twice as fast; on 
 
 # Fine-tuning with few labels. At the size of CIFAR-10's own images, 32 pixels: 64 patches.
 TUNED = Finetune(batch=50, epochs=20.0, warmup_epochs=2.0, base_lr=1e-2, crop=(0.5, 1.0), image=32, threads=1, precision="bf16")
+LONGER = replace(TUNED, epochs=60.0)  # is training from scratch only too short?
+TUNED_ALL = replace(TUNED, epochs=4.0, warmup_epochs=0.4)  # with all labels: an hour of one core; a longer training needs a GPU
 BASE_LR = {"MAE": (5e-3, 1e-2, 2e-2), "from scratch": (2.5e-3, 5e-3, 1e-2)}  # tried, with 1,000 other training images to choose by
 
 
@@ -128,27 +130,35 @@ def index_of(part: Images, whole: Images) -> Tensor:
     return torch.tensor([where[int(identity)] for identity in part.ids])
 
 
-def measure_tuned(name: str, folder: str) -> None:
-    """Fine-tuning with few labels against the same network from scratch; both learning rates are chosen on other training images."""
+def measure_tuned(name: str, folder: str, rows: Sequence[str] = tuple(BASE_LR)) -> None:
+    """Fine-tuning with few labels and with all, against training from scratch; learning rates are chosen on other training images."""
     trained = load_pretrained("photos-tiny")
     train, test = splits(folder, TUNED.image)  # type: ignore[arg-type]
     order = permutation(7, "split", 0, len(train))
     others, rest = train.subset(order[:1000]), train.subset(order[1000:])
 
-    def tuned(row: str, base_lr: float, seed: int, judge: Images) -> float:
-        encoder = trained.model.encoder if row == "MAE" else untrained(seed).encoder
-        recipe = replace(TUNED, base_lr=base_lr, seed=seed, **({} if row == "MAE" else {"layer_decay": 1.0}))
-        classifier, _ = finetune(recipe, encoder, rest.balanced_subset(FEW[name], seed=seed), trained.statistics, quiet=True)
+    def few(seed: int) -> Images:
+        return rest.balanced_subset(FEW[name], seed=seed)
+
+    def tuned(row: str, recipe: Finetune, labelled: Images, judge: Images) -> float:
+        encoder = trained.model.encoder if row == "MAE" else untrained(recipe.seed).encoder
+        recipe = replace(recipe, layer_decay=TUNED.layer_decay if row == "MAE" else 1.0)
+        classifier, _ = finetune(recipe, encoder, labelled, trained.statistics, quiet=True)
         return evaluate(classifier, judge, trained.statistics).top1
 
-    for row, rates in BASE_LR.items():
+    for row in rows:
         facts: dict[str, object] = {"data": name, "row": row}
         chosen = {}
-        for lr in rates:
-            chosen[lr] = once(partial(tuned, row, lr, 100, others), **facts, evaluation="choosing the learning rate", base_lr=lr)
+        for lr in BASE_LR[row]:
+            trial = partial(tuned, row, replace(TUNED, base_lr=lr, seed=100), few(100), others)
+            chosen[lr] = once(trial, **facts, evaluation="choosing the learning rate", base_lr=lr)
         best = max(chosen, key=chosen.__getitem__)
-        for seed in SEEDS:
-            once(partial(tuned, row, best, seed, test), **facts, evaluation="tuned, few labels", seed=seed, base_lr=best)
+        runs = [("tuned, few labels", TUNED, seed, few(seed)) for seed in SEEDS] + [("tuned", TUNED_ALL, 0, train)]
+        if row == "from scratch":
+            runs.insert(len(SEEDS), ("tuned, few labels, 60 epochs", LONGER, 0, few(0)))
+        for evaluation, recipe, seed, labelled in runs:
+            run = partial(tuned, row, replace(recipe, base_lr=best, seed=seed), labelled, test)
+            once(run, **facts, evaluation=evaluation, seed=seed, base_lr=best)
 
 
 def table() -> Iterator[str]:

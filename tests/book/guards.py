@@ -9,11 +9,14 @@ import ast
 import base64
 import importlib
 import inspect
+import io
 import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 ALPHABET = set("bchwnkmdte") | {"p1", "p2"}  # one alphabet for axes; words (heads, height) are free
 LINES_A_CELL = 20  # not counted: blank lines, docstrings; classes and functions of the package may need more
@@ -135,14 +138,15 @@ def figures_have_words(notebook: Notebook, chapter: int) -> list[str]:
 
 
 def figures_are_sharp(notebook: Notebook) -> list[str]:
-    """Each figure is SVG, or PNG with two pixels for each of the page; none is wider than a column, and its text is legible on a phone."""
+    """Figures are SVG, or PNG with two pixels for each of the page; whole, no wider than a column, with text that a phone can show."""
     faults = []
     for cell, output in outputs(notebook):
         for kind in (kind for kind in output.get("data", {}) if kind.startswith("image/") and kind != "image/svg+xml"):
             if kind != "image/png":
                 faults.append(f"{_first(cell)} draws {kind}: PNG or SVG is expected")
                 continue
-            (pixels,) = struct.unpack(">I", base64.b64decode(output.data[kind])[16:20])  # the width in the header of a PNG
+            data = base64.b64decode(output.data[kind])
+            (pixels,) = struct.unpack(">I", data[16:20])  # the width in the header of a PNG
             shown = output.get("metadata", {}).get(kind, {})
             width = shown.get("width", pixels)
             if pixels < 2 * width:
@@ -150,7 +154,16 @@ def figures_are_sharp(notebook: Notebook) -> list[str]:
             elif width > PIXELS_ACROSS or shown.get("smallest_text", 0) < TEXT_ON_A_PHONE:
                 text = f"its text on a phone {shown.get('smallest_text')} pixels high"
                 faults.append(f"{_first(cell)} draws a figure {width} pixels wide, {text}")
+            faults += [f"{_first(cell)} draws a figure that is cut off at the {side}" for side in cut_off(data)]
     return faults
+
+
+def cut_off(png: bytes) -> list[str]:
+    """The sides at which something dark touches the edge, such as a title without room."""
+    image = Image.open(io.BytesIO(png)).convert("L")
+    w, h = image.size
+    edges = {"top": (0, 0, w, 1), "bottom": (0, h - 1, w, h), "left": (0, 0, 1, h), "right": (w - 1, 0, w, h)}
+    return [side for side, part in edges.items() if image.crop(part).getextrema()[0] < 200]
 
 
 def links_lead_somewhere(notebook: Notebook, folder: Path) -> list[str]:

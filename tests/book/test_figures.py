@@ -7,6 +7,7 @@ import io
 import re
 from pathlib import Path
 
+import guards
 import numpy as np
 import pytest
 from minimae_book.figures import style
@@ -93,3 +94,8 @@ def test_pictures_of_claims_are_sharp() -> None:
     for path in (ROOT / "docs" / "images" / "evidence").glob("*.png"):
         with Image.open(path) as image:
             assert image.width == style.WIDTH * style.INCH * style.SHARP, f"{path.name}: run python docs/evidence.py"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").rglob("*.png")), ids=lambda path: path.stem)
+def test_pictures_of_the_pages_are_whole(path: Path) -> None:
+    assert guards.cut_off(path.read_bytes()) == [], "text or a line touches the edge"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import inspect
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +13,21 @@ import guards
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from minimae.model import patches
 from notebooks import build
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR42mNgYGBgYAAAAAYAAW/q15wAAAAASUVORK5CYII="  # 2 × 2 pixels
+
+def png(*rows: str) -> str:
+    """A picture in base64: a dot is a white pixel, anything else a black one."""
+    image, file = Image.new("L", (len(rows[0]), len(rows))), io.BytesIO()
+    image.putdata([255 * (pixel == ".") for row in rows for pixel in row])
+    image.save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PNG, CUT_OFF = png("....", ".##.", ".##.", "...."), png("....", ".###", ".###", "....")
 SHOWN = {"image/png": {"width": 1, "smallest_text": 9.0}}
 QUESTIONS = "\n".join(f"{i}. Why?\n<details><summary>Answer</summary>So.</details>" for i in range(1, 6))
 GOALS = "- one\n- two\n- three"
@@ -40,7 +52,7 @@ def exercise(number: int) -> list:
 
 def sound() -> guards.Notebook:
     """A little chapter 01 that keeps every promise."""
-    drawn, alt = new_output("display_data", {"image/png": PNG}, metadata=SHOWN), {"image": {"alt": "A square that is black on the left."}}
+    drawn, alt = new_output("display_data", {"image/png": PNG}, metadata=SHOWN), {"image": {"alt": "A black square in the middle."}}
     printed = new_output("stream", name="stdout", text="(1, 2)\n")
     built = guards.definitions(inspect.getsource(patches))["grid_of"]
     cells = [
@@ -123,8 +135,9 @@ BROKEN: list[tuple[str, Callable[[guards.Notebook], object], str]] = [
     ("figures", say("*Figure 1.1: your guess.*", ""), "no caption"),
     ("figures", on("reveal", lambda c: c.outputs.append(c.outputs[0])), "draws 2 figures"),
     ("figures", on("reveal", lambda c: c.update(outputs=[])), "draws nothing"),
-    ("sharp", on("reveal", lambda c: c.outputs[0].metadata.clear()), "of 2 pixels, shown as 2"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].metadata.clear()), "of 4 pixels, shown as 4"),
     ("sharp", on("reveal", lambda c: c.outputs[0].metadata["image/png"].update(smallest_text=6.0)), "on a phone 6.0 pixels high"),
+    ("sharp", on("reveal", lambda c: c.outputs[0].data.update({"image/png": CUT_OFF})), "cut off at the right"),
     ("sharp", on("reveal", lambda c: c.outputs[0].data.update({"image/jpeg": PNG})), "PNG or SVG is expected"),
     ("links", say("build.py", "no-such.py"), "leads nowhere"),
     ("links", say("https://", "http://"), "not https"),

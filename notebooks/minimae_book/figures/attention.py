@@ -79,7 +79,7 @@ def place_maps(maps: Mapping[str, np.ndarray], places: Sequence[tuple[int, int] 
     """Maps ``h w`` side by side, each with its patch framed, if any; one colour scale for all, or one for each. NaN is hidden."""
     side = min(2.6, WIDTH / len(maps))
     lines = max(fold(title, 0.95 * side).count("\n") for title in maps)
-    fig = figure(side * len(maps), side + (0.75 if own_scale else 1.05) + 0.17 * lines)
+    fig = figure(side * len(maps), side + (0.95 if own_scale else 1.05) + 0.17 * lines)
     panels = fig.subplots(1, len(maps), squeeze=False)[0]
     everything = np.concatenate([one[np.isfinite(one)] for one in maps.values()])
     for axes, (title, one), place in zip(panels, maps.items(), places, strict=True):
