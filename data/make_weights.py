@@ -1,4 +1,4 @@
-"""Train the shipped weights again: python data/make_weights.py [NAME …]. Hours on a CPU; a run that was stopped goes on.
+"""Train the shipped weights again: python data/make_weights.py [NAME …]. Hours on a CPU, minutes on a GPU; a run that was stopped goes on.
 
 For each name: pre-training by its recipe into runs/weights/NAME, then data/weights/NAME.safetensors (half precision), .metrics.jsonl
 and a card, NAME.md, with what was measured. Where the weights are for looking at pictures, a second decoder learns plain pixels on the
@@ -17,7 +17,7 @@ from minimae import data, recipes, weights
 from minimae.cli.options import pick_device
 from minimae.cli.report import environment
 from minimae.data.images import Images
-from minimae.errors import MinimaeError
+from minimae.errors import MinimaeError, counted
 from minimae.model.mae import MAE
 from minimae.model.sizes import parameters
 from minimae.tasks.evaluation import evaluate
@@ -79,7 +79,7 @@ def judge(trained: Pretrained, shipped: Shipped, train: Images, test: Images, de
     size, encoder, statistics = trained.model.size, trained.model.encoder.to(device), trained.statistics
     pool: Pool = "tokens" if size.width * size.grid[0] * size.grid[1] <= 8192 else "mean"
     known, asked = (extract(encoder, images, statistics, pool=pool) for images in (train, test))
-    found = {f"20-NN, {len(train):,} training images": accuracy(knn_predict(known, train.labels, asked), test.labels)}
+    found = {f"20-NN with {len(train):,} training images": accuracy(knn_predict(known, train.labels, asked), test.labels)}
     known = known if few is train else extract(encoder, few, statistics, pool=pool)
     assert few.labels is not None
     found[f"linear probe on {len(few):,} labels"] = accuracy(probe_predict(known, few.labels, asked)[0], test.labels)
@@ -107,31 +107,32 @@ def card(
     s = model.size
     told = "; ".join(f"{what} {score:.1f} %" for what, score in scores.items()) or "not judged: its classes mean nothing"
     rows = {
-        "use": f'`minimae.load("{name}")`, or `--weights {name}` with every command',
+        "use": f'`minimae.load("{name}")`, or `--weights {name}` on the command line',
         "recipe": f"`{name}` in `minimae/recipes/small.py`; `make weights NAMES={name}` trains it again",
         "data": shipped.of,
-        "target, mask": f"{recipe.target} pixels, {recipe.ratio:.0%} {recipe.sampling}",
-        "steps": f"{result.steps:,}: {result.seen:,} images seen, {recipe.epochs:g} epochs; seed {recipe.seed}; last step, not the best",
+        "target, mask": f"{recipe.target} pixels, {100 * recipe.ratio:.0f} % {recipe.sampling}",
+        "steps": f"{result.steps:,} of {recipe.batch:,} images: {result.seen:,} images seen, {recipe.epochs:g} epochs; seed {recipe.seed}; "
+        "last step, not the best",
         "loss": f"{result.loss:.3f} at the end (`{name}.metrics.jsonl` has every twentieth step)",
-        "time, machine": f"{result.seconds / 60:.1f} minutes, {machine['device']} ({machine['processor']}, {machine['threads']} "
-        f"thread(s)), torch {machine['torch']}",
+        "time, machine": f"{result.seconds / 60:.1f} minutes, {machine['device']} ({machine['processor']}, "
+        f"{counted(int(machine['threads']), 'thread')}), torch {machine['torch']}",
         "accuracy": told,
-        "file": f"safetensors, half precision, {size / 1e6:.1f} MB; recipe, size and statistics are in its head",
+        "file": f"safetensors, half precision, {size / 1e6:.1f} MB; recipe, size and statistics are in its header",
         "licence": shipped.licence,
     }
     if second is not None:
         loss = f"mean squared error {second.loss:.3f} at the end, of pixels with mean 0 and standard deviation 1"
         rows["second decoder"] = f"plain pixels, on the frozen encoder: {second.steps:,} steps, {second.seconds / 60:.1f} minutes; {loss}"
     text = f"A masked autoencoder of {shipped.what}: {s.width} wide, {s.depth} blocks, {s.heads} heads; decoder {s.decoder_width} wide, "
-    text += f"{s.decoder_depth} block(s); patch {s.patch}, images of {s.image} pixels, {s.channels} channel(s); "
-    text += f"{parameters(s)[0] / 1e6:.2f} M parameters in the encoder."
+    text += f"{counted(s.decoder_depth, 'block')}; patch {s.patch}, images of {s.image} × {s.image} pixels, "
+    text += f"{counted(s.channels, 'channel')}; {parameters(s)[0] / 1e6:.2f} M parameters in the encoder."
     return f"{FRONT}# {name}\n\n{text}\n\n| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows.items()) + "\n"
 
 
 def make(name: str, *, runs: Path, out: Path, device: str, where: dict[str, Any], pixels: float | None = None, **changes: Any) -> None:
     """Train, export, judge, and write the card. changes: fields of the recipe; pixels: other epochs of the second decoder."""
     if name not in SHIPPED:
-        raise MinimaeError(f"{name} is not shipped; choose of {', '.join(SHIPPED)}")
+        raise MinimaeError(f"{name} is not shipped; choose one of {', '.join(SHIPPED)}")
     recipe, run, shipped = replace(recipes.recipe(name), **changes), runs / name, SHIPPED[name]
     file = out / f"{name}.safetensors"
 

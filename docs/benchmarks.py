@@ -1,7 +1,7 @@
 """The tables and figures of benchmarks.md, from what the benchmarks wrote: python docs/benchmarks.py puts them into the page.
 
 minimae bench --size nano --batch 256 --steps 4 --rounds 7 --threads 2 --out docs/benchmarks.json
-minimae bench loader --out docs/loader.json
+minimae bench loader --batch 32 --workers 1 --step-ms 1000 --out docs/loader.json
 minimae bench threads --out docs/threads.json
 python docs/benchmarks.py
 """
@@ -18,6 +18,8 @@ from minimae_book.bench import threads
 from minimae_book.bench.cases import OURS
 from minimae_book.bench.results import Row, summary, table
 from minimae_book.figures.style import BLUE, GREEN, GREY, NOTE, ORANGE, WIDTH, figure, plain, png
+
+from minimae.errors import counted
 
 HERE = Path(__file__).resolve().parent
 KNOWN = {field.name for field in fields(Row)}
@@ -54,7 +56,7 @@ def parts() -> dict[str, str]:
             rate, least, most = (f"{row[name]:,.0f}" for name in ("per_core", "least", "most"))
             lines.append(f"| {row['name']} | {row['kilobytes']:.0f} | {rate} ({least}–{most}) | {waiting} | {5000 / row['per_core']:.0f} |")
         step = f", beside a step of {m['step_ms']:g} ms for {m['batch']} images"
-        about = f"{m['machine']}; {m['workers']} workers{step}; medians of {m['repeats']} interleaved repeats."
+        about = f"{m['machine']}; {counted(m['workers'], 'worker')}{step}; medians of {m['repeats']} interleaved repeats."
         command = f"minimae bench loader --batch {m['batch']} --workers {m['workers']} --step-ms {m['step_ms']:g}"
         found["loader"] = f"```sh\n{command}\n```\n\n" + "\n".join(lines) + f"\n\n{about}"
     for run in read("threads.json") if (HERE / "threads.json").is_file() else []:

@@ -1,7 +1,7 @@
 """The tables and figures of evidence.md, from the results that come with the package: python docs/evidence.py puts them into the page.
 
 minimae reproduce all --budget laptop --out runs/reproduce
-minimae reproduce sampling --budget colour --out runs/reproduce
+minimae reproduce sampling --budget colour --data ./cifar10 --out runs/reproduce      and so on
 minimae reproduce pre-training --budget full --out runs/reproduce
 python docs/evidence.py runs/reproduce      copies the results into the package first
 python docs/evidence.py
@@ -71,11 +71,17 @@ def numbers(found: Outcome) -> str:
     return "\n".join(rows).rstrip()
 
 
+def chance(p: float | None) -> str:
+    """A p-value in words."""
+    return "p unknown" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
 def section(place: str) -> str:
     """What stands between the marks of a result: command, figure, numbers, comparisons."""
     found = recorded(*shown()[place])
-    compared = [f"- {f.outcome}: {f.says} ({f.numbers}; p = {f.p:.2g})" for f in found.findings]
-    panels = "Measured here on the left, the paper's own numbers on the right, the differences below, each on its own scale"
+    compared = [f"- {f.outcome}: {f.says} ({f.numbers}; {chance(f.p)})" for f in found.findings]
+    paper = ", the paper's own numbers on the right" if found.paper else ""
+    panels = f"Measured here{' on the left' * bool(paper)}{paper}, the differences below, each on its own scale"
     parts = [
         f"```sh\n{found.command}\n```",
         f"![{found.says} {panels}](images/evidence/{place}.png)",

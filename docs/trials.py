@@ -1,7 +1,7 @@
 """Where the main job's recipe comes from: trials on a split of the training images. The test images are never looked at.
 
-    python docs/trials.py               list the trials
-    python docs/trials.py chosen wide   run these, and append what they gave to docs/trials.jsonl
+    python docs/trials.py                      list the trials
+    python docs/trials.py chosen "width 128"   run these, and append what they gave to docs/trials.jsonl
 
 Each trial pre-trains on 8,000 of the 10,000 embedded training images and is judged on the other 2,000: by a linear probe on all patch
 tokens with 8,000 labels, and by fine-tuning on 1,000 labels against the same network from scratch. The number of images seen is adapted to

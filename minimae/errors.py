@@ -22,6 +22,11 @@ def reason(error: BaseException | str, limit: int = 120) -> str:
     return short if short != "…" else lines[0][: limit - 1] + "…"  # one long word: a path
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 channel", "1,234 channels"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: "; did you mean 'base'? Known: nano, base."."""
     names = list(known)

@@ -14,7 +14,7 @@ from ..data.pack import pack
 from ..data.photos import make_folder
 from ..data.shards import REPACK
 from ..data.verify import verify
-from ..errors import MinimaeError
+from ..errors import MinimaeError, counted
 from ..weights.files import check_absent
 from .options import DataOptions, describe
 from .report import write_json
@@ -73,11 +73,10 @@ class PackCommand:
         for split in self.splits:
             index = pack(self.root, split, self.out, **given)
             size = sum(shard.bytes for shard in index.shards) / 1e9
-            shards = f"{len(index.shards)} shard{'s' * (len(index.shards) != 1)}"
-            print(f"{split}: {len(index.ids):,} images in {shards}, {size:.2f} GB, in {self.out / split}")
+            print(f"{split}: {len(index.ids):,} images in {counted(len(index.shards), 'shard')}, {size:.2f} GB, in {self.out / split}")
             if index.skipped:
                 more = f" (the first {MOST} of them)" if len(index.skipped) > MOST else ""
-                print(f"{split}: left out {len(index.skipped)} damaged file(s){more}:", *index.skipped[:MOST], sep="\n  ")
+                print(f"{split}: left out {counted(len(index.skipped), 'damaged file')}{more}:", *index.skipped[:MOST], sep="\n  ")
 
 
 @dataclass(frozen=True, kw_only=True)

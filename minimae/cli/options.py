@@ -16,7 +16,7 @@ from .. import data, weights
 from ..data.images import Images
 from ..data.opening import ReadFrom
 from ..data.types import ImageDataset, Statistics
-from ..errors import MinimaeError, reason
+from ..errors import MinimaeError, counted, reason
 from ..model.patches import Pair
 from ..tasks.loading import LoaderConfig
 from ..train import distributed
@@ -39,7 +39,7 @@ def pick_device(name: str) -> str:
     kind, _, number = name.partition(":")
     if kind not in DEVICES or (number and not number.isdecimal()):
         guess = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "nvidia", "cuda") else "."
-        raise ValueError(f"there is no device {name!r}{guess} Devices: auto, cpu, cuda, cuda:1, mps")
+        raise ValueError(f"there is no device {name!r}{guess} Devices: auto, cpu, cuda, cuda:1, mps, xpu")
     try:
         if torch.cuda.is_available() and torch.device(name).type == "cuda":
             if (torch.device(name).index or 0) >= torch.cuda.device_count():
@@ -141,7 +141,7 @@ class DataOptions:
         if world().main and (split == "test" or not labelled):
             print(*images.notes, sep="\n", end="\n" * bool(images.notes))
         if isinstance(images, Images) and images.skipped:
-            print(f"{name} ({split}): left out {len(images.skipped)} damaged file(s):", *images.skipped[:20], sep="\n  ")
+            print(f"{name} ({split}): left out {counted(len(images.skipped), 'damaged file')}:", *images.skipped[:20], sep="\n  ")
         return images
 
     def test_images(self, name: str, train: ImageDataset, **given: Any) -> ImageDataset:

@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from ..data import NAMES, load
-from ..data.folder import listing
+from ..data.stream import open_stream
 from ..errors import nearest
 from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures, read_recipe
 from ..recipes.files import SUFFIXES
@@ -157,7 +157,7 @@ def for_my_pictures(rest: list[str]) -> Any:
     name, limit = value_of("--data", rest), value_of("--limit", rest)
     if not name:
         raise ValueError("my-pictures needs your folder of pictures: minimae pretrain my-pictures --data FOLDER")
-    count = len(load(name)) if name in NAMES else len(listing(Path(name)))
+    count = len(load(name)) if name in NAMES else len(open_stream(Path(name)))
     return my_pictures(min(count, int(limit)) if limit and limit.isdecimal() and int(limit) else count)
 
 

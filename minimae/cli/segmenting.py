@@ -100,7 +100,7 @@ class SegmentCommand(RunOptions):
         threads.in_this_process(encoder.size, recipe, device=device)
         encoder = encoder.to(device)
         if self.dry_run:
-            self.rehearse(recipe, encoder, train, test, statistics, given)
+            self.take_few_steps(recipe, encoder, train, test, statistics, given)
             return
         train, validation = self.validated(train, test, recipe.seed)
         resume = self.begin(self.name, recipe, device, train, encoder.size)
@@ -140,7 +140,7 @@ class SegmentCommand(RunOptions):
             raise ValueError(f"--validation takes a share of the training pictures (0.1), val or test, not {self.validation!r}") from None
         return train.subset(~held), train.subset(held)
 
-    def rehearse(
+    def take_few_steps(
         self, recipe: Segment, encoder: Encoder, train: Segmentation, test: Segmentation, statistics: Statistics, given: dict[str, Any]
     ) -> None:
         """Run a few steps, a checkpoint, and an evaluation; print the speed, and the time of the full run."""

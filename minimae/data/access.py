@@ -37,7 +37,7 @@ def file_bytes(path: str | Path, offset: int = 0, length: int = -1) -> bytes:
 
 def system_failure(where: str | Path, error: OSError) -> SystemFailure:
     """One line about a system error: what could not be read, why, and what to do."""
-    remedy = REMEDIES.get(error.errno or 0, "no picture is damaged")
+    remedy = REMEDIES.get(error.errno or 0, "the pictures themselves are not damaged")
     return SystemFailure(f"cannot read {shown(where)}: {error.strerror or error}; {remedy}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import MinimaeError, reason
+from ..errors import MinimaeError, counted, reason
 from .optional import need
 
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "val")}
@@ -100,7 +100,7 @@ def read_json(path: Path) -> tuple[tuple[Path, ...], tuple[CocoTarget, ...], tup
     for identity, (name, height, width) in images.items():
         kept = [one for one in by_image[identity] if checked(one, name, height, width, label_of, path, empty)]
         targets.append(CocoTarget(height, width, tuple(kept), tuple(label_of[one["category_id"]] for one in kept)))
-    notes = tuple(f"{path}: left out {count} object(s) {what}" for what, count in empty.items())
+    notes = tuple(f"{path}: left out {counted(count, 'object')} {what}" for what, count in empty.items())
     return pictures_of(path, [name for name, _, _ in images.values()]), tuple(targets), classes, notes
 
 
@@ -155,5 +155,5 @@ def pictures_of(path: Path, names: list[str]) -> tuple[Path, ...]:
         looked = ", ".join(str(place) for place in places)
         raise FileNotFoundError(f"{path} lists {names[0]}, which is not in {looked}")
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise FileNotFoundError(f"{path} lists {len(missing)} picture(s) that are not in {folder}, such as {missing[0]}")
+        raise FileNotFoundError(f"{path} lists pictures that are not in {folder}, such as {missing[0]} ({len(missing)} in all)")
     return tuple(folder / name for name in names)

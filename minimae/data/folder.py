@@ -134,10 +134,10 @@ def _notes(root: Path, parts: dict[str, str], others: Counter[str]) -> tuple[str
     notes = []
     if others:
         kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in others.most_common(5)) + (", …" if len(others) > 5 else "")
-        notes.append(f"{root}: left out {others.total():,} file(s) whose names are not those of pictures ({kinds})")
+        notes.append(f"{root}: left out files whose names are not those of pictures: {kinds}")
     beside = [name for name in folders_in(root) if name not in parts.values() and _has_pictures(root / name)] if parts else []
     if beside:
-        notes.append(f"{root}: left out the folder(s) {', '.join(beside[:5])} beside {', '.join(parts.values())}")
+        notes.append(f"{root}: left out these folders beside {', '.join(parts.values())}: {', '.join(beside[:5])}")
     return tuple(notes)
 
 

@@ -77,8 +77,7 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     """
     u = uniforms(seed, "mix", epoch, ids, 3 + 2 * TRIES)
     first, second = u[:, 3 : 3 + TRIES], u[:, 3 + TRIES :]
-    chance = 0.5 if mixing.mixup and mixing.cutmix else float(mixing.cutmix > 0)
-    cut = u[:, 0] < chance
+    cut = u[:, 0] < (0.5 if mixing.mixup and mixing.cutmix else float(mixing.cutmix > 0))
     blend = beta(first, second, mixing.mixup) if mixing.mixup else torch.ones_like(u[:, 0], dtype=torch.float64)
     share = beta(first, second, mixing.cutmix) if mixing.cutmix else torch.ones_like(u[:, 0], dtype=torch.float64)
     height, width = image

@@ -140,8 +140,7 @@ def from_array(
         if not (high > low).all():
             if value_range is not None:
                 raise ValueError(f"{name}: value_range is (lowest, highest), the lower ones first, not {value_range}")
-            flat = ", ".join(str(i) for i in np.flatnonzero(~(high > low)))
-            raise ValueError(f"{name}: channel(s) {flat} have the same lowest and highest value: leave them out")
+            raise ValueError(f"{name}: leave out the constant channels: {', '.join(map(str, np.flatnonzero(~(high > low))))}")
         parts = np.array_split(array, -(-len(array) // 256))  # in float64, a part takes little memory
         array = np.concatenate([np.rint((part - low) / (high - low) * 255).clip(0, 255).astype(np.uint8) for part in parts])
     return Images(name, torch.from_numpy(np.ascontiguousarray(array)), labels, classes)
@@ -162,7 +161,7 @@ def _bounds(name: str, value_range: Any, channels: int) -> tuple[np.ndarray, np.
     except (TypeError, ValueError):
         raise ValueError(f"{name}: value_range is (lowest, highest), with a number for each channel, not {value_range!r}") from None
     if len(low) != channels or len(high) != channels:
-        raise ValueError(f"{name} has {channels} channel(s), but the range is given for {len(low)} and {len(high)}")
+        raise ValueError(f"{name} has channels={channels}, but the range is given for {len(low)} and {len(high)}")
     return low, high
 
 
@@ -192,7 +191,7 @@ def _four_axes(name: str, array: Any, channels: Order | None = None) -> np.ndarr
     _, a, b, c = array.shape
     if channels is None and not (a <= FEW and (min(b, c) > FEW or b == c > a)):
         raise ValueError(
-            f"{name}: {array.shape} is {a} channel(s) of {b}×{c} pixels, or {c} channel(s) of {a}×{b}: say which with channels='first' "
-            "or channels='last'"
+            f"{name}: {array.shape} is {a} channels of {b}×{c} pixels, or {c} channels of {a}×{b}: say which "
+            "with channels='first' or channels='last'"
         )
     return np.moveaxis(array, 3, 1) if channels == "last" else array

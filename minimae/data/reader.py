@@ -142,8 +142,7 @@ class Reader(Dataset[Any]):
         top, left = (min(edges[k] for _, edges in views) for k in (0, 1))
         bottom, right = (max(edges[k] for _, edges in views) for k in (2, 3))
         pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)[top:bottom, left:right]
-        moved = np.array([top, left, 0, 0, top, left, top, left])
-        return pixels, [([*box, *edges] - moved).tolist() for box, edges in views]
+        return pixels, [([*box, *edges] - np.array([top, left, 0, 0, top, left, top, left])).tolist() for box, edges in views]
 
     def _padded(self, images: list[np.ndarray]) -> Tensor:
         """Images ``height width c`` of several sizes → one tensor. The padding is left unset, because it gets no weight."""

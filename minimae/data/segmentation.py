@@ -97,7 +97,7 @@ class Segmentation(ImageDataset):
             found = values[labels == UNKNOWN].unique().tolist()
             known = (self.table < UNKNOWN).nonzero()[:, 0].tolist()
             raise ValueError(
-                f"{path} holds the value(s) {', '.join(map(str, found[:8]))}; classes are {known[0]} to {known[-1]}, and 255 is ignored: "
+                f"{path} holds {', '.join(map(str, found[:8]))}; classes are {known[0]} to {known[-1]}, and 255 is ignored: "
                 "correct the mask, or list all classes in classes.txt, one per line"
             )
         return labels

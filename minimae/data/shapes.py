@@ -152,8 +152,7 @@ def visible(inside: Tensor) -> Tensor:
 def colour(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """Hue (in turns), saturation and value in [0, 1], each ``b`` → RGB ``b 3 1 1``."""
     k = (torch.tensor([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6
-    rgb = value[:, None] * (1 - saturation[:, None] * torch.minimum(k, 4 - k).clamp(0, 1))
-    return rgb[:, :, None, None]
+    return (value[:, None] * (1 - saturation[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)))[:, :, None, None]
 
 
 def background(u: Tensor, image: int) -> Tensor:

@@ -110,7 +110,7 @@ def shape_advice(shape: tuple[int, ...], channels: int) -> str | None:
             return "the channels come last; move them: images.permute(0, 3, 1, 2), in numpy transpose"
         case 4 if (have := min(shape[1], shape[3])) <= 16:
             grey = " (grey can be repeated)" if have == 1 else ""
-            return f"convert the images to {channels} channel(s){grey}, or build the model with channels={have}"
+            return f"convert the images to channels={channels}{grey}, or build the model with channels={have}"
         case 3 if is_c[0]:
             return "the batch axis is missing; add it: images[None]"
         case 3 if is_c[2]:

@@ -30,11 +30,10 @@ def brief(recipe: Settings, before: Entry | None, *, data: str, images: int, siz
     """
     window = recipe.batch * recipe.accumulate * processes
     steps, lr = recipe.steps(images, processes), scaled_lr(recipe.base_lr, window)
-    epochs = f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}"
     lines = [
         f"  images   {data}",
         f"  encoder  {parameters(size)[0] / 1e6:.2f} M parameters: width {size.width}, depth {size.depth}, patch {size.patch}",
-        f"  steps    {steps:,} of {window:,} images, {epochs}; peak learning rate {lr:.3g}",
+        f"  steps    {steps:,} of {window:,} images, {recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}; peak learning rate {lr:.3g}",
         f"  on       {processes} × {device}; " + (f"results in {out}" if out else "nothing is saved without --out"),
     ]
     if before is None:
@@ -53,7 +52,7 @@ def describe_entry(entry: Entry, before: Entry | None = None, processes: int = 1
     facts["cost"] = f"{entry.cost} ({GPU})"
     if isinstance(r, Settings):
         window = r.batch * r.accumulate * processes
-        facts["images per step"] = f"{window:,} = {r.batch:,} × {r.accumulate} accumulated × {processes} process(es)"
+        facts["images per step"] = f"{window:,} = {r.batch:,} × {r.accumulate} accumulated × {processes} process{'es' * (processes != 1)}"
         facts["peak learning rate"] = f"{scaled_lr(r.base_lr, window):.4g}"
         facts["optimizer steps"] = f"{max(1, round(r.epochs * entry.images / window)):,}"
     lines = [f"  {name:24}{fact}" for name, fact in facts.items() if fact]

@@ -17,7 +17,7 @@ from ..data.files import resize
 from ..data.images import Images
 from ..data.types import ImageDataset, Statistics
 from ..devices import device_of
-from ..errors import MinimaeError
+from ..errors import MinimaeError, counted
 from ..model.patches import pair
 from ..train.distributed import all_reduce_mean, gather_rows, world
 from ..train.precision import evaluating
@@ -33,7 +33,7 @@ def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labe
     """
     for split, images in (("training", train), ("test", test)):
         if images.channels != channels:
-            raise ValueError(f"the {split} images of {images.name} have {images.channels} channel(s), and the model takes {channels}")
+            raise ValueError(f"the {split} images of {images.name} have {counted(images.channels, 'channel')}; the model takes {channels}")
         if labelled and images.labels is None:
             raise ValueError(f"{images.name} has no labels; accuracy needs one folder per class")
     if not labelled or train.labels is None or test.labels is None:

@@ -107,12 +107,14 @@ def features_of(
     """Features ``N values`` of all images (:func:`.features.extract`) with their labels ``N``, on the CPU.
 
     Several processes share the images; the first one gets all features, in the order of the images, and the others get none.
+    Raises ValueError for images without labels.
     """
     process, done = world(), 0
     features = torch.empty(-(-len(images) // process.size), feature_width(encoder.size, pool))  # joining parts would take twice the memory
     labels, ids = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
     for chunk in chunks(images, config, image=pair(encoder.size.image), share=True):
-        assert chunk.labels is not None
+        if chunk.labels is None:
+            raise ValueError(f"{images.name} has no labels, which features_of returns too: for features alone use features.extract")
         for pixels in chunk.pixels.split(PART):  # so that the device holds only these
             rows = extract(encoder, pixels, statistics, pool=pool, precision=precision)
             features[done : done + len(rows)] = rows

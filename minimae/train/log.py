@@ -30,7 +30,7 @@ def to_terminal(text: str) -> None:
 
 
 class Logs:
-    """Sends the points of a run to TensorBoard and Weights & Biases, and warns once when the loss leaves its expected band.
+    """Sends the points of a run to TensorBoard and Weights & Biases, and warns when the loss leaves its expected band.
 
     out: the run's folder; None writes nothing. window: images per optimizer step, over all processes. state: of the run, with its
     settings and the points up to now; events that an earlier process wrote after its step are removed. wandb: a project to send to.

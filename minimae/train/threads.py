@@ -1,8 +1,8 @@
 """Choose the number of CPU threads for a model, and lower it when other programs need the cores.
 
 Threads of OpenMP wait for each other after every operation, and they spin while they wait. Operations of small models are so
-short that two threads are a third faster on a quiet machine, and four times slower beside one busy process (docs/benchmarks.md). So
-small models take one thread. Larger ones take all cores, and halve their threads whenever the cores are busy.
+short that two threads are 1.4 times as fast as one on a quiet machine, and a third as fast beside one busy process (docs/benchmarks.md).
+So small models take one thread. Larger ones take all cores, and halve their threads whenever the cores are busy.
 
 The number of threads changes the order of sums, and so the last digits of a result.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,8 +23,10 @@ from torch import nn
 from tqdm import tqdm
 
 from ..devices import cores, device_of
+from ..errors import counted
 from ..model.sizes import Size, flops
 
+named = partial(counted, noun="thread")
 SMALL = 25e9  # steps of up to this many floating-point operations take one thread
 BUSY = 0.7  # below this CPU time / (wall time × threads), other programs need the cores
 WINDOW = 3.0  # seconds over which that is measured; two low windows in a row count
@@ -81,10 +84,6 @@ def about_resuming(choice: Choice, stored: int | None) -> str | None:
     if choice.by == "checkpoint" and choice.default != stored:
         return f"on {named(stored)}, as before; a new run would take {choice.default} (--threads {choice.default}, with other last digits)"
     return None
-
-
-def named(count: int) -> str:
-    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 class Threads:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..errors import MinimaeError, reason
+from ..errors import MinimaeError, counted, reason
 from ..model.mae import MAE
 from ..model.patches import pair
 from ..model.positions import resize_positions
@@ -129,7 +129,7 @@ def check_expected(size: Size, options: Mapping[str, Any], source: str) -> None:
         raise MinimaeError(f"{source} has patches of {a}×{b} pixels, and a projection of no others; for {c}×{d} take other ones")
     if options["channels"] not in (None, size.channels):
         raise MinimaeError(
-            f"{source} takes {size.channels} channel(s), not {options['channels']}: convert the images (grey can be repeated), or "
+            f"{source} takes {counted(size.channels, 'channel')}, not {options['channels']}: convert the images (grey can be repeated), or "
             "pre-train on your own channels"
         )
 

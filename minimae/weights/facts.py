@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MinimaeError, reason
+from ..errors import MinimaeError, counted, reason
 from ..model.patches import Pair, pair
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of its pixels, which the authors' models expect
@@ -63,8 +63,8 @@ def sides(value: Any) -> Pair | None:
 def normalisation(stated: Any, channels: int, source: str) -> Statistics:
     """The statistics of the images, as stated or given; without any, ImageNet's for three channels, with a warning."""
     if stated is None and channels != 3:
-        raise MinimaeError(f"{source} does not state what its {channels} channel(s) were normalised by: give statistics=(mean, std) "
-                           "(minimae convert … --to minimae --mean … --std …)")  # fmt: skip
+        raise MinimaeError(f"{source} does not state what its {counted(channels, 'channel')} were normalised by: give statistics="
+                           "(mean, std) (minimae convert … --to minimae --mean … --std …)")  # fmt: skip
     if stated is None:
         warn(f"{source}: no statistics of the images are stated, so ImageNet's are assumed. Give statistics=(mean, std)")
     try:
@@ -81,7 +81,7 @@ def checked_statistics(stated: Any, channels: int) -> Statistics:
         raise ValueError(f"statistics are two, (mean, std), each with a number for every channel; not {reason(str(stated), 80)}") from None
     mean, std = (x.expand(channels) if x.dim() == 0 else x.flatten() for x in (mean, std))
     if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"statistics for {channels} channel(s) are needed; means for {len(mean)} and stds for {len(std)} were given")
+        raise ValueError(f"means and stds are needed for {counted(channels, 'channel')}, not for {len(mean)} and {len(std)}")
     given = f"{mean.tolist()} and {std.tolist()} were given"
     if not bool(torch.stack([mean, std]).isfinite().all() and (std > 0).all()):
         raise ValueError(f"a standard deviation is greater than 0, and both are finite; {given}")

@@ -162,7 +162,7 @@ def test_a_box_without_area_is_left_out_and_reported(tmp_path: Path) -> None:
     content = listed()
     content["annotations"][0]["bbox"][2] = 0
     train, _ = both_parts(write_coco(tmp_path, content))
-    assert "left out 1 object(s) whose box has no area" in train.notes[0]
+    assert "left out 1 object whose box has no area" in train.notes[0]
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -203,7 +203,7 @@ def test_a_packed_code_that_is_damaged_is_one_line_when_it_is_read(tmp_path: Pat
 def test_a_json_that_names_missing_pictures(tmp_path: Path) -> None:
     content = listed()
     content["images"][3]["file_name"] = "gone.png"
-    with pytest.raises(FileNotFoundError, match=r"lists 1 picture\(s\) that are not in .*images, such as gone\.png"):
+    with pytest.raises(FileNotFoundError, match=r"lists pictures that are not in .*images, such as gone\.png"):
         open_instances(write_coco(tmp_path, content))
     content["images"][0]["file_name"] = "gone, too.png"
     with pytest.raises(FileNotFoundError, match="is not in"):

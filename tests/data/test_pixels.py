@@ -97,7 +97,7 @@ def test_pictures_become_what_the_model_takes() -> None:
         (GREY[0], None),
         (GREY[0, 0], r"batch and channel axis are missing; add them: images\[None, None\]"),
         (GREY.permute(0, 2, 3, 1), "channels come last; move them: images.permute"),
-        (COLOUR, r"shape N 1 height width are expected, not \(3, 3, 8, 12\): convert the images to 1 channel"),
+        (COLOUR, r"shape N 1 height width are expected, not \(3, 3, 8, 12\): convert the images to channels=1"),
         (GREY[:0], "it is empty"),
         ([GREY[0], GREY[1, :, :20]], "must have one size and type"),
         ([[1, 2], [3]], "must form one array"),

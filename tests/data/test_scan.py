@@ -61,7 +61,7 @@ def test_folders_beside_splits_are_left_out_and_named(tmp_path: Path, capsys: py
     fill(tmp_path, "train/a/0.png", "val/a/0.png", "unlabelled/0.png")
     (tmp_path / "docs").mkdir()
     assert len(load(tmp_path)) == 1
-    assert "left out the folder(s) unlabelled beside train, val" in capsys.readouterr().err
+    assert "left out these folders beside train, val: unlabelled" in capsys.readouterr().err
     assert splits_of(tmp_path) == {"train": "train", "val": "val"}
 
 
@@ -125,7 +125,7 @@ def test_all_that_pillow_reads_is_read_and_the_rest_is_counted(tmp_path: Path, c
         (tmp_path / "a" / name).write_text("")
     images = load(tmp_path)
     assert len(images) == len(kept) >= 10 and {".jfif", ".jpe", ".webp"} <= suffixes() and ".mpg" not in suffixes()
-    assert "left out 5 file(s) whose names are not those of pictures (.txt 2" in capsys.readouterr().err
+    assert "left out files whose names are not those of pictures: .txt 2" in capsys.readouterr().err
     assert listing(tmp_path).notes == open_images(tmp_path).notes == open_images(tmp_path, read_from="files").notes
 
 

@@ -113,12 +113,22 @@ def test_missing_images_are_no_fault_of_the_folder(tmp_path: Path, capsys: pytes
     assert "--download" in told and "--out" not in told
 
 
+def test_all_are_those_that_the_budget_is_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--data-root", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["reproduce", "all", "--budget", "colour", *where]) == 2
+    told = capsys.readouterr()
+    assert "left out, because the budget colour is not for them: " in told.out and "--download" in told.err
+    left = told.out.splitlines()[0].partition(": ")[2].split(", ")
+    assert left == [name for name, claim in CLAIMS.items() if claim.budgets and "colour" not in claim.budgets] != []
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["ratio"], "unknown claim 'ratio'; did you mean 'mask-ratio'"),
         (["all", "loss"], "all cannot be combined"),
         (["loss", "--budget", "smoke", "--seeds", "3"], "the budget smoke has 2 seeds, so --seeds must be between 1 and that, not 3"),
+        (["prompt", "--budget", "full"], "prompt cannot be tested at the budget full, only at smoke, laptop"),
         (["loss", "--threads", "0"], "--threads must be at least 1, not 0"),
         (["loss", "--budget", "gpu"], "there is no GPU here: take --budget laptop"),
         (

@@ -196,7 +196,7 @@ def test_wrong_calls_of_the_model_name_the_fix():
         (lambda: mae.encoder(images, 0.75), "the second argument is a mask, not 0.75"),
         (lambda: mae((images * 255).to(torch.uint8)), "takes float images, normalised, not torch.uint8"),
         (lambda: mae(images.numpy()), "images are a tensor b 3 height width, not ndarray"),
-        (lambda: mae(images[:, :1]), "convert the images to 3 channel.*or build the model with channels=1"),
+        (lambda: mae(images[:, :1]), "convert the images to channels=3.*or build the model with channels=1"),
         (lambda: MAE("tinny", image=32), "unknown size 'tinny'; did you mean 'tiny'"),
         (lambda: MAE("tiny", img_size=32), "a size has no field 'img_size'; here it is 'image'"),
         (lambda: MAE(224), "a size is one of nano, micro"),

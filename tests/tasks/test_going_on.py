@@ -141,7 +141,7 @@ def test_what_cannot_be_kept_is_said(tmp_path: Path) -> None:
     mae, path = MAE("nano", patch=7), tmp_path / "mine.safetensors"
     for call, said in (
         (lambda: minimae.save(mae, path), r"statistics=\(mean, std\) is missing"),
-        (lambda: minimae.save(mae, path, statistics=([0.1] * 3, [0.2] * 3)), r"for 1 channel\(s\) are needed; means for 3 and stds for 3"),
+        (lambda: minimae.save(mae, path, statistics=([0.1] * 3, [0.2] * 3)), r"are needed for 1 channel, not for 3 and 3"),
         (lambda: minimae.save(mae, path, statistics=([0.1], [0.0])), "greater than 0.* and .0.0"),
         (lambda: minimae.save(mae, tmp_path / "mine.pt", statistics=([0.1], [0.2])), "as a .safetensors file, not as 'mine.pt'"),
         (lambda: minimae.save(nn.Linear(2, 2), path, statistics=([0.1], [0.2])), "can be saved, not Linear"),  # type: ignore[arg-type]

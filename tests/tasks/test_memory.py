@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def test_features_of_files_and_of_memory_are_those_of_the_images(tmp_path: Path)
     features, labels = features_of(encoder, stream, stream.statistics, reading, pool="tokens")
     left = torch.tensor([i for i in range(15) if i != 4])
     assert torch.allclose(features, expected[left], atol=1e-5) and torch.equal(labels, whole.labels[left])
+    with pytest.raises(ValueError, match="has no labels"):
+        features_of(encoder, replace(whole, labels=None), stream.statistics)
 
 
 def test_the_command_says_what_it_chose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

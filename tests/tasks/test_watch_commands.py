@@ -92,7 +92,7 @@ def test_a_run_normalises_by_the_statistics_of_a_file(folder: Path, tmp_path: Pa
     assert main([*command, "--statistics", str(tmp_path / "s.json")]) == 0
     assert [x.item() for x in load(tmp_path / "run").statistics] == [0.25, 0.5]
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0, "a resumed run keeps them"
-    for text, said in (("{}", "'train'"), ('{"train": {"mean": [1, 1], "std": [1, 1]}}', "1 channel(s) are needed"), ("", "Expecting")):
+    for text, said in (("{}", "'train'"), ('{"train": {"mean": [1, 1], "std": [1, 1]}}', "needed for 1 channel"), ("", "Expecting")):
         (tmp_path / "s.json").write_text(text)
         assert main([*command[:-1], str(tmp_path / "other"), "--statistics", str(tmp_path / "s.json")]) == 2
         assert said in capsys.readouterr().err and not (tmp_path / "other").exists()

@@ -316,9 +316,9 @@ def test_another_image_size_only_when_asked(image: Any, name: str, tmp_path: Pat
     ("options", "said"),
     [
         ({"patch": 8}, "has patches of 4×4 pixels, and a projection of no others; for 8×8 take other ones"),
-        ({"channels": 1}, r"takes 3 channel\(s\), not 1: convert the images"),
+        ({"channels": 1}, r"takes 3 channels, not 1: convert the images"),
         ({"image": 18}, "18"),
-        ({"statistics": ([0.5], [0.5])}, r"statistics for 3 channel\(s\) are needed; means for 1 and stds for 1 were given"),
+        ({"statistics": ([0.5], [0.5])}, r"means and stds are needed for 3 channels, not for 1 and 1"),
         ({"heads": 4}, r"how many heads a decoder of width 16 with 2 blocks has .* give decoder_heads= \(--decoder-heads\)"),
         ({"decoder_heads": 4}, "how many heads an encoder of width 32 with 2 blocks has cannot be seen in its weights: give heads= "),
         ({"original_image": 20}, "an image of 20×20 has 25 patches; there are 16 positions"),

@@ -36,8 +36,8 @@ def test_from_recipe_to_card(made: ModuleType, tmp_path: Path, monkeypatch: pyte
     changes = {"data": "fashion", "epochs": 2, "batch": 40, "depth": 2, "warmup_epochs": 0, "log_every": 1}
     made.make("fashion-nano", **how, **changes)
     card = (tmp_path / "weights" / "fashion-nano.md").read_text()
-    assert "| steps | 10: 400 images seen, 2 epochs; seed 0; last step, not the best |" in card
-    assert "20-NN, 200 training images" in card and "linear probe on 40 labels" in card and "fine-tuned on 40 labels" in card
+    assert "| steps | 10 of 40 images: 400 images seen, 2 epochs; seed 0; last step, not the best |" in card
+    assert "20-NN with 200 training images" in card and "linear probe on 40 labels" in card and "fine-tuned on 40 labels" in card
     first = minimae.load(tmp_path / "weights" / "fashion-nano.safetensors")
     points = [json.loads(line) for line in (tmp_path / "weights" / "fashion-nano.metrics.jsonl").read_text().splitlines()]
     assert isinstance(first, Pretrained) and points[-1]["step"] == 10
@@ -48,7 +48,7 @@ def test_from_recipe_to_card(made: ModuleType, tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_unknown_name(made: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(MinimaeError, match="fashion-mega is not shipped; choose of fashion-nano, photos-micro"):
+    with pytest.raises(MinimaeError, match="fashion-mega is not shipped; choose one of fashion-nano, photos-micro"):
         made.make("fashion-mega", runs=tmp_path, out=tmp_path, device="cpu", where={})
     assert set(made.SHIPPED) <= set(recipes.PRETRAIN)
 

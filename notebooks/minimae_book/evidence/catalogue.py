@@ -106,7 +106,7 @@ def crops_suffice(b: Budget) -> list[Expect]:
     return judged(
         b,
         *(Expect(f"{m.split(' (')[0]}: random-size crop above none", mae(m, "random-size crop"), mae(m, "none")) for m in b.judges),
-        *(Expect(f"{m.split(' (')[0]}: colour jitter does not help", mae(m, "random-size crop"), mae(m, "+ colour jitter"), slack=0.5)
+        *(Expect(f"{m.split(' (')[0]}: without colour jitter at most half a point below with it", mae(m, "random-size crop"), mae(m, "+ colour jitter"), slack=0.5)
           for m in b.judges),
         Expect("fine-tuned: none at most two points below random-size crop", mae(TUNED, "none"), mae(TUNED, "random-size crop"), slack=2.0),
     )  # fmt: skip
@@ -137,7 +137,7 @@ def transfers_well(b: Budget) -> list[Expect]:
 
 def knows_places(b: Budget) -> list[Expect]:
     head = (IOU, "linear head")
-    return [Expect(f"above {x}", (*head, "MAE"), (*head, x)) for x in ("untrained", "pixels")]
+    return [Expect(f"MAE above {x}", (*head, "MAE"), (*head, x)) for x in ("untrained", "pixels")]
 
 
 RATIO, SAMPLING, DEPTH, WIDTH = "mask ratio (Figure 5)", "sampling (Table 1f)", "decoder depth (Table 1a)", "decoder width (Table 1b)"

@@ -23,7 +23,7 @@ from .claims import Claim, Expect, Place, Point
 from .jobs import Job, Start
 
 SMALL = Prompt(batch=16, epochs=4.0, warmup_epochs=0.2, base_lr=4.8e-2, decoder_width=64)
-FROZEN, TUNED = "frozen", "trained along"
+FROZEN, TUNED = "frozen", "trained too"
 MAE_LINE, FRESH = "MAE", "initial weights"
 PROMPTS = {"1 click": "IoU after 1 click (%)", "3 clicks": "IoU after 3 clicks (%)", "box": "IoU for a box (%)"}
 

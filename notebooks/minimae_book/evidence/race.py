@@ -106,7 +106,7 @@ class RaceCommand:
             result = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
         except Interrupted as stop:
             raise Interrupted(f"stopped; the same command continues from there: {self.again()}", *stop.args[1:]) from None
-        result |= {"trial": bool(trial), "command": self.again(), "paid": "last epoch; the test set is used once"}
+        result |= {"trial": bool(trial), "command": self.again(), "note": "accuracies are those of the last epoch; the test images were used for nothing else"}
         write_json(out / "race.json", result)
         print(verdict(result), f"{out / 'race.json'}", sep="\n")
 

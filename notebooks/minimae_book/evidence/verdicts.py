@@ -92,11 +92,16 @@ class Finding:
     @property
     def numbers(self) -> str:
         """The difference with its interval."""
-        interval = "a single seed" if self.low is None or self.high is None else f"from {self.low:+.1f} to {self.high:+.1f}"
-        return f"{self.difference:+.1f}, {interval}"
+        interval = "a single seed" if self.low is None or self.high is None else f"from {signed(self.low)} to {signed(self.high)}"
+        return f"{signed(self.difference)}, {interval}"
 
     def __str__(self) -> str:
         return f"{self.outcome:9} {self.says}: {self.numbers}"
+
+
+def signed(x: float) -> str:
+    """+1.2, -0.3; never -0.0."""
+    return f"{round(x, 1) + 0.0:+.1f}"
 
 
 def tests(expect: Expect, found: Effect) -> tuple[float, float]:
