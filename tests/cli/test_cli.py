@@ -207,15 +207,16 @@ def test_old_names_work_for_a_version_with_a_notice(capsys: pytest.CaptureFixtur
     ]  # fmt: skip
 
 
-def test_the_recipe_for_a_folder_follows_its_number_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_recipe_for_a_folder_follows_its_number_of_pictures(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     for i in range(70):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
     made = parse(["pretrain", "my-pictures", "--data", str(tmp_path)])
     assert made.recipe == replace(my_pictures(70), data=str(tmp_path))
-    assert main(["data", "pack", str(tmp_path), str(tmp_path / "packed"), "--splits", "train"]) == 0
-    made = parse(["pretrain", "my-pictures", "--data", str(tmp_path / "packed")])
-    assert made.recipe == replace(my_pictures(70), data=str(tmp_path / "packed"))
-    shutil.rmtree(tmp_path / "packed")
+    shards = str(tmp_path_factory.mktemp("shards"))
+    assert main(["data", "pack", str(tmp_path), shards, "--splits", "train"]) == 0
+    assert parse(["pretrain", "my-pictures", "--data", shards]).recipe == replace(my_pictures(70), data=shards)
     capsys.readouterr()
     made = parse(["pretrain", "my-pictures", f"--data={tmp_path}", "--limit", "40", "--epochs", "3", "--warmup-epochs", "0"])
     assert made.recipe == replace(my_pictures(40), data=str(tmp_path), epochs=3.0, warmup_epochs=0.0)
