@@ -29,7 +29,7 @@ run: $(VENV)/.run-stamp ## pre-train a small model on the sample, and look at wh
 # save. The minimae command chooses its threads itself.
 test lab book: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.test-stamp $(VENV)/.docs-stamp ## all tests, notebooks included (WORKERS=2 processes)
-	$(PY) -m pytest -n $(WORKERS) --dist loadscope
+	$(PY) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 lab: $(VENV)/.lab-stamp ## open the book in JupyterLab, at its first chapter
 	$(VENV)/bin/jupyter lab notebooks/00_a_picture_mostly_missing.ipynb

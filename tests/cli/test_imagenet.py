@@ -279,7 +279,7 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
 def test_two_processes_are_one(shards: Path, run: Path, tmp_path: Path) -> None:
     done = torchrun("pretrain", "imagenet-base", "--data", str(shards), *TINY, *SHORT, "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
-    assert "images per step         8 = 4 × 1 accumulated × 2 process(es)" in (tmp_path / "two" / "recipe.txt").read_text(encoding="utf-8")
+    assert "images per step         8 = 4 × 1 accumulated × 2 processes" in (tmp_path / "two" / "recipe.txt").read_text(encoding="utf-8")
     assert done.stdout.count("8 of 8 images, 2 epochs") == 1, "the first process speaks"
     one, other = (load_checkpoint(path / "checkpoint.pt") for path in (run, tmp_path / "two"))
     assert max(float((one["model"][n] - other["model"][n]).abs().max()) for n in one["model"]) < 1e-6
