@@ -157,7 +157,7 @@ def make(name: str, *, runs: Path, out: Path, device: str, where: dict[str, Any]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(SHIPPED)}; by default those that are there")
+    parser.add_argument("names", nargs="*", help=f"some of {', '.join(SHIPPED)}; by default, all that are shipped already")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data-root", type=Path, default=data.DOWNLOADS, help="folder of downloaded data sets")
     parser.add_argument("--download", action="store_true", help="fetch the data set if it is missing")

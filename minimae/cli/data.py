@@ -81,7 +81,7 @@ class PackCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCommand:
-    """Make a small folder of JPEGs laid out as ImageNet, from photographs, to try commands on: minimae data sample FOLDER."""
+    """Make a small folder of JPEGs laid out as ImageNet, from photographs of scikit-image (minimae[book]): minimae data sample FOLDER."""
 
     root: Positional[Annotated[Path, arg(metavar="FOLDER")]]  # The folder; it must not exist yet.
     classes: int = 4  # Number of class folders.

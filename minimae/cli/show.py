@@ -26,7 +26,7 @@ class RecipesCommand:
 
     name: Positional[Annotated[str, arg(metavar="[RECIPE]")]] = ""  # A recipe; without one, all are listed.
     save: Path | None = None
-    """Write the recipe to this file (.yaml or .json). You can edit it and give it in place of a name: minimae pretrain FILE."""
+    """Write the recipe to this file (.json; .yaml needs pyyaml). You can edit it and give it in place of a name: minimae pretrain FILE."""
 
     def __call__(self) -> None:
         if self.save is None:

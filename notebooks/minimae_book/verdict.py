@@ -14,7 +14,8 @@ COLOURS = {True: "#009E73", False: "#D55E00", None: "#767676"}
 class Verdict:
     """Right (``ok`` is True), wrong (False) or not written yet (``written`` is False), and one sentence that explains it.
 
-    solution: the book's own solution was checked, not the reader's function. A verdict is what a check *returns*, not an exception: the notebook continues. Notebooks show it with a bar in its colour, terminals as text.
+    solution: the book's own solution was checked, not the reader's function. A verdict is what a check *returns*, not an exception: the
+    notebook continues. Notebooks show it with a bar in its colour, terminals as text.
     """
 
     ok: bool
