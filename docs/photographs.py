@@ -151,7 +151,7 @@ def measure_tuned(name: str, folder: str, rows: Sequence[str] = tuple(BASE_LR)) 
         chosen = {}
         for lr in BASE_LR[row]:
             trial = partial(tuned, row, replace(TUNED, base_lr=lr, seed=100), few(100), others)
-            chosen[lr] = once(trial, **facts, evaluation="choosing the learning rate", base_lr=lr)
+            chosen[lr] = once(trial, **facts, evaluation="choosing the learning rate", seed=100, base_lr=lr)
         best = max(chosen, key=chosen.__getitem__)
         runs = [("tuned, few labels", TUNED, seed, few(seed)) for seed in SEEDS] + [("tuned", TUNED_ALL, 0, train)]
         if row == "from scratch":
@@ -167,8 +167,8 @@ def table() -> Iterator[str]:
     for name, title in TITLES.items():
         if not any(result["data"] == name for result in results):
             continue
-        columns = ("k-NN", "probe, few labels", "probe", "tuned, few labels")
-        heads = ("20-NN", f"probe, {FEW[name]:,} labels", "probe, all labels", f"tuned, {FEW[name]:,} labels")
+        columns = ("k-NN", "probe, few labels", "probe", "tuned, few labels", "tuned")
+        heads = ("20-NN", f"probe, {FEW[name]:,} labels", "probe, all labels", f"tuned, {FEW[name]:,} labels", "tuned, all labels")
         yield f"**{title}**\n\n| % | " + " | ".join(heads) + " |\n|---|" + "---:|" * len(columns)
         for row in (row for row in ROWS if any((result["data"], result["row"]) == (name, row) for result in results)):
             cells = []
