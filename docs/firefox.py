@@ -1,4 +1,4 @@
-"""Firefox, headless, for the checks of the site: open a page, run JavaScript in it, take a picture.
+"""Firefox, headless, for the checks of the site: open a page, run JavaScript in it, type.
 
 Playwright drives only its own build of Firefox. An installed one speaks WebDriver BiDi (https://w3c.github.io/webdriver-bidi/) over a
 WebSocket, and these few commands are all that is needed here.
@@ -6,7 +6,6 @@ WebSocket, and these few commands are all that is needed here.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -87,6 +86,3 @@ class Firefox:
         """Type into whatever has the focus."""
         actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self.send("input.performActions", context=self.tab, actions=[{"type": "key", "id": "keys", "actions": actions}])
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.send("browsingContext.captureScreenshot", context=self.tab)["data"]))

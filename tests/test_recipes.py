@@ -138,6 +138,16 @@ def test_more_processes_take_as_many_images_per_step(name: str, processes: int) 
 def test_what_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(ValueError, match="4096 images per optimizer step cannot be shared evenly by 3"):
         for_processes(recipe("imagenet-base"), 3)
+    with pytest.raises(ValueError, match="the 3 images of each process make no batches of a multiple of 2"):
+        for_processes(Finetune(batch=6, mixup=0.8), 2)
+
+
+@pytest.mark.parametrize(("r", "processes", "batch"), [
+    (Finetune(batch=8, repeats=4, accumulate=3), 2, 4), (Finetune(batch=16, accumulate=15, mixup=0.8), 8, 10), (Finetune(batch=6), 2, 3),
+])  # fmt: skip
+def test_smaller_batches_keep_to_the_recipe(r: Finetune, processes: int, batch: int) -> None:
+    shared = for_processes(r, processes)
+    assert shared.batch == batch and shared.batch * shared.accumulate * processes == r.batch * r.accumulate
 
 
 def test_the_listing_has_every_recipe_once() -> None:

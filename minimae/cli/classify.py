@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -38,15 +39,17 @@ class LabelOptions:
     data: str | None = None  # Data set or folder; by default the one the model was pre-trained on.
     where: OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
 
-    def images(self, name: str, size: Size, *, image: int | Pair | None = None) -> tuple[ImageDataset, ImageDataset]:
+    def images(
+        self, name: str, size: Size, *, image: int | Pair | None = None, splits: Sequence[str] = ("train", "test")
+    ) -> Sequence[ImageDataset]:
         """Training and test images for a model of this size. Raises ValueError without labels, or when the classes of the two differ."""
         if not (self.data or name) or (self.data is None and name == OWN_DATA):
             raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
         channels = size.channels if size.channels in (1, 3) else None
         given: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
-        train, test = (self.open_split(name, split, given) for split in ("train", "test"))
-        check_images(train, test, channels=size.channels, labelled=True)
-        return train, test
+        found = [self.open_split(name, split, given) for split in splits]
+        check_images(found[0], found[-1], channels=size.channels, labelled=True)
+        return found
 
     def open_split(self, name: str, split: str, given: dict[str, Any]) -> ImageDataset:
         """One split of --data or ``name``; if that is missing, of the sample that comes with minimae."""
@@ -57,7 +60,7 @@ class LabelOptions:
                 raise
             if name not in SAMPLES:
                 raise FileNotFoundError(f"{error}; or name other labelled images with --data") from None
-            if split == "train" and world().main:
+            if split == "test" and world().main:  # every command opens it
                 print(f"{name} is missing: --data {SAMPLES[name]}, the sample that comes with minimae, is used instead")
             return self.where.open(SAMPLES[name], split, **given)
 
@@ -144,7 +147,7 @@ class EvaluateCommand(LabelOptions):
         if not isinstance(trained, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it cannot classify: use minimae knn, probe or finetune")
         threads.in_this_process(trained.size, device=device)
-        _, test = self.images(trained.data, trained.size)
+        [test] = self.images(trained.data, trained.size, splits=["test"])
         if not same_classes(trained, test):
             count = trained.classifier.head.out_features
             raise MinimaeError(

@@ -23,6 +23,7 @@ _minimae() {{
     esac ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
+  local IFS=$'\n'  # names of files may have spaces
   [[ ${{#COMPREPLY[@]}} -gt 0 || $current == -* ]] || COMPREPLY=($(compgen -f -- "$current"))
 }}
 complete -o filenames -F _minimae minimae

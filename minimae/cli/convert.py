@@ -40,6 +40,8 @@ class ExportCommand:
 
         name = str(self.weights)
         card = shipped()[name].with_suffix(".md").read_text(encoding="utf-8") if name in shipped() else None
+        if self.license and (card is not None or name in PUBLISHED):
+            raise ValueError(f"the licence of {name} is known and stays: leave out --license")
         licence = "cc-by-nc-4.0" if name in PUBLISHED else self.license
         print_size(save_hub_folder(weights.load(self.weights), self.out, license=licence, card=card))
 

@@ -42,7 +42,8 @@ SMALL = 4  # images of a forward pass on a CPU
 
 def shortened(recipe: Any, images: int, batch: int) -> Any:
     """The recipe cut to ``STEPS`` optimizer steps of at most two forward passes each; nothing else changes."""
-    batch, accumulate = min(batch, recipe.batch), min(2, recipe.accumulate)
+    views = getattr(recipe, "repeats", 1)
+    batch, accumulate = min(-(-batch // views) * views, recipe.batch), min(2, recipe.accumulate)
     epochs = STEPS * batch * accumulate * world().size / images
     return replace(recipe, batch=batch, accumulate=accumulate, warmup_epochs=0.0, log_every=1, epochs=epochs)
 

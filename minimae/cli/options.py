@@ -130,6 +130,8 @@ class DataOptions:
 
         labelled: for an evaluation, which needs test images.
         """
+        if not name:
+            raise ValueError("no images are named: name a data set or a folder with --data")
         folder: str | Path = name
         if name == "imagenet":
             folder = self.data_root / name

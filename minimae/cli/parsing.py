@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from ..data import NAMES, load
+from ..data import NAMES, open_images
 from ..data.stream import open_stream
 from ..errors import nearest
 from ..recipes import RECIPES, SCRATCH, Entry, entry, my_pictures, read_recipe
@@ -109,7 +109,7 @@ def named_recipe(command: str, rest: list[str], resumed: bool = False) -> Entry 
     word = rest.pop(0)
     if not word.endswith(SUFFIXES):
         chosen = entry(word, of=[e.name for e in RECIPES.values() if e.kind in RECIPE_KINDS[command]])
-    elif resumed:  # the run has a copy of its recipe, and the file may have changed
+    elif resumed and not Path(word).is_file():  # the run has a copy of its recipe
         return None
     else:
         chosen = read_recipe(word)
@@ -157,7 +157,8 @@ def for_my_pictures(rest: list[str]) -> Any:
     name, limit = value_of("--data", rest), value_of("--limit", rest)
     if not name:
         raise ValueError("my-pictures needs your folder of pictures: minimae pretrain my-pictures --data FOLDER")
-    count = len(load(name)) if name in NAMES else len(open_stream(Path(name)))
+    given: dict[str, Any] = {"download": "--download" in rest, "root": value_of("--data-root", rest) or None}
+    count = len(open_images(name, **given)) if name in NAMES else len(open_stream(Path(name)))
     return my_pictures(min(count, int(limit)) if limit and limit.isdecimal() and int(limit) else count)
 
 

@@ -102,7 +102,3 @@ def message(error: Exception) -> str:
     if isinstance(error, RuntimeError) and from_dead_worker(error):
         return death_of_a_worker(error)
     return ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -46,6 +46,7 @@ def processor() -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

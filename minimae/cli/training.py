@@ -101,7 +101,7 @@ class FinetuneCommand(RunOptions):
     recipe: OmitArgPrefixes[Finetune] = FEW_LABELS
     name: RecipeName = ""
     labels: int | None = None  # Use only this many labels, the same number of each class.
-    scratch: bool = False  # Use only the size of the weights: train from scratch, by default with one lr for all layers.
+    scratch: bool = False  # Use only the size of the weights: train from scratch; without a recipe, with one lr for all layers.
     validation: str | None = None
     """Measure accuracy and loss after each epoch, and keep the weights of the best epoch in best.pt. Measure on a share of the training
     images that is held out (0.1), on a folder or data set, or on the test images (test), as the authors' code does."""
@@ -127,7 +127,7 @@ class FinetuneCommand(RunOptions):
             torch.manual_seed(recipe.seed)
         network: Encoder | Classifier = Encoder(size) if self.scratch else trained.classifier if tuned else trained.model.encoder
         encoder, keep = network.to(device), not tuned or same_classes(trained, train)
-        if tuned:
+        if tuned and not self.scratch:
             print(f"continues from {self.weights}, with its norm and {'its head' if keep else 'a new head, because the classes differ'}")
         resume, reading = self.begin(self.name, recipe, device, train, size), self.where.reading
         given = {"validation": validation, "reading": reading, "keep_head": keep, "data": self.data or data}
@@ -141,6 +141,8 @@ class FinetuneCommand(RunOptions):
     ) -> tuple[str, dict[str, float]]:
         """Accuracy of the last and the best epoch on the validation images, and of the best on the test images: as text and as numbers."""
         points = [point for point in result.history if "validation_top1" in point]
+        if not points:
+            return "no validation: the run had already ended", {}
         best, last = max(points, key=lambda point: point["validation_top1"]), points[-1]["validation_top1"]
         highest, epoch = best["validation_top1"], best["epoch"]
         text = f"validation on {what}: last epoch {last:.2f} %, best {highest:.2f} % at epoch {epoch:.1f}"

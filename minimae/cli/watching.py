@@ -38,6 +38,8 @@ class WatchOptions:
         """The ``callbacks`` of :func:`minimae.tasks.pretrain.pretrain`; prints what is watched. Raises as :func:`watch` does."""
         if not self.watch:
             return []
+        if self.watch_images < 1:
+            raise ValueError(f"--watch-images must be at least 1, not {self.watch_images}")
         if recipe.shard and world().size > 1:
             raise MinimaeError("--watch needs a whole model in the first process: leave out --shard, or --watch")
 
@@ -74,4 +76,6 @@ def split_validation(
         return train, validation, option
     assert train.labels is not None
     held = held_out(train.labels, share, seed=seed)
+    if not held.any():
+        raise ValueError("no class has two images, so none can be held out: give more --labels, or a folder to --validation")
     return train.subset(~held), train.subset(held), f"{int(held.sum()):,} of the {len(train):,} training images, held out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,7 +112,8 @@ def for_processes(recipe: Any, processes: int) -> Any:
         raise ValueError(
             f"{window} images per optimizer step cannot be shared evenly by {processes} processes; give --batch and --accumulate"
         )
-    batch, share = recipe.batch, window // processes
-    while share % batch:
-        batch -= 1
+    share, unit = window // processes, math.lcm(getattr(recipe, "repeats", 1), 2 if getattr(recipe, "mixing", None) else 1)
+    batch = next((n for n in range(min(recipe.batch, share), 0, -1) if share % n == 0 and n % unit == 0), 0)
+    if not batch:
+        raise ValueError(f"the {share} images of each process make no batches of a multiple of {unit}; give --batch and --accumulate")
     return replace(recipe, batch=batch, accumulate=share // batch)

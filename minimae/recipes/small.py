@@ -65,8 +65,8 @@ RACES = {
 def my_pictures(images: int) -> Pretrain:
     """A recipe for a folder of 20 to 10,000 pictures: batch, epochs and learning rate follow their number.
 
-    A run sees about 100,000 images in small batches, because few pictures otherwise give few steps. The base learning rate keeps the
-    peak the same for every batch size.
+    A run sees about 100,000 images, in 20 to 500 epochs of small batches, because few pictures otherwise give few steps. The base
+    learning rate keeps the peak the same for every batch size.
     """
     batch = 32 if images >= 128 else 16 if images >= 64 else 8
     epochs = min(500, max(20, round(100_000 / images)))

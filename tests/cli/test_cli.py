@@ -55,6 +55,9 @@ def test_every_question_can_be_asked_of_the_run(run: Path, capsys: pytest.Captur
     assert "fine-tuned on 100 labels" in told and "from scratch on 200 labels" in told
     tuned = run.parent / "tuned"
     assert {"checkpoint.pt", "report.html", "metrics.png", "result.json"} <= {path.name for path in tuned.iterdir()}
+    again = ["finetune", "--weights", str(tuned), *weights[2:], "--epochs", "1", "--warmup-epochs", "0"]
+    for words, said in (([], True), (["--scratch"], False)):
+        assert main([*again, *words]) == 0 and (f"continues from {tuned}" in capsys.readouterr().out) == said
     files = ["--predictions", str(tuned / "new" / "p.csv"), "--confusion", str(tuned / "c.csv")]
     assert main(["evaluate", "--weights", str(tuned), "--limit", "50", "--device", "cpu", *files]) == 0
     rows = [line.split(",") for line in (tuned / "new" / "p.csv").read_text(encoding="utf-8").splitlines()[1:]]
@@ -178,7 +181,7 @@ def test_corrupt_images_are_named_or_counted(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_tracebacks_are_shown_on_request() -> None:
-    command = [sys.executable, "-m", "minimae.cli.program", "flops", "bas"]
+    command = [sys.executable, "-m", "minimae", "flops", "bas"]
     quiet, loud = (
         subprocess.run(command, capture_output=True, text=True, env=os.environ | extra) for extra in ({}, {"MINIMAE_TRACEBACK": "1"})
     )
@@ -221,6 +224,11 @@ def test_the_recipe_for_a_folder_follows_its_number_of_pictures(
     made = parse(["pretrain", "my-pictures", f"--data={tmp_path}", "--limit", "40", "--epochs", "3", "--warmup-epochs", "0"])
     assert made.recipe == replace(my_pictures(40), data=str(tmp_path), epochs=3.0, warmup_epochs=0.0)
     assert main(["pretrain", "my-pictures"]) == 2 and "--data FOLDER" in capsys.readouterr().err
+    assert main(["pretrain", "my-pictures", "--data", "cifar10", "--data-root", str(tmp_path / "sets")]) == 2
+    assert str(tmp_path / "sets") in capsys.readouterr().err
+    assert main(["recipes", "my-pictures", "--save", str(tmp_path / "mine.json")]) == 0
+    assert main(["pretrain", str(tmp_path / "mine.json"), "--out", str(tmp_path / "run")]) == 2
+    assert "no images are named" in capsys.readouterr().err and not (tmp_path / "run").exists()
     quick = ["--epochs", "0.5", "--warmup-epochs", "0", "--depth", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
     assert main(["pretrain", "my-pictures", "--data", str(tmp_path), *quick]) == 0
     told = capsys.readouterr().out

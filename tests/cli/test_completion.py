@@ -26,7 +26,7 @@ def offered(script: Path, line: str, cwd: Path) -> list[str]:
     ask = f'source {script}; COMP_WORDS=({" ".join(words)} ""); COMP_CWORD={len(words) - 1}; _minimae; printf "%s\\n" "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "--norc", "-c", ask.replace("  ", " ")], cwd=cwd, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 @needs_bash
@@ -46,9 +46,11 @@ def offered(script: Path, line: str, cwd: Path) -> list[str]:
     ("minimae help kn", {"knn"}, set()),
     ("minimae reconstruct pict", {"picture.png"}, set()),
     ("minimae knn --weights pict", {"picture.png"}, set()),
+    ("minimae reconstruct my", {"my holiday.jpg"}, {"holiday.jpg", "my"}),
 ])  # fmt: skip
 def test_bash_offers_what_fits(script: Path, line: str, some: set[str], none: set[str], tmp_path: Path) -> None:
     (tmp_path / "picture.png").touch()
+    (tmp_path / "my holiday.jpg").touch()
     found = set(offered(script, line, tmp_path))
     assert some <= found and not none & found
     assert all(word.startswith(line.rpartition(" ")[2]) for word in found)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from minimae.cli.dry_run import shortened
 from minimae.cli.program import main
 from minimae.data.photos import make_folder
+from minimae.recipes import recipe
 
 TINY = "--image 16 --patch 8 --width 16 --depth 1 --heads 2 --decoder-width 16 --decoder-depth 1 --decoder-heads 2 --workers 0 --device cpu"
 
@@ -32,3 +35,7 @@ def test_no_path_is_printed_that_is_gone_when_the_dry_run_ends(tmp_path: Path, c
     assert main(["pretrain", "imagenet-base", "--dry-run", "--data", str(flat), *shlex.split(TINY)]) == 0
     told = capsys.readouterr().out
     assert "--out FOLDER keeps it" in told and "report.html" not in told
+
+
+def test_a_short_batch_holds_every_view_of_an_image() -> None:
+    assert [shortened(replace(recipe("imagenet-base"), repeats=n), 100, 4).batch for n in (1, 2, 8)] == [4, 4, 8]

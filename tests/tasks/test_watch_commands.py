@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from minimae import load
+from minimae.cli.parsing import parse
 from minimae.cli.program import main
 
 FAST = ["--batch", "8", "--warmup-epochs", "0", "--depth", "1", "--patch", "7", "--device", "cpu", "--workers", "0", "--log-every", "1"]
@@ -76,11 +77,43 @@ def test_a_folder_validates_and_evaluate_writes_files(run: Path, folder: Path, t
     assert len(rows) == 7 and table[0][1:] == ["ant", "bee"] and sum(int(n) for row in table[1:] for n in row[1:]) == 6
     right = sum(row[2] == row[3] for row in rows[1:])
     assert f"{100 * right / 6:.2f} % of 6 test images" in capsys.readouterr().out
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "test").symlink_to(folder / "test")
+    assert main(["evaluate", "--weights", str(tuned), "--data", str(tmp_path / "alone"), "--device", "cpu", "--workers", "0"]) == 0
+    assert f"{100 * right / 6:.2f} % of 6 test images" in capsys.readouterr().out, "no training images are needed"
+    assert main([*command, "--resume", "--validation", "test"]) == 0 and "validation" in capsys.readouterr().out
+
+
+def test_a_run_that_had_ended_was_not_validated(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["finetune", "--weights", str(run), "--data", str(folder), *TUNE, "--out", str(tmp_path / "t")]
+    assert main(command) == 0 and main([*command, "--resume", "--validation", "test"]) == 0
+    assert "no validation: the run had already ended" in capsys.readouterr().out
+
+
+def test_a_run_from_scratch_goes_on_with_the_file_of_its_recipe(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes", "fashion-scratch", "--save", "mine.json"]) == 0
+    command = ["finetune", "mine.json", "--data", str(folder), *TUNE, "--out", "run"]
+    assert main(command) == 0
+    for words in (["finetune", "--out", "run", "--resume"], ["finetune", "mine.json", "--data", str(folder), "--out", "run", "--resume"]):
+        assert parse(words).scratch and parse(words).weights is None
+    assert main(["finetune", "--out", "run", "--resume"]) == 0
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["pretrain", "fashion-demo", *FAST, "--epochs", "1", "--watch", "rank", "--watch-images", "0"], "--watch-images must be at least 1, not 0"),
+    (["finetune", "--weights", "fashion-nano", *TUNE, "--labels", "2", "--validation", "0.1"], "no class has two images"),
+])  # fmt: skip
+def test_nothing_is_measured_on_no_images(
+    words: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--data", str(folder), "--out", str(tmp_path / "new")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_statistics_are_written_on_request(folder: Path, tmp_path: Path) -> None:
-    assert main(["data", str(folder), "--read-from", "files", "--statistics", str(tmp_path / "s.json"), "--workers", "0"]) == 0
-    stored = json.loads((tmp_path / "s.json").read_text())["train"]
+    assert main(["data", str(folder), "--read-from", "files", "--statistics", str(tmp_path / "new" / "s.json"), "--workers", "0"]) == 0
+    stored = json.loads((tmp_path / "new" / "s.json").read_text())["train"]
     pixels = torch.stack([torch.tensor(np.asarray(Image.open(path))) for path in sorted((folder / "train").rglob("*.png"))]) / 255
     assert stored["images"] == 16 and stored["mean"] == pytest.approx([float(pixels.mean())], abs=1e-5)
     assert stored["std"] == pytest.approx([float(pixels.std(correction=0))], abs=1e-4)

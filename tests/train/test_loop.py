@@ -198,7 +198,7 @@ def test_resuming_with_other_settings_says_which(images: Images, tmp_path) -> No
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path) -> None:
     out = tmp_path / "run"
     checkpoint = out / "checkpoint.pt"
-    start = [sys.executable, "-m", "minimae.cli.program", "pretrain"]
+    start = [sys.executable, "-m", "minimae", "pretrain"]
     settings = ["fashion-demo", "--batch", "50", "--epochs", "500", "--save-every", "0.2", "--out", str(out)]
     for number, code, how in ((signal.SIGINT, 2, settings), (signal.SIGTERM, 0, ["--resume", str(out)])):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0

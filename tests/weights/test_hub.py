@@ -80,6 +80,7 @@ def test_nothing_is_lost_or_half_written(tmp_path: Path, capsys: pytest.CaptureF
         (["file/there", *to], "cannot write file/there"),
         (["new", *to, "--half"], "--half does not apply with --to hub-folder"),
         (["new", "--license", "mit"], "--license does not apply with --to file"),
+        (["new", *to, "--license", "apache-2.0"], "the licence of fashion-nano is known"),
     ):
         assert main(["export", "fashion-nano", *words]) == 2
         assert what in capsys.readouterr().err
