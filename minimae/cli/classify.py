@@ -142,8 +142,7 @@ class EvaluateCommand(LabelOptions):
     confusion: Path | None = None  # A CSV file for the confusion matrix: rows are true classes, columns predicted ones.
 
     def __call__(self) -> None:
-        device = self.where.join()
-        trained = self.layout.load(self.weights)
+        device, trained = self.where.join(), self.layout.load(self.weights)
         if not isinstance(trained, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it cannot classify: use minimae knn, probe or finetune")
         threads.in_this_process(trained.size, device=device)

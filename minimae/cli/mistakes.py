@@ -46,8 +46,7 @@ def missing_arguments(box: str) -> str:
 
 def options(name: str, command: Any, default: Any = None) -> dict[str, list[str]]:
     """The options of a command, each with its choices (none where any value goes), as its help lists them."""
-    shown = io.StringIO()
-    given = {} if default is None else {"default": default}
+    shown, given = io.StringIO(), {} if default is None else {"default": default}
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
         tyro.cli(command, args=["--help"], prog=f"minimae {name}", description="", **given)
     listed: dict[str, list[str]] = {}

@@ -79,8 +79,7 @@ class TrainProbeCommand(RunOptions, Trained):
     name: RecipeName = ""
 
     def __call__(self) -> None:
-        device = self.where.join()
-        recipe = for_processes(self.recipe, world().size)
+        device, recipe = self.where.join(), for_processes(self.recipe, world().size)
         trained, train, test = self.open(device)
         encoder = trained.model.encoder
         threads.in_this_process(encoder.size, recipe, device=device)
@@ -107,8 +106,7 @@ class FinetuneCommand(RunOptions):
     images that is held out (0.1), on a folder or data set, or on the test images (test), as the authors' code does."""
 
     def __call__(self) -> None:
-        device = self.where.join()
-        recipe = for_processes(self.recipe, world().size)
+        device, recipe = self.where.join(), for_processes(self.recipe, world().size)
         trained: Any = None if self.weights is None else self.layout.load(self.weights)
         tuned = isinstance(trained, Classified)
         if trained is not None:
