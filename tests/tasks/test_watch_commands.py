@@ -101,7 +101,7 @@ def test_a_run_from_scratch_goes_on_with_the_file_of_its_recipe(folder: Path, tm
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["pretrain", "fashion-demo", *FAST, "--epochs", "1", "--watch", "rank", "--watch-images", "0"], "--watch-images must be at least 1, not 0"),
+    (["pretrain", "fashion-demo", *FAST, "--epochs", "1", "--watch", "rank", "--watch-images", "0"], "must be at least 1, not 0"),
     (["finetune", "--weights", "fashion-nano", *TUNE, "--labels", "2", "--validation", "0.1"], "no class has two"),
 ])  # fmt: skip
 def test_nothing_is_measured_on_no_images(
