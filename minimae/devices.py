@@ -61,6 +61,11 @@ def allow_sync(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
+def wide(device: torch.device) -> torch.dtype:
+    """float64, or float32 on MPS, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def constant_tensor(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """A tensor of numbers, filled in on the device: ``torch.tensor`` would copy them from the host, and the host would wait."""
     return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])

@@ -47,7 +47,7 @@ def dispatch(command: Any, names: Sequence[str], kind: str, noun: str, load: Cal
     if len(names) > 1:
         raise ValueError(f"give one data set, or one or more pictures, not {' and '.join(names[:2])}")
     for library in LIBRARIES[kind]:
-        need(library, why="measuring", extra="dense")  # now, not after hours of training
+        need(library, why="measuring")  # now, not after hours of training
     command.train(device) if trained is None else command.measure(*trained, device)
 
 

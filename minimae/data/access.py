@@ -13,8 +13,7 @@ from ..errors import MinimaeError
 
 REMEDIES = {
     errno.ENOENT: "the file is gone, a link leads nowhere, or the disk is not mounted",
-    errno.EACCES: "let this user read it",
-    errno.EPERM: "let this user read it",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "let this user read it"),
     errno.EMFILE: "raise the limit (ulimit -n 4096), or use fewer --workers",
     errno.ENFILE: "close other programs, or use fewer --workers",
     errno.EIO: "the disk or the network failed",
@@ -45,8 +44,3 @@ def shown(path: str | Path) -> str:
     """A path for a one-line message: line breaks and undecodable bytes are escaped."""
     text = str(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def from_system(error: BaseException) -> bool:
-    """Whether the system raised this. Pillow raises OSError for damaged files too, but without an error number."""
-    return isinstance(error, OSError) and error.errno is not None

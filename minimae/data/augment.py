@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..devices import constant_tensor, to_device
+from ..devices import constant_tensor, to_device, wide
 from ..model.patches import Pair
 from ..random import uniforms
 from .types import Batch
@@ -106,7 +106,7 @@ def middle_boxes(sizes: Tensor, image: Pair, *, share: float = 1.0) -> Tensor:
     enlarge it more. The same as torchvision's ``Resize(round(image / share))`` and ``CenterCrop(image)``: the resized image and the
     corner of the crop are in whole pixels.
     """
-    sides, wanted = sizes.double(), _sizes(image, sizes).double()
+    sides, wanted = (x.to(wide(x.device)) for x in (sizes, _sizes(image, sizes)))
     ratio, which = (sides / wanted).min(1, keepdim=True)  # the side that limits the part
     target = wanted.gather(1, which)
     target = torch.where(ratio > 1, (target / share).round(), target)
@@ -119,15 +119,14 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, target: int, *, ed
     """Antialiased bicubic weights that resize ``source[start : start + length]`` to ``target`` pixels: ``b`` → ``b target source``.
 
     The kernel is Keys' cubic with a = −0.5 (Pillow's), widened when the crop is larger than the target.
-    edges: first and last pixel that may have weight, ``b`` and ``b``; by default the edges of the crop.
+    edges: first and last pixel that may have weight, ``b`` and ``b``; by default the whole pixels that the crop touches.
     """
-    low, high = (start, start + length) if edges is None else edges
+    low, high = (start.floor(), (start.to(wide(start.device)) + length).ceil()) if edges is None else edges
     scale = (length / target)[:, None, None]
-    wide = scale.clamp(min=1.0)
     out = torch.arange(target, device=start.device, dtype=torch.float32)[None, :, None] + 0.5
     pixel = torch.arange(source, device=start.device, dtype=torch.float32)[None, None, :] + 0.5
     start, length = start[:, None, None], length[:, None, None]
-    x = ((pixel - start - out * scale) / wide).abs()
+    x = ((pixel - start - out * scale) / scale.clamp(min=1.0)).abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weight = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))

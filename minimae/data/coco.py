@@ -44,7 +44,7 @@ class CocoTarget:
 
 def decoded(one: dict[str, Any], height: int, width: int) -> Any:
     """The polygons or the run-length code of an object, packed or not → uint8 ``height width``. Raises ValueError for a damaged code."""
-    codec, code = need("pycocotools.mask", why="COCO's masks", extra="dense"), one["segmentation"]
+    codec, code = need("pycocotools.mask", why="COCO's masks"), one["segmentation"]
     try:
         if isinstance(code, list) or isinstance(code["counts"], list):
             code = codec.frPyObjects(code, height, width)

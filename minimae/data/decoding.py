@@ -31,7 +31,7 @@ AS_ARRAY = "or read it as an array and use minimae.data.from_array with value_ra
 
 @dataclass
 class Header:
-    """An opened picture of which only the header is read. height and width: upright. bits: per value, as the file states it.
+    """An opened picture; of a JPEG only the header is read. height and width: upright. bits: per value, as the file states it.
 
     plain: a JPEG in colour or grey that is stored upright, so it can be decoded at a fraction of its size.
     """
@@ -64,6 +64,7 @@ def read_header(data: bytes) -> Header:
     if not jpeg:  # Pillow knows the orientation of other formats only after reading all of them
         picture.load()
     turn = int(picture.getexif().get(ORIENTATION, 1))
+    turn = turn if 1 <= turn <= 8 else 1  # others have no meaning
     width, height = picture.size if turn < 5 else picture.size[::-1]
     return Header(picture, height, width, turn, jpeg and turn == 1 and picture.mode in ("RGB", "L"), bits)
 
@@ -100,7 +101,7 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
         picture.draft("RGB", (max(1, width // scale), max(1, height // scale)))
     picture.load()
     _check_depth(picture, bits, header.bits)
-    if 1 < header.turn < 9:
+    if header.turn > 1:
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode[0] in "FI":
         picture = _eight_bits(picture, bits or header.bits)
@@ -112,6 +113,8 @@ def decode(header: Header, scale: int = 1, *, channels: int | None = 3, bits: in
 
 def read_file(path: Path, *, channels: int | None = None, bits: int | None = None) -> Any:
     """An image file → a Pillow image, as :func:`decode` gives it. Raises SystemFailure, and DamagedImage with the path."""
+    if bits is not None and not 8 <= bits <= 32:
+        raise ValueError(f"bits are between 8 and 32, not {bits}")
     data = file_bytes(path)
     with damage(str(path)):
         return decode(read_header(data), channels=channels, bits=bits)
@@ -166,9 +169,7 @@ def _stated_bits(picture: Any, data: bytes) -> int | None:
 
 
 def _check_depth(picture: Any, bits: int | None, stated: int | None) -> None:
-    """Raises ValueError for impossible ``bits``, for ``bits`` with 16-bit colour (Pillow keeps its upper eight), and for signed bytes."""
-    if bits is not None and not 8 <= bits <= 32:
-        raise ValueError(f"bits are between 8 and 32, not {bits}")
+    """Raises ValueError for ``bits`` with 16-bit colour (Pillow keeps its upper eight), and for signed bytes."""
     if bits not in (None, 16) and stated == 16 and picture.mode in ("RGB", "RGBA", "LA"):
         raise ValueError(f"16-bit colour is read in its full range only, and bits={bits} was given: convert it to 8 bits first")
     if picture.format == "TIFF" and 2 in picture.tag_v2.get(FORMAT, ()) and 8 in picture.tag_v2.get(BITS, ()):

@@ -40,7 +40,7 @@ def complete(name: str, split: str, root: Path, *, download: bool = False) -> Im
     """
     raw = root / "FashionMNIST" / "raw"
     folders = [folder for folder in (root, raw, DEBIAN) if any(folder.glob(f"{FILES[split]}-images-idx3-ubyte*"))]
-    if not folders and download:
+    if download and folders[:1] in ([], [raw]):  # torchvision keeps what is whole, and fetches the rest of a stopped download
         datasets = need("torchvision.datasets", why="downloading Fashion-MNIST")
         try:
             datasets.FashionMNIST(root, download=True)

@@ -58,6 +58,8 @@ class ImageFiles(ImageDataset):
     def __post_init__(self) -> None:
         if len(self) == 0:
             raise ValueError(f"{self.name} holds no images")
+        if self.bits is not None and not 8 <= self.bits <= 32:
+            raise ValueError(f"bits are between 8 and 32, not {self.bits}")
         if self.labels is not None:
             object.__setattr__(self, "labels", as_labels(self.name, self.labels, len(self), self.classes))
 
@@ -76,7 +78,7 @@ class ImageFiles(ImageDataset):
         return torch.from_numpy(np.array(picture)).reshape(picture.height, picture.width, self.channels).permute(2, 0, 1)
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Height and width of an image, upright. Reads its bytes, but decodes only the header. Raises DamagedImage."""
+        """Height and width of an image, upright. Reads its bytes; of a JPEG it decodes only the header. Raises DamagedImage."""
         header = self._header(index)
         return header.height, header.width
 
@@ -96,7 +98,7 @@ class ImageFiles(ImageDataset):
         data = [self.bytes_of(i) for i in range(len(self))]
         lengths = torch.tensor([len(x) for x in data])
         span = torch.stack([lengths.cumsum(0) - lengths, lengths], dim=1)
-        return replace(self, buffer=torch.frombuffer(bytearray(b"".join(data)), dtype=torch.uint8), span=span)
+        return replace(self, buffer=torch.frombuffer(bytearray().join(data), dtype=torch.uint8), span=span)
 
     def path_of(self, index: int) -> Path:
         """The file that holds an image."""
@@ -105,7 +107,7 @@ class ImageFiles(ImageDataset):
     def where(self, index: int) -> str:
         """Where an image is stored, for messages: a file, or a shard and the name in it."""
         path = self.path_of(index)
-        return str(path) if self.span is None else f"{path}, {int(self.ids[index]):08d}.jpg"
+        return f"{path}, {int(self.ids[index]):08d}.jpg" if path.suffix == ".tar" else str(path)
 
     def bytes_of(self, index: int) -> bytes:
         """The bytes of the image's file. Raises SystemFailure when they cannot be read, or when a shard is truncated."""

@@ -92,11 +92,10 @@ class Images(ImageDataset):
         return Batch(self.pixels[index], None if self.labels is None else self.labels[index], self.ids[index], epochs)
 
     def to(self, device: torch.device) -> Images:
-        """The same images, with everything on a device."""
+        """The same images, with pixels, labels and ids on a device."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, pixels=self.pixels.to(device), labels=labels, ids=self.ids.to(device))
 
     def subset(self, index: Tensor | Sequence[int]) -> Images:
         index = as_index(index, len(self))
-        labels = None if self.labels is None else self.labels[index]
-        return replace(self, pixels=self.pixels[index], labels=labels, ids=self.ids[index])
+        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index], ids=self.ids[index])

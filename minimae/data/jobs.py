@@ -28,7 +28,7 @@ def shrink(data: bytes, *, side: int, quality: int, bits: int | None = None) -> 
     """The bytes of an image file → an upright JPEG whose short side has ``side`` pixels (antialiased bicubic); grey stays grey.
 
     bits: how many bits of deeper pictures are used, by default those that the file states (:mod:`.decoding`).
-    A plain JPEG that is no larger is returned unchanged, if it can be decoded. Raises what Pillow raises for a damaged file.
+    A plain JPEG that is no larger is returned unchanged, if it can be decoded. Raises DamagedImage.
     """
     header = read_header(data)
     small = min(header.height, header.width) <= side

@@ -49,9 +49,11 @@ def _from_numpy(name: str, labels: Any, classes: Sequence[str]) -> Tensor:
     if array.dtype.kind in "UTO" and all(isinstance(label, str) for label in array.flat):
         return _from_names(name, [str(label) for label in array.flat], classes).reshape(array.shape)
     if array.dtype.kind not in "biuf":
-        odd = [repr(x) for x in array.flat if not isinstance(x, (int, np.integer))] if array.dtype.kind == "O" else [str(array.dtype)]
-        raise ValueError(f"{name}: labels are integers from 0, or names of classes, not {odd[0]}")
-    if array.dtype.kind == "u":  # torch has few unsigned types; 2⁶³ and more become floats, which are refused as too large
+        kinds = str if any(isinstance(x, str) for x in array.flat) else (int, np.integer)
+        odd = [repr(x) for x in array.flat if not isinstance(x, kinds)] if array.dtype.kind == "O" else [str(array.dtype)]
+        if odd:
+            raise ValueError(f"{name}: labels are integers from 0, or names of classes, not {odd[0]}")
+    if array.dtype.kind in "uO":  # torch has few unsigned types; 2⁶³ and more become floats, which are refused as too large
         array = array.astype(np.float64 if array.size and array.max() >= 2**63 else np.int64)
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True, order="C"))
 
@@ -61,7 +63,7 @@ def _from_names(name: str, labels: list[str], classes: Sequence[str]) -> Tensor:
     if not classes:
         example = ", ".join(repr(label) for label in sorted(set(labels))[:3])
         raise ValueError(f"{name}: labels are names ({example}); give the names of all classes in their order too, classes=(…)")
-    if unknown := next((label for label in labels if label not in classes), None):
+    if (unknown := next((label for label in labels if label not in classes), None)) is not None:
         raise ValueError(f"{name}: the label {unknown!r} is none of the {len(classes)} classes {', '.join(classes[:10])}")
     number = {c: i for i, c in enumerate(classes)}
     return torch.tensor([number[label] for label in labels], dtype=torch.int64)

@@ -114,5 +114,5 @@ def in_memory(images: ImageDataset, *, image: Pair, augmentation: Augmentation |
     loader = Loader(images, in_order(len(images), 64), image=image, augmentation=augmentation, **options)
     batches = list(loader)
     labels = None if images.labels is None else torch.cat([b.labels for b in batches if b.labels is not None])
-    pixels, ids = torch.cat([b.pixels for b in batches]), torch.cat([b.ids for b in batches])
-    return Images(images.name, pixels.contiguous(), labels, images.classes, ids, tuple(loader.skipped))
+    pixels, ids = torch.cat([b.pixels for b in batches]).contiguous(), torch.cat([b.ids for b in batches])
+    return Images(images.name, pixels, labels, images.classes, ids, tuple(loader.skipped), images.notes, images.fixed_statistics)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..devices import wide
 from ..model.patches import Pair
 from ..random import uniforms
 
@@ -62,7 +63,7 @@ def beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
 
     The first pair with u^(1/α) + v^(1/α) ≤ 1 is taken; its share u^(1/α) / (u^(1/α) + v^(1/α)) has that distribution.
     """
-    x, y = (((w.double() + 2.0**-25).log() / alpha) for w in (u, v))  # logarithms: a power 1/α of a small number would vanish
+    x, y = ((w.to(wide(w.device)) + 2.0**-25).log() / alpha for w in (u, v))  # logarithms: a power 1/α of a small number would vanish
     accepted = x.exp() + y.exp() <= 1
     first = accepted.float().argmax(1, keepdim=True)
     share = torch.sigmoid(x - y).gather(1, first)[:, 0]
@@ -78,8 +79,7 @@ def draw_shares(mixing: Mixing, ids: Tensor, image: Pair, *, seed: int, epoch: i
     u = uniforms(seed, "mix", epoch, ids, 3 + 2 * TRIES)
     first, second = u[:, 3 : 3 + TRIES], u[:, 3 + TRIES :]
     cut = u[:, 0] < (0.5 if mixing.mixup and mixing.cutmix else float(mixing.cutmix > 0))
-    blend = beta(first, second, mixing.mixup) if mixing.mixup else torch.ones_like(u[:, 0], dtype=torch.float64)
-    share = beta(first, second, mixing.cutmix) if mixing.cutmix else torch.ones_like(u[:, 0], dtype=torch.float64)
+    blend, share = (beta(first, second, alpha) if alpha else torch.ones_like(u[:, 0]) for alpha in (mixing.mixup, mixing.cutmix))
     height, width = image
     side = (1 - share).sqrt()
     edges = []
@@ -175,5 +175,5 @@ def rectangles(ids: Tensor, height: int, width: int, *, seed: int, epoch: int | 
 @lru_cache(maxsize=4)
 def noise_bank(values: int, device: torch.device) -> Tensor:
     """Fixed normal noise, float32 ``BANK + values``. An image takes ``values`` of it."""
-    u = uniforms(0, "erased", 0, torch.zeros(1, dtype=torch.int64, device=device), 2 * (BANK + values))[0].double().unflatten(0, (2, -1))
+    u = uniforms(0, "erased", 0, torch.zeros(1, dtype=torch.int64, device=device), 2 * (BANK + values)).to(wide(device)).view(2, -1)
     return ((-2 * (1 - u[0]).log()).sqrt() * (2 * math.pi * u[1]).cos()).float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import nearest
 from ..model.checks import check_sides
@@ -92,7 +92,9 @@ def open_images(
     options: those of :func:`load`, and ``labelled``: hold out a part of each class to test on where a folder has no test part
     (:func:`.stream.open_stream`).
     """
-    whole = not isinstance(name, Path) and name in NAMES and name not in VARIED
+    if read_from not in get_args(ReadFrom):
+        raise ValueError(f"read_from is {', '.join(get_args(ReadFrom))}, not {read_from!r}")
+    whole = isinstance(name, str) and name in NAMES and name not in VARIED
     if whole and read_from == "files":
         raise ValueError(f"--read-from files is for folders and packed shards; {name} is read into memory")
     images = _find(name, split, image=image if not whole or name in ("photos", "shapes") else None, **options)
@@ -130,8 +132,7 @@ def _find(
         path = Path(name).expanduser()
         if isinstance(name, str) and not path.exists() and not name.startswith((".", "~")) and len(path.parts) == 1:
             raise ValueError(f"unknown dataset {name!r}, and there is no such folder{nearest(name, NAMES)}")
-        share = HOLD_OUT if labelled else None
-        files = open_stream(path, split, channels=channels, bits=bits, hold_out=share, limit=limit)
+        files = open_stream(path, split, channels=channels, bits=bits, hold_out=HOLD_OUT if labelled else None, limit=limit)
         return replace(files, name=path.resolve().name)
     if split not in splits(name):
         raise ValueError(f"{name} has the splits {', '.join(splits(name))}, not {split!r}")

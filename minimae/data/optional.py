@@ -13,25 +13,26 @@ EXTRAS |= {"transformers": "test", "huggingface_hub": "hub"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}  # where the two names differ
 
 
-def need(module: str, *, why: str, extra: str | None = None) -> ModuleType:
+def need(module: str, *, why: str) -> ModuleType:
     """Import ``module``, or raise ImportError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise _missing(module, why, extra) from error
+        raise _missing(module, why) from error
 
 
-def folder_of(module: str, *, why: str, extra: str | None = None) -> Path:
+def folder_of(module: str, *, why: str) -> Path:
     """The folder of an installed package, found without running its code. Raises ImportError when it is not installed."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise _missing(module, why, extra)
+        raise _missing(module, why)
     return Path(spec.origin).parent
 
 
-def _missing(module: str, why: str, extra: str | None) -> ImportError:
-    library = DISTRIBUTIONS.get(module.split(".")[0], module.split(".")[0])
-    command = f'pip install "minimae[{extra}]"' if extra else f"pip install {library}"
+def _missing(module: str, why: str) -> ImportError:
+    name = module.split(".")[0]
+    library = DISTRIBUTIONS.get(name, name)
+    command = f'pip install "minimae[{EXTRAS[name]}]"' if name in EXTRAS else f"pip install {library}"
     return ImportError(f"{why} needs {library}, which is not installed or does not load: {command}")
 
 
@@ -40,4 +41,4 @@ def missing(error: ImportError) -> str:
     library = (error.name or "").split(".")[0]
     if not library or library == "minimae":
         return str(error)
-    return str(_missing(library, "this", EXTRAS.get(library)))
+    return str(_missing(library, "this"))

@@ -16,14 +16,9 @@ from tqdm import tqdm
 from ..devices import cores
 from ..errors import MinimaeError
 from .folder import listing
-from .jobs import Job, finished, jobs_of, make, shrink
+from .jobs import Job, finished, jobs_of, make
 from .shards import INDEX, PARTIAL, Index, joined, write_index
-from .verify import verify
 from .workers import Workers, locked
-
-__all__ = ["make", "pack", "shrink", "verify"]
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def pack(
@@ -48,9 +43,9 @@ def pack(
     dead worker process, and while another process packs into this folder; ValueError for wrong settings or a folder that holds other
     shards; and as :func:`.folder.listing` does.
     """
-    limits = (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8), ("bits", bits or 8, 8, 32))
+    limits = (("side", side, 1, 1 << 14), ("quality", quality, 1, 100), ("shard_size", shard_size, 1, 10**8), ("bits", bits, 8, 32))
     for what, value, least, most in limits:
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise ValueError(f"{what} must be between {least} and {most}, not {value}")
     if workers is not None and workers < 0:
         raise ValueError(f"workers must be at least 0, not {workers}")
@@ -68,7 +63,7 @@ def pack(
             write_index(target / INDEX, index)
     except OSError as error:
         ready = len(list(target.glob("[0-9]*.json")))
-        full = error.errno in FULL
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = f"the disk is full at {target}" if full else f"cannot write into {target} ({error.strerror or error})"
         remedy = f"{'make room' if full else 'fix that'} and run the same command again"
         raise MinimaeError(f"{what}: {ready} of {len(jobs)} shards are finished and kept; {remedy}") from error
@@ -81,8 +76,7 @@ def _shards(jobs: list[Job], target: Path, workers: int | None, quiet: bool) -> 
     ours = {job.path.name for job in jobs}
     other = next((path for path in sorted(target.glob("*.tar*")) if path.name.removesuffix(PARTIAL) not in ours), None)
     if other is not None:
-        strange = f"none of the {len(jobs)} shards of these pictures and settings"
-        raise ValueError(f"{other} is {strange}: choose another folder, or remove it")
+        raise ValueError(f"{other} is none of the {len(jobs)} shards of these pictures and settings: choose another folder, or remove it")
     todo = [job for job in jobs if job.path not in done]
     workers = min(cores() if workers is None else workers, len(todo))
     made = Workers(_Jobs(), todo, workers if workers > 1 else 0, prefetch=1, timeout=0)

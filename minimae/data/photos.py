@@ -41,7 +41,7 @@ def photograph(name: str) -> Tensor:
     if name not in PHOTOGRAPHS:
         raise ValueError(f"unknown photograph {name!r}; known: {', '.join(PHOTOGRAPHS)}")
     library, file, _ = PHOTOGRAPHS[name]
-    path = folder_of(library, why=f"the photograph {name!r}", extra="book") / file
+    path = folder_of(library, why=f"the photograph {name!r}") / file
     if not path.is_file():
         raise FileNotFoundError(f'{library} is installed without {path}: pip install --force-reinstall "minimae[book]"')
     return torch.from_numpy(np.array(read_file(path, channels=3)))

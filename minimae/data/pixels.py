@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..model.checks import shape_advice
+from .decoding import GREY
 from .images import Images
 
 Range = tuple[Sequence[float], Sequence[float]]
@@ -17,7 +18,6 @@ Order = Literal["first", "last"]
 
 TOLERANCE = 1e-4  # rounding may leave a value this far outside [0, 1]
 FEW = 4  # common numbers of channels: grey, grey with alpha, colour, colour with alpha; images have more pixels than that
-GREY = ("1", "L", "LA", "La")  # modes of Pillow with one channel of grey; those of more than eight bits are F and I…
 WANTED = "images are uint8, integers 0 … 255 or floats in [0, 1]"
 
 
@@ -170,8 +170,7 @@ def _four_axes(name: str, array: Any, channels: Order | None = None) -> np.ndarr
     if channels not in (None, "first", "last"):
         raise ValueError(f"{name}: channels are 'first' (N c height width) or 'last' (N height width c), not {channels!r}")
     if holds_pictures(array):
-        pictures = array if isinstance(array, list | tuple) else [array]
-        grey = all(x.mode in GREY or x.mode[0] in "FI" for x in pictures if is_picture(x))
+        grey = all(x.mode in GREY or x.mode[0] in "FI" for x in (array if isinstance(array, list | tuple) else [array]) if is_picture(x))
         array, channels = as_tensor(array, 1 if grey else 3), "first"
     if isinstance(array, Tensor):
         array = (array.float() if array.dtype == torch.bfloat16 else array).detach().cpu().numpy()

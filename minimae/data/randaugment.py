@@ -50,7 +50,7 @@ class RandAugment:
 @lru_cache(maxsize=4)
 def _operations(magnitude: tuple[float, float], fill: tuple[int, ...], side: int) -> Any:
     """timm's ``rand-m9-mstd0.5-inc1`` for images whose shorter side has ``side`` pixels, with the authors' settings."""
-    timm = need("timm.data.auto_augment", why="RandAugment", extra="finetune")
+    timm = need("timm.data.auto_augment", why="RandAugment")
     from PIL import Image
 
     hparams = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC, "magnitude_max": MOST}

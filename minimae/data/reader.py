@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import MinimaeError
-from .access import SystemFailure
 from .augment import EVALUATION, Augmentation, crop_boxes, middle_boxes
 from .decoding import Header, decode, read_header, scale_of
 from .files import ImageFiles
@@ -100,12 +100,12 @@ class Reader(Dataset[Any]):
         for at in ((wanted + step) % len(self.images) for step in range(most)):
             try:
                 return at, read(at)
-            except (SystemFailure, MemoryError):
+            except (MinimaeError, MemoryError):
                 raise
             except Exception as error:  # Pillow raises a dozen types for damaged files
                 message = f"{self.images.where(at)} cannot be read ({error})"
                 if not self.skip_corrupt:
-                    packed = isinstance(self.images, ImageFiles) and self.images.span is not None
+                    packed = isinstance(self.images, ImageFiles) and self.images.path_of(at).suffix == ".tar"
                     remedy = "check the shards with minimae data verify" if packed else "repair or remove it"
                     raise MinimaeError(f"{message}; {remedy}, or have such images replaced with --skip-corrupt") from None
                 skipped.append(message)
@@ -117,6 +117,8 @@ class Reader(Dataset[Any]):
         from PIL import Image
 
         pixels = self.images.read(index)
+        if len(pixels) not in (1, 3):
+            raise MinimaeError(f"{self.images.name}: 1 or 3 channels are read one by one, not {len(pixels)}: use from_array or from_dataset")
         array = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
         height, width = array.shape[:2]
         return Header(Image.fromarray(array.numpy(force=True)), height, width, turn=1, plain=False, bits=None)
@@ -159,9 +161,5 @@ def reduced(box: list[float], size: tuple[int, int], scale: int, *, beyond: bool
     top, left, tall, wide = (x / scale for x in box)
     if beyond:
         return [top, left, tall, wide], [0, 0, height, width]
-    bottom, right = min(height, _ceil(top + tall)), min(width, _ceil(left + wide))
+    bottom, right = min(height, ceil(top + tall)), min(width, ceil(left + wide))
     return [top, left, tall, wide], [int(top), int(left), bottom, right]
-
-
-def _ceil(x: float) -> int:
-    return -int(-x // 1)

@@ -193,7 +193,7 @@ def joined(parts: list[Index]) -> Index:
 
 def packed(root: Path) -> bool:
     """Whether a folder holds shards, by their names: ImageNet's own tar files, which may lie beside its classes, have other names."""
-    return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in ("train", "val", "test"))
+    return any((root / split / INDEX).is_file() or _shards_in(root / split) for split in SPLITS)
 
 
 def _shards_in(folder: Path) -> bool:

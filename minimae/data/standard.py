@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .access import from_system
 from .files import ImageFiles
 from .folder import files_of
 from .images import Images
@@ -70,11 +69,11 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
     known = STANDARD[name]
     datasets = need("torchvision.datasets", why=name)
     if name == "flowers102":
-        need("scipy.io", why="flowers102", extra="book")  # its labels are Matlab files
+        need("scipy.io", why="flowers102")  # its labels are Matlab files
     try:
         return getattr(datasets, known.cls)(root, download=download, **known.splits[split])
     except (OSError, RuntimeError) as error:  # RuntimeError is how torchvision says "not found or damaged"
-        if from_system(error) and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
             raise
         folder = root / known.folder
         if download:

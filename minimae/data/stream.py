@@ -38,10 +38,10 @@ def open_stream(
         raise no_folder(root)
     shards = packed(root)
     parts = [name for name in SPLITS["test"] if (root / name).is_dir()] if shards else splits_of(root)
-    divide = hold_out is not None and split != "val" and not any(name in parts for name in SPLITS["test"])
-    part = "train" if divide else split
+    share = None if split == "val" or any(name in parts for name in SPLITS["test"]) else hold_out
+    part = split if share is None else "train"
     files = open_shards(root, part, channels=channels) if shards else open_folder(root, part, channels=channels, bits=bits)
-    return (with_test_part(files, split, hold_out) if divide and hold_out else files).limited(limit)
+    return (files if share is None else with_test_part(files, split, share)).limited(limit)
 
 
 def open_folder(root: Path, split: str = "train", *, channels: int | None = None, bits: int | None = None) -> ImageFiles:

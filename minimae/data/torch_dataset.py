@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, Subset
 from ..errors import MinimaeError
 from ..random import seeded
 from .choose import as_index
+from .decoding import GREY
 from .labels import as_labels
 from .types import ImageDataset, Statistics
 
@@ -64,8 +65,7 @@ class TorchImages(ImageDataset):
 
     def subset(self, index: Tensor | Sequence[int]) -> TorchImages:
         chosen = as_index(index, len(self))
-        labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, index=self.index[chosen], labels=labels, ids=self.ids[chosen])
+        return replace(self, index=self.index[chosen], labels=None if self.labels is None else self.labels[chosen], ids=self.ids[chosen])
 
 
 def from_dataset(
@@ -95,14 +95,19 @@ def from_dataset(
         (pixels, label), (again, _) = (_item(dataset, 0, 0, 0, 0, name) for _ in range(2))
     except MinimaeError as error:
         raise ValueError(str(error)) from None
+    if statistics is not None and any(np.shape(x) != (len(pixels),) for x in statistics):
+        raise ValueError(f"{name} has channels={len(pixels)}: statistics are a mean and a standard deviation for each, not {statistics}")
     if not torch.equal(pixels, again):
         raise ValueError(f"image 0 of {name} differs when it is read again: its transform has its own random generator; use torch's")
     found = _targets(dataset) if labels is None else labels
     if isinstance(found, str):
         found = [_item(dataset, i, 0, 0, i, name)[1] for i in range(len(dataset))]
-    names = tuple(getattr(dataset, "classes", ()) if classes is None else classes) if found is not None else ()
+    inner = dataset
+    while isinstance(inner, Subset):
+        inner = inner.dataset
+    names = tuple(getattr(inner, "classes", ()) if classes is None else classes) if found is not None else ()
     checked = None if found is None else as_labels(name, found, len(dataset), names)
-    if checked is not None and label is not None and int(label) != int(checked[0]):
+    if checked is not None and label is not None and label != int(checked[0]):
         raise ValueError(f"the first label of {name} is {int(checked[0])}, and {label} in its first item: give labels in the same order")
     notes = () if found is not None or label is None else (f'{name} has no targets: to train with labels give labels=…, or labels="items"',)
     order = torch.arange(len(dataset))
@@ -127,8 +132,10 @@ def _item(
 def _pixels(image: Any, what: str, channels: int | None) -> Tensor:
     """What a transform returned → uint8 ``c height width``. Raises MinimaeError."""
     if hasattr(image, "getbands"):  # Pillow
-        grey = channels == 1 or (channels is None and image.mode in ("1", "L"))
-        array = np.array(image.convert("L" if grey else "RGB"))
+        if image.mode[0] in "FI":
+            raise MinimaeError(f"{what} has more than eight bits (mode {image.mode}): scale it to 0 … 255 in the transform")
+        grey = channels == 1 or (channels is None and image.mode in GREY)
+        array = np.array(image.convert("LA" if image.mode == "La" else image.mode).convert("L" if grey else "RGB"))
         return torch.from_numpy(array).reshape(image.height, image.width, -1).movedim(-1, 0)
     if not isinstance(image, Tensor) or image.dim() != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         given = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__

@@ -48,7 +48,7 @@ class ImageDataset(ABC):
     randomness is a function of; a subset keeps the ids of its images. channels: of every image. notes: what was left out or held out,
     a line each. fixed_statistics: mean and standard deviation to normalise with, instead of those of the pixels.
 
-    A subclass has these attributes and two methods: :meth:`read` and :meth:`subset`.
+    A subclass has these attributes, 1 or 3 channels, and two methods: :meth:`read` and :meth:`subset`.
     """
 
     name: str

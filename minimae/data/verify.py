@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .folder import SPLITS
 from .shards import FORMAT, INDEX, Index, Shard, checksum, read_index
-
-SPLITS = ("train", "val", "test")
 
 
 def verify(out: Path, *, quiet: bool = False) -> list[str]:

@@ -157,7 +157,7 @@ def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[i
     AP is the mean over ten thresholds of the overlap, 0.5 to 0.95, and over the classes that occur; at most 100 objects per picture
     count, and crowds do not. The calling process measures all. say: called after each with its number. Raises MinimaeError without objects.
     """
-    precision = need("torchmetrics.detection", why="average precision", extra="dense").MeanAveragePrecision
+    precision = need("torchmetrics.detection", why="average precision").MeanAveragePrecision
     measure, objects = precision(iou_type=("bbox", "segm"), backend="pycocotools", sync_on_compute=False), 0
     detector.eval()
     device = device_of(detector)

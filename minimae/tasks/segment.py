@@ -175,7 +175,7 @@ def evaluate(model: Segmenter, images: Segmentation, statistics: Statistics, **o
 
     Raises ValueError when no pixel of the masks counts.
     """
-    metrics = need("torchmetrics.classification", why="mean IoU", extra="dense")
+    metrics = need("torchmetrics.classification", why="mean IoU")
     metric = metrics.MulticlassJaccardIndex(len(images.classes), average="none", ignore_index=IGNORE, zero_division=float("nan"))
     with inference(model):
         for index in range(world().rank, len(images), world().size):

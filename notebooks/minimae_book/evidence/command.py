@@ -73,7 +73,7 @@ class ReproduceCommand:
             print(f"left out, because the budget {budget.name} is not for them: {', '.join(unfit)}", flush=True)
             chosen = [claim for claim in chosen if claim.name not in unfit]
         for library in ("scipy.stats", *(("torchmetrics", "pycocotools") if {"segmentation", "detection"} & {c.name for c in chosen} else ())):
-            need(library, why="the result", extra="book" if library == "scipy.stats" else "dense")  # now, not after hours
+            need(library, why="the result")  # now, not after hours
         device = set_device(pick_device(self.device))
         if self.budget == "gpu" and device == "cpu":
             raise MinimaeError("the budget gpu records CUDA graphs, and there is no GPU here: take --budget laptop")
