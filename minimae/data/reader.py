@@ -117,8 +117,8 @@ class Reader(Dataset[Any]):
         from PIL import Image
 
         pixels = self.images.read(index)
-        if len(pixels) not in (1, 3):
-            raise MinimaeError(f"{self.images.name}: 1 or 3 channels are read one by one, not {len(pixels)}: use from_array or from_dataset")
+        if (count := len(pixels)) not in (1, 3):
+            raise MinimaeError(f"{self.images.name}: 1 or 3 channels are read one by one, not {count}: use from_array or from_dataset")
         array = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
         height, width = array.shape[:2]
         return Header(Image.fromarray(array.numpy(force=True)), height, width, turn=1, plain=False, bits=None)

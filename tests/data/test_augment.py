@@ -7,6 +7,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from minimae.data.augment import EVALUATION, Augmentation, augment, crop_boxes, middle_boxes, normalise, resize_matrix
+from minimae.devices import wide
 
 SQUARE = [[11, 0, 17, 13], [3, 0, 24, 27], [1, 13, 20, 15], [0, 6, 28, 21], [1, 2, 22, 21]]
 GEN = torch.Generator().manual_seed(0)
@@ -100,6 +101,14 @@ def test_an_image_gets_the_same_crop_in_every_batch_and_another_in_every_epoch()
     assert torch.allclose(augment(pixels[5:7], ids[5:7], how, seed=1, epoch=3), whole[5:7], atol=1e-6)
     assert not torch.allclose(augment(pixels, ids, how, seed=1, epoch=4), whole)
     assert not torch.allclose(augment(pixels, ids, how, seed=2, epoch=3), whole)
+
+
+def test_a_device_without_float64_gets_the_same_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wide(torch.device("mps")) == torch.float32 and wide(torch.device("cpu")) == torch.float64
+    sizes = torch.tensor([[375, 500], [500, 333], [257, 511], [20, 20]])
+    boxes = middle_boxes(sizes, (224, 224), share=EVALUATION)
+    monkeypatch.setattr("minimae.data.augment.wide", lambda device: torch.float32)
+    assert torch.allclose(middle_boxes(sizes, (224, 224), share=EVALUATION), boxes, rtol=1e-6)
 
 
 def test_no_augmentation_changes_no_pixel() -> None:

@@ -63,7 +63,7 @@ def test_twelve_bits_in_sixteen_are_stated(suffix: str, tmp_path: Path) -> None:
     check(path, [[0, 255, 128], [62, 1, 0]], bits=12)
     with pytest.raises(ValueError, match=r"from 0 to 4095, and 11 bits go from 0 to 2047: give the right bits="):
         read_picture(path, 1, bits=11)
-    with pytest.raises(ValueError, match="bits are between 8 and 32, not 4"):
+    with pytest.raises(ValueError, match="^bits are between 8 and 32, not 4"):
         read_picture(path, 1, bits=4)
 
 
@@ -146,6 +146,15 @@ def test_pictures_of_every_kind_lie_upright(turn: int, kind: str, dtype: type, t
     header = read_header(path.read_bytes())
     assert (header.height, header.width) == upright.shape
     np.testing.assert_array_equal(np.asarray(read_file(path, channels=1)), upright)
+
+
+@pytest.mark.parametrize("turn", [0, 9])
+def test_an_orientation_that_does_not_exist_turns_nothing(turn: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    (tmp_path / "a.jpg").write_bytes(written(RED.resize((6, 4)), "JPEG", exif=exif))
+    stream = open_folder(tmp_path)
+    assert stream.size_of(0) == tuple(stream.read(0).shape[1:]) == (4, 6)
 
 
 def test_a_bomb_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,21 @@ def test_a_download_that_fails_says_where_to_put_the_files(tmp_path, monkeypatch
     monkeypatch.setattr(fashion, "DEBIAN", tmp_path / "no-such-package")
     with pytest.raises(OSError, match="no network.*put the four IDX files into"):
         load("fashion-full", root=tmp_path, download=True)
+
+
+def test_a_stopped_download_is_continued(small_full, tmp_path, monkeypatch):
+    import torchvision
+
+    raw = tmp_path / "elsewhere/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"half")
+
+    def fetches(root, download):
+        shutil.rmtree(raw)
+        shutil.copytree(small_full / "FashionMNIST/raw", raw)
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fetches)
+    assert len(load("fashion-full", root=tmp_path / "elsewhere", download=True)) == 70
 
 
 def test_the_sample_is_not_taken_for_the_complete_set():

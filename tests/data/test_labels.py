@@ -36,6 +36,7 @@ def array(labels, classes=()):
         np.ma.masked_array([2, 0, 1], mask=False),
         *(torch.tensor([2, 0, 1], dtype=dtype) for dtype in (torch.uint8, torch.int16, torch.int64, torch.float64, torch.bfloat16)),
         [np.int64(2), np.int64(0), 1],
+        np.array([2, 0, 1], object),
     ],
 )
 def test_whole_numbers_are_kept_exactly(door, labels):
@@ -74,6 +75,9 @@ def test_booleans_are_0_and_1_and_names_are_looked_up(door):
         (["0", "1", "2"], (), "labels are names"),
         ([0, None, 1], (), "not None"),
         ([0, "a", 1], (), "labels are (names|integers)"),
+        (["cat", None, "cat"], ("cat",), "not None"),
+        (np.array([0, 2**70, 1], object), (), r"\(image 1\) is too large"),
+        (["cat", "", "cat"], ("cat",), "the label '' is none of the 1 classes"),
         (np.array([0, 1, 2], complex), (), "not (an array of torch.)?complex128"),
         (np.array(["2020-01-01"] * 3, "datetime64[D]"), (), "not datetime64"),
     ],

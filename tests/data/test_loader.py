@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from minimae.data.loader import Loader, in_memory, in_order
 from minimae.data.photos import make_folder, photograph
 from minimae.data.reader import reduced
 from minimae.data.stream import open_stream
+from minimae.data.types import ImageDataset
 from minimae.data.views import resize_on_device, resize_on_host
 from minimae.errors import MinimaeError
 from minimae.train.order import batch_at
@@ -450,6 +452,26 @@ def test_a_small_stream_can_be_taken_into_memory(jpegs, damaged):
     assert isinstance(images, Images) and torch.equal(images.labels, wanted.labels) and torch.equal(images.ids, wanted.ids)
     assert torch.equal(images.pixels, wanted.pixels)
     assert len(in_memory(open_stream(damaged), image=24, skip_corrupt=True).skipped) == 2
+    stated = (torch.tensor([0.5] * 3), torch.tensor([0.25] * 3))
+    images = in_memory(replace(open_stream(jpegs), notes=("a note",), fixed_statistics=stated), image=24)
+    assert images.notes == ("a note",) and images.statistics == stated
+
+
+class FourChannels(ImageDataset):
+    """A set that somebody wrote, with transparency."""
+
+    name, labels, classes, ids, channels = "mine", None, (), torch.arange(3), 4
+
+    def read(self, index):
+        return torch.zeros(4, 8, 8, dtype=torch.uint8)
+
+    def subset(self, index):
+        return self
+
+
+def test_a_set_of_four_channels_is_no_damaged_one():
+    with pytest.raises(MinimaeError, match="^mine: 1 or 3 channels are read one by one, not 4: use from_array or from_dataset$"):
+        read(FourChannels(), in_order(3, 3), skip_corrupt=True)
 
 
 def test_a_view_is_not_flipped(jpegs):

@@ -18,6 +18,7 @@ from minimae.data.pack import pack
 from minimae.data.shapes import shapes
 from minimae.data.stream import open_folder
 from minimae.data.types import from_histogram, sampled
+from minimae.errors import MinimaeError
 from minimae.tasks.loading import LoaderConfig, batches, chunks, some
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
@@ -45,7 +46,8 @@ def shown(source: Images | ImageFiles, image: tuple[int, int]) -> torch.Tensor:
     return torch.cat([part.pixels for part in chunks(source, HERE, image=image, size=5)])
 
 
-Sizes = tuple[tuple[int, int], ...]
+Size = tuple[int, int]
+Sizes = tuple[Size, ...]
 
 
 @pytest.mark.parametrize("sizes", [((40, 40),), ((40, 60),), ((30, 96),), ((40, 60), (37, 50), (80, 33))])
@@ -88,10 +90,10 @@ def test_the_classes_of_imagenet_have_its_statistics_wherever_they_lie(tmp_path:
 
 
 @pytest.mark.parametrize("how", [Augmentation(flip=False), Augmentation(scale=None, flip=False), Augmentation(fixed=0.8, flip=False)])
-@pytest.mark.parametrize("image", [(24, 24), (16, 48)])
-def test_training_crops_are_the_same_but_for_rounding(how: Augmentation, image: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "image"), [((40, 60), (24, 24)), ((40, 60), (16, 48)), ((33, 41), (16, 48)), ((1, 10), (8, 8))])
+def test_training_crops_are_the_same_but_for_rounding(how: Augmentation, size: Size, image: Size, tmp_path: Path) -> None:
     views = []
-    for source in both(pictures(tmp_path, (40, 60))):
+    for source in both(pictures(tmp_path, size)):
         plan = [(torch.arange(6), torch.arange(6))]
         options = {"image": image, "augmentation": how, "seed": 1, "repeats": 1, "device": torch.device("cpu")}
         (batch,) = batches(source, plan, HERE, **options)  # type: ignore[arg-type]
@@ -138,6 +140,24 @@ def test_packed_pictures_are_evaluated_as_torchvision_does_to_the_pixel(height: 
     full = open_folder(tmp_path / "x")  # no larger than the side: packed byte for byte
     assert torch.equal(shown(full, (56, 56)), shown(packed, (56, 56)))
     assert all(torch.equal(a, b) for a, b in zip(full.statistics, packed.statistics, strict=True))
+
+
+def test_names_and_places_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a set of images is a name or a folder, not \['a'\]"):
+        open_images(["a"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="read_from is auto, memory, files, not 'disk'"):
+        open_images(pictures(tmp_path, (8, 8)), read_from="disk")  # type: ignore[arg-type]
+    for bits in (0, 4, 33):
+        with pytest.raises(ValueError, match=f"^bits are between 8 and 32, not {bits}$"):
+            open_images(tmp_path, bits=bits)
+
+
+def test_files_in_memory_are_named_as_files(tmp_path: Path) -> None:
+    memory = open_folder(pictures(tmp_path, (40, 60), (37, 50), suffix="jpg")).buffered()
+    assert memory.where(0) == str(tmp_path / "a/0.jpg")
+    memory.buffer.zero_()  # type: ignore[union-attr]
+    with pytest.raises(MinimaeError, match=r"0\.jpg cannot be read .*; repair or remove it"):
+        shown(memory, (32, 32))
 
 
 # The size of the model

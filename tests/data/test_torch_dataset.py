@@ -106,6 +106,12 @@ def test_views_are_those_of_later_epochs() -> None:
         assert torch.equal(two.pixels[view], one.pixels[0]) and two.epochs.tolist() == [6, 7]
 
 
+def test_grey_with_transparency_is_grey() -> None:
+    for mode in ("LA", "La"):
+        images = from_dataset(Photographs(lambda image, mode=mode: Image.new("LA", (16, 16), (90, 255)).convert(mode)))
+        assert images.channels == 1 and images.read(0).unique().tolist() == [90]
+
+
 @pytest.mark.parametrize("transform", ["pillow", "grey", "uint8", "float"])
 def test_what_a_transform_may_return(transform: str) -> None:
     crop = v2.CenterCrop(16)
@@ -121,6 +127,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "normalised": (v2.Compose([CROP, v2.Normalize([0.5] * 3, [0.2] * 3)]), r"values from -\d\.\d+ to \d\.\d+: .* leave Normalize out"),
     "an array": (np.array, "is ndarray: an image is a Pillow image, a uint8 tensor, or a float tensor between 0 and 1"),
     "integers": (v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.int64)]), r"is torch\.int64 \(3, 24, 20\)"),
+    "sixteen bits": (lambda image: Image.fromarray(np.zeros((16, 16), np.uint16)), r"more than eight bits \(mode I;16\): scale it"),
     "its own random generator": (lambda image: image.rotate(OWN.uniform(0, 90)), "differs when it is read again"),
 }
 
@@ -142,6 +149,8 @@ def test_datasets_that_are_refused() -> None:
         from_dataset(Endless())
     with pytest.raises(ValueError, match="Subset holds no images"):
         from_dataset(Subset(Photographs(), []))
+    with pytest.raises(ValueError, match="Photographs has channels=3: statistics are a mean and a standard deviation for each"):
+        from_dataset(Photographs(), statistics=([0.5], [0.25]))
     with pytest.raises(ValueError, match="first label of Photographs is 2, and 0 in its first item"):
         from_dataset(Photographs(), labels=[2] * 12)
 
@@ -164,7 +173,8 @@ def test_labels() -> None:
     assert plain.labels is None and 'labels="items"' in plain.notes[0]
     items, given = (from_dataset(Photographs(targets=False), labels=x).labels.tolist() for x in ("items", [i % 3 for i in range(12)]))
     assert items == given == [i % 3 for i in range(12)]
-    part = from_dataset(Subset(Photographs(), [7, 3]))
+    part = from_dataset(Subset(Subset(Photographs(), [1, 3, 7]), [2, 1]))
+    assert part.classes == ("a", "b", "c")
     assert part.labels.tolist() == [1, 0] and part.balanced_subset(1).ids.tolist() in ([0], [1])
     doubled = Photographs()
     doubled.target_transform, doubled.labels = (lambda label: 2 - label), [2 - i % 3 for i in range(12)]
