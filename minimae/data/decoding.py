@@ -25,7 +25,7 @@ ORIENTATION = 0x0112  # the EXIF tag for how the camera was held
 BITS, LARGEST, FORMAT = 258, 281, 339  # the TIFF tags BitsPerSample, MaxSampleValue and SampleFormat
 SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size, in a fraction of the time
 NO_IMAGE = "not an image, or of a format that Pillow does not know"
-GREY = ("1", "L", "LA", "La")
+GREY = ("1", "L", "LA", "La")  # modes of Pillow; those of more than eight bits are F and I…
 AS_ARRAY = "or read it as an array and use minimae.data.from_array with value_range"
 
 

@@ -73,7 +73,7 @@ def _open(name: str, split: str, root: Path, download: bool) -> Any:
     try:
         return getattr(datasets, known.cls)(root, download=download, **known.splits[split])
     except (OSError, RuntimeError) as error:  # RuntimeError is how torchvision says "not found or damaged"
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):  # the system refused
             raise
         folder = root / known.folder
         if download:

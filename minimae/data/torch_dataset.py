@@ -103,7 +103,7 @@ def from_dataset(
     if isinstance(found, str):
         found = [_item(dataset, i, 0, 0, i, name)[1] for i in range(len(dataset))]
     inner = dataset
-    while isinstance(inner, Subset):
+    while isinstance(inner, Subset) and not hasattr(inner, "classes"):
         inner = inner.dataset
     names = tuple(getattr(inner, "classes", ()) if classes is None else classes) if found is not None else ()
     checked = None if found is None else as_labels(name, found, len(dataset), names)
