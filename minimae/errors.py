@@ -12,7 +12,10 @@ class MinimaeError(Exception):
 
 
 class Interrupted(MinimaeError):
-    """The run was stopped from outside, after saving."""
+    """The run was stopped from outside, after saving. Its arguments are a text and, if known, the signal."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 def reason(error: BaseException | str, limit: int = 120) -> str:

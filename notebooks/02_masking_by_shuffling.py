@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import minimae_book as book
 import torch
@@ -180,7 +180,7 @@ class Mask:
 
     def to(self, device: torch.device | str) -> Mask:
         """The same mask on another device."""
-        return Mask(self.keep.to(device), self.masked.to(device))
+        return replace(self, keep=self.keep.to(device), masked=self.masked.to(device))
 
 # %% [markdown]
 # In `mask.binary`, **1 means removed**, as in the code of the paper's authors. Some other libraries do the opposite, so check before you
@@ -448,7 +448,7 @@ def block_mask(noise: Tensor, grid: Pair, ratio: float) -> Mask:
     A rectangle covers from 8 % of the image to all that is left to mask; the last one is trimmed to the exact count.
     """
     (h, w), n = grid, grid[0] * grid[1]
-    ties, boxes = noise[:, :n], rearrange(noise[:, n:], "b (rounds four) -> rounds four b", four=4)
+    ties, boxes = noise[:, :n], rearrange(noise[:, n : n + 4 * BLOCKS], "b (rounds four) -> rounds four b", four=4)
     to_mask = n - keep_count(n, ratio)
     row = torch.arange(h, device=noise.device)[None, :, None]
     column = torch.arange(w, device=noise.device)[None, None, :]
@@ -667,6 +667,8 @@ def user_mask(removed: Tensor, grid: Pair, *, patch: int | Pair | None = None) -
     elif removed.dim() != 2 or given[1] != h * w:
         raise ValueError(f"a patch mask for a {h}×{w} grid is b {h} {w} or b {h * w}, not {given}; for pixels give patch=")
     counts = (~removed.bool()).sum(1)
+    if not len(counts):
+        raise ValueError("a mask is for at least one image, and this one is for none")
     if counts.unique().numel() != 1:
         i = int((counts != counts[0]).nonzero()[0])
         raise ValueError(
@@ -858,10 +860,8 @@ def keep_count(n: int, ratio: float) -> int:
         raise ValueError(f"mask ratio must lie between 0 and 1 (0.75 in the paper), not {ratio}{percent}")
     keep = math.floor(round(n * (1 - ratio), 6) + 0.5)  # the inner round undoes 10 · (1 − 0.9) = 0.99…98
     if not 1 <= keep < n:
-        raise ValueError(
-            f"a mask ratio of {ratio} keeps {keep} of {n} patches; at least one must be kept and one masked: "
-            f"choose a ratio between {0.5 / n:.3g} and {1 - 0.5 / n:.3g}, or smaller patches"
-        )
+        advice = f"choose a ratio between {1 / n:.4g} and {1 - 1 / n:.4g}, or smaller patches" if n > 1 else "choose smaller patches"
+        raise ValueError(f"a mask ratio of {ratio} keeps {keep} of {n} patches; at least one must be kept and one masked: {advice}")
     return keep
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]

@@ -372,7 +372,7 @@ assert list(TARGETS) == list(targets.TARGETS)
 # %% tags=["package:minimae.model.targets"]
 def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each patch: two ``b m values`` → ``b m``, at least in float32."""
-    return (predicted.to(target.dtype) - target).square().mean(dim=-1)
+    return (predicted.to(torch.promote_types(target.dtype, torch.float32)) - target).square().mean(dim=-1)
 
 
 # %% [markdown]

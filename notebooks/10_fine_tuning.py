@@ -146,7 +146,7 @@ class Classifier(nn.Module):
         self.encoder = copy.deepcopy(encoder) if image is None else at_image(encoder, image)
         self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.encoder.mask_token = None
-        self.encoder.positions.requires_grad_(True)
+        self.encoder.requires_grad_(True)
         self.encoder.spread_drop_path(drop_path)
         d = encoder.size.width
         self.norm = nn.LayerNorm(d, eps=encoder.size.eps)
@@ -563,9 +563,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         learned = [block.norm2, block.mlp] if blocks == 0.5 else [block]
         for part in learned:
             part.requires_grad_(True)  # type: ignore[union-attr, operator]
-    if blocks == 0.5:
-        last = encoder.blocks[depth - 1]
-        assert isinstance(last, Block)
+    if blocks == 0.5 and isinstance(last := encoder.blocks[depth - 1], Block):
         encoder.blocks[depth - 1] = HalfBlock(last)
     return frozen
 

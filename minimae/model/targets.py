@@ -90,4 +90,4 @@ TARGETS: dict[str, type[PixelTarget]] = {"pixels": PixelTarget, "normalised": No
 
 def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each patch: two ``b m values`` → ``b m``, at least in float32."""
-    return (predicted.to(target.dtype) - target).square().mean(dim=-1)
+    return (predicted.to(torch.promote_types(target.dtype, torch.float32)) - target).square().mean(dim=-1)

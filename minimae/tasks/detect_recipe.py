@@ -63,6 +63,7 @@ class Detect(Settings):
         for wrong, message in (
             (self.repeats != 1 or self.graph, "a detector needs --repeats 1 and no --graph, because the number of objects varies"),
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1), not {self.drop_path}"),
+            (not 0 < self.layer_decay <= 1, f"layer_decay is a factor in (0, 1], not {self.layer_decay}"),
             (not 0 < self.scale[0] <= self.scale[1], f"scale takes two positive numbers, the smaller first (0.5 1.5), not {self.scale}"),
             (self.window is not None and self.window < 1, f"a window has at least one patch on a side, not {self.window}"),
             (self.finest < 1 or self.finest & (self.finest - 1), f"finest is a stride in pixels, a power of two, not {self.finest}"),

@@ -99,7 +99,8 @@ def predict(
     floats, ints = torch.empty(0), torch.empty(0, dtype=torch.int64)
     parts = [(ints, ints, ints.view(0, k), floats.view(0, k), floats)]  # a process may have no images
     for part in chunks(images, reading, image=pair(model.encoder.size.image), share=True):  # type: ignore[union-attr, arg-type]
-        assert part.labels is not None
+        if part.labels is None:
+            raise ValueError(f"{images.name} has no labels; accuracy needs one folder per class")
         with inference(model):
             logits, labels = logits_of(model, part, statistics, precision=precision), part.labels.cpu()
         probability, top = logits.softmax(1).topk(k, dim=1)
@@ -153,7 +154,7 @@ def class_name(images: ImageDataset, label: int) -> str:
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             csv.writer(file).writerows(rows)
     except OSError as error:
         raise MinimaeError(f"cannot write {path} ({error.strerror}); name another file") from None

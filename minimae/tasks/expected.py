@@ -82,7 +82,7 @@ def baseline_loss(model: MAE, images: ImageDataset, count: int = 1000, *, skip_c
 
 def judged(result: Result, baseline: float, recipe: Pretrain, *, processes: int = 1) -> str:
     """A sentence or two: how far the loss is below predicting the mean (``baseline``), and what to change if it is not far below."""
-    below = 1 - result.loss / baseline
+    below = 1 - result.loss / baseline if baseline else 0.0
     verdict = f": the loss is {below:.0%} below that." if below > 0 else ", which is no worse than this model: it has learned nothing yet."
     said = f"Predicting the mean scores {baseline:.3f}{verdict}"
     if below >= LEARNED:

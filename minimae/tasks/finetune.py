@@ -47,21 +47,15 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        classes: int,
-        *,
-        drop_path: float = 0.0,
-        image: int | Pair | None = None,
-        tune: float | None = None,
+        self, encoder: Encoder, classes: int, *, drop_path: float = 0.0, image: int | Pair | None = None, tune: float | None = None,
         pool: Literal["mean", "class"] = "mean",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.pool = pool
         self.encoder = copy.deepcopy(encoder) if image is None else at_image(encoder, image)
         self.encoder.norm = nn.Identity()  # type: ignore[assignment]
         self.encoder.mask_token = None
-        self.encoder.positions.requires_grad_(True)
+        self.encoder.requires_grad_(True)
         self.encoder.spread_drop_path(drop_path)
         d = encoder.size.width
         self.norm = nn.LayerNorm(d, eps=encoder.size.eps)
@@ -166,20 +160,10 @@ def classes_of(images: ImageDataset) -> int:
 
 
 def finetune(
-    recipe: Finetune,
-    encoder: Encoder | Classifier,
-    images: ImageDataset,
-    statistics: Statistics,
-    out: Path | None = None,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    reading: LoaderConfig = DEFAULTS,
-    keep_head: bool = True,
-    data: str = "",
-    validation: ImageDataset | None = None,
-    callbacks: Sequence[Callback] = (),
-) -> tuple[Classifier, Result]:
+    recipe: Finetune, encoder: Encoder | Classifier, images: ImageDataset, statistics: Statistics, out: Path | None = None, *,
+    resume: bool = False, quiet: bool = False, reading: LoaderConfig = DEFAULTS, keep_head: bool = True, data: str = "",
+    validation: ImageDataset | None = None, callbacks: Sequence[Callback] = (),
+) -> tuple[Classifier, Result]:  # fmt: skip
     """Fine-tune a copy of an encoder on labelled images; → the classifier of the last step (with ``recipe.ema``, the average).
 
     A classifier is trained further: it keeps its norm and, with ``keep_head``, its head if the number of classes fits.

@@ -36,7 +36,7 @@ class Finetune(Settings):
     randaugment: tuple[float, float] | None = None
     """RandAugment's magnitude (0 to 10) and its standard deviation: 9 0.5 in the paper."""
     erasing: float = 0.0
-    """Share of the images in which a rectangle becomes noise: 0.25 in the paper."""
+    """Share of the images in which a rectangle becomes noise: 0.25 in the authors' code."""
     mixup: float = 0.0
     """α of mixup, which blends two images: 0.8 in the paper. With cutmix too, each image gets one of the two."""
     cutmix: float = 0.0
@@ -56,8 +56,9 @@ class Finetune(Settings):
             (self.mixing and self.repeats > 1, "mixup and cutmix would mix views of one image: leave them out, or take --repeats 1"),
             (self.mix_by not in ("image", "batch"), f"mix_by is 'image' or 'batch', not {self.mix_by!r}"),
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1) (0.1 in the paper), not {self.drop_path}"),
+            (not 0 < self.layer_decay <= 1, f"layer_decay is a factor in (0, 1] (0.75 in the paper), not {self.layer_decay}"),
             (not 0 <= self.label_smoothing < 1, f"label_smoothing is a share in [0, 1) (0.1 in the paper), not {self.label_smoothing}"),
-            (not 0 <= self.erasing <= 1, f"erasing is a share of the images in [0, 1] (0.25 in the paper), not {self.erasing}"),
+            (not 0 <= self.erasing <= 1, f"erasing is a share of the images in [0, 1] (0.25 in the authors' code), not {self.erasing}"),
             (self.ema is not None and not 0 <= self.ema < 1, f"ema is a decay in [0, 1) (0.9999 in the paper), or None, not {self.ema}"),
         ):
             if wrong:

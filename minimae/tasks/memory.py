@@ -16,6 +16,7 @@ SMALLER: tuple[Pool, ...] = ("tokens", "blocks", "mean")  # from the most values
 ROOM = 4e9  # most bytes that a linear probe takes when no pool was given
 COPIES = 4  # of the features in memory: raw, standardised, and the part that is fitted on; 2.7 are allocated, the allocator keeps the rest
 SOLVER = 38  # vectors as long as the weights: L-BFGS keeps 35, for ten steps, ten changes of the gradient and a line search
+GROUPS = Path("/sys/fs/cgroup")  # control groups of version 2; those of version 1 lie in folders
 COSINES = 2**30  # bytes of cosines that nearest neighbours compute at a time
 
 
@@ -74,10 +75,11 @@ def bounds() -> Iterator[int]:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         yield 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    for most, now in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for folder, most, now, total in (("", "max", "current", ""), ("memory", "limit_in_bytes", "usage_in_bytes", "total_")):
         with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit
-            limit, used = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="utf-8")) for name in (most, now))
-            yield max(0, limit - used)
+            allowed, used, parts = ((GROUPS / folder / f"memory.{name}").read_text(encoding="utf-8") for name in (most, now, "stat"))
+            cache = sum(int(line.split()[1]) for line in parts.splitlines() if line.startswith(f"{total}inactive_file "))
+            yield max(0, int(allowed) - int(used) + cache)  # files that were read stay in memory only until it is needed
     with contextlib.suppress(OSError, ValueError, ImportError):
         import resource
 

@@ -53,9 +53,7 @@ def freeze(encoder: Encoder, blocks: float) -> list[nn.Module]:
         learned = [block.norm2, block.mlp] if blocks == 0.5 else [block]
         for part in learned:
             part.requires_grad_(True)  # type: ignore[union-attr, operator]
-    if blocks == 0.5:
-        last = encoder.blocks[depth - 1]
-        assert isinstance(last, Block)
+    if blocks == 0.5 and isinstance(last := encoder.blocks[depth - 1], Block):
         encoder.blocks[depth - 1] = HalfBlock(last)
     return frozen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class PretrainTask(Task):
         """The expected loss, only in the process that writes the log; the others need not read images for it."""
         if not world().main:
             return None
-        r, reading = self.recipe, self.reading
+        r, reading = replace(self.recipe, batch=self.recipe.batch * world().size), self.reading  # as one process would run it
         curve = None if r.init or (r.unit, r.predict) != (1, 1) else reference(r, self.model.size, self.dataset.name, self.images)
         baseline = baseline_loss(self.model, self.dataset, skip_corrupt=reading.skip_corrupt, workers=reading.processes())
         given: dict[str, Any] = {"target": r.target, "values": self.model.target.values, "ratio": r.ratio, "baseline": baseline}

@@ -17,8 +17,9 @@ from ..data.pixels import as_pixels
 from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.mae import MAE
-from ..model.masking import Mask, make_mask, user_mask
+from ..model.masking import Mask, user_mask
 from ..model.patches import pair, unpatchify
+from ..model.units import make_partial_mask
 from ..train.precision import evaluating
 from .pretrained import Pretrained, Statistics
 
@@ -105,8 +106,9 @@ def reconstruct_batch(
     pixels: anything that :func:`minimae.data.pixels.as_pixels` takes. ids: sample ids ``b``, by default 0, 1, …
     """
     pixels = as_pixels(pixels, trained.size.channels)
-    ids = torch.arange(len(pixels)) if ids is None else ids
-    mask = make_mask(ids, trained.model.grid(pixels), ratio=trained.recipe.ratio if ratio is None else ratio, seed=seed)
+    ids, grid, recipe = torch.arange(len(pixels)) if ids is None else ids, trained.model.grid(pixels), trained.recipe
+    unit = recipe.unit if all(side % recipe.unit == 0 for side in grid) else 1
+    mask = make_partial_mask(ids, grid, ratio=recipe.ratio if ratio is None else ratio, seed=seed, unit=unit)
     return reconstruction_triplets(trained, pixels, mask), caption(trained, mask)
 
 

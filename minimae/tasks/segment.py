@@ -70,6 +70,7 @@ class Segment(Settings):
             (self.repeats > 1, "--repeats is for pre-training and fine-tuning: segmentation takes one view of each picture"),
             (not 0 < self.scale[0] <= self.scale[1], f"scale takes two positive numbers, the smaller first (as 0.5 2), not {self.scale}"),
             (not 0 <= self.drop_path < 1, f"drop_path is a share in [0, 1) (0.1 is usual), not {self.drop_path}"),
+            (not 0 < self.layer_decay <= 1, f"layer_decay is a factor in (0, 1], not {self.layer_decay}"),
             (self.head not in ("mask", "linear"), f"head is 'mask' or 'linear', not {self.head!r}"),
             (self.evaluate not in ("whole", "sliding"), f"evaluate is 'whole' or 'sliding', not {self.evaluate!r}"),
         ):

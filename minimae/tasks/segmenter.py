@@ -85,7 +85,7 @@ class Segmenter(nn.Module):
         size, self.kind, self.recompute = encoder.size, head, recompute
         if isinstance(self.encoder.norm, nn.Identity):  # of a classifier, whose norm is after the mean
             self.encoder.norm = nn.LayerNorm(size.width, eps=size.eps)
-        self.encoder.positions.requires_grad_(True)
+        self.encoder.requires_grad_(True)
         self.encoder.spread_drop_path(drop_path)
         self.head = LinearHead(size.width, classes) if head == "linear" else MaskTransformer(size.width, classes, heads=size.heads)
         self.classes = classes

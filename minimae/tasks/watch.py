@@ -20,9 +20,9 @@ from ..data.augment import normalise
 from ..data.images import Images
 from ..data.types import ImageDataset
 from ..devices import device_of
-from ..model.masking import make_mask
 from ..model.patches import pair
 from ..model.sizes import Size
+from ..model.units import make_partial_mask
 from ..train.checkpoint import load_checkpoint, save_checkpoint
 from ..train.distributed import world
 from ..train.ema import Averaged
@@ -102,12 +102,13 @@ class Watch:
 def validation_loss(task: Any, images: Images) -> float:
     """The pre-training loss of whole held-out images, each with the same mask every time."""
     recipe, model, device, total = task.recipe, task.model, device_of(task.model), 0.0
+    given: dict[str, Any] = {name: getattr(recipe, name) for name in ("ratio", "sampling", "seed", "unit")}
     for index in torch.arange(len(images)).split(250):
         part = images.subset(index)
-        mask = make_mask(part.ids, model.size.grid, ratio=recipe.ratio, sampling=recipe.sampling, seed=recipe.seed)
+        mask = make_partial_mask(part.ids, model.size.grid, **given).to(device)
         pixels = normalise(part.pixels.to(device), task.statistics)
         with evaluating(device, recipe.precision):
-            total += float(model(pixels, mask.to(device)).loss) * len(index)
+            total += float(model(pixels, mask).loss) * len(index)
     return total / len(images)
 
 

@@ -66,8 +66,8 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
 
 def instead_of(path: Path) -> str:
     """What to use when this checkpoint is damaged: the latest others in its folder."""
-    others = sorted(other.name for pattern in ("checkpoint-*.pt", "epoch-*.pt") for other in path.parent.glob(pattern))
-    return f"use {' or '.join(others[-2:])} beside it" if others else "use another checkpoint"
+    others = sorted((p for start in ("checkpoint", "epoch") for p in path.parent.glob(f"{start}-*.pt")), key=os.path.getmtime)
+    return f"use {' or '.join(p.name for p in others[-2:])} beside it" if others else "use another checkpoint"
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:

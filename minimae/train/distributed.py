@@ -193,7 +193,8 @@ def sync_gradients(model: nn.Module, *, last: bool) -> Iterator[None]:
 def all_reduce_mean(*values: float | Tensor, device: torch.device) -> list[float]:
     """The mean of each value over all processes; every process gets the same numbers. The host waits for the device here."""
     with allow_sync(device):
-        total = torch.stack([torch.as_tensor(value, dtype=torch.float64).to(device) for value in values])
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        total = torch.stack([torch.as_tensor(value, dtype=dtype).to(device) for value in values])
         if (size := world().size) > 1:
             dist.all_reduce(total)
             total /= size

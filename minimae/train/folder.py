@@ -110,11 +110,11 @@ class Checkpoints:
             raise MinimaeError("resuming needs the folder of the run")
         path, state = newest(self.out, kind)
         check(state)
-        moments = state.pop("optimiser")
+        moments = state.pop("optimiser", None)
         if broadcast(str(state["step"])) != str(state["step"]):
             raise MinimaeError(f"this process reads step {state['step']} in {self.out}, and the first another: is the folder shared?")
         if not moments:
-            raise MinimaeError(f"{path} holds only the weights of a finished run, without the optimizer's moments, so it cannot be resumed")
+            raise MinimaeError(f"{path} holds only weights, without the optimizer's moments, so it cannot be resumed")
         load_weights(model, state.pop("model"), path)
         try:
             load_optimizer(optimizer, moments)

@@ -67,7 +67,7 @@ def how_to_continue(kind: str, step: int, steps: int, out: Path | None) -> str:
     """Where a stopped run is, and how to continue it."""
     if out is None:
         return "Nothing was saved (no --out)"
-    folder = shlex.quote(str(out))
+    folder = shlex.quote(out.as_posix())
     others = ("finetune", "probe", "segment", "detect", "prompt")
     commands = {"pretrain": f"pretrain --resume {folder}"} | {n: f"{n} --out {folder} --resume" for n in others}
     how = f"minimae {commands[kind]}" if kind in commands else "fit(…, resume=True)"

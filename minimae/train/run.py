@@ -138,7 +138,7 @@ class Run:
         point |= layer_lrs(self.computes.optimizer, lr)
         point |= self.read_norm()
         for callback in self.callbacks:
-            point |= callback(self.task, point) or {}
+            point |= {name: float(value) for name, value in (callback(self.task, point) or {}).items()}
         self.state["history"].append(point)
         self.bar.set_postfix_str(self.logs.point(point), refresh=False)
         self.logged, self.logged_step, self.waited = time.perf_counter(), self.step, waited

@@ -34,7 +34,7 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of AdamW's two moments."""
     clip: float | None = None
-    """Gradients are clipped to this norm; None neither clips nor computes the norm."""
+    """Gradients are clipped to this norm; None does not clip. The norm is logged either way."""
     precision: Precision = "auto"
     """auto is bf16 autocast on a GPU with bf16 units, fp16 with a loss scaler on an older one, float32 elsewhere."""
     compile: bool = False

@@ -25,6 +25,7 @@ class EagerStep:
         self.task, self.model, self.optimizer, self.settings = task, model, optimizer, settings
         self.device = device_of(task.model)
         self.precision, self.scaler = mixed(settings, self.device)
+        task.model.zero_grad()  # gradients from before, or of a step that was stopped
 
     def __call__(self, batches: Prefetch, *, stop: Callable[[], bool], norm: bool = False) -> tuple[Tensor, Tensor | None] | None:
         """→ the mean loss and, with ``norm``, the gradient norm, both on the device; None if ``stop`` is true between two passes.
