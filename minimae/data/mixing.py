@@ -1,4 +1,4 @@
-"""Mixup, cutmix (paper, Tables 9 and 11) and random erasing (the authors' code), for a whole batch on the device, by (seed, epoch, sample id).
+"""Mixup and cutmix (paper, Tables 9 and 11), random erasing (the authors' code): on the device, functions of (seed, epoch, sample id).
 
 Mixup (Zhang et al., arXiv 1710.09412) blends two images, cutmix (Yun et al., arXiv 1905.04899) pastes a rectangle from one into the
 other, and both mix the labels.

@@ -68,14 +68,13 @@ class Prompt(Settings):
         for wrong, message in (
             (self.clicks < 1, f"clicks must be at least 1, not {self.clicks}"),
             (self.decoder_depth < 1, f"decoder_depth must be at least 1, not {self.decoder_depth}"),
+            (not 0 < self.layer_decay <= 1, f"layer_decay is a factor in (0, 1], not {self.layer_decay}"),
             (not 0 <= self.boxes <= 1, f"boxes is a share of the objects in [0, 1], not {self.boxes}"),
-            (
-                self.decoder_heads < 1 or self.decoder_width % self.decoder_heads or self.decoder_width % 4,
-                f"decoder_width must be a multiple of decoder_heads and of 4, not {self.decoder_width} with {self.decoder_heads} heads",
-            ),
+            (self.decoder_heads < 1 or self.decoder_width % self.decoder_heads or self.decoder_width % 4,
+             f"decoder_width must be a multiple of decoder_heads and of 4, not {self.decoder_width} with {self.decoder_heads} heads"),
             (self.graph, "--graph cannot record the simulated user, who looks at the masks: leave it out"),
             (self.repeats > 1, "every object has prompts of its own: leave out --repeats"),
-        ):
+        ):  # fmt: skip
             if wrong:
                 raise ValueError(message)
 

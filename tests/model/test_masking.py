@@ -1,12 +1,14 @@
 """Masks: exact counts, a partition of the patches, and a pure function of (seed, epoch, sample id)."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minimae.model.masking import SAMPLERS, Mask, keep_count, make_mask, mask_from_noise, take, user_mask
+from minimae.model.masking import BLOCKS, SAMPLERS, Mask, keep_count, make_mask, mask_from_noise, take, user_mask
 from minimae.random import uniforms
 
 ratios = st.floats(0.01, 0.99)
@@ -51,10 +53,20 @@ def test_a_ratio_outside_0_to_1_is_refused(ratio):
 
 
 def test_a_ratio_that_keeps_nothing_or_everything_is_refused_with_the_range_that_works():
-    with pytest.raises(ValueError, match=r"keeps 0 of 4 patches.*between 0.125 and 0.875"):
+    with pytest.raises(ValueError, match=r"keeps 0 of 4 patches.*between 0.25 and 0.75"):
         keep_count(4, 0.9)
     with pytest.raises(ValueError, match="keeps 4 of 4 patches"):
         keep_count(4, 0.1)
+    with pytest.raises(ValueError, match="one masked: choose smaller patches"):
+        keep_count(1, 0.5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 49, 196, 1369, 4096])
+def test_the_range_that_is_advised_works(n):
+    with pytest.raises(ValueError, match="choose a ratio") as error:
+        keep_count(n, 1 - 0.1 / n)
+    low, high = (float(number) for number in re.search(r"between (\S+) and (\S+),", str(error.value)).groups())
+    assert (keep_count(n, low), keep_count(n, high)) == (n - 1, 1)
 
 
 # ------------------------------------------------------------------------------------------- what every mask satisfies
@@ -115,6 +127,13 @@ def test_trap_3_half_precision_noise_has_ties_and_the_noise_drawn_here_has_none_
     assert in_half < 0.97 < 0.9999 < distinct
     mask = mask_from_noise(noise.to(dtype), 49)  # ties may move a patch, never a count
     assert torch.equal(torch.cat([mask.keep, mask.masked], 1).sort(1).values, torch.arange(196).expand(200, 196))
+
+
+@pytest.mark.parametrize("sampling", list(SAMPLERS))
+def test_noise_that_is_left_over_changes_nothing(sampling):
+    noise = torch.rand(3, 16 + 4 * BLOCKS, generator=torch.Generator().manual_seed(0))
+    plain, more = (SAMPLERS[sampling](given, (4, 4), 0.75) for given in (noise, torch.cat([noise, noise[:, :3]], dim=1)))
+    assert torch.equal(plain.keep, more.keep)
 
 
 def test_equal_noise_keeps_the_patches_that_come_first():
@@ -211,6 +230,7 @@ def test_a_mask_of_squares_of_patches_equals_the_same_mask_in_pixels():
         (torch.tensor([[0, 0, 0, 0]]), None, "keeps 4 of 4"),
         (torch.tensor([[0.3, 0, 1, 1]]), None, "threshold"),
         (torch.tensor([[float("nan"), 0, 1, 1]]), None, "threshold"),
+        (torch.zeros(0, 4), None, "at least one image"),
         (torch.zeros(1, 5), None, r"b 2 2 or b 4, not \(1, 5\)"),
         (torch.zeros(1, 8, 8), None, "for pixels give patch="),
         (torch.zeros(4), None, r"not \(4,\)"),

@@ -101,3 +101,10 @@ def test_patch_loss_is_one_mean_of_squares_per_patch():
     a, b = torch.randn(2, 3, 4, 5).unbind()
     expected = [[sum((a[i, j, v] - b[i, j, v]) ** 2 for v in range(5)) / 5 for j in range(4)] for i in range(3)]
     torch.testing.assert_close(patch_loss(a, b), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_patch_loss_is_at_least_in_float32(dtype):
+    a, b = torch.randn(2, 3, 4, 5).to(dtype).unbind()
+    assert patch_loss(a, b).dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(patch_loss(a, b).double(), patch_loss(a.double(), b.double()), rtol=1e-5, atol=1e-6)

@@ -72,6 +72,11 @@ def test_impossible_options_are_refused(options: dict, says: str) -> None:
         make_partial_mask(IDS, (8, 8), **options)
 
 
+def test_a_partial_mask_stays_one_on_another_device() -> None:
+    mask = make_partial_mask(IDS, (8, 8), predict=0.25).to("meta")
+    assert isinstance(mask, PartialMask) and mask.n == 64 and mask.masked.device.type == "meta"
+
+
 def test_counts() -> None:
     assert predicted_count((14, 14), ratio=0.75, share=1 / 3) == 49 and predicted_count((16, 16), ratio=0.75, unit=4) == 192
     assert coarse_grid((16, 8), 4) == (4, 2)

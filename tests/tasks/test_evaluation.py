@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,16 @@ def test_images_of_a_folder_are_named_by_their_files(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open(encoding="utf-8")))
     assert [Path(row["image"]).relative_to(tmp_path).as_posix() for row in rows] == ["train/a/1.png", "train/a/2.png", "train/b/1.png"]
     assert [row["label"] for row in rows] == ["a", "a", "b"] and "top 3" not in rows[0]
+
+
+def test_a_name_that_is_not_utf_8_is_written_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = classifier(2), noise(1, 2)
+    monkeypatch.setattr(Images, "where", lambda self, index: os.fsdecode(b"caf\xe9.png"))
+    write_predictions(tmp_path / "predictions.csv", predict(model, images, images.statistics), images)
+    assert b"caf\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
+
+
+def test_images_without_labels_are_refused_in_words() -> None:
+    images = replace(noise(3, 2), labels=None)
+    with pytest.raises(ValueError, match="noise has no labels"):
+        evaluate(classifier(2), images, images.statistics)

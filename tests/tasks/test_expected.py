@@ -15,6 +15,7 @@ from minimae import data
 from minimae.recipes import FASHION
 from minimae.tasks.expected import reference, references, task_of
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
+from minimae.train.distributed import World
 from minimae.train.loss_bands import PATIENCE, Watch, interpolate
 
 SHORT = replace(FASHION, epochs=5.0, warmup_epochs=0.5)
@@ -54,6 +55,15 @@ def test_another_task_has_none(other: dict[str, object]) -> None:
     assert (
         reference(SHORT, SHORT.size_at(28, 1), "fashion", 9_000) is None and reference(SHORT, SHORT.size_at(28, 1), "mine", 10_000) is None
     )
+
+
+def test_a_run_of_several_processes_has_the_curve_of_the_same_run_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = data.load("fashion").balanced_subset(10_000)
+    half = replace(SHORT, batch=SHORT.batch // 2)
+    task = PretrainTask(half, images, build(half, images))
+    assert task.expected().curve == ()
+    monkeypatch.setattr("minimae.tasks.pretrain.world", lambda: World(0, 2))
+    assert task.expected().curve == reference(SHORT, SHORT.size_at(28, 1), "fashion", 10_000).points
 
 
 @pytest.mark.parametrize("same", [{"base_lr": 1.0}, {"seed": 9}, {"weight_decay": 0.0}, {"log_every": 1}, {"warmup_epochs": 2.0}], ids=str)

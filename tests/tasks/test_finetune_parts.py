@@ -121,6 +121,8 @@ def test_with_an_average_the_classifier_returned_is_the_average() -> None:
         ({"mixup": 0.8, "batch": 7}, "must be even, not 7"),
         ({"cutmix": 2.0}, "cutmix is the α"),
         ({"erasing": 1.5}, "erasing is a share"),
+        ({"layer_decay": 0.0}, "layer_decay is a factor"),
+        ({"layer_decay": 1.5}, "layer_decay is a factor"),
         ({"randaugment": (11.0, 0.5)}, "magnitude between 0 and 10"),
         ({"mix_by": "pair"}, "mix_by is 'image' or 'batch', not 'pair'"),
         ({"ema": 1.0}, "ema is a decay"),

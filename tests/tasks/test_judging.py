@@ -30,6 +30,10 @@ def test_a_run_that_learned_nothing_is_told_what_to_change() -> None:
     assert epochs * 200 / 128 == pytest.approx(3000, rel=0.1) and scaled_lr(lr, 128) == pytest.approx(1e-3, rel=0.1)
 
 
+def test_images_of_one_colour_are_no_division_by_zero() -> None:
+    assert "learned nothing" in judged(result(0.01, 5000), 0.0, TEACHER)
+
+
 @pytest.mark.parametrize(("steps", "base_lr", "said", "unsaid"), [
     (5000, 1e-5, "--base-lr", "--epochs"), (100, 5e-3, "--epochs", "--base-lr"),
     (5000, 5e-3, "another --base-lr, or more --epochs", "than"),

@@ -103,6 +103,20 @@ def test_the_limit_of_a_control_group_or_of_ulimit_counts() -> None:
     assert 0 < int(done.stdout) < 6 * 2**30 and free_memory() > 0
 
 
+@pytest.mark.parametrize(("most", "used", "cache"), [
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+])  # fmt: skip
+def test_files_that_were_read_are_no_used_memory(most: str, used: str, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in ((most, "1000\n"), (used, "900\n"), (f"{Path(most).parent}/memory.stat", f"anon 100\n{cache} 700\nslab 50\n")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    assert free_memory() == 800
+    (tmp_path / most).write_text("max\n")
+    assert free_memory() > 1000, "no limit"
+
+
 def test_features_of_files_and_of_memory_are_those_of_the_images(tmp_path: Path) -> None:
     """In parts, from files, and with an image left out: one row for each image, in order."""
     stream = open_folder(make_folder(tmp_path, classes=3, train=5, val=1, share=0.1))

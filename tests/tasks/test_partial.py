@@ -10,6 +10,7 @@ from minimae.model.vit import Encoder
 from minimae.tasks.evaluation import logits_of
 from minimae.tasks.finetune import Classifier, Finetune, finetune, load_finetuned
 from minimae.tasks.partial import HalfBlock, at_image
+from minimae.tasks.probe_train import LinearProbe
 from minimae.train.optim import layer_groups
 
 SIZE = Size(16, 4, 2, 16, 1, 2, patch=4, image=8, channels=1)
@@ -76,6 +77,17 @@ def test_no_graph_is_built_below_the_first_part_that_learns(blocks: float, kept:
     classifier = Classifier(encoder(), 4, tune=blocks).train()
     outputs = classifier.encoder.features(torch.randn(2, 1, 8, 8))
     assert [x.requires_grad for x in outputs] == [False] * (4 - kept) + [True] * kept
+
+
+@pytest.mark.parametrize("before", [0, 0.5, 1])
+@pytest.mark.parametrize("after", [None, 0.5, 1])
+def test_a_partly_tuned_classifier_is_trained_further_in_all_that_is_asked_for(before: float, after: float | None) -> None:
+    once, again = Classifier(encoder(), 4, tune=before), Classifier(encoder(), 4, tune=after)
+    further = Classifier(once.encoder, 4, tune=after)
+    assert learned(further) == learned(again) and list(further.state_dict()) == list(again.state_dict())
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(further.encoder.eval()(x), again.encoder.eval()(x))
+    assert learned(Classifier(LinearProbe(encoder(), 4).encoder, 4, tune=after)) == learned(again)
 
 
 def test_layer_decay_keeps_the_layer_numbers() -> None:

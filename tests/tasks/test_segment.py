@@ -172,7 +172,8 @@ def test_frozen_trains_the_head_alone_and_recomputing_gives_the_same_run(scenes:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"scale": (2.0, 0.5)}, {"drop_path": 1.0}, {"repeats": 2, "batch": 4}, {"head": "none"}, {"evaluate": "x"}]
+    "wrong",
+    [{"scale": (2.0, 0.5)}, {"drop_path": 1.0}, {"layer_decay": 0.0}, {"repeats": 2, "batch": 4}, {"head": "none"}, {"evaluate": "x"}],
 )
 def test_impossible_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError):

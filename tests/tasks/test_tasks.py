@@ -21,7 +21,7 @@ from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.knn import accuracy, knn_predict
 from minimae.tasks.pretrain import Pretrain, Pretrained, baseline_loss, build, pretrain
 from minimae.tasks.probe import PENALTIES, fit_linear, probe_predict, standardise
-from minimae.tasks.reconstruct import caption, fit_to_model, read_picture
+from minimae.tasks.reconstruct import caption, fit_to_model, read_picture, reconstruct_batch
 from minimae.weights import load_pretrained
 
 RECIPE = Pretrain(
@@ -183,6 +183,18 @@ def test_reconstructions_paste_the_original_into_the_visible_patches(trained: Pr
     pictures = trained.model.reconstruct(x, mask)
     hidden = mask.binary.view(2, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3).bool()
     assert torch.equal(pictures.inpainted[~hidden], x[~hidden]) and not torch.equal(pictures.inpainted[hidden], x[hidden])
+
+
+@pytest.mark.parametrize(("side", "whole"), [(8, True), (12, False)])
+def test_units_are_hidden_whole_where_they_fill_the_picture(side: int, whole: bool, images: Images) -> None:
+    recipe = replace(RECIPE, patch=2, unit=2, ratio=0.5) if whole else replace(RECIPE, unit=2, ratio=0.5)
+    untrained = Pretrained(build(replace(recipe, unit=1), images), recipe, images.statistics)
+    triplets, _ = reconstruct_batch(untrained, torch.zeros(9, 1, side, side, dtype=torch.uint8))
+    size = recipe.patch or 4
+    hidden = torch.stack([seen[::size, ::size].sum(-1) > 1 for _, seen, _ in triplets])  # the colour of hidden patches, on black
+    assert hidden.float().mean() == pytest.approx(0.5, abs=0.06)
+    if whole:
+        assert torch.equal(hidden, hidden[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (31, 90), (200, 17), (3, 3)])

@@ -19,6 +19,7 @@ from torch import nn
 from minimae import Interrupted, make_mask
 from minimae.data.augment import normalise
 from minimae.data.images import Images
+from minimae.model.units import make_partial_mask
 from minimae.tasks.evaluation import evaluate
 from minimae.tasks.features import extract
 from minimae.tasks.finetune import Finetune, finetune, load_finetuned
@@ -79,6 +80,16 @@ def test_a_watched_run_ends_with_the_same_bits_and_logs_what_was_measured(tmp_pa
     with torch.no_grad():
         loss = model(normalise(HELD_OUT.pixels, statistics), make_mask(HELD_OUT.ids, (2, 2), ratio=0.75, seed=RECIPE.seed)).loss
     assert points[-1]["validation_loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_the_validation_loss_hides_the_units_that_training_hides() -> None:
+    recipe = replace(RECIPE, patch=2, unit=2, ratio=0.5, epochs=1)
+    callback = watch(["validation"], recipe.size_for(TRAIN), TRAIN, HELD_OUT)
+    model, result = pretrain(recipe, TRAIN, quiet=True, callbacks=[callback])
+    mask = make_partial_mask(HELD_OUT.ids, (4, 4), ratio=0.5, seed=recipe.seed, unit=2)
+    with torch.no_grad():
+        loss = model(normalise(HELD_OUT.pixels, TRAIN.statistics), mask).loss
+    assert result.history[-1]["validation_loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_a_watched_run_resumes_to_the_same_bits_and_the_same_points(tmp_path: Path) -> None:

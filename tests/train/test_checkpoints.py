@@ -18,7 +18,7 @@ from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
 from minimae.train import folder, loop
 from minimae.train import step as step_module
-from minimae.train.checkpoint import Damaged, load_checkpoint
+from minimae.train.checkpoint import Damaged, instead_of, load_checkpoint
 from minimae.train.folder import Checkpoints, locked, saved_settings
 from minimae.weights import load_pretrained
 
@@ -147,6 +147,21 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(images: Images, tmp_p
     assert torch.equal(weights(whole), weights(resumed))
     warning = capsys.readouterr().err
     assert "checkpoint.pt is truncated or damaged" in warning and "Using" in warning and "from step 8" in warning
+
+
+def test_the_latest_are_advised_by_their_time_and_not_by_their_name(tmp_path: Path) -> None:
+    for time, name in enumerate(["epoch-9.pt", "checkpoint-00000990.pt", "epoch-10.pt"]):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    assert instead_of(tmp_path / "checkpoint.pt") == "use checkpoint-00000990.pt or epoch-10.pt beside it"
+
+
+def test_weights_in_place_of_a_checkpoint_are_refused_in_words(images: Images, tmp_path: Path) -> None:
+    pretrain(replace(TINY, keep=1), images, tmp_path, quiet=True)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    torch.save({name: value for name, value in state.items() if name not in ("optimiser", "scaler")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(MinimaeError, match="holds only weights, without the optimizer's moments"):
+        pretrain(TINY, images, tmp_path, resume=True, quiet=True)
 
 
 def test_the_last_one_that_is_damaged_is_an_error(images: Images, tmp_path: Path) -> None:

@@ -196,6 +196,13 @@ def test_alone_nothing_is_asked_of_anybody() -> None:
     distributed.leave()
 
 
+def test_a_device_without_float64_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[torch.dtype] = []
+    monkeypatch.setattr(Tensor, "to", lambda self, device: sent.append(self.dtype) or self)
+    assert distributed.all_reduce_mean(1.5, Tensor([2.0])[0], True, device=torch.device("mps")) == [1.5, 2.0, 1.0]
+    assert set(sent) == {torch.float32}
+
+
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(MinimaeError, match="process 1 of this machine has no GPU of its own: 1 are here"):

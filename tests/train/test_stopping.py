@@ -50,8 +50,9 @@ def test_a_stop_does_not_wait_for_the_end_of_a_long_step(images: Images, tmp_pat
     whole, result = pretrain(TINY, images, quiet=True)
     task = Signalled(TINY, images, build(TINY, images))
     task.number = 10  # the second of four passes of the third step
-    with pytest.raises(Interrupted, match="Saved at step 2 of 15"):
+    with pytest.raises(Interrupted, match="Saved at step 2 of 15") as stop:
         loop.fit(task, TINY, tmp_path, quiet=True)
+    assert str(stop.value) == stop.value.args[0] and stop.value.args[1] == signal.SIGTERM
     assert task.calls == 10, "the pass is finished, and no other begun"
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
     resumed, again = pretrain(TINY, images, tmp_path, resume=True, quiet=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,23 @@ def test_numbers_of_callbacks_are_logged(images: Images, tmp_path: Path) -> None
     fit(denoising(images), SETTINGS, tmp_path, callbacks=[lambda task, point: {"twice": 2 * point["step"]}], quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["twice"] for line in lines] == [2 * line["step"] for line in lines]
+
+
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float32(0.5), torch.tensor(0.5)], ids=lambda number: type(number).__name__)
+def test_numbers_of_other_libraries_become_plain_ones(number: Any, images: Images, tmp_path: Path) -> None:
+    fit(denoising(images), SETTINGS, tmp_path, callbacks=[lambda task, point: {"measured": number}], quiet=True)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["history"][-1]["measured"] == 0.5
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["measured"] == 0.5
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_gradients_from_before_do_not_enter_the_first_step(clip: float | None, images: Images) -> None:
+    clean, used, recipe = denoising(images), denoising(images), replace(SETTINGS, clip=clip)
+    for parameter in used.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    fit(clean, recipe, quiet=True)
+    fit(used, recipe, quiet=True)
+    assert torch.equal(clean.model.weight, used.model.weight)
 
 
 @pytest.mark.parametrize("clip", [None, 1e-3])
