@@ -95,17 +95,9 @@ def build(recipe: Pretrain, images: ImageDataset, *, skip_corrupt: bool = False,
 
 
 def pretrain(
-    recipe: Pretrain,
-    images: ImageDataset,
-    out: Path | None = None,
-    *,
-    resume: bool = False,
-    device: str = "cpu",
-    quiet: bool = False,
-    reading: LoaderConfig = DEFAULTS,
-    start: Callable[[MAE], str] | None = None,
-    callbacks: Sequence[Callback] = (),
-) -> tuple[MAE, Result]:
+    recipe: Pretrain, images: ImageDataset, out: Path | None = None, *, resume: bool = False, device: str = "cpu", quiet: bool = False,
+    reading: LoaderConfig = DEFAULTS, start: Callable[[MAE], str] | None = None, callbacks: Sequence[Callback] = (),
+) -> tuple[MAE, Result]:  # fmt: skip
     """Pre-train on images (labels are not used); → the model and how the run went.
 
     start: copies trained weights into the fresh model and returns a text to print. A recipe with ``init`` needs it:

@@ -139,16 +139,9 @@ class ProbeTask(FinetuneTask):
 
 
 def train_probe(
-    recipe: Probe,
-    encoder: Encoder,
-    images: ImageDataset,
-    statistics: Statistics,
-    out: Path | None = None,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    reading: LoaderConfig = DEFAULTS,
-) -> tuple[LinearProbe, Result]:
+    recipe: Probe, encoder: Encoder, images: ImageDataset, statistics: Statistics, out: Path | None = None, *, resume: bool = False,
+    quiet: bool = False, reading: LoaderConfig = DEFAULTS,
+) -> tuple[LinearProbe, Result]:  # fmt: skip
     """Train a linear layer on a frozen copy of the encoder. Its accuracy: :func:`minimae.tasks.evaluation.evaluate`."""
     torch.manual_seed(recipe.seed)
     model = LinearProbe(encoder, classes_of(images), pool=recipe.pool).to(device_of(encoder))
