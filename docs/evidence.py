@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from minimae_book.evidence import CLAIMS, Outcome, picture, recorded
-from minimae_book.evidence.budgets import LAPTOP
+from minimae_book.evidence.budgets import BUDGETS, LAPTOP
 from minimae_book.evidence.results import RECORDED
 from minimae_book.evidence.verdicts import NO, UNDECIDED, YES
 from minimae_book.figures.style import png
@@ -133,7 +133,7 @@ def page(text: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         for result in sorted(Path(sys.argv[1]).glob("*/*.json")):
-            if result.parent.name != "smoke":
+            if result.parent.name in BUDGETS.keys() - {"smoke"}:  # others are of other data
                 (RECORDED / result.parent.name).mkdir(parents=True, exist_ok=True)
                 shutil.copy(result, RECORDED / result.parent.name)
     path = HERE / "evidence.md"

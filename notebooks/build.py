@@ -232,10 +232,10 @@ def main() -> None:
         print(f"{len(written)} notebooks are in {sys.argv[2]}")
         return
     only_cells = sys.argv[1:2] == ["--keep-outputs"]
-    chosen = chapters(*sys.argv[1 + only_cells :])
-    if not chosen:
-        sys.exit(f"no chapter begins with {' or '.join(sys.argv[1:])}; there are {', '.join(path.stem for path in chapters())}")
-    for script in chosen:
+    names = sys.argv[1 + only_cells :]
+    if unknown := [name for name in names if not chapters(name)]:
+        sys.exit(f"no chapter begins with {' or '.join(unknown)}; there are {', '.join(path.stem for path in chapters())}")
+    for script in chapters(*names):
         notebook = keep_outputs(script) if only_cells else run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         written = nbformat.read(script.with_suffix(".ipynb"), as_version=4)

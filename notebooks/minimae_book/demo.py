@@ -29,6 +29,7 @@ from minimae.weights import load_pretrained
 from .figures import comparison
 from .page import picture, pretraining_parts, table
 from .photographs import photographs_figure
+from .stopping import same_command
 
 ROWS = ("raw pixels", "random encoder", "from scratch", "MAE")
 CAPTION = (
@@ -142,4 +143,5 @@ class DemoCommand:
     def __call__(self) -> None:
         main_job = entry("fashion-demo")
         threads.in_this_process(main_job.size, main_job.recipe, device="cpu")
-        demo(self.out, seed=self.seed)
+        with same_command(self.out, "the pre-training is"):
+            demo(self.out, seed=self.seed)

@@ -29,7 +29,7 @@ class Live:
     def __init__(self, task: PretrainTask, pixels: Tensor, steps: int, *, looks: int = 4, seed: int = 0) -> None:
         self.task, self.pixels, self.steps = task, pixels, steps
         self.mask = make_mask(torch.arange(len(pixels)), task.model.size.grid, ratio=task.recipe.ratio, seed=seed)
-        self.at = [0, *(max(1, round(steps * (i / looks) ** 2)) for i in range(1, looks + 1))]  # more often at the start
+        self.at = sorted({0, *(max(1, round(steps * (i / looks) ** 2)) for i in range(1, looks + 1))})  # more often at the start
         self.columns = [*stages(task, pixels, self.mask)[:2]]
         self.seconds = self.shown = 0.0
         self.started = time.perf_counter()

@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -73,14 +73,17 @@ def own_parts(folder: Path = FOLDER) -> dict[str, Any]:
         names |= {**vars(module), module.__name__.rpartition(".")[2]: module}
     found = {}
     for file in sorted(folder.glob("*.py")):
-        source = file.read_text(encoding="utf-8")
-        test, own = source.splitlines()[0].removeprefix("# ").split()
-        exec(compile(source, str(file), "exec"), names)  # the reader's own code, as in the notebook that wrote it
-        verdict = getattr(check, test)(names[own])
-        if verdict.ok:
-            found[file.stem] = names[file.stem] = ADAPTED.get(file.stem, lambda part: part)(names[own])
-        else:  # for instance a helper that was defined in another cell
-            print(f"{file} is not used: {verdict.text}")
+        try:
+            source = file.read_text(encoding="utf-8")
+            test, own = source.splitlines()[0].removeprefix("# ").split()
+            exec(compile(source, str(file), "exec"), names)  # the reader's own code, as in the notebook that wrote it
+            verdict = getattr(check, test)(names[own])
+            if verdict.ok:
+                found[file.stem] = names[file.stem] = ADAPTED.get(file.stem, lambda part: part)(names[own])
+            else:  # for instance a helper that was defined in another cell
+                print(f"{file} is not used: {verdict.text}")
+        except Exception as error:  # the reader's code may raise any error
+            print(f"{file} is not used: {type(error).__name__}: {error}")
     return found
 
 
@@ -149,12 +152,8 @@ ADAPTED: dict[str, Callable[[Any], Any]] = {
 @contextmanager
 def assembled(parts: dict[str, Any]) -> Iterator[None]:
     """Inside, the package is built from these parts: ``minimae.MAE`` uses the reader's patchify, Attention, Block …"""
-    modules = [importlib.import_module(name) for name in MODULES]
-    patches = [patch.object(module, name, part) for module in modules for name, part in parts.items() if name in vars(module)]
-    for one in patches:
-        one.start()
-    try:
+    with ExitStack() as patches:
+        for module in [importlib.import_module(name) for name in MODULES]:  # all are imported before the first is changed
+            for name in parts.keys() & vars(module).keys():
+                patches.enter_context(patch.object(module, name, parts[name]))
         yield
-    finally:
-        for one in patches:
-            one.stop()

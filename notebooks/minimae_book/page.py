@@ -56,8 +56,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def metrics_part(out: Path, result: Result) -> str:
     """Every number that was logged, as a figure."""
-    what = "Every number in metrics.jsonl, by optimizer step."
-    return picture(metric_panels(result.history), out / "metrics.png", what) if result.history else ""
+    return picture(metric_panels(result.history), out / "metrics.png", "Every number in metrics.jsonl, by optimizer step.")
 
 
 def examples(test: ImageDataset, size: Size, *, skip_corrupt: bool = False) -> Images:

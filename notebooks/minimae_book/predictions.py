@@ -48,13 +48,13 @@ def reveal(key: str, truth: Answer, *, unit: str = "", x: Sequence[float] | None
 def _kind(answer: object) -> str:
     if isinstance(answer, str):
         return "a word"
-    if isinstance(answer, Sequence):
-        return "a list of numbers"
+    several = isinstance(answer, Sequence)
     try:
-        float(answer)  # type: ignore[arg-type]
+        for value in answer if several else [answer]:  # type: ignore[attr-defined]
+            float(value + 0)  # "3" is no number
     except (TypeError, ValueError):
         raise TypeError(f"a guess is a number, a word or a list of numbers, not {answer!r}") from None
-    return "a number"
+    return "a list of numbers" if several else "a number"
 
 
 def _text(answer: Answer) -> str:

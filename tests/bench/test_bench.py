@@ -262,6 +262,14 @@ def test_seconds_are_seconds_of_one_step(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seconds(step, 3, CPU) == pytest.approx(0.02)
 
 
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_times_include_the_work_that_a_device_still_has(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(getattr(torch, kind), "synchronize", lambda *device: order.append("|"))
+    seconds(partial(order.append, "s"), 2, torch.device(kind))
+    assert "".join(order) == "|ss|"
+
+
 def test_memory_is_what_was_held_at_once() -> None:
     held = torch.zeros(1000)
 
@@ -286,6 +294,7 @@ def test_data_sheets() -> None:
     assert peak("NVIDIA H100 PCIe", "bf16") == 756.0 and peak("NVIDIA H100 80GB HBM3", "fp16") == 989.0
     assert peak("NVIDIA L40S", "bf16") == 362.0 and peak("NVIDIA L4", "bf16") == 121.0 and peak("NVIDIA A100-SXM4-80GB", "bf16") == 312.0
     assert peak("Tesla V100-SXM2-16GB", "bf16") is None and peak("Tesla V100-SXM2-16GB", "fp16") == 125.0
+    assert peak("Tesla V100-PCIE-32GB", "fp16") == 112.0 and peak("NVIDIA H100 NVL", "bf16") is None
     assert peak("AMD EPYC", "fp32") is None
 
 
@@ -313,7 +322,7 @@ def test_the_summary_compares_our_fastest() -> None:
     assert summary(ROWS[:2]) == ["pretrain: no rival was measured"]
 
 
-def test_results_are_kept_and_replaced(tmp_path: Path) -> None:
+def test_results_are_kept_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "some" / "bench.json"
     run: dict[str, Any] = {"command": "minimae bench --size nano", "machine": {"processor": "a"}, "rows": as_json(ROWS)}
     keep(path, run)
@@ -326,6 +335,10 @@ def test_results_are_kept_and_replaced(tmp_path: Path) -> None:
     with pytest.raises(MinimaeError, match="does not hold results of minimae bench; give another file"):
         keep(path, run)
     assert path.read_text() == "{}"
+    monkeypatch.setattr("minimae_book.bench.command.measure", None)
+    for words in (["bench"], ["bench", "loader"], ["bench", "threads"]):
+        assert main([*words, "--out", str(path)]) == 2, "before anything is measured"
+        assert "does not hold results of minimae bench" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -373,7 +386,14 @@ def test_compiled_blocks_compute_the_same() -> None:
     assert (weights[0] - weights[1]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("wrong", "said"), [(["--batch", "0"], "--batch must be at least 1"), (["--size", "bas"], "did you mean 'base'")])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--size", "bas"], "did you mean 'base'"),
+        (["--device", "mps"], "minimae bench runs on cpu and cuda, not on mps"),
+    ],
+)
 def test_mistakes(wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *wrong]) == 2
     assert said in capsys.readouterr().err

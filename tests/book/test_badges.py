@@ -40,6 +40,13 @@ def test_all_pages_give_the_same_address() -> None:
     assert found == {build.REPOSITORY}
 
 
+@pytest.mark.parametrize("names", [["99"], ["05", "99"]])
+def test_only_the_chapter_that_is_not_there_is_named(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["build.py", "--keep-outputs", *names])
+    with pytest.raises(SystemExit, match="no chapter begins with 99; there are 00_"):
+        build.main()
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an empty environment, where only the libraries that minimae needs can be imported, and a wheel of minimae."""

@@ -28,7 +28,7 @@ from minimae_book import Verdict, assembled, check, own_parts, use, whose
 from minimae_book.checks import names
 from minimae_book.checks.comparing import described, stopped
 from minimae_book.evidence import statistics
-from minimae_book.live import stages
+from minimae_book.live import Live, stages
 from minimae_book.own import PARTS
 
 import minimae
@@ -240,6 +240,16 @@ def test_a_part_that_needs_another_cell_is_left_out_and_named(tmp_path: Path, ca
     assert "Attention.py is not used" in said and "'helper' is not defined" in said
 
 
+def test_a_broken_file_is_left_out_and_the_others_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in {"Block": "", "Encoder": "# ch04_encoder <lambda>\nmine = lambda: 1\n", "MAE": "# ch06_mae MyMAE\nclass\n"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "take.py").write_text("# ch02_take mine\nfrom minimae.model.masking import take as mine\n")
+    assert [*own_parts(tmp_path)] == ["take"]
+    said = capsys.readouterr().out
+    assert all(f"{name}.py is not used: {error}" in said for name, error in
+               (("Block", "IndexError"), ("Encoder", "KeyError: '<lambda>'"), ("MAE", "SyntaxError")))  # fmt: skip
+
+
 def test_a_class_that_was_written_in_a_cell_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells are not files: ``inspect.getsource`` finds their functions, and of their classes only the methods."""
     monkeypatch.chdir(tmp_path)
@@ -321,6 +331,7 @@ def test_the_capstone_works_with_all_parts_and_with_none(
         if solved:
             losses = [float(parts["training_step"](task, task.optimizer(1e-3), iter([batch]), 1)) for _ in range(3)]
             assert losses[-1] < losses[0]
+        assert Live(task, pixels[:1], 2).at == [0, 1, 2], "a short run has no column twice"
         shown = stages(task, pixels, minimae.make_mask(torch.arange(4), shape.grid))
     assert [picture.shape for picture in shown[2]] == [(16, 16, 3)] * 4
 

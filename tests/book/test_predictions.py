@@ -69,6 +69,9 @@ def test_without_a_guess_the_truth_stands_alone(capsys: pytest.CaptureFixture[st
 def test_a_guess_of_another_kind() -> None:
     with pytest.raises(TypeError, match=r"a number, a word or a list of numbers, not \{\}"):
         predict("kept", {}, ask="?")
+    with pytest.raises(TypeError, match=r"not \['x', 'y'\]"):
+        predict("kept", ["x", "y"], ask="?")
+    assert texts(reveal("kept", 49)) == "the answer: 49", "nothing was recorded"
     predict("kept", "many", ask="?")
     with pytest.raises(TypeError, match="the answer to 'kept' is a number, your guess many is a word: predict again"):
         reveal("kept", 49)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from PIL import Image
 import minimae
 from minimae.cli import main
 from minimae.data.augment import normalise
-from minimae.errors import MinimaeError
+from minimae.errors import Interrupted, MinimaeError
 from minimae.model.masking import make_mask, user_mask
 from minimae.tasks.reconstruct import (
     GREY_BLUE,
@@ -104,6 +105,16 @@ def test_the_main_job_ends_with_photographs(here: Path, monkeypatch: pytest.Monk
     assert "demo/report.html" in page and last.startswith("Photographs, 75 % hidden: demo/photographs.png")
     assert Path("demo/photographs.png").stat().st_size > 50_000
     assert "nothing comes from the hidden patches" in Path("demo/report.html").read_text(encoding="utf-8")
+
+
+def test_a_stopped_main_job_can_continue(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stops(*_: Any, **__: Any) -> None:
+        raise Interrupted("stopped. Saved at step 3; continue with: minimae pretrain --resume demo", 2)
+
+    monkeypatch.setattr(demo_module, "pretrain", stops)
+    assert main(["demo", "--out", "demo"]) == 2
+    told = capsys.readouterr().err
+    assert "stopped; start the same command again to continue: the pre-training is in demo (after" in told and "--resume" not in told
 
 
 @pytest.mark.parametrize(("words", "said"), [

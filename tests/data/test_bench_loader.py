@@ -1,5 +1,6 @@
 """The benchmark measures every way that can be gone, and says why others cannot."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_the_commands_pack_verify_and_measure(jpegs, tmp_path, capsys):
     (out / "val/000000.tar").write_bytes(b"")
     with pytest.raises(MinimaeError, match="000000.tar has 0 bytes"):
         tyro.cli(VerifyCommand, args=[str(out)])()
+
+
+def test_only_what_was_measured_is_recorded(jpegs, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_loader, "bench", lambda *_, **__: [])
+    how = {"workers": 0, "device": "cpu", "out": tmp_path / "loader.json"}
+    BenchLoaderCommand(data=jpegs, **how)()
+    BenchLoaderCommand(**how)()
+    first, second = (run["machine"] for run in json.loads((tmp_path / "loader.json").read_text()))
+    assert first["data"] == str(jpegs) and "packed" not in first
+    assert (second["data"], second["packed"]) == ("photographs", "photographs, packed")
+    with pytest.raises(ValueError, match="--repeats must be at least 1, not 0"):
+        BenchLoaderCommand(repeats=0)()
 
 
 def test_importing_the_loader_imports_neither_torchvision_nor_pillow():

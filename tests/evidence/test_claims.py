@@ -95,6 +95,15 @@ def test_other_sets_are_seen_as_often() -> None:
         assert elsewhere(LAPTOP.pretrain, name).epochs * images == pytest.approx(here, rel=0.02)
     assert elsewhere(LAPTOP.pretrain, "fashion") == LAPTOP.pretrain
     assert elsewhere(FULL.pretrain, "photos").epochs == round(FULL.pretrain.epochs * 60_000 / 4200)
+    assert elsewhere(LAPTOP.pretrain, "photos", limit=300).epochs == LAPTOP.pretrain.epochs, "all have as many"
+    assert elsewhere(replace(LAPTOP.pretrain, data="my/pictures"), "fashion").epochs == LAPTOP.pretrain.epochs
+
+
+def test_transfer_to_the_set_it_learned_from_has_no_point_twice() -> None:
+    claim, other = CLAIMS["transfer"], budget_named("smoke", data="shapes")
+    places = [point.place for point in claim.points(other)]
+    assert len(set(places)) == len(places) == 3 and min(p.job(0).start.recipe.epochs for p in claim.points(other)) >= 1
+    assert [(e.first, e.second) for e in claim.expects(other)] == [(places[1], places[0])]
 
 
 def test_the_numbers_of_the_paper() -> None:
@@ -139,6 +148,7 @@ def test_the_gpu_budget_is_of_at_most_six_million_parameters_and_another_data_se
     other = budget_named("smoke", data="shapes")
     assert other.pretrain == replace(SMOKE.pretrain, data="shapes")
     assert all(p.job(0).question.data == "shapes" for p in CLAIMS["target"].points(other))
+    assert other.what == f"shapes, at the scale of: {SMOKE.what}" and budget_named("colour", data="./cifar10").what == COLOUR.what
 
 
 @each

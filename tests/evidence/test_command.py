@@ -16,7 +16,7 @@ from minimae_book.evidence.verdicts import HOLDS, NOT, PARTLY, UNDECIDED
 from PIL import Image
 
 from minimae.cli.program import main
-from minimae.errors import MinimaeError
+from minimae.errors import Interrupted, MinimaeError
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,26 @@ def test_a_stopped_command_leaves_as_many_runs_of_each_claim(tmp_path: Path, mon
     monkeypatch.setattr(command, "gather", lambda *_: (_ for _ in ()).throw(MinimaeError("stopped")))
     assert reproduce("loss", "target", out=tmp_path) == 2
     assert order == sorted(order) and set(order) == {0, 1}
+
+
+def test_a_stopped_command_can_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(Store, "train", lambda *_: (_ for _ in ()).throw(Interrupted("stopped. Nothing was saved (no --out)", 2)))
+    assert reproduce("loss", out=tmp_path) == 2
+    told = capsys.readouterr().err
+    assert f"stopped; start the same command again to continue: finished jobs are in {tmp_path} (after" in told and "Nothing" not in told
+
+
+def test_other_data_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[tuple[str, Path]] = []
+    monkeypatch.setattr(command, "run", lambda *_: None)
+    monkeypatch.setattr(command, "gather", lambda *given: given[-1])
+    monkeypatch.setattr(command, "save", lambda outcome, where: (saved.append((outcome, where)), 1 / 0))
+    for name in ("my shapes", "fashion"):
+        with pytest.raises(ZeroDivisionError):
+            reproduce("loss", "--data", f"some/{name}", out=tmp_path)
+    again = "minimae reproduce loss --budget smoke --data"
+    assert saved == [(f"{again} 'some/my shapes'", tmp_path / "smoke-my shapes" / "loss.json"),
+                     (f"{again} some/fashion", tmp_path / "smoke" / "loss.json")]  # fmt: skip
 
 
 def test_the_list_tells_every_claim_and_every_budget(capsys: pytest.CaptureFixture[str]) -> None:

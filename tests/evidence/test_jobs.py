@@ -86,6 +86,15 @@ def test_what_is_done_is_not_done_again(store: Store, monkeypatch: pytest.Monkey
     assert store.answer(job) == answer
 
 
+def test_the_progress_counts_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    answers = iter([None] * 3 + [{}] * 3)
+    monkeypatch.setattr(Store, "answer", lambda *_: next(answers))
+    monkeypatch.setattr(jobs, "advance", lambda job, store, progress: told.append(progress) or True)
+    run([Job(smallest(seed), question()) for seed in range(3)], store)
+    assert told == ["3 of 3 left", "2 of 3 left", "1 of 3 left"]
+
+
 def test_the_same_answer_comes_again_from_nothing(store: Store, tmp_path: Path) -> None:
     job, other = Job(smallest(), question()), Store(tmp_path / "other", data.load, say=QUIET)
     values = []

@@ -123,7 +123,7 @@ def test_a_race_that_was_stopped_goes_on_to_the_same_result(
     pieces = replace(command, out=tmp_path / "pieces")
     with monkeypatch.context() as patch:
         patch.setattr(task, "after_step", impatient)
-        with pytest.raises(Interrupted, match="the same command continues from there: minimae race 5 --seed 0"):
+        with pytest.raises(Interrupted, match="start the same command again to continue: checkpoints and the clock are in .*pieces"):
             pieces()
     assert (tmp_path / "pieces" / "cifar10-5min-0" / stage / "checkpoint.pt").is_file()
     pieces()
@@ -141,7 +141,7 @@ def test_a_trial_is_marked_and_has_a_folder_of_its_own(packed: Path, tmp_path: P
 
 
 def test_a_cpu_records_no_graphs_and_seeds_are_passed_on() -> None:
-    there, here = shortened(RACES[5], 1.0, 2, "cuda"), shortened(RACES[5], 0.5, 2, "cpu")
+    there, here = shortened(RACES[5], 1.0, 2, "cuda:1"), shortened(RACES[5], 0.5, 2, "cpu")
     assert there.pretrain.graph and there.tune.graph and not here.pretrain.graph and not here.tune.graph
     assert here.pretrain.seed == here.tune.seed == 2 and here.pretrain.epochs == RACES[5].pretrain.epochs / 2
 

@@ -12,7 +12,7 @@ from minimae.train.precision import autocast
 from .timing import seconds
 
 # Dense matrix products with float32 accumulation, TFLOP/s from the makers' data sheets: (bf16 or fp16, float32 as TF32).
-# The first name that occurs in torch's name of the GPU is used.
+# The first name that occurs in torch's name of the GPU is used. Cards called NVL are slower, and not in the table.
 PEAKS: dict[str, tuple[float, float | None]] = {
     "B200": (2250.0, 1100.0),
     "H200": (989.0, 494.0),
@@ -22,6 +22,7 @@ PEAKS: dict[str, tuple[float, float | None]] = {
     "L40S": (362.0, 183.0),
     "L4": (121.0, 60.0),
     "A10": (125.0, 62.5),
+    "V100-PCIE": (112.0, None),
     "V100": (125.0, None),
     "T4": (65.0, None),
 }
@@ -56,7 +57,7 @@ def ceilings(device: torch.device | str, precision: str = "auto", *, side: int |
 
 def peak(name: str, precision: str) -> float | None:
     """TFLOP/s from the data sheet of a GPU in the table, by torch's name for it; None for other devices."""
-    known = next((values for key, values in PEAKS.items() if re.search(rf"\b{key}\b", name)), None)
+    known = next((values for key, values in PEAKS.items() if re.search(rf"\b{key}\b(?! NVL)", name)), None)
     if known is None:
         return None
     if precision == "bf16" and known[1] is None:  # V100 and T4 have no bf16

@@ -24,7 +24,7 @@ from minimae.train.settings import Precision
 
 from .cases import Setting, TaskName
 from .ceilings import Ceilings
-from .results import Row, as_json, keep, measure, summary, table
+from .results import Row, as_json, keep, kept, measure, summary, table
 
 NOT_ON_A_GPU = "Measured on a CPU; the rows of a GPU (CUDA graphs, MFU) have not been run."
 
@@ -73,6 +73,9 @@ class BenchCommand:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}")
+        if self.device.startswith(("mps", "xpu")):
+            raise ValueError(f"minimae bench runs on cpu and cuda, not on {self.device}: it cannot measure memory there")
+        kept(self.out)
         device = torch.device(set_device(pick_device(self.device)))
         if self.threads is not None:
             threads.fix(self.threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from minimae.cli.options import pick_device
+from minimae.cli.report import processor
 from minimae.data.augment import Augmentation
 from minimae.data.files import ImageFiles
 from minimae.data.loader import Loader
@@ -26,7 +26,8 @@ from minimae.data.reader import Reader
 from minimae.data.stream import open_folder, open_shards
 from minimae.devices import cores, set_device
 
-from .results import as_json, keep
+from .results import as_json, keep, kept
+from .timing import finish
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,14 @@ def _delivered(
     started = before = 0.0
     for i, part in enumerate(images):
         if i == warm:
-            _finish(device)
+            finish(device)
             started, before = time.perf_counter(), images.waited
         del part
         if step is not None and i + 1 < count:  # the clock stops when the last batch has come
             time.sleep(step)
-    _finish(device)
+    finish(device)
     spent = time.perf_counter() - started
     return batch * (count - warm - 1) / spent, (images.waited - before) / spent
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def table(rows: list[Row], *, workers: int, step: float | None, batch: int, rate: float = 5000.0) -> str:
@@ -169,12 +165,8 @@ def table(rows: list[Row], *, workers: int, step: float | None, batch: int, rate
 
 def machine() -> str:
     """The processor, its cores, the GPU if any, and the libraries that decode."""
-    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    return f"{name}{gpu}, torch {torch.__version__}, Pillow {need('PIL', why='reading images').__version__}"
+    return f"{processor()}{gpu}, torch {torch.__version__}, Pillow {need('PIL', why='reading images').__version__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +199,10 @@ class BenchLoaderCommand:
     """A JSON file for the results; an earlier run with the same options on this machine is replaced there, others stay."""
 
     def __call__(self) -> None:
+        for name in ("image", "batch", "batches", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        kept(self.out)
         device = torch.device(set_device(pick_device(self.device)))
         workers = cores() if self.workers is None else self.workers
         step = None if self.step_ms is None else self.step_ms / 1e3
@@ -226,7 +222,9 @@ class BenchLoaderCommand:
         if device.type == "cpu":
             print("Without a GPU, what is cropped on the device takes the workers' cores: only the column 'a core' is meaningful.")
         if self.out is not None:
-            given = {**asdict(self), "data": str(self.data or "photographs"), "packed": str(self.packed or "photographs, packed")}
-            options = {name: value for name, value in given.items() if name != "out"} | {"workers": workers}
+            names = ("photographs", "photographs, packed") if self.data is None and self.packed is None else (self.data, self.packed)
+            measured = {name: str(value) for name, value in zip(("data", "packed"), names) if value is not None}
+            options = {name: value for name, value in asdict(self).items() if name not in ("data", "packed", "out")}
+            options = {**measured, **options, "workers": workers}
             keep(self.out, {"command": "minimae bench loader", "machine": {"machine": machine(), **options}, "rows": as_json(rows)})
             print(f"results in {self.out}")

@@ -70,7 +70,8 @@ def measure(
             notes[name] = f"did not run: {reason(error)}"
         gc.collect()
     if FIRST not in built:
-        raise MinimaeError(f"{task}: our own step {notes[FIRST]}; try a smaller --batch or --size")
+        advice = "; try a smaller --batch or --size" if "memory" in notes[FIRST].lower() else ""
+        raise MinimaeError(f"{task}: our own step {notes[FIRST]}{advice}")
     say(f"{task}: {rounds} rounds of {steps} steps each")
     tops: list[Ceilings] = []  # measured before every round, so that a busy machine slows both
     running = {name: b.step for name, b in built.items()}
@@ -156,18 +157,25 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def kept(path: Path | None) -> list[dict[str, Any]]:
+    """The runs in a JSON file of runs. Raises MinimaeError for another file, OSError where none can be: call it before measuring."""
+    if path is None:
+        return []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return []
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(runs, list) or not all(run["command"] and run["machine"] for run in runs):
+            raise TypeError
+        return runs
+    except (ValueError, TypeError, KeyError):
+        raise MinimaeError(f"{path} is there and does not hold results of minimae bench; give another file with --out") from None
+
+
 def keep(path: Path, run: dict[str, Any]) -> None:
     """Put a run into a JSON file of runs: it replaces an earlier one with the same command on the same machine, or is added."""
-    runs: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found, list):
-                raise TypeError
-            runs = [old for old in found if (old["command"], old["machine"]) != (run["command"], run["machine"])]
-        except (ValueError, TypeError, KeyError):
-            raise MinimaeError(f"{path} is there and does not hold results of minimae bench; give another file with --out") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = [old for old in kept(path) if (old["command"], old["machine"]) != (run["command"], run["machine"])]
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps([*runs, run], indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -29,7 +29,7 @@ from minimae.recipes import FASHION
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build
 
 from .command import describe_machine
-from .results import keep
+from .results import keep, kept
 from .running import Running
 
 CONDITIONS = ("quiet", "beside a busy process")
@@ -195,6 +195,7 @@ class BenchThreadsCommand:
         unknown = [name for name in self.models if name not in MODELS]
         if unknown or self.rounds < 1:
             raise ValueError(f"--models takes {', '.join(MODELS)}, not {unknown[0]}" if unknown else "--rounds must be at least 1")
+        kept(self.out)
         rows: list[Row] = []
         for model in self.models:
             seconds = 2 * len(policies(1)) * self.rounds * MODELS[model][3]
@@ -204,9 +205,9 @@ class BenchThreadsCommand:
         if self.out is not None:
             command = f"minimae bench threads --models {' '.join(self.models)} --rounds {self.rounds}"
             machine = {name: text for name, text in describe_machine(torch.device("cpu")).items() if name != "threads"}
-            kept = [{"model": r.model, "policy": r.policy, "condition": r.condition, "rates": [round(x, 1) for x in r.rates],
-                     "threads": list(r.threads)} for r in rows]  # fmt: skip
-            keep(self.out, {"command": command, "machine": machine, "rows": kept})
+            found = [{"model": r.model, "policy": r.policy, "condition": r.condition, "rates": [round(x, 1) for x in r.rates],
+                      "threads": list(r.threads)} for r in rows]  # fmt: skip
+            keep(self.out, {"command": command, "machine": machine, "rows": found})
             print(f"results in {self.out}")
 
 

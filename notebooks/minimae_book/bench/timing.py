@@ -17,21 +17,31 @@ from torch import Tensor
 Step = Callable[[], object]
 
 
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "mps":
+        torch.mps.synchronize()  # takes no device
+    else:
+        getattr(torch, device.type).synchronize(device)
+
+
 def seconds(step: Step, count: int, device: torch.device) -> float:
     """Seconds of one step, the mean of ``count`` in a row: by events on a GPU, by the clock elsewhere."""
     if device.type == "cuda":
         with torch.cuda.device(device):  # events belong to the current stream of the current GPU
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            torch.cuda.synchronize()
+            finish(device)
             start.record()
             for _ in range(count):
                 step()
             end.record()
-            torch.cuda.synchronize()
+            finish(device)
         return start.elapsed_time(end) / 1e3 / count
+    finish(device)
     started = time.perf_counter()
     for _ in range(count):
         step()
+    finish(device)
     return (time.perf_counter() - started) / count
 
 
@@ -91,5 +101,5 @@ def gpu_peak(step: Step, before: int, device: torch.device) -> int:
     """Peak bytes in tensors during a step on a GPU, above ``before`` (what others held when this one was built)."""
     torch.cuda.reset_peak_memory_stats(device)
     step()
-    torch.cuda.synchronize(device)
+    finish(device)
     return torch.cuda.max_memory_allocated(device) - before

@@ -1,8 +1,9 @@
-"""How much computing a claim gets: a minute in the tests, an hour or two on two cores, half an hour on a GPU."""
+"""How much computing a claim gets: a minute in the tests, up to an hour of one core, half an hour on a GPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from minimae.errors import nearest
 from minimae.recipes import FASHION, FEW_LABELS, SCRATCH
@@ -89,7 +90,7 @@ SMOKE = Budget(
 _TUNED = Finetune(batch=250, epochs=50.0, warmup_epochs=5.0, base_lr=2e-3, layer_decay=0.75, crop=(0.4, 1.0), graph=True)
 GPU = Budget(
     name="gpu",
-    what="CIFAR-10, ViT-T/4 (5.9 M parameters with its decoder), 40 epochs; one GPU. Not yet run",
+    what="CIFAR-10, ViT-T/4 (6.2 M parameters with its decoder), 40 epochs; one GPU. Not yet run",
     pretrain=TINY, mask_epochs=40.0, tune=_TUNED, scratch=replace(_TUNED, base_lr=1e-3, layer_decay=1.0), labels=5000,
     ladder=(500, 2000, 5000, 20_000), epochs=(10.0, 20.0, 40.0, 80.0, 160.0), depths=(4, 1, 2, 8), widths=(64, 128, 256),
     blocks=(0, 0.5, 1, 2, 4, 8, 12), channels=3, scenes=1000,
@@ -111,6 +112,7 @@ BUDGETS = {budget.name: budget for budget in (SMOKE, LAPTOP, COLOUR, FULL, GPU)}
 def budget_named(name: str, *, data: str | None = None, seeds: int | None = None) -> Budget:
     """A budget by name; data: a folder or another set to use instead of its own; seeds: use only this many, the first ones.
 
+    A folder that is called like the budget's own set counts as that set; otherwise ``what`` begins with the data's name.
     Raises ValueError with the nearest known name, and for a number of seeds that the budget does not have.
     """
     if name not in BUDGETS:
@@ -119,4 +121,7 @@ def budget_named(name: str, *, data: str | None = None, seeds: int | None = None
     if seeds is not None and not 1 <= seeds <= len(found.seeds):
         raise ValueError(f"the budget {name} has {len(found.seeds)} seeds, so --seeds must be between 1 and that, not {seeds}")
     found = replace(found, seeds=found.seeds[:seeds])
-    return found if data is None else replace(found, pretrain=replace(found.pretrain, data=data))
+    if data is None:
+        return found
+    what = found.what if Path(data).name == found.pretrain.data else f"{data}, at the scale of: {found.what}"
+    return replace(found, what=what, pretrain=replace(found.pretrain, data=data))

@@ -127,7 +127,7 @@ def few_blocks(b: Budget) -> list[Expect]:
 
 def transfers_well(b: Budget) -> list[Expect]:
     found = []
-    for target in (b.pretrain.data, "shapes"):
+    for target in dict.fromkeys((b.pretrain.data, "shapes")):
         for source in dict.fromkeys((*b.sources, b.pretrain.data)):
             if source != target:
                 place = (TUNED, f"learns {target}")

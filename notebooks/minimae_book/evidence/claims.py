@@ -189,13 +189,13 @@ def partially(b: Budget) -> list[Point]:
 def transfers(b: Budget) -> list[Point]:
     """Pre-training on each set, and none, compared on two sets of labels: the usual one, and drawn shapes."""
     points = []
-    for target in (b.pretrain.data, "shapes"):
+    for target in dict.fromkeys((b.pretrain.data, "shapes")):
         for source in dict.fromkeys(("nothing", *b.sources, b.pretrain.data)):
 
             def job(seed: int, source: str = source, target: str = target) -> Job:
                 begin = start(b, seed=seed)
                 from_scratch = source == "nothing"
-                recipe = begin.recipe if from_scratch else elsewhere(begin.recipe, source)
+                recipe = begin.recipe if from_scratch else elsewhere(begin.recipe, source, limit=b.limit)
                 return Job(replace(begin, recipe=recipe, trained=not from_scratch), tune(b, seed, data=target, scratch=from_scratch))
 
             points.append(Point(TUNED, f"learns {target}", source, job))
@@ -205,11 +205,15 @@ def transfers(b: Budget) -> list[Point]:
 IMAGES = {"fashion": 10_000, "fashion-full": 60_000, "cifar10": 50_000, "photos": 4200, "shapes": 2000}  # in the training splits
 
 
-def elsewhere(recipe: Pretrain, source: str) -> Pretrain:
-    """The recipe on another dataset, at the same size and for the same number of images seen: a smaller one gets more epochs."""
+def elsewhere(recipe: Pretrain, source: str, *, limit: int | None = None) -> Pretrain:
+    """The recipe on another dataset, at the same size and for the same number of images seen: a smaller one gets more epochs.
+
+    limit: at most this many images of each set are used. A set that is not in the table counts as 10,000.
+    """
     if source == recipe.data:
         return recipe
-    return replace(shortened(recipe, round(recipe.epochs * IMAGES.get(recipe.data, 10_000) / IMAGES[source])), data=source)
+    here, there = (min(IMAGES.get(name, 10_000), limit or 10**9) for name in (recipe.data, source))
+    return replace(shortened(recipe, max(1, round(recipe.epochs * here / there))), data=source)
 
 
 IOU = "mean IoU (%)"

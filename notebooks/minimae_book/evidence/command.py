@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,8 @@ from minimae.errors import MinimaeError
 from minimae.train import threads
 
 from ..figures.results import Effect, claim_panels
-from .budgets import BUDGETS, budget_named
+from ..stopping import same_command
+from .budgets import BUDGETS, Budget, budget_named
 from .catalogue import CLAIMS, claim_named
 from .claims import Claim
 from .jobs import Store, run
@@ -39,8 +41,8 @@ class ReproduceCommand:
     list: bool = False
     """List the claims, their recorded verdicts, and the budgets."""
     budget: Literal["smoke", "laptop", "colour", "full", "gpu"] = "laptop"
-    """smoke: under a minute. laptop: two cores, under an hour. colour: CIFAR-10, about as long. full: all of Fashion-MNIST, hours.
-    gpu: one GPU, under half an hour."""
+    """For each claim: smoke, under a minute. laptop, under an hour of one core. colour, CIFAR-10, one to three hours of one core.
+    full, all of Fashion-MNIST, hours. gpu, one GPU, under half an hour."""
     seeds: int | None = None
     """Run only this many seeds of the budget, the first ones; more can be added later, and nothing is repeated."""
     out: Path = Path("runs/reproduce")
@@ -50,7 +52,7 @@ class ReproduceCommand:
     download: bool = False
     """Fetch the data set if it is missing."""
     data: str | None = None
-    """A data set or a folder to use instead of the budget's."""
+    """A data set or a folder to use instead of the budget's. If its name is another, the results go to OUT/BUDGET-NAME."""
     device: str = "auto"
     """cpu, cuda, cuda:1 …; auto takes the GPU if there is one."""
     threads: int | None = None
@@ -82,19 +84,25 @@ class ReproduceCommand:
             threads.in_this_process(start.size_at(start.image or 32, budget.channels), start, device=device)
         store = Store(self.out / "jobs", self.opener(), device, lambda text: print(text, flush=True))
         print(f"{budget.name}: {budget.what}; on {device}, to {self.out}", flush=True)
-        for seed in budget.seeds[:-1]:  # seed by seed, so that a stopped command leaves equally many of each claim
-            run([point.job(seed) for claim in chosen for point in claim.points(budget)], store)
-        for claim in chosen:
-            points = claim.points(budget)
-            print(f"\n{claim.name} ({claim.source}): {claim.says}", flush=True)
-            run([point.job(seed) for seed in budget.seeds for point in points], store)
-            outcome = gather(claim, budget, points, store, self.again(claim))
-            where = self.out / budget.name / f"{claim.name}.json"
-            save(outcome, where)
-            picture(outcome).savefig(where.with_suffix(".png"))
-            print("\n".join([outcome.table(), *map(str, outcome.findings), f"→ {outcome.verdict}; {where} and .png"]))
-            if self.data is None and (RECORDED / budget.name / f"{claim.name}.json").is_file():
-                print(compared(outcome, recorded(claim.name, budget.name))[1])
+        with same_command(self.out, "finished jobs are"):
+            for seed in budget.seeds[:-1]:  # seed by seed, so that a stopped command leaves equally many of each claim
+                run([point.job(seed) for claim in chosen for point in claim.points(budget)], store)
+            for claim in chosen:
+                self.test(claim, budget, store)
+
+    def test(self, claim: Claim, budget: Budget, store: Store) -> None:
+        """Do what is left of a claim's jobs; save and print the result."""
+        points = claim.points(budget)
+        print(f"\n{claim.name} ({claim.source}): {claim.says}", flush=True)
+        run([point.job(seed) for seed in budget.seeds for point in points], store)
+        outcome = gather(claim, budget, points, store, self.again(claim))
+        usual = budget.what == BUDGETS[budget.name].what
+        where = self.out / (budget.name if usual else f"{budget.name}-{Path(budget.pretrain.data).resolve().name}") / f"{claim.name}.json"
+        save(outcome, where)
+        picture(outcome).savefig(where.with_suffix(".png"))
+        print("\n".join([outcome.table(), *map(str, outcome.findings), f"→ {outcome.verdict}; {where} and .png"]))
+        if self.data is None and (RECORDED / budget.name / f"{claim.name}.json").is_file():
+            print(compared(outcome, recorded(claim.name, budget.name))[1])
 
     def opener(self) -> Any:
         """How jobs open images: each set once in a process."""
@@ -111,7 +119,7 @@ class ReproduceCommand:
 
     def again(self, claim: Claim) -> str:
         """The command that repeats a claim."""
-        extra = "".join(f" --{name} {value}" for name in ("seeds", "data") if (value := getattr(self, name)) is not None)
+        extra = "".join(f" --{name} {shlex.quote(str(value))}" for name in ("seeds", "data") if (value := getattr(self, name)) is not None)
         return f"minimae reproduce {claim.name} --budget {self.budget}{extra}"
 
 

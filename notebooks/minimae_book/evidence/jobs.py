@@ -150,7 +150,7 @@ def run(jobs: Sequence[Job], store: Store, *, pause: float = 1.0) -> None:
     Raises the errors of the jobs, and MinimaeError when the folder cannot be written.
     """
     while left := [job for job in jobs if store.answer(job) is None]:
-        if not any([advance(job, store, f"{len(left)} of {len(jobs)} left") for job in left]):
+        if not any([advance(job, store, f"{len(left) - i} of {len(jobs)} left") for i, job in enumerate(left)]):
             time.sleep(pause)  # other processes are working on all remaining jobs
 
 

@@ -21,7 +21,6 @@ from minimae.data.images import Images
 from minimae.data.loader import in_memory
 from minimae.data.stream import open_stream, packed
 from minimae.devices import cores, set_device
-from minimae.errors import Interrupted
 from minimae.model.sizes import Size
 from minimae.recipes import step_flops
 from minimae.recipes.small import RACES as GOALS
@@ -34,6 +33,8 @@ from minimae.tasks.probe import probe_predict
 from minimae.train.folder import can_resume
 from minimae.train.settings import Settings
 
+from ..stopping import same_command
+
 IMAGES = 50_000
 RATE = 40_000  # images of pre-training a second that one H200 must reach with ViT-T/4
 VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
@@ -43,7 +44,7 @@ VIT_T = Pretrain(data="cifar10", size="tiny", patch=4, image=32)
 class Race:
     """Pre-training and fine-tuning within ``minutes``, with an accuracy of at least ``goal`` percent.
 
-    The epochs fill nine tenths of the time, by the step's operations at the rate above (about 35 TFLOP/s).
+    The epochs fill about 85 % of the time, by the step's operations at the rate above (about 35 TFLOP/s).
     **Not yet run on a GPU.**
     """
 
@@ -102,10 +103,8 @@ class RaceCommand:
         clock = Clock(out)
         with clock.part("loading"):
             train, test = (self.images(split) for split in ("train", "test"))
-        try:
+        with same_command(out, "checkpoints and the clock are"):
             result = run_race(shortened(race, self.part, self.seed, device), train, test, out, clock, device)
-        except Interrupted as stop:
-            raise Interrupted(f"stopped; the same command continues from there: {self.again()}", *stop.args[1:]) from None
         result |= {"trial": bool(trial), "command": self.again(), "note": "accuracies are those of the last epoch; the test images were used for nothing else"}
         write_json(out / "race.json", result)
         print(verdict(result), f"{out / 'race.json'}", sep="\n")
@@ -154,7 +153,7 @@ def shortened(race: Race, part: float, seed: int, device: str) -> Race:
 
     def fitted(recipe: Settings) -> Any:
         epochs, warmup = recipe.epochs * part, recipe.warmup_epochs * part
-        return replace(recipe, seed=seed, epochs=epochs, warmup_epochs=warmup, graph=recipe.graph and device == "cuda")
+        return replace(recipe, seed=seed, epochs=epochs, warmup_epochs=warmup, graph=recipe.graph and device.startswith("cuda"))
 
     return replace(race, pretrain=fitted(race.pretrain), tune=fitted(race.tune))
 

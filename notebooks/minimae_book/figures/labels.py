@@ -33,9 +33,8 @@ def over_picture(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, *
     """Class colours over a grey copy of the picture ``height width 3`` in [0, 1]; pixels whose label has no colour are white."""
     from matplotlib.colors import to_rgb
 
-    table = np.vstack([colours, np.tile(to_rgb(IGNORED), (256 - len(colours), 1))])
     grey = picture.mean(-1, keepdims=True)
-    painted: np.ndarray = strength * table[labels] + (1 - strength) * grey
+    painted: np.ndarray = strength * colours[np.minimum(labels, len(colours) - 1)] + (1 - strength) * grey
     painted[labels >= len(colours)] = to_rgb(IGNORED)
     return painted
 
