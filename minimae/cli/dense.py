@@ -19,6 +19,7 @@ from ..model.vit import Encoder
 from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..weights import Classified
+from ..weights.files import whole
 from .options import DataOptions
 
 IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # image options that do not apply here
@@ -81,6 +82,22 @@ def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:
     if encoder.size.channels not in (1, 3):
         raise ValueError(f"these weights take {encoder.size.channels} channels, but pictures have 1 or 3")
     return Encoder(encoder.size) if command.scratch else encoder, trained.statistics
+
+
+def save_figure(figure: Any, out: Path | None, name: str) -> Path:
+    """Save a figure as a PNG file: ``--out``, or a file of this name. → the file."""
+    out = out or Path(name)
+    out = out.with_suffix(".png") if out.suffix.lower() in suffixes() else out.with_name(f"{out.name}.png")
+    with whole(out) as partial:
+        figure.savefig(partial)
+    return out
+
+
+def save_grey(values: Tensor, file: Path) -> None:
+    """Save numbers from 0 to 255, ``height width``, as a grey picture."""
+    image = need("PIL.Image", why="writing masks").fromarray(values.byte().numpy())
+    with whole(file) as partial:
+        image.save(partial)
 
 
 def shown(pixels: Tensor) -> np.ndarray:

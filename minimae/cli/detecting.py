@@ -18,8 +18,7 @@ from ..tasks.reconstruct import read_picture
 from ..train import threads
 from ..train.distributed import world
 from ..train.task import Result
-from ..weights.files import whole
-from .dense import check_classes, dispatch, encoder_of
+from .dense import check_classes, dispatch, encoder_of, save_figure
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, write_json, write_page
 from .training import RunOptions
@@ -59,9 +58,7 @@ class DetectCommand(RunOptions):
             named = ", ".join(f"{labels.count(label)} × {classes[label - 1]}" for label in sorted(set(labels)))
             print(f"{path}: {named or f'nothing with a score of at least {self.least:g}'}")
             rows.append((pixels, [found]))
-        out = (self.out or Path("objects.png")).with_suffix(".png")
-        with whole(out) as partial:
-            objects_figure(rows, [""], classes, pairs=min(3, len(rows))).savefig(partial)
+        out = save_figure(objects_figure(rows, [""], classes, pairs=min(3, len(rows))), self.out, "objects.png")
         print(f"{out}: boxes and masks of objects, predicted by {self.weights}")
 
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import torch
 from minimae_book.figures.clicks import Prompted, prompted
-from torch import Tensor
 from tyro.conf import OmitArgPrefixes, Positional, Suppress, UseAppendAction, arg
 
 from ..data.folder import suffixes
@@ -21,13 +20,12 @@ from ..model.sizes import Size
 from ..recipes import for_processes
 from ..tasks.prompt import Prompt, encoded, load_promptable, train_prompts
 from ..tasks.promptable import NEGATIVE, NOTHING, TOP_LEFT, Promptable, Prompts
-from ..tasks.prompted import PromptScores, evaluate_prompts, predict_masks, prompts_of, rounds
+from ..tasks.prompted import PromptScores, evaluate_prompts, names_of, predict_masks, prompts_of, rounds
 from ..tasks.reconstruct import read_picture
 from ..train import threads
 from ..train.distributed import world
 from ..train.task import Result
-from ..weights.files import whole
-from .dense import dispatch, encoder_of, shown
+from .dense import dispatch, encoder_of, save_figure, save_grey, shown
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
@@ -71,8 +69,9 @@ class PromptCommand(RunOptions):
         masks, quality = predict_masks(model.to(device), pixels, prompts, about["statistics"])
         texts = [f"expected IoU {value:.2f}, {float(mask.float().mean()):.1%} of the picture" for mask, value in zip(masks, quality)]
         row = [Prompted(shown(pixels), mask.numpy(), text, **drawn(prompts)) for mask, text in zip(masks, texts)]
-        out = (self.out or Path("prompt.png")).with_suffix(".png")
-        write(prompted([row]), out, masks[0], self.mask)
+        out = save_figure(prompted([row]), self.out, "prompt.png")
+        if self.mask is not None:
+            save_grey(255 * masks[0], self.mask)
         print(*(f"mask {i}: {text}" for i, text in enumerate(texts, 1)), sep="\n")
         print(f"{out}: three masks predicted by {self.weights}, the one with the highest expected IoU first")
 
@@ -92,7 +91,8 @@ class PromptCommand(RunOptions):
         if self.scratch or str(self.weights) == "none":
             recipe = replace(recipe, layer_decay=1.0)
         threads.in_this_process(encoder.size, device=device)
-        train, test = (self.objects(split, encoder.size, statistics) for split in ("train", "test"))
+        size = replace(encoder.size, image=recipe.image or encoder.size.image)
+        train, test = (self.objects(split, size, statistics) for split in ("train", "test"))
         resume = self.begin("", recipe, device, train, encoder.size)
         given: dict[str, Any] = {"resume": resume, "data": str(self.data)}
         model, result = train_prompts(recipe, encoder.to(device), train, statistics, self.out, **given)
@@ -102,9 +102,8 @@ class PromptCommand(RunOptions):
 
     def objects(self, split: str, size: Size, statistics: Statistics) -> Objects:
         """The objects of one split, at the size of the model; prints once what was left out or held out."""
-        image = pair(self.recipe.image or size.image)
-        images = open_instances(str(self.data), split, image=max(image), channels=size.channels, limit=self.where.limit)
-        objects = objects_of(images, image, statistics)
+        images = open_instances(str(self.data), split, image=max(pair(size.image)), channels=size.channels, limit=self.where.limit)
+        objects = objects_of(images, pair(size.image), statistics)
         if world().main:
             notes = objects.notes if split == "train" else objects.notes[len(images.notes) :]  # the test part was announced with the other
             print(*notes, sep="\n", end="\n" * bool(notes))
@@ -140,9 +139,8 @@ def click_table(model: Promptable, objects: Objects, statistics: Statistics, *, 
             iou = float((mask & truth[i]).sum() / (mask | truth[i]).sum())
             given = drawn(Prompts(prompts.points[i : i + 1].cpu(), prompts.kinds[i : i + 1].cpu()))
             rows[i].append(Prompted(shown(pixels[i]), mask.numpy(), f"IoU {iou:.2f}", truth=truth[i].numpy(), **given))
-    titles = [*(f"{i} click{'s' * (i > 1)}" for i in range(1, clicks + 1)), "box"]
     legend = "Green crosses are clicks inside, orange ones outside. The predicted mask has a blue edge; the dashed line is the truth."
-    return prompted(rows, titles), f"Test objects. {legend}"
+    return prompted(rows, names_of(clicks)), f"Test objects. {legend}"
 
 
 def drawn(prompts: Prompts) -> dict[str, Any]:
@@ -156,17 +154,6 @@ def drawn(prompts: Prompts) -> dict[str, Any]:
 def in_words(scores: PromptScores, test: Objects) -> str:
     """The scores in one line."""
     return f"mean IoU of {test.counted} of {test.name}: {scores}"
-
-
-def write(figure: Any, out: Path, mask: Tensor, file: Path | None) -> None:
-    """Save the figure, and the mask if a file was given for it."""
-    from PIL import Image
-
-    with whole(out) as partial:
-        figure.savefig(partial)
-    if file is not None:
-        with whole(file) as partial:
-            Image.fromarray(255 * mask.byte().numpy()).save(partial)
 
 
 def numbers(option: str, text: str, count: int) -> Any:

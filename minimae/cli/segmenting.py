@@ -24,8 +24,7 @@ from ..tasks.watch import BEST
 from ..train import threads
 from ..train.distributed import barrier, world
 from ..train.task import Result
-from ..weights.files import whole
-from .dense import check_classes, dispatch, encoder_of, shown
+from .dense import check_classes, dispatch, encoder_of, save_figure, save_grey, shown
 from .dry_run import shortened
 from .options import WeightsOptions
 from .report import metrics_part, picture, prepare, table, write_json, write_page
@@ -63,18 +62,18 @@ class SegmentCommand(RunOptions):
         """Segment pictures: print a line for each picture, and draw them all in one figure."""
         threads.in_this_process(model.encoder.size, device=device, images=1)
         model, rows = model.to(device), []
-        for path in map(Path, self.data):
+        pictures = [Path(name) for name in self.data]
+        files = [] if self.masks is None else mask_files(self.masks, pictures)
+        for i, path in enumerate(pictures):
             pixels = read_picture(path, model.encoder.size.channels)[0]
             classes = predict(model, pixels, about["statistics"], how=about["settings"]["evaluate"])
             rows.append((shown(pixels), [classes.numpy()]))
-            if self.masks is not None:
-                write_mask(self.masks, path, classes)
+            if files:
+                save_grey(classes, files[i])
             share, label = (torch.bincount(classes.flatten()) / classes.numel()).sort(descending=True)
-            named = (f"{about['classes'][i]} {v:.0%}" for v, i in zip(share[:4].tolist(), label.tolist()) if v >= 0.005)
+            named = (f"{about['classes'][c]} {v:.0%}" for v, c in zip(share[:4].tolist(), label.tolist()) if v >= 0.005)
             print(f"{path}: {', '.join(named)}")
-        out = (self.out or Path("segmentation.png")).with_suffix(".png")
-        with whole(out) as partial:
-            segmentations(rows, ("picture", "prediction"), about["classes"]).savefig(partial)
+        out = save_figure(segmentations(rows, ("picture", "prediction"), about["classes"]), self.out, "segmentation.png")
         print(f"{out}: the class of every pixel, predicted by {self.weights}")
 
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
@@ -133,7 +132,8 @@ class SegmentCommand(RunOptions):
         if self.validation is None:
             return train, None
         if self.validation in ("val", "test"):
-            return train, test if self.validation == "test" else open_segmentation(self.data[0], "val", channels=train.channels, like=train)
+            given: dict[str, Any] = {"channels": train.channels, "limit": self.where.limit, "like": train}
+            return train, test if self.validation == "test" else open_segmentation(self.data[0], "val", **given)
         try:
             held = held_out(torch.zeros(len(train), dtype=torch.int64), float(self.validation), seed=seed)
         except ValueError:
@@ -194,9 +194,12 @@ def in_lines(score: IoU, classes: tuple[str, ...]) -> str:
     )
 
 
-def write_mask(folder: Path, path: Path, classes: Tensor) -> None:
-    """Class numbers as a grey PNG, named after the picture."""
-    from PIL import Image
-
-    with whole(folder / f"{path.stem}.png") as partial:
-        Image.fromarray(classes.byte().numpy()).save(partial)
+def mask_files(folder: Path, pictures: list[Path]) -> list[Path]:
+    """The file for the mask of each picture, named after it. Raises ValueError if two are the same, or if one is a picture."""
+    files = [folder / f"{path.stem}.png" for path in pictures]
+    for file in files:
+        if files.count(file) > 1:
+            raise ValueError(f"{file} would be the mask of {files.count(file)} pictures: rename them, or segment them one by one")
+        if any(file.exists() and path.exists() and file.samefile(path) for path in pictures):
+            raise ValueError(f"a mask would replace the picture {file}: choose another folder with --masks")
+    return files

@@ -31,6 +31,8 @@ def choose(labels: Tensor | None, total: int, count: int, *, seed: int = 0) -> T
 
     With labels ``total``, the same number of each class, as nearly as possible.
     """
+    if count < 1:
+        raise ValueError(f"limit must be at least 1, not {count}")
     order = permutation(seed, "split", 0, total)
     if labels is None:
         return order[:count]

@@ -57,15 +57,15 @@ def find_json(root: Path, split: str, folder: str | None) -> Path | None:
     """The JSON of a split: the file itself; instances_train2017.json in annotations/; or the only one in the split's folder, or in root."""
     if root.is_file():
         return root
-    named = sorted((root / "annotations").glob("*.json"))
+    named = sorted((root / "annotations").glob("[!.]*.json"))
     for name in SPLIT_NAMES[split]:
-        chosen = [path for path in named if name in path.stem and "panoptic" not in path.stem]
+        chosen = [path for path in named if name in path.stem and not path.stem.startswith(("panoptic", "image_info"))]
         chosen = [path for path in chosen if path.stem.startswith("instances")] or chosen
         if len(chosen) > 1:
             raise ValueError(f"{root / 'annotations'} holds {chosen[0].name} and {chosen[1].name} for {split}: keep one, or name the file")
         if chosen:
             return chosen[0]
-    inside = sorted((root if folder is None else root / folder).glob("*.json"))
+    inside = sorted((root if folder is None else root / folder).glob("[!.]*.json"))
     if len(inside) > 1:
         raise ValueError(f"{inside[0].parent} holds {inside[0].name} and {inside[1].name}: name the file that lists the objects")
     return inside[0] if inside else None

@@ -145,21 +145,28 @@ def open_instances(
     root = Path(data).expanduser()
     if not root.exists():
         raise no_folder(root)
-    parts = splits_of(root) if root.is_dir() else {}
-    name = next((parts[part] for part in SPLITS[split] if part in parts), None)
+    folder, json = source_of(root, split)
     targets: Any
-    if (json := find_json(root, split, name)) is not None:
+    if json is not None:
         pictures, targets, classes, notes = read_json(json)
-        whole = json == find_json(root, "test" if split == "train" else "train", None)
     else:
-        folder = root if name is None else root / name
         pictures, targets = pairs(folder, check=check)
-        classes, notes, whole = ("object",), (), name is None
+        classes, notes = ("object",), ()
     given: dict[str, Any] = {"name": root.resolve().stem, "classes": classes, "notes": notes, "colours": channels}
     images = InstanceFiles(ids=torch.arange(len(pictures)), pictures=pictures, targets=targets, **given)
-    if whole:
+    if (folder, json) == source_of(root, "test" if split == "train" else "train"):
         images = hold_out(images, split, root)
     return images if limit is None or limit >= len(images) else images.subset(choose(None, len(images), limit).sort().values)
+
+
+def source_of(root: Path, split: str) -> tuple[Path, Path | None]:
+    """The folder of a split, and its JSON if it has one; those of the training split where there is no test part."""
+    parts = splits_of(root) if root.is_dir() else {}
+    name = next((parts[part] for part in SPLITS[split] if part in parts), None)
+    json = find_json(root, split, name)
+    if name is None and json is None and split != "train":
+        return source_of(root, "train")
+    return root if name is None else root / name, json
 
 
 def hold_out(images: InstanceFiles, split: str, root: Path) -> InstanceFiles:

@@ -26,6 +26,7 @@ from .decoding import damage
 from .files import convert
 from .folder import files_of, no_folder, suffixes
 from .images import Images
+from .opening import HOLD_OUT
 from .optional import need
 from .shapes import CLASSES as SHAPES
 from .shapes import Scenes, shapes
@@ -33,7 +34,6 @@ from .types import ImageDataset, Statistics
 
 IGNORE, UNKNOWN = 255, 254  # the labels of pixels that do not count, and of values that are not a class
 MOST = 254  # classes
-HOLD_OUT = 0.2
 PICTURES, MASKS = ("images", "JPEGImages", "imgs"), ("masks", "labels", "annotations", "SegmentationClass")
 FOLDERS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing", "val", "validation")}
 CAMVID = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist", "unlabelled")
@@ -122,8 +122,8 @@ def read_mask(path: Path) -> Tensor:
     Image = need("PIL.Image", why="reading masks")
     with damage(str(path)):
         values = np.array(Image.open(io.BytesIO(file_bytes(path))))
-    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]  # grey, stored as colour
+    if values.ndim == 3 and (values.shape[2] == 2 or (values[..., :3] == values[..., :1]).all()):
+        values = values[..., 0]  # grey with alpha, or stored as colour
     if values.ndim != 2:
         raise ValueError(f"{path} is a picture in colour: a mask needs one class number for each pixel, in grey or with a palette")
     if values.dtype.kind not in "bui":
@@ -135,14 +135,13 @@ def read_mask(path: Path) -> Tensor:
 
 def table_of(classes: Sequence[str], *, first: int = 0) -> tuple[tuple[str, ...], Tensor]:
     """The names without those in :data:`VOID`, and the table from values to labels. first: the value of the first class."""
-    table = torch.full((256,), UNKNOWN, dtype=torch.uint8)
-    names: list[str] = []
+    names = [name for name in classes if name.lower() not in VOID]
+    if not 2 <= len(names) <= MOST or first + len(classes) > 256:
+        raise ValueError(f"{len(names)} class(es) to learn ({', '.join(names[:3])}), but 2 to {MOST} are possible: correct masks or names")
+    table, labels = torch.full((256,), UNKNOWN, dtype=torch.uint8), iter(range(len(names)))
     table[IGNORE], table[:first] = IGNORE, IGNORE
     for value, name in enumerate(classes, first):
-        table[value] = IGNORE if name.lower() in VOID else len(names)
-        names += [] if name.lower() in VOID else [name]
-    if not 2 <= len(names) <= MOST:
-        raise ValueError(f"{len(names)} class(es) to learn ({', '.join(names[:3])}), but 2 to {MOST} are possible: correct the masks")
+        table[value] = IGNORE if name.lower() in VOID else next(labels)
     return tuple(names), table
 
 
@@ -189,7 +188,7 @@ def listed(root: Path, split: str) -> tuple[list[Path], list[Path], bool]:
 
     Raises FileNotFoundError when there are no such folders, and ValueError for a picture without a mask or a mask without a picture.
     """
-    voc = root if (root / "ImageSets").is_dir() else next(iter(sorted(root.glob("**/ImageSets"))), root).parent
+    voc = root if (root / "ImageSets").is_dir() else next((path.parent for path in sorted(root.glob("**/ImageSets"))), root)
     if (voc / "ImageSets" / "Segmentation").is_dir():
         file = voc / "ImageSets" / "Segmentation" / f"{'train' if split == 'train' else 'val'}.txt"
         stems = file.read_text(encoding="utf-8").split()
@@ -202,13 +201,12 @@ def listed(root: Path, split: str) -> tuple[list[Path], list[Path], bool]:
     if found is None:
         wanted = f"{split}/images and {split}/masks, or images and masks, with the same names apart from the extension"
         raise FileNotFoundError(f"{root} has no pictures and masks for {split}: give {wanted}")
-    folder, masks, own = found
-    return *paired(folder, masks), own
+    return *paired(*found[:2]), found[2]
 
 
 def paired(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     """The pictures and masks of two folders, paired by their names without extensions. Raises ValueError when one has no partner."""
-    files = [[p for p in sorted(part.iterdir()) if p.suffix.lower() in suffixes()] for part in (folder, masks)]
+    files = [[p for p in sorted(part.iterdir()) if p.suffix.lower() in suffixes() and p.name[0] != "."] for part in (folder, masks)]
     for one, other in ((a, b) for part in files for a, b in pairwise(sorted(part, key=lambda p: p.stem)) if a.stem == b.stem):
         raise ValueError(f"{one} and {other} have the same name: which of them is meant is not clear, so remove or rename one")
     by_stem = [{p.stem: p for p in part} for part in files]

@@ -17,11 +17,11 @@ from ..data.optional import need
 from ..data.randaugment import mean_colour
 from ..data.shapes import boxes_of
 from ..data.types import Statistics
-from ..devices import cores, device_of
+from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.checkpoint import load_checkpoint, load_weights
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
 from ..train.order import Order
@@ -30,6 +30,7 @@ from ..train.settings import from_dict
 from ..train.task import Result, Task
 from .detect_recipe import Detect
 from .detector import Detector
+from .loading import LoaderConfig
 
 WORTH_WORKERS = 300  # pictures with sides of this many pixels or more are read by worker processes
 
@@ -97,7 +98,7 @@ class DetectTask(Task):
     def __init__(self, recipe: Detect, dataset: Instances, statistics: Statistics, model: Detector, *, workers: int | None = None) -> None:
         super().__init__(model, dataset)
         self.recipe, self.statistics = recipe, statistics
-        self.workers = (cores() if recipe.image >= WORTH_WORKERS else 0) if workers is None else workers
+        self.workers = LoaderConfig(workers=0 if workers is None and recipe.image < WORTH_WORKERS else workers).processes()
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         return adamw(layer_groups(self.model, self.recipe.weight_decay, self.recipe.layer_decay), lr, self.recipe.betas)
@@ -107,8 +108,7 @@ class DetectTask(Task):
         return {**about, "statistics": self.statistics, **super().metadata()}
 
     def loader(self, order: Order) -> Iterator[Any]:
-        change = large_scale_jitter(self.recipe, mean_colour(self.statistics))
-        views = Views(self.dataset, change, self.recipe.seed)
+        views = Views(self.dataset, large_scale_jitter(self.recipe, mean_colour(self.statistics)), self.recipe.seed)
         return batches(views, order, workers=self.workers, device=device_of(self.model), collate=collated)
 
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
@@ -142,11 +142,10 @@ def load_detector(path: Path) -> tuple[Detector, dict[str, Any]]:
 
     Raises MinimaeError when the file is missing, damaged or from another task.
     """
-    file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "detect")
+    state = load_checkpoint(path, "detect")
     recipe, encoder = from_dict(Detect, state["settings"]), Encoder(from_dict(Size, state["size"]))
     detector = Detector(encoder, len(state["classes"]), state["statistics"], recipe)
-    load_weights(detector, state["model"], file)
+    load_weights(detector, state["model"], path)
     return detector.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}
 
 
@@ -159,26 +158,18 @@ def evaluate_detector(detector: Detector, images: Instances, *, say: Callable[[i
     """
     precision = need("torchmetrics.detection", why="average precision").MeanAveragePrecision
     measure, objects = precision(iou_type=("bbox", "segm"), backend="pycocotools", sync_on_compute=False), 0
-    detector.eval()
-    device = device_of(detector)
     for index in range(len(images)):
-        found = detector([images.read(index).to(device).float() / 255])[0]
-        found["masks"] = found["masks"][:, 0] >= 0.5
         target = images.target(index)
         objects += int((~target["crowd"]).sum())
         truth = {"boxes": target["boxes"], "labels": target["labels"], "masks": target["masks"].bool(), "iscrowd": target["crowd"].long()}
-        measure.update([{name: value.cpu() for name, value in found.items()}], [truth])
+        measure.update([objects_in(detector, images.read(index), least=0.0)], [truth])
         if say is not None:
             say(index)
     if not objects:
         raise MinimaeError(f"{images.name} has no objects in {len(images)} test pictures, so there is no precision to measure")
     values = measure.compute()
-    names = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}
-    return {
-        f"{what} {name}": 100 * float(values[f"{key}_{theirs}"])
-        for what, key in (("box", "bbox"), ("mask", "segm"))
-        for name, theirs in names.items()
-    }
+    names, kinds = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}, {"box": "bbox", "mask": "segm"}
+    return {f"{kind} {name}": 100 * float(values[f"{kinds[kind]}_{names[name]}"]) for kind in kinds for name in names}
 
 
 @torch.no_grad()

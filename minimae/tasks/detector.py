@@ -15,8 +15,7 @@ from ..data.types import Statistics
 from ..model.patches import pair
 from ..model.vit import Encoder
 from .detect_recipe import Detect
-from .maps import spatial_maps
-from .partial import at_image
+from .maps import for_maps, spatial_maps
 from .pyramid import Norm2d, Pyramid
 
 SIDES = (0.5, 1.0, 2.0)  # height over width of an anchor
@@ -39,10 +38,8 @@ class Detector(nn.Module):
         p1, p2 = pair(encoder.size.patch)
         if p1 != p2 or math.log2(p1) % 1 or recipe.image % p1:
             raise ValueError(f"a detector takes square patches whose side is a power of two and divides its image, not {p1}×{p2}")
-        self.encoder, self.recipe = at_image(encoder, recipe.image), recipe
-        self.encoder.mask_token = None
+        self.encoder, self.recipe = for_maps(encoder, recipe.image).requires_grad_(not recipe.frozen), recipe
         self.encoder.spread_drop_path(recipe.drop_path)
-        self.encoder.requires_grad_(not recipe.frozen)
         self.pyramid = Pyramid(encoder.size.width, p1, strides=recipe.strides, channels=recipe.channels)
         rcnn = mask_rcnn(self.pyramid, classes, statistics, recipe)
         self.transform, self.rpn, self.roi_heads = rcnn.transform, rcnn.rpn, rcnn.roi_heads

@@ -21,7 +21,7 @@ from ..devices import device_of
 from ..model.patches import Pair, pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
-from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.checkpoint import load_checkpoint, load_weights
 from ..train.distributed import world
 from ..train.ema import Averaged
 from ..train.loop import fit
@@ -198,8 +198,7 @@ def load_finetuned(path: Path) -> tuple[Classifier, dict[str, Any]]:
 
     Raises MinimaeError when the file is missing, damaged or of another task.
     """
-    file = path / CHECKPOINT if path.is_dir() else path
-    return finetuned_of(load_checkpoint(file, "finetune"), file)
+    return finetuned_of(load_checkpoint(path, "finetune"), path)
 
 
 def finetuned_of(state: dict[str, Any], file: Path) -> tuple[Classifier, dict[str, Any]]:

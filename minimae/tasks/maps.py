@@ -15,7 +15,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..model.patches import Pair, grid_of, pair
+from ..model.vit import Encoder
 from ..model.windows import in_windows
+from .partial import at_image
+
+
+def for_maps(encoder: Encoder, image: int | Pair | None = None) -> Encoder:
+    """A copy of the encoder for images of this size, by default its own. A classifier's encoder, which has no norm, gets a fresh one."""
+    encoder = at_image(encoder, encoder.size.image if image is None else image)
+    encoder.mask_token = None
+    if isinstance(encoder.norm, nn.Identity):  # a classifier's norm is after the mean
+        encoder.norm = nn.LayerNorm(encoder.size.width, eps=encoder.size.eps)
+    return encoder
 
 
 def pad_to_patch(images: Tensor, patch: int | Pair) -> Tensor:

@@ -20,7 +20,7 @@ from ..model.patches import Pair
 from ..model.sizes import Size
 from ..model.vit import Encoder
 from ..random import uniforms
-from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.checkpoint import load_checkpoint, load_weights
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
 from ..train.order import Order
@@ -198,9 +198,7 @@ def load_promptable(path: Path) -> tuple[Promptable, dict[str, Any]]:
 
     Raises MinimaeError when the file is missing, damaged or from another task.
     """
-    file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "prompt")
-    recipe: Prompt = from_dict(Prompt, state["settings"])
-    model = promptable(recipe, Encoder(from_dict(Size, state["size"])))
-    load_weights(model, state["model"], file)
+    state = load_checkpoint(path, "prompt")
+    model = promptable(from_dict(Prompt, state["settings"]), Encoder(from_dict(Size, state["size"])))
+    load_weights(model, state["model"], path)
     return model.eval(), {name: state[name] for name in ("settings", "statistics", "data", "step")}

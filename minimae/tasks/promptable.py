@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from ..devices import full_precision
 from ..model.patches import Pair, pair
 from ..model.vit import MLP, Encoder, initialise
-from .maps import spatial_maps
-from .partial import at_image
+from .maps import for_maps, spatial_maps
 
 MASKS = 3
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = range(5)  # kinds of points; a box is its two corners, NOTHING is masked padding
@@ -124,9 +123,7 @@ class Promptable(nn.Module):
         self, encoder: Encoder, *, width: int = 96, depth: int = 2, heads: int = 4, frozen: bool = True, image: int | Pair | None = None
     ) -> None:
         super().__init__()
-        self.encoder = at_image(encoder, encoder.size.image if image is None else image)
-        self.encoder.mask_token = None
-        self.encoder.requires_grad_(not frozen)
+        self.encoder = for_maps(encoder, image).requires_grad_(not frozen)
         self.neck = nn.Sequential(nn.Linear(encoder.size.width, width), nn.LayerNorm(width))
         self.tokens = nn.Parameter(torch.empty(1 + MASKS, width))  # one for the quality, one for each mask
         self.kinds = nn.Embedding(NOTHING + 1, width)

@@ -67,8 +67,12 @@ def evaluate_prompts(model: Promptable, objects: Objects, statistics: Statistics
                 scores.append(torch.stack([each.gather(1, out.picked[:, None])[:, 0], each.amax(1)], dim=1))
             rows.append(torch.stack(scores, dim=2).cpu())
     gathered, order = gather_rows(torch.cat(rows)), gather_rows(mine).argsort()
-    names = (*(f"{i} click{'s' * (i > 1)}" for i in range(1, clicks + 1)), "box")
-    return PromptScores(names, gathered[order, 0], gathered[order, 1])
+    return PromptScores(names_of(clicks), gathered[order, 0], gathered[order, 1])
+
+
+def names_of(clicks: int) -> tuple[str, ...]:
+    """The names of the prompts of :func:`rounds`."""
+    return (*(f"{i} click{'s' * (i > 1)}" for i in range(1, clicks + 1)), "box")
 
 
 @torch.no_grad()

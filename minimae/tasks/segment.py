@@ -21,7 +21,7 @@ from ..devices import device_of
 from ..model.patches import Pair, pair
 from ..model.sizes import Size, block_flops, flops
 from ..model.vit import Encoder
-from ..train.checkpoint import CHECKPOINT, load_checkpoint, load_weights
+from ..train.checkpoint import load_checkpoint, load_weights
 from ..train.distributed import world
 from ..train.loop import fit
 from ..train.optim import adamw, layer_groups
@@ -126,6 +126,8 @@ def segment(
     resume: bool = False, quiet: bool = False, workers: int = 0, callbacks: Sequence[Callback] = (),
 ) -> tuple[Segmenter, Result]:  # fmt: skip
     """Train a segmenter on a copy of an encoder; → the segmenter of the last step. workers: processes that read pictures."""
+    if recipe.shard and world().size > 1 and any(isinstance(callback, IoUValidation) for callback in callbacks):
+        raise ValueError("validation needs a whole model in every process: leave out --shard, or --validation")
     torch.manual_seed(recipe.seed)
     model = build(recipe, encoder, len(images.classes)).to(device_of(encoder))
     task = SegmentTask(recipe, images, statistics, model, workers=workers)
@@ -177,12 +179,14 @@ def evaluate(model: Segmenter, images: Segmentation, statistics: Statistics, **o
     Raises ValueError when no pixel of the masks counts.
     """
     metrics = need("torchmetrics.classification", why="mean IoU")
-    metric = metrics.MulticlassJaccardIndex(len(images.classes), average="none", ignore_index=IGNORE, zero_division=float("nan"))
+    given: dict[str, Any] = {"ignore_index": IGNORE, "zero_division": float("nan"), "sync_on_compute": False}
+    metric = metrics.MulticlassJaccardIndex(len(images.classes), average="none", **given)
     with inference(model):
         for index in range(world().rank, len(images), world().size):
             picture, mask = images.sample(index)
             metric.update(predict(model, picture.as_subclass(Tensor), statistics, **options)[None], mask.as_subclass(Tensor)[None].long())
-    values, counts = metric.compute().double(), metric.confmat.double()
+    with metric.sync_context():  # the pixels of all processes
+        counts, values = metric.confmat.double(), metric.compute().double()
     if not counts.sum():
         raise ValueError(f"all pixels of the {len(images)} masks of {images.name} are ignored: there is nothing to measure")
     right = 100 * float(counts.diagonal().sum() / counts.sum())
@@ -206,9 +210,7 @@ def load_segmented(path: Path) -> tuple[Segmenter, dict[str, Any]]:
 
     Raises MinimaeError when the file is missing, damaged or from another task.
     """
-    file = path / CHECKPOINT if path.is_dir() else path
-    state = load_checkpoint(file, "segment")
-    recipe = from_dict(Segment, state["settings"])
-    model = build(recipe, Encoder(from_dict(Size, state["size"])), len(state["classes"]))
-    load_weights(model, state.pop("model"), file)
+    state = load_checkpoint(path, "segment")
+    model = build(from_dict(Segment, state["settings"]), Encoder(from_dict(Size, state["size"])), len(state["classes"]))
+    load_weights(model, state.pop("model"), path)
     return model.eval(), {name: state[name] for name in ("settings", "statistics", "classes", "data", "step")}

@@ -1,11 +1,10 @@
-"""Semantic segmentation with a plain ViT: a class for every pixel, from the map of the encoder's tokens (paper, Section 4, Table 5).
+"""Semantic segmentation with a plain ViT: a class for every pixel, from the map of the encoder's tokens (paper, Section 5, Table 5).
 
 The paper uses UperNet, a decoder of several hundred lines. A linear layer per patch, or a mask transformer, is enough to use the tokens.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 
 from ..model.patches import Pair, pair
 from ..model.vit import Block, Encoder, initialise
-from .maps import pad_to_patch, spatial_maps
-from .partial import at_image, freeze
+from .maps import for_maps, pad_to_patch, spatial_maps
 
 Head = Literal["mask", "linear"]
 
@@ -80,18 +78,11 @@ class Segmenter(nn.Module):
         frozen: bool = False, recompute: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder = copy.deepcopy(encoder) if image is None else at_image(encoder, image)
-        self.encoder.mask_token = None
-        size, self.kind, self.recompute = encoder.size, head, recompute
-        if isinstance(self.encoder.norm, nn.Identity):  # of a classifier, whose norm is after the mean
-            self.encoder.norm = nn.LayerNorm(size.width, eps=size.eps)
-        self.encoder.requires_grad_(True)
+        self.encoder = for_maps(encoder, image).requires_grad_(not frozen)
+        size, self.recompute, self.frozen = encoder.size, recompute, frozen
         self.encoder.spread_drop_path(drop_path)
         self.head = LinearHead(size.width, classes) if head == "linear" else MaskTransformer(size.width, classes, heads=size.heads)
         self.classes = classes
-        if frozen:
-            freeze(self.encoder, 0)
-        self.frozen = frozen
 
     def train(self, mode: bool = True) -> nn.Module:  # type: ignore[override]  # as text it could not stand in a notebook
         """As usual, but a frozen encoder stays in eval mode."""

@@ -71,10 +71,11 @@ def instead_of(path: Path) -> str:
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; ``kind`` names the task it must come from. Weights and moments are read when they are used.
+    """Read a checkpoint, or that of a run's folder, to the CPU; ``kind`` names its task. Weights and moments are read when they are used.
 
     Raises MinimaeError, with the file's name, when it is missing or from another task; Damaged when it is truncated or not a checkpoint.
     """
+    path = path / CHECKPOINT if path.is_dir() else path
     if not path.is_file():
         raise MinimaeError(f"there is no checkpoint at {path}")
     state = load_plain(path, path)

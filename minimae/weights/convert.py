@@ -65,7 +65,7 @@ def read(source: Source, options: Mapping[str, Any]) -> Pretrained | Classified:
             tensors = {name.replace("fc_norm.", "norm."): value for name, value in tensors.items()}
         count = len(tensors[f"{names.parts['head']}.weight"])
         classes = facts.classes if len(facts.classes) == count else ()
-        trained = Classified(Classifier(Encoder(final_size), count, pool=pool).eval(), statistics, classes)
+        trained = Classified(Classifier(Encoder(final_size), count, pool=pool).eval(), statistics, classes, source.metadata.get("data", ""))
         part: nn.Module = trained.classifier
     else:
         recipe = recipe_of(source, facts, final_size, decoder=decoder)
@@ -175,9 +175,10 @@ def write(trained: Pretrained | Classified, out: Path, layout: Layout, *, encode
         warn(f"readers of this layout use eps 1e-6 in their norms, and this model has {trained.size.eps}: the outputs there will differ")
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
+        name = name.replace("_orig_mod.", "")  # of a part that torch.compile has wrapped
         if name.startswith(("encoder.", "norm.", "head.")) or (decoder and name.startswith("decoder.")):
             tensors |= to_theirs(name, value.cpu(), theirs_of(name, layout, trained), trained.size)
-    metadata = {name: value for name, value in native.metadata_of(trained).items() if name in ("settings", "size", "statistics", "classes")}
+    metadata = {name: value for name, value in native.metadata_of(trained).items() if name not in ("decoder", "kind", "pool")}
     config = huggingface.config_of(trained, decoder=decoder) if layout == "huggingface" else {}
     if not config and out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise MinimaeError(f"{out} has the extension {out.suffix!r}: .safetensors or .pth was expected")

@@ -18,6 +18,11 @@ from .files import check_absent, whole
 Features = Literal["mean", "class", "tokens"]
 
 
+def network_of(trained: Pretrained | Classified) -> nn.Module:
+    """The part that computes features or logits."""
+    return trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier
+
+
 class FeatureModel(nn.Module):
     """Images in [0, 1], float ``b c height width`` → features ``b d`` (or logits of a classifier): normalising is inside.
 
@@ -29,7 +34,7 @@ class FeatureModel(nn.Module):
 
     def __init__(self, trained: Pretrained | Classified, pool: Features = "mean") -> None:
         super().__init__()
-        self.network = copy.deepcopy(trained.model.encoder if isinstance(trained, Pretrained) else trained.classifier).cpu()
+        self.network: nn.Module = copy.deepcopy(network_of(trained)).cpu()
         self.pool = pool if isinstance(trained, Pretrained) else "logits"
         self.class_tokens = trained.size.class_tokens
         for name, values in zip(("mean", "std"), trained.statistics, strict=True):

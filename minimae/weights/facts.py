@@ -10,13 +10,11 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..data.files import IMAGENET
+from ..data.types import Statistics
 from ..errors import MinimaeError, counted, reason
 from ..model.patches import Pair, pair
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of its pixels, which the authors' models expect
-Statistics = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

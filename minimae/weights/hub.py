@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin, snap
 from ..tasks.pretrain import Pretrained
 from . import native
 from .classified import Classified
-from .export import FeatureModel, Features
+from .export import FeatureModel, Features, network_of
 from .files import check_absent, whole
 from .registry import load
 
@@ -46,6 +46,7 @@ class HubModel(FeatureModel, PyTorchModelHubMixin, library_name="minimae", tags=
         self.trained = trained
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        network_of(self.trained).load_state_dict(self.network.state_dict())  # it may have been trained since
         about = {"library_name": "minimae", "minimae": native.metadata_of(self.trained)}
         (save_directory / "config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         native.write(self.trained, save_directory / "model.safetensors", half=False)

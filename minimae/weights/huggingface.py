@@ -126,7 +126,7 @@ def facts_of_preprocessor(preprocessor: Mapping[str, Any], source: str, *, stric
     if not preprocessor:
         return None
     known = IMAGES | {"do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"}
-    active = {name: value for name, value in preprocessor.items() if value is not False or name in known}
+    active = {name: value for name, value in preprocessor.items() if value is not False}
     refuse_unknown(active, known, f"{source}: its preprocessor_config", "the pixels", strict=strict)
     # What is normalised there is on this scale, and here it is in [0, 1].
     scale = 255 * float(preprocessor.get("rescale_factor", 1 / 255)) if preprocessor.get("do_rescale", True) else 255.0

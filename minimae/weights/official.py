@@ -18,8 +18,10 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from ..data.files import IMAGENET
 from ..errors import MinimaeError
-from .facts import IMAGENET, Facts
+from ..model.sizes import SIZES
+from .facts import Facts
 from .layouts import Names
 
 NAMES = Names(
@@ -34,7 +36,6 @@ NAMES = Names(
         "mlp.down": "mlp.fc2",
     },
 )  # fmt: skip
-MODELS = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16)}  # width and heads
 ATTEMPTS = 3  # of a download, in one call
 ADDRESS = "https://dl.fbaipublicfiles.com/mae"
 LICENCE = (
@@ -47,7 +48,7 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
     match = re.fullmatch(r"(?:mae_)?vit_(base|large|huge)_patch\d+(?:_dec512d8b)?", str(args.get("model")))
     normalised, ratio = args.get("norm_pix_loss"), args.get("mask_ratio")
     return Facts(
-        heads=MODELS[match[1]][1] if match else None, decoder_heads=16 if match else None, statistics=IMAGENET if match else None,
+        heads=SIZES[match[1]].heads if match else None, decoder_heads=16 if match else None, statistics=IMAGENET if match else None,
         ratio=float(ratio) if isinstance(ratio, float) and 0 < ratio < 1 else None,
         target=None if normalised is None else "normalised" if normalised else "pixels",
     )  # fmt: skip
@@ -56,10 +57,10 @@ def facts_of_args(args: Mapping[str, Any]) -> Facts:
 def facts_of_name(file: str, width: int) -> Facts:
     """Facts from the name of a file that the authors publish, when the weights have its width."""
     match = re.fullmatch(r"mae_(pretrain|visualize|finetuned)_vit_(base|large|huge)(_full|_ganloss)?\.pth", file)
-    if match is None or MODELS[match[2]][0] != width:
+    if match is None or SIZES[match[2]].width != width:
         return Facts()
     target = "pixels" if match[1] == "visualize" else "normalised"
-    return Facts(heads=MODELS[match[2]][1], decoder_heads=16, target=target, statistics=IMAGENET)
+    return Facts(heads=SIZES[match[2]].heads, decoder_heads=16, target=target, statistics=IMAGENET)
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,9 @@ def why_decoder_is_fresh(model: MAE, trained: Pretrained | Classified, recipe: P
         return "theirs is " + " × ".join(str(getattr(theirs.size, name)) for name in DECODER) + " (width × depth × heads)"
     if (model.decoder.mask_token is None) != (theirs.decoder.mask_token is None):
         return "theirs takes its mask tokens elsewhere"
-    if trained.recipe.target != recipe.target or isinstance(model.target, PCATarget):
+    if trained.recipe.target != recipe.target:
         return f"theirs predicts {trained.recipe.target}, and this recipe {recipe.target}"
-    return None
+    return "the components of pca are fitted anew" if isinstance(model.target, PCATarget) else None
 
 
 def listed(statistics: tuple[Tensor, Tensor]) -> str:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from ..errors import MinimaeError
 from ..model.checks import check_images, checked_mask
 from ..model.masking import Mask, take
-from ..model.sizes import Size
+from ..model.sizes import SIZES, Size
 from .facts import Facts, sides, unsupported
 from .layouts import fresh_decoder, square
 
-HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}
 # Parts of a model and of a block whose class decides what is computed, and values that do; an absent part counts as None.
 PARTS: dict[str, str] = {"norm_pre": "Identity", "patch_embed.norm": "Identity", "reg_token": "none", "attn_pool": "none"}
 VALUES = {"patch_embed.dynamic_img_pad": False, "pos_drop.p": 0.0, "head_drop.p": 0.0, "patch_drop.prob": 0.0}
@@ -36,7 +35,7 @@ def facts_of_config(config: Mapping[str, Any], source: str) -> Facts:
     if match is None:
         raise MinimaeError(f"{source} is a {name} of timm, which is not one of its plain ViTs (vit_base_patch16_224 and the like)")
     args, pretrained = dict(config.get("model_args") or {}), config.get("pretrained_cfg") or {}
-    heads, image = args.pop("num_heads", HEADS[match[1]]), args.pop("img_size", None) or (pretrained.get("input_size") or [None])[-2:]
+    heads, image = args.pop("num_heads", SIZES[match[1]].heads), args.pop("img_size", None) or (pretrained.get("input_size") or [None])[-2:]
     pool = args.pop("global_pool", None) or config.get("global_pool") or "token"
     for harmless in ("embed_dim", "depth", "patch_size", "num_classes", "in_chans", "no_embed_class", "dynamic_img_size"):
         args.pop(harmless, None)  # seen in the tensors, or of no consequence
