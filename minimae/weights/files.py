@@ -77,11 +77,9 @@ def open_folder(folder: Path, *, key: str | None, prefix: str | None) -> Source:
         raise MinimaeError(f"{folder} holds no weights: expected one of {', '.join((*FOLDER, CHECKPOINT))}")
     files = [folder / name for name in ("config.json", "preprocessor_config.json")]
     config, preprocessor = (parse_json(path.read_bytes(), path) if path.is_file() else {} for path in files)
-    parts = [file.name]
-    if file.suffix == ".json":
-        parts = sorted(set(parse_json(file.read_bytes(), file).get("weight_map", {}).values()))
+    listed = parse_json(file.read_bytes(), file).get("weight_map", {}) if file.suffix == ".json" else {"": file.name}
     tensors: dict[str, Tensor] = {}
-    for part in parts:
+    for part in sorted(set(listed.values())):
         if Path(part).name != part:
             raise MinimaeError(f"{file} points outside its folder ({part}); it was not followed")
         tensors |= read_safetensors(folder / part)[0] if part.endswith(".safetensors") else read_pickle(folder / part)

@@ -103,8 +103,7 @@ def facts_of(config: Mapping[str, Any], preprocessor: Mapping[str, Any], source:
 
 def refuse_unknown(config: Mapping[str, Any], known: Any, source: str, what: str, *, strict: bool) -> None:
     """Raises MinimaeError for unknown fields that are set, when strict."""
-    unknown = [f"{name} = {value!r}" for name, value in config.items() if name not in known and value is not None]
-    if unknown and strict:
+    if strict and (unknown := [f"{name} = {value!r}" for name, value in config.items() if name not in known and value is not None]):
         raise MinimaeError(
             f"{source} sets {', '.join(unknown[:4])}, which is not known here and may change {what}. With strict=False (--no-strict) "
             "it is left out"

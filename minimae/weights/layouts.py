@@ -51,8 +51,7 @@ class Names:
             "class token": "encoder.class_token", "positions": "encoder.positions", "patch projection": "encoder.project.weight",
             "first block": "encoder.blocks.0.mlp.up.weight",
         }  # fmt: skip
-        absent = [f"{what} ({self.of(name)[0]})" for what, name in needed.items() if self.of(name)[0] not in tensors]
-        if absent:
+        if absent := [f"{what} ({self.of(name)[0]})" for what, name in needed.items() if self.of(name)[0] not in tensors]:
             raise MinimaeError(f"these weights have no {', no '.join(absent)}: this is not a plain ViT with a class token")
         token, positions, projection, up = (tensors[self.of(name)[0]] for name in needed.values())
         if projection.dim() != 4:

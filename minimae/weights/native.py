@@ -85,8 +85,7 @@ def metadata_of(trained: Pretrained | Classified) -> dict[str, Any]:
     about: dict[str, Any] = {"size": asdict(trained.size), "statistics": [x.tolist() for x in trained.statistics]}
     if isinstance(trained, Pretrained):
         return about | {"settings": asdict(trained.recipe), "decoder": trained.decoder}
-    pool = trained.classifier.pool
-    return about | {"kind": "finetune", "classes": list(trained.classes), "pool": pool, "data": trained.data}
+    return about | {"kind": "finetune", "classes": list(trained.classes), "pool": trained.classifier.pool, "data": trained.data}
 
 
 def facts_of(metadata: Mapping[str, Any]) -> Facts:

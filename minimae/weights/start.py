@@ -42,8 +42,7 @@ def load_start(recipe: Pretrain, size: Size) -> Pretrained | Classified:
         hint = f"; or convert them first: minimae convert {recipe.init} start.safetensors --to minimae" if "(--" in str(error) else ""
         raise MinimaeError(f"--init: {error}{hint}") from None
     theirs, ours = (replace(s, patch=pair(s.patch)) for s in (trained.size, size))
-    differ = [name for name in ENCODER if getattr(theirs, name) != getattr(ours, name)]
-    if differ:
+    if differ := [name for name in ENCODER if getattr(theirs, name) != getattr(ours, name)]:
         what = ", ".join(f"{name} {shown(getattr(theirs, name))} (the recipe: {shown(getattr(ours, name))})" for name in differ)
         options = " ".join(f"--{name} {shown(getattr(theirs, name))}" for name in differ if name != "mlp_ratio").replace("_", "-")
         images = " Their number of channels is that of the images they were trained on." if "channels" in differ else ""

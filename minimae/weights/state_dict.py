@@ -67,8 +67,7 @@ def without_prefix(tensors: dict[str, Tensor], source: str, prefix: str | None) 
         )
     if not models or not models[0]:
         return tensors
-    others = [name for name in tensors if not name.startswith(models[0]) and name not in COUNTERS]
-    if others:
+    if others := [name for name in tensors if not name.startswith(models[0]) and name not in COUNTERS]:
         raise MinimaeError(
             f"{source}: the model's names begin with {models[0]!r}, and there are others ({beginnings(others)}). "
             f"To take the model alone, give prefix={models[0]!r} (--prefix {models[0]})"
