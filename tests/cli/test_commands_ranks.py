@@ -118,6 +118,12 @@ def test_a_dry_run_runs_every_stage_with_the_options_and_images_given(two: Path)
         assert stage["hours"] == pytest.approx(epochs * 60 / stage["images_per_s"] / 3600), "as many images as there are in the folder"
 
 
+def test_a_segmenter_is_measured_on_the_pixels_of_all_processes(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "shapes", "--limit", "8", "--weights", str(two / "dense" / "segment"), "--device", "cpu"]) == 0
+    [score] = re.findall(r"mean IoU [\d.]+ %, pixel accuracy [\d.]+ %", capsys.readouterr().out)
+    assert (two / "stdout").read_text().count(score) == 3
+
+
 def test_dense_tasks_resume_with_their_first_words_and_the_first_process_prints(two: Path) -> None:
     told = (two / "stdout").read_text()
     words = {"segment": ("mean IoU %", "mean IoU {:.1f}"), "detect": ("box AP %", "boxes: AP {:.1f} "), "prompt": ("box %", "box {:.1f}")}

@@ -54,6 +54,12 @@ def test_a_trained_segmenter_is_measured_again(run: Path, capsys: pytest.Capture
     assert f"1 click {result['1 click %']:.1f} %" in capsys.readouterr().out
 
 
+def test_it_is_measured_at_its_own_size_whatever_the_size_of_a_new_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert main(["prompt", "shapes", "--weights", str(run), "--limit", "12", "--device", "cpu", "--image", "64"]) == 0
+    assert f"1 click {result['1 click %']:.1f} %" in capsys.readouterr().out
+
+
 def test_a_finished_run_is_not_written_over_and_can_be_extended(run: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = ["prompt", "shapes", "--weights", str(weights), "--out", str(run), *QUICK]
     assert main(again) == 2

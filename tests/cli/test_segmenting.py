@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from minimae.cli import main
+from minimae.cli.dense import save_figure
+from minimae.cli.options import DataOptions
+from minimae.cli.segmenting import SegmentCommand
 from minimae.recipes import entry
 
 SMALL = [
@@ -56,6 +60,34 @@ def test_the_run_segments_pictures_of_any_size(run: Path, tmp_path: Path, capsys
     assert main(words) == 0
     assert np.asarray(Image.open(tmp_path / "m" / "mine.png")).shape == (70, 33) and (tmp_path / "p.png").is_file()
     assert "mine.jpg: " in capsys.readouterr().out
+
+
+def test_masks_replace_neither_pictures_nor_each_other(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    for pictures, message in ((["a.png"], "choose another folder with --masks"), (["a.png", "b/a.png"], "would be the mask of 2 pictures")):
+        words = [str(tmp_path / name) for name in pictures]
+        assert main(["segment", *words, "--weights", str(run), "--out", str(tmp_path / "p.png"), "--masks", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before and not (tmp_path / "p.png").exists()
+
+
+@pytest.mark.parametrize(("out", "file"), [("run-0.5", "run-0.5.png"), ("a.jpg", "a.png"), ("b", "b.png")])
+def test_a_figure_has_the_name_that_was_given(out: str, file: str, tmp_path: Path) -> None:
+    figure = SimpleNamespace(savefig=lambda path: path.touch())
+    assert save_figure(figure, tmp_path / out, "other.png") == tmp_path / file and (tmp_path / file).is_file()
+
+
+def test_the_limit_is_that_of_the_validation_pictures_too(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for i in range(4):
+            for name, values in (("images", np.zeros((8, 8, 3), np.uint8)), ("masks", np.arange(64, dtype=np.uint8).reshape(8, 8) % 2)):
+                (tmp_path / part / name).mkdir(exist_ok=True, parents=True)
+                Image.fromarray(values).save(tmp_path / part / name / f"{i}.png")
+    command = SegmentCommand(data=(str(tmp_path),), validation="val", where=DataOptions(limit=2))
+    assert [len(part) for part in command.validated(*command.splits(3), 0) if part is not None] == [2, 2]
 
 
 def test_a_trained_segmenter_is_measured_again_to_the_same_number(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,12 +112,27 @@ def test_folders_named_train_and_val_are_the_splits(tmp_path: Path) -> None:
     assert len(train) == len(test) == COUNT and not train.notes
 
 
+@pytest.mark.parametrize("kind", ["masks", "json"])
+def test_a_training_part_alone_is_held_out_from(kind: str, tmp_path: Path) -> None:
+    if kind == "masks":
+        write_folder(tmp_path / "train")
+    else:
+        write_coco(tmp_path / "train", listed())
+        (tmp_path / "train" / "._objects.json").write_bytes(b"of macOS")
+    train, test = both_parts(tmp_path)
+    assert sorted([*train.ids.tolist(), *test.ids.tolist()]) == list(range(COUNT)) and len(test) == 1
+    assert "has no test part" in train.notes[0]
+    with pytest.raises(ValueError, match="limit must be at least 1, not -1"):
+        open_instances(tmp_path, limit=-1)
+
+
 def test_coco_as_it_is_downloaded(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     for split in ("train2017", "val2017"):
         write_pictures(tmp_path / split)
         (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(listed()))
         (tmp_path / "annotations" / f"captions_{split}.json").write_text("{}")
+    (tmp_path / "annotations" / "image_info_test2017.json").write_text("{}")
     train, test = both_parts(tmp_path)
     assert len(train) == len(test) == COUNT
     assert train.where(0).endswith("train2017/0.png") and test.where(0).endswith("val2017/0.png")

@@ -82,16 +82,39 @@ def test_known_sets_have_their_names_and_their_ignored_label(tmp_path: Path) -> 
     assert open_segmentation(voc, "test").mask(0).tolist() == [[0, 1, 255]]
 
 
+def test_a_folder_beside_a_known_set_is_not_that_set(tmp_path: Path) -> None:
+    pair_of_files(tmp_path / "mine", "train/images", "train/masks", LABELS)
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_1\n")
+    assert open_segmentation(tmp_path / "mine").where(0).endswith("a.jpg")
+
+
+def test_hidden_files_are_left_out(tmp_path: Path) -> None:
+    pair_of_files(tmp_path, "train/images", "train/masks", LABELS)
+    (tmp_path / "train/masks/._a.png").write_bytes(b"of macOS")
+    assert len(open_segmentation(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("source", ["shapes", "files"])
+def test_a_limit_is_at_least_1(source: str, tmp_path: Path) -> None:
+    pair_of_files(tmp_path, "train/images", "train/masks", LABELS)
+    with pytest.raises(ValueError, match="-1 must be at least 1|must be at least 1, not -1"):
+        open_segmentation("shapes" if source == "shapes" else tmp_path, limit=-1)
+
+
 def test_masks_of_0_and_255_are_an_object_and_its_background(tmp_path: Path) -> None:
     pair_of_files(tmp_path, "train/images", "train/masks", np.array([[0, 255]], np.uint8))
     opened = open_segmentation(tmp_path)
     assert opened.classes == ("background", "object") and opened.mask(0).tolist() == [[0, 1]] and "255 is read" in opened.notes[0]
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "bool", "grey as RGB", "16 bits"])
+@pytest.mark.parametrize("mode", ["L", "P", "bool", "grey as RGB", "grey with alpha", "16 bits"])
 def test_class_numbers_are_read_from_every_kind_of_file(tmp_path: Path, mode: str) -> None:
     values = np.array([[0, 1], [1, 0]], np.uint8)
-    stored = {"bool": values.astype(bool), "grey as RGB": np.stack([values] * 3, -1), "16 bits": values.astype(np.uint16)}.get(mode, values)
+    stored = {
+        "bool": values.astype(bool), "grey as RGB": np.stack([values] * 3, -1), "16 bits": values.astype(np.uint16),
+        "grey with alpha": np.stack([values, np.full_like(values, 255)], -1),
+    }.get(mode, values)  # fmt: skip
     write(tmp_path / "m.png", stored, mode)
     assert read_mask(tmp_path / "m.png").tolist() == values.tolist()
 
@@ -172,6 +195,9 @@ def test_names_of_classes_that_cannot_be(text: bytes, tmp_path: Path) -> None:
             Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / name / f"{i}.png")
     (tmp_path / "classes.txt").write_bytes(text)
     with pytest.raises(ValueError, match=r"classes.txt must name two or more classes, one a line, each once"):
+        open_segmentation(tmp_path)
+    (tmp_path / "classes.txt").write_text("\n".join(f"class {i}" for i in range(300)))
+    with pytest.raises(ValueError, match=r"300 class\(es\) to learn .* but 2 to 254 are possible"):
         open_segmentation(tmp_path)
     (tmp_path / "classes.txt").unlink()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "images" / "1.bmp")

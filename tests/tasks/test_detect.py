@@ -30,6 +30,7 @@ from minimae.tasks.detect import (
     objects_in,
     train_detector,
 )
+from minimae.tasks.finetune import Classifier
 from minimae.train.optim import layer_groups
 from minimae.train.schedule import scaled_lr
 
@@ -206,6 +207,23 @@ def test_a_run_learns_and_continues_to_the_same_bits(tmp_path: Path) -> None:
     assert about["classes"] == list(images.classes) and loaded.recipe == recipe
     found = [objects_in(model, images.read(0), least=0.0) for model in (whole, loaded)]
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_detector_from_a_classifier_is_loaded_again(tmp_path: Path) -> None:
+    images, start = scenes(4), Classifier(encoder(), 3).encoder
+    model, _ = train_detector(SMALL, start, images, images.statistics, tmp_path, quiet=True)
+    loaded, _ = load_detector(tmp_path)
+    assert isinstance(loaded.encoder.norm, torch.nn.LayerNorm)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_processes_of_a_machine_share_its_cores_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimae.tasks.loading.cores", lambda processes=1: 8 // processes)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    images, model = scenes(2), torch.nn.Identity()
+    for image, given, wanted in ((64, None, 0), (320, None, 2), (320, 5, 5)):
+        task = DetectTask(replace(SMALL, image=image), images, images.statistics, model, workers=given)  # type: ignore[arg-type]
+        assert task.workers == wanted
 
 
 def test_a_frozen_encoder_stays_as_it_was() -> None:

@@ -16,7 +16,8 @@ from minimae.errors import Interrupted
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
 from minimae.tasks.clicks import LOOSE, box_prompt, depths, first_prompts, middle, next_click, random_click
-from minimae.tasks.prompt import Prompt, PromptTask, mask_losses, overlap, prompt_loss, promptable, train_prompts
+from minimae.tasks.finetune import Classifier
+from minimae.tasks.prompt import Prompt, PromptTask, load_promptable, mask_losses, overlap, prompt_loss, promptable, train_prompts
 from minimae.tasks.promptable import BOTTOM_RIGHT, NEGATIVE, NOTHING, POSITIVE, TOP_LEFT, Masks, Prompts
 from minimae.tasks.prompted import evaluate_prompts, predict_masks, prompts_of, rounds
 
@@ -313,3 +314,11 @@ def test_scores_are_those_of_each_object_alone() -> None:
     masks = objects.masks(torch.arange(len(objects)))
     last = [overlap(out.inside((32, 32)), masks).amax(1) for _, out in rounds(model, patches[objects.picture], masks, 2)]
     assert torch.allclose(together.best, torch.stack(last, dim=1), atol=1e-6)
+
+
+def test_a_segmenter_from_a_classifier_is_loaded_again(tmp_path: Path) -> None:
+    objects, images = scenes()
+    start = Classifier(Encoder(SMALL), 3).encoder
+    model, _ = train_prompts(replace(TINY, frozen=False), start, objects, images.scenes.statistics, tmp_path, quiet=True)
+    loaded, _ = load_promptable(tmp_path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 import minimae
 from minimae.data.segmentation import Segmentation, open_segmentation
 from minimae.errors import MinimaeError
+from minimae.tasks.finetune import Classifier
 from minimae.tasks.segment import IoUValidation, Segment, evaluate, load_segmented, predict, segment
 from minimae.tasks.segmenter import LinearHead, MaskTransformer, Segmenter, pixel_loss, sliding, windows
 from minimae.tasks.watch import BEST
+from minimae.train.distributed import World
 
 SIZE = minimae.size("nano", image=64, patch=16, channels=3, width=24, heads=2, depth=2)
 STATISTICS = (torch.full((3,), 0.5), torch.full((3,), 0.25))
@@ -169,6 +171,18 @@ def test_frozen_trains_the_head_alone_and_recomputing_gives_the_same_run(scenes:
     assert not torch.equal(plain.encoder.blocks[0].mlp.up.weight, encoder.blocks[0].mlp.up.weight)
     for a, b in zip(plain.parameters(), again.parameters()):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_a_sharded_model_cannot_be_validated(scenes: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimae.tasks.segment.world", lambda: World(0, 2))
+    with pytest.raises(ValueError, match="leave out --shard, or --validation"):
+        segment(replace(FAST, shard=True), minimae.Encoder(SIZE), scenes, STATISTICS, callbacks=[IoUValidation(scenes)])
+
+
+def test_an_encoder_of_which_a_part_was_tuned_learns_as_a_whole() -> None:
+    encoder = Classifier(minimae.Encoder(SIZE), 3, tune=1).encoder
+    assert all(p.requires_grad for p in Segmenter(encoder, 4).parameters())
+    assert not any(p.requires_grad for p in Segmenter(encoder, 4, frozen=True).encoder.parameters())
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,13 @@ def test_what_does_not_fit_is_fresh_and_said(changes: dict, said: str, file: Pat
     assert equal(model.decoder, fresh.decoder)
 
 
+def test_components_of_two_runs_are_fitted_anew(file: Path) -> None:
+    recipe = replace(RECIPE, init=str(file), target="pca")
+    model, trained = build(recipe, IMAGES), weights.load(file)
+    text = start_from(model, replace(trained, recipe=replace(trained.recipe, target="pca")), recipe, IMAGES.statistics)
+    assert "the decoder (the components of pca are fitted anew)" in text
+
+
 def test_another_image_size_resizes_the_positions(file: Path) -> None:
     images = Images("noise", torch.randint(0, 256, (4, 1, 42, 42), dtype=torch.uint8))
     model, _ = started(replace(RECIPE, init=str(file)), images)

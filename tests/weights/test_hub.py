@@ -49,6 +49,13 @@ def test_what_it_writes_again_it_reads_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "config.json").read_text()) == json.loads((tmp_path / "b" / "config.json").read_text())
 
 
+def test_what_was_trained_since_is_saved(tmp_path: Path) -> None:
+    model = HubModel(minimae.load("fashion-nano"))
+    torch.nn.init.ones_(model.network.project.weight)
+    model.save_pretrained(tmp_path / "a")
+    assert equal(HubModel.from_pretrained(tmp_path / "a").state_dict(), model.state_dict())
+
+
 def test_a_classifier_returns_logits(tmp_path: Path) -> None:
     encoder = minimae.MAE("nano", patch=7, image=28, channels=1).encoder
     model = minimae.save(Classifier(encoder, 10), tmp_path / "c.safetensors", statistics=([0.3], [0.4]), data="clothes")

@@ -69,6 +69,14 @@ def test_there_and_back_to_the_bit(layout: Any, name: str, changes: dict[str, An
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
 
 
+def test_a_compiled_part_has_its_own_names(tmp_path: Path) -> None:
+    before, model = trained(), trained().model
+    model.load_state_dict(before.model.state_dict())
+    model.encoder = torch.compile(model.encoder)  # type: ignore[assignment]
+    weights.save(replace(before, model=model), tmp_path / "a.pth", "official")
+    assert equal(minimae.load(tmp_path / "a.pth").model, before.model)
+
+
 def test_an_encoder_alone(tmp_path: Path) -> None:
     before = trained()
     for layout, name in (("official", "a.pth"), ("timm", "b.safetensors"), ("huggingface", "c")):
@@ -88,11 +96,11 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
 )
 def test_classifiers(pool: Any, layout: Any, name: str, tmp_path: Path) -> None:
     classifier = scrambled(Classifier(trained().model.encoder, 5, pool=pool)).eval()
-    before = Classified(classifier, STATISTICS, ("a", "b", "c", "d", "e"))  # type: ignore[arg-type]
+    before = Classified(classifier, STATISTICS, ("a", "b", "c", "d", "e"), "pets")  # type: ignore[arg-type]
     weights.save(before, tmp_path / name, layout)
     after = minimae.load(tmp_path / name)
     assert isinstance(after, Classified) and equal(after.classifier, classifier) and after.classifier.pool == pool
-    assert after.classes == before.classes
+    assert after.classes == before.classes and after.data == "pets"
     with pytest.raises(MinimaeError, match="is a classifier, and a pre-trained model is needed"):
         minimae.weights.load_pretrained(tmp_path / name)
 
