@@ -218,10 +218,10 @@ def test_a_detector_from_a_classifier_is_loaded_again(tmp_path: Path) -> None:
 
 
 def test_processes_of_a_machine_share_its_cores_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minimae.tasks.loading.cores", lambda processes=1: 8 // processes)
+    monkeypatch.setattr("minimae.tasks.loading.cores", lambda processes=1: 12 // processes)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     images, model = scenes(2), torch.nn.Identity()
-    for image, given, wanted in ((64, None, 0), (320, None, 2), (320, 5, 5)):
+    for image, given, wanted in ((64, None, 0), (320, None, 3), (320, 5, 5)):
         task = DetectTask(replace(SMALL, image=image), images, images.statistics, model, workers=given)  # type: ignore[arg-type]
         assert task.workers == wanted
 
