@@ -165,11 +165,13 @@ def table() -> Iterator[str]:
     """All results as tables, one for each set."""
     results = known()
     for name, title in TITLES.items():
-        if not any(result["data"] == name for result in results):
+        few = f"{FEW[name]:,} labels"
+        heads = {"k-NN": "20-NN", "probe, few labels": f"probe, {few}", "probe": "probe, all labels",
+                 "tuned, few labels": f"tuned, {few}", "tuned": "tuned, all labels"}  # fmt: skip
+        columns = [column for column in heads if any((r["data"], r["evaluation"]) == (name, column) for r in results)]
+        if not columns:
             continue
-        columns = ("k-NN", "probe, few labels", "probe", "tuned, few labels", "tuned")
-        heads = ("20-NN", f"probe, {FEW[name]:,} labels", "probe, all labels", f"tuned, {FEW[name]:,} labels", "tuned, all labels")
-        yield f"**{title}**\n\n| % | " + " | ".join(heads) + " |\n|---|" + "---:|" * len(columns)
+        yield f"**{title}**\n\n| % | " + " | ".join(map(heads.__getitem__, columns)) + " |\n|---|" + "---:|" * len(columns)
         for row in (row for row in ROWS if any((result["data"], result["row"]) == (name, row) for result in results)):
             cells = []
             for column in columns:
