@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..devices import allow_sync, set_device
+from ..devices import allow_sync, set_device, wide
 from ..errors import MinimaeError
 from .stopping import end_without_parent
 
@@ -193,8 +193,7 @@ def sync_gradients(model: nn.Module, *, last: bool) -> Iterator[None]:
 def all_reduce_mean(*values: float | Tensor, device: torch.device) -> list[float]:
     """The mean of each value over all processes; every process gets the same numbers. The host waits for the device here."""
     with allow_sync(device):
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
-        total = torch.stack([torch.as_tensor(value, dtype=dtype).to(device) for value in values])
+        total = torch.stack([torch.as_tensor(value, dtype=wide(device)).to(device) for value in values])
         if (size := world().size) > 1:
             dist.all_reduce(total)
             total /= size
