@@ -64,9 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
             return 0
         except Interrupted as stop:
-            text, signal = stop.args
-            print(f"minimae: {text} (after {time.perf_counter() - started:.0f} s)", file=sys.stderr)
-            return 0 if signal == 15 else 2
+            print(f"minimae: {stop} (after {time.perf_counter() - started:.0f} s)", file=sys.stderr)
+            return 0 if stop.args[1:] == (15,) else 2
         except KeyboardInterrupt:
             print("minimae: stopped", file=sys.stderr)
         except Exception as error:

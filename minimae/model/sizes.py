@@ -119,26 +119,25 @@ def block_flops(t: int, d: int, *, mlp_ratio: int = 4, queries: int | None = Non
     return 4 * t * d * d + (4 + 4 * mlp_ratio) * q * d * d + 4 * q * t * d
 
 
-def flops(s: Size, ratio: float | None = 0.75, *, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
+def flops(s: Size, ratio: float | None = 0.75, *, m: int | None = None, mask_tokens_in_encoder: bool = False, paper: bool = False) -> Flops:
     """The cost of one pre-training image.
 
     paper: every patch is projected and predicted, as the paper describes it. Otherwise as this package computes: only visible patches
-    are projected, only masked ones are predicted, and only they are queries in the last decoder block.
+    are projected, and only ``m`` patches (default: the masked ones) are predicted and are queries in the last decoder block.
     ``ratio=None`` counts the encoder alone on the whole image (features, probing).
     """
     n = s.grid[0] * s.grid[1]
     keep = n if ratio is None else keep_count(n, ratio)
-    t = s.class_tokens + (n if mask_tokens_in_encoder else keep)
-    projected = n if paper else keep
+    m = n - keep if m is None else m
+    every = s.class_tokens + keep + min(m, n - keep)
+    t = every if mask_tokens_in_encoder else s.class_tokens + keep
     encoder = s.depth * block_flops(t, s.width, mlp_ratio=s.mlp_ratio)
-    projection = 2 * projected * s.values * s.width
+    projection = 2 * (n if paper else keep) * s.values * s.width
     if ratio is None:
         return Flops(encoder, 0, projection, 0)
-    predicted = n if paper else n - keep
-    queries = None if paper else n - keep
-    d, every = s.decoder_width, s.class_tokens + n
-    decoder = (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=queries)
-    return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * predicted * d * s.values)
+    d = s.decoder_width
+    decoder = (s.decoder_depth - 1) * block_flops(every, d) + block_flops(every, d, queries=None if paper else m)
+    return Flops(encoder, decoder, projection, 2 * t * s.width * d + 2 * (n if paper else m) * d * s.values)
 
 
 def block_parameters(d: int, mlp_ratio: int = 4) -> int:

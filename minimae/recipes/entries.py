@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model.sizes import Size, block_flops, flops
+from ..model.units import predicted_count
 from ..tasks.detect_recipe import Detect
 from ..tasks.features import Pool
 from ..tasks.finetune import Finetune
@@ -88,7 +89,9 @@ class Entry:
 def step_flops(recipe: Settings | Knn, size: Size) -> int:
     """Operations for one image: its training step, or its forward pass for k-NN."""
     if isinstance(recipe, Pretrain):
-        return flops(size, recipe.ratio, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
+        share = predicted_count(size.grid, ratio=recipe.ratio, unit=recipe.unit, share=recipe.predict)
+        m = size.grid[0] * size.grid[1] if recipe.loss_on == "all" else share
+        return flops(size, recipe.ratio, m=m, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder).step
     encoder = flops(size, None)
     if isinstance(recipe, Segment | Detect):
         return recipe.step_flops(size)

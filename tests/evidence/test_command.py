@@ -93,9 +93,12 @@ def test_a_stopped_command_leaves_as_many_runs_of_each_claim(tmp_path: Path, mon
     assert order == sorted(order) and set(order) == {0, 1}
 
 
-def test_a_stopped_command_can_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(Store, "train", lambda *_: (_ for _ in ()).throw(Interrupted("stopped. Nothing was saved (no --out)", 2)))
-    assert reproduce("loss", out=tmp_path) == 2
+@pytest.mark.parametrize(("signals", "code"), [((2,), 2), ((15,), 0), ((), 2)], ids=["Ctrl-C", "SIGTERM", "not known"])
+def test_a_stopped_command_can_continue(
+    signals: tuple[int, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Store, "train", lambda *_: (_ for _ in ()).throw(Interrupted("stopped. Nothing was saved (no --out)", *signals)))
+    assert reproduce("loss", out=tmp_path) == code
     told = capsys.readouterr().err
     assert f"stopped; start the same command again to continue: finished jobs are in {tmp_path} (after" in told and "Nothing" not in told
 

@@ -1,5 +1,7 @@
 """Sizes: what they say about parameters and operations is what the built modules have and do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracles import images_for, small
@@ -10,7 +12,10 @@ from minimae.errors import nearest
 from minimae.model.mae import MAE
 from minimae.model.masking import make_mask
 from minimae.model.sizes import SIZES, block_flops, block_parameters, flops, parameters, size
+from minimae.model.units import make_partial_mask
 from minimae.model.vit import Block
+from minimae.recipes.entries import step_flops
+from minimae.tasks.pretrain_recipe import Pretrain
 
 
 def counted(mae: MAE) -> tuple[int, int]:
@@ -94,6 +99,19 @@ def test_the_count_of_a_forward_and_a_backward_pass_is_exact(s, ratio, mask_toke
     with counter() as backward:
         loss.backward()
     assert forward.get_total_flops() + backward.get_total_flops() == cost.step
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss_on": "all"}, {"predict": 1 / 3}, {"unit": 2}, {"predict": 0.5, "mask_tokens_in_encoder": True}, {"unit": 4, "loss_on": "all"}],
+)
+def test_the_cost_of_a_recipe_follows_what_it_predicts(options):
+    recipe, s = Pretrain(**options), replace(small(), image=32, patch=4)
+    mask = make_partial_mask(torch.arange(1), s.grid, ratio=recipe.ratio, unit=recipe.unit, predict=recipe.predict)
+    mae = MAE(s, loss_on=recipe.loss_on, mask_tokens_in_encoder=recipe.mask_tokens_in_encoder)
+    with sdpa_kernel(SDPBackend.MATH), counter() as step:
+        mae(images_for(s, 1), mask).loss.backward()
+    assert step.get_total_flops() == step_flops(recipe, s)
 
 
 @pytest.mark.parametrize("s", SMALL)
