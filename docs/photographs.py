@@ -196,8 +196,8 @@ def table() -> Iterator[str]:
                 values = [float(str(result["value"])) for result in recorded(name, row, column)]
                 cells.append("–" if not values else f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else ""))
             yield f"| {row} | " + " | ".join(cells) + " |"
-        if "tuned, few labels" in columns:
-            ours, scratch = ([float(str(r["value"])) for r in recorded(name, row, "tuned, few labels")] for row in ("MAE", "from scratch"))
+        ours, scratch = ([float(str(r["value"])) for r in recorded(name, row, "tuned, few labels")] for row in ("MAE", "from scratch"))
+        if min(len(ours), len(scratch)) > 1:
             effect = welch(ours, scratch)
             lowest, highest = effect.interval()
             yield (

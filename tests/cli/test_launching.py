@@ -50,13 +50,16 @@ def test_commands_exist() -> None:
         assert callable(parse(words)), words
 
 
-def test_the_page_of_benchmarks_is_made_of_what_was_measured() -> None:
-    spec = importlib.util.spec_from_file_location("benchmarks", ROOT / "docs" / "benchmarks.py")
+@pytest.mark.parametrize(("name", "shown"), [("benchmarks", "loader"), ("photographs", "CIFAR-10 (JPEG)")])
+def test_a_page_is_made_of_what_was_measured(name: str, shown: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"{name}_page", ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
     spec.loader.exec_module(made := importlib.util.module_from_spec(spec))
-    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert made.page(text) == text, "python docs/benchmarks.py puts it right"
-    assert {"nano", "base", "tiny", "loader"} <= set(made.parts())
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert shown in text and made.page(text) == text, f"python docs/{name}.py puts it right"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line[-3].isdigit()]
+    other = text.replace(rows[0], rows[0].replace(rows[0][-3], "x"), 1)
+    assert made.page(other) == text != other
 
 
 def machine(number: int, port: int, out: Path, *words: str) -> subprocess.Popen[str]:
