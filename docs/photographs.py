@@ -45,7 +45,7 @@ SIDES = {"tiny-imagenet": 64, "caltech101": 64, "cifar10": 32}  # pixels: 256, 2
 ROWS = ("raw pixels", "untrained", "from scratch", "MAE")
 # bfloat16 is twice as fast on a CPU that has it, and ten times as slow on one that has not. On 1,000 images of CIFAR-10 accuracies of the
 # features differ by 0.3 points.
-FAST = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+FAST = hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("avx512_bf16"))  # not in older torch
 PRECISION = "bf16" if FAST else "fp32"
 
 # Fine-tuning with few labels. At the size of CIFAR-10's own images, 32 pixels: 64 patches.
