@@ -1,7 +1,7 @@
 """What photos-tiny learned, in accuracies: k-NN, linear probe, fine-tuning. docs/photographs.md shows the results.
 
     python docs/photographs.py measure features tiny-imagenet=DIR caltech101=DIR cifar10=DIR
-    python docs/photographs.py measure tuned cifar10=DIR
+    python docs/photographs.py measure tuned cifar10=DIR caltech101=DIR tiny-imagenet=DIR
     python docs/photographs.py          put the results into the page
 
 DIR holds a folder for each split, with a folder for each class. Results are appended to docs/photographs.jsonl; what is there is not
