@@ -215,8 +215,12 @@ def page(text: str) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
         torch.set_num_threads(1)
-        for word in sys.argv[3:]:
-            {"features": measure_features, "tuned": measure_tuned}[sys.argv[2]](*word.split("=", 1))
+        measure = {"features": measure_features, "tuned": measure_tuned}.get(sys.argv[2:3][-1])
+        folders = dict(word.partition("=")[::2] for word in sys.argv[3:])
+        if measure is None or not folders or not all(name in TITLES and Path(folder).is_dir() for name, folder in folders.items()):
+            sys.exit(__doc__)
+        for name, folder in folders.items():
+            measure(name, folder)
     else:
         file = HERE / "photographs.md"
         file.write_text(page(file.read_text(encoding="utf-8")), encoding="utf-8")

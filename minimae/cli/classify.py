@@ -10,15 +10,15 @@ from typing import Any, Literal, cast
 from torch import Tensor
 from tyro.conf import OmitArgPrefixes
 
+from ..data import NAMES
 from ..data.types import ImageDataset
 from ..devices import device_of
 from ..errors import MinimaeError
 from ..model.patches import Pair
 from ..model.sizes import Size
 from ..recipes import Knn
-from ..tasks.evaluation import check_images, predict, scores_of, write_confusion, write_predictions
+from ..tasks.evaluation import check_images, classes_of, predict, scores_of, write_confusion, write_predictions
 from ..tasks.features import Pool
-from ..tasks.finetune import classes_of
 from ..tasks.knn import accuracy, knn_predict
 from ..tasks.loading import features_of
 from ..tasks.memory import Need
@@ -27,7 +27,7 @@ from ..tasks.probe import probe_predict
 from ..train import threads
 from ..train.distributed import broadcast, world
 from ..weights import OWN_DATA, Classified, load_pretrained
-from .options import DataOptions, RecipeName, WeightsOptions
+from .options import DataOptions, RecipeName, WeightsOptions, check_outputs
 
 SAMPLES = {"fashion-full": "fashion"}  # data sets that must be downloaded → the sample that comes with minimae
 
@@ -45,6 +45,8 @@ class LabelOptions:
         """Training and test images for a model of this size. Raises ValueError without labels, or when the classes of the two differ."""
         if not (self.data or name) or (self.data is None and name == OWN_DATA):
             raise ValueError("these weights do not state which images they were trained on: name a data set or a folder with --data")
+        if self.data is None and name not in (*NAMES, "imagenet") and not Path(name).exists():
+            raise MinimaeError(f"these weights were trained on {name}, which is not here: name labelled images with --data")
         channels = size.channels if size.channels in (1, 3) else None
         given: dict[str, Any] = {"image": image or size.image, "channels": channels, "labelled": True}
         found = [self.open_split(name, split, given) for split in splits]
@@ -142,6 +144,7 @@ class EvaluateCommand(LabelOptions):
     confusion: Path | None = None  # A CSV file for the confusion matrix: rows are true classes, columns predicted ones.
 
     def __call__(self) -> None:
+        check_outputs(*filter(None, (self.predictions, self.confusion)), inputs=[self.weights])
         device, trained = self.where.join(), self.layout.load(self.weights)
         if not isinstance(trained, Classified):
             raise MinimaeError(f"{self.weights} has no head, so it cannot classify: use minimae knn, probe or finetune")

@@ -13,7 +13,7 @@ from ..weights.export import save_program
 from ..weights.files import check_absent
 from ..weights.official import PUBLISHED
 from ..weights.registry import shipped
-from .options import WeightsOptions
+from .options import WeightsOptions, check_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class ExportCommand:
             raise ValueError(f"{unused} does not apply with --to {self.to}: leave out one of them")
         if self.to == "file":
             out = self.out if self.out.suffix else self.out.with_suffix(".safetensors")
+            check_outputs(out, inputs=[self.weights])
             print_size(weights.save(weights.load(self.weights), out, half=self.half))
             return
         from ..weights.hub import save_hub_folder

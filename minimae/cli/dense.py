@@ -20,7 +20,7 @@ from ..train.checkpoint import CHECKPOINT, load_checkpoint
 from ..train.distributed import world
 from ..weights import Classified
 from ..weights.files import whole
-from .options import DataOptions
+from .options import DataOptions, check_outputs
 
 IDLE = ("data_root", "download", "skip_corrupt", "read_from", "bits", "crop_on")  # image options that do not apply here
 LIBRARIES = {"segment": ("torchmetrics",), "detect": ("torchmetrics", "pycocotools"), "prompt": ()}
@@ -84,10 +84,11 @@ def encoder_of(command: Any, image: Any) -> tuple[Encoder, Statistics | None]:
     return Encoder(encoder.size) if command.scratch else encoder, trained.statistics
 
 
-def save_figure(figure: Any, out: Path | None, name: str) -> Path:
-    """Save a figure as a PNG file: ``--out``, or a file of this name. → the file."""
+def save_figure(figure: Any, out: Path | None, name: str, inputs: Sequence[Any]) -> Path:
+    """Save a figure as a PNG file: ``--out``, or a file of this name. → the file. Raises ValueError when that is one of the inputs."""
     out = out or Path(name)
     out = out.with_suffix(".png") if out.suffix.lower() in suffixes() else out.with_name(f"{out.name}.png")
+    check_outputs(out, inputs=inputs)
     with whole(out) as partial:
         figure.savefig(partial)
     return out

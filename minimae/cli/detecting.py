@@ -58,7 +58,7 @@ class DetectCommand(RunOptions):
             named = ", ".join(f"{labels.count(label)} × {classes[label - 1]}" for label in sorted(set(labels)))
             print(f"{path}: {named or f'nothing with a score of at least {self.least:g}'}")
             rows.append((pixels, [found]))
-        out = save_figure(objects_figure(rows, [""], classes, pairs=min(3, len(rows))), self.out, "objects.png")
+        out = save_figure(objects_figure(rows, [""], classes, pairs=min(3, len(rows))), self.out, "objects.png", self.data)
         print(f"{out}: boxes and masks of objects, predicted by {self.weights}")
 
     def measure(self, detector: Detector, about: dict[str, Any], device: str) -> None:

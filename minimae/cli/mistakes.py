@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -63,7 +64,9 @@ def unknown(name: str, words: list[str], known: Iterable[str]) -> str:
         option, sign, value = word.partition("=")
         meant = similar(option, known)
         wrong = f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is no option"
-        if meant is None:
+        if os.path.exists(word):
+            messages.append(f"{wrong}; for the file of this name, write ./{word}")
+        elif meant is None:
             messages.append(wrong if word.startswith("-") else f"{word!r} is one word too many")
         elif meant == option:  # it is an option, and what follows it does not fit
             messages.append(f"{option} takes no value {value!r}")

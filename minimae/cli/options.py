@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ import torch
 from tyro.conf import Positional, arg
 
 from .. import data, weights
+from ..data.folder import splits_of
 from ..data.images import Images
 from ..data.opening import ReadFrom
 from ..data.types import ImageDataset, Statistics
@@ -70,6 +71,24 @@ def describe(images: ImageDataset) -> str:
     kinds = f"{len(images.classes)} classes" if images.classes else "no labels"
     shape = " × ".join(map(str, images.read(0).shape)) if hasattr(images, "pixels") else "read as they are needed"
     return f"{images.name}: {getattr(images, 'counted', f'{len(images):,} images')}, {shape}, {kinds}"
+
+
+def check_outside(out: Path | None, data: str | None) -> None:
+    """Raises ValueError for the folder of a run among the pictures, where it would be taken for a class."""
+    if out is None or data is None:
+        return
+    folder, run = Path(data).resolve(), out.resolve()
+    if folder.is_dir() and folder in (run, *run.parents) and not splits_of(folder):
+        raise ValueError(f"{out} lies among the pictures of {data}, and would be taken for one of their classes: choose another --out")
+
+
+def check_outputs(*files: Path, inputs: Sequence[Any] = ()) -> None:
+    """Raises ValueError when a file to be written is one of the inputs, or the same as another."""
+    taken = [Path(path).resolve() for path in inputs]
+    for path in files:
+        if path.resolve() in taken:
+            raise ValueError(f"{path} would be overwritten, because it is an input or another output: choose another name for the output")
+        taken.append(path.resolve())
 
 
 def read_statistics(file: Path, channels: int) -> Statistics:

@@ -77,6 +77,11 @@ def defaults(name: str, rest: list[str], saved: Any = None) -> Any:
     folder = None if saved else folder_to_resume(name, chosen, rest)
     if folder is not None:
         started = with_its_batch(as_started(name, folder), rest)
+        other = value_of("--out", rest)
+        if other and Path(other).resolve() != folder.resolve():
+            raise ValueError(f"--resume continues the run in {folder}, and --out names {other}: leave one of them out")
+        if chosen and started.name and chosen.name != started.name:
+            raise ValueError(f"the run in {folder} is one of {started.name}, not {chosen.name}: leave the recipe out, or start a new run")
         return replace(started, name=chosen.name) if chosen else started
     if name == "pretrain" and chosen is None:
         if saved is None and not HELP & set(rest):

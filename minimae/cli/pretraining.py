@@ -17,7 +17,7 @@ from ..train.distributed import world
 from ..train.folder import locked
 from ..weights.start import starter
 from .dry_run import dry_run
-from .options import DataOptions, RecipeName, describe, read_statistics, resumes
+from .options import DataOptions, RecipeName, check_outside, describe, read_statistics, resumes
 from .report import prepare, report_pretraining
 from .watching import WatchOptions
 
@@ -47,6 +47,7 @@ class PretrainCommand:
             return
         out = self.resume or self.out or Path("runs") / (self.name or "pretrain")
         resume = resumes(out, resume=self.resume is not None, auto=self.auto_resume, option=f"--resume {out}")
+        check_outside(out, self.recipe.data)
         recipe = for_processes(self.recipe, world().size)
         train = self.where.open(recipe.data, "train", image=recipe.image, channels=recipe.channels)
         if self.statistics is not None:

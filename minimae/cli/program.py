@@ -92,6 +92,8 @@ def message(error: Exception) -> str:
     """The message for an error with a cause outside the code; "" for one that should print its traceback."""
     if isinstance(error, ImportError):
         return missing(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.strerror}: {error.filename}"
     if isinstance(error, MinimaeError | ValueError | OSError):
         return str(error) or type(error).__name__
     if isinstance(error, OverflowError):

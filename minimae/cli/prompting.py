@@ -26,7 +26,7 @@ from ..train import threads
 from ..train.distributed import world
 from ..train.task import Result
 from .dense import dispatch, encoder_of, save_figure, save_grey, shown
-from .options import WeightsOptions
+from .options import WeightsOptions, check_outputs
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
 
@@ -69,8 +69,9 @@ class PromptCommand(RunOptions):
         masks, quality = predict_masks(model.to(device), pixels, prompts, about["statistics"])
         texts = [f"expected IoU {value:.2f}, {float(mask.float().mean()):.1%} of the picture" for mask, value in zip(masks, quality)]
         row = [Prompted(shown(pixels), mask.numpy(), text, **drawn(prompts)) for mask, text in zip(masks, texts)]
-        out = save_figure(prompted([row]), self.out, "prompt.png")
+        out = save_figure(prompted([row]), self.out, "prompt.png", [self.data])
         if self.mask is not None:
+            check_outputs(self.mask, inputs=[self.data, out])
             save_grey(255 * masks[0], self.mask)
         print(*(f"mask {i}: {text}" for i, text in enumerate(texts, 1)), sep="\n")
         print(f"{out}: three masks predicted by {self.weights}, the one with the highest expected IoU first")

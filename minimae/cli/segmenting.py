@@ -26,7 +26,7 @@ from ..train.distributed import barrier, world
 from ..train.task import Result
 from .dense import check_classes, dispatch, encoder_of, save_figure, save_grey, shown
 from .dry_run import shortened
-from .options import WeightsOptions
+from .options import WeightsOptions, check_outputs
 from .report import metrics_part, picture, prepare, table, write_json, write_page
 from .training import RunOptions
 
@@ -63,7 +63,8 @@ class SegmentCommand(RunOptions):
         threads.in_this_process(model.encoder.size, device=device, images=1)
         model, rows = model.to(device), []
         pictures = [Path(name) for name in self.data]
-        files = [] if self.masks is None else mask_files(self.masks, pictures)
+        files = [] if self.masks is None else [self.masks / f"{path.stem}.png" for path in pictures]
+        check_outputs(*files, inputs=pictures)
         for i, path in enumerate(pictures):
             pixels = read_picture(path, model.encoder.size.channels)[0]
             classes = predict(model, pixels, about["statistics"], how=about["settings"]["evaluate"])
@@ -73,7 +74,8 @@ class SegmentCommand(RunOptions):
             share, label = (torch.bincount(classes.flatten()) / classes.numel()).sort(descending=True)
             named = (f"{about['classes'][c]} {v:.0%}" for v, c in zip(share[:4].tolist(), label.tolist()) if v >= 0.005)
             print(f"{path}: {', '.join(named)}")
-        out = save_figure(segmentations(rows, ("picture", "prediction"), about["classes"]), self.out, "segmentation.png")
+        figure = segmentations(rows, ("picture", "prediction"), about["classes"])
+        out = save_figure(figure, self.out, "segmentation.png", [*pictures, *files])
         print(f"{out}: the class of every pixel, predicted by {self.weights}")
 
     def measure(self, model: Segmenter, about: dict[str, Any], device: str) -> None:
@@ -192,14 +194,3 @@ def in_lines(score: IoU, classes: tuple[str, ...]) -> str:
     return "\n".join(
         f"  {name:24}{'–' if value != value else f'{value:.1f} %'}" for name, value in zip(classes, score.classes, strict=True)
     )
-
-
-def mask_files(folder: Path, pictures: list[Path]) -> list[Path]:
-    """The file for the mask of each picture, named after it. Raises ValueError if two are the same, or if one is a picture."""
-    files = [folder / f"{path.stem}.png" for path in pictures]
-    for file in files:
-        if files.count(file) > 1:
-            raise ValueError(f"{file} would be the mask of {files.count(file)} pictures: rename them, or segment them one by one")
-        if any(file.exists() and path.exists() and file.samefile(path) for path in pictures):
-            raise ValueError(f"a mask would replace the picture {file}: choose another folder with --masks")
-    return files

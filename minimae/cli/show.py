@@ -15,9 +15,9 @@ from ..recipes import describe, entry, listing, write_recipe
 from ..tasks.reconstruct import fit_to_model, read_picture
 from ..train import threads
 from ..weights import load_pretrained
-from ..weights.files import whole
+from ..weights.files import check_absent, whole
 from .commands import command_for
-from .options import WeightsOptions
+from .options import WeightsOptions, check_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class RecipesCommand:
         if not self.name:
             raise ValueError(f"name the recipe to write: minimae recipes RECIPE --save {self.save}")
         chosen = entry(self.name)
+        check_absent(self.save)
         write_recipe(chosen, self.save)
         print(f"{self.save}: change it, then run minimae {command_for(chosen)} {self.save}")
 
@@ -64,15 +65,17 @@ class ReconstructCommand:
         print(f"weights: {self.weights}, trained on {trained.recipe.data}, {'in colour' if channels == 3 else 'in grey'}")
         out = self.out if self.out.suffix else self.out.with_suffix(".png")
         masks: dict[str, Any] = {"seed": self.seed, "ratio": self.ratio}
+        numbers = [f"-{i + 1}" for i in range(len(self.pictures))] if len(self.pictures) > 1 else [""]
+        outs = [out.with_stem(out.stem + number) for number in numbers]
+        animations = [self.animate.with_stem(self.animate.stem + number) for number in numbers] if self.animate else []
+        check_outputs(*outs, *animations, inputs=self.pictures)
         if not self.pictures:
             self.write(out, *photographs_figure(trained, **masks))
         for i, path in enumerate(self.pictures):
             pixels = fit_to_model(read_picture(path, channels, bits=self.bits), trained)
-            number = f"-{i + 1}" if len(self.pictures) > 1 else ""
-            self.write(out.with_stem(out.stem + number), *ratio_figure(trained, pixels, **masks))
-            if self.animate:
-                path = self.animate.with_stem(self.animate.stem + number)
-                self.write(path, *ratio_figure(trained, pixels, **masks, grows=True))
+            self.write(outs[i], *ratio_figure(trained, pixels, **masks))
+            if animations:
+                self.write(animations[i], *ratio_figure(trained, pixels, **masks, grows=True))
 
     def write(self, path: Path, figure: Any, caption: str) -> None:
         """Save a figure or an animation under this path, and print the path."""

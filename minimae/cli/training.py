@@ -25,7 +25,7 @@ from ..train.folder import locked
 from ..train.task import Result
 from ..weights import Classified
 from .classify import LabelOptions, Trained, same_classes
-from .options import RecipeName, WeightsOptions, describe, resumes
+from .options import RecipeName, WeightsOptions, check_outside, describe, resumes
 from .report import metrics_part, prepare, write_json, write_page
 from .watching import split_validation
 
@@ -80,6 +80,7 @@ class TrainProbeCommand(RunOptions, Trained):
 
     def __call__(self) -> None:
         device, recipe = self.where.join(), for_processes(self.recipe, world().size)
+        check_outside(self.out, self.data)
         trained, train, test = self.open(device)
         encoder = trained.model.encoder
         threads.in_this_process(encoder.size, recipe, device=device)
@@ -116,6 +117,7 @@ class FinetuneCommand(RunOptions):
         else:
             raise ValueError("--weights is missing: a run folder, a checkpoint, or the name of shipped weights")
         threads.in_this_process(size, recipe, device=device)
+        check_outside(self.out, self.data)
         train, test = self.images(data, size, image=recipe.image)
         statistics = train.statistics if trained is None else trained.statistics
         train = train if self.labels is None else train.balanced_subset(self.labels, seed=recipe.seed)

@@ -68,6 +68,8 @@ def listing(root: Path, split: str = "train") -> ImageFiles:
 
 def no_folder(root: Path) -> FileNotFoundError:
     """The error for a folder that is not there. It adds the absolute path if that differs."""
+    if root.exists():
+        return FileNotFoundError(f"{root} is a file, and a folder of pictures was expected")
     whole = root.resolve()
     return FileNotFoundError(f"no folder {root}" + (f" (looked for {whole})" if whole != root else ""))
 

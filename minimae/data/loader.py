@@ -60,8 +60,9 @@ class Loader(Iterator[Batch]):
         prefetch: int = 2,
         timeout: float = 600.0,
     ) -> None:
-        if repeats < 1 or workers < 0 or prefetch < 1:
-            raise ValueError(f"repeats {repeats} and prefetch {prefetch} must be at least 1, and workers {workers} at least 0")
+        for name, value, least in (("repeats", repeats, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
         if transform is not None and crop_on != "host":
             raise ValueError("transform changes crops that workers make, so it needs crop_on='host'")
         self.image, self.device = pair(image), torch.device(device)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..devices import cores
 from ..errors import MinimaeError
-from .folder import listing
+from .folder import listing, scan
 from .jobs import Job, finished, jobs_of, make
 from .shards import INDEX, PARTIAL, Index, joined, write_index
 from .workers import Workers, locked
@@ -53,6 +53,8 @@ def pack(
     target = out / split
     if files.root.resolve() in (target.resolve(), *target.resolve().parents):
         raise ValueError(f"{target} lies among the pictures themselves: give another folder for the shards")
+    if out.is_dir() and (others := scan(out)[0]):
+        raise ValueError(f"{out} holds pictures, such as {others[0]}: give another folder for the shards")
     recipe = {"side": side, "quality": quality, "shard_size": shard_size} | ({} if bits is None else {"bits": bits})
     jobs = jobs_of(files, split, target, recipe, skip_corrupt=skip_corrupt)
     try:

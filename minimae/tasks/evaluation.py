@@ -26,6 +26,14 @@ from ..train.threads import inference
 from .loading import DEFAULTS, LoaderConfig, chunks
 
 
+def classes_of(images: ImageDataset) -> int:
+    """The number of classes: as many as there are names, or as the labels need. Raises ValueError for a single one."""
+    count = max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
+    if count == 1:
+        raise ValueError(f"all images of {images.name} are of one class: two or more are needed to learn to tell them apart")
+    return count
+
+
 def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labelled: bool = False) -> None:
     """Raises ValueError for images with a wrong number of channels, and for labels that are missing or differ between the two sets.
 
@@ -36,13 +44,12 @@ def check_images(train: ImageDataset, test: ImageDataset, *, channels: int, labe
             raise ValueError(f"the {split} images of {images.name} have {counted(images.channels, 'channel')}; the model takes {channels}")
         if labelled and images.labels is None:
             raise ValueError(f"{images.name} has no labels; accuracy needs one folder per class")
-    if not labelled or train.labels is None or test.labels is None:
+    if not labelled or train is test or test.labels is None:
         return
     if train.classes != test.classes:
         differ = sorted(set(train.classes) ^ set(test.classes)) or ["none, but their order differs"]
         raise ValueError(f"the training and test images of {train.name} have other classes; only in one: {', '.join(differ[:10])}")
-    count = max(len(train.classes), int(train.labels.max()) + 1)
-    if (largest := int(test.labels.max())) >= count:
+    if (largest := int(test.labels.max())) >= (count := classes_of(train)):
         raise ValueError(f"the test images of {test.name} have the label {largest}, and the training images only {count} classes, from 0")
 
 

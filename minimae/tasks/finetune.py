@@ -30,6 +30,7 @@ from ..train.order import Order
 from ..train.run import Callback
 from ..train.settings import from_dict
 from ..train.task import Result, Task
+from .evaluation import classes_of
 from .finetune_recipe import Finetune
 from .loading import DEFAULTS, LoaderConfig, augmentation_of, batches
 from .partial import at_image, freeze
@@ -152,11 +153,6 @@ class FinetuneTask(Task):
         if self.recipe.mixing:
             return soft_cross_entropy(model(images), targets)
         return F.cross_entropy(model(images), targets, label_smoothing=self.recipe.label_smoothing)
-
-
-def classes_of(images: ImageDataset) -> int:
-    """The number of classes: as many as there are names, or as the labels need."""
-    return max(len(images.classes), 0 if images.labels is None else int(images.labels.max()) + 1)
 
 
 def finetune(

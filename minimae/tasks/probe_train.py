@@ -24,7 +24,8 @@ from ..train.lars import ScaledLARS
 from ..train.loop import fit
 from ..train.settings import Settings
 from ..train.task import Result
-from .finetune import FinetuneTask, classes_of
+from .evaluation import classes_of
+from .finetune import FinetuneTask
 from .loading import DEFAULTS, LoaderConfig
 
 

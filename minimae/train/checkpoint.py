@@ -6,7 +6,9 @@ import contextlib
 import copy
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,17 +58,30 @@ def load_plain(file: Path | IO[bytes], source: Path) -> Any:
 
     The tensors of a path are mapped, not read: only those that are used cost memory and time. Raises Damaged for everything else.
     """
+    mapped = isinstance(file, Path) and zipfile.is_zipfile(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=isinstance(file, Path))
+        if mapped and (part := damaged_part(file, file.stat().st_mtime_ns)):  # type: ignore[arg-type, union-attr]
+            raise ValueError(f"{part} differs from its checksum")
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except PermissionError as error:
+        raise MinimaeError(f"cannot read {source} ({error.strerror})") from None
     except pickle.UnpicklingError:
         raise Damaged(f"{source} is not a checkpoint of tensors and plain values; it was not loaded") from None
     except Exception as error:  # damaged bytes make torch's reader fail in many ways
         raise Damaged(f"{source} is truncated or damaged ({reason(error)}): {instead_of(source)}, or train again") from None
 
 
+@cache
+def damaged_part(path: Path, changed: int) -> str | None:
+    """The first part of a file of torch.save that differs from its checksum, which torch does not check. changed: when it was written."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
 def instead_of(path: Path) -> str:
     """What to use when this checkpoint is damaged: the latest others in its folder."""
-    others = sorted((p for start in ("checkpoint", "epoch") for p in path.parent.glob(f"{start}-*.pt")), key=os.path.getmtime)
+    others = [p for start in ("checkpoint", "epoch") for p in path.parent.glob(f"{start}-*.pt") if zipfile.is_zipfile(p)]
+    others.sort(key=os.path.getmtime)
     return f"use {' or '.join(p.name for p in others[-2:])} beside it" if others else "use another checkpoint"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -93,9 +94,11 @@ def event_sink(folder: Path, step: int) -> Sink:
     from torch.utils.tensorboard import SummaryWriter
 
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # the writer finds out in a thread of its own, which prints a traceback
         writer: Any = SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
     except OSError as error:
-        raise MinimaeError(f"cannot write {folder} ({error}); choose another --out") from None
+        raise MinimaeError(f"cannot write into {folder} ({error.strerror}): change its permissions, or choose another --out") from None
 
     def write(point: Point) -> None:
         for name, value in point.items():

@@ -76,6 +76,7 @@ class Settings:
             f"keep_every is a number of epochs above 0, or None to keep the last ones only, not {self.keep_every}":
                 self.keep_every is not None and not self.keep_every > 0,
             f"threads must be at least 1, or None to let minimae choose, not {self.threads}": self.threads is not None and self.threads < 1,
+            f"betas are two numbers from 0 to below 1 (0.9 0.95), not {self.betas}": not all(0 <= beta < 1 for beta in self.betas),
             f"clip must be greater than 0, or None for no clipping, not {self.clip}": self.clip is not None and not self.clip > 0,
             f"a warm-up of {self.warmup_epochs} epochs does not fit into {self.epochs} epochs: give a shorter --warmup-epochs too":
                 self.warmup_epochs > self.epochs,

@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import MinimaeError, reason
-from ..train.checkpoint import CHECKPOINT, FORMAT, instead_of
+from ..train.checkpoint import CHECKPOINT, FORMAT, instead_of, load_checkpoint
 from .facts import Facts
 from .state_dict import find_weights
 
 FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+NO_WEIGHTS = {".onnx": "a program", ".pt2": "a program", ".json": "a JSON file", ".yaml": "a recipe", ".yml": "a recipe"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ def open_weights(path: Path, *, key: str | None = None, prefix: str | None = Non
         return open_folder(path, key=key, prefix=prefix)
     if not path.is_file():
         raise MinimaeError(f"there are no weights at {path}")
+    if path.suffix in NO_WEIGHTS:
+        raise MinimaeError(f"{path} is {NO_WEIGHTS[path.suffix]}, not weights: name a run folder, or a file of weights")
     if path.suffix == ".safetensors":
         if key is not None:
             raise MinimaeError(f"{path} is a safetensors file, which holds tensors alone: key= (--key) has no meaning there")
@@ -62,7 +65,7 @@ def open_weights(path: Path, *, key: str | None = None, prefix: str | None = Non
         return Source(str(path), find_weights(tensors, str(path), key=None, prefix=prefix), metadata=metadata)
     state = read_pickle(path)
     if state.get("format") == FORMAT:
-        return Source(str(path), {}, checkpoint=dict(state))
+        return Source(str(path), {}, checkpoint=load_checkpoint(path))
     metadata = parse_json(state["minimae"], path) if isinstance(state.get("minimae"), str) else {}
     args = vars(state["args"]) if isinstance(state.get("args"), argparse.Namespace) else {}
     return Source(str(path), find_weights(state, str(path), key=key, prefix=prefix), metadata=metadata, args=args)
@@ -170,6 +173,8 @@ def check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             packed = [entry.filename for entry in archive.infolist() if entry.file_size > entry.compress_size]
             total = sum(entry.file_size for entry in archive.infolist())
+    except PermissionError as error:
+        raise MinimaeError(f"cannot read {path} ({error.strerror})") from None
     except (zipfile.BadZipFile, OSError) as error:
         if (kind := picture_kind(path)) is not None:
             raise MinimaeError(f"{path} is a picture ({kind}), not weights: name a run folder, or a file of weights") from None

@@ -1,5 +1,6 @@
 """``minimae reconstruct``: your own photo of any size, the shipped photographs, an animation; and nothing comes from hidden patches."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,29 @@ def test_the_default_is_the_model_of_photographs(here: Path, capsys: pytest.Capt
             frame = np.asarray(moving.convert("RGB")).astype(int)[:, moving.width // 3 : 2 * moving.width // 3]
             hidden.append((abs(frame - 255 * np.array(GREY_BLUE)).max(-1) < 12).mean())
     assert hidden == sorted(hidden) and hidden[0] < 0.2 and hidden[-1] > 0.8
+
+
+@pytest.mark.parametrize("words", [
+    ["reconstruct", "holiday.jpg", "--out", "holiday.jpg"], ["reconstruct", "holiday.jpg", "--out", "../here/holiday.jpg"],
+    ["reconstruct", "holiday.gif", "--animate", "holiday.gif"], ["reconstruct", "a-2.png", "holiday.jpg", "--out", "a.png"],
+    ["reconstruct", "holiday.jpg", "--out", "a.gif", "--animate", "a.gif"], ["export", "net.safetensors", "net.safetensors", "--half"],
+    ["recipes", "fashion-demo", "--save", "my.json"],
+    ["evaluate", "--weights", "net.safetensors", "--predictions", "a.csv", "--confusion", "a.csv"],
+    ["evaluate", "--weights", "net.safetensors", "--confusion", "net.safetensors"],
+])  # fmt: skip
+def test_nothing_of_the_users_is_replaced(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("holiday.jpg", "holiday.gif", "a-2.png"):
+        Image.new("RGB", (64, 64), (200, 30, 30)).save(name)
+    Path("my.json").write_text("{}")
+    minimae.save(minimae.load("fashion-nano"), Path("net.safetensors"))
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    assert main(words) == 2
+    assert re.search("would be overwritten|already exists", capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
 
 def test_a_small_model_takes_one_thread(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,17 +67,19 @@ def test_masks_replace_neither_pictures_nor_each_other(run: Path, tmp_path: Path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / name)
     before = (tmp_path / "a.png").read_bytes()
-    for pictures, message in ((["a.png"], "choose another folder with --masks"), (["a.png", "b/a.png"], "would be the mask of 2 pictures")):
+    for pictures in (["a.png"], ["a.png", "b/a.png"], ["b/a.png", "a.jpg"]):
         words = [str(tmp_path / name) for name in pictures]
         assert main(["segment", *words, "--weights", str(run), "--out", str(tmp_path / "p.png"), "--masks", str(tmp_path)]) == 2
-        assert message in capsys.readouterr().err
+        assert "a.png would be overwritten, because it is an input or another output" in capsys.readouterr().err
     assert (tmp_path / "a.png").read_bytes() == before and not (tmp_path / "p.png").exists()
 
 
 @pytest.mark.parametrize(("out", "file"), [("run-0.5", "run-0.5.png"), ("a.jpg", "a.png"), ("b", "b.png")])
 def test_a_figure_has_the_name_that_was_given(out: str, file: str, tmp_path: Path) -> None:
     figure = SimpleNamespace(savefig=lambda path: path.touch())
-    assert save_figure(figure, tmp_path / out, "other.png") == tmp_path / file and (tmp_path / file).is_file()
+    assert save_figure(figure, tmp_path / out, "other.png", []) == tmp_path / file and (tmp_path / file).is_file()
+    with pytest.raises(ValueError, match="would be overwritten"):
+        save_figure(figure, tmp_path / out, "other.png", [tmp_path / file])
 
 
 def test_the_limit_is_that_of_the_validation_pictures_too(tmp_path: Path) -> None:

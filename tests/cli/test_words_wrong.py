@@ -36,6 +36,7 @@ SLOW = {"--compile", "--workers", "--download", "--help", "--no-help", "--bits"}
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)).save("cat.png")
+    (tmp_path / "-c.png").write_bytes((tmp_path / "cat.png").read_bytes())
     return tmp_path
 
 
@@ -105,12 +106,29 @@ def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
     (["reconstruct", "cat.png", "--weights", "./cat.png"], "is a picture (PNG), not weights"), (["knn"], "--weights"),
     (["reconstruct", "cat.png", "--weights", "fashion-nano", "--out", "figure.docx"], "cannot write figure.docx"),
     (["pretrain", "fashion-demo", "--watch", "knn", "prob"], "--watch has no 'prob'; did you mean 'probe'? Known: knn, probe, rank"),
+    (["reconstruct", "-c.png"], "for the file of this name, write ./-c.png"), (["data", "cat.png"], "cat.png is a file, and a folder"),
+    (["pretrain", "fashion-demo", "--betas", "1", "1"], "betas are two numbers from 0 to below 1 (0.9 0.95), not (1.0, 1.0)"),
+    (["knn", "--weights", "photos-tiny"], "these weights were trained on tiny-imagenet, which is not here: name labelled images with --data"),
+    (["pretrain", "my-pictures", "--data", ".", "--out", "runs/x"], "runs/x lies among the pictures of ., and would be taken for one of"),
+    (["finetune", "--weights", "fashion-nano", "--data", ".", "--out", "."], ". lies among the pictures of ., and would be taken for one of"),
+    (["probe", "cifar10-probe", "--weights", "fashion-nano", "--data", ".", "--out", "a"], "a lies among the pictures of ., and would be"),
     (["convert", "a", "b", "--to", "oficial"], "--to has no 'oficial'; did you mean 'official'? Known: minimae, official, huggingface"),
 ])  # fmt: skip
 def test_one_line_names_the_way_out(words: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     told = capsys.readouterr().err
     assert said in told and told.startswith("minimae: ") and told.count("\n") == 1
+
+
+def test_resume_goes_with_no_other_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["--limit", "60", "--batch", "20", "--epochs", "1", "--warmup-epochs", "0", "--depth", "1"]
+    assert main(["pretrain", "fashion-demo", *start, "--out", "run"]) == 0
+    for more, said in (
+        (["fashion-nano", "--resume", "run"], "the run in run is one of fashion-demo, not fashion-nano"),
+        (["--resume", "run", "--out", "other"], "--resume continues the run in run, and --out names other"),
+    ):
+        assert main(["pretrain", *more]) == 2 and said in capsys.readouterr().err
+    assert main(["pretrain", "fashion-demo", "--resume", "run", "--out", "./run"]) == 0
 
 
 def test_a_name_without_an_ending_gets_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

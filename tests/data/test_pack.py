@@ -295,6 +295,15 @@ def test_shards_do_not_go_among_the_pictures(small):
     assert sorted(p.name for p in small.iterdir()) == ["train", "val"]
 
 
+@pytest.mark.parametrize("place", ["1.jpg", "train/cat/1.png", "other/1.jpg"])
+def test_shards_do_not_go_beside_other_pictures_which_they_would_hide(place, small, tmp_path):
+    (tmp_path / "out" / place).parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "out" / place)
+    with pytest.raises(ValueError, match=f"out holds pictures, such as {place}: give another folder"):
+        pack(small, "train", tmp_path / "out", quiet=True)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [tmp_path / "out" / place]
+
+
 def test_two_packers_do_not_write_into_one_folder(small, tmp_path):
     with packing.locked(tmp_path / "out/train"), pytest.raises(MinimaeError, match="another process packs into"):
         packed(small, tmp_path / "out")

@@ -18,9 +18,10 @@ from minimae.data.images import Images
 from minimae.data.stream import open_folder
 from minimae.model.sizes import size
 from minimae.model.vit import Encoder
-from minimae.tasks.evaluation import evaluate, logits_of, predict, write_confusion, write_predictions
-from minimae.tasks.finetune import Classifier
+from minimae.tasks.evaluation import check_images, evaluate, logits_of, predict, write_confusion, write_predictions
+from minimae.tasks.finetune import Classifier, Finetune, finetune
 from minimae.tasks.loading import LoaderConfig
+from minimae.tasks.probe_train import Probe, train_probe
 
 SIZE = size("nano", image=8, patch=4, width=16, depth=1, heads=2)
 READING = LoaderConfig(workers=0)
@@ -93,6 +94,15 @@ def test_a_name_that_is_not_utf_8_is_written_as_it_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Images, "where", lambda self, index: os.fsdecode(b"caf\xe9.png"))
     write_predictions(tmp_path / "predictions.csv", predict(model, images, images.statistics), images)
     assert b"caf\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
+
+
+def test_one_class_is_refused_wherever_it_would_be_learned() -> None:
+    images, encoder = noise(6, 1), classifier(2).encoder
+    for train in (lambda: finetune(Finetune(), encoder, images, images.statistics),
+                  lambda: train_probe(Probe(), encoder, images, images.statistics),
+                  lambda: check_images(images, noise(6, 1), channels=images.channels, labelled=True)):  # fmt: skip
+        with pytest.raises(ValueError, match="all images of noise are of one class: two or more are needed"):
+            train()
 
 
 def test_images_without_labels_are_refused_in_words() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import minimae
 from minimae import MinimaeError
 from minimae.data.images import Images
 from minimae.tasks.pretrain import Pretrain, PretrainTask, build, pretrain
@@ -151,9 +152,39 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(images: Images, tmp_p
 
 def test_the_latest_are_advised_by_their_time_and_not_by_their_name(tmp_path: Path) -> None:
     for time, name in enumerate(["epoch-9.pt", "checkpoint-00000990.pt", "epoch-10.pt"]):
-        (tmp_path / name).touch()
+        torch.save({}, tmp_path / name)
         os.utime(tmp_path / name, (time, time))
     assert instead_of(tmp_path / "checkpoint.pt") == "use checkpoint-00000990.pt or epoch-10.pt beside it"
+    (tmp_path / "epoch-10.pt").write_bytes(b"")  # this one cannot help
+    assert instead_of(tmp_path / "checkpoint.pt") == "use epoch-9.pt or checkpoint-00000990.pt beside it"
+
+
+def test_changed_bytes_inside_a_checkpoint_are_noticed_wherever_it_is_read(
+    images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped(TINY, images, tmp_path, after=9)
+    path = tmp_path / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for read in (load_checkpoint, load_pretrained, minimae.load):
+        with pytest.raises(Damaged, match=r"differs from its checksum\): use checkpoint-00000008.pt beside it"):
+            read(path)
+    pretrain(TINY, images, tmp_path, resume=True, quiet=True)
+    assert "from step 8" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({}, tmp_path / "checkpoint.pt")
+
+    def refused(*given: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("zipfile.ZipFile", refused)
+    monkeypatch.setattr("torch.load", refused)
+    for read in (load_checkpoint, minimae.load):
+        with pytest.raises(MinimaeError, match=r"^cannot read .*checkpoint.pt \(Permission denied\)$"):
+            read(tmp_path / "checkpoint.pt")
 
 
 def test_weights_in_place_of_a_checkpoint_are_refused_in_words(images: Images, tmp_path: Path) -> None:

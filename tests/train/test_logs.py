@@ -99,6 +99,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Logs(tmp_path, 8, run_at())
 
 
+def test_a_folder_without_permission_is_noticed_before_the_writers_own_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(MinimaeError, match=r"cannot write into .*tensorboard \(Permission denied\): change its permissions"):
+        Logs(tmp_path, 8, run_at())
+    assert capfd.readouterr().err == "" and list((tmp_path / log.EVENTS).iterdir()) == []
+
+
 # --- warnings ---------------------------------------------------------------------------------------------------------
 
 

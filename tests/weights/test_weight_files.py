@@ -78,6 +78,15 @@ def test_a_truncated_file_is_named(share: float, suffix: str, tmp_path: Path) ->
         open_weights(path)
 
 
+@pytest.mark.parametrize(("name", "what"), [
+    ("net.onnx", "a program"), ("net.pt2", "a program"), ("mine.json", "a JSON file"), ("my.yaml", "a recipe"),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_called_what_it_is(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(MinimaeError, match=f"{name} is {what}, not weights: name a run folder, or a file of weights"):
+        open_weights(tmp_path / name)
+
+
 def test_what_holds_no_weights_says_so(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "numbers.pth")
