@@ -75,7 +75,7 @@ def describe(images: ImageDataset) -> str:
 
 def check_outside(out: Path | None, data: str | None) -> None:
     """Raises ValueError for the folder of a run among the pictures, where it would be taken for a class."""
-    if out is None or data is None:
+    if out is None or not data:
         return
     folder, run = Path(data).resolve(), out.resolve()
     if folder.is_dir() and folder in (run, *run.parents) and not splits_of(folder):
