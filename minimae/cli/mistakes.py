@@ -64,7 +64,7 @@ def unknown(name: str, words: list[str], known: Iterable[str]) -> str:
         option, sign, value = word.partition("=")
         meant = similar(option, known)
         wrong = f"minimae {name} has no option {option}" if word.startswith("-") else f"{word!r} is no option"
-        if os.path.exists(word):
+        if word.startswith("-") and os.path.exists(word):
             messages.append(f"{wrong}; for the file of this name, write ./{word}")
         elif meant is None:
             messages.append(wrong if word.startswith("-") else f"{word!r} is one word too many")

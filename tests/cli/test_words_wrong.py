@@ -107,6 +107,7 @@ def test_the_option_that_was_meant(word: str, meant: str | None) -> None:
     (["reconstruct", "cat.png", "--weights", "fashion-nano", "--out", "figure.docx"], "cannot write figure.docx"),
     (["pretrain", "fashion-demo", "--watch", "knn", "prob"], "--watch has no 'prob'; did you mean 'probe'? Known: knn, probe, rank"),
     (["reconstruct", "-c.png"], "for the file of this name, write ./-c.png"), (["data", "cat.png"], "cat.png is a file, and a folder"),
+    (["flops", "tiny", "cat.png"], "'cat.png' is one word too many"),
     (["pretrain", "fashion-demo", "--betas", "1", "1"], "betas are two numbers from 0 to below 1 (0.9 0.95), not (1.0, 1.0)"),
     (["knn", "--weights", "photos-tiny"], "these weights were trained on tiny-imagenet, which is not here: name labelled images with --data"),
     (["pretrain", "my-pictures", "--data", ".", "--out", "runs/x"], "runs/x lies among the pictures of ., and would be taken for one of"),
